@@ -1,0 +1,1 @@
+"""The command line: up, plan, engines, chat, ps, logs, down, crds."""

@@ -1,0 +1,47 @@
+"""`llmservice`: the command line. Commands are imported when they run, so that --help stays fast."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from llmservice_runtime.contract.errors import UserError
+
+COMMANDS = {
+    "up": ("llmservice_cli.commands.up", "serve the services of manifests on this machine"),
+    "down": ("llmservice_cli.commands.down", "stop services, or everything"),
+    "ps": ("llmservice_cli.commands.ps", "list services and replicas"),
+    "logs": ("llmservice_cli.commands.logs", "print or follow the logs of a service"),
+    "chat": ("llmservice_cli.commands.chat", "talk to a service in the terminal"),
+    "plan": ("llmservice_cli.commands.plan", "print what would run, where, and why"),
+    "engines": ("llmservice_cli.commands.engines", "print what a model can run on, and why not on the rest"),
+    "crds": ("llmservice_cli.commands.crds", "print the CustomResourceDefinition"),
+}
+"""Command -> (module with `configure(parser)` and `run(args) -> int`, one line of help)."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, import the one command that was asked for, run it. UserErrors become two lines and exit code 1."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="llmservice", description="From an LLMService manifest to an OpenAI endpoint."
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    asked = next((word for word in argv if not word.startswith("-")), "")
+    for name, (module, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == asked:
+            implementation = importlib.import_module(module)
+            implementation.configure(command)
+            command.set_defaults(run=implementation.run)
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except UserError as error:
+        print(f"error: {error.reason}", file=sys.stderr)
+        if error.remedy:
+            print(f"  fix: {error.remedy}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130

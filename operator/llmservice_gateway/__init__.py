@@ -1,0 +1,1 @@
+"""The gateway: one OpenAI URL in front of every service."""

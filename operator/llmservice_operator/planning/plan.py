@@ -1,0 +1,76 @@
+"""A plan: what will run, where, with how much memory, and why. Data; stored, shown and executed as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.failure import FailureClass
+
+
+class Fit(StrEnum):
+    """Whether the model fits an accelerator (or the machine)."""
+
+    FITS = "Fits"
+    DOES_NOT_FIT = "DoesNotFit"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedEngine:
+    """An engine that was not chosen, and the sentence why."""
+
+    engine: EngineType
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLine:
+    """One line of the memory budget, in bytes per device; `where` is `GPU` or `Host`."""
+
+    name: str
+    bytes: int
+    where: str = "Host"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will run. Lengths in tokens, memory in bytes."""
+
+    engine: EngineType
+    reason: str
+    rejected: tuple[RejectedEngine, ...]
+    fit: Fit
+    accelerator: str
+    """GPU product, or `CPU`."""
+    accelerator_count: int
+    tensor_parallel_size: int
+    gpu_layers: int
+    """llama.cpp: layers on the GPU; -1 = all, 0 = none."""
+    context_tokens: int
+    max_sequences: int
+    kv_tokens: int
+    """KV pool, in tokens, shared by all sequences."""
+    memory: tuple[MemoryLine, ...]
+    memory_available: int
+    """Bytes that may be used, per device (Host when accelerator is CPU)."""
+    largest_context_tokens: int
+    """The largest context that would fit, for the explanation."""
+    revision: str
+    model: str
+    """One line: architecture, size, quantization."""
+    task: str
+    args: tuple[str, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why nothing can run: `reason` with its numbers (the shortfall in GiB), and numbered ways out."""
+
+    failure: FailureClass
+    reason: str
+    ways_out: tuple[str, ...]
+    rejected: tuple[RejectedEngine, ...] = ()
+    fit: Fit = Fit.DOES_NOT_FIT

@@ -1,0 +1,42 @@
+"""How an engine process reports to its supervisor: one JSON object a line, on the file descriptor it was given.
+
+The pipe also carries life: the engine ends when its end of LLMSERVICE_LIFELINE_FD closes, and the supervisor sees EOF
+when the engine dies.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+REPORT_FD_ENV = "LLMSERVICE_REPORT_FD"
+"""Write end the engine reports on."""
+
+LIFELINE_FD_ENV = "LLMSERVICE_LIFELINE_FD"
+"""Read end; EOF means that the parent is gone, however it died: exit at once."""
+
+
+class Phase(StrEnum):
+    """Load phases in their order; durations are exported and feed the ETA of later starts."""
+
+    STARTING = "Starting"
+    LOADING = "Loading"
+    WARMING = "Warming"
+    SELF_TEST = "SelfTest"
+    READY = "Ready"
+    DRAINING = "Draining"
+    FAILED = "Failed"
+
+
+class ReportKind(StrEnum):
+    """First field (`kind`) of a report line.
+
+    - `phase`: {phase, progress?: 0..1, detail?}
+    - `ready`: {port, load_seconds, detail}  the API listens on `port`
+    - `step`: {running, waiting, steps}  at most every second while requests run, at once when they stop
+    - `failure`: {failure, message, remedy}  the last line before a failed engine exits
+    """
+
+    PHASE = "phase"
+    READY = "ready"
+    STEP = "step"
+    FAILURE = "failure"

@@ -1,0 +1,76 @@
+"""Settings of one runtime replica: what a plan becomes when it is run.
+
+The same JSON file starts a runtime in a container and on one machine:
+`llmservice-runtime serve --settings FILE`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.ports import DATA_PORT, SUPERVISOR_PORT
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSettings:
+    """Everything a supervisor and its engine process need to serve one model."""
+
+    engine: EngineType
+    model_path: str
+    """Absolute path: a GGUF file (the first shard when split) or a model folder."""
+    model_name: str
+    """Canonical name that clients send as `model`, and the metrics' `model_name` label."""
+    model_aliases: tuple[str, ...] = ()
+    """Other names that select the same model."""
+    task: str = "Chat"
+    """Chat or Completion. Completion refuses /v1/chat/completions with the reason."""
+    host: str = "127.0.0.1"
+    port: int = DATA_PORT
+    """Engine data port. 0 = the kernel chooses; the engine reports what it got."""
+    supervisor_port: int = SUPERVISOR_PORT
+    context_tokens: int = 4096
+    """Longest prompt plus answer of one request, in tokens."""
+    max_sequences: int = 16
+    """Sequences decoded together."""
+    kv_tokens: int = 0
+    """KV pool shared by all sequences, in tokens; 0 = max(context_tokens, what max_sequences usually need)."""
+    gpu_layers: int = 0
+    """llama.cpp: layers kept on the GPU; -1 = all."""
+    tensor_parallel_size: int = 1
+    threads: int = 0
+    """Compute threads; 0 = the CPUs this process may use."""
+    max_queued_requests: int = 100
+    """Requests that may wait beyond the running ones before 429."""
+    drain_seconds: int = 300
+    """Running streams may finish this long after SIGTERM."""
+    load_seconds: int = 600
+    """Budget from engine start to ready; beyond it the load is a LoadTimeout."""
+    progress_seconds: float = 60.0
+    """Liveness: running requests without a completed step for this long are NoProgress."""
+    engine_args: tuple[str, ...] = ()
+    """spec.engine.args, checked against what the engine knows."""
+    engine_env: dict[str, str] = field(default_factory=dict)
+    failure_log: str = ""
+    """Where the failure record goes; empty = nowhere (/dev/termination-log in a container)."""
+
+    def to_json(self) -> str:
+        """JSON text that `from_json` reads back to an equal value."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @staticmethod
+    def from_json(text: str) -> RuntimeSettings:
+        """Parse settings; ValueError names an unknown or missing field."""
+        body: dict[str, Any] = json.loads(text)
+        known = {f.name for f in dataclasses.fields(RuntimeSettings)}
+        if unknown := sorted(set(body) - known):
+            raise ValueError(f"unknown runtime setting {', '.join(unknown)}")
+        if missing := [name for name in ("engine", "model_path", "model_name") if name not in body]:
+            raise ValueError(f"missing runtime setting {', '.join(missing)}")
+        body["engine"] = EngineType(body["engine"])
+        for name in ("model_aliases", "engine_args"):
+            body[name] = tuple(body.get(name, ()))
+        return RuntimeSettings(**body)

@@ -1,0 +1,1 @@
+"""Memory: weights, KV per token, overhead; GPU count, offload, the largest context that fits."""

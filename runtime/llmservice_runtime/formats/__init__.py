@@ -1,0 +1,1 @@
+"""Format detection: pure functions from header bytes to model facts."""

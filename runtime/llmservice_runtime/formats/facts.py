@@ -1,0 +1,111 @@
+"""Model facts: what headers say about a model. A value; everything that plans takes it and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class ModelFormat(StrEnum):
+    """How the weights are stored."""
+
+    GGUF = "GGUF"
+    SAFETENSORS = "Safetensors"
+    PICKLE = "Pickle"
+    MISTRAL = "Mistral"
+
+
+class Task(StrEnum):
+    """What a model answers."""
+
+    CHAT = "Chat"
+    COMPLETION = "Completion"
+    EMBEDDING = "Embedding"
+    RERANK = "Rerank"
+
+
+class LayerKind(StrEnum):
+    """What a layer keeps per sequence."""
+
+    FULL = "Full"
+    """K and V of every token."""
+    SLIDING = "Sliding"
+    """K and V of the last `window` tokens."""
+    MLA = "MLA"
+    """One compressed latent per token, replicated across tensor-parallel ranks (kv_heads is 1, v_dim 0)."""
+    RECURRENT = "Recurrent"
+    """A constant state (Mamba, linear attention): `state_bytes` per sequence, nothing per token."""
+    NONE = "None"
+    """Nothing at all (shared KV, MLP-only layers)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerGroup:
+    """`count` layers that keep the same things. Dimensions in elements, `state_bytes` in bytes per sequence and layer."""
+
+    kind: LayerKind
+    count: int
+    kv_heads: int = 0
+    k_dim: int = 0
+    v_dim: int = 0
+    window: int = 0
+    state_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """How weights are quantized. `method` is the table's word (`gptq`, `awq`, `fp8`, `gguf`, ...); None = not quantized.
+
+    `name` is what people say (`Q4_K_M`, `GPTQ-Int4`, `FP8`); `bits` is exact bits per weight where headers give tensor
+    bytes, else nominal. `scheme` is the sub-format (`nvfp4-pack-quantized`, `nf4`, `W8A8`).
+    """
+
+    method: str
+    name: str
+    bits: float
+    group_size: int | None = None
+    symmetric: bool | None = None
+    desc_act: bool | None = None
+    scheme: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the headers of one model say. Sizes in bytes, lengths in tokens."""
+
+    format: ModelFormat
+    architecture: str
+    """GGUF `general.architecture` or the first of config.json's `architectures`."""
+    model_type: str
+    """config.json's `model_type`; the architecture for GGUF."""
+    task: Task
+    quantization: Quantization | None
+    dtype: str
+    """Of unquantized tensors: F32, F16, BF16, ..."""
+    parameters: int
+    context_tokens: int
+    """Longest context the model was trained for; 0 = the headers do not say."""
+    layers: tuple[LayerGroup, ...]
+    hidden_size: int
+    attention_heads: int
+    vocab_size: int
+    weight_bytes: int
+    """Exact sum of tensor bytes of the files that will be loaded."""
+    layer_weight_bytes: tuple[int, ...]
+    """Per block, for partial offload; empty where names do not tell."""
+    files: tuple[str, ...]
+    """The files an engine needs, first the one it is pointed at (GGUF: the first shard)."""
+    file_bytes: int
+    """What is downloaded."""
+    has_chat_template: bool
+    has_tokenizer: bool
+    mixture_experts: int = 0
+    remote_code: bool = False
+    """config.json has auto_map: loading runs code of the repository."""
+    notes: tuple[str, ...] = field(default=())
+    """Sentences for the explanation: what was guessed, repaired or ambiguous."""
+
+    @property
+    def layer_count(self) -> int:
+        """All layers of all groups."""
+        return sum(group.count for group in self.layers)

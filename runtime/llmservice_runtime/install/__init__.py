@@ -1,0 +1,1 @@
+"""Engine environments: one virtual environment and one lock per engine."""

@@ -1,0 +1,1 @@
+"""Engine choice: which engine may run a model, which one does, and why not the others."""

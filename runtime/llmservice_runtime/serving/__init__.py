@@ -1,0 +1,1 @@
+"""The OpenAI protocol over any engine: requests, chat templates, tools, streams, metrics."""
