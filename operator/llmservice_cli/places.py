@@ -1,0 +1,42 @@
+"""Where this machine keeps things: the model cache, the state of running instances, secrets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+CACHE_ENV = "LLMSERVICE_CACHE_DIR"
+STATE_ENV = "LLMSERVICE_STATE_DIR"
+SECRETS_ENV = "LLMSERVICE_SECRETS_DIR"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Absolute folders; they are created by whoever first writes there.
+
+    `cache` holds downloaded models and headers (safe to delete), `state` running instances and their logs, `secrets` one
+    folder per Secret with a file per key, as a Secret looks when it is mounted; None = secrets come from the
+    environment alone.
+    """
+
+    cache: Path
+    state: Path
+    secrets: Path | None = None
+
+    @staticmethod
+    def from_environment(environ: Mapping[str, str] | None = None) -> Places:
+        """LLMSERVICE_CACHE_DIR (default ~/.cache/llmservice), LLMSERVICE_STATE_DIR (default ~/.local/state/llmservice),
+        LLMSERVICE_SECRETS_DIR (default none); XDG_CACHE_HOME and XDG_STATE_HOME move the defaults."""
+        env = os.environ if environ is None else environ
+        home = Path(env.get("HOME") or Path.home())
+        cache = env.get(CACHE_ENV) or Path(env.get("XDG_CACHE_HOME") or home / ".cache") / "llmservice"
+        state = env.get(STATE_ENV) or Path(env.get("XDG_STATE_HOME") or home / ".local" / "state") / "llmservice"
+        secrets = env.get(SECRETS_ENV)
+        return Places(_absolute(cache), _absolute(state), _absolute(secrets) if secrets else None)
+
+
+def _absolute(path: str | Path) -> Path:
+    """Expanded and absolute, links kept: what was written is what is shown."""
+    return Path(path).expanduser().absolute()
