@@ -1,0 +1,46 @@
+# `make up` and `make test` work on a fresh machine that has python3 (3.11+) with venv, and a C/C++ compiler.
+# Builds that take minutes are cached under ~/.cache/llmservice.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := config/locks
+DEMO := config/samples/demo.yaml
+
+include config/make/*.mk
+
+.PHONY: help up down test check unit e2e clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+up: $(VENV)/.cli $(VENV)/.engine ## serve the demo model on this machine and ask it one question
+	@$(BIN)/llmservice up -f $(DEMO) --detach
+	@$(BIN)/llmservice chat demo --prompt "What is LLMService?"
+	@$(BIN)/llmservice ps --snippets demo
+
+down: ## stop what `make up` started
+	@$(BIN)/llmservice down
+
+test: check unit ## everything that needs no cluster: static checks, then tests on the real engine
+
+check: $(VENV)/.dev ## formatting, lint, types, layers, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy operator
+	$(BIN)/mypy runtime
+	$(BIN)/lint-imports
+	$(BIN)/python -m llmservice_api.generate --check
+
+unit: $(VENV)/.dev $(VENV)/.engine
+	$(BIN)/pytest
+
+e2e: $(VENV)/.dev $(VENV)/.engine ## what a user does, from the README, with the real programs
+	$(BIN)/pytest e2e
+
+clean: ## remove what make made in this checkout
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

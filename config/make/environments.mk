@@ -1,0 +1,42 @@
+# Virtual environments, each from its lock file. A stamp stands for an environment that matches its lock.
+
+PIP = $(BIN)/pip --disable-pip-version-check
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11; fix: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "==> virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "error: no venv module; fix: install your distribution's python3-venv package" >&2; exit 1; }
+
+$(VENV)/.cli: $(LOCKS)/cli.lock pyproject.toml | $(VENV)/bin/python
+	@echo "==> command line and its libraries"
+	@test -e $(VENV)/.dev || $(PIP) install --require-hashes -r $(LOCKS)/cli.lock | $(BRIEF)
+	@$(PIP) install --require-hashes -r $(LOCKS)/build.lock | $(BRIEF)
+	@$(PIP) install --no-deps --no-build-isolation -e . | $(BRIEF)
+	@touch $@
+
+$(VENV)/.engine: runtime/llmservice_runtime/install/llamacpp.lock | $(VENV)/.cli
+	@echo "==> engine: llama.cpp (built once for this CPU, then cached)"
+	@$(BIN)/llmservice-runtime install llamacpp
+	@touch $@
+
+# The development environment also holds the engine's own wheel, so that tests can drive it in their process.
+$(VENV)/.dev: $(LOCKS)/dev.lock pyproject.toml | $(VENV)/.engine
+	@echo "==> development tools"
+	@$(PIP) install --require-hashes -r $(LOCKS)/dev.lock | $(BRIEF)
+	@$(PIP) install --no-deps "$$($(BIN)/llmservice-runtime install --wheel-only llamacpp)" | $(BRIEF)
+	@touch $@
+
+# pip's progress as one line a package, without the "already satisfied" noise.
+BRIEF = sed -u -n -e 's/^Collecting \([^ ]*\).*/    \1/p' -e 's/^Successfully installed.*/    installed/p'
+
+.PHONY: lock
+lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses)
+	set -e; for extra in cli dev; do \
+		$(COMPILE) --extra $$extra -o $(LOCKS)/$$extra.lock; done
+	$(COMPILE) --extra llamacpp -o runtime/llmservice_runtime/install/llamacpp.lock
+	echo "setuptools>=77" | $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-annotate --no-header - -o $(LOCKS)/build.lock
+
+COMPILE = $(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	--python-version 3.11 --universal pyproject.toml

@@ -1,0 +1,37 @@
+"""The result table for docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from bench.stats import Figures, median_ratio
+
+Pair = tuple[Figures, Figures]
+"""(ours, theirs) of one interleaved pair."""
+
+COLUMNS = (
+    ("tokens/s", "tokens_per_second", 1.0, "{:.0f}"),
+    ("TTFT p50 ms", "ttft_p50", 1000.0, "{:.0f}"),
+    ("TTFT p99 ms", "ttft_p99", 1000.0, "{:.0f}"),
+    ("gap p50 ms", "gap_p50", 1000.0, "{:.0f}"),
+    ("gap p99 ms", "gap_p99", 1000.0, "{:.0f}"),
+)
+
+
+def row(name: str, pairs: Sequence[Pair]) -> str:
+    """One Markdown row: per figure `ours / theirs (ratio)`, medians over the pairs; then broken streams."""
+    cells = [name]
+    for _, field, scale, form in COLUMNS:
+        ours = [getattr(a, field) * scale for a, _ in pairs]
+        theirs = [getattr(b, field) * scale for _, b in pairs]
+        texts = form.format(statistics.median(ours)), form.format(statistics.median(theirs))
+        cells.append(f"{texts[0]} / {texts[1]} (**{median_ratio(ours, theirs):.2f}**)")
+    cells.append(f"{sum(a.broken for a, _ in pairs)} / {sum(b.broken for _, b in pairs)}")
+    return "| " + " | ".join(cells) + " |"
+
+
+def header() -> str:
+    """The table's two heading lines."""
+    names = ["ours / llama-server (ratio)", *(name for name, *_ in COLUMNS), "broken"]
+    return "| " + " | ".join(names) + " |\n|" + "---|" * len(names)
