@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.selection.choice import RejectedEngine as RejectedEngine
 
 
 class Fit(StrEnum):
@@ -15,14 +16,6 @@ class Fit(StrEnum):
     FITS = "Fits"
     DOES_NOT_FIT = "DoesNotFit"
     UNKNOWN = "Unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class RejectedEngine:
-    """An engine that was not chosen, and the sentence why."""
-
-    engine: EngineType
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Engine choice: which engine may run a model, which one does, and why not the others."""
+"""Engine choice: which engine runs a model on a machine, and why not the others. Pure rules over facts."""

@@ -1,0 +1,177 @@
+"""Choose the engine of a model on a machine: a preference order over what the rules allow, with a reason for each.
+
+facts + machine -> per engine and device: the first objection, or none
+                -> the first allowed one in order of preference (an explicit request narrows the order to one)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
+from llmservice_runtime.selection import llamacpp, transformers, vllm
+from llmservice_runtime.selection.case import Case, Rule, first_objection
+from llmservice_runtime.selection.choice import Choice, NoChoice, RejectedEngine
+from llmservice_runtime.selection.machine import GPU_DEVICES, Device, Machine
+
+LABEL = {EngineType.VLLM: "vLLM", EngineType.TRANSFORMERS: "Transformers", EngineType.LLAMA_CPP: "llama.cpp"}
+"""Engines as people write them."""
+
+RULES: dict[EngineType, tuple[Rule, ...]] = {
+    EngineType.VLLM: vllm.RULES,
+    EngineType.TRANSFORMERS: transformers.RULES,
+    EngineType.LLAMA_CPP: llamacpp.RULES,
+}
+NOTES: dict[EngineType, Callable[[Case], tuple[str, ...]]] = {
+    EngineType.VLLM: vllm.notes,
+    EngineType.TRANSFORMERS: transformers.notes,
+    EngineType.LLAMA_CPP: llamacpp.notes,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One engine on one device: `objection` is empty when it runs."""
+
+    engine: EngineType
+    case: Case
+    objection: str
+
+
+def choose(
+    facts: ModelFacts, machine: Machine, requested: EngineType | None = None, gpus: int | None = None
+) -> Choice | NoChoice:
+    """The best engine by what it can do; whether it is installed is said in `missing`, and never changes the choice.
+
+    `requested` narrows the choice to one engine and is refused with the reason when that one can't. `gpus`: None = a
+    GPU where there is one that an engine can use, 0 = the CPU only, more = GPUs only.
+    """
+    verdicts = [
+        judge(engine, facts, machine, device) for device in _devices(machine, gpus) for engine in order(facts, device)
+    ]
+    allowed = [v for v in verdicts if not v.objection]
+    wanted = [v for v in allowed if requested in (None, v.engine)]
+    if not wanted:
+        return _nothing(facts, machine, requested, verdicts, allowed, gpus)
+    best = wanted[0]
+    build = machine.build(best.engine)
+    return Choice(
+        engine=best.engine,
+        device=best.case.device,
+        gpu=best.case.gpu,
+        reason=_why(best, requested is not None),
+        rejected=_rejected(verdicts, best),
+        notes=(*_unused_gpu(best, verdicts, machine), *NOTES[best.engine](best.case), *_general(facts)),
+        missing="" if build.installed else build.install,
+    )
+
+
+def order(facts: ModelFacts, device: Device) -> tuple[EngineType, ...]:
+    """Preference on a device. llama.cpp first: it reads GGUF alone, and nothing reads GGUF better. On a GPU vLLM serves
+    the most requests. On a CPU Transformers idles in a third of vLLM's memory, but vLLM has the kernels for quantized
+    weights."""
+    quantized = facts.quantization is not None and facts.quantization.method != "bitsandbytes"
+    if device in GPU_DEVICES or quantized:
+        return EngineType.LLAMA_CPP, EngineType.VLLM, EngineType.TRANSFORMERS
+    return EngineType.LLAMA_CPP, EngineType.TRANSFORMERS, EngineType.VLLM
+
+
+def judge(engine: EngineType, facts: ModelFacts, machine: Machine, device: Device) -> Verdict:
+    """May this engine run this model on this device? The model is asked first: a rebuild helps no format."""
+    case = Case(facts, machine, device, machine.gpu if device in GPU_DEVICES else None)
+    objection = first_objection(RULES[engine], case) or _not_built(engine, case)
+    return Verdict(engine, case, objection or "")
+
+
+def _not_built(engine: EngineType, case: Case) -> str | None:
+    build = case.machine.build(engine)
+    if case.device in build.devices:
+        return None
+    if not build.devices:
+        return f"{LABEL[engine]} is not part of this release."
+    built_for = " and ".join(sorted(device.value for device in build.devices))
+    return f"the {LABEL[engine]} build here is for {built_for} only, so {case.where} is of no use to it."
+
+
+def _devices(machine: Machine, gpus: int | None) -> tuple[Device, ...]:
+    gpu = (machine.gpu.vendor,) if machine.gpu and gpus != 0 else ()
+    return gpu if gpus else (*gpu, Device.CPU)
+
+
+def _why(best: Verdict, requested: bool) -> str:
+    facts, where, name = best.case.facts, best.case.where, LABEL[best.engine]
+    weights = facts.quantization.name if facts.quantization else f"{facts.dtype} weights"
+    asked = f"{name} was asked for. " if requested else ""
+    if best.engine is EngineType.LLAMA_CPP:
+        return f"{asked}The model is a GGUF ({weights}), which llama.cpp runs as it is, on {where}."
+    if best.engine is EngineType.VLLM:
+        return f"{asked}vLLM runs {weights} on {where} and serves the most requests at a time there."
+    return f"{asked}Transformers runs {weights} on {where} with continuous batching."
+
+
+def _rejected(verdicts: list[Verdict], best: Verdict) -> tuple[RejectedEngine, ...]:
+    """One reason per other engine: it would run too but is second, or the objection on the device that was chosen."""
+    reasons = []
+    for engine in EngineType:
+        mine = [v for v in verdicts if v.engine is engine]
+        if engine is best.engine or not mine:
+            continue
+        if runs := next((v for v in mine if not v.objection), None):
+            text = f"it would run on {runs.case.where} too, but {LABEL[best.engine]} is the better choice here."
+        else:
+            text = next((v for v in mine if v.case.device is best.case.device), mine[0]).objection
+        reasons.append(RejectedEngine(engine, text))
+    return tuple(reasons)
+
+
+def _unused_gpu(best: Verdict, verdicts: list[Verdict], machine: Machine) -> tuple[str, ...]:
+    """A GPU that stays idle is said, with the reason, never passed over."""
+    if best.case.gpu or not machine.gpu:
+        return ()
+    objection = next((v.objection for v in verdicts if v.engine is best.engine and v.case.gpu), "")
+    return (f"The GPU is not used: {objection}" if objection else "The GPU is not used, as accelerator.count: 0 says.",)
+
+
+def _general(facts: ModelFacts) -> tuple[str, ...]:
+    said = list(facts.notes)
+    if facts.format is ModelFormat.PICKLE:
+        said.append("Pickle weights are loaded as tensors only (weights_only); a safetensors copy loads faster.")
+    if facts.remote_code:
+        said.append("The repository brings code of its own (auto_map), which is not run.")
+    return tuple(said)
+
+
+def _nothing(
+    facts: ModelFacts,
+    machine: Machine,
+    requested: EngineType | None,
+    verdicts: list[Verdict],
+    allowed: list[Verdict],
+    gpus: int | None,
+) -> NoChoice:
+    rejected = tuple(
+        RejectedEngine(engine, next(v.objection for v in verdicts if v.engine is engine and v.objection))
+        for engine in EngineType
+        if any(v.engine is engine and v.objection for v in verdicts)
+    )
+    if gpus and not machine.gpu:
+        return NoChoice(
+            f"accelerator.count is {gpus}, and this machine has no GPU that it can see.",
+            ("Leave accelerator.count out, or set it to 0: the model then runs on the CPU.",),
+            rejected,
+        )
+    ways = []
+    if allowed:
+        ways.append(f"Leave engine.type out: {LABEL[allowed[0].engine]} runs this model here.")
+    if gpus and any(not judge(e, facts, machine, Device.CPU).objection for e in EngineType if requested in (None, e)):
+        ways.append("Leave accelerator.count out, or set it to 0: the model then runs on the CPU.")
+    if facts.format is not ModelFormat.GGUF:
+        ways.append("Use a GGUF of the same model (hubs list them as <name>-GGUF): llama.cpp runs it on every machine.")
+    if requested is not None:
+        objection = next(v.objection for v in verdicts if v.engine is requested)
+        return NoChoice(f"engine.type is {requested.value}, but {objection}", tuple(ways), rejected)
+    method = facts.quantization.name if facts.quantization else facts.dtype
+    where = machine.gpu.product if machine.gpu and gpus else "this machine"
+    return NoChoice(f"no engine runs {method} {facts.format} weights on {where}.", tuple(ways), rejected)

@@ -1,0 +1,84 @@
+"""What a model could run on: CPU, memory, GPUs and the engines that are there. A value; nothing is read here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from llmservice_runtime.contract.engines import EngineType
+
+
+class Device(StrEnum):
+    """A kind of processor that an engine can be built for."""
+
+    CPU = "CPU"
+    NVIDIA = "NVIDIA"
+    AMD = "AMD"
+    INTEL = "Intel"
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU: product name, usable memory in bytes, and compute capability times ten (SM 8.9 = 89; 0 = not NVIDIA)."""
+
+    product: str
+    vendor: Device
+    memory_bytes: int
+    capability: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineBuild:
+    """An engine as it stands on a machine: which devices its build uses, and whether it is installed.
+
+    `install` is the sentence for when it is not: the command, or that there is none and what to run instead.
+    """
+
+    engine: EngineType
+    devices: frozenset[Device]
+    installed: bool = True
+    install: str = ""
+
+
+GPU_DEVICES = frozenset({Device.NVIDIA, Device.AMD, Device.INTEL})
+
+ALL_BUILDS = (
+    EngineBuild(EngineType.VLLM, frozenset({Device.CPU, Device.NVIDIA, Device.AMD, Device.INTEL})),
+    EngineBuild(EngineType.TRANSFORMERS, frozenset({Device.CPU, Device.NVIDIA, Device.AMD, Device.INTEL})),
+    EngineBuild(EngineType.LLAMA_CPP, frozenset({Device.CPU, Device.NVIDIA, Device.AMD, Device.INTEL})),
+)
+"""Every engine, installed, for every device: the default of a machine whose engines are not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine (or one kind of node). Memory in bytes; `memory_available` is what a new service may take now.
+
+    `exact` is false when facts are missing (a node pool scaled to zero): what does not fit is then Unknown.
+    """
+
+    cpus: int
+    memory_bytes: int
+    memory_available: int
+    cpu_flags: frozenset[str] = frozenset()
+    architecture: str = "x86_64"
+    gpus: tuple[Gpu, ...] = ()
+    builds: tuple[EngineBuild, ...] = field(default=ALL_BUILDS)
+    exact: bool = True
+
+    def build(self, engine: EngineType) -> EngineBuild:
+        """The machine's build of an engine; one that is built for nothing when the machine has none."""
+        return next((b for b in self.builds if b.engine is engine), EngineBuild(engine, frozenset(), installed=False))
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The GPU that decides what runs: of mixed GPUs the kind with the most memory in total; None = no GPU."""
+        kinds: dict[Gpu, int] = {}
+        for gpu in self.gpus:
+            kinds[gpu] = kinds.get(gpu, 0) + gpu.memory_bytes
+        return max(kinds, key=lambda gpu: kinds[gpu]) if kinds else None
+
+    @property
+    def gpu_count(self) -> int:
+        """How many GPUs of that kind there are: only equal ones can share a model."""
+        return self.gpus.count(self.gpu) if self.gpu else 0
