@@ -1,1 +1,1 @@
-"""Memory: weights, KV per token, overhead; GPU count, offload, the largest context that fits."""
+"""Memory estimate: weights, KV cache and overhead of an engine, and what of it fits a machine. Pure, except `probe`."""

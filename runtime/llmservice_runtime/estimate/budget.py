@@ -1,0 +1,132 @@
+"""The memory budget of one way to run a model: line by line, per device and for the host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.estimate import overhead
+from llmservice_runtime.estimate.kv import Pool, kv_bytes
+from llmservice_runtime.estimate.weights import layer_weights, loaded_bytes, offloaded_bytes
+from llmservice_runtime.formats.facts import ModelFacts
+from llmservice_runtime.selection.machine import Device
+
+GPU = "GPU"
+HOST = "Host"
+
+GPU_ENGINE_HOST_BYTES = {
+    EngineType.VLLM: 4 * overhead.GIB,
+    EngineType.TRANSFORMERS: 3 * overhead.GIB,
+    EngineType.LLAMA_CPP: overhead.CPU_BASE[EngineType.LLAMA_CPP],
+}
+"""Host memory of an engine whose model is on GPUs: processes, pinned buffers."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLine:
+    """One line of the memory budget, in bytes per device; `where` is `GPU` or `Host`."""
+
+    name: str
+    bytes: int
+    where: str = HOST
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One way to run a model. `gpus` share it evenly: by tensor parallelism (vLLM) or by layers (the others).
+
+    `gpu_layers` counts llama.cpp's offloaded layers; more than the model has = everything.
+    """
+
+    engine: EngineType
+    device: Device
+    context_tokens: int
+    sequences: int
+    kv_tokens: int
+    gpus: int = 0
+    gpu_layers: int = 0
+
+
+def budget(facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
+    """Every line of the budget; GPU lines are bytes per GPU."""
+    if shape.device is Device.CPU:
+        return _on_cpu(facts, shape)
+    if shape.engine is EngineType.LLAMA_CPP:
+        return _offloaded(facts, shape)
+    return _on_gpus(facts, shape)
+
+
+def total(lines: Sequence[MemoryLine], where: str) -> int:
+    """Sum of one place."""
+    return sum(line.bytes for line in lines if line.where == where)
+
+
+def pool(facts: ModelFacts, shape: Shape) -> Pool:
+    """The KV cache as the engine lays it out.
+
+    llama.cpp keeps fp16 cells in pages of 256, sliding layers in full, since a shared prefix can't be reused otherwise.
+    vLLM frees what a window has left behind, with blocks of 16. Transformers keeps the model's own dtype.
+    """
+    parallel = max(1, shape.gpus) if shape.engine is EngineType.VLLM else 1
+    own_fp32 = shape.engine is EngineType.TRANSFORMERS and facts.quantization is None and facts.dtype == "F32"
+    vllm = shape.engine is EngineType.VLLM
+    return Pool(
+        tokens=shape.kv_tokens,
+        sequences=shape.sequences,
+        element=Fraction(4 if own_fp32 else 2),
+        tensor_parallel=parallel,
+        chunk=8192 if vllm else overhead.UBATCH,
+        full_sliding=not vllm,
+        page=16 if vllm else 256,
+    )
+
+
+def _on_cpu(facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
+    return (
+        MemoryLine("weights", loaded_bytes(facts, shape.engine, Device.CPU)),
+        MemoryLine(_kv_name(shape), kv_bytes(facts.layers, pool(facts, shape))),
+        MemoryLine(
+            "engine and its buffers", overhead.host_overhead(shape.engine, facts, shape.kv_tokens, shape.sequences)
+        ),
+    )
+
+
+def _on_gpus(facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
+    weights = -(-loaded_bytes(facts, shape.engine, shape.device) // shape.gpus)
+    kv = kv_bytes(facts.layers, pool(facts, shape))
+    if shape.engine is not EngineType.VLLM:
+        weights += max(layer_weights(facts)) if shape.gpus > 1 else 0
+        kv = -(-kv // shape.gpus)
+    extra = overhead.gpu_overhead(shape.engine, facts, weights, shape.kv_tokens, shape.sequences)
+    return (
+        MemoryLine("weights", weights, GPU),
+        MemoryLine(_kv_name(shape), kv, GPU),
+        MemoryLine("engine and its buffers", extra, GPU),
+        MemoryLine("engine processes", GPU_ENGINE_HOST_BYTES[shape.engine], HOST),
+    )
+
+
+def _offloaded(facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
+    """llama.cpp with some or all layers on GPUs: layers move with their part of the KV cache."""
+    layers = max(1, facts.layer_count)
+    moved = min(shape.gpu_layers, layers)
+    on_gpu = offloaded_bytes(facts, shape.gpu_layers)
+    kv = kv_bytes(facts.layers, pool(facts, shape))
+    kv_gpu = -(-kv * moved // layers)
+    uneven = max(layer_weights(facts)) + -(-kv // layers) if shape.gpus > 1 else 0
+    buffers = overhead.compute_buffer(facts, shape.kv_tokens, shape.sequences)
+    extra = overhead.gpu_overhead(shape.engine, facts, on_gpu, shape.kv_tokens, shape.sequences)
+    return (
+        MemoryLine(f"weights of {moved} of {layers} layers", -(-on_gpu // shape.gpus) + uneven, GPU),
+        MemoryLine(_kv_name(shape), -(-kv_gpu // shape.gpus), GPU),
+        MemoryLine("engine and its buffers", extra, GPU),
+        MemoryLine("weights", facts.weight_bytes - on_gpu, HOST),
+        MemoryLine(_kv_name(shape), kv - kv_gpu, HOST),
+        MemoryLine("engine and its buffers", GPU_ENGINE_HOST_BYTES[shape.engine] + buffers, HOST),
+    )
+
+
+def _kv_name(shape: Shape) -> str:
+    return f"KV cache of {shape.kv_tokens:,} tokens"

@@ -1,0 +1,202 @@
+"""Fit a model to a machine: how many GPUs, which tensor parallel size, how many layers, how long a context.
+
+Everything is found by asking the budget: what fits is monotone in the context, so the largest is found by bisection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.estimate import overhead
+from llmservice_runtime.estimate.budget import GPU, HOST, MemoryLine, Shape, budget, total
+from llmservice_runtime.formats.facts import ModelFacts
+from llmservice_runtime.selection.machine import Device, Gpu, Machine
+
+STEP = 256
+"""Contexts are planned in steps of this many tokens."""
+
+USEFUL_CONTEXT = 8192
+"""What a planned context should reach before more GPUs are taken or layers are left on the host."""
+
+UNKNOWN_CONTEXT = 4096
+"""Planned when the headers do not say what the model was trained for."""
+
+USUAL_SEQUENCE = 2048
+"""Tokens that a sequence usually needs; a shared pool is planned for that many each."""
+
+MAX_SEQUENCES = {EngineType.LLAMA_CPP: 16, EngineType.TRANSFORMERS: 32, EngineType.VLLM: 256}
+
+
+class Fit(StrEnum):
+    """Whether the model fits an accelerator (or the machine)."""
+
+    FITS = "Fits"
+    DOES_NOT_FIT = "DoesNotFit"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is placed where: `count` and `context` are what the user asked for, None = planned."""
+
+    facts: ModelFacts
+    engine: EngineType
+    device: Device
+    machine: Machine
+    gpu: Gpu | None = None
+    count: int | None = None
+    context: int | None = None
+
+    @property
+    def longest(self) -> int:
+        """The longest context that may be planned."""
+        return self.context or self.facts.context_tokens or UNKNOWN_CONTEXT
+
+    @property
+    def wanted(self) -> int:
+        """The context that must fit."""
+        return self.context or min(self.longest, USEFUL_CONTEXT)
+
+    def available(self, where: str) -> int:
+        """Bytes that may be used there, per device."""
+        if where == GPU:
+            return int((self.gpu.memory_bytes if self.gpu else 0) * overhead.UTILISATION)
+        return host_budget(self.machine.memory_available)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How it runs. `largest_context` is the most that would fit; `fit` is Unknown when the machine is not known."""
+
+    shape: Shape
+    lines: tuple[MemoryLine, ...]
+    largest_context: int
+    fit: Fit = Fit.FITS
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """It does not fit: the best shape tried, what it lacks in bytes and where, the largest context it could have."""
+
+    shape: Shape
+    lines: tuple[MemoryLine, ...]
+    missing: int
+    where: str
+    largest_context: int
+
+
+def host_budget(memory: int) -> int:
+    """What of the free host memory may be planned: a tenth stays free, at least 256 MiB and at most 2 GiB."""
+    return memory - min(2 * overhead.GIB, max(256 * overhead.MIB, memory // 10))
+
+
+def place(target: Target) -> Placement | Shortfall:
+    """The first way that fits, from the cheapest on: fewest GPUs first, partial offload last."""
+    best: Shortfall | None = None
+    for gpus, gpu_layers in _ways(target):
+        result = arrange(target, gpus, gpu_layers)
+        if isinstance(result, Placement):
+            return result
+        if best is None or (result.largest_context, -result.missing) > (best.largest_context, -best.missing):
+            best = result
+    assert best is not None, "there is always at least one way to try"
+    if not target.machine.exact:
+        return Placement(best.shape, best.lines, best.largest_context, Fit.UNKNOWN)
+    return best
+
+
+def _ways(target: Target) -> Iterator[tuple[int, int]]:
+    """(GPUs, llama.cpp layers on them) to try, cheapest first."""
+    if target.device is Device.CPU:
+        yield 0, 0
+        return
+    counts = gpu_counts(target)
+    everything = target.facts.layer_count + 1
+    for count in counts:
+        yield count, everything if target.engine is EngineType.LLAMA_CPP else 0
+    if target.engine is EngineType.LLAMA_CPP:
+        count = counts[-1]
+        layers = _most(
+            0, everything, lambda k: _over(target, _shape(target, count, k, target.wanted, 1), GPU) <= 0 or k == 0
+        )
+        yield count, layers
+
+
+def gpu_counts(target: Target) -> list[int]:
+    """Numbers of GPUs to try: the one asked for, or all that the engine can split the model over."""
+    most = max(1, target.machine.gpu_count)
+    if target.count:
+        return [target.count]
+    return [count for count in range(1, most + 1) if valid_count(target.engine, target.facts, count)] or [1]
+
+
+def valid_count(engine: EngineType, facts: ModelFacts, count: int) -> bool:
+    """vLLM splits attention heads evenly, and KV heads evenly or by copying them; the others split by layers."""
+    if count == 1:
+        return True
+    if engine is not EngineType.VLLM:
+        return count <= max(1, facts.layer_count)
+    kv_heads = {group.kv_heads for group in facts.layers if group.kv_heads > 1}
+    even = facts.attention_heads == 0 or facts.attention_heads % count == 0
+    return even and all(heads % count == 0 or count % heads == 0 for heads in kv_heads)
+
+
+def arrange(target: Target, gpus: int, gpu_layers: int) -> Placement | Shortfall:
+    """The most sequences with which the wanted context fits, then the longest context, then the largest pool."""
+    sequences = MAX_SEQUENCES[target.engine]
+    while sequences > 1 and not _fits(target, _shape(target, gpus, gpu_layers, target.wanted, sequences)):
+        sequences //= 2
+    largest = largest_context(target, gpus, gpu_layers, sequences)
+    if largest < target.wanted:
+        shape = _shape(target, gpus, gpu_layers, target.wanted, 1)
+        where = max((GPU, HOST), key=lambda place: _over(target, shape, place))
+        return Shortfall(shape, budget(target.facts, shape), _over(target, shape, where), where, largest)
+    context = target.context or min(target.longest, largest)
+    base = _shape(target, gpus, gpu_layers, context, sequences)
+    most = sequences * context
+    if target.engine is not EngineType.VLLM or target.device is Device.CPU:
+        most = max(context, min(most, sequences * min(context, USUAL_SEQUENCE)))
+    pool = _most(context, most, lambda n: _fits(target, dataclasses.replace(base, kv_tokens=n)))
+    shape = dataclasses.replace(base, kv_tokens=pool)
+    return Placement(shape, budget(target.facts, shape), largest)
+
+
+def largest_context(target: Target, gpus: int, gpu_layers: int, sequences: int = 1) -> int:
+    """The longest context that fits, at most the model's (or the one asked for); 0 = not even the weights."""
+    ceiling = max(target.longest, target.facts.context_tokens)
+
+    def fits(tokens: int) -> bool:
+        return _fits(target, _shape(target, gpus, gpu_layers, tokens, sequences))
+
+    if fits(ceiling):
+        return ceiling
+    found = _most(0, ceiling // STEP, lambda n: fits(n * STEP)) * STEP
+    return max(found, target.wanted) if fits(target.wanted) else found
+
+
+def _shape(target: Target, gpus: int, gpu_layers: int, context: int, sequences: int) -> Shape:
+    return Shape(target.engine, target.device, context, sequences, context, gpus, gpu_layers)
+
+
+def _fits(target: Target, shape: Shape) -> bool:
+    lines = budget(target.facts, shape)
+    return all(total(lines, where) <= target.available(where) for where in (GPU, HOST))
+
+
+def _over(target: Target, shape: Shape, where: str) -> int:
+    return total(budget(target.facts, shape), where) - target.available(where)
+
+
+def _most(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The largest n in [low, high] for which a monotone condition holds; `low` is taken to hold."""
+    while low < high:
+        middle = (low + high + 1) // 2
+        if holds(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low

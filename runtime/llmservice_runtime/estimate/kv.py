@@ -1,0 +1,69 @@
+"""Memory of the KV cache: what one token, and one sequence, cost in each kind of layer.
+
+MHA and GQA: H_kv * (d_k + d_v) per layer and token. MLA: one latent per token, on every tensor-parallel rank.
+Sliding window: at most the window per sequence. Recurrent: a constant per sequence. Tensor
+parallelism divides by min(TP, H_kv).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from llmservice_runtime.formats.facts import LayerGroup, LayerKind
+
+F16 = Fraction(2)
+Q8_0 = Fraction(34, 32)
+Q4_0 = Fraction(18, 32)
+KV_TYPES = {"f32": Fraction(4), "f16": F16, "bf16": F16, "q8_0": Q8_0, "q4_0": Q4_0, "fp8": Fraction(1)}
+"""Bytes per element of the cache types, block scales included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A cache shared by `sequences` sequences that hold at most `tokens` tokens together.
+
+    `chunk` is how many tokens one step may add: what a sliding layer keeps beyond its window. With `full_sliding`
+    sliding layers keep every token (llama.cpp's `swa_full`, which prefix reuse needs). `page` is the unit of
+    allocation.
+    """
+
+    tokens: int
+    sequences: int
+    element: Fraction = F16
+    tensor_parallel: int = 1
+    chunk: int = 512
+    full_sliding: bool = False
+    page: int = 256
+
+
+def kv_bytes(layers: Iterable[LayerGroup], pool: Pool) -> int:
+    """Bytes per device of the whole cache."""
+    return sum(group.count * layer_bytes(group, pool) for group in layers)
+
+
+def layer_bytes(group: LayerGroup, pool: Pool) -> int:
+    """Bytes per device of one layer of the group."""
+    if group.kind is LayerKind.NONE:
+        return 0
+    if group.kind is LayerKind.RECURRENT:
+        return group.state_bytes * pool.sequences
+    tokens = padded(pool.tokens, pool.page)
+    if group.kind is LayerKind.SLIDING and not pool.full_sliding:
+        tokens = min(tokens, padded(pool.sequences * group.window + pool.chunk, pool.page))
+    heads = group.kv_heads
+    if group.kind is not LayerKind.MLA:
+        heads = -(-group.kv_heads // min(pool.tensor_parallel, max(1, group.kv_heads)))
+    return int(-(-tokens * heads * (group.k_dim + group.v_dim) * pool.element // 1))
+
+
+def bytes_per_token(layers: Iterable[LayerGroup], element: Fraction = F16) -> int:
+    """What one more token of a long context costs on one device: sliding and recurrent layers cost nothing any more."""
+    full = (g for g in layers if g.kind in (LayerKind.FULL, LayerKind.MLA))
+    return int(sum(g.count * g.kv_heads * (g.k_dim + g.v_dim) * element for g in full))
+
+
+def padded(tokens: int, page: int) -> int:
+    """Rounded up to whole pages."""
+    return -(-tokens // page) * page
