@@ -5,11 +5,14 @@ Only fields that work are here; nothing is accepted and ignored.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
+
+from llmservice_api.rules import ApiModel, ListMap, Rule
 
 GROUP = "llmservice.dev"
 VERSION = "v1alpha1"
@@ -18,13 +21,21 @@ KIND = "LLMService"
 PLURAL = "llmservices"
 SHORT_NAME = "llmsvc"
 
-DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", min_length=1, max_length=40)]
+NAME_LIMIT = 40
+"""Characters of a service's name: children's names add to it and must stay DNS labels (63)."""
+SCHEMES = ("hf", "modelscope", "s3", "http", "https", "oci", "pvc", "file")
 
+_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+_ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+PATTERNS = {
+    _LABEL: "lower-case letters, digits and '-', with a letter or a digit at both ends",
+    _SUBDOMAIN: "lower-case letters, digits, '-' and '.', with a letter or a digit at both ends",
+    _ENV_NAME: "letters, digits and '_', not starting with a digit",
+}
+"""What each pattern of this module asks for, in words."""
 
-class ApiModel(BaseModel):
-    """Base of every API type: camelCase on the wire, unknown fields refused, values immutable."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+DnsLabel = Annotated[str, StringConstraints(pattern=_LABEL, min_length=1, max_length=NAME_LIMIT)]
 
 
 class ModelFormatAssertion(StrEnum):
@@ -39,15 +50,51 @@ class ModelFormatAssertion(StrEnum):
 class SecretReference(ApiModel):
     """A Secret in the service's namespace; on one machine a folder of that name or environment variables."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)] = Field(
+    name: Annotated[str, StringConstraints(pattern=_SUBDOMAIN, min_length=1, max_length=253)] = Field(
         description="Name of the Secret. Keys: HF_TOKEN, MODELSCOPE_API_TOKEN, AWS_ACCESS_KEY_ID, "
         "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, HTTP_BEARER_TOKEN, HTTP_USERNAME, HTTP_PASSWORD, "
         "OCI_USERNAME, OCI_PASSWORD."
     )
 
 
+_URI = re.compile(rf"^({'|'.join(SCHEMES)})://.+")
+_URI_PASSWORD = re.compile(r"^[a-z0-9]+://[^/]*@")
+_PVC_URI = re.compile(r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?$")
+
+
 class ModelSpec(ApiModel):
     """Which model, from where."""
+
+    rules = (
+        Rule(
+            ".uri",
+            f"self.uri.matches('{_URI.pattern}')",
+            lambda self: _URI.search(self.uri) is not None,
+            "the URI has no known scheme: " + ", ".join(f"{scheme}://" for scheme in SCHEMES) + ".",
+            "Write hf://owner/name for a model of the Hugging Face hub, file://path for a local one.",
+        ),
+        Rule(
+            ".uri",
+            f"!self.uri.matches('{_URI_PASSWORD.pattern}')",
+            lambda self: _URI_PASSWORD.search(self.uri) is None,
+            "the URI carries credentials, which anyone who may read the object would see.",
+            "Put them into a Secret and name it in secretRef.",
+        ),
+        Rule(
+            ".uri",
+            f"!self.uri.startsWith('pvc://') || self.uri.matches('{_PVC_URI.pattern}')",
+            lambda self: not self.uri.startswith("pvc://") or _PVC_URI.search(self.uri) is not None,
+            "a pvc URI is pvc://CLAIM/PATH, with the name of a PersistentVolumeClaim.",
+            "Write the claim's name after pvc://.",
+        ),
+        Rule(
+            ".revision",
+            "!has(self.revision) || self.uri.matches('^(hf|modelscope)://')",
+            lambda self: self.revision is None or self.uri.startswith(("hf://", "modelscope://")),
+            "only hf:// and modelscope:// models have revisions.",
+            "Leave revision out; for oci:// write the tag or digest into the URI.",
+        ),
+    )
 
     uri: Annotated[str, StringConstraints(min_length=1, max_length=2048)] = Field(
         description="Where the model is: hf://owner/name, modelscope://owner/name, s3://bucket/prefix, "
@@ -55,7 +102,7 @@ class ModelSpec(ApiModel):
     )
     revision: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = Field(
         default=None,
-        description="Branch, tag or commit; resolved once to a commit that status keeps. Omitted = the source's default.",
+        description="Branch, tag or commit; resolved once to a commit that status keeps. Omitted = the hub's default.",
     )
     include: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] = Field(
         default_factory=list,
@@ -81,7 +128,7 @@ class EngineTypeChoice(StrEnum):
 class EnvVar(ApiModel):
     """One environment variable of the engine process."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+    name: Annotated[str, StringConstraints(pattern=_ENV_NAME, min_length=1, max_length=128)]
     value: Annotated[str, StringConstraints(max_length=4096)] = ""
 
 
@@ -94,7 +141,9 @@ class EngineSpec(ApiModel):
     args: list[Annotated[str, StringConstraints(min_length=1, max_length=1024)]] = Field(
         default_factory=list, max_length=64, description="Extra engine arguments; unknown ones are refused by name."
     )
-    env: list[EnvVar] = Field(default_factory=list, max_length=64, description="Environment of the engine process.")
+    env: Annotated[list[EnvVar], ListMap("name")] = Field(
+        default_factory=list, max_length=64, description="Environment of the engine process."
+    )
 
 
 class TaskChoice(StrEnum):
@@ -147,7 +196,7 @@ class ObjectMeta(BaseModel):
     model_config = ConfigDict(extra="allow", populate_by_name=True, alias_generator=to_camel)
 
     name: DnsLabel
-    namespace: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)] = "default"
+    namespace: Annotated[str, StringConstraints(pattern=_LABEL, min_length=1, max_length=63)] = "default"
     generation: int = 1
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
@@ -188,7 +237,7 @@ class LLMServiceStatus(ApiModel):
     url: str | None = None
     model: ModelStatus | None = None
     plan: PlanStatus | None = None
-    conditions: list[Condition] = Field(default_factory=list)
+    conditions: Annotated[list[Condition], ListMap("type")] = Field(default_factory=list, max_length=32)
 
 
 class LLMService(ApiModel):
