@@ -1,0 +1,150 @@
+"""Why did the engine end? From what is left of it (exit code, signal, last words, counters) to a failure record."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.supervisor.reports import FailureReport
+
+GIB = 1024**3
+TAIL_CHARACTERS = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What an ended engine leaves behind. Sizes in bytes; None where unknown."""
+
+    code: int
+    """Exit code; negative = the signal that ended it."""
+    phase: Phase
+    tail: Sequence[str] = ()
+    """Its last lines of output, oldest first."""
+    reported: FailureReport | None = None
+    killed_for: FailureRecord | None = None
+    """Set when the supervisor itself killed it."""
+    kernel_oom_kills: int = 0
+    """How many processes the kernel killed for memory while it ran."""
+    memory_limit: int | None = None
+    peak_memory: int | None = None
+    port: int = 0
+    model_path: str = ""
+
+
+REMEDIES: dict[FailureClass, str] = {
+    FailureClass.OUT_OF_MEMORY: "Raise the memory limit, shorten contextTokens, or choose a smaller quantization.",
+    FailureClass.OUT_OF_GPU_MEMORY: "Shorten contextTokens, keep fewer layers on the GPU,"
+    " or choose a smaller quantization or a larger GPU.",
+    FailureClass.DISK_FULL: "Free space in the model cache, or give it a larger volume.",
+    FailureClass.PORT_IN_USE: "Stop the program that listens there, or choose another port (0 = any free one).",
+    FailureClass.ENGINE_NOT_INSTALLED: "Install it again: llmservice-runtime install llamacpp --rebuild.",
+    FailureClass.MODEL_DAMAGED: "Check the disk; delete the damaged copy so that it is fetched again.",
+    FailureClass.BAD_ARGUMENT: "Correct engine.args or the settings named in the message.",
+}
+
+_LAST_WORDS: tuple[tuple[FailureClass, str], ...] = (
+    (
+        FailureClass.OUT_OF_GPU_MEMORY,
+        r"cuda.{0,60}out of memory|out of memory.{0,60}cuda|cudamalloc failed|outofdevicememory"
+        r"|cuda error 2\b|hip.{0,40}out of memory|unable to allocate (cuda|rocm|vulkan)\d* buffer",
+    ),
+    (FailureClass.DISK_FULL, r"no space left on device|\benospc\b|disk quota exceeded"),
+    (FailureClass.PORT_IN_USE, r"address already in use|\beaddrinuse\b|errno 98\b"),
+    (
+        FailureClass.OUT_OF_MEMORY,
+        r"\bmemoryerror\b|std::bad_alloc|cannot allocate memory|\benomem\b|unable to allocate cpu\w* buffer"
+        r"|failed to allocate (buffer|\d+ bytes)|out of memory",
+    ),
+    (
+        FailureClass.ENGINE_NOT_INSTALLED,
+        r"no module named '?(llama_cpp|llmservice_runtime|numpy|aiohttp)|cannot open shared object file"
+        r"|failed to load shared library",
+    ),
+    (FailureClass.BAD_ARGUMENT, r"error: (unrecognized arguments|argument |the following arguments)"),
+)
+
+
+def classify(remains: Remains) -> FailureRecord:
+    """The most certain cause first: what the supervisor did, what the engine said, the kernel, last words, signal."""
+    if remains.killed_for is not None:
+        return FailureRecord(
+            remains.killed_for.failure,
+            remains.killed_for.message,
+            remains.killed_for.remedy,
+            remains.killed_for.phase,
+            remains.code,
+        )
+    if remains.reported is not None:
+        report = remains.reported
+        remedy = report.remedy or REMEDIES.get(report.failure, "")
+        return _record(remains, report.failure, report.message, remedy)
+    if remains.code == -signal.SIGKILL:
+        return _killed(remains)
+    if words := _last_words(remains.tail):
+        failure, line = words
+        where = f" (port {remains.port})" if failure is FailureClass.PORT_IN_USE and remains.port else ""
+        return _record(remains, failure, f"The engine ended{where}: {line}", REMEDIES[failure])
+    if remains.code < 0:
+        return _signalled(remains)
+    if remains.code == 0:
+        return _record(remains, FailureClass.CRASHED, "The engine ended by itself without an error.", _LOOK)
+    return _record(
+        remains, FailureClass.CRASHED, f"The engine ended with exit code {remains.code}.{_quote(remains.tail)}", _LOOK
+    )
+
+
+_LOOK = "Read the lines before the end in this replica's log; when they name no cause, report a bug with them."
+
+
+def _killed(remains: Remains) -> FailureRecord:
+    peak = f" It held {remains.peak_memory / GIB:.2f} GiB at most." if remains.peak_memory else ""
+    limit = f" The limit is {remains.memory_limit / GIB:.2f} GiB." if remains.memory_limit else ""
+    if remains.kernel_oom_kills > 0:
+        message = f"The kernel killed the engine because memory ran out.{peak}{limit}"
+        return _record(remains, FailureClass.OUT_OF_MEMORY, message, REMEDIES[FailureClass.OUT_OF_MEMORY])
+    message = f"The engine was killed from outside (SIGKILL), not for memory as far as the kernel says.{peak}{limit}"
+    return _record(remains, FailureClass.CRASHED, message, "Look for who killed it; it can be started again.")
+
+
+def _signalled(remains: Remains) -> FailureRecord:
+    number = -remains.code
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    quote = _quote(remains.tail)
+    if number == signal.SIGILL:
+        message = f"The engine met an instruction this CPU does not have (SIGILL): it was built for another CPU.{quote}"
+        return _record(
+            remains, FailureClass.CRASHED, message, "Build it here: llmservice-runtime install llamacpp --rebuild."
+        )
+    if number == signal.SIGBUS:
+        message = f"Reading the model failed (SIGBUS): {remains.model_path} became shorter or its disk failed.{quote}"
+        return _record(remains, FailureClass.MODEL_DAMAGED, message, REMEDIES[FailureClass.MODEL_DAMAGED])
+    if number in (signal.SIGTERM, signal.SIGINT):
+        return _record(
+            remains, FailureClass.CRASHED, f"The engine was stopped from outside ({name}).", "Start it again."
+        )
+    return _record(remains, FailureClass.CRASHED, f"The engine crashed ({name}).{quote}", _LOOK)
+
+
+def _record(remains: Remains, failure: FailureClass, message: str, remedy: str) -> FailureRecord:
+    return FailureRecord(failure, message, remedy, remains.phase.value, remains.code)
+
+
+def _last_words(tail: Sequence[str]) -> tuple[FailureClass, str] | None:
+    """The last line that names a cause, and its class."""
+    for line in reversed(tail):
+        for failure, pattern in _LAST_WORDS:
+            if re.search(pattern, line, re.IGNORECASE):
+                return failure, line.strip()[:500]
+    return None
+
+
+def _quote(tail: Sequence[str]) -> str:
+    text = " | ".join(line.strip() for line in tail if line.strip())
+    return f" Its last lines: {text[-TAIL_CHARACTERS:]}" if text else ""

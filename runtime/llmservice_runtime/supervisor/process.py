@@ -1,0 +1,121 @@
+"""One engine child: started with its pipes, watched through a pidfd, ended with its whole process group.
+
+It can't outlive the supervisor: the kernel kills it when the supervisor dies (PR_SET_PDEATHSIG), and its end of the
+lifeline reports EOF to engines that run under a shell of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from llmservice_runtime.contract.report import LIFELINE_FD_ENV, REPORT_FD_ENV
+from llmservice_runtime.supervisor.pipes import LinePipe, Passthrough
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the child ended: exit code (negative = signal), peak resident memory in bytes, last lines of output."""
+
+    code: int
+    peak_memory: int
+    tail: tuple[str, ...]
+
+
+class EngineProcess:
+    """A running engine. Create it inside the event loop; OSError when the command can't be started."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        on_report: Callable[[bytes], None],
+        on_exit: Callable[[Ending], None],
+    ) -> None:
+        self._on_exit = on_exit
+        self._log = Passthrough()
+        report_read, report_write = os.pipe()
+        lifeline_read, self._lifeline = os.pipe()
+        try:
+            self._child = subprocess.Popen(
+                command,
+                env={**env, REPORT_FD_ENV: str(report_write), LIFELINE_FD_ENV: str(lifeline_read)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(report_write, lifeline_read),
+                start_new_session=True,
+                preexec_fn=_die_with(os.getpid()),
+                bufsize=0,
+            )
+        except OSError:
+            os.close(report_read)
+            os.close(self._lifeline)
+            raise
+        finally:
+            os.close(report_write)
+            os.close(lifeline_read)
+        assert self._child.stdout is not None and self._child.stderr is not None
+        self._pipes = [
+            LinePipe(report_read, on_report),
+            LinePipe(os.dup(self._child.stdout.fileno()), self._log.line, Passthrough.copier(1)),
+            LinePipe(os.dup(self._child.stderr.fileno()), self._log.line, Passthrough.copier(2)),
+        ]
+        self._child.stdout.close()
+        self._child.stderr.close()
+        self._pidfd = os.pidfd_open(self._child.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
+
+    @property
+    def pid(self) -> int:
+        """Process id, also its process group and session."""
+        return self._child.pid
+
+    def terminate(self) -> None:
+        """SIGTERM to the engine itself: it drains."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL to the engine and all it started."""
+        self._kill_group()
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child.pid, signal.SIGKILL)
+
+    def _ended(self) -> None:
+        """The child is a zombie: end what it left running, then collect it, so that its group id can't be reused."""
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        self._kill_group()
+        _, status, usage = os.wait4(self._child.pid, 0)
+        self._child.returncode = os.waitstatus_to_exitcode(status)
+        os.close(self._pidfd)
+        os.close(self._lifeline)
+        for pipe in self._pipes:
+            pipe.close()
+        self._on_exit(Ending(self._child.returncode, usage.ru_maxrss * 1024, tuple(self._log.tail)))
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """Runs in the child before exec: die when the parent does, also when it died just now."""
+
+    def arm() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return arm

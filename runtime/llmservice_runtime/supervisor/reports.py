@@ -1,0 +1,100 @@
+"""Lines an engine writes on its report pipe, as values. Pure; what is not a report is None, never an exception."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.report import Phase, ReportKind
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseReport:
+    """The engine entered a phase, or moved on in it. `progress` is 0..1 of this phase, None where unknown."""
+
+    phase: Phase
+    progress: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyReport:
+    """The API listens on `port`; loading took `load_seconds`."""
+
+    port: int
+    load_seconds: float = 0.0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """Requests running and waiting, and how many steps were completed since the engine started."""
+
+    running: int
+    waiting: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReport:
+    """Why the engine is about to exit, in its own words."""
+
+    failure: FailureClass
+    message: str
+    remedy: str = ""
+
+
+Report = PhaseReport | ReadyReport | StepReport | FailureReport
+
+
+def parse_report(line: str | bytes) -> Report | None:
+    """One line of the report pipe; None when it is not a report this version knows."""
+    try:
+        body = json.loads(line)
+        if not isinstance(body, dict):
+            return None
+        return _from_body(ReportKind(body["kind"]), body)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+
+
+def _from_body(kind: ReportKind, body: dict[str, Any]) -> Report:
+    if kind is ReportKind.PHASE:
+        return PhaseReport(Phase(body["phase"]), _fraction(body.get("progress")), _text(body.get("detail")))
+    if kind is ReportKind.READY:
+        port = int(body["port"])
+        if not 0 < port < 65536:
+            raise ValueError(f"port {port}")
+        return ReadyReport(port, _seconds(body.get("load_seconds", 0.0)), _text(body.get("detail")))
+    if kind is ReportKind.STEP:
+        return StepReport(_count(body["running"]), _count(body["waiting"]), _count(body["steps"]))
+    return FailureReport(FailureClass(body["failure"]), _text(body["message"]), _text(body.get("remedy")))
+
+
+def _count(value: object) -> int:
+    return max(0, int(value)) if isinstance(value, int | float) else _refuse(value)
+
+
+def _refuse(value: object) -> int:
+    raise TypeError(f"not a number: {value!r}")
+
+
+def _seconds(value: object) -> float:
+    number = float(value) if isinstance(value, int | float) else 0.0
+    return number if math.isfinite(number) and number >= 0 else 0.0
+
+
+def _fraction(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return None
+    return min(1.0, max(0.0, float(value)))
+
+
+def _text(value: object) -> str:
+    """Details are shown as one sentence; a dict of details (ready) is shown as its JSON."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

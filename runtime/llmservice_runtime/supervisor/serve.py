@@ -1,0 +1,285 @@
+"""Wires the supervisor: events from pipes, signals, timers and canaries go into `state.step`, actions come out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import aiohttp
+from aiohttp import web
+
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.contract.report import LIFELINE_FD_ENV
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.supervisor import kernel
+from llmservice_runtime.supervisor.classify import REMEDIES, Remains, classify
+from llmservice_runtime.supervisor.pipes import watch_lifeline
+from llmservice_runtime.supervisor.probes import View, application
+from llmservice_runtime.supervisor.process import Ending, EngineProcess
+from llmservice_runtime.supervisor.record import write_failure, write_state
+from llmservice_runtime.supervisor.reports import parse_report
+from llmservice_runtime.supervisor.state import (
+    Action,
+    Begin,
+    CanaryAnswered,
+    Do,
+    Event,
+    Exit,
+    Exited,
+    Policy,
+    Record,
+    Reported,
+    State,
+    StopRequested,
+    Tick,
+    next_wakeup,
+    step,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """`command` starts the engine; `state_file` is where ports and pids are published (empty = nowhere)."""
+
+    settings: RuntimeSettings
+    command: tuple[str, ...]
+    policy: Policy
+    state_file: str = ""
+
+
+def policy_of(settings: RuntimeSettings, restart: bool) -> Policy:
+    """The bounds that the settings ask for; a canary at least three times per progress bound."""
+    return Policy(
+        restart=restart,
+        load_seconds=settings.load_seconds,
+        progress_seconds=settings.progress_seconds,
+        drain_seconds=settings.drain_seconds,
+        canary_seconds=min(10.0, settings.progress_seconds / 3),
+    )
+
+
+def serve(options: ServeOptions) -> int:
+    """Run one replica until it is told to stop or failed for good; the exit code of the program.
+
+    UserError when the supervisor's own port is taken.
+    """
+    return asyncio.run(Supervisor(options).run())
+
+
+class Supervisor:
+    """The thin shell around `state.step`; all on one event loop, no threads."""
+
+    def __init__(self, options: ServeOptions) -> None:
+        self._settings = options.settings
+        self._command = options.command
+        self._policy = options.policy
+        self._state_file = options.state_file
+        self._state = State()
+        self._engine: EngineProcess | None = None
+        self._supervisor_port = 0
+        self._cgroup = kernel.own_cgroup()
+        self._oom_before = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._canary: asyncio.Task[None] | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def run(self) -> int:
+        """Start, serve probes, end."""
+        self._done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._watch_signals()
+        runner = web.AppRunner(self._application(), access_log=None, handle_signals=False)
+        await runner.setup()
+        try:
+            self._supervisor_port = await self._listen(runner)
+            self._handle(Begin())
+            return await self._done
+        finally:
+            if self._engine is not None:
+                self._engine.kill()
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._canary is not None:
+                self._canary.cancel()
+            if self._session is not None:
+                await self._session.close()
+            await runner.cleanup()
+
+    def _application(self) -> web.Application:
+        return application(
+            View(self._settings, lambda: self._state, lambda: self._engine.pid if self._engine else None, os.getpid())
+        )
+
+    async def _listen(self, runner: web.AppRunner) -> int:
+        host, port = self._settings.host, self._settings.supervisor_port
+        site = web.TCPSite(runner, host, port, shutdown_timeout=1.0)
+        try:
+            await site.start()
+        except OSError as error:
+            raise UserError(
+                f"The supervisor can't listen on {host}:{port}: {error.strerror}.",
+                "Choose another --supervisor-port (0 = any free one).",
+                FailureClass.PORT_IN_USE,
+            ) from error
+        return int(runner.addresses[0][1])
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._handle, StopRequested())
+        if fd := os.environ.get(LIFELINE_FD_ENV):
+            watch_lifeline(int(fd), self._parent_died)
+
+    def _parent_died(self) -> None:
+        """Whoever started us is gone: nobody routes to this replica any more."""
+        self._handle(StopRequested())
+        self._handle(StopRequested())
+
+    def _handle(self, event: Event) -> None:
+        before = self._state
+        self._state, actions = step(before, event, time.monotonic(), self._policy)
+        for action in actions:
+            self._act(action)
+        shown = (self._state.phase, self._state.port, self._state.ready, self._state.alive)
+        if shown != (before.phase, before.port, before.ready, before.alive):
+            self._publish()
+        self._wake()
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case Record(record):
+                self._log(f"{record.failure.value}: {record.message} {record.remedy}")
+                self._write_failure(record)
+            case Exit(code):
+                if not self._done.done():
+                    self._done.set_result(code)
+            case Do.START:
+                self._start()
+            case Do.TERMINATE if self._engine is not None:
+                self._engine.terminate()
+            case Do.KILL if self._engine is not None:
+                self._engine.kill()
+            case Do.CANARY:
+                self._canary = asyncio.get_running_loop().create_task(self._ask())
+            case Do.CLEAR_RECORD:
+                self._write_failure(None)
+
+    def _start(self) -> None:
+        self._oom_before = kernel.oom_kills(self._cgroup)
+        env = {key: value for key, value in os.environ.items() if key != LIFELINE_FD_ENV}
+        env |= {"PYTHONUNBUFFERED": "1", **self._settings.engine_env}
+        try:
+            self._engine = EngineProcess(self._command, env, self._report, self._exited)
+        except OSError as error:
+            record = FailureRecord(
+                FailureClass.ENGINE_NOT_INSTALLED,
+                f"The engine can't be started: {self._command[0]}: {error.strerror}.",
+                REMEDIES[FailureClass.ENGINE_NOT_INSTALLED],
+                self._state.phase.value,
+            )
+            asyncio.get_running_loop().call_soon(self._handle, Exited(record))
+
+    def _report(self, line: bytes) -> None:
+        report = parse_report(line)
+        if report is None:
+            self._log(f"the engine sent a report that is not understood: {line[:200]!r}")
+            return
+        self._handle(Reported(report))
+
+    def _exited(self, ending: Ending) -> None:
+        self._engine = None
+        if self._canary is not None:
+            self._canary.cancel()
+        remains = Remains(
+            code=ending.code,
+            phase=self._state.phase,
+            tail=ending.tail,
+            reported=self._state.reported,
+            killed_for=self._state.killed_for,
+            kernel_oom_kills=kernel.oom_kills(self._cgroup) - self._oom_before,
+            memory_limit=kernel.memory_limit(self._cgroup),
+            peak_memory=ending.peak_memory,
+            port=self._settings.port,
+            model_path=self._settings.model_path,
+        )
+        self._handle(Exited(classify(remains), random.random()))
+
+    async def _ask(self) -> None:
+        """The canary: an HTTP round trip to the idle engine. No answer is no event; time does the rest."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(trust_env=False)
+        url = f"http://{_dial(self._settings.host)}:{self._state.port}/health"
+        timeout = aiohttp.ClientTimeout(total=self._policy.canary_seconds)
+        try:
+            async with self._session.get(url, timeout=timeout) as response:
+                healthy = response.status < 500
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return
+        if healthy:
+            self._handle(CanaryAnswered())
+
+    def _wake(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        when = next_wakeup(self._state, self._policy)
+        if when is not None and not self._done.done():
+            delay = max(0.01, when - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._handle, Tick())
+
+    def _publish(self) -> None:
+        state = self._state
+        body = {
+            "pid": os.getpid(),
+            "engine_pid": self._engine.pid if self._engine else None,
+            "supervisor_port": self._supervisor_port,
+            "port": state.port or None,
+            "host": self._settings.host,
+            "phase": state.phase.value,
+            "ready": state.ready,
+            "model": self._settings.model_name,
+        }
+        self._log(f"{state.phase.value}" + (f" on {self._settings.host}:{state.port}" if state.ready else ""))
+        try:
+            write_state(self._state_file, body)
+        except OSError as error:
+            self._log(f"can't write {self._state_file}: {error}")
+
+    def _write_failure(self, record: FailureRecord | None) -> None:
+        try:
+            write_failure(self._settings.failure_log, record)
+        except OSError as error:
+            self._log(f"can't write {self._settings.failure_log}: {error}")
+
+    def _log(self, text: str) -> None:
+        sys.stderr.write(f"supervisor: {text}\n")
+        sys.stderr.flush()
+
+
+def _dial(host: str) -> str:
+    """Where to reach a server that listens on `host`."""
+    if host in ("", "0.0.0.0"):
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host
+
+
+def options_for(
+    settings: RuntimeSettings,
+    command: Sequence[str],
+    *,
+    restart: bool = False,
+    supervisor_port: int | None = None,
+    state_file: str = "",
+) -> ServeOptions:
+    """Settings and command line become one value."""
+    if supervisor_port is not None:
+        settings = replace(settings, supervisor_port=supervisor_port)
+    return ServeOptions(settings, tuple(command), policy_of(settings, restart), state_file)
