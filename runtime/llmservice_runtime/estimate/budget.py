@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.estimate import overhead
-from llmservice_runtime.estimate.kv import Pool, kv_bytes
+from llmservice_runtime.estimate.kv import Pool, kv_bytes, padded
 from llmservice_runtime.estimate.weights import layer_weights, loaded_bytes, offloaded_bytes
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.selection.machine import Device
@@ -32,6 +32,11 @@ class MemoryLine:
     bytes: int
     where: str = HOST
 
+    @property
+    def is_cache(self) -> bool:
+        """Whether it grows with the tokens in flight."""
+        return self.name.startswith("KV cache")
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -47,6 +52,16 @@ class Shape:
     kv_tokens: int
     gpus: int = 0
     gpu_layers: int = 0
+
+    @property
+    def streams(self) -> bool:
+        """Whether llama.cpp gives every sequence a cache of its own: when the pool holds a whole context for each."""
+        return self.engine is EngineType.LLAMA_CPP and self.kv_tokens >= self.sequences * self.context_tokens
+
+    @property
+    def cells(self) -> int:
+        """Cells that one attention looks over."""
+        return self.context_tokens if self.streams else self.kv_tokens
 
 
 def budget(facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
@@ -66,14 +81,15 @@ def total(lines: Sequence[MemoryLine], where: str) -> int:
 def pool(facts: ModelFacts, shape: Shape) -> Pool:
     """The KV cache as the engine lays it out.
 
-    llama.cpp keeps fp16 cells in pages of 256, sliding layers in full, since a shared prefix can't be reused otherwise.
+    llama.cpp keeps fp16 cells in pages of 256, sliding layers in full, since a shared prefix can't be reused otherwise;
+    with room for a whole context each, every sequence has a stream of its own, padded by itself.
     vLLM frees what a window has left behind, with blocks of 16. Transformers keeps the model's own dtype.
     """
     parallel = max(1, shape.gpus) if shape.engine is EngineType.VLLM else 1
     own_fp32 = shape.engine is EngineType.TRANSFORMERS and facts.quantization is None and facts.dtype == "F32"
     vllm = shape.engine is EngineType.VLLM
     return Pool(
-        tokens=shape.kv_tokens,
+        tokens=shape.sequences * padded(shape.context_tokens, 256) if shape.streams else shape.kv_tokens,
         sequences=shape.sequences,
         element=Fraction(4 if own_fp32 else 2),
         tensor_parallel=parallel,
@@ -87,9 +103,7 @@ def _on_cpu(facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
     return (
         MemoryLine("weights", loaded_bytes(facts, shape.engine, Device.CPU)),
         MemoryLine(_kv_name(shape), kv_bytes(facts.layers, pool(facts, shape))),
-        MemoryLine(
-            "engine and its buffers", overhead.host_overhead(shape.engine, facts, shape.kv_tokens, shape.sequences)
-        ),
+        MemoryLine("engine and its buffers", overhead.host_overhead(shape.engine, facts, shape.cells, shape.sequences)),
     )
 
 
@@ -99,7 +113,7 @@ def _on_gpus(facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
     if shape.engine is not EngineType.VLLM:
         weights += max(layer_weights(facts)) if shape.gpus > 1 else 0
         kv = -(-kv // shape.gpus)
-    extra = overhead.gpu_overhead(shape.engine, facts, weights, shape.kv_tokens, shape.sequences)
+    extra = overhead.gpu_overhead(shape.engine, facts, weights, shape.cells, shape.sequences)
     return (
         MemoryLine("weights", weights, GPU),
         MemoryLine(_kv_name(shape), kv, GPU),
@@ -116,8 +130,8 @@ def _offloaded(facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
     kv = kv_bytes(facts.layers, pool(facts, shape))
     kv_gpu = -(-kv * moved // layers)
     uneven = max(layer_weights(facts)) + -(-kv // layers) if shape.gpus > 1 else 0
-    buffers = overhead.compute_buffer(facts, shape.kv_tokens, shape.sequences)
-    extra = overhead.gpu_overhead(shape.engine, facts, on_gpu, shape.kv_tokens, shape.sequences)
+    buffers = overhead.compute_buffer(facts, shape.cells, shape.sequences)
+    extra = overhead.gpu_overhead(shape.engine, facts, on_gpu, shape.cells, shape.sequences)
     return (
         MemoryLine(f"weights of {moved} of {layers} layers", -(-on_gpu // shape.gpus) + uneven, GPU),
         MemoryLine(_kv_name(shape), -(-kv_gpu // shape.gpus), GPU),

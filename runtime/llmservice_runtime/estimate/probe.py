@@ -1,4 +1,4 @@
-"""Read the facts of this machine: procfs, cgroups (v1 and v2), nvidia-smi. The one part of the estimate that does I/O."""
+"""Read the facts of this machine: procfs, cgroups (v1 and v2), nvidia-smi. The only I/O of the estimate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from llmservice_runtime.selection.machine import ALL_BUILDS, Device, EngineBuild, Gpu, Machine
 
 NVIDIA_SMI_SECONDS = 5.0
-"""A driver in trouble hangs; the plan then goes on without its GPUs and says so nowhere it could mislead."""
+"""A driver in trouble hangs; its GPUs are then of no use to an engine either."""
 
 Ask = Callable[[list[str]], str]
 

@@ -32,7 +32,7 @@ def loaded_bytes(facts: ModelFacts, engine: EngineType, device: Device) -> int:
 
 
 def offloaded_bytes(facts: ModelFacts, layers_on_gpu: int) -> int:
-    """Bytes of the weights that llama.cpp keeps on GPUs with `layers_on_gpu`: the last ones first, and beyond all layers
+    """Bytes of the weights that llama.cpp keeps on GPUs with `layers_on_gpu`: the last ones first, beyond all layers
     the output matrix and what belongs to no layer."""
     layers = layer_weights(facts)
     if layers_on_gpu > len(layers):
