@@ -1,7 +1,7 @@
 """What a batching engine offers to the HTTP layer: submit a request, receive deltas, one per step at most.
 
-The HTTP layer knows tokens only through `Tokenizer`, generation only through `Engine.submit`; an engine knows nothing of
-HTTP, chat or tools. llama.cpp implements this today; Transformers can implement it without a change to the HTTP layer.
+The HTTP layer knows tokens only through `Tokenizer`, generation only through `Engine.submit`; an engine knows nothing
+of HTTP, chat or tools. llama.cpp implements this; Transformers can without a change to the HTTP layer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a serving engine measures, exported under vLLM's names.
 
-The engine's step thread records with `EngineMetrics`; a scrape on the event loop reads. Recording costs a lock, a bisect
-and an addition, never a label lookup; families are built only when somebody scrapes.
+The engine's step thread records with `EngineMetrics`; a scrape on the event loop reads. Recording costs a lock, a
+bisect and an addition, never a label lookup; families are built only when somebody scrapes.
 """
 
 from __future__ import annotations
@@ -112,16 +112,23 @@ class EngineMetrics(Collector):
         self.load_phases: dict[str, float] = {}
         """Seconds that each load phase took."""
         self._lock = threading.Lock()
-        self._counters = dict.fromkeys(COUNTERS, 0)
-        self._finished = dict.fromkeys(FINISHED_REASONS, 0)
-        self._rejected = dict.fromkeys(REJECTION_REASONS, 0)
-        self._histograms = {name: Histogram(bounds) for name, (_, bounds) in HISTOGRAMS.items()}
+        self.clear()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
+
+    def clear(self) -> None:
+        """Forget what was counted: warming up is not serving."""
+        with self._lock:
+            self.steps = 0
+            self._counters = dict.fromkeys(COUNTERS, 0)
+            self._finished = dict.fromkeys(FINISHED_REASONS, 0)
+            self._rejected = dict.fromkeys(REJECTION_REASONS, 0)
+            self._histograms = {name: Histogram(bounds) for name, (_, bounds) in HISTOGRAMS.items()}
 
     def step(self, prompt_tokens: int, generated_tokens: int, decode_seconds: float, python_seconds: float) -> None:
         """One engine step: tokens it computed, its native time and the time around it."""
         with self._lock:
+            self.steps += 1
             self._counters[names.PROMPT_TOKENS] += prompt_tokens
             self._counters[names.GENERATION_TOKENS] += generated_tokens
             self._histograms[names.ITERATION_TOKENS].observe(prompt_tokens + generated_tokens)

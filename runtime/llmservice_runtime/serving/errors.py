@@ -1,0 +1,74 @@
+"""One error body for every answer that is not 2xx, and the errors that handlers raise to get it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from aiohttp import web
+
+MAX_RETRY_AFTER = 120
+"""openai-python honours Retry-After up to this many seconds and falls back to its own backoff beyond."""
+
+
+class ApiError(Exception):
+    """An answer with an error status. `message` is for a person; `code` for programs; `param` names the field."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str,
+        param: str | None = None,
+        kind: str = "invalid_request_error",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.kind = kind
+        self.headers = dict(headers or {})
+
+
+def error_body(error: ApiError) -> dict[str, object]:
+    """`{"error": {message, type, code, param}}`: the same on every engine and route."""
+    return {"error": {"message": error.message, "type": error.kind, "code": error.code, "param": error.param}}
+
+
+def error_response(error: ApiError) -> web.Response:
+    """The HTTP answer to an ApiError."""
+    body = json.dumps(error_body(error), ensure_ascii=False)
+    return web.Response(status=error.status, text=body, content_type="application/json", headers=error.headers)
+
+
+def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
+    """400: the request can never succeed as it is."""
+    return ApiError(400, message, code=code, param=param)
+
+
+def unsupported(param: str, reason: str) -> ApiError:
+    """400: a field that this server or model can't honour; `reason` says why and what to use instead."""
+    return ApiError(400, f"`{param}` is not supported: {reason}", code="unsupported_parameter", param=param)
+
+
+def queue_full(message: str, retry_after: int) -> ApiError:
+    """429: the bounded queue is full; a retry may succeed."""
+    return ApiError(429, message, code="queue_full", kind="rate_limit_error", headers=retry_headers(retry_after))
+
+
+def unavailable(message: str, code: str, retry_after: int) -> ApiError:
+    """503: loading, draining or broken; another replica or a later try may succeed."""
+    return ApiError(503, message, code=code, kind="service_unavailable_error", headers=retry_headers(retry_after))
+
+
+def internal(message: str) -> ApiError:
+    """500: a fault of this server."""
+    return ApiError(500, message, code="internal_error", kind="server_error", headers={"x-should-retry": "false"})
+
+
+def retry_headers(seconds: int) -> dict[str, str]:
+    """Retry-After within the bound that clients honour, and the explicit permission to retry."""
+    return {"Retry-After": str(max(1, min(seconds, MAX_RETRY_AFTER))), "x-should-retry": "true"}

@@ -1,0 +1,70 @@
+"""Writing reports to the supervisor, and dying with it."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import threading
+from typing import Any
+
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.report import LIFELINE_FD_ENV, REPORT_FD_ENV, Phase, ReportKind
+
+PR_SET_PDEATHSIG = 1
+ORPHANED = 3
+"""Exit code when the parent is gone; nobody is there to read it."""
+
+
+class Reporter:
+    """Report lines on the descriptor that the supervisor gave; without one, nowhere."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+
+    @staticmethod
+    def from_environment() -> Reporter:
+        """The descriptor that the environment names."""
+        fd = os.environ.get(REPORT_FD_ENV, "")
+        return Reporter(int(fd) if fd.isdigit() else None)
+
+    def phase(self, phase: Phase, progress: float | None = None, detail: str = "") -> None:
+        """A phase began, or moved on; `progress` is 0..1."""
+        self._line(ReportKind.PHASE, phase=phase, progress=progress, detail=detail or None)
+
+    def ready(self, port: int, load_seconds: float, detail: dict[str, Any]) -> None:
+        """The API answers on `port`."""
+        self._line(ReportKind.READY, port=port, load_seconds=round(load_seconds, 3), detail=detail)
+
+    def step(self, running: int, waiting: int, steps: int) -> None:
+        """Work in hand and steps done so far."""
+        self._line(ReportKind.STEP, running=running, waiting=waiting, steps=steps)
+
+    def failure(self, error: UserError) -> None:
+        """The last line of a process that ends because of it."""
+        self._line(ReportKind.FAILURE, failure=error.failure, message=error.reason, remedy=error.remedy)
+
+    def _line(self, kind: ReportKind, **fields: Any) -> None:
+        if self._fd is None:
+            return
+        body = {"kind": kind, **{name: value for name, value in fields.items() if value is not None}}
+        try:
+            os.write(self._fd, json.dumps(body, ensure_ascii=False).encode() + b"\n")
+        except BrokenPipeError:
+            # The supervisor is gone; the lifeline ends this process.
+            self._fd = None
+
+
+def die_with_parent() -> None:
+    """End at once when the parent dies, however it died: by the kernel's signal, and by the lifeline's EOF."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    fd = os.environ.get(LIFELINE_FD_ENV, "")
+    if fd.isdigit():
+        threading.Thread(target=_wait_for_end, args=(int(fd),), name="lifeline", daemon=True).start()
+
+
+def _wait_for_end(fd: int) -> None:
+    while os.read(fd, 1):
+        pass
+    os._exit(ORPHANED)
