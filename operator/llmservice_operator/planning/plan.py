@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.estimate.budget import MemoryLine as MemoryLine
+from llmservice_runtime.estimate.fit import Fit as Fit
 from llmservice_runtime.selection.choice import RejectedEngine as RejectedEngine
-
-
-class Fit(StrEnum):
-    """Whether the model fits an accelerator (or the machine)."""
-
-    FITS = "Fits"
-    DOES_NOT_FIT = "DoesNotFit"
-    UNKNOWN = "Unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryLine:
-    """One line of the memory budget, in bytes per device; `where` is `GPU` or `Host`."""
-
-    name: str
-    bytes: int
-    where: str = "Host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +40,8 @@ class Plan:
     task: str
     args: tuple[str, ...]
     notes: tuple[str, ...] = field(default=())
+    missing: str = ""
+    """Empty when the engine is installed, else what to do: such a plan can be shown but not started."""
 
 
 @dataclass(frozen=True, slots=True)

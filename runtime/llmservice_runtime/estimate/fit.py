@@ -179,7 +179,7 @@ def _planned_context(target: Target, base: Shape, largest: int) -> int:
 def _pool(target: Target, base: Shape) -> int:
     """Tokens of the pool, at least one context.
 
-    vLLM on GPUs gets all that is left. Elsewhere the host's memory is not ours alone: a whole context for every sequence
+    vLLM on GPUs gets all that is left. Elsewhere memory is not ours alone: a whole context for every sequence
     (llama.cpp decodes separate streams faster than a shared pool) if that takes at most half of what the weights leave,
     else what sequences usually need.
     """
