@@ -1,0 +1,145 @@
+"""The gateway's HTTP surface: one OpenAI base URL for all services, and one per service."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from prometheus_client.exposition import generate_latest
+
+from llmservice_gateway import errors
+from llmservice_gateway.metrics import GatewayMetrics
+from llmservice_gateway.proxy import Limits, Proxy
+from llmservice_gateway.routing import AmbiguousModelError, Backend, UnknownModelError
+from llmservice_runtime.serving.errors import ApiError, bad_request, error_response, internal
+
+log = logging.getLogger(__name__)
+
+POSTED = {
+    "/chat/completions": "/v1/chat/completions",
+    "/completions": "/v1/completions",
+    "/tokenize": "/tokenize",
+    "/detokenize": "/detokenize",
+}
+"""Route under a base URL -> path at the runtime."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Gateway:
+    """A proxy with its routes. `publish` a table, `application()` once, serve it with `handler_cancellation=True`."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.metrics = GatewayMetrics()
+        self.proxy = Proxy(limits or Limits(), self.metrics)
+
+    def application(self) -> web.Application:
+        """The aiohttp application; its handlers must be cancelled when their client disconnects."""
+        app = web.Application(middlewares=[self._answer_errors], client_max_size=self.proxy.limits.body_bytes)
+        router = app.router
+        router.add_get("/healthz", self._healthz)
+        router.add_get("/metrics", self._metrics)
+        for base in ("", "/v1", "/{namespace}/{name}/v1"):
+            router.add_get(f"{base}/models", self._models)
+            router.add_get(base + "/models/{model:.+}", self._model)
+            for route in POSTED:
+                router.add_post(base + route, self._post)
+        for route in ("/tokenize", "/detokenize"):  # vLLM has these beside /v1
+            router.add_post("/{namespace}/{name}" + route, self._post)
+
+        async def lifetime(_: web.Application) -> Any:
+            await self.proxy.open()
+            yield
+            await self.proxy.close()
+
+        app.cleanup_ctx.append(lifetime)
+        return app
+
+    @web.middleware
+    async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Everything that goes wrong gets the one error body; every answer is counted."""
+        try:
+            response = await handler(request)
+        except ApiError as error:
+            response = error_response(error)
+        except web.HTTPRequestEntityTooLarge:
+            response = error_response(errors.body_too_large(self.proxy.limits.body_bytes))
+        except web.HTTPMethodNotAllowed as error:
+            allowed = ", ".join(sorted(error.allowed_methods))
+            response = error_response(errors.method_not_allowed(request.method, request.path, allowed))
+        except web.HTTPNotFound:
+            response = error_response(errors.no_route(request.method, request.path))
+        except (web.HTTPException, ConnectionError):
+            raise  # aiohttp's own answers, and clients that went away
+        except Exception:
+            log.exception("request failed: %s %s", request.method, request.path)
+            response = error_response(internal("The gateway failed on this request; its log says why."))
+        self.metrics.requests.labels(request.get("service", ""), str(response.status)).inc()
+        return response
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        kind = "text/plain; version=0.0.4; charset=utf-8"
+        return web.Response(body=generate_latest(self.metrics.registry), headers={"Content-Type": kind})
+
+    async def _models(self, request: web.Request) -> web.Response:
+        if "name" in request.match_info:
+            shown = [self._addressed(request)]
+        else:
+            shown = sorted(self.proxy.table.backends.values(), key=lambda backend: backend.full_name)
+        return web.json_response({"object": "list", "data": [_describe(backend) for backend in shown]})
+
+    async def _model(self, request: web.Request) -> web.Response:
+        return web.json_response(_describe(self._resolve(request.match_info["model"])))
+
+    async def _post(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        backend = self._addressed(request) if "name" in request.match_info else self._resolve(model_of(body))
+        request["service"] = backend.full_name
+        route = next(route for route in POSTED if request.path.removesuffix("/").endswith(route))
+        return await self.proxy.answer(request, backend.full_name, POSTED[route], body)
+
+    def _addressed(self, request: web.Request) -> Backend:
+        """The service in the path."""
+        return self._resolve(f"{request.match_info['namespace']}/{request.match_info['name']}")
+
+    def _resolve(self, model: str) -> Backend:
+        try:
+            return self.proxy.table.resolve(model)
+        except UnknownModelError:
+            raise errors.model_not_found(model, self.proxy.table) from None
+        except AmbiguousModelError as error:
+            raise errors.model_ambiguous(model, error) from None
+
+
+def model_of(body: bytes) -> str:
+    """The `model` of a request body; ApiError 400 when there is none."""
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        raise bad_request("The body is not JSON.", code="invalid_json") from None
+    if not isinstance(fields, dict):
+        raise bad_request("The body must be a JSON object.", code="invalid_json")
+    model = fields.get("model")
+    if not isinstance(model, str) or not model:
+        raise bad_request("`model` must name a service; GET /v1/models lists them.", "model", "model_required")
+    return model
+
+
+def _describe(backend: Backend) -> dict[str, object]:
+    """One entry of /v1/models: OpenAI's fields, vLLM's max_model_len, and whether it answers now."""
+    entry: dict[str, object] = {
+        "id": backend.full_name,
+        "object": "model",
+        "created": backend.created,
+        "owned_by": "llmservice",
+        "ready": bool(backend.replicas),
+    }
+    if backend.context_tokens:
+        entry["max_model_len"] = backend.context_tokens
+    return entry

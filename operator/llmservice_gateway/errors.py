@@ -1,0 +1,62 @@
+"""What the gateway itself answers when a request can't be passed on. The body is the one every engine uses."""
+
+from __future__ import annotations
+
+from llmservice_gateway.routing import AmbiguousModelError, Backend, Table, Unready
+from llmservice_runtime.serving.errors import MAX_RETRY_AFTER, ApiError, unavailable
+
+
+def model_not_found(model: str, table: Table) -> ApiError:
+    """404 that lists what is served."""
+    names = sorted(table.backends)
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    served = f"Served here: {shown}." if names else "No service is served here."
+    return ApiError(404, f"The model `{model}` does not exist. {served}", code="model_not_found", param="model")
+
+
+def model_ambiguous(model: str, error: AmbiguousModelError) -> ApiError:
+    """404: a bare name must be unique."""
+    message = f"The model name `{model}` means several services: {', '.join(error.candidates)}. Use one of these names."
+    return ApiError(404, message, code="model_ambiguous", param="model")
+
+
+def not_ready(backend: Backend) -> ApiError:
+    """503 with the reason and the remedy. A final failure tells clients not to retry by themselves."""
+    why: Unready = backend.unready
+    message = f"{backend.full_name} is not ready ({why.reason}): {why.message} {why.remedy}".strip()
+    error = unavailable(message, code=why.reason, retry_after=MAX_RETRY_AFTER if why.final else why.retry_after)
+    if why.final:
+        error.headers["x-should-retry"] = "false"
+    return error
+
+
+def gateway_draining() -> ApiError:
+    """503: the gateway is going away."""
+    return unavailable("The gateway is shutting down and takes no new requests.", code="Draining", retry_after=5)
+
+
+def replica_lost(backend: Backend) -> ApiError:
+    """503: every replica that was asked broke before its first byte."""
+    message = f"The replica of {backend.full_name} ended before it answered. It is being restarted; retry."
+    return unavailable(message, code="replica_lost", retry_after=5)
+
+
+def no_route(method: str, path: str) -> ApiError:
+    """404 for a path that nobody serves."""
+    message = (
+        f"There is no {method} {path}. Routes: /v1/models, /v1/chat/completions, /v1/completions, /tokenize, "
+        "/detokenize, and the same under /NAMESPACE/NAME/v1."
+    )
+    return ApiError(404, message, code="not_found")
+
+
+def method_not_allowed(method: str, path: str, allowed: str) -> ApiError:
+    """405."""
+    return ApiError(
+        405, f"{path} does not take {method}; use {allowed}.", code="method_not_allowed", headers={"Allow": allowed}
+    )
+
+
+def body_too_large(limit: int) -> ApiError:
+    """413."""
+    return ApiError(413, f"The request body is larger than {limit} bytes.", code="body_too_large")

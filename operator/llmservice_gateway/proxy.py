@@ -1,0 +1,213 @@
+"""Passing a request on: least-in-flight, one retry while nothing was sent, events untouched, cancel on disconnect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import web
+
+from llmservice_gateway.errors import gateway_draining, model_not_found, not_ready, replica_lost
+from llmservice_gateway.metrics import GatewayMetrics
+from llmservice_gateway.routing import Backend, Replica, Table, UnknownModelError, pick
+from llmservice_runtime.serving.sse import error_event
+
+RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+"""Another replica may do better. Not 500: a request that breaks one replica is not given a second one."""
+PASSED_TO_REPLICA = ("Content-Type", "Accept", "X-Request-Id", "traceparent", "tracestate")
+PASSED_TO_CLIENT = (
+    "Content-Type", "Cache-Control", "X-Accel-Buffering", "Retry-After", "x-should-retry", "X-Request-Id",
+)  # fmt: skip
+EVENT_LIMIT = 8 * 1024 * 1024
+"""An unfinished event is kept back up to this many bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one request: seconds and bytes."""
+
+    connect_seconds: float = 2.0
+    idle_seconds: float = 120.0
+    """Between two reads of a stream that has begun; longer than a supervisor takes to end a wedged engine."""
+    body_bytes: int = 64 * 1024 * 1024
+
+
+class ReplicaLostError(Exception):
+    """The replica broke and nothing was sent to the client yet."""
+
+
+class Proxy:
+    """The data path. `publish` swaps the table; requests that run keep their connection whatever the table says."""
+
+    def __init__(self, limits: Limits, metrics: GatewayMetrics) -> None:
+        self.table = Table()
+        self.draining = False
+        self.limits = limits
+        self._metrics = metrics
+        self._in_flight: Counter[str] = Counter()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._session: aiohttp.ClientSession | None = None
+
+    def publish(self, table: Table) -> None:
+        """Route by `table` from now on."""
+        self.table = table
+
+    @property
+    def running(self) -> int:
+        """Requests being answered."""
+        return self._in_flight.total()
+
+    async def wait_idle(self) -> None:
+        """Until no request runs."""
+        await self._idle.wait()
+
+    async def open(self) -> None:
+        """Inside the event loop, before the first request."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect_seconds)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=timeout,
+            auto_decompress=False,
+            skip_auto_headers=("User-Agent",),
+        )
+
+    async def close(self) -> None:
+        """After the last request."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def answer(self, request: web.Request, name: str, path: str, body: bytes) -> web.StreamResponse:
+        """Answer with what a replica of service `name` (full) says to `body` at `path`. ApiError when none can."""
+        avoid: set[str] = set()
+        while True:
+            backend, replica = self._admit(name, avoid)
+            with self._flight(name, replica):
+                try:
+                    response = await self._ask(request, backend, replica, path, body, retriable=not avoid)
+                except ReplicaLostError:
+                    response = None
+            if response is not None:
+                return response
+            avoid.add(replica.name)
+            if len(avoid) == 2 or pick(backend.replicas, self._in_flight, avoid) is None:
+                raise replica_lost(backend)
+            self._metrics.retries.labels(name).inc()
+
+    def _admit(self, name: str, avoid: set[str]) -> tuple[Backend, Replica]:
+        """A replica for one attempt, at once or never. Whoever wants to hold requests holds them here."""
+        if self.draining:
+            raise gateway_draining()
+        try:
+            backend = self.table.resolve(name)
+        except UnknownModelError:  # removed since the request came
+            raise model_not_found(name, self.table) from None
+        replica = pick(backend.replicas, self._in_flight, avoid)
+        if replica is None:
+            raise replica_lost(backend) if backend.replicas else not_ready(backend)
+        return backend, replica
+
+    @contextmanager
+    def _flight(self, name: str, replica: Replica) -> Iterator[None]:
+        self._in_flight[replica.name] += 1
+        self._idle.clear()
+        try:
+            with self._metrics.in_flight.labels(name).track_inprogress():
+                yield
+        finally:
+            self._in_flight[replica.name] -= 1
+            if not self._in_flight[replica.name]:
+                del self._in_flight[replica.name]
+            if not self._in_flight:
+                self._idle.set()
+
+    async def _ask(
+        self, request: web.Request, backend: Backend, replica: Replica, path: str, body: bytes, *, retriable: bool
+    ) -> web.StreamResponse | None:
+        """One attempt. None = this replica refused and another one should be asked."""
+        assert self._session is not None
+        headers = {key: request.headers[key] for key in PASSED_TO_REPLICA if key in request.headers}
+        headers["Accept-Encoding"] = "identity"
+        try:
+            upstream = await self._session.post(replica.url + path, data=body, headers=headers, allow_redirects=False)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise ReplicaLostError(str(error)) from error
+        try:
+            other = pick(backend.replicas, self._in_flight, {replica.name}) if retriable else None
+            if upstream.status in RETRIED_STATUSES and other is not None:
+                return None
+            if upstream.content_type == "text/event-stream":
+                return await self._relay(request, backend, upstream)
+            return await _whole(upstream)
+        finally:
+            upstream.close() if not upstream.content.at_eof() else upstream.release()
+
+    async def _relay(
+        self, request: web.Request, backend: Backend, upstream: aiohttp.ClientResponse
+    ) -> web.StreamResponse:
+        """Pass events on as they come, each whole; a replica that breaks leaves an error event and no [DONE]."""
+        chunk = await _first(upstream)  # nothing is promised before it: until here another replica can be asked
+        response = web.StreamResponse(status=upstream.status, headers=_client_headers(upstream.headers))
+        await response.prepare(request)
+        loop = asyncio.get_running_loop()
+        rest = b""
+        while chunk:
+            data, rest = whole_events(rest + chunk if rest else chunk)
+            if data:
+                await response.write(data)
+            try:
+                async with asyncio.timeout_at(loop.time() + self.limits.idle_seconds):
+                    chunk = await upstream.content.readany()
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                self._metrics.broken.labels(backend.full_name).inc()
+                await response.write(_broken_event(backend, error, self.limits))
+                response.force_close()
+                rest = b""
+                break
+        if rest:
+            await response.write(rest)
+        await response.write_eof()
+        return response
+
+
+def whole_events(data: bytes) -> tuple[bytes, bytes]:
+    """(what ends with an event's end, the unfinished rest). The rest is kept back so that an error event can follow."""
+    if data.endswith(b"\n\n"):
+        return data, b""
+    end = data.rfind(b"\n\n") + 2
+    if end < 2:
+        return (data, b"") if len(data) > EVENT_LIMIT else (b"", data)
+    return data[:end], data[end:]
+
+
+async def _first(upstream: aiohttp.ClientResponse) -> bytes:
+    try:
+        return await upstream.content.readany()
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise ReplicaLostError(str(error)) from error
+
+
+async def _whole(upstream: aiohttp.ClientResponse) -> web.Response:
+    """An answer that is no stream is passed on whole or not at all."""
+    try:
+        body = await upstream.read()
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise ReplicaLostError(str(error)) from error
+    return web.Response(status=upstream.status, body=body, headers=_client_headers(upstream.headers))
+
+
+def _client_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    return {key: headers[key] for key in PASSED_TO_CLIENT if key in headers}
+
+
+def _broken_event(backend: Backend, error: Exception, limits: Limits) -> bytes:
+    if isinstance(error, TimeoutError):
+        what = f"sent nothing for {limits.idle_seconds:.0f} s"
+    else:
+        what = "ended in the middle of this answer"
+    message = f"The replica of {backend.full_name} {what}. What came so far is incomplete; ask again."
+    return error_event(message, "server_error", "replica_lost")
