@@ -112,18 +112,14 @@ def _why(best: Verdict, requested: bool) -> str:
 
 
 def _rejected(verdicts: list[Verdict], best: Verdict) -> tuple[RejectedEngine, ...]:
-    """One reason per other engine: it would run too but is second, or the objection on the device that was chosen."""
-    reasons = []
-    for engine in EngineType:
-        mine = [v for v in verdicts if v.engine is engine]
-        if engine is best.engine or not mine:
-            continue
-        if runs := next((v for v in mine if not v.objection), None):
-            text = f"it would run on {runs.case.where} too, but {LABEL[best.engine]} is the better choice here."
-        else:
-            text = next((v for v in mine if v.case.device is best.case.device), mine[0]).objection
-        reasons.append(RejectedEngine(engine, text))
-    return tuple(reasons)
+    """One reason per other engine: its objection on the chosen device, or that it would run there too."""
+    second = f"it would run on {best.case.where} too, but {LABEL[best.engine]} is the better choice here."
+    return tuple(
+        RejectedEngine(v.engine, v.objection or second)
+        for engine in EngineType
+        for v in verdicts
+        if v.engine is engine is not best.engine and v.case.device is best.case.device
+    )
 
 
 def _unused_gpu(best: Verdict, verdicts: list[Verdict], machine: Machine) -> tuple[str, ...]:

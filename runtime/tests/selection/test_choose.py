@@ -1,0 +1,212 @@
+"""The support table, row by row, and the selector's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
+from llmservice_runtime.selection.choice import Choice, NoChoice
+from llmservice_runtime.selection.choose import choose
+from llmservice_runtime.selection.machine import Device, EngineBuild, Machine
+
+MakeFacts = Callable[..., ModelFacts]
+MakeMachine = Callable[..., Machine]
+VLLM, TF, LLAMA = EngineType.VLLM, EngineType.TRANSFORMERS, EngineType.LLAMA_CPP
+
+
+def chosen(answer: Choice | NoChoice) -> tuple[EngineType, Device]:
+    assert isinstance(answer, Choice), answer
+    return answer.engine, answer.device
+
+
+def why_not(answer: Choice | NoChoice, engine: EngineType) -> str:
+    return next(r.reason for r in answer.rejected if r.engine is engine)
+
+
+OTHER_METHODS = ("aqlm", "hqq", "eetq", "higgs", "quanto", "spqr", "vptq", "bitnet", "sinq", "fouroversix")
+
+ON_GPU = [
+    # method, facts, capability -> engine (rows 1 to 14 of the table)
+    (None, {}, 80, VLLM),
+    (None, {"dtype": "F16"}, 75, VLLM),
+    (None, {"dtype": "F16"}, 70, TF),
+    ("gptq", {"symmetric": True, "desc_act": False, "group_size": 128}, 75, VLLM),
+    ("gptq", {"bits": 8.0, "symmetric": True}, 80, VLLM),
+    ("gptq", {"bits": 3.0, "symmetric": True}, 80, TF),
+    ("gptq", {"symmetric": False}, 80, TF),
+    ("gptq", {"symmetric": True, "desc_act": True, "group_size": 128}, 80, TF),
+    ("gptq", {"symmetric": True, "desc_act": True, "group_size": -1}, 80, VLLM),
+    ("awq", {}, 75, VLLM),
+    ("awq", {"bits": 8.0}, 80, TF),
+    ("fp8", {"bits": 8.0}, 80, VLLM),
+    ("compressed-tensors", {"scheme": "pack-quantized"}, 75, VLLM),
+    ("compressed-tensors", {"scheme": "mxfp4-pack-quantized"}, 75, TF),
+    ("compressed-tensors", {"scheme": "W4A8-fp8"}, 89, TF),
+    ("compressed-tensors", {"scheme": "W4A8-fp8"}, 90, VLLM),
+    ("bitsandbytes", {"scheme": "nf4"}, 80, TF),
+    ("modelopt", {"bits": 8.0}, 80, VLLM),
+    ("modelopt_fp4", {}, 75, VLLM),
+    ("mxfp4", {}, 80, VLLM),
+    ("mxfp4", {}, 75, TF),
+    ("torchao", {}, 80, VLLM),
+    ("quark", {}, 80, VLLM),
+    ("auto-round", {}, 80, VLLM),
+    ("inc", {}, 80, VLLM),
+    ("fbgemm_fp8", {"bits": 8.0}, 90, TF),
+    ("fp_quant", {}, 100, TF),
+    ("experts_int8", {"bits": 8.0}, 80, VLLM),
+    ("moe_wna16", {}, 75, VLLM),
+    *[
+        (m, {}, 80, TF)
+        for m in ["aqlm", "hqq", "eetq", "higgs", "quanto", "spqr", "vptq", "bitnet", "sinq", "fouroversix"]
+    ],
+]
+
+
+@pytest.mark.parametrize(("method", "extra", "capability", "engine"), ON_GPU)
+def test_table_on_nvidia_gpus(
+    make_facts: MakeFacts,
+    make_machine: MakeMachine,
+    method: str | None,
+    extra: dict[str, object],
+    capability: int,
+    engine: EngineType,
+) -> None:
+    assert chosen(choose(make_facts(method, **extra), make_machine(capability))) == (engine, Device.NVIDIA)
+
+
+ON_CPU = [
+    (None, {}, "avx2", TF),
+    ("gptq", {"symmetric": True}, "avx2", VLLM),
+    ("gptq", {"symmetric": True, "bits": 8.0}, "avx2", TF),
+    ("awq", {}, "avx2", VLLM),
+    ("bitsandbytes", {"scheme": "nf4"}, "avx2", TF),
+    ("fp8", {"bits": 8.0}, "avx2 amx_tile", VLLM),
+    ("compressed-tensors", {"scheme": "int-quantized"}, "avx2", VLLM),
+    ("compressed-tensors", {"scheme": "nvfp4-pack-quantized"}, "avx2", TF),
+    ("mxfp4", {}, "avx2", TF),
+    (None, {}, "sse4_2", TF),
+]
+
+
+@pytest.mark.parametrize(("method", "extra", "flags", "engine"), ON_CPU)
+def test_table_on_cpus(
+    make_facts: MakeFacts,
+    make_machine: MakeMachine,
+    method: str | None,
+    extra: dict[str, object],
+    flags: str,
+    engine: EngineType,
+) -> None:
+    assert chosen(choose(make_facts(method, **extra), make_machine(flags=flags))) == (engine, Device.CPU)
+
+
+@pytest.mark.parametrize("capability", [0, 61, 70, 75, 90])
+def test_gguf_is_llama_cpp_always(make_facts: MakeFacts, make_machine: MakeMachine, capability: int) -> None:
+    answer = choose(make_facts("gguf", ModelFormat.GGUF, name="Q4_K_M"), make_machine(capability))
+    assert chosen(answer)[0] is LLAMA
+    assert "plug-in" in why_not(answer, VLLM)
+    assert "unpack" in why_not(answer, TF)
+
+
+def test_mistral_layout_is_vllm_only(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    answer = choose(make_facts(form=ModelFormat.MISTRAL), make_machine(80))
+    assert chosen(answer) == (VLLM, Device.NVIDIA)
+    assert "params.json" in why_not(answer, TF)
+
+
+@pytest.mark.parametrize("method", ["exl2", "exl3", "mlx", "onnx", "never-heard-of-it"])
+def test_formats_of_other_engines_are_refused_with_a_way_out(
+    make_facts: MakeFacts, make_machine: MakeMachine, method: str
+) -> None:
+    answer = choose(make_facts(method), make_machine(80))
+    assert isinstance(answer, NoChoice)
+    assert any("GGUF" in way for way in answer.ways_out)
+    assert {r.engine for r in answer.rejected} == set(EngineType)
+
+
+@pytest.mark.parametrize(
+    ("method", "vendor", "engine"),
+    [
+        ("awq", Device.AMD, VLLM),
+        ("experts_int8", Device.AMD, None),
+        ("auto-round", Device.INTEL, VLLM),
+        ("quark", Device.INTEL, TF),
+    ],
+)
+def test_other_gpus_run_a_subset(
+    make_facts: MakeFacts, make_machine: MakeMachine, method: str, vendor: Device, engine: EngineType | None
+) -> None:
+    answer = choose(make_facts(method), make_machine(vendor=vendor))
+    if engine is None:
+        assert isinstance(answer, NoChoice)
+    else:
+        assert chosen(answer) == (engine, vendor)
+
+
+def test_old_gpus_change_what_is_computed_and_say_so(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    on_t4 = choose(make_facts(), make_machine(75))
+    assert isinstance(on_t4, Choice)
+    assert any("fp16" in note for note in on_t4.notes)
+    fp8 = choose(make_facts("fp8", bits=8.0), make_machine(80))
+    assert isinstance(fp8, Choice)
+    assert any("W8A16" in note for note in fp8.notes)
+    gemma = choose(make_facts(model_type="gemma3_text"), make_machine(75))
+    assert chosen(gemma)[0] is TF
+    assert "overflow" in why_not(gemma, VLLM)
+
+
+def test_an_override_that_can_is_taken_and_one_that_cannot_is_refused_with_the_reason(
+    make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    assert chosen(choose(make_facts(), make_machine(80), TF)) == (TF, Device.NVIDIA)
+    answer = choose(make_facts(), make_machine(80), LLAMA)
+    assert isinstance(answer, NoChoice)
+    assert answer.reason == (
+        "engine.type is LlamaCpp, but llama.cpp reads GGUF only, and this model is Safetensors; "
+        "a GGUF of the same model would run."
+    )
+    assert answer.ways_out[0].startswith("Leave engine.type out: vLLM")
+
+
+def test_not_installed_is_not_the_same_as_unable(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    builds = (
+        EngineBuild(TF, frozenset({Device.CPU}), installed=False, install="Use a GGUF instead."),
+        EngineBuild(LLAMA, frozenset({Device.CPU})),
+    )
+    answer = choose(make_facts(), make_machine(builds=builds))
+    assert isinstance(answer, Choice)
+    assert (answer.engine, answer.missing) == (TF, "Use a GGUF instead.")
+    assert "not part of this release" in why_not(answer, VLLM)
+
+
+def test_a_gpu_that_the_build_cannot_use_is_explained(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    machine = make_machine(90, builds=(EngineBuild(LLAMA, frozenset({Device.CPU})),))
+    facts = make_facts("gguf", ModelFormat.GGUF, name="Q4_K_M")
+    answer = choose(facts, machine)
+    assert chosen(answer) == (LLAMA, Device.CPU)
+    assert isinstance(answer, Choice)
+    assert any("GPU is not used" in note and "built" not in note and "CPU only" in note for note in answer.notes)
+    asked = choose(facts, machine, gpus=1)
+    assert isinstance(asked, NoChoice)
+    assert any("accelerator.count" in way for way in asked.ways_out)
+
+
+def test_a_gpu_that_is_not_there_is_not_planned(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    answer = choose(make_facts(), make_machine(), gpus=2)
+    assert isinstance(answer, NoChoice)
+    assert "no GPU" in answer.reason
+
+
+def test_cpu_only_is_honoured(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    answer = choose(make_facts(), make_machine(90), gpus=0)
+    assert chosen(answer) == (TF, Device.CPU)
+
+
+def test_code_of_the_repository_is_mentioned(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    answer = choose(make_facts(remote_code=True), make_machine(80))
+    assert isinstance(answer, Choice)
+    assert any("auto_map" in note for note in answer.notes)
