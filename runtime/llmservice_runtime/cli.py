@@ -1,11 +1,100 @@
-"""`llmservice-runtime`: serve a model, install an engine."""
+"""`llmservice-runtime`: serve a model, install an engine. Imports are lazy: each command loads only what it needs."""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from pathlib import Path
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureRecord
+from llmservice_runtime.contract.settings import RuntimeSettings
+
+ENGINE_NAMES = {engine.value.lower(): engine for engine in EngineType}
 
 
-def main() -> int:
-    """Entry point of the console script."""
-    print("usage: llmservice-runtime serve --settings FILE | install ENGINE", file=sys.stderr)
-    return 2
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the console script; the exit code. User mistakes are two sentences on stderr, exit code 1 or 2."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _serve(arguments) if arguments.command == "serve" else _install(arguments)
+    except UserError as error:
+        print(f"error: {error.reason}", file=sys.stderr)
+        if error.remedy:
+            print(f"fix: {error.remedy}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llmservice-runtime", description="Serves one model on one engine.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="run one replica: supervisor, probes and engine")
+    serve.add_argument("--settings", type=Path, required=True, metavar="FILE", help="runtime settings as JSON")
+    serve.add_argument("--restart", action="store_true", help="start a failed engine again, with backoff")
+    serve.add_argument("--supervisor-port", type=int, metavar="N", help="instead of the settings' (0 = any free one)")
+    serve.add_argument("--state-file", default="", metavar="FILE", help="publish pids, ports and phase here as JSON")
+
+    install = commands.add_parser("install", help="create an engine's environment, building what must be built")
+    install.add_argument("engine", choices=sorted(ENGINE_NAMES), help="engine to install")
+    install.add_argument("--wheel-cache", type=Path, metavar="DIR", help="where built wheels are kept")
+    install.add_argument("--wheel-only", action="store_true", help="build (or find) the wheel and print its path")
+    install.add_argument("--rebuild", action="store_true", help="build and install again, whatever is there")
+    install.add_argument("--portable", action="store_true", help="use no CPU feature newer than AVX2 and FMA")
+    return parser
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    settings = _read_settings(arguments.settings)
+    from llmservice_runtime.supervisor.record import write_failure
+
+    try:
+        from llmservice_runtime.install.environment import engine_python
+        from llmservice_runtime.supervisor.serve import options_for, serve
+
+        module = f"llmservice_runtime.{settings.engine.value.lower()}"
+        command = [str(engine_python(settings.engine)), "-m", module, "--settings", str(arguments.settings.absolute())]
+        return serve(
+            options_for(
+                settings,
+                command,
+                restart=arguments.restart,
+                supervisor_port=arguments.supervisor_port,
+                state_file=arguments.state_file,
+            )
+        )
+    except UserError as error:
+        write_failure(settings.failure_log, FailureRecord(error.failure, error.reason, error.remedy, "Starting"))
+        raise
+
+
+def _read_settings(path: Path) -> RuntimeSettings:
+    try:
+        return RuntimeSettings.from_json(path.read_text())
+    except OSError as error:
+        raise UserError(
+            f"The settings {path} can't be read: {error.strerror}.", "Name an existing JSON file."
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"The settings {path} are wrong: {error}.", "Correct the file; docs/runtime.md lists them."
+        ) from error
+
+
+def _install(arguments: argparse.Namespace) -> int:
+    from llmservice_runtime.install.environment import Install, build_wheel, install
+
+    request = Install(
+        engine=ENGINE_NAMES[arguments.engine],
+        wheel_cache=arguments.wheel_cache,
+        rebuild=arguments.rebuild,
+        portable=arguments.portable,
+    )
+    if arguments.wheel_only:
+        print(build_wheel(request))
+    else:
+        install(request)
+    return 0

@@ -94,7 +94,7 @@ class Supervisor:
         """Start, serve probes, end."""
         self._done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._watch_signals()
-        runner = web.AppRunner(self._application(), access_log=None, handle_signals=False)
+        runner = web.AppRunner(self._application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         try:
             self._supervisor_port = await self._listen(runner)
@@ -118,7 +118,7 @@ class Supervisor:
 
     async def _listen(self, runner: web.AppRunner) -> int:
         host, port = self._settings.host, self._settings.supervisor_port
-        site = web.TCPSite(runner, host, port, shutdown_timeout=1.0)
+        site = web.TCPSite(runner, host, port)
         try:
             await site.start()
         except OSError as error:

@@ -1,0 +1,64 @@
+"""What building needs from the machine, and which package of the distribution brings it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from llmservice_runtime.install.errors import InstallError
+
+_COMPILERS = {
+    "debian": "apt-get install build-essential",
+    "fedora": "dnf install gcc gcc-c++",
+    "rhel": "dnf install gcc gcc-c++",
+    "suse": "zypper install gcc gcc-c++",
+    "arch": "pacman -S base-devel",
+    "alpine": "apk add build-base",
+}
+_VENV = {"debian": "apt-get install python3-venv"}
+
+
+def require_compiler(environ: Mapping[str, str] | None = None, os_release: str | None = None) -> None:
+    """InstallError naming the compiler that is missing and the package that has it. CC and CXX are honoured."""
+    env = os.environ if environ is None else environ
+    path = env.get("PATH")
+    missing = [
+        language
+        for language, variable, names in (
+            ("C", "CC", ("cc", "gcc", "clang")),
+            ("C++", "CXX", ("c++", "g++", "clang++")),
+        )
+        if not any(shutil.which(name, path=path) for name in ((env[variable],) if env.get(variable) else names))
+    ]
+    if missing:
+        raise InstallError(
+            f"llama.cpp is built here, but there is no {' and no '.join(missing)} compiler.",
+            _how(_COMPILERS, "gcc and g++", os_release),
+        )
+
+
+def require_venv(os_release: str | None = None) -> None:
+    """InstallError when this Python can't make virtual environments (Debian has ensurepip in another package)."""
+    if any(importlib.util.find_spec(name) is None for name in ("venv", "ensurepip")):
+        raise InstallError("This Python has no venv module.", _how(_VENV, "Python's venv module", os_release))
+
+
+def _how(packages: Mapping[str, str], what: str, os_release: str | None) -> str:
+    for distribution in _distributions(os_release):
+        if distribution in packages:
+            return f"Install it with: {packages[distribution]}"
+    return f"Install {what} with your distribution's package manager."
+
+
+def _distributions(os_release: str | None) -> list[str]:
+    """ID, then what it is like."""
+    if os_release is None:
+        try:
+            os_release = Path("/etc/os-release").read_text()
+        except OSError:
+            return []
+    fields = dict(line.partition("=")[::2] for line in os_release.splitlines())
+    return [name.strip('"') for key in ("ID", "ID_LIKE") for name in fields.get(key, "").strip('"').split()]

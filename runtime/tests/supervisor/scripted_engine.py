@@ -1,0 +1,100 @@
+"""A scripted engine: speaks the report protocol and fails as told. Run as `python scripted_engine.py MODE [ARG]`."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+report_fd = int(os.environ["LLMSERVICE_REPORT_FD"])
+lifeline_fd = int(os.environ["LLMSERVICE_LIFELINE_FD"])
+
+
+def report(**body: Any) -> None:
+    os.write(report_fd, json.dumps(body).encode() + b"\n")
+
+
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        return
+
+
+def lifeline() -> None:
+    os.read(lifeline_fd, 1)
+    os._exit(9)
+
+
+def be_ready() -> None:
+    server = HTTPServer(("127.0.0.1", 0), Health)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    report(kind="ready", port=server.server_port, load_seconds=0.1)
+
+
+def stop_after(seconds: float) -> None:
+    """Drain for so long on SIGTERM, then exit cleanly."""
+
+    def drain(*_: object) -> None:
+        print("engine: draining", flush=True)
+        time.sleep(seconds)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, drain)
+
+
+def wait() -> None:
+    while True:
+        signal.pause()
+
+
+def main() -> None:
+    mode = sys.argv[1]
+    argument = sys.argv[2] if len(sys.argv) > 2 else ""
+    if mode != "deaf":
+        threading.Thread(target=lifeline, daemon=True).start()
+    stop_after(float(argument) if mode == "ready" and argument else 0.0)
+    report(kind="phase", phase="Loading", progress=0.25, detail="tensors")
+    if mode in ("ready", "deaf"):
+        if mode == "deaf":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        be_ready()
+    elif mode == "busy":  # work that never moves
+        be_ready()
+        report(kind="step", running=2, waiting=1, steps=7)
+    elif mode == "crash":
+        sys.exit("RuntimeError: tensor blk.0.attn_q.weight has a wrong shape")
+    elif mode == "fail":
+        report(kind="failure", failure=argument, message="as told", remedy="do this")
+        sys.exit(3)
+    elif mode == "say":
+        sys.exit(argument)
+    elif mode == "signal":
+        os.kill(os.getpid(), getattr(signal, argument))
+    elif mode == "segv":
+        ctypes.string_at(0)
+    elif mode == "once":  # fails the first time, then serves
+        if not Path(argument).exists():
+            Path(argument).touch()
+            os._exit(1)
+        be_ready()
+    elif mode == "nest":  # a grandchild in the same group that must not survive
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(60)
+            os._exit(0)
+        Path(argument).write_text(str(pid))
+        be_ready()
+    wait()
+
+
+main()

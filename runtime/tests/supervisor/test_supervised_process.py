@@ -1,0 +1,220 @@
+"""The supervisor over scripted engines that fail in every way an engine can."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.supervisor.serve import options_for, serve
+
+Make = Callable[..., Any]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_probes_follow_load_ready_and_drain(replica: Make) -> None:
+    one = replica("ready", "1.0")
+    one.wait_ready()
+    assert one.get("/livez")[0] == one.get("/readyz")[0] == one.get("/startupz")[0] == 200
+    status = one.status()
+    assert status["port"] and status["percent"] == 100 and "Loading" in status["load_phases"]
+    metrics = one.get("/metrics")[1]
+    assert 'llmservice:load_phase_seconds{engine="0",model_name="apps/demo",phase="Loading"}' in metrics
+    assert 'llmservice:draining{engine="0",model_name="apps/demo"} 0.0' in metrics
+
+    one.process.send_signal(signal.SIGTERM)
+    one.wait_for(lambda: one.get("/readyz")[0] == 503)
+    assert one.get("/livez")[0] == 200
+    assert one.get("/readyz")[1] == "draining\n"
+    assert 'llmservice:draining{engine="0",model_name="apps/demo"} 1.0' in one.get("/metrics")[1]
+    assert one.process.wait(10) == 0
+    assert "engine: draining" in one.log.read_text(), "engine output passes through"
+
+
+def test_startup_tells_phase_and_percentage_and_a_loading_engine_stops_the_same_way(replica: Make) -> None:
+    one = replica("load")
+    one.wait_for(lambda: one.state.get("phase") == "Loading")
+    code, body = one.get("/startupz")
+    assert code == 503 and json.loads(body)["percent"] == 25 and json.loads(body)["eta_seconds"] >= 0
+    assert one.get("/readyz")[0] == 503 and one.get("/livez")[0] == 200
+    one.process.send_signal(signal.SIGTERM)
+    assert one.process.wait(10) == 0
+
+
+def test_second_signal_kills_at_once(replica: Make) -> None:
+    one = replica("deaf", drain_seconds=60)
+    one.wait_ready()
+    engine = one.state["engine_pid"]
+    one.process.send_signal(signal.SIGINT)
+    one.wait_for(lambda: one.get("/readyz")[0] == 503)
+    assert alive(engine)
+    one.process.send_signal(signal.SIGINT)
+    assert one.process.wait(5) == 0
+    assert not alive(engine)
+
+
+@pytest.mark.parametrize(
+    ("command", "failure", "words"),
+    [
+        (("crash",), "Crashed", "wrong shape"),
+        (("segv",), "Crashed", "SIGSEGV"),
+        (("signal", "SIGILL"), "Crashed", "another CPU"),
+        (("signal", "SIGBUS"), "ModelDamaged", "/none/model.gguf"),
+        (("signal", "SIGKILL"), "Crashed", "SIGKILL"),
+        (("fail", "DoesNotFit"), "DoesNotFit", "as told"),
+        (("say", "ggml_cuda: cudaMalloc failed: out of memory"), "OutOfGPUMemory", "cudaMalloc"),
+        (("say", "OSError: [Errno 98] Address already in use"), "PortInUse", "Address already in use"),
+        (("say", "OSError: [Errno 28] No space left on device"), "DiskFull", "No space left"),
+        (("say", "MemoryError"), "OutOfMemory", "MemoryError"),
+    ],
+)
+def test_a_failed_engine_leaves_a_record_and_a_non_zero_exit(
+    replica: Make, command: tuple[str, ...], failure: str, words: str
+) -> None:
+    one = replica(*command)
+    assert one.process.wait(15) == 1
+    assert one.record["failure"] == failure
+    assert words in one.record["message"]
+    assert one.record["remedy"]
+    assert one.record["phase"] == "Loading"
+
+
+def test_an_engine_that_is_never_ready_is_a_load_timeout(replica: Make) -> None:
+    one = replica("load", load_seconds=1)
+    assert one.process.wait(10) == 1
+    assert one.record["failure"] == "LoadTimeout"
+    assert one.record["exit_code"] == -signal.SIGKILL
+
+
+def test_requests_without_a_step_fail_liveness(replica: Make) -> None:
+    one = replica("busy", progress_seconds=0.6)
+    one.wait_ready()
+    one.wait_for(lambda: one.get("/livez")[0] == 503, 5)
+    assert one.get("/readyz")[0] == 503
+    assert "2 requests ran" in one.record["message"] and one.record["failure"] == "NoProgress"
+    one.process.send_signal(signal.SIGTERM)  # as the kubelet does: nothing to wait for
+    assert one.process.wait(3) == 0
+
+
+def test_an_idle_stopped_engine_fails_liveness_and_recovers_when_it_moves_again(replica: Make) -> None:
+    one = replica("ready", progress_seconds=1.0)
+    one.wait_ready()
+    engine = one.state["engine_pid"]
+    os.kill(engine, signal.SIGSTOP)
+    stopped = time.monotonic()
+    one.wait_for(lambda: one.get("/livez")[0] == 503, 5)
+    assert time.monotonic() - stopped < 2.5
+    os.kill(engine, signal.SIGCONT)
+    one.wait_for(lambda: one.get("/livez")[0] == 200, 5)
+    assert one.record_file.read_text() == "", "the record of a failure that passed is taken back"
+
+
+def test_with_restart_a_wedged_engine_is_replaced(replica: Make) -> None:
+    one = replica("ready", progress_seconds=1.0, restart=True)
+    one.wait_ready()
+    first = one.state["engine_pid"]
+    os.kill(first, signal.SIGSTOP)
+    one.wait_for(lambda: bool(one.state.get("ready")) and one.state["engine_pid"] != first)
+    assert not alive(first)
+    status = one.status()
+    assert status["restarts"] == 1 and status["last_failure"]["failure"] == "NoProgress"
+
+
+def test_with_restart_a_crash_is_retried_but_a_hopeless_failure_is_not(replica: Make, tmp_path: Path) -> None:
+    one = replica("once", str(tmp_path / "been-here"), restart=True)
+    one.wait_ready()
+    assert one.status()["restarts"] == 1
+    one.process.kill()
+    two = replica("fail", "UnsupportedFormat", restart=True)
+    assert two.process.wait(10) == 1
+
+
+def test_no_orphan_after_sigkill_of_the_supervisor(replica: Make, tmp_path: Path) -> None:
+    one = replica("deaf")  # ignores SIGTERM and the lifeline
+    one.wait_ready()
+    engine = one.state["engine_pid"]
+    one.process.kill()
+    one.wait_for(lambda: not alive(engine), 5)
+
+
+def test_what_an_engine_started_ends_with_it(replica: Make, tmp_path: Path) -> None:
+    note = tmp_path / "grandchild"
+    one = replica("nest", str(note))
+    one.wait_ready()
+    grandchild = int(note.read_text())
+    one.process.send_signal(signal.SIGTERM)
+    assert one.process.wait(10) == 0
+    assert not alive(grandchild)
+
+
+def test_the_supervisor_ends_when_its_lifeline_does(replica: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.set_inheritable(read, True)
+    monkeypatch.setenv("LLMSERVICE_LIFELINE_FD", str(read))
+    real = subprocess.Popen
+
+    def with_lifeline(*args: Any, **kwargs: Any) -> Any:
+        return real(*args, pass_fds=(read,), **kwargs)
+
+    monkeypatch.setattr(subprocess, "Popen", with_lifeline)
+    one = replica("ready", "30")
+    os.close(read)
+    one.wait_ready()
+    engine = one.state["engine_pid"]
+    os.close(write)
+    assert one.process.wait(5) == 0
+    assert not alive(engine)
+
+
+def test_a_taken_supervisor_port_is_said(replica: Make, tmp_path: Path) -> None:
+    one = replica("ready")
+    one.wait_ready()
+    settings = RuntimeSettings(EngineType.LLAMA_CPP, "/m.gguf", "m")
+    with pytest.raises(UserError, match=str(one.state["supervisor_port"])) as error:
+        serve(options_for(settings, ["/bin/true"], supervisor_port=one.state["supervisor_port"]))
+    assert error.value.failure is FailureClass.PORT_IN_USE and error.value.remedy
+
+
+def test_serve_refuses_an_engine_that_is_not_installed_and_bad_settings(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    record = tmp_path / "record"
+    body = {"engine": "LlamaCpp", "model_path": "/m.gguf", "model_name": "m", "failure_log": str(record)}
+    settings.write_text(json.dumps(body))
+    command = [sys.executable, "-m", "llmservice_runtime", "serve", "--settings", str(settings)]
+    nowhere = {**os.environ, "LLMSERVICE_ENGINES_DIR": str(tmp_path / "engines")}
+    run = subprocess.run(command, env=nowhere, capture_output=True, text=True, timeout=20, check=False)
+    assert run.returncode == 1 and "fix: Install it with: llmservice-runtime install llamacpp" in run.stderr
+    assert json.loads(record.read_text())["failure"] == "EngineNotInstalled"
+
+    settings.write_text(json.dumps({**body, "contxt_tokens": 4}))
+    run = subprocess.run(command, env=nowhere, capture_output=True, text=True, timeout=20, check=False)
+    assert run.returncode == 1 and "contxt_tokens" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_the_supervisor_is_light(replica: Make) -> None:
+    one = replica("ready")
+    one.wait_ready()
+    one.get("/status")
+    status = Path(f"/proc/{one.process.pid}/status").read_text()
+    resident = int(status.split("VmRSS:")[1].split()[0]) / 1024
+    assert resident < 60
+    threads = int(status.split("Threads:")[1].split()[0])
+    assert threads == 1
