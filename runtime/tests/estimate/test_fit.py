@@ -1,0 +1,149 @@
+"""What fits where: counts, offload, contexts, and that what is planned is inside the budget."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.estimate.budget import GPU, HOST, total
+from llmservice_runtime.estimate.fit import Fit, Placement, Shortfall, Target, arrange, host_budget, place, valid_count
+from llmservice_runtime.estimate.gpus import find_gpu
+from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
+from llmservice_runtime.selection.machine import Device, Machine
+
+GIB = 1 << 30
+Geometry = Callable[..., ModelFacts]
+
+
+def on_gpus(facts: ModelFacts, engine: EngineType, kind: str, count: int, **asked: int | None) -> Placement | Shortfall:
+    gpu = find_gpu(kind)
+    machine = Machine(16, 512 * GIB, 500 * GIB, gpus=(gpu,) * count)
+    return place(Target(facts, engine, gpu.vendor, machine, gpu, **asked))
+
+
+def on_cpu(facts: ModelFacts, gib: float, **asked: int | None) -> Placement | Shortfall:
+    machine = Machine(8, int(gib * GIB), int(gib * GIB))
+    return place(Target(facts, EngineType.LLAMA_CPP, Device.CPU, machine, **asked))
+
+
+def inside(target_available: int, placement: Placement, where: str) -> bool:
+    return total(placement.lines, where) <= target_available
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "have", "count"),
+    [
+        ("llama-3.1-8b", "L4", 4, 1),
+        ("llama-3.1-8b", "T4", 4, 2),
+        ("llama-3-70b", "A100-80GB", 8, 4),
+        ("llama-3-70b", "H200", 8, 2),
+        ("qwen2.5-7b", "T4", 8, 2),
+    ],
+)
+def test_fewest_gpus_that_hold_it(geometry: Geometry, name: str, kind: str, have: int, count: int) -> None:
+    placed = on_gpus(geometry(name), EngineType.VLLM, kind, have)
+    assert isinstance(placed, Placement)
+    assert placed.shape.gpus == count
+    assert placed.shape.context_tokens >= min(8192, geometry(name).context_tokens)
+
+
+def test_tensor_parallel_sizes_divide_the_heads(geometry: Geometry) -> None:
+    qwen = geometry("qwen2.5-7b")  # 28 heads, 4 KV heads
+    assert [n for n in range(1, 9) if valid_count(EngineType.VLLM, qwen, n)] == [1, 2, 4]
+    llama = geometry("llama-3-70b")  # 64 heads, 8 KV heads
+    assert [n for n in range(1, 17) if valid_count(EngineType.VLLM, llama, n)] == [1, 2, 4, 8, 16]
+
+
+def test_gguf_moves_whole_onto_a_gpu_that_holds_it_and_partly_onto_one_that_does_not(geometry: Geometry) -> None:
+    facts = geometry("llama-3.1-8b-q4")
+    whole = on_gpus(facts, EngineType.LLAMA_CPP, "RTX-4090", 1)
+    assert isinstance(whole, Placement)
+    assert whole.shape.gpu_layers == 33
+    assert total(whole.lines, HOST) < 2 * GIB
+    partly = on_gpus(facts, EngineType.LLAMA_CPP, "P4", 1, context=32768)
+    assert isinstance(partly, Placement)
+    assert 0 < partly.shape.gpu_layers < 32
+    assert inside(int(find_gpu("P4").memory_bytes * 0.9), partly, GPU)
+    more = arrange(
+        Target(
+            facts,
+            EngineType.LLAMA_CPP,
+            Device.NVIDIA,
+            Machine(8, 500 * GIB, 500 * GIB, gpus=(find_gpu("P4"),)),
+            find_gpu("P4"),
+            context=32768,
+        ),
+        1,
+        partly.shape.gpu_layers + 1,
+    )
+    assert isinstance(more, Shortfall), "one layer more does not fit"
+
+
+def test_a_planned_context_is_the_models_where_memory_allows(geometry: Geometry) -> None:
+    placed = on_cpu(geometry("llama-3.1-8b-q4"), 128)
+    assert isinstance(placed, Placement)
+    assert placed.shape.context_tokens == 131072
+
+
+def test_a_small_host_gets_a_useful_context_and_is_told_what_would_fit(geometry: Geometry) -> None:
+    placed = on_cpu(geometry("llama-3.1-8b-q4"), 8)
+    assert isinstance(placed, Placement)
+    assert 8192 <= placed.shape.context_tokens <= placed.largest_context < 131072
+
+
+def test_small_contexts_get_a_stream_each(geometry: Geometry) -> None:
+    placed = on_cpu(geometry("llama-3.1-8b-q4"), 64, context=2048)
+    assert isinstance(placed, Placement)
+    assert placed.shape.kv_tokens == placed.shape.sequences * 2048
+    assert placed.shape.streams
+
+
+def test_what_does_not_fit_says_what_is_missing(geometry: Geometry) -> None:
+    short = on_cpu(geometry("llama-3.1-8b-q4"), 4)
+    assert isinstance(short, Shortfall)
+    assert short.where == HOST
+    assert short.largest_context == 0
+    assert short.missing == total(short.lines, HOST) - host_budget(4 * GIB)
+
+
+def test_the_unknown_machine_is_tried(geometry: Geometry) -> None:
+    facts, gpu = geometry("llama-3-70b"), find_gpu("L4")
+    machine = Machine(8, 64 * GIB, 64 * GIB, gpus=(gpu,), exact=False)
+    placed = place(Target(facts, EngineType.VLLM, Device.NVIDIA, machine, gpu))
+    assert isinstance(placed, Placement)
+    assert placed.fit is Fit.UNKNOWN
+
+
+def test_recurrent_states_lower_the_number_of_sequences(geometry: Geometry) -> None:
+    layers = (LayerGroup(LayerKind.RECURRENT, 32, state_bytes=8 << 20),)
+    facts = geometry("llama-3.1-8b-q4", layers=layers)
+    placed = on_cpu(facts, 8)
+    assert isinstance(placed, Placement)
+    assert placed.shape.sequences < 16
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    gib=st.floats(1, 600),
+    context=st.none() | st.integers(16, 131072),
+    name=st.sampled_from(["llama-3.1-8b", "llama-3.1-8b-q4", "llama-2-13b", "llama-3-70b"]),
+)
+def test_the_plan_is_inside_the_budget_and_the_largest_context_is_real(
+    geometry: Geometry, gib: float, context: int | None, name: str
+) -> None:
+    facts = geometry(name)
+    machine = Machine(8, int(gib * GIB), int(gib * GIB))
+    target = Target(facts, EngineType.LLAMA_CPP, Device.CPU, machine, context=context)
+    placed = place(target)
+    if isinstance(placed, Placement):
+        assert inside(target.available(HOST), placed, HOST)
+        assert placed.shape.kv_tokens >= placed.shape.context_tokens
+        assert placed.largest_context >= placed.shape.context_tokens
+    if placed.largest_context >= 16:
+        again = place(dataclasses.replace(target, context=placed.largest_context))
+        assert isinstance(again, Placement)

@@ -1,0 +1,79 @@
+"""KV cache per kind of layer, against published figures and properties."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmservice_runtime.estimate.kv import Q8_0, Pool, bytes_per_token, kv_bytes
+from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
+
+KIB = 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "kib"), [("llama-3.1-8b", 128), ("qwen2.5-7b", 56), ("llama-2-13b", 800), ("llama-3-70b", 320)]
+)
+def test_published_bytes_per_token(geometry: Callable[..., ModelFacts], name: str, kib: int) -> None:
+    facts = geometry(name)
+    assert bytes_per_token(facts.layers) == kib * KIB
+    assert kv_bytes(facts.layers, Pool(tokens=4096, sequences=8)) == 4096 * kib * KIB
+
+
+def test_mla_is_one_latent_and_is_not_divided() -> None:
+    deepseek_v3 = (LayerGroup(LayerKind.MLA, 61, kv_heads=1, k_dim=512 + 64, v_dim=0),)
+    assert bytes_per_token(deepseek_v3) == 70272  # 68.6 KiB
+    alone = kv_bytes(deepseek_v3, Pool(1024, 1))
+    assert kv_bytes(deepseek_v3, Pool(1024, 1, tensor_parallel=8)) == alone
+
+
+def test_tensor_parallelism_divides_by_kv_heads_at_most() -> None:
+    layers = (LayerGroup(LayerKind.FULL, 80, 8, 128, 128),)
+    alone = kv_bytes(layers, Pool(1024, 1))
+    assert kv_bytes(layers, Pool(1024, 1, tensor_parallel=4)) == alone // 4
+    assert kv_bytes(layers, Pool(1024, 1, tensor_parallel=16)) == alone // 8
+
+
+def test_sliding_layers_stop_at_the_window() -> None:
+    group = LayerGroup(LayerKind.SLIDING, 1, 4, 128, 128, window=1024)
+    per_token = 4 * 256 * 2
+    assert kv_bytes([group], Pool(32768, 1, chunk=512)) == (1024 + 512) * per_token
+    assert kv_bytes([group], Pool(32768, 1, full_sliding=True)) == 32768 * per_token
+    assert bytes_per_token([group]) == 0
+
+
+def test_recurrent_state_counts_sequences_and_not_tokens() -> None:
+    hybrid = (LayerGroup(LayerKind.RECURRENT, 24, state_bytes=1_000_000), LayerGroup(LayerKind.NONE, 4))
+    assert kv_bytes(hybrid, Pool(100_000, 16)) == 24 * 16 * 1_000_000
+    assert bytes_per_token(hybrid) == 0
+
+
+def test_k_and_v_may_differ_and_cells_may_be_quantized() -> None:
+    layers = (LayerGroup(LayerKind.FULL, 1, 2, 192, 128),)
+    assert bytes_per_token(layers) == 2 * (192 + 128) * 2
+    assert kv_bytes(layers, Pool(256, 1, element=Q8_0)) == 256 * 2 * 320 * 34 // 32
+
+
+groups = st.builds(
+    LayerGroup,
+    kind=st.sampled_from(LayerKind),
+    count=st.integers(0, 100),
+    kv_heads=st.integers(1, 128),
+    k_dim=st.integers(1, 576),
+    v_dim=st.integers(0, 256),
+    window=st.integers(1, 8192),
+    state_bytes=st.integers(0, 1 << 20),
+)
+
+
+@given(st.lists(groups, max_size=4), st.integers(0, 1 << 20), st.integers(0, 1 << 12), st.integers(1, 64))
+def test_more_tokens_and_sequences_never_cost_less(
+    layers: list[LayerGroup], tokens: int, more: int, sequences: int
+) -> None:
+    small = Pool(tokens, sequences)
+    assert kv_bytes(layers, small) <= kv_bytes(layers, dataclasses.replace(small, tokens=tokens + more))
+    assert kv_bytes(layers, small) <= kv_bytes(layers, dataclasses.replace(small, sequences=sequences + 1))
