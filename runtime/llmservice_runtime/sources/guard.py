@@ -1,0 +1,59 @@
+"""Which addresses may be read. On one machine all; where tenants write URIs, none inside the network (DESIGN D3)."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class AddressRefusedError(Exception):
+    """The host is, or resolves to, an address that may not be read."""
+
+
+def resolve(host: str) -> list[str]:
+    """All addresses of a host name; an empty list when it has none."""
+    try:
+        return sorted({str(info[4][0]) for info in socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)})
+    except OSError:
+        return []
+
+
+def check_url(url: str, allow_private: bool, resolver: Callable[[str], list[str]] = resolve) -> None:
+    """AddressRefusedError when the URL's host is not public and only public ones are allowed.
+
+    To be called before every request, also the ones that redirects ask for. One bad address among several is enough.
+    """
+    if allow_private:
+        return
+    host = urlsplit(url).hostname or ""
+    literal = _literal(host)
+    for address in [str(literal)] if literal else resolver(host):
+        check_address(address, allow_private, host)
+
+
+def check_address(address: str, allow_private: bool, host: str) -> None:
+    """AddressRefusedError when `address` (of `host`) is not public (loopback, link-local, private, multicast)."""
+    if allow_private:
+        return
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        parsed = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo or (None, None))[1] or parsed
+    if not parsed.is_global or parsed.is_multicast:
+        name = host if host == address else f"{host} ({address})"
+        raise AddressRefusedError(f"{name} is an address inside this network")
+
+
+def _literal(host: str) -> Address | None:
+    """The address that a host spells, also in the short and numeric forms that inet_aton knows (127.1, 0x7f000001)."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None

@@ -1,0 +1,99 @@
+"""file://path: a model folder or a single file on this machine, used in place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.sources.errors import FIELD, Origin, SourceError
+from llmservice_runtime.sources.files import FileEntry
+from llmservice_runtime.sources.remote import checked
+from llmservice_runtime.sources.shards import siblings
+from llmservice_runtime.sources.uri import ModelUri
+
+
+class LocalFiles:
+    """A folder (hidden entries left out) or one file (with the other parts of a split GGUF). It has no revision."""
+
+    def __init__(self, uri: ModelUri, revision: str | None) -> None:
+        self._uri = uri
+        path = Path(uri.container)
+        origin = Origin(uri.shown, "this machine", "")
+        if revision is not None:
+            raise origin.bad("spec.model.revision has no meaning for file://.", "Leave revision out.")
+        if not path.exists():
+            raise SourceError(
+                f"{FIELD}: {uri.shown}: there is no {path}.",
+                "Relative paths are relative to the manifest's folder.",
+                FailureClass.MODEL_NOT_FOUND,
+            )
+        self._folder = path if path.is_dir() else path.parent
+        try:
+            names = (
+                list(_walk(path)) if path.is_dir() else [n for n in siblings(path.name) if (path.parent / n).is_file()]
+            )
+            entries = [FileEntry(name, (self._folder / name).stat().st_size) for name in names]
+        except OSError as error:
+            raise origin.bad(f"{error.filename} can't be read: {error.strerror}.", "Check its permissions.") from None
+        self._entries = {entry.path: entry for entry in checked(entries, origin)}
+
+    @property
+    def uri(self) -> str:
+        """As it was written."""
+        return self._uri.shown
+
+    @property
+    def revision(self) -> str:
+        """Empty: a folder has none."""
+        return ""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the files are."""
+        return self._folder
+
+    @property
+    def slot(self) -> tuple[str, str, str]:
+        """Never cached; the name is for messages."""
+        return str(self._uri.scheme), self._uri.slug, ""
+
+    def entries(self) -> Sequence[FileEntry]:
+        """All files, sorted by path."""
+        return tuple(self._entries.values())
+
+    def read(self, path: str, start: int, length: int) -> bytes:
+        """Bytes [start, start+length), fewer at the end."""
+        if path not in self._entries:
+            raise SourceError(f"{FIELD}: {self.uri}: no file {path}.", failure=FailureClass.MODEL_NOT_FOUND)
+        try:
+            with (self._folder / path).open("rb") as file:
+                file.seek(start)
+                return file.read(length)
+        except OSError as error:
+            raise SourceError(
+                f"{FIELD}: {self._folder / path} can't be read: {error.strerror}.",
+                "Check the file and its permissions.",
+            ) from None
+
+    def download(self, path: str, destination: Path, advance: Callable[[int], None]) -> None:
+        """Local files are used in place; this copies one for a caller that insists."""
+        with (self._folder / path).open("rb") as source, destination.open("wb") as target:
+            while chunk := source.read(1 << 20):
+                target.write(chunk)
+                advance(len(chunk))
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Paths of files below a folder; links to files count, links to folders (maybe circles) are not followed."""
+    for parent, folders, files in os.walk(folder, onerror=_fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            full = Path(parent, name)
+            if not name.startswith(".") and full.is_file():
+                yield full.relative_to(folder).as_posix()
+
+
+def _fail(error: OSError) -> None:
+    raise error

@@ -1,0 +1,129 @@
+"""oci://registry/repository:tag: an OCI artifact whose layers are model files (ORAS, ModelPack, Docker, Ollama)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from llmservice_runtime.sources.errors import Origin
+from llmservice_runtime.sources.files import FileEntry
+from llmservice_runtime.sources.guard import AddressRefusedError
+from llmservice_runtime.sources.oci_session import ACCEPTED, INDEX_TYPES, open_registry
+from llmservice_runtime.sources.remote import Body, RemoteFiles
+from llmservice_runtime.sources.requests_body import body_of, requests_errors
+from llmservice_runtime.sources.retry import retry
+from llmservice_runtime.sources.secrets import OCI_PASSWORD, OCI_USERNAME, Secrets
+from llmservice_runtime.sources.settings import SourceSettings
+from llmservice_runtime.sources.uri import ModelUri
+
+if TYPE_CHECKING:
+    import requests
+
+MANIFEST_LIMIT_BYTES = 4 << 20
+NAME_ANNOTATIONS = ("org.opencontainers.image.title", "org.cncf.model.filepath")
+NAMES_BY_TYPE = {
+    "application/vnd.docker.ai.gguf.v3": "model.gguf",
+    "application/vnd.ollama.image.model": "model.gguf",
+}
+"""What registries of Docker and Ollama keep without a name."""
+
+
+class OciFiles(RemoteFiles):
+    """The layers of one manifest; its digest is the revision, their digests are the files' SHA-256."""
+
+    def __init__(self, uri: ModelUri, revision: str | None, secrets: Secrets, settings: SourceSettings) -> None:
+        origin = Origin(uri.shown, f"the registry {uri.container}", f"{OCI_USERNAME} and {OCI_PASSWORD}")
+        self._origin, self._settings = origin, settings
+        self._registry = retry(lambda: open_registry(uri, secrets, settings, origin), origin, settings)
+        self._base = f"{self._registry.prefix}://{self._registry.hostname}/v2/{uri.path}"
+        digest, manifest = self._manifest(revision or uri.reference)
+        if manifest.get("mediaType") in INDEX_TYPES or "manifests" in manifest:
+            digest, manifest = self._manifest(self._first(manifest))
+        layers = [layer for layer in manifest.get("layers") or [] if int(layer.get("size", 0)) > 0]
+        named = {name: layer for layer in layers if (name := _name(layer)) and not _is_archive(layer)}
+        if not named:
+            kinds = ", ".join(sorted({str(layer.get("mediaType")) for layer in layers})) or "none"
+            raise origin.bad(
+                f"no layer is a named model file (layers: {kinds}).",
+                "Push the files as they are with `oras push`, not packed into a container image.",
+            )
+        self._digests = {name: str(layer["digest"]) for name, layer in named.items()}
+        entries = [
+            FileEntry(name, int(layer["size"]), self._digests[name].removeprefix("sha256:"))
+            for name, layer in named.items()
+        ]
+        super().__init__(uri, digest, entries, origin, settings)
+
+    @contextmanager
+    def open_range(self, path: str, start: int, stop: int | None) -> Iterator[Body]:
+        """A range of the layer's blob, through ORAS and its tokens."""
+        wanted = f"bytes={start}-" + ("" if stop is None else str(stop - 1))
+        headers = {"Accept-Encoding": "identity"} | ({} if start == 0 and stop is None else {"Range": wanted})
+        with self._request(f"{self._base}/blobs/{self._digests[path]}", headers) as response:
+            yield body_of(response, self._origin, path, start)
+
+    @contextmanager
+    def _request(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
+        """One attempt. ORAS retries with pauses of its own otherwise: its undecorated method is called instead."""
+        with requests_errors():
+            try:
+                once = type(self._registry).do_request.__wrapped__
+                response = once(self._registry, url, "GET", headers=headers, stream=True)
+            except AddressRefusedError as error:
+                raise self._origin.bad(f"{error}, which may not be read.", "Use a public address.") from None
+            except ValueError as error:  # ORAS: the registry's challenge can't be answered
+                if "authentication" not in str(error):
+                    raise
+                raise self._origin.refused(401) from None
+            with response:
+                yield response
+
+    def _manifest(self, reference: str) -> tuple[str, dict[str, Any]]:
+        """Digest and manifest of a tag or digest."""
+
+        def once() -> bytes:
+            with self._request(f"{self._base}/manifests/{reference}", {"Accept": ", ".join(ACCEPTED)}) as response:
+                body = body_of(response, self._origin, f"manifest {reference}", 0)
+                data = bytearray()
+                for chunk in body.chunks:
+                    data += chunk
+                    if len(data) > MANIFEST_LIMIT_BYTES:
+                        raise self._origin.damaged("the manifest", "it is longer than 4 MiB")
+                return bytes(data)
+
+        data = retry(once, self._origin, self._settings)
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        if reference.startswith("sha256:") and reference != digest:
+            raise self._origin.damaged("the manifest", f"it has the digest {digest}, not {reference}")
+        try:
+            manifest = json.loads(data)
+        except (ValueError, RecursionError):
+            manifest = None
+        if not isinstance(manifest, dict):
+            raise self._origin.damaged("the manifest", "it is no JSON object")
+        return digest, manifest
+
+    def _first(self, index: dict[str, Any]) -> str:
+        manifests = index.get("manifests") or []
+        if len(manifests) != 1:
+            raise self._origin.bad(
+                f"it is an index of {len(manifests)} manifests.",
+                "Name one of them: oci://registry/repository@sha256:...",
+            )
+        return str(manifests[0].get("digest"))
+
+
+def _name(layer: dict[str, Any]) -> str | None:
+    annotations = layer.get("annotations") or {}
+    for key in NAME_ANNOTATIONS:
+        if name := annotations.get(key):
+            return str(name).removeprefix("./")
+    return NAMES_BY_TYPE.get(str(layer.get("mediaType")))
+
+
+def _is_archive(layer: dict[str, Any]) -> bool:
+    kind = str(layer.get("mediaType", ""))
+    return kind.endswith((".tar", "+gzip", "+zstd", ".tar.gzip")) or ".tar+" in kind
