@@ -20,15 +20,17 @@ GIB = 1 << 30
 Geometry = Callable[..., ModelFacts]
 
 
-def on_gpus(facts: ModelFacts, engine: EngineType, kind: str, count: int, **asked: int | None) -> Placement | Shortfall:
+def on_gpus(
+    facts: ModelFacts, engine: EngineType, kind: str, count: int, context: int | None = None
+) -> Placement | Shortfall:
     gpu = find_gpu(kind)
     machine = Machine(16, 512 * GIB, 500 * GIB, gpus=(gpu,) * count)
-    return place(Target(facts, engine, gpu.vendor, machine, gpu, **asked))
+    return place(Target(facts, engine, gpu.vendor, machine, gpu, context=context))
 
 
-def on_cpu(facts: ModelFacts, gib: float, **asked: int | None) -> Placement | Shortfall:
+def on_cpu(facts: ModelFacts, gib: float, context: int | None = None) -> Placement | Shortfall:
     machine = Machine(8, int(gib * GIB), int(gib * GIB))
-    return place(Target(facts, EngineType.LLAMA_CPP, Device.CPU, machine, **asked))
+    return place(Target(facts, EngineType.LLAMA_CPP, Device.CPU, machine, context=context))
 
 
 def inside(target_available: int, placement: Placement, where: str) -> bool:

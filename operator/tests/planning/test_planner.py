@@ -1,0 +1,202 @@
+"""Plans and refusals as a user sees them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_operator.planning import explain
+from llmservice_operator.planning.plan import Fit, Plan, Refusal
+from llmservice_operator.planning.planner import make_plan
+from llmservice_operator.planning.remedies import Remedy, remedies
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.estimate.fit import Shortfall
+from llmservice_runtime.formats.facts import ModelFacts, Task
+from llmservice_runtime.selection.machine import Device, EngineBuild, Machine
+
+MakeFacts = Callable[..., ModelFacts]
+MakeMachine = Callable[..., Machine]
+MakeSpec = Callable[..., LLMServiceSpec]
+
+
+def planned(answer: Plan | Refusal) -> Plan:
+    assert isinstance(answer, Plan), answer
+    return answer
+
+
+def refused(answer: Plan | Refusal) -> Refusal:
+    assert isinstance(answer, Refusal), answer
+    return answer
+
+
+def test_a_gguf_on_a_laptop(make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    plan = planned(make_plan(make_spec(contextTokens=4096), make_facts(gguf=True), make_machine(16), "abc"))
+    assert (plan.engine, plan.accelerator, plan.accelerator_count, plan.fit) == (
+        EngineType.LLAMA_CPP,
+        "CPU",
+        0,
+        Fit.FITS,
+    )
+    assert (plan.context_tokens, plan.task, plan.revision, plan.missing) == (4096, "Chat", "abc", "")
+    assert explain.used(plan) <= plan.memory_available
+    assert plan.model == "llama 8.0 B, GGUF Q4_K_M, 4.6 GiB"
+
+
+def test_weights_on_a_gpu_node(make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    plan = planned(make_plan(make_spec(), make_facts(), make_machine(kind="A100-80GB", count=4), ""))
+    assert (plan.engine, plan.accelerator_count, plan.tensor_parallel_size) == (EngineType.VLLM, 1, 1)
+    assert plan.context_tokens == 131072
+    assert "--tensor-parallel-size=1" in plan.args
+    two = planned(make_plan(make_spec(count=2), make_facts(), make_machine(kind="L4", count=4), ""))
+    assert (two.accelerator_count, two.tensor_parallel_size) == (2, 2)
+
+
+def test_an_engine_that_is_missing_is_planned_and_said(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    builds = (
+        EngineBuild(EngineType.TRANSFORMERS, frozenset({Device.CPU}), False, "Use a GGUF of the same model."),
+        EngineBuild(EngineType.LLAMA_CPP, frozenset({Device.CPU})),
+    )
+    machine = dataclasses.replace(make_machine(64), builds=builds)
+    plan = planned(make_plan(make_spec(), make_facts(), machine, ""))
+    assert plan.engine is EngineType.TRANSFORMERS
+    text = explain.text("default/llama", plan)
+    assert "can't start yet" in text
+    assert "Transformers is not installed here. Use a GGUF of the same model." in text
+
+
+def test_engine_arguments_of_the_user_come_last(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    plan = planned(make_plan(make_spec(engine={"args": ["--x=1"]}), make_facts(), make_machine(kind="L4"), ""))
+    assert plan.args[-1] == "--x=1"
+
+
+@pytest.mark.parametrize(
+    ("fields", "facts", "failure", "words"),
+    [
+        ({}, {"task": Task.EMBEDDING}, FailureClass.UNSUPPORTED_FORMAT, "embedding"),
+        ({"task": "Chat"}, {"has_chat_template": False}, FailureClass.BAD_ARGUMENT, "no chat template"),
+        ({"contextTokens": 200_000}, {}, FailureClass.BAD_ARGUMENT, "200,000, more than the 131,072"),
+        ({"engine": {"type": "VLLM"}}, {}, FailureClass.BAD_ARGUMENT, "engine.type is VLLM, but"),
+        ({"count": 3}, {}, FailureClass.BAD_ARGUMENT, "no GPU"),
+    ],
+)
+def test_contradictions_are_refused_with_a_way_out(
+    make_spec: MakeSpec,
+    make_facts: MakeFacts,
+    make_machine: MakeMachine,
+    fields: dict[str, object],
+    facts: dict[str, object],
+    failure: FailureClass,
+    words: str,
+) -> None:
+    refusal = refused(make_plan(make_spec(**fields), make_facts(gguf=True, **facts), make_machine(64), ""))
+    assert words in refusal.reason
+    assert refusal.ways_out
+    if "count" not in fields:
+        assert refusal.failure is failure
+
+
+def test_gpu_counts_that_are_not_there_or_do_not_divide(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    node = make_machine(kind="L4", count=4)
+    assert "there is 4 × L4" in refused(make_plan(make_spec(count=8), make_facts(), node, "")).reason
+    odd = refused(make_plan(make_spec(count=3), make_facts(), node, ""))
+    assert "32 attention heads" in odd.reason
+    assert "1, 2, 4" in odd.ways_out[0]
+
+
+def test_a_refusal_names_the_shortfall_and_ways_that_work(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    refusal = refused(make_plan(make_spec(contextTokens=131072), make_facts(gguf=True), make_machine(12), ""))
+    assert refusal.failure is FailureClass.DOES_NOT_FIT
+    assert "GiB short" in refusal.reason
+    assert 2 <= len(refusal.ways_out) <= 3
+    assert refusal.ways_out[0].startswith("Set contextTokens to ")
+    text = explain.refusal_text("default/llama", refusal)
+    assert "1. Set contextTokens" in text
+    assert "2. " in text
+
+
+def test_completion_where_there_is_no_template(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    plan = planned(make_plan(make_spec(), make_facts(gguf=True, has_chat_template=False), make_machine(64), ""))
+    assert plan.task == "Completion"
+
+
+def test_partial_offload_is_explained(make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    plan = planned(make_plan(make_spec(contextTokens=32768), make_facts(gguf=True), make_machine(64, "P4"), ""))
+    assert 0 < plan.gpu_layers < 32
+    assert any("layers fit the GPU" in note for note in plan.notes)
+    assert f"({plan.gpu_layers} layers" in explain.text("default/llama", plan, wide=True)
+
+
+sizes = st.sampled_from([1, 7, 14, 32, 70])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    billions=sizes,
+    gguf=st.booleans(),
+    gib=st.floats(2, 200),
+    gpu=st.sampled_from(["", "T4", "L4", "V100-16GB", "A100-40GB", "RTX-4090", "MI210"]),
+    count=st.integers(1, 4),
+    context=st.none() | st.integers(512, 131072),
+)
+def test_every_way_out_really_works(
+    make_spec: MakeSpec,
+    make_facts: MakeFacts,
+    make_machine: MakeMachine,
+    billions: int,
+    gguf: bool,
+    gib: float,
+    gpu: str,
+    count: int,
+    context: int | None,
+) -> None:
+    old = make_facts(gguf=gguf)
+    scale = billions * 1e9 / old.parameters
+    facts = dataclasses.replace(
+        old,
+        parameters=int(billions * 1e9),
+        weight_bytes=int(old.weight_bytes * scale),
+        layer_weight_bytes=tuple(int(b * scale) for b in old.layer_weight_bytes),
+    )
+    spec, machine = make_spec(contextTokens=context), make_machine(gib, gpu, count)
+    answer = make_plan(spec, facts, machine, "")
+    if isinstance(answer, Plan):
+        assert explain.used(answer) <= answer.memory_available
+        return
+    assert answer.ways_out, answer.reason
+    offered: list[Remedy] = []
+
+    def record(s: LLMServiceSpec, f: ModelFacts, m: Machine) -> bool:
+        works = isinstance(make_plan(s, f, m, ""), Plan)
+        if works:
+            offered.append(Remedy("", s, f, m))
+        return works
+
+    shortfall = _shortfall(spec, facts, machine)
+    if shortfall is None:
+        return
+    texts = [remedy.text for remedy in remedies(spec, facts, machine, shortfall, record)]
+    assert tuple(texts) == answer.ways_out
+    assert len(offered) == len(texts)
+
+
+def _shortfall(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine) -> Shortfall | None:
+    from llmservice_operator.planning import planner
+
+    made = planner._decide(spec, facts, machine, "")
+    return made[1] if isinstance(made, tuple) else None
