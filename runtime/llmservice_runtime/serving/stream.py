@@ -31,9 +31,7 @@ class Writer(Protocol):
     def closing(self) -> bytes: ...
 
 
-async def stream(
-    http: web.Request, deltas: AsyncIterator[Delta], writer: Writer, drain: Drain, heartbeat: float = HEARTBEAT_SECONDS
-) -> web.StreamResponse:
+async def stream(http: web.Request, deltas: AsyncIterator[Delta], writer: Writer, drain: Drain) -> web.StreamResponse:
     """Write all deltas as events. Raises before the first byte; later failures are an event and a closed connection.
 
     Writing waits while the client does not read: the engine meanwhile coalesces what it generates.
@@ -41,12 +39,12 @@ async def stream(
     first = asyncio.ensure_future(anext(deltas))
     response = web.StreamResponse(headers=sse.HEADERS)
     try:
-        await asyncio.wait({first}, timeout=heartbeat)
+        await asyncio.wait({first}, timeout=HEARTBEAT_SECONDS)
         opening = writer.opening()
         if first.done():
             opening += writer.delta(check(first.result()))
         await response.prepare(http)
-        channel = _Channel(response, heartbeat)
+        channel = _Channel(response)
         try:
             await channel.send(opening)
             if not first.done():
@@ -72,11 +70,10 @@ async def stream(
 
 
 class _Channel:
-    """Writes events, and a comment whenever nothing was written for `heartbeat` seconds."""
+    """Writes events, and a comment whenever nothing was written for HEARTBEAT_SECONDS."""
 
-    def __init__(self, response: web.StreamResponse, heartbeat: float) -> None:
+    def __init__(self, response: web.StreamResponse) -> None:
         self._response = response
-        self._heartbeat = heartbeat
         self._last = time.monotonic()
         self._task = asyncio.ensure_future(self._beat())
 
@@ -90,10 +87,10 @@ class _Channel:
         with suppress(ConnectionError):
             while True:
                 idle = time.monotonic() - self._last
-                if idle >= self._heartbeat:
+                if idle >= HEARTBEAT_SECONDS:
                     await self.send(sse.KEEP_ALIVE)
                     idle = 0.0
-                await asyncio.sleep(self._heartbeat - idle)
+                await asyncio.sleep(HEARTBEAT_SECONDS - idle)
 
     def stop(self) -> None:
         self._task.cancel()

@@ -74,7 +74,7 @@ def _auto(fmt: ToolFormat, begin: str, block: str, parallel: bool) -> list[str]:
     if fmt.bare:
         # The first character decides: a brace starts a call.
         more = f" ({quoted(fmt.separator)} object)*" if parallel else ""
-        return [f'answer: {block}{more} | FREE | ""', r"FREE: /[^{](.|\n)*/"]
+        return [f'answer: {block}{more} | FREE | ""', r"FREE: /[^{\s](.|\n)*/"]
     head = f"head: TEXT {begin}" if fmt.begin_token is not None else f"head[lazy]: TEXT {begin}"
     many = parallel and not fmt.in_list
     return [f"answer: {'(head ' + block + ')*' if many else '(head ' + block + ')?'} TEXT", head]

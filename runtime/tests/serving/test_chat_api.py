@@ -1,0 +1,242 @@
+"""Chat over HTTP, against a scripted engine."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from llmservice_runtime.serving.engine import Delta, FinishReason, QueueFullError
+
+PING = {"model": "demo", "messages": [{"role": "user", "content": "ping"}]}
+
+
+async def test_a_whole_answer(connect: Any, scripted: Any) -> None:
+    client = await connect(scripted())
+    reply = await client.post("/v1/chat/completions", json={**PING, "max_tokens": 5})
+    body = await reply.json()
+    assert reply.status == 200
+    assert body["object"] == "chat.completion"
+    choice = body["choices"][0]
+    assert choice["message"] == {"role": "assistant", "content": "Hello world"}
+    assert choice["finish_reason"] == "stop"
+    usage = body["usage"]
+    assert usage["completion_tokens"] == 2
+    assert usage["total_tokens"] == usage["prompt_tokens"] + 2
+    assert usage["prompt_tokens_details"] == {"cached_tokens": 2}
+
+
+async def test_a_stream_byte_for_byte(connect: Any, scripted: Any, events: Any) -> None:
+    client = await connect(scripted(pieces=("Hé\n", '"x"')))
+    request = {**PING, "stream": True, "stream_options": {"include_usage": True}}
+    reply = await client.post("/chat/completions", json=request)
+    raw = await reply.read()
+    assert reply.headers["Content-Type"].startswith("text/event-stream")
+    assert reply.headers["Cache-Control"] == "no-cache"
+    assert reply.headers["X-Accel-Buffering"] == "no"
+    assert "Content-Length" not in reply.headers
+    found = events(raw)
+    head = found[0].split(b',"choices"')[0]
+    usage = b'{"prompt_tokens":54,"completion_tokens":2,"total_tokens":56,"prompt_tokens_details":{"cached_tokens":2}}'
+    assert found == [
+        head
+        + b',"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}',
+        head + ',"choices":[{"index":0,"delta":{"content":"Hé\\n"},"logprobs":null,"finish_reason":null}]}'.encode(),
+        head + b',"choices":[{"index":0,"delta":{"content":"\\"x\\""},"logprobs":null,"finish_reason":null}]}',
+        head + b',"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop","stop_reason":null}]}',
+        head + b',"choices":[],"usage":' + usage + b"}",
+        b"[DONE]",
+    ]
+
+
+async def test_usage_only_when_asked_for(connect: Any, scripted: Any, events: Any) -> None:
+    client = await connect(scripted())
+    reply = await client.post("/v1/chat/completions", json={**PING, "stream": True})
+    assert all(b'"usage"' not in event for event in events(await reply.read()))
+
+
+async def test_several_answers_each_finish_once(connect: Any, scripted: Any, events: Any) -> None:
+    client = await connect(scripted())
+    reply = await client.post("/v1/chat/completions", json={**PING, "stream": True, "n": 3})
+    choices = [json.loads(event)["choices"][0] for event in events(await reply.read())[:-1]]
+    for index in range(3):
+        own = [choice for choice in choices if choice["index"] == index]
+        assert own[0]["delta"] == {"role": "assistant", "content": ""}
+        assert [choice["finish_reason"] for choice in own].count("stop") == 1
+        assert own[-1]["finish_reason"] == "stop"
+        assert "".join(choice["delta"].get("content", "") for choice in own) == "Hello world"
+
+
+async def test_a_failure_after_the_first_byte_is_an_event_without_done(
+    connect: Any, scripted: Any, events: Any
+) -> None:
+    broken = Delta(0, "", [], finish_reason=FinishReason.ERROR, error="decode failed")
+    client = await connect(scripted(pieces=("Hel", broken)))
+    reply = await client.post("/v1/chat/completions", json={**PING, "stream": True})
+    found = events(await reply.read())
+    error = json.loads(found[-1])["error"]
+    assert "decode failed" in error["message"]
+    assert set(error) == {"message", "type", "code", "param"}
+    assert b"[DONE]" not in b"".join(found)
+
+
+async def test_a_failure_before_the_first_byte_is_a_status(connect: Any, scripted: Any) -> None:
+    client = await connect(scripted(pieces=(RuntimeError("boom"),)))
+    reply = await client.post("/v1/chat/completions", json={**PING, "stream": True})
+    assert reply.status == 500
+    assert (await reply.json())["error"]["code"] == "internal_error"
+
+
+async def test_queue_full_asks_for_a_retry(connect: Any, scripted: Any) -> None:
+    client = await connect(scripted(refuse=QueueFullError("100 requests wait", 500)))
+    reply = await client.post("/v1/chat/completions", json={**PING, "stream": True})
+    assert reply.status == 429
+    assert reply.headers["Retry-After"] == "120"
+    assert reply.headers["x-should-retry"] == "true"
+    assert 'admission_rejections_total{engine="0",model_name="demo",reason="max_num_queued_reqs"} 1.0' in (
+        await (await client.get("/metrics")).text()
+    )
+
+
+async def test_logprobs(connect: Any, scripted: Any, events: Any) -> None:
+    client = await connect(scripted())
+    request = {**PING, "logprobs": True, "top_logprobs": 1}
+    body = await (await client.post("/v1/chat/completions", json=request)).json()
+    content = body["choices"][0]["logprobs"]["content"]
+    assert [entry["token"] for entry in content] == ["Hello", " world"]
+    assert content[0]["bytes"] == list(b"Hello")
+    assert content[0]["top_logprobs"] == [{"token": "Hello", "logprob": -0.5, "bytes": list(b"Hello")}]
+    reply = await client.post("/v1/chat/completions", json={**request, "stream": True})
+    streamed = [json.loads(event)["choices"][0]["logprobs"] for event in events(await reply.read())[:-1]]
+    assert [entry["content"][0]["token"] for entry in streamed if entry] == ["Hello", " world"]
+
+
+async def test_unknown_model_lists_what_is_served(connect: Any, scripted: Any) -> None:
+    client = await connect(scripted(), aliases=("apps/demo",))
+    reply = await client.post("/v1/chat/completions", json={**PING, "model": "gpt-9"})
+    error = (await reply.json())["error"]
+    assert reply.status == 404
+    assert error["code"] == "model_not_found"
+    assert "demo, apps/demo" in error["message"]
+
+
+async def test_context_too_long_gives_both_numbers(connect: Any, scripted: Any) -> None:
+    engine = scripted()
+    client = await connect(engine)
+    long = {**PING, "messages": [{"role": "user", "content": "x" * 600}]}
+    error = (await (await client.post("/v1/chat/completions", json=long)).json())["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert "512" in error["message"] and "650" in error["message"]
+    error = (await (await client.post("/v1/chat/completions", json={**PING, "max_tokens": 500})).json())["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert not engine.requests
+
+
+async def test_default_length_is_what_the_context_leaves(connect: Any, scripted: Any) -> None:
+    engine = scripted()
+    client = await connect(engine)
+    await client.post("/v1/chat/completions", json=PING)
+    await client.post("/v1/chat/completions", json={**PING, "max_completion_tokens": 7})
+    assert engine.requests[0].params.max_tokens == 512 - len(engine.requests[0].prompt_tokens)
+    assert engine.requests[1].params.max_tokens == 7
+
+
+async def test_without_a_template_chat_says_what_to_do(connect: Any, scripted: Any, tokenizer: Any) -> None:
+    client = await connect(scripted(tokenizer=tokenizer(None)))
+    reply = await client.post("/v1/chat/completions", json=PING)
+    assert reply.status == 400
+    assert "/v1/completions" in (await reply.json())["error"]["message"]
+    reply = await client.post("/v1/completions", json={"model": "demo", "prompt": "x"})
+    assert reply.status == 200
+
+
+async def test_while_loading_everything_is_503_but_metrics_and_models(connect: Any) -> None:
+    client = await connect(None)
+    for path in ("/v1/chat/completions", "/v1/completions"):
+        reply = await client.post(path, json={**PING} if "chat" in path else {"prompt": "x"})
+        assert reply.status == 503
+        assert reply.headers["x-should-retry"] == "true"
+    assert (await client.get("/health")).status == 503
+    assert (await client.get("/metrics")).status == 200
+    assert (await (await client.get("/v1/models")).json())["data"][0]["id"] == "demo"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/v1/chat/completions", 405), ("POST", "/v1/models", 405), ("POST", "/v1/nonsense", 404)],
+)
+async def test_wrong_routes_have_the_error_body(
+    connect: Any, scripted: Any, method: str, path: str, status: int
+) -> None:
+    client = await connect(scripted())
+    reply = await client.request(method, path)
+    assert reply.status == status
+    assert set((await reply.json())["error"]) == {"message", "type", "code", "param"}
+
+
+async def test_a_body_that_is_too_large(connect: Any, scripted: Any) -> None:
+    client = await connect(scripted())
+    reply = await client.post("/v1/completions", data=io.BytesIO(b"x" * ((32 << 20) + 1)))
+    assert reply.status == 413
+    assert (await reply.json())["error"]["code"] == "request_too_large"
+
+
+async def test_reasoning_in_both_fields(
+    connect: Any, scripted: Any, tokenizer: Any, templates: Any, events: Any
+) -> None:
+    template = templates["chatml"] + "{# <think></think> #}"
+    engine = scripted(pieces=("<thi", "nk>\nwell", " then\n</th", "ink>\n\nYes"), tokenizer=tokenizer(template))
+    client = await connect(engine)
+    message = (await (await client.post("/v1/chat/completions", json=PING)).json())["choices"][0]["message"]
+    assert message == {
+        "role": "assistant",
+        "content": "Yes",
+        "reasoning": "well then",
+        "reasoning_content": "well then",
+    }
+    reply = await client.post("/v1/chat/completions", json={**PING, "stream": True})
+    deltas = [json.loads(event)["choices"][0]["delta"] for event in events(await reply.read())[:-1]]
+    assert "".join(d.get("reasoning", "") for d in deltas) == "well then"
+    assert all(d.get("reasoning") == d.get("reasoning_content") for d in deltas)
+    assert "".join(d.get("content", "") for d in deltas) == "Yes"
+    body = await (await client.post("/v1/chat/completions", json={**PING, "reasoning_format": "none"})).json()
+    assert body["choices"][0]["message"]["content"].startswith("<think>")
+
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+}
+
+
+async def test_tool_calls_streamed(connect: Any, scripted: Any, tokenizer: Any, templates: Any, events: Any) -> None:
+    call = '<tool_call>\n{"name": "weather", "arguments": {"city": "%s"}}\n</tool_call>'
+    text = "Look.\n" + call % "Köln" + "\n" + call % "Oslo"
+    engine = scripted(
+        pieces=tuple(text[i : i + 3] for i in range(0, len(text), 3)), tokenizer=tokenizer(templates["hermes"])
+    )
+    client = await connect(engine)
+    reply = await client.post("/v1/chat/completions", json={**PING, "stream": True, "tools": [TOOL]})
+    choices = [json.loads(event)["choices"][0] for event in events(await reply.read())[:-1]]
+    calls = [choice["delta"]["tool_calls"] for choice in choices if "tool_calls" in choice["delta"]]
+    assert all(len(call) == 1 and "index" in call[0] for call in calls)
+    for index, city in enumerate(("Köln", "Oslo")):
+        own = [call[0] for call in calls if call[0]["index"] == index]
+        assert own[0]["function"]["name"] == "weather" and own[0]["id"]
+        assert all("id" not in call and "name" not in call["function"] for call in own[1:])
+        assert json.loads("".join(call["function"]["arguments"] for call in own)) == {"city": city}
+    assert choices[-1]["finish_reason"] == "tool_calls"
+    body = await (await client.post("/v1/chat/completions", json={**PING, "tools": [TOOL]})).json()
+    message = body["choices"][0]["message"]
+    assert [json.loads(call["function"]["arguments"])["city"] for call in message["tool_calls"]] == ["Köln", "Oslo"]
+    assert message["content"] == "Look.\n"
+
+
+async def test_tools_without_support_in_the_template(connect: Any, scripted: Any) -> None:
+    client = await connect(scripted())
+    reply = await client.post("/v1/chat/completions", json={**PING, "tools": [TOOL]})
+    error = (await reply.json())["error"]
+    assert (reply.status, error["param"]) == (400, "tools")
+    assert "template" in error["message"]

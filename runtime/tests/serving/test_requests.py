@@ -1,0 +1,124 @@
+"""What is refused, and that the refusal names the field, the value and the range."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmservice_runtime.serving.engine import GrammarKind
+from llmservice_runtime.serving.errors import ApiError
+from llmservice_runtime.serving.params import constraint
+from llmservice_runtime.serving.requests.chat import ChatRequest
+from llmservice_runtime.serving.requests.completion import CompletionRequest
+from llmservice_runtime.serving.requests.parse import parse
+
+CHAT = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+def chat(**fields: Any) -> ChatRequest:
+    return parse(ChatRequest, json.dumps({**CHAT, **fields}).encode())
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"temperature": 3}, "temperature", ("2", "got 3")),
+        ({"temperature": "hot"}, "temperature", ("hot",)),
+        ({"top_p": 1.5}, "top_p", ("1", "got 1.5")),
+        ({"n": 0}, "n", ("1", "got 0")),
+        ({"max_tokens": -5}, "max_tokens", ("1", "got -5")),
+        ({"top_logprobs": 21}, "top_logprobs", ("20", "got 21")),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5", ("100", "got 101")),
+        ({"stop": [""]}, "stop", ("got",)),
+        ({"messages": []}, "messages", ("1",)),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role", ("robot", "user")),
+        ({"functions": []}, "functions", ("`tools`",)),
+        ({"num_ctx": 4096}, "num_ctx", ("contextTokens",)),
+        ({"suffix": "x"}, "suffix", ("fill-in-the-middle",)),
+        ({"shoe_size": 44}, "shoe_size", ("no such field",)),
+        ({"stream_options": {"include_costs": True}}, "stream_options.include_costs", ("True", "true")),
+        ({"response_format": {"type": "xml"}}, "response_format.type", ("json_object", "xml")),
+    ],
+)
+def test_refusals_name_the_field(fields: dict[str, Any], param: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(ApiError) as caught:
+        chat(**fields)
+    assert caught.value.status == 400
+    assert caught.value.param is not None and caught.value.param.startswith(param)
+    assert f"`{param}" in caught.value.message
+    assert any(word in caught.value.message for word in words), caught.value.message
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b'{"a": NaN}', b"[" * 100_000, b"\xff\xfe"])
+def test_what_is_not_a_json_object(body: bytes) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse(ChatRequest, body)
+    assert caught.value.code == "invalid_json"
+
+
+def test_missing_fields_are_named() -> None:
+    with pytest.raises(ApiError) as caught:
+        parse(CompletionRequest, b"{}")
+    assert caught.value.param == "prompt"
+
+
+def test_null_is_as_good_as_omitted() -> None:
+    request = chat(temperature=None, tools=None, stop=None, functions=None)
+    assert request.temperature == 1.0
+
+
+@given(
+    st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4), st.data()
+)
+def test_any_value_is_taken_or_refused_never_a_crash(value: Any, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(ChatRequest.model_fields)))
+    try:
+        parse(ChatRequest, json.dumps({**CHAT, name: value}).encode())
+    except ApiError as error:
+        assert error.status == 400
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"chat_template_kwargs": {"enable_thinking": False}},
+        {"thinking": {"type": "disabled"}},
+        {"enable_thinking": True},
+        {"reasoning_format": "auto"},
+        {"user": "u", "metadata": {"a": "b"}, "store": True, "service_tier": "auto"},
+    ],
+)
+def test_extras_of_real_clients_are_accepted(fields: dict[str, Any]) -> None:
+    chat(**fields)
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+
+
+@pytest.mark.parametrize("given_schema", [SCHEMA, {"name": "x", "schema": SCHEMA, "strict": True}, {"schema": SCHEMA}])
+def test_json_schema_named_and_bare(given_schema: dict[str, Any]) -> None:
+    held = constraint(chat(response_format={"type": "json_schema", "json_schema": given_schema}))
+    assert held is not None
+    assert held[1].kind is GrammarKind.JSON_SCHEMA
+    assert json.loads(held[1].source) == SCHEMA
+
+
+def test_constraints_of_every_field() -> None:
+    for fields, kind in (
+        ({"response_format": {"type": "json_object"}}, GrammarKind.JSON_OBJECT),
+        ({"structured_outputs": {"json": SCHEMA}}, GrammarKind.JSON_SCHEMA),
+        ({"structured_outputs": {"regex": "a+"}}, GrammarKind.REGEX),
+        ({"structured_outputs": {"choice": ["yes", 'n"o']}}, GrammarKind.LARK),
+        ({"guided_json": json.dumps(SCHEMA)}, GrammarKind.JSON_SCHEMA),
+        ({"guided_regex": "a+"}, GrammarKind.REGEX),
+        ({"guided_grammar": "start: /a/"}, GrammarKind.LARK),
+    ):
+        held = constraint(chat(**fields))
+        assert held is not None and held[1].kind is kind
+    assert constraint(chat(response_format={"type": "text"})) is None
+    with pytest.raises(ApiError, match="both constrain"):
+        constraint(chat(guided_regex="a", guided_choice=["b"]))

@@ -1,0 +1,112 @@
+"""Chat templates: as transformers renders them, and never beyond their bounds."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from llmservice_runtime.serving.errors import ApiError
+from llmservice_runtime.serving.messages import normalise
+from llmservice_runtime.serving.requests.chat import Message
+from llmservice_runtime.serving.templates import ChatTemplate, TemplateError
+
+USER = [{"role": "user", "content": "Hi <b>"}]
+
+
+def test_what_templates_of_models_use() -> None:
+    template = ChatTemplate(
+        "{{ bos_token }}{%- for m in messages %}\n    {%- if loop.first %}[{{ m['content'] | trim }}]{% endif %}\n"
+        "{%- endfor %}{{ {'a': '<é>'} | tojson }}{% generation %}{{ strftime_now('%Y')[:2] }}{% endgeneration %}"
+        "{% for i in range(5) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}{{ extra }}",
+        bos_token="<s>",
+    )
+    assert template.render(USER, kwargs={"extra": "!"}) == '<s>[Hi <b>]{"a": "<é>"}2001!'
+
+
+def test_blocks_are_trimmed() -> None:
+    template = ChatTemplate("  {% if true %}\nx\n  {% endif %}\ny")
+    assert template.render(USER) == "x\ny"
+
+
+def test_a_template_may_refuse() -> None:
+    template = ChatTemplate("{{ raise_exception('Roles must alternate') }}")
+    with pytest.raises(TemplateError, match="Roles must alternate"):
+        template.render(USER)
+
+
+def test_continue_final_message() -> None:
+    template = ChatTemplate("{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}")
+    messages = [*USER, {"role": "assistant", "content": "Sure, "}]
+    assert template.render(messages, add_generation_prompt=False, continue_final_message=True) == (
+        "<user>Hi <b></s><assistant>Sure,"
+    )
+
+
+def test_tools_and_documents_are_known_by_name() -> None:
+    assert ChatTemplate("{% if tools %}{{ tools | tojson }}{% endif %}").takes_tools
+    assert not ChatTemplate("{% set tools = [] %}{{ tools }}").takes_tools
+    assert not ChatTemplate("no tools here").takes_tools
+
+
+@pytest.mark.parametrize("source", ["{% if %}", "{{ x | no_such_filter }}", "{% for %}", "{{ " * 5000])
+def test_a_template_that_does_not_compile(source: str) -> None:
+    with pytest.raises(TemplateError, match="does not compile"):
+        ChatTemplate(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'x' * 10**9 }}",
+        "{{ 9 ** 9 ** 99 }}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}{{ 'x' * 100000 }}{% endfor %}",
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{{ ''.__class__.__mro__ }}{{ messages.__init__.__globals__ }}",
+        "{{ messages.append(1) }}",
+        "{{ messages[0].content.nothing.more }}",
+    ],
+)
+def test_hostile_templates_end_soon(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmservice_runtime.serving.templates.MAX_SECONDS", 0.3)
+    start = time.monotonic()
+    with pytest.raises(TemplateError):
+        ChatTemplate(source).render(USER)
+    assert time.monotonic() - start < 3
+
+
+def normal(template: str, *messages: dict[str, Any]) -> list[dict[str, Any]]:
+    return normalise([Message.model_validate(message) for message in messages], ChatTemplate(template))
+
+
+def test_content_parts_become_one_text() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert normal("x", {"role": "user", "content": parts}) == [{"role": "user", "content": "a\nb"}]
+
+
+def test_an_image_is_refused_by_its_place() -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:"}}
+    with pytest.raises(ApiError) as caught:
+        normal("x", {"role": "user", "content": [{"type": "text", "text": "a"}, part]})
+    assert caught.value.param == "messages.0.content.1"
+    assert "image_url" in caught.value.message
+
+
+def test_tool_calls_of_earlier_turns_reach_the_template_as_objects() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    (plain,) = normal("x", message)
+    assert plain["tool_calls"][0]["function"]["arguments"] == {"a": 1}
+    assert plain["content"] == ""
+    (plain,) = normal("{% if message['content'] is none %}{% endif %}", message)
+    assert plain["content"] is None
+
+
+def test_developer_is_system_where_the_template_does_not_know_it() -> None:
+    assert normal("x", {"role": "developer", "content": "a"})[0]["role"] == "system"
+    assert (
+        normal("{% if role == 'developer' %}{% endif %}", {"role": "developer", "content": "a"})[0]["role"]
+        == "developer"
+    )
