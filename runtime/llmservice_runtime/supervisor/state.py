@@ -14,7 +14,7 @@ from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.supervisor.reports import FailureReport, PhaseReport, ReadyReport, Report, StepReport
 
-STOP_MARGIN_SECONDS = 5.0
+STOP_MARGIN_SECONDS = 10.0
 """What an engine gets beyond its drain time to end its streams with an error and to exit."""
 
 HOPELESS = frozenset(

@@ -162,7 +162,7 @@ def test_hopeless_failures_are_not_retried() -> None:
 
 
 def test_drain_is_bounded_and_the_same_while_loading() -> None:
-    for world, patience in ((World(STAY).ready(), 35), (World(STAY), 5)):
+    for world, patience in ((World(STAY).ready(), 40), (World(STAY), 10)):
         assert world.send(StopRequested()) == [Do.TERMINATE]
         assert not world.state.ready and world.state.live and world.state.phase is Phase.DRAINING
         assert world.advance(patience - 0.1) == []

@@ -1,0 +1,102 @@
+"""Installed, not installed, half installed; what is missing on the machine; two installers at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.install.check import tiny_model
+from llmservice_runtime.install.environment import Install, engine_python, install, installed_engines
+from llmservice_runtime.install.errors import InstallError
+from llmservice_runtime.install.tools import require_compiler
+from llmservice_runtime.install.wheel import cached_wheel, obtain_wheel, plan_wheel
+
+HOLD = """
+import sys
+from pathlib import Path
+from llmservice_runtime.install.wheel import exclusive
+with exclusive(Path(sys.argv[1]), "waiting"):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_an_engine_that_is_not_there_or_half_there_is_refused_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMSERVICE_ENGINES_DIR", str(tmp_path))
+    (tmp_path / "llamacpp" / "bin").mkdir(parents=True)
+    (tmp_path / "llamacpp" / "bin" / "python").touch()
+    with pytest.raises(UserError) as error:
+        engine_python(EngineType.LLAMA_CPP)
+    assert error.value.failure is FailureClass.ENGINE_NOT_INSTALLED
+    assert error.value.remedy == "Install it with: llmservice-runtime install llamacpp"
+    assert not any(installed_engines().values())
+    (tmp_path / "llamacpp" / "engine.json").write_text("{}")
+    assert engine_python(EngineType.LLAMA_CPP) == tmp_path / "llamacpp" / "bin" / "python"
+    assert installed_engines()[EngineType.LLAMA_CPP]
+
+
+@pytest.mark.parametrize("engine", [EngineType.VLLM, EngineType.TRANSFORMERS])
+def test_engines_without_an_environment_are_said_to_have_none(engine: EngineType) -> None:
+    with pytest.raises(UserError, match="no environment for the engine"):
+        engine_python(engine)
+    with pytest.raises(UserError, match="no environment for the engine"):
+        install(Install(engine))
+    assert not installed_engines()[engine]
+
+
+@pytest.mark.parametrize(
+    ("os_release", "command"),
+    [
+        ('ID=ubuntu\nID_LIKE=debian\nNAME="Ubuntu"\n', "apt-get install build-essential"),
+        ('ID="rocky"\nID_LIKE="rhel centos fedora"\n', "dnf install gcc gcc-c++"),
+        ("ID=alpine\n", "apk add build-base"),
+        ("", "package manager"),
+    ],
+)
+def test_a_missing_compiler_is_named_with_its_package(tmp_path: Path, os_release: str, command: str) -> None:
+    cc = tmp_path / "gcc"
+    cc.write_text("#!/bin/sh\n")
+    cc.chmod(0o755)
+    with pytest.raises(InstallError) as error:
+        require_compiler({"PATH": str(tmp_path)}, os_release)
+    assert "no C++ compiler" in error.value.reason and command in error.value.remedy
+
+
+def test_a_cached_wheel_is_used_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_wheel()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InstallError):
+        obtain_wheel(plan, tmp_path)
+    assert cached_wheel(plan, tmp_path) is None
+    wheel = tmp_path / plan.key / "llama_cpp_python-0.whl"
+    wheel.parent.mkdir()
+    wheel.touch()
+    assert obtain_wheel(plan, tmp_path) == wheel
+
+
+def test_a_second_installer_waits_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:
+    lock = str(tmp_path / "lock")
+    command = [sys.executable, "-c", HOLD, lock]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as first:  # type: ignore[call-overload]
+        assert first.stdout.readline() == "held\n"
+        with subprocess.Popen(command, **pipes) as second:  # type: ignore[call-overload]
+            assert second.stderr.readline() == "waiting\n"
+            first.kill()
+            assert second.stdout.readline() == "held\n"
+            second.communicate("\n", timeout=10)
+
+
+@pytest.mark.engine
+def test_the_proof_passes_on_the_installed_engine() -> None:
+    command = [str(engine_python(EngineType.LLAMA_CPP)), "-m", "llmservice_runtime.install.check"]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0
+    assert tiny_model()[:4] == b"GGUF"

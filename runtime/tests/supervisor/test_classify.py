@@ -1,0 +1,127 @@
+"""From what an engine leaves behind to a class, a sentence with numbers and a remedy."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmservice_runtime.contract.failure import RECORD_LIMIT_BYTES, FailureClass, FailureRecord
+from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.supervisor import kernel
+from llmservice_runtime.supervisor.classify import GIB, REMEDIES, Remains, classify
+from llmservice_runtime.supervisor.record import write_failure
+from llmservice_runtime.supervisor.reports import FailureReport, PhaseReport, StepReport, parse_report
+
+DOCS = Path(__file__).parents[3] / "docs" / "runtime.md"
+
+
+def test_a_kernel_kill_is_out_of_memory_with_its_numbers() -> None:
+    remains = Remains(
+        -signal.SIGKILL, Phase.LOADING, kernel_oom_kills=1, memory_limit=4 * GIB, peak_memory=int(3.9 * GIB)
+    )
+    record = classify(remains)
+    assert record.failure is FailureClass.OUT_OF_MEMORY
+    assert "3.90 GiB" in record.message and "4.00 GiB" in record.message and record.exit_code == -9
+    other = classify(replace(remains, kernel_oom_kills=0))
+    assert other.failure is FailureClass.CRASHED and "from outside" in other.message
+
+
+@pytest.mark.parametrize(
+    ("line", "failure"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", FailureClass.OUT_OF_GPU_MEMORY),
+        (
+            "ggml_backend_cuda_buffer_type_alloc_buffer: cudaMalloc failed: out of memory",
+            FailureClass.OUT_OF_GPU_MEMORY,
+        ),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", FailureClass.OUT_OF_MEMORY),
+        ("alloc_tensor_range: failed to allocate buffer of size 8589934592", FailureClass.OUT_OF_MEMORY),
+        ("OSError: [Errno 12] Cannot allocate memory", FailureClass.OUT_OF_MEMORY),
+        ("OSError: [Errno 28] No space left on device: '/cache/x'", FailureClass.DISK_FULL),
+        ("OSError: [Errno 98] error while attempting to bind: address already in use", FailureClass.PORT_IN_USE),
+        ("ModuleNotFoundError: No module named 'llama_cpp'", FailureClass.ENGINE_NOT_INSTALLED),
+        ("serve: error: unrecognized arguments: --nope", FailureClass.BAD_ARGUMENT),
+        ("ValueError: something else", FailureClass.CRASHED),
+    ],
+)
+def test_last_words_name_the_cause(line: str, failure: FailureClass) -> None:
+    record = classify(Remains(1, Phase.LOADING, tail=("loading", line, "  goodbye")))
+    assert record.failure is failure
+    assert line.strip()[:60] in record.message
+
+
+def test_what_the_engine_reported_wins_over_its_exit() -> None:
+    reported = FailureReport(FailureClass.UNSUPPORTED_FORMAT, "This is not a GGUF file.")
+    record = classify(Remains(-signal.SIGABRT, Phase.LOADING, tail=("out of memory",), reported=reported))
+    assert (record.failure, record.message) == (FailureClass.UNSUPPORTED_FORMAT, "This is not a GGUF file.")
+
+
+@given(
+    st.integers(-64, 255),
+    st.lists(st.text(max_size=3000), max_size=40),
+    st.integers(0, 2),
+    st.none() | st.builds(FailureReport, st.sampled_from(FailureClass), st.text(max_size=9000), st.text(max_size=9000)),
+)
+def test_every_ending_gives_a_record_that_fits(
+    code: int, tail: list[str], oom: int, reported: FailureReport | None
+) -> None:
+    record = classify(Remains(code, Phase.READY, tail=tail, kernel_oom_kills=oom, reported=reported))
+    text = record.to_json()
+    assert len(text.encode()) <= RECORD_LIMIT_BYTES
+    assert FailureRecord.from_json(text).failure is record.failure
+    assert record.message or reported
+
+
+@given(st.binary(max_size=200) | st.builds(lambda value: json.dumps(value).encode(), st.dictionaries(
+    st.sampled_from(["kind", "phase", "port", "running", "steps", "waiting", "failure", "progress", "message"]),
+    st.sampled_from(["phase", "ready", "step", "failure", "Loading", "Crashed"]) | st.floats() | st.none()
+    | st.integers() | st.lists(st.integers(), max_size=2),
+)))  # fmt: skip
+def test_no_line_on_the_report_pipe_can_hurt(line: bytes) -> None:
+    report = parse_report(line)
+    if isinstance(report, PhaseReport) and report.progress is not None:
+        assert 0 <= report.progress <= 1
+    if isinstance(report, StepReport):
+        assert min(report.running, report.waiting, report.steps) >= 0
+
+
+def test_records_are_written_whole_and_in_place_where_a_mount_demands_it(tmp_path: Path) -> None:
+    record = FailureRecord(FailureClass.CRASHED, "x" * 9000, "do", "Ready", 1)
+    target = tmp_path / "new" / "termination-log"
+    write_failure(str(target), record)
+    assert FailureRecord.from_json(target.read_text()).remedy == "do"
+    assert [path.name for path in target.parent.iterdir()] == ["termination-log"]
+    write_failure(str(target), None)
+    assert target.read_text() == ""
+    write_failure("", record)
+    write_failure("/dev/null", record)
+
+
+def test_kernel_counters_are_read_from_the_own_cgroup(tmp_path: Path) -> None:
+    (tmp_path / "pod").mkdir()
+    (tmp_path / "pod" / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+    (tmp_path / "pod" / "memory.max").write_text("1073741824\n")
+    proc = tmp_path / "cgroup"
+    proc.write_text("0::/pod\n")
+    group = kernel.own_cgroup(proc, tmp_path)
+    assert kernel.oom_kills(group) == 2 and kernel.memory_limit(group) == GIB
+    (tmp_path / "pod" / "memory.max").write_text("max\n")
+    assert kernel.memory_limit(group) is None
+    assert kernel.oom_kills(tmp_path / "nowhere", tmp_path / "none") == 0
+
+
+def test_the_page_about_failures_lists_every_class_and_our_own_remedies() -> None:
+    rows = {
+        cells[1].strip().strip("`"): cells[3].strip()
+        for cells in (line.split("|") for line in DOCS.read_text().splitlines() if line.startswith("| `"))
+        if len(cells) == 5
+    }
+    assert {failure.value for failure in FailureClass} <= set(rows)
+    for failure, remedy in REMEDIES.items():
+        assert rows[failure.value] == remedy
