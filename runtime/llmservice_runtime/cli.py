@@ -67,7 +67,10 @@ def _serve(arguments: argparse.Namespace) -> int:
             )
         )
     except UserError as error:
-        write_failure(settings.failure_log, FailureRecord(error.failure, error.reason, error.remedy, "Starting"))
+        try:
+            write_failure(settings.failure_log, FailureRecord(error.failure, error.reason, error.remedy, "Starting"))
+        except OSError as unwritten:
+            print(f"can't write {settings.failure_log}: {unwritten}", file=sys.stderr)
         raise
 
 

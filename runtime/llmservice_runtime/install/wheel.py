@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -78,7 +79,9 @@ def obtain_wheel(plan: WheelPlan, cache: Path, rebuild: bool = False) -> Path:
             return found
         require_venv()
         require_compiler()
-        with tempfile.TemporaryDirectory(prefix=".build-", dir=cache) as folder:
+        for stale in cache.glob(f".build-{plan.key}-*"):  # of a build that was killed; nobody else holds the lock
+            shutil.rmtree(stale)
+        with tempfile.TemporaryDirectory(prefix=f".build-{plan.key}-", dir=cache) as folder:
             built = _build(plan, Path(folder), cache / f"{plan.key}.log")
             (cache / plan.key).mkdir(exist_ok=True)
             target = cache / plan.key / built.name

@@ -20,12 +20,7 @@ from llmservice_runtime.contract.report import LIFELINE_FD_ENV
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.supervisor import kernel
 from llmservice_runtime.supervisor.classify import REMEDIES, Remains, classify
-from llmservice_runtime.supervisor.pipes import watch_lifeline
-from llmservice_runtime.supervisor.probes import View, application
-from llmservice_runtime.supervisor.process import Ending, EngineProcess
-from llmservice_runtime.supervisor.record import write_failure, write_state
-from llmservice_runtime.supervisor.reports import parse_report
-from llmservice_runtime.supervisor.state import (
+from llmservice_runtime.supervisor.events import (
     Action,
     Begin,
     CanaryAnswered,
@@ -33,15 +28,17 @@ from llmservice_runtime.supervisor.state import (
     Event,
     Exit,
     Exited,
-    Policy,
     Record,
     Reported,
-    State,
     StopRequested,
     Tick,
-    next_wakeup,
-    step,
 )
+from llmservice_runtime.supervisor.pipes import watch_lifeline
+from llmservice_runtime.supervisor.probes import View, application
+from llmservice_runtime.supervisor.process import Ending, EngineProcess
+from llmservice_runtime.supervisor.record import write_failure, write_state
+from llmservice_runtime.supervisor.reports import parse_report
+from llmservice_runtime.supervisor.state import Policy, State, next_wakeup, step
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +145,7 @@ class Supervisor:
             self._act(action)
         shown = (self._state.phase, self._state.port, self._state.ready, self._state.alive)
         if shown != (before.phase, before.port, before.ready, before.alive):
-            self._publish()
+            self._publish(said=self._state.phase is before.phase)
         self._wake()
 
     def _act(self, action: Action) -> None:
@@ -233,7 +230,7 @@ class Supervisor:
             delay = max(0.01, when - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay, self._handle, Tick())
 
-    def _publish(self) -> None:
+    def _publish(self, said: bool) -> None:
         state = self._state
         body = {
             "pid": os.getpid(),
@@ -245,7 +242,8 @@ class Supervisor:
             "ready": state.ready,
             "model": self._settings.model_name,
         }
-        self._log(f"{state.phase.value}" + (f" on {self._settings.host}:{state.port}" if state.ready else ""))
+        if not said:
+            self._log(state.phase.value + (f" on {self._settings.host}:{state.port}" if state.ready else ""))
         try:
             write_state(self._state_file, body)
         except OSError as error:

@@ -7,11 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from types import MappingProxyType
 
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.supervisor.events import (
+    Action,
+    Begin,
+    CanaryAnswered,
+    Do,
+    Event,
+    Exit,
+    Exited,
+    Record,
+    Reported,
+    StopRequested,
+    Tick,
+)
 from llmservice_runtime.supervisor.reports import FailureReport, PhaseReport, ReadyReport, Report, StepReport
 
 STOP_MARGIN_SECONDS = 10.0
@@ -97,70 +109,6 @@ class State:
         return self.running > 0 or self.waiting > 0
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """The supervisor starts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """A line came on the report pipe."""
-
-    report: Report
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """The engine process is gone; `record` classifies it; `jitter` in [0, 1) spreads the restarts of many replicas."""
-
-    record: FailureRecord
-    jitter: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class CanaryAnswered:
-    """An idle engine answered over HTTP."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopRequested:
-    """SIGTERM or SIGINT; the second one means now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time passed."""
-
-
-Event = Begin | Reported | Exited | CanaryAnswered | StopRequested | Tick
-
-
-class Do(StrEnum):
-    """Actions without arguments."""
-
-    START = "start"
-    TERMINATE = "terminate"
-    """SIGTERM: the engine drains by itself."""
-    KILL = "kill"
-    CANARY = "canary"
-    CLEAR_RECORD = "clear-record"
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Write the failure record."""
-
-    record: FailureRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """End the supervisor with this exit code."""
-
-    code: int
-
-
-Action = Do | Record | Exit
 Step = tuple[State, list[Action]]
 
 

@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import Phase
-from llmservice_runtime.supervisor.reports import FailureReport, PhaseReport, ReadyReport, StepReport
-from llmservice_runtime.supervisor.state import (
-    HOPELESS,
+from llmservice_runtime.supervisor.events import (
     Action,
     Begin,
     CanaryAnswered,
@@ -17,16 +15,13 @@ from llmservice_runtime.supervisor.state import (
     Event,
     Exit,
     Exited,
-    Policy,
     Record,
     Reported,
-    State,
     StopRequested,
     Tick,
-    backoff,
-    next_wakeup,
-    step,
 )
+from llmservice_runtime.supervisor.reports import FailureReport, PhaseReport, ReadyReport, StepReport
+from llmservice_runtime.supervisor.state import HOPELESS, Policy, State, backoff, next_wakeup, step
 
 CRASH = FailureRecord(FailureClass.CRASHED, "it crashed", "look", "Ready", -11)
 STAY = Policy(restart=True, load_seconds=100, progress_seconds=10, drain_seconds=30, canary_seconds=3)
