@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from llmservice_runtime.estimate.gpus import UnknownGpu, find_gpu
 from llmservice_runtime.selection.machine import ALL_BUILDS, Device, EngineBuild, Gpu, Machine
 
 NVIDIA_SMI_SECONDS = 5.0
@@ -97,11 +99,21 @@ def nvidia_gpus(ask: Ask) -> tuple[Gpu, ...]:
     text = ask(["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"])
     gpus = []
     for line in text.splitlines():
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) == 3 and fields[1].isdigit() and fields[2].replace(".", "", 1).isdigit():
-            major, _, minor = fields[2].partition(".")
-            gpus.append(Gpu(fields[0], Device.NVIDIA, int(fields[1]) << 20, int(major) * 10 + int(minor or 0)))
-    return tuple(gpus)
+        product, *numbers = [field.strip() for field in line.split(",")]
+        if len(numbers) == 2 and re.fullmatch(r"\d+\.\d+", numbers[1]):
+            major, minor = numbers[1].split(".")
+            gpus.append(Gpu(product, Device.NVIDIA, _gpu_memory(product, numbers[0]), int(major) * 10 + int(minor)))
+    return tuple(gpu for gpu in gpus if gpu.memory_bytes)
+
+
+def _gpu_memory(product: str, mib: str) -> int:
+    """Bytes; GPUs that share the host's memory report none, so the catalogue is asked (0 = not there either)."""
+    if mib.isdigit():
+        return int(mib) << 20
+    try:
+        return find_gpu(product).memory_bytes
+    except UnknownGpu:
+        return 0
 
 
 def _ask(command: list[str]) -> str:

@@ -1,0 +1,76 @@
+"""Reading a machine: cgroup limits of both versions, and a driver that may be missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmservice_runtime.estimate.probe import cpu_flags, cpus, memory, nvidia_gpus, read_machine
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A file system with 16 GiB of memory, 12 of them free."""
+    write(tmp_path, "proc/meminfo", f"MemTotal: {16 << 20} kB\nMemFree: 1 kB\nMemAvailable: {12 << 20} kB\n")
+    write(tmp_path, "proc/cpuinfo", "processor\t: 0\nflags\t\t: sse avx2 f16c\n")
+    return tmp_path
+
+
+def write(root: Path, path: str, text: str) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text)
+
+
+def test_without_limits_it_is_the_machine(root: Path) -> None:
+    assert memory(root) == (16 * GIB, 12 * GIB)
+    assert cpu_flags(root) == {"sse", "avx2", "f16c"}
+
+
+def test_cgroup_v2_limits_hold_on_every_level(root: Path) -> None:
+    write(root, "proc/self/cgroup", "0::/kubepods/pod1/main\n")
+    write(root, "sys/fs/cgroup/kubepods/memory.max", str(8 * GIB))
+    write(root, "sys/fs/cgroup/kubepods/memory.current", str(1 * GIB))
+    write(root, "sys/fs/cgroup/kubepods/pod1/main/memory.max", str(4 * GIB))
+    write(root, "sys/fs/cgroup/kubepods/pod1/main/memory.current", str(3 * GIB))
+    write(root, "sys/fs/cgroup/kubepods/pod1/main/memory.stat", f"anon 1\ninactive_file {2 * GIB}\n")
+    write(root, "sys/fs/cgroup/kubepods/pod1/main/cpu.max", "100000 100000\n")
+    assert memory(root) == (4 * GIB, 3 * GIB)
+    assert cpus(root) == 1
+
+
+def test_cgroup_v1_limits(root: Path) -> None:
+    write(root, "proc/self/cgroup", "4:memory:/docker/x\n2:cpu,cpuacct:/docker/x\n0::/\n")
+    write(root, "sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes", str(2 * GIB))
+    write(root, "sys/fs/cgroup/memory/docker/x/memory.usage_in_bytes", str(1 * GIB))
+    write(root, "sys/fs/cgroup/cpu/docker/x/cpu.cfs_quota_us", "50000")
+    write(root, "sys/fs/cgroup/cpu/docker/x/cpu.cfs_period_us", "100000")
+    assert memory(root) == (2 * GIB, 1 * GIB)
+    assert cpus(root) == 1
+
+
+def test_no_limit_is_written_as_max(root: Path) -> None:
+    write(root, "proc/self/cgroup", "0::/x\n")
+    write(root, "sys/fs/cgroup/x/memory.max", "max\n")
+    write(root, "sys/fs/cgroup/x/cpu.max", "max 100000\n")
+    assert memory(root)[0] == 16 * GIB
+
+
+def test_gpus_as_nvidia_smi_reports_them(root: Path) -> None:
+    def ask(command: list[str]) -> str:
+        assert command[0] == "nvidia-smi"
+        return "Tesla T4, 15360, 7.5\nTesla T4, 15360, 7.5\nNVIDIA GB10, [N/A], 12.1\n"
+
+    machine = read_machine(root=root, ask=ask)
+    t4 = machine.gpus[0]
+    assert machine.gpus.count(t4) == 2
+    assert (t4.memory_bytes, t4.capability) == (15360 << 20, 75)
+    assert machine.gpus[2].product == "NVIDIA GB10", "memory from the catalogue where the driver names none"
+    assert machine.gpus[2].memory_bytes > 100 * GIB
+
+
+@pytest.mark.parametrize("text", ["", "No devices were found", "NVIDIA-SMI has failed, because, it\n", "a,b"])
+def test_a_driver_that_answers_nonsense_is_no_gpu(text: str) -> None:
+    assert nvidia_gpus(lambda _: text) == ()
