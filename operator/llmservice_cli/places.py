@@ -16,9 +16,9 @@ SECRETS_ENV = "LLMSERVICE_SECRETS_DIR"
 class Places:
     """Absolute folders; they are created by whoever first writes there.
 
-    `cache` holds downloaded models and headers (safe to delete), `state` running instances and their logs, `secrets` one
-    folder per Secret with a file per key, as a Secret looks when it is mounted; None = secrets come from the
-    environment alone.
+    `cache` holds downloaded models and headers (safe to delete), `state` running instances and their logs,
+    `secrets` one folder per Secret with a file per key, as a Secret looks when it is mounted; None = secrets come from
+    the environment alone.
     """
 
     cache: Path
@@ -27,8 +27,11 @@ class Places:
 
     @staticmethod
     def from_environment(environ: Mapping[str, str] | None = None) -> Places:
-        """LLMSERVICE_CACHE_DIR (default ~/.cache/llmservice), LLMSERVICE_STATE_DIR (default ~/.local/state/llmservice),
-        LLMSERVICE_SECRETS_DIR (default none); XDG_CACHE_HOME and XDG_STATE_HOME move the defaults."""
+        """The folders of this user.
+
+        LLMSERVICE_CACHE_DIR (default ~/.cache/llmservice), LLMSERVICE_STATE_DIR (default ~/.local/state/llmservice) and
+        LLMSERVICE_SECRETS_DIR (default none); XDG_CACHE_HOME and XDG_STATE_HOME move the defaults.
+        """
         env = os.environ if environ is None else environ
         home = Path(env.get("HOME") or Path.home())
         cache = env.get(CACHE_ENV) or Path(env.get("XDG_CACHE_HOME") or home / ".cache") / "llmservice"

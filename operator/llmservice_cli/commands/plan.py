@@ -1,0 +1,122 @@
+"""`llmservice plan`: print what would run, where, and why. Needs no cluster; reads headers only."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+
+from llmservice_api.manifest import load_manifests
+from llmservice_cli.engine_builds import builds_elsewhere, builds_here
+from llmservice_cli.places import Places
+from llmservice_cli.plans import PlannedService, plan_services
+from llmservice_operator.planning import explain
+from llmservice_operator.planning.plan import Plan
+from llmservice_operator.planning.words import memory
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.estimate.gpus import find_gpu
+from llmservice_runtime.estimate.probe import read_machine
+from llmservice_runtime.selection.machine import Machine
+
+GIB = 1 << 30
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument(
+        "-f", "--filename", action="append", required=True, type=Path, metavar="FILE", help="manifest, folder or -"
+    )
+    parser.add_argument("-o", "--output", choices=("text", "wide", "json", "yaml"), default="text")
+    add_machine_arguments(parser)
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which machine to plan for."""
+    parser.add_argument("--gpu", metavar="KIND", help="plan for a machine with this GPU (A100-80GB, L4, RTX-4090, ...)")
+    parser.add_argument("--gpus", type=_count, metavar="N", help="how many of them (default 1)")
+    parser.add_argument("--memory", type=_gib, metavar="GiB", help="free host memory to plan with")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when everything has a plan, 1 when something is refused."""
+    machine = machine_of(args)
+    planned = list(plan_services(load_manifests(args.filename), machine, Places.from_environment()))
+    if args.output in ("json", "yaml"):
+        body = [_body(service) for service in planned]
+        if args.output == "json":
+            print(json.dumps(body, indent=2))
+        else:
+            import yaml
+
+            yaml.safe_dump_all(body, sys.stdout, sort_keys=False, allow_unicode=True)
+    else:
+        print(f"For {describe(machine, args.gpu is not None)}:\n")
+        print("\n\n".join(_text(service, args.output == "wide") for service in planned))
+    return 0 if all(isinstance(service.plan, Plan) for service in planned) else 1
+
+
+def machine_of(args: argparse.Namespace) -> Machine:
+    """This machine, or with --gpu another one: engines then count as built for its GPU."""
+    if args.gpu is None and args.gpus is not None:
+        raise UserError("--gpus says how many, but not of what.", "Add --gpu KIND, for example --gpu L4.")
+    machine = read_machine(builds_here())
+    if args.gpu is not None:
+        gpu = find_gpu(args.gpu)
+        gpus = (gpu,) * (args.gpus or 1)
+        # Nodes with GPUs have at least as much host memory as GPU memory.
+        size = max(64 * GIB, 2 * sum(g.memory_bytes for g in gpus))
+        machine = dataclasses.replace(
+            machine, gpus=gpus, memory_bytes=size, memory_available=size, builds=builds_elsewhere()
+        )
+    if args.memory is not None:
+        size = int(args.memory * GIB)
+        machine = dataclasses.replace(machine, memory_bytes=size, memory_available=size)
+    return machine
+
+
+def describe(machine: Machine, assumed: bool = False) -> str:
+    """`this machine (2 CPUs, 21.4 GiB of memory free, no GPU)`."""
+    gpu = machine.gpu
+    gpus = f"{machine.gpu_count} × {gpu.product} with {memory(gpu.memory_bytes)}" if gpu else "no GPU"
+    name = "a machine" if assumed else "this machine"
+    return f"{name} ({machine.cpus} CPUs, {memory(machine.memory_available)} of memory free, {gpus})"
+
+
+def _text(service: PlannedService, wide: bool) -> str:
+    name = service.manifest.service.full_name
+    if isinstance(service.plan, Plan):
+        return explain.text(name, service.plan, wide)
+    return explain.refusal_text(name, service.plan)
+
+
+def _body(service: PlannedService) -> dict[str, Any]:
+    kind = "plan" if isinstance(service.plan, Plan) else "refusal"
+    return {"name": service.manifest.service.full_name, kind: _camel(dataclasses.asdict(service.plan))}
+
+
+def _camel(value: Any) -> Any:
+    """Keys as the API spells them; enumerations as plain text."""
+    if isinstance(value, dict):
+        return {to_camel(key): _camel(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_camel(item) for item in value]
+    return str(value) if isinstance(value, str) else value
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 64:
+        raise argparse.ArgumentTypeError("between 1 and 64")
+    return number
+
+
+def _gib(text: str) -> float:
+    number = float(text)
+    if not 0.1 <= number <= 65536:
+        raise argparse.ArgumentTypeError("between 0.1 and 65536")
+    return number

@@ -1,0 +1,40 @@
+"""The engines of this release as they stand on this machine: what each is built for, and how to get it."""
+
+from __future__ import annotations
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.install.environment import INSTALLABLE, installed_engines
+from llmservice_runtime.selection.machine import Device, EngineBuild
+
+DEVICES = {
+    EngineType.LLAMA_CPP: frozenset({Device.CPU}),
+    EngineType.TRANSFORMERS: frozenset({Device.CPU, Device.NVIDIA, Device.AMD, Device.INTEL}),
+    EngineType.VLLM: frozenset({Device.NVIDIA, Device.AMD, Device.INTEL}),
+}
+"""llama.cpp is built from source for the CPU alone. The others are what a plan names; this release installs neither."""
+
+NO_INSTALLER = (
+    "This release can't install it on one machine. What runs here now is a GGUF of the same model, on llama.cpp: look "
+    "for <name>-GGUF on the hub and put it in model.uri."
+)
+
+
+def builds_here() -> tuple[EngineBuild, ...]:
+    """Every engine, with the sentence that says how to install it where it is not."""
+    return tuple(
+        EngineBuild(engine, DEVICES[engine], installed, "" if installed else _install(engine))
+        for engine, installed in installed_engines().items()
+    )
+
+
+def builds_elsewhere() -> tuple[EngineBuild, ...]:
+    """Engines of a machine that is not this one: for every device, since a build for it can be made."""
+    everything = frozenset(Device)
+    here = {build.engine: build for build in builds_here()}
+    return tuple(EngineBuild(engine, everything, here[engine].installed, here[engine].install) for engine in EngineType)
+
+
+def _install(engine: EngineType) -> str:
+    if engine in INSTALLABLE:
+        return f"Install it with: llmservice-runtime install {INSTALLABLE[engine]}"
+    return NO_INSTALLER

@@ -1,0 +1,58 @@
+"""From a service to its model: open the source, read the headers, bring the files here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmservice_runtime.formats.inspect import inspect_model
+
+from llmservice_api.v1alpha1 import LLMService
+from llmservice_cli.places import Places
+from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
+from llmservice_runtime.sources.download import fetch
+from llmservice_runtime.sources.files import Source
+from llmservice_runtime.sources.open import open_model
+from llmservice_runtime.sources.progress import Progress
+from llmservice_runtime.sources.secrets import Secrets
+from llmservice_runtime.sources.settings import SourceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """A model at a fixed revision, and what its headers say. Nothing of its weights was read."""
+
+    files: Source
+    facts: ModelFacts
+
+
+def open_source(uri: str, revision: str | None, secret: str | None, base: Path, places: Places) -> Source:
+    """Open a model's source with this machine's settings. SourceError when it can't be reached or does not exist."""
+    return open_model(
+        uri,
+        revision,
+        base=base,
+        secrets=Secrets(secret, places.secrets),
+        settings=SourceSettings.from_environment(places.cache),
+    )
+
+
+def resolve(service: LLMService, base: Path, places: Places) -> ResolvedModel:
+    """The model of a service; `base` is the folder that relative file:// URIs start from.
+
+    Raises SourceError (unreachable, gated, missing) and UnsupportedModel (a format no engine reads).
+    """
+    model = service.spec.model
+    secret = model.secret_ref.name if model.secret_ref else None
+    files = open_source(model.uri, model.revision, secret, base, places)
+    expected = ModelFormat(model.expected_format.value) if model.expected_format else None
+    return ResolvedModel(files, inspect_model(files, model.include, expected))
+
+
+def fetch_model(resolved: ResolvedModel, places: Places, progress: Progress) -> Path:
+    """Bring what an engine needs into the cache; the path it is pointed at: a GGUF file (the first shard) or a folder.
+
+    file:// models are used in place. Raises SourceError (damaged, disk full, hub away).
+    """
+    folder = fetch(resolved.files, resolved.facts.files, places.cache, progress)
+    return folder / resolved.facts.files[0] if resolved.facts.format is ModelFormat.GGUF else folder

@@ -1,0 +1,37 @@
+"""From a plan to what a runtime is started with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
+from llmservice_operator.planning.plan import Plan
+from llmservice_operator.planning.planner import make_plan
+from llmservice_operator.planning.to_settings import runtime_settings
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.formats.facts import ModelFacts
+from llmservice_runtime.selection.machine import Machine
+
+
+def test_settings_carry_the_plan_and_the_service(
+    make_spec: Callable[..., LLMServiceSpec],
+    make_facts: Callable[..., ModelFacts],
+    make_machine: Callable[..., Machine],
+) -> None:
+    spec = make_spec(
+        contextTokens=2048,
+        engine={"args": ["--flash-attn"], "env": [{"name": "A", "value": "b"}]},
+        endpoint={"maxQueuedRequests": 7, "drainSeconds": 9},
+    )
+    service = LLMService.model_validate({"metadata": {"name": "qwen", "namespace": "apps"}, "spec": spec})
+    plan = make_plan(service.spec, make_facts(gguf=True), make_machine(64), "abc")
+    assert isinstance(plan, Plan)
+    settings = runtime_settings(plan, service, "/models/x.gguf")
+    assert settings.model_name == "apps/qwen"
+    assert settings.model_aliases == ("qwen",)
+    assert (settings.context_tokens, settings.max_sequences, settings.kv_tokens) == (2048, 16, 16 * 2048)
+    assert (settings.max_queued_requests, settings.drain_seconds) == (7, 9)
+    assert settings.engine_args == ("--flash-attn",)
+    assert settings.engine_env == {"A": "b"}
+    assert settings.load_seconds > 600
+    assert RuntimeSettings.from_json(settings.to_json()) == settings
