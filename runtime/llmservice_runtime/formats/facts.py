@@ -41,7 +41,10 @@ class LayerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LayerGroup:
-    """`count` layers that keep the same things. Dimensions in elements, `state_bytes` in bytes per sequence and layer."""
+    """`count` layers that keep the same things. Dimensions in elements, `state_bytes` in bytes per sequence and layer.
+
+    A FULL layer with `state_bytes` has attention beside a recurrent mixer (Falcon-H1) and keeps both.
+    """
 
     kind: LayerKind
     count: int
@@ -54,7 +57,7 @@ class LayerGroup:
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """How weights are quantized. `method` is the table's word (`gptq`, `awq`, `fp8`, `gguf`, ...); None = not quantized.
+    """How weights are quantized. `method` is the table's word: `gptq`, `awq`, `fp8`, `gguf`, ...
 
     `name` is what people say (`Q4_K_M`, `GPTQ-Int4`, `FP8`); `bits` is exact bits per weight where headers give tensor
     bytes, else nominal. `scheme` is the sub-format (`nvfp4-pack-quantized`, `nf4`, `W8A8`).

@@ -1,0 +1,132 @@
+"""From config.json, side files and safetensors headers to model facts: the order of evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmservice_runtime.formats.config import EXPERTS, Config, quantization_of
+from llmservice_runtime.formats.evidence import (
+    HINTS,
+    contradiction,
+    quantization_from_tensors,
+    refuse_foreign,
+    telling_names,
+)
+from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization
+from llmservice_runtime.formats.layers import layer_groups
+from llmservice_runtime.formats.quantization import quantization, unsupported_mlx
+from llmservice_runtime.formats.tasks import task_of
+from llmservice_runtime.formats.tensors import Tensor, layer_bytes, parameter_count, plain_dtype, total_bytes
+
+SIDE_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json", "quantization_config.json")
+"""Where older tools put the quantization, in the order they are asked (vLLM's `get_config_filenames`)."""
+TOKENIZERS = frozenset({
+    "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json", "tiktoken.model",
+    "sentencepiece.bpe.model", "tokenizer.model.v3", "rwkv_vocab_v20230424.txt", "qwen.tiktoken",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What was read of a checkpoint that is no GGUF. `tensors` is empty where no header tells of them."""
+
+    format: ModelFormat
+    config: Config
+    tensors: Sequence[Tensor]
+    metadata: Mapping[str, str]
+    side: Mapping[str, Any]
+    """Content of the first of SIDE_FILES that exists; asked only when the configuration is silent."""
+    paths: Sequence[str]
+    """All files of the repository."""
+    files: tuple[str, ...]
+    file_bytes: int
+    weight_file_bytes: int
+    chat_template: bool
+    name: str = ""
+    """The repository's name, for hints."""
+    notes: tuple[str, ...] = field(default=())
+
+
+def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
+    """Facts of a checkpoint. Raises UnsupportedModel for formats that no engine loads."""
+    config = seen.config
+    found, notes = find_quantization(seen)
+    layers = layer_groups(config)
+    dtype = plain_dtype(seen.tensors, config.dtype) or "F16"
+    weight_bytes = total_bytes(seen.tensors) or seen.weight_file_bytes
+    parameters = parameter_count(seen.tensors, found.bits if found else None)
+    if not seen.tensors:
+        width = found.bits / 8 if found else {"F32": 4, "F64": 8}.get(dtype, 2)
+        parameters = int(weight_bytes / max(width, 0.125))
+        notes.append("No header lists the tensors: sizes follow from the files, the parameter count is estimated.")
+    return ModelFacts(
+        format=seen.format,
+        architecture=next(iter(config.architectures), ""),
+        model_type=config.model_type,
+        task=task_of(config.architectures, seen.paths, seen.chat_template),
+        quantization=found,
+        dtype=dtype,
+        parameters=parameters,
+        context_tokens=config.context_tokens,
+        layers=layers,
+        hidden_size=config.hidden,
+        attention_heads=config.heads,
+        vocab_size=config.integer("vocab_size", "padded_vocab_size"),
+        weight_bytes=weight_bytes,
+        layer_weight_bytes=layer_bytes(seen.tensors, sum(group.count for group in layers)),
+        files=seen.files,
+        file_bytes=seen.file_bytes,
+        has_chat_template=seen.chat_template,
+        has_tokenizer=has_tokenizer(seen.paths),
+        mixture_experts=config.integer(*EXPERTS),
+        remote_code=isinstance(config.root.get("auto_map"), dict),
+        notes=(*seen.notes, *notes),
+    )
+
+
+def find_quantization(seen: Checkpoint) -> tuple[Quantization | None, list[str]]:
+    """The order of evidence: configuration, side files, tensors; what contradicts is noted."""
+    names = telling_names(seen.tensors)
+    refuse_foreign(names, seen.metadata)
+    root = seen.config.root
+    stated = quantization(quantization_of(root))
+    if stated is None and _is_mlx(root.get("quantization")):
+        raise unsupported_mlx()
+    notes: list[str] = []
+    if stated is None and (stated := quantization(seen.side)):
+        notes.append(f"{stated.name} is stated in a file beside config.json only.")
+    if stated is None and seen.format is ModelFormat.MISTRAL:
+        stated = _mistral_quantization(root)
+    observed = quantization_from_tensors(seen.tensors, names)
+    if stated is None:
+        if observed:
+            notes.append(f"{observed.name} follows from the tensors; config.json says nothing of it.")
+        elif hint := next((word for text, word in HINTS.items() if text in seen.name.lower()), None):
+            notes.append(f"The name says {hint}, but neither the configuration nor the tensors do.")
+        if seen.metadata.get("format") == "mlx":
+            notes.append("The weights were saved by MLX without quantization.")
+        return observed, notes
+    if note := contradiction(stated, seen.tensors, observed):
+        notes.append(note)
+    return stated, notes
+
+
+def has_tokenizer(paths: Sequence[str]) -> bool:
+    """Whether the repository brings a tokenizer."""
+    return any(path in TOKENIZERS or path.endswith(".tiktoken") for path in paths)
+
+
+def _is_mlx(raw: Any) -> bool:
+    """MLX's top-level `quantization: {group_size, bits}` has no quant_method."""
+    return isinstance(raw, dict) and "quant_method" not in raw and "bits" in raw
+
+
+def _mistral_quantization(root: Mapping[str, Any]) -> Quantization | None:
+    """params.json's `quantization: {qformat_weight: fp8_e4m3, qscheme_act: TENSOR}`."""
+    raw = root.get("quantization")
+    kind = raw.get("qformat_weight") if isinstance(raw, dict) else None
+    if isinstance(kind, str) and kind.startswith("fp8"):
+        return Quantization("fp8", "FP8", 8, scheme="per tensor, static")
+    return quantization(raw) if isinstance(raw, dict) else None

@@ -1,0 +1,136 @@
+"""From GGUF headers to model facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmservice_runtime.formats.errors import UnsupportedModel
+from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization, Task
+from llmservice_runtime.formats.ggml_types import FILE_TYPES, GUESSED, PLAIN
+from llmservice_runtime.formats.gguf import GgufHeader, Skipped
+from llmservice_runtime.formats.gguf_layers import ArchitectureKeys, gguf_layer_groups
+from llmservice_runtime.formats.listing import GgufVariant
+from llmservice_runtime.formats.ranges import damaged
+from llmservice_runtime.formats.tasks import gguf_task
+from llmservice_runtime.formats.tensors import (
+    Tensor,
+    bytes_by_dtype,
+    layer_bytes,
+    parameter_count,
+    plain_dtype,
+    total_bytes,
+)
+
+
+def gguf_facts(headers: Sequence[GgufHeader], variant: GgufVariant, notes: Sequence[str] = ()) -> ModelFacts:
+    """Facts of one GGUF model; `headers` of all its shards in order. Raises UnsupportedModel for what is no model."""
+    values = headers[0].values
+    check_kind(values, variant.files[0])
+    check_split(values, len(variant.files), variant.files[0])
+    tensors = [tensor for header in headers for tensor in header.tensors]
+    if not tensors:
+        raise UnsupportedModel(
+            f"{variant.files[0]} holds a vocabulary and no weights.", "Use the GGUF file that holds the model."
+        )
+    architecture = _architecture(values, variant.files[0])
+    keys = ArchitectureKeys(values, architecture, variant.files[0])
+    template = any(key.startswith("tokenizer.chat_template") for key in values)
+    quantization, said = gguf_quantization(values.get("general.file_type"), tensors)
+    layers = gguf_layer_groups(keys)
+    return ModelFacts(
+        format=ModelFormat.GGUF,
+        architecture=architecture,
+        model_type=architecture,
+        task=_task(keys, values, template),
+        quantization=quantization,
+        dtype=plain_dtype(tensors, "F32"),
+        parameters=parameter_count(tensors),
+        context_tokens=keys.number("context_length"),
+        layers=layers,
+        hidden_size=keys.number("embedding_length"),
+        attention_heads=keys.number("attention.head_count"),
+        vocab_size=_vocabulary(keys, values),
+        weight_bytes=total_bytes(tensors),
+        layer_weight_bytes=layer_bytes(tensors, sum(group.count for group in layers)),
+        files=variant.files,
+        file_bytes=variant.size,
+        has_chat_template=template,
+        has_tokenizer="tokenizer.ggml.tokens" in values,
+        mixture_experts=keys.number("expert_count"),
+        notes=(*notes, *said),
+    )
+
+
+def check_kind(values: dict[str, Any], path: str) -> None:
+    """UnsupportedModel when the file is an adapter, a projector or calibration data."""
+    kind, architecture = values.get("general.type"), values.get("general.architecture")
+    if kind == "adapter":
+        base = values.get("general.base_model.0.name")
+        named = base if isinstance(base, str) else "its base model"
+        raise UnsupportedModel(
+            f"{path} is a LoRA adapter and no model.", f"Name {named} in spec.model and this file in spec.adapters."
+        )
+    if kind == "mmproj" or architecture == "clip":
+        raise UnsupportedModel(
+            f"{path} is the image projector of a model, not the model.", "Name the model's own GGUF in include."
+        )
+    if kind == "imatrix" or architecture == "imatrix":
+        raise UnsupportedModel(f"{path} is calibration data, not a model.", "Name the model's own GGUF in include.")
+
+
+def is_model(values: dict[str, Any]) -> bool:
+    """Whether a header's `general.*` keys are those of a model."""
+    architecture = values.get("general.architecture")
+    return values.get("general.type", "model") == "model" and architecture not in {"clip", "imatrix"}
+
+
+def check_split(values: dict[str, Any], files: int, path: str) -> None:
+    """The shards in hand are those the first one counts."""
+    count, number = values.get("split.count", 1), values.get("split.no", 0)
+    if type(count) is int and count > 1 and count != files:
+        raise damaged(
+            f"{path} is one of {count} shards, {files} were found.", "Download every shard under its original name."
+        )
+    if number != 0:
+        raise damaged(f"{path} is not the first shard of its model.", "Name the shards as they were published.")
+
+
+def gguf_quantization(file_type: Any, tensors: Sequence[Tensor]) -> tuple[Quantization | None, list[str]]:
+    """Quantization by `general.file_type`; by the type of most tensor bytes where it is missing or wrong."""
+    histogram = bytes_by_dtype(tensors)
+    dominant = max(histogram, key=lambda dtype: histogram[dtype])
+    notes: list[str] = []
+    name = ""
+    if type(file_type) is int:
+        name = FILE_TYPES.get(file_type & ~GUESSED, "")
+        if file_type & GUESSED:
+            notes.append("general.file_type is marked as guessed.")
+    if not name:
+        name = dominant
+        notes.append(f"general.file_type is missing or unknown; {name} is the type of most tensor bytes.")
+    elif (name in PLAIN) != (dominant in PLAIN) and name != "MXFP4_MOE":
+        notes.append(f"general.file_type says {name}, but most tensor bytes are {dominant}.")
+        name = dominant
+    if name in PLAIN:
+        return None, notes
+    bits = round(total_bytes(tensors) * 8 / max(1, parameter_count(tensors)), 3)
+    return Quantization("gguf", name, bits), notes
+
+
+def _architecture(values: dict[str, Any], path: str) -> str:
+    architecture = values.get("general.architecture")
+    if not isinstance(architecture, str) or not 0 < len(architecture) <= 64:
+        raise damaged(f"{path} states no general.architecture.", "Convert the model again with a newer converter.")
+    return architecture
+
+
+def _task(keys: ArchitectureKeys, values: dict[str, Any], template: bool) -> Task:
+    causal = values.get(f"{keys.architecture}.attention.causal", True) is not False
+    pooling = keys.number("pooling_type") if keys.get("pooling_type") is not None else -1
+    return gguf_task(keys.architecture, pooling, causal, template)
+
+
+def _vocabulary(keys: ArchitectureKeys, values: dict[str, Any]) -> int:
+    tokens = values.get("tokenizer.ggml.tokens")
+    return tokens.length if isinstance(tokens, Skipped) else keys.number("vocab_size")

@@ -1,0 +1,92 @@
+"""Reading the headers of one model through ModelFiles, and nothing else: the I/O of format detection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmservice_runtime.formats.checkpoint import checkpoint
+from llmservice_runtime.formats.detect import checkpoint_facts
+from llmservice_runtime.formats.errors import UnsupportedModel
+from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
+from llmservice_runtime.formats.gguf import GgufHeader, read_header
+from llmservice_runtime.formats.gguf_facts import check_kind, gguf_facts, is_model
+from llmservice_runtime.formats.listing import GgufVariant, ambiguous, gguf_variants, matches, missing_shards
+from llmservice_runtime.formats.parallel import in_parallel
+from llmservice_runtime.formats.ranges import HeaderReader
+from llmservice_runtime.sources.files import FileEntry, ModelFiles
+
+PEEKED = 8
+"""At most so many unnamed GGUF files are opened to see which is the model."""
+
+
+def inspect_model(files: ModelFiles, include: Sequence[str] = (), expected: ModelFormat | None = None) -> ModelFacts:
+    """Facts of the model in `files`, from a few hundred kB of headers.
+
+    `include` are patterns (case does not matter) that choose among weights; `expected` asserts the format, and decides
+    in a repository that holds both safetensors and GGUF (otherwise safetensors win: there is one of them). Raises
+    UnsupportedModel with a reason and a remedy; SourceError passes through.
+    """
+    entries = list(files.entries())
+    chosen = [entry for entry in entries if matches(entry.path, include)]
+    if not chosen:
+        listed = ", ".join(entry.path for entry in entries[:10]) or "no files at all"
+        raise UnsupportedModel(
+            f"spec.model.include {list(include)} matches none of the {len(entries)} files ({listed}).",
+            "Correct the patterns, or leave include out.",
+        )
+    ggufs, beside = gguf_variants(chosen)
+    others = [e for e in chosen if e.path.lower().endswith((".safetensors", ".bin", ".pt", ".pth"))]
+    notes = [f"{path} lies beside the model and is not loaded." for path in beside if ggufs]
+    if (ggufs or beside) and (expected is ModelFormat.GGUF or not _is_checkpoint(others, entries)):
+        facts = _gguf(files, ggufs, beside, notes, {entry.path: entry.size for entry in entries})
+    else:
+        if ggufs:
+            notes.append(
+                f"The repository also holds {len(ggufs)} GGUF model{'s' * (len(ggufs) > 1)}; safetensors are taken "
+                "unless include names a GGUF."
+            )
+        facts = checkpoint_facts(checkpoint(files, entries, chosen, notes))
+    if expected is not None and facts.format is not expected:
+        raise UnsupportedModel(
+            f"expectedFormat is {expected}, but the weights are {facts.format}.",
+            "Correct spec.model.expectedFormat, or choose other files with spec.model.include.",
+        )
+    return facts
+
+
+def variants(files: ModelFiles) -> list[GgufVariant]:
+    """Every GGUF model of a repository, smallest first: what `include` can choose among. Reads no file."""
+    return gguf_variants(files.entries())[0]
+
+
+def _is_checkpoint(weights: Sequence[FileEntry], entries: Sequence[FileEntry]) -> bool:
+    """Weights of another format that outrank GGUF: a real model, not only an adapter or a voice beside it."""
+    configured = any(entry.path in {"config.json", "params.json", "model_index.json"} for entry in entries)
+    return configured and any(not e.path.rsplit("/", 1)[-1].startswith("adapter_model") for e in weights)
+
+
+def _gguf(
+    files: ModelFiles, found: list[GgufVariant], beside: list[str], notes: list[str], sizes: dict[str, int]
+) -> ModelFacts:
+    """The one GGUF model among `found`."""
+    if not found:
+        check_kind(_reader_header(files, beside[0], sizes[beside[0]], True).values, beside[0])
+        found = [GgufVariant((beside[0],), "", sizes[beside[0]])]
+    if 1 < len(found) <= PEEKED:
+        kinds = in_parallel(
+            lambda v: is_model(_reader_header(files, v.files[0], sizes[v.files[0]], True).values), found
+        )
+        notes += [f"{v.files[0]} is no model and is not loaded." for v, ok in zip(found, kinds, strict=True) if not ok]
+        found = [v for v, ok in zip(found, kinds, strict=True) if ok] or found
+    if len(found) > 1:
+        raise ambiguous(found)
+    variant = found[0]
+    if error := missing_shards(variant):
+        raise error
+    headers = in_parallel(lambda path: _reader_header(files, path, sizes[path]), variant.files)
+    return gguf_facts(headers, variant, notes)
+
+
+def _reader_header(files: ModelFiles, path: str, size: int, general_only: bool = False) -> GgufHeader:
+    reader = HeaderReader(lambda start, length: files.read(path, start, length), size, path)
+    return read_header(reader, general_only)

@@ -1,0 +1,142 @@
+"""Which files of a repository belong together: shards, GGUF variants, and everything beside the weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from llmservice_runtime.formats.errors import UnsupportedModel
+from llmservice_runtime.formats.ranges import damaged
+from llmservice_runtime.sources.files import FileEntry
+
+SHARD_LIMIT = 2048
+LISTED = 20
+"""Variants that an error names."""
+
+_GGUF_SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.IGNORECASE)
+_BESIDE = re.compile(r"(?:^|[-_./])(?:mmproj|imatrix)|\.imatrix|(?:^|[-_.])(?:lora|adapter)(?=[-_.])", re.IGNORECASE)
+_QUANTIZATION = re.compile(
+    r"(?:^|[-_.])((?:UD-)?(?:I?Q\d(?:_[0-9KMSXL]+)*|TQ\d_\d|MXFP4(?:_MOE)?|NVFP4|BF16|F16|FP16|F32|FP32))(?=[-_.]|$)",
+    re.IGNORECASE,
+)
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".ggml", ".onnx", ".h5", ".msgpack", ".ckpt", ".tflite",
+            ".npz", ".onnx_data", ".mlmodel", ".engine", ".nemo", ".tar", ".zip", ".ot")  # fmt: skip
+_NOT_NEEDED = (".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".pdf", ".gitattributes", ".gitignore", ".mp4",
+               ".wav", ".csv", ".parquet", ".ipynb", ".html", ".lock")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class GgufVariant:
+    """One GGUF model of a repository: its files (first shard first), the quantization its name tells (may be empty),
+    and its bytes."""
+
+    files: tuple[str, ...]
+    quantization: str
+    size: int
+
+
+def matches(path: str, include: Sequence[str]) -> bool:
+    """Whether a pattern matches the path or its last part, without regard to case; no patterns match everything."""
+    lower = path.lower()
+    return not include or any(
+        fnmatchcase(lower, glob.lower()) or fnmatchcase(lower.rsplit("/", 1)[-1], glob.lower()) for glob in include
+    )
+
+
+def gguf_variants(entries: Iterable[FileEntry]) -> tuple[list[GgufVariant], list[str]]:
+    """GGUF models grouped by shards, smallest first, and the paths of what lies beside (projectors, LoRAs, imatrix)."""
+    groups: dict[str, list[FileEntry]] = {}
+    beside: list[str] = []
+    for entry in entries:
+        if not entry.path.lower().endswith(".gguf"):
+            continue
+        if _BESIDE.search(entry.path.rsplit("/", 1)[-1]):
+            beside.append(entry.path)
+            continue
+        shard = _GGUF_SHARD.match(entry.path)
+        key = f"{shard['stem']} of {shard['count']}" if shard else entry.path
+        groups.setdefault(key, []).append(entry)
+    found = [_variant(group) for group in groups.values()]
+    return sorted(found, key=lambda variant: (variant.size, variant.files)), beside
+
+
+def missing_shards(variant: GgufVariant) -> UnsupportedModel | None:
+    """The error of a split GGUF that is not complete; None when it is."""
+    shard = _GGUF_SHARD.match(variant.files[0])
+    if not shard:
+        return None
+    count = int(shard["count"])
+    present = {int(match["number"]) for path in variant.files if (match := _GGUF_SHARD.match(path))}
+    lacking = [number for number in range(1, min(count, SHARD_LIMIT) + 1) if number not in present]
+    if not lacking and count <= SHARD_LIMIT:
+        return None
+    first = f"{shard['stem']}-{lacking[0] if lacking else count:05d}-of-{shard['count']}.gguf"
+    return damaged(
+        f"{first} is missing: the model is split into {count} files, {len(variant.files)} are here.",
+        "Download every shard, and let `include` match all of them.",
+    )
+
+
+def _variant(group: list[FileEntry]) -> GgufVariant:
+    files = tuple(sorted(entry.path for entry in group))
+    shard = _GGUF_SHARD.match(files[0])
+    return GgufVariant(
+        files, quantization_in_name(shard["stem"] if shard else files[0][:-5]), sum(e.size for e in group)
+    )
+
+
+def quantization_in_name(stem: str) -> str:
+    """`Qwen2.5-7B-Instruct-Q4_K_M` -> `Q4_K_M`; empty where a name tells nothing."""
+    found = _QUANTIZATION.findall(stem.rsplit("/", 1)[-1]) or _QUANTIZATION.findall(stem.replace("/", "."))
+    return found[-1].upper().replace("FP16", "F16").replace("FP32", "F32") if found else ""
+
+
+def ambiguous(variants: Sequence[GgufVariant]) -> UnsupportedModel:
+    """The error of a repository with several GGUF models and no choice among them."""
+    rows = [
+        f"{v.quantization or '?'} ({size_text(v.size)}, {v.files[0]}{', ...' if len(v.files) > 1 else ''})"
+        for v in variants[:LISTED]
+    ]
+    rows += [f"and {len(variants) - LISTED} more"] if len(variants) > LISTED else []
+    example = next((v for v in variants if v.quantization == "Q4_K_M"), variants[0])
+    pattern = f"*{example.quantization.lower()}*.gguf" if example.quantization else example.files[0]
+    return UnsupportedModel(
+        f"there are {len(variants)} GGUF models to choose from: {'; '.join(rows)}.",
+        f'Name one in spec.model.include, for example include: ["{pattern}"].',
+    )
+
+
+def size_text(size: int) -> str:
+    """`4.7 GB`."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(1, round(size / 1e6))} MB"
+
+
+def side_files(entries: Iterable[FileEntry]) -> list[str]:
+    """Paths of what an engine needs beside weights: configuration, tokenizer, templates, code. Folders of other formats
+    (onnx/, original/) are left out."""
+    needed = []
+    for entry in entries:
+        lower = entry.path.lower()
+        folder, _, name = lower.rpartition("/")
+        if (
+            name.endswith(_WEIGHTS + _NOT_NEEDED)
+            or name.startswith(("license", "notice", "."))
+            or ".index.json" in name
+        ):
+            continue
+        if folder.split("/")[0] in {
+            "onnx",
+            "original",
+            "openvino",
+            "coreml",
+            "metal",
+            "gguf",
+            ".git",
+            "figures",
+            "assets",
+        }:
+            continue
+        needed.append(entry.path)
+    return sorted(needed, key=lambda path: (path != "config.json", path))

@@ -1,0 +1,70 @@
+"""State of recurrent layers per sequence, from config.json: a convolution window and a state matrix.
+
+Counted with four bytes per element, as llama.cpp keeps both (llama-hparams.cpp) and as vLLM keeps the state.
+"""
+
+from __future__ import annotations
+
+from llmservice_runtime.formats.config import Config
+
+ELEMENT_BYTES = 4
+
+
+def state_bytes(config: Config) -> int:
+    """Bytes per sequence and layer."""
+    if config.text("model_type").startswith("rwkv"):
+        return ELEMENT_BYTES * _rwkv(config)
+    if window := config.integer("conv_L_cache"):
+        return ELEMENT_BYTES * config.hidden * max(0, window - 1)
+    if config.integer("linear_num_value_heads"):
+        return ELEMENT_BYTES * _delta_net(config)
+    linear = config.get("linear_attn_config")
+    if isinstance(linear, dict):
+        return ELEMENT_BYTES * _kda(Config(linear, config.name))
+    if not config.integer(*_STATE) and config.heads:
+        dim = config.integer("head_dim") or config.hidden // config.heads
+        return ELEMENT_BYTES * config.heads * dim * dim  # lightning attention: one matrix per head
+    return ELEMENT_BYTES * mamba_elements(
+        _inner(config), config.integer(*_STATE), config.integer(*_KERNEL, default=4), config.integer(*_GROUPS)
+    )
+
+
+def mamba_elements(inner: int, state: int, kernel: int, groups: int) -> int:
+    """Mamba: (kernel - 1) columns of the convolution over inner + 2 * groups * state channels, and inner * state."""
+    return max(0, kernel - 1) * (inner + 2 * groups * state) + inner * state
+
+
+_STATE = ("mamba_d_state", "state_size", "ssm_state_size", "d_state")
+_KERNEL = ("mamba_d_conv", "conv_kernel", "d_conv")
+_GROUPS = ("mamba_n_groups", "mamba_ngroups", "n_groups")
+_MAMBA_HEADS = ("mamba_n_heads", "n_mamba_heads", "mamba_num_heads")
+_MAMBA_DIM = ("mamba_d_head", "mamba_headdim", "mamba_head_dim")
+
+
+def _inner(config: Config) -> int:
+    """Channels of the mixer: stated, heads times their size, or the expansion of the hidden size."""
+    heads = config.integer(*_MAMBA_HEADS) * config.integer(*_MAMBA_DIM)
+    stated = config.integer("mamba_d_ssm", "d_inner") or heads
+    if not stated and config.text("model_type").startswith("mamba"):
+        stated = config.integer("intermediate_size")
+    return stated or config.integer("mamba_expand", "expand", default=2) * config.hidden
+
+
+def _delta_net(config: Config) -> int:
+    """Gated delta net of Qwen3-Next."""
+    keys = config.integer("linear_num_key_heads") * config.integer("linear_key_head_dim")
+    values = config.integer("linear_num_value_heads") * config.integer("linear_value_head_dim")
+    kernel = config.integer("linear_conv_kernel_dim", default=4)
+    return max(0, kernel - 1) * (2 * keys + values) + values * config.integer("linear_key_head_dim")
+
+
+def _kda(config: Config) -> int:
+    """Kimi's delta attention: convolutions of q, k and v, and one square matrix per head."""
+    heads, dim = config.integer("num_heads"), config.integer("head_dim")
+    return heads * dim * (3 * max(0, config.integer("short_conv_kernel_size", default=4) - 1) + dim)
+
+
+def _rwkv(config: Config) -> int:
+    """RWKV: two shifted tokens, and one square matrix per head."""
+    head = config.integer("head_dim", "head_size", default=64)
+    return config.hidden * (2 + head)

@@ -1,0 +1,56 @@
+"""What a model answers: from class names, pooling and the presence of a chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from llmservice_runtime.formats.errors import UnsupportedModel
+from llmservice_runtime.formats.facts import Task
+
+_NO_TEXT = (
+    "ForImageClassification", "ForObjectDetection", "ForSemanticSegmentation", "ForCTC", "ForAudioClassification",
+    "ForSpeechSeq2Seq", "ForTextToWaveform", "ForTextToSpectrogram", "ForDepthEstimation", "ForTokenClassification",
+    "ForQuestionAnswering", "ForMaskGeneration", "WhisperForConditionalGeneration", "ForVideoClassification",
+)  # fmt: skip
+_GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForVision2Seq", "ForImageTextToText")
+ENCODERS = ("bert", "nomic-bert", "jina-bert", "modern-bert", "neo-bert", "eurobert", "gemma-embedding", "t5encoder")
+"""GGUF architectures that embed."""
+DIFFUSION = frozenset(
+    {"flux", "sd1", "sd3", "sdxl", "aura", "hidream", "cosmos", "hyvid", "wan", "ltxv", "lumina2", "qwen_image", "pig"}
+)
+"""GGUF architectures of image and video models."""
+
+
+def task_of(architectures: Iterable[str], paths: Iterable[str], chat_template: bool) -> Task:
+    """The task of a checkpoint with these `architectures`; `paths` are the repository's files.
+
+    Raises UnsupportedModel for models that neither write nor embed text.
+    """
+    names = tuple(architectures)
+    if any(name.endswith(("ForSequenceClassification", "ForRewardModel")) for name in names):
+        return Task.RERANK
+    for name in names:
+        if name.endswith(_NO_TEXT):
+            raise UnsupportedModel(
+                f"{name} neither writes nor embeds text.", "Use a chat, completion, embedding or reranking model."
+            )
+    if any(path == "modules.json" or path.startswith("1_Pooling/") for path in paths):
+        return Task.EMBEDDING
+    if any(name.endswith(_GENERATES) for name in names):
+        return Task.CHAT if chat_template else Task.COMPLETION
+    if any(name.endswith(("Model", "ForMaskedLM", "ForTextEncoding", "Embedding")) for name in names):
+        return Task.EMBEDDING
+    return Task.CHAT if chat_template else Task.COMPLETION
+
+
+def gguf_task(architecture: str, pooling: int, causal: bool, chat_template: bool) -> Task:
+    """The task of a GGUF; `pooling` is llama.cpp's: 0 none, 1 mean, 2 CLS, 3 last, 4 rank, -1 not stated."""
+    if architecture in DIFFUSION:
+        raise UnsupportedModel(
+            f"the GGUF holds a diffusion model ({architecture}), which writes no text.", "Use a language model."
+        )
+    if pooling == 4:
+        return Task.RERANK
+    if pooling in (1, 2, 3) or not causal or architecture.startswith(ENCODERS):
+        return Task.EMBEDDING
+    return Task.CHAT if chat_template else Task.COMPLETION
