@@ -28,6 +28,13 @@ class Rule:
     message: str
     remedy: str
 
+    def to_kubernetes(self) -> dict[str, str]:
+        """An entry of x-kubernetes-validations. A CRD's schema does not know metadata: no field there can be blamed."""
+        entry = {"rule": self.cel, "message": f"{self.message} {self.remedy}"}
+        if not self.field.startswith(".metadata"):
+            entry["fieldPath"] = self.field
+        return entry
+
 
 class ApiModel(BaseModel):
     """Base of every API type: camelCase on the wire, unknown fields refused, values immutable, `rules` hold."""
@@ -36,6 +43,13 @@ class ApiModel(BaseModel):
         alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core))
+        if cls.rules:
+            schema["x-kubernetes-validations"] = [rule.to_kubernetes() for rule in cls.rules]
+        return schema
 
     @model_validator(mode="after")
     def _rules_hold(self) -> Self:

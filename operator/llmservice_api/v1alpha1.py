@@ -58,7 +58,7 @@ class SecretReference(ApiModel):
 
 
 _URI = re.compile(rf"^({'|'.join(SCHEMES)})://.+")
-_URI_PASSWORD = re.compile(r"^[a-z0-9]+://[^/]*@")
+_URI_PASSWORD = re.compile(r"^(https?|s3|oci)://[^/]*@")
 _PVC_URI = re.compile(r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?$")
 
 
@@ -89,10 +89,10 @@ class ModelSpec(ApiModel):
         ),
         Rule(
             ".revision",
-            "!has(self.revision) || self.uri.matches('^(hf|modelscope)://')",
-            lambda self: self.revision is None or self.uri.startswith(("hf://", "modelscope://")),
-            "only hf:// and modelscope:// models have revisions.",
-            "Leave revision out; for oci:// write the tag or digest into the URI.",
+            "!has(self.revision) || !self.uri.matches('^(file|pvc)://')",
+            lambda self: self.revision is None or not self.uri.startswith(("file://", "pvc://")),
+            "file:// and pvc:// models have no revision.",
+            "Leave revision out.",
         ),
     )
 
@@ -102,7 +102,7 @@ class ModelSpec(ApiModel):
     )
     revision: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = Field(
         default=None,
-        description="Branch, tag or commit; resolved once to a commit that status keeps. Omitted = the hub's default.",
+        description="Branch, tag or commit, digest for oci; resolved once, kept in status. Omitted = the default.",
     )
     include: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] = Field(
         default_factory=list,
@@ -128,8 +128,10 @@ class EngineTypeChoice(StrEnum):
 class EnvVar(ApiModel):
     """One environment variable of the engine process."""
 
-    name: Annotated[str, StringConstraints(pattern=_ENV_NAME, min_length=1, max_length=128)]
-    value: Annotated[str, StringConstraints(max_length=4096)] = ""
+    name: Annotated[str, StringConstraints(pattern=_ENV_NAME, min_length=1, max_length=128)] = Field(
+        description="Name of the variable."
+    )
+    value: Annotated[str, StringConstraints(max_length=4096)] = Field(default="", description="Its value.")
 
 
 class EngineSpec(ApiModel):
@@ -176,18 +178,20 @@ class EndpointSpec(ApiModel):
 class LLMServiceSpec(ApiModel):
     """What is wanted."""
 
-    model: ModelSpec
+    model: ModelSpec = Field(description="Which model, from where.")
     task: TaskChoice = Field(default=TaskChoice.AUTO, description="Auto = what the model can do.")
-    engine: EngineSpec = Field(default_factory=EngineSpec)
+    engine: EngineSpec = Field(default_factory=EngineSpec, description="How the model is run.")
     context_tokens: Annotated[int, Field(ge=16, le=100_000_000)] | None = Field(
         default=None,
         description="Longest prompt plus answer. Omitted = planned: the largest that fits, at most the model's.",
     )
-    accelerator: AcceleratorSpec = Field(default_factory=AcceleratorSpec)
+    accelerator: AcceleratorSpec = Field(default_factory=AcceleratorSpec, description="Accelerators of one replica.")
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1, description="Copies that serve; set through /scale."
     )
-    endpoint: EndpointSpec = Field(default_factory=EndpointSpec)
+    endpoint: EndpointSpec = Field(
+        default_factory=EndpointSpec, description="How the endpoint behaves under load and at the end."
+    )
 
 
 class ObjectMeta(BaseModel):
@@ -203,51 +207,83 @@ class ObjectMeta(BaseModel):
 
 
 class Condition(ApiModel):
-    """metav1.Condition."""
+    """One condition, as metav1.Condition has it."""
 
-    type: str
-    status: Literal["True", "False", "Unknown"]
-    reason: str
-    message: str
-    last_transition_time: str
-    observed_generation: int
+    type: Annotated[str, StringConstraints(min_length=1, max_length=316)] = Field(
+        description="Ready: a request made now is served. Available: at least one endpoint is ready. Progressing, "
+        "SpecValid, ModelResolved and Cached say how far the service is."
+    )
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(description="One CamelCase word.")
+    message: Annotated[str, StringConstraints(max_length=32768)] = Field(description="A sentence with its remedy.")
+    last_transition_time: Annotated[str, StringConstraints(max_length=64)] = Field(
+        description="When status last changed.", json_schema_extra={"format": "date-time"}
+    )
+    observed_generation: Annotated[int, Field(ge=0)] = Field(description="The generation that was looked at.")
 
 
 class ModelStatus(ApiModel):
     """What the model was resolved to."""
 
-    resolved_revision: str | None = None
+    resolved_revision: Annotated[str, StringConstraints(max_length=256)] | None = Field(
+        default=None, description="The commit, digest or ETag that is served."
+    )
 
 
 class PlanStatus(ApiModel):
     """The plan in force, in short."""
 
-    engine: str | None = None
-    reason: str | None = None
-    summary: str | None = None
+    engine: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        default=None, description="The engine that runs the model."
+    )
+    reason: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
+        default=None, description="Why this engine."
+    )
+    summary: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
+        default=None, description="The whole plan in a sentence."
+    )
+
+
+_Count = Annotated[int, Field(ge=0)]
 
 
 class LLMServiceStatus(ApiModel):
     """What is."""
 
-    observed_generation: int | None = None
-    replicas: int | None = None
-    ready_replicas: int | None = None
-    selector: str | None = None
-    url: str | None = None
-    model: ModelStatus | None = None
-    plan: PlanStatus | None = None
-    conditions: Annotated[list[Condition], ListMap("type")] = Field(default_factory=list, max_length=32)
+    observed_generation: _Count | None = Field(default=None, description="The generation that was acted upon.")
+    replicas: _Count | None = Field(default=None, description="Replicas that exist.")
+    ready_replicas: _Count | None = Field(default=None, description="Replicas that serve.")
+    selector: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
+        default=None, description="Label selector of the replicas, for /scale."
+    )
+    url: Annotated[str, StringConstraints(max_length=2048)] | None = Field(
+        default=None, description="OpenAI base URL of the service."
+    )
+    model: ModelStatus | None = Field(default=None, description="What the model was resolved to.")
+    plan: PlanStatus | None = Field(default=None, description="The plan in force, in short.")
+    conditions: Annotated[list[Condition], ListMap("type")] = Field(
+        default_factory=list, max_length=32, description="What holds and what does not, with reasons."
+    )
 
 
 class LLMService(ApiModel):
     """An open model as an OpenAI endpoint."""
 
+    rules = (
+        Rule(
+            ".metadata.name",
+            f"self.metadata.name.size() <= {NAME_LIMIT} && self.metadata.name.matches('{_LABEL}')",
+            lambda self: len(self.metadata.name) <= NAME_LIMIT,
+            f"the name is not a DNS label of at most {NAME_LIMIT} characters.",
+            f"Use {PATTERNS[_LABEL]}.",
+        ),
+    )
+
     api_version: Literal["llmservice.dev/v1alpha1"] = API_VERSION  # type: ignore[assignment]
     kind: Literal["LLMService"] = "LLMService"
     metadata: ObjectMeta
-    spec: LLMServiceSpec
-    status: LLMServiceStatus | None = None
+    spec: LLMServiceSpec = Field(description="What is wanted.")
+    status: LLMServiceStatus | None = Field(default=None, description="What is; written by the operator.")
 
     @property
     def full_name(self) -> str:

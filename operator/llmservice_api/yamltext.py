@@ -76,7 +76,7 @@ def read_documents(text: str) -> Iterator[Document]:
         loader = _Loader(text)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise YamlTextError(line, f"character #x{ord(error.character):04x} is not allowed.", "Remove it.") from None
+        raise YamlTextError(line, f"character #x{error.character:04x} is not allowed.", "Remove it.") from None
     try:
         while loader.check_node():
             node = loader.get_node()
@@ -161,6 +161,8 @@ class _Builder:
         line = node.start_mark.line + 1
         try:
             value = self._loader.construct_object(node)
+        except yaml.constructor.ConstructorError:
+            raise YamlTextError(line, f"the YAML tag {node.tag!r} is not supported.", "Remove the tag.") from None
         except (ValueError, OverflowError) as error:
             raise YamlTextError(line, f"{node.value[:40]!r} can't be read: {error}.", "Put a text in quotes.") from None
         if value is not None and not isinstance(value, str | int | float):
