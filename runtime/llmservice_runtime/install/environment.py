@@ -96,7 +96,7 @@ def install(request: Install) -> Path:
         require_venv()
         wheel = build_wheel(request)
         _fill(folder, wheel, plan)
-        _prove(folder)
+        prove(folder)
         (folder / STAMP).write_text(json.dumps(wanted, indent=2) + "\n")
     _say(f"{request.engine.value} is installed in {folder}")
     return folder
@@ -167,8 +167,8 @@ class _Packages(ProgressLine):
             self.advance(Progress(min(0.95, self._seen / max(1, self._total)), line.split()[1]))
 
 
-def _prove(folder: Path) -> None:
-    """Run the built library in a child, so that a crash is a sentence."""
+def prove(folder: Path) -> None:
+    """Run the built library in a child, so that a crash is an InstallError with a remedy."""
     command = [str(folder / "bin" / "python"), "-m", "llmservice_runtime.install.check"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if run.returncode == 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +14,11 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.install.check import tiny_model
-from llmservice_runtime.install.environment import Install, engine_python, install, installed_engines
+from llmservice_runtime.install.environment import Install, engine_python, install, installed_engines, prove
 from llmservice_runtime.install.errors import InstallError
+from llmservice_runtime.install.progress import ProgressLine
 from llmservice_runtime.install.tools import require_compiler
-from llmservice_runtime.install.wheel import cached_wheel, obtain_wheel, plan_wheel
+from llmservice_runtime.install.wheel import cached_wheel, obtain_wheel, plan_wheel, run_logged
 
 HOLD = """
 import sys
@@ -93,6 +96,26 @@ def test_a_second_installer_waits_and_a_killed_one_leaves_no_lock(tmp_path: Path
             first.kill()
             assert second.stdout.readline() == "held\n"
             second.communicate("\n", timeout=10)
+
+
+def test_a_build_that_crashes_on_this_cpu_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\nkill -ILL $$\n")
+    python.chmod(0o755)
+    with pytest.raises(InstallError, match="SIGILL") as error:
+        prove(tmp_path)
+    assert "--portable" in error.value.remedy
+
+
+def test_a_failed_build_quotes_the_compiler_and_names_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "build.log"
+    script = "echo '[1/9] g++ -c a.cpp'; echo 'a.cpp:3:1: error: no such thing'; echo ERROR: Failed building; exit 1"
+    progress = ProgressLine("llama.cpp", io.StringIO())
+    with pytest.raises(InstallError) as error:
+        run_logged(["/bin/sh", "-c", script], progress, log, os.environ, "Building llama.cpp")
+    assert "a.cpp:3:1: error: no such thing" in error.value.reason and str(log) in error.value.remedy
+    assert "Failed building" in log.read_text()
 
 
 @pytest.mark.engine
