@@ -1,0 +1,104 @@
+"""`llmservice ps`: what runs, where it answers, and why not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from llmservice_cli.local.client import Control
+from llmservice_cli.local.tell import condition
+from llmservice_cli.places import Places
+from llmservice_runtime.contract.errors import UserError
+
+HEADER = ("NAME", "MODEL", "ENGINE", "READY", "URL", "STATUS")
+WIDE = (*HEADER[:-1], "PIDS", "RESTARTS", "RUNNING", "LOG", "STATUS")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options."""
+    parser.add_argument("-o", "--output", choices=("json", "yaml", "wide"), help="instead of a short table")
+    parser.add_argument("--snippets", metavar="NAME", help="print how to ask this service with curl and openai-python")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0; UserError when nothing runs."""
+    now = Control(Places.from_environment().state).snapshot()
+    if args.snippets:
+        print(snippets(find(now, args.snippets), now["url"]))
+    elif args.output in ("json", "yaml"):
+        print(_dump({"apiVersion": "v1", "kind": "List", "items": [item["object"] for item in now["services"]]}, args))
+    else:
+        wide = args.output == "wide"
+        print(table([WIDE if wide else HEADER, *(_row(entry, wide) for entry in now["services"])]))
+    return 0
+
+
+def find(snapshot: dict[str, Any], name: str) -> dict[str, Any]:
+    """The service that `name` (full or bare) means; UserError when it is none or several."""
+    entries: dict[str, dict[str, Any]] = {full_name(entry): entry for entry in snapshot["services"]}
+    found = [full for full in entries if name in (full, full.partition("/")[2])]
+    if len(found) > 1:
+        raise UserError(f"`{name}` means several services: {', '.join(found)}.", "Use one of these names.")
+    if not found:
+        served = f"Running are: {', '.join(entries)}." if entries else "No service is running."
+        raise UserError(f"there is no service `{name}`.", served)
+    return entries[found[0]]
+
+
+def full_name(entry: dict[str, Any]) -> str:
+    """`namespace/name` of a service in a snapshot."""
+    meta = entry["object"]["metadata"]
+    return f"{meta['namespace']}/{meta['name']}"
+
+
+def snippets(entry: dict[str, Any], url: str) -> str:
+    """curl and openai-python, ready to paste."""
+    name = full_name(entry)
+    question = '[{"role": "user", "content": "What is LLMService?"}]'
+    body = f'{{"model": "{name}", "stream": true, "temperature": 0, "messages": {question}}}'
+    return f"""Base URL: {url}
+
+curl -N {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'
+
+from openai import OpenAI
+client = OpenAI(base_url="{url}", api_key="none")
+stream = client.chat.completions.create(
+    model="{name}", stream=True, temperature=0, messages={question}
+)
+for chunk in stream:
+    print(chunk.choices[0].delta.content or "", end="", flush=True)"""
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Columns as wide as their widest cell; the last one as it is."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return "\n".join(
+        "   ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
+    )
+
+
+def _row(entry: dict[str, Any], wide: bool) -> tuple[str, ...]:
+    status, ready = entry["object"]["status"], condition(entry, "Ready")
+    wanted = max(1, entry["object"]["spec"]["replicas"])
+    said = "Ready" if ready["status"] == "True" else f"{ready['reason']}: {ready['message']}"
+    model = entry["object"]["spec"]["model"]["uri"]
+    row = (full_name(entry), model, entry["engine"] or "-", f"{status['readyReplicas']}/{wanted}", status["url"])
+    if not wide:
+        return (*row, said)
+    replicas = entry["replicas"]
+    cells = (
+        ",".join(str(facts["pid"]) for facts in replicas if facts["pid"]) or "-",
+        str(sum(facts["restarts"] for facts in replicas)),
+        str(sum(facts["running"] for facts in replicas)),
+        replicas[0]["log"] if replicas else "-",
+    )
+    return (*row, *cells, said)
+
+
+def _dump(body: dict[str, Any], args: argparse.Namespace) -> str:
+    if args.output == "json":
+        return json.dumps(body, indent=2, ensure_ascii=False)
+    import yaml
+
+    return str(yaml.safe_dump(body, sort_keys=False, allow_unicode=True)).rstrip()

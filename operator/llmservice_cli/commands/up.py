@@ -1,0 +1,165 @@
+"""`llmservice up`: serve manifests on this machine, or hand them to the instance that already runs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ipaddress
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from llmservice_api.manifest import Manifest, load_manifests
+from llmservice_cli.local.background import spawn
+from llmservice_cli.local.client import Control, NoInstanceError, StoppingError
+from llmservice_cli.local.lock import InstanceLock
+from llmservice_cli.local.run import Program, listen
+from llmservice_cli.local.submit import Outcome, Submission
+from llmservice_cli.places import Places
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.ports import GATEWAY_PORT
+from llmservice_runtime.sources.progress import progress_for
+
+JOIN_SECONDS = 15.0
+"""How long another instance may take to start or to end before we say so."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options."""
+    parser.add_argument(
+        "-f", "--file", dest="files", type=Path, action="append", required=True, metavar="FILE",
+        help="manifest, folder of manifests, or - for standard input; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--port", type=_port, metavar="N", help=f"of the gateway (default {GATEWAY_PORT}; 0 = any free)"
+    )
+    parser.add_argument("--host", metavar="ADDRESS", help="to listen on (default 127.0.0.1: this machine only)")
+    parser.add_argument("--detach", action="store_true", help="return when the services are ready, leave them running")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="give up waiting for ready after this long")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when at least one of the services serves (or served until it was stopped), else 1."""
+    manifests = load_manifests(args.files)
+    places = Places.from_environment()
+    lock = _own_or_join(places.state)
+    if lock is None:
+        return _join(args, places, manifests)
+    host, port = args.host or "127.0.0.1", GATEWAY_PORT if args.port is None else args.port
+    try:
+        listener = listen(host, port)
+    except UserError:
+        lock.release()
+        raise
+    if not _loopback(host):
+        say(f"warning: listening on {host}: whoever can reach this machine can use these services, without a key.")
+    if args.detach:
+        parent = spawn(places.state, lock, listener)
+        try:
+            return _submit_to_background(args, places, manifests)
+        finally:
+            os.close(parent)
+    return Foreground(args, places, manifests).run(listener)
+
+
+def say(text: str) -> None:
+    """One thing that happened."""
+    print(text, flush=True)
+
+
+def _own_or_join(state: Path) -> InstanceLock | None:
+    """The lock when no instance runs; None when one answers. Waits for one that is starting or ending."""
+    end = time.monotonic() + JOIN_SECONDS
+    while (lock := InstanceLock.acquire(state)) is None:
+        with contextlib.suppress(NoInstanceError):
+            Control(state).snapshot()
+            return None
+        if time.monotonic() > end:
+            raise UserError(
+                f"another instance holds {state}, but does not answer.", "End that `llmservice up` process, then retry."
+            )
+        time.sleep(0.05)
+    return lock
+
+
+def _join(args: argparse.Namespace, places: Places, manifests: Sequence[Manifest]) -> int:
+    control = Control(places.state)
+    now = control.snapshot()
+    say(f"joined the running instance (pid {now['pid']}) at {now['url']}")
+    if args.port is not None or args.host is not None:
+        say("  its address stays as it is: --port and --host count only when an instance starts.")
+    outcome = Submission(control, places, say, tell=True).run(manifests, progress_for(), args.timeout)
+    return _report(outcome, now["url"], args.timeout)
+
+
+def _submit_to_background(args: argparse.Namespace, places: Places, manifests: Sequence[Manifest]) -> int:
+    control = Control(places.state)
+    url = control.snapshot()["url"]
+    say(f"gateway at {url}, in the background")
+    outcome = Submission(control, places, say, tell=True).run(manifests, progress_for(), args.timeout)
+    if not outcome.ready and not outcome.waiting:
+        for _ in control.down([], force=True):
+            pass
+        say("nothing could be served; stopped.")
+    return _report(outcome, url, args.timeout)
+
+
+def _report(outcome: Outcome, url: str, timeout: float | None) -> int:
+    if outcome.waiting:
+        say(f"not ready after {timeout:.0f} s: {', '.join(outcome.waiting)}; `llmservice ps` shows how it goes on.")
+    if outcome.ready:
+        say(f"serving {', '.join(outcome.ready)} at {url}")
+        say("`llmservice chat NAME` talks to it, `llmservice down` stops it.")
+    return 0 if outcome.ready else 1
+
+
+class Foreground:
+    """`up` without --detach: the instance on the main thread, what is to be served from a thread beside it."""
+
+    def __init__(self, args: argparse.Namespace, places: Places, manifests: Sequence[Manifest]) -> None:
+        self._timeout: float | None = args.timeout
+        self._places = places
+        self._manifests = manifests
+        self._code = 1
+        self._thread = threading.Thread(target=self._submit, daemon=True, name="submit")
+
+    def run(self, listener: socket.socket) -> int:
+        """Until it is stopped, or at once when nothing could be served."""
+        self._program = Program(self._places.state, listener, say, self._thread.start)
+        self._program.run()
+        return self._code
+
+    def _submit(self) -> None:
+        control = Control(self._places.state)
+        try:
+            url = control.snapshot()["url"]
+            say(f"gateway at {url}")
+            outcome = Submission(control, self._places, say, tell=False).run(
+                self._manifests, progress_for(), self._timeout
+            )
+            self._code = _report(outcome, url, self._timeout)
+            if not outcome.ready and not outcome.waiting:
+                say("nothing could be served.")
+                self._program.end_soon()
+        except (NoInstanceError, StoppingError):
+            self._code = 0  # it was stopped while this was under way
+        except BaseException:
+            self._program.end_soon()
+            raise
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not a port (0 to 65535)")
+    return port
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

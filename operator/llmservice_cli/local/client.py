@@ -1,0 +1,112 @@
+"""Asking the running instance, from another process or thread. Standard library only, so that `ps` is quick."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmservice_cli.local.lock import socket_address
+from llmservice_runtime.contract.errors import UserError
+
+
+class NoInstanceError(UserError):
+    """Nothing runs here."""
+
+    def __init__(self, state: Path) -> None:
+        super().__init__(
+            "no service is running on this machine.",
+            f"Start one with `llmservice up -f FILE` (state folder: {state}).",
+        )
+
+
+class StoppingError(UserError):
+    """The instance is on its way out."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the running instance is stopping.", "Run the command again when it has stopped (`llmservice ps` says so)."
+        )
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, state: Path, timeout: float | None) -> None:
+        super().__init__("instance", timeout=timeout)
+        self._state = state
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        with socket_address(self._state) as address:
+            self.sock.connect(address)
+
+
+class Control:
+    """The instance of a state folder. Every method raises NoInstanceError when there is none."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+
+    def snapshot(self, after: int = -1, wait: float = 0.0) -> dict[str, Any]:
+        """What Instance.snapshot gives, once it is newer than version `after`, at the latest after `wait` seconds."""
+        with self._request("GET", f"/services?after={after}&wait={wait}", timeout=wait + 10) as answer:
+            body: dict[str, Any] = json.load(answer)
+        return body
+
+    @contextlib.contextmanager
+    def announced(self, orders: Sequence[dict[str, Any]]) -> Iterator[None]:
+        """While inside, these services show as being prepared."""
+        with self._request("POST", "/announce", list(orders)):
+            yield
+
+    def apply(self, order: dict[str, Any]) -> str:
+        """Hand over an order; the word that ServiceControl.apply gives."""
+        with self._request("POST", "/apply", order) as answer:
+            return str(json.load(answer)["result"])
+
+    def keep(self, order: dict[str, Any]) -> str:
+        """Ask whether this is what runs already: `unchanged`, `scaled`, or empty when it has to be prepared."""
+        with self._request("POST", "/keep", order) as answer:
+            return str(json.load(answer)["result"])
+
+    def down(self, names: Sequence[str], *, force: bool) -> Iterator[dict[str, Any]]:
+        """Stop services (none named = everything, the instance too); yields progress: {running} and last {stopped}."""
+        with self._request("POST", "/down", {"names": list(names), "force": force}, timeout=None) as answer:
+            for line in answer:
+                yield json.loads(line)
+
+    @contextlib.contextmanager
+    def _request(
+        self, method: str, path: str, body: Any = None, timeout: float | None = 30.0
+    ) -> Iterator[http.client.HTTPResponse]:
+        connection = _Connection(self._state, timeout)
+        try:
+            try:
+                text = None if body is None else json.dumps(body)
+                connection.request(method, path, text, {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+            except (FileNotFoundError, ConnectionError, http.client.RemoteDisconnected):
+                raise NoInstanceError(self._state) from None
+            if answer.status == 503:
+                raise StoppingError
+            if answer.status == 404:
+                raise _unknown(json.load(answer))
+            if answer.status != 200:
+                raise UserError(
+                    f"the running instance answered {answer.status}: {answer.read(500).decode(errors='replace')}",
+                    "It may be another version; stop it with `llmservice down` and start it again.",
+                )
+            yield answer
+        finally:
+            connection.close()
+
+
+def _unknown(body: dict[str, Any]) -> UserError:
+    if body["candidates"]:
+        names = ", ".join(body["candidates"])
+        return UserError(f"`{body['unknown']}` means several services: {names}.", "Use one of these names.")
+    return UserError(f"there is no service `{body['unknown']}`.", "`llmservice ps` lists them.")

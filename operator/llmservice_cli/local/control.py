@@ -1,0 +1,97 @@
+"""The instance's control socket: HTTP on a unix socket that only its user can open."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+from aiohttp import web
+
+from llmservice_cli.local.instance import Instance
+from llmservice_cli.local.order import Order
+
+HEARTBEAT_SECONDS = 1.0
+
+
+class ControlServer:
+    """Routes of the control socket; `end` is called when everything was asked to stop (with `force` or not)."""
+
+    def __init__(self, instance: Instance, end: Callable[[bool], None]) -> None:
+        self._instance = instance
+        self._end = end
+        self._stopping = False
+
+    def application(self) -> web.Application:
+        """Serve it with `handler_cancellation=True`."""
+        app = web.Application(client_max_size=16 * 1024 * 1024)
+        app.router.add_get("/services", self._services)
+        app.router.add_post("/announce", self._announce)
+        app.router.add_post("/keep", self._keep)
+        app.router.add_post("/apply", self._apply)
+        app.router.add_post("/down", self._down)
+        return app
+
+    async def _services(self, request: web.Request) -> web.Response:
+        after, seconds = int(request.query.get("after", -1)), float(request.query.get("wait", 0))
+        await self._instance.wait_newer(after, min(seconds, 30.0))
+        return web.json_response(self._instance.snapshot())
+
+    async def _announce(self, request: web.Request) -> web.StreamResponse:
+        """The services are being prepared for as long as this request is kept open."""
+        if refusal := self._refusal():
+            return refusal
+        names = []
+        for body in await request.json():
+            order = Order.from_body(body)
+            if not self._instance.known(order.service.full_name):
+                self._instance.apply(order)
+                names.append(order.service.full_name)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._instance.forget_unprepared(names)
+        return response
+
+    async def _keep(self, request: web.Request) -> web.Response:
+        if refusal := self._refusal():
+            return refusal
+        return web.json_response({"result": self._instance.keep(Order.from_body(await request.json()))})
+
+    async def _apply(self, request: web.Request) -> web.Response:
+        if refusal := self._refusal():
+            return refusal
+        return web.json_response({"result": self._instance.apply(Order.from_body(await request.json()))})
+
+    async def _down(self, request: web.Request) -> web.StreamResponse:
+        """Stop services and tell the progress as JSON lines; without names everything, the instance too."""
+        body = await request.json()
+        force = bool(body["force"])
+        names: list[str] = []
+        for name in body["names"]:
+            found = self._instance.known(name)
+            if len(found) != 1:
+                return web.json_response({"unknown": name, "candidates": found}, status=404)
+            names += found
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        if body["names"]:
+            task = asyncio.ensure_future(self._instance.stop(names, force=force))
+        else:
+            self._stopping = True
+            task = asyncio.ensure_future(self._instance.shutdown(force=force))
+            task.add_done_callback(lambda _: self._end(force))
+        while not task.done():
+            await response.write(json.dumps({"running": self._instance.running}).encode() + b"\n")
+            await asyncio.wait({task}, timeout=HEARTBEAT_SECONDS)
+        task.result()
+        await response.write(json.dumps({"stopped": names}).encode() + b"\n")
+        await response.write_eof()
+        return response
+
+    def _refusal(self) -> web.Response | None:
+        if self._stopping or self._instance.gateway.proxy.draining:
+            return web.json_response({"stopping": True}, status=503)
+        return None

@@ -1,0 +1,138 @@
+"""The running instance: services on this machine's substrate, behind one gateway. Everything else asks it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from llmservice_api.v1alpha1 import LLMService
+from llmservice_cli.local.machine import LocalSubstrate, log_file
+from llmservice_cli.local.order import Order
+from llmservice_cli.local.service import ServiceControl
+from llmservice_gateway.app import Gateway
+from llmservice_gateway.routing import Table
+
+
+class Instance:
+    """Lives on one event loop. `url` is the gateway's, without a path; `changed` tells every change of any service."""
+
+    def __init__(self, state: Path, url: str, changed: Callable[[], None]) -> None:
+        self.url = url
+        self.gateway = Gateway()
+        self.version = 0
+        self.ended = asyncio.Event()
+        """Nothing is left to serve and nobody prepares anything."""
+        self._state = state
+        self._changed = changed
+        self._substrate = LocalSubstrate(state, self._follow)
+        self._services: dict[str, ServiceControl] = {}
+        self._next_version = asyncio.Event()
+
+    def open(self) -> None:
+        """Inside the event loop."""
+        self._substrate.open()
+
+    async def close(self) -> None:
+        """After `shutdown`."""
+        await self._substrate.close()
+
+    def apply(self, order: Order) -> str:
+        """Want this service in this way from now on; what that means in one word (ServiceControl.apply)."""
+        name = order.service.full_name
+        if control := self._services.get(name):
+            result = control.apply(order)
+        else:
+            control = self._services[name] = ServiceControl(order, self._substrate)
+            result = control.apply(order)
+        self._follow()
+        return result
+
+    def keep(self, order: Order) -> str:
+        """`unchanged` or `scaled` when the order asks for what runs already; empty when it has to be prepared."""
+        control = self._services.get(order.service.full_name)
+        result = control.keep(order) if control else ""
+        self._follow()
+        return result
+
+    def forget_unprepared(self, names: Sequence[str]) -> None:
+        """Whoever prepared these services is gone: the ones without anything to run are removed."""
+        for name in names:
+            control = self._services.get(name)
+            if control is not None and control.unprepared:
+                del self._services[name]
+        self._follow()
+
+    def known(self, name: str) -> list[str]:
+        """Full names that `name` (full or bare) means."""
+        return [full for full in self._services if name in (full, full.partition("/")[2])]
+
+    async def stop(self, names: Sequence[str], *, force: bool = False) -> None:
+        """Drain and remove services by full name."""
+        controls = {name: self._services[name] for name in names if name in self._services}
+        ends = asyncio.gather(*(control.stop(force=force) for control in controls.values()))
+        self._follow()
+        await ends
+        for name, control in controls.items():
+            if self._services.get(name) is control:
+                del self._services[name]
+        self._follow()
+        if not self._services:
+            self.ended.set()
+
+    async def shutdown(self, *, force: bool = False) -> None:
+        """Refuse new requests, let the running ones finish up to drainSeconds, end everything."""
+        self.gateway.proxy.draining = True
+        await self.stop(list(self._services), force=force)
+
+    @property
+    def running(self) -> int:
+        """Requests in flight."""
+        return self.gateway.proxy.running
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything `ps` shows, as JSON data."""
+        now = time.time()
+        return {
+            "version": self.version,
+            "pid": os.getpid(),
+            "url": f"{self.url}/v1",
+            "services": [self._describe(control, now) for control in self._services.values()],
+        }
+
+    async def wait_newer(self, version: int, seconds: float) -> None:
+        """Until something changed after `version`, at most so long."""
+        if version == self.version:
+            try:
+                await asyncio.wait_for(self._next_version.wait(), seconds)
+            except TimeoutError:
+                return
+
+    def _describe(self, control: ServiceControl, now: float) -> dict[str, Any]:
+        manifest: LLMService = control.order.service
+        full = manifest.full_name
+        replicas = []
+        for facts in control.replicas:
+            body = dataclasses.asdict(facts)
+            body["log"] = str(log_file(self._state, full, facts.slot))
+            replicas.append(body)
+        return {
+            "object": control.object(f"{self.url}/{full}/v1", now).to_manifest(),
+            "engine": control.order.settings.engine if control.order.settings else None,
+            "settled": control.settled,
+            "replicas": replicas,
+        }
+
+    def _follow(self) -> None:
+        """Something changed: let generations take over, route anew, tell those who wait."""
+        for control in self._services.values():
+            control.settle()
+        self.gateway.proxy.publish(Table({name: control.backend() for name, control in self._services.items()}))
+        self.version += 1
+        waiting, self._next_version = self._next_version, asyncio.Event()
+        waiting.set()
+        self._changed()

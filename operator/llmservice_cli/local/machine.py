@@ -1,0 +1,63 @@
+"""This machine as a substrate: a supervisor process per replica, on loopback ports that the kernel chooses."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import aiohttp
+
+from llmservice_cli.local.replica import LocalReplica
+from llmservice_cli.local.substrate import ReplicaFacts
+from llmservice_runtime.contract.settings import RuntimeSettings
+
+
+def log_file(state: Path, service: str, slot: int) -> Path:
+    """Where replica `slot` of `service` (full name) writes, over all its restarts."""
+    return state / "logs" / service / f"{slot}.log"
+
+
+class LocalSubstrate:
+    """Implements Substrate. `on_change` is called when anything about any replica changed."""
+
+    def __init__(self, state: Path, on_change: Callable[[], None]) -> None:
+        self._state = state
+        self._run = state / "run"
+        self._on_change = on_change
+        self._replicas: dict[str, LocalReplica] = {}
+        self._started = 0
+        self._session: aiohttp.ClientSession | None = None
+
+    def open(self) -> None:
+        """Inside the event loop; what a killed instance left behind is removed."""
+        shutil.rmtree(self._run, ignore_errors=True)
+        self._session = aiohttp.ClientSession(trust_env=False)
+
+    async def close(self) -> None:
+        """After all replicas ended."""
+        if self._session is not None:
+            await self._session.close()
+
+    def replicas(self) -> Sequence[ReplicaFacts]:
+        return [replica.facts for replica in self._replicas.values()]
+
+    def start(self, service: str, slot: int, settings: RuntimeSettings) -> str:
+        assert self._session is not None
+        self._started += 1
+        name = f"{service}-{self._started}"
+        self._replicas[name] = LocalReplica(
+            ReplicaFacts(name, slot),
+            settings,
+            self._run / str(self._started),
+            log_file(self._state, service, slot),
+            self._session,
+            self._on_change,
+        )
+        return name
+
+    async def stop(self, replica: str, *, force: bool = False) -> None:
+        if found := self._replicas.get(replica):
+            await found.stop(force=force)
+            self._replicas.pop(replica, None)
+            self._on_change()

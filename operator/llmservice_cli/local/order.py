@@ -1,0 +1,66 @@
+"""What `up` hands to the instance for one service: the manifest, and what was prepared for it, or why that failed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from llmservice_api.v1alpha1 import LLMService, PlanStatus
+from llmservice_runtime.contract.failure import FailureRecord
+from llmservice_runtime.contract.settings import RuntimeSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Exactly one of `settings` and `failure` is set, or none while the service is being prepared."""
+
+    service: LLMService
+    base: str = ""
+    """Folder that a relative file:// URI starts from."""
+    settings: RuntimeSettings | None = None
+    failure: FailureRecord | None = None
+    plan: PlanStatus = dataclasses.field(default_factory=PlanStatus)
+    revision: str | None = None
+
+    @property
+    def replicas(self) -> int:
+        """How many run. Nothing here wakes a service from zero, so there is always one."""
+        return max(1, self.service.spec.replicas)
+
+    def same_model(self, other: Order) -> bool:
+        """Whether both ask for the same but for the number of replicas: a plan made for one holds for the other."""
+        mine, theirs = (order.service.spec.model_copy(update={"replicas": 0}) for order in (self, other))
+        return mine == theirs and (self.base == other.base or not mine.model.uri.startswith("file:"))
+
+    @property
+    def digest(self) -> str:
+        """Equal for orders whose replicas would be the same processes."""
+        text = self.settings.to_json() if self.settings else repr(self.failure)
+        return hashlib.sha256(f"{self.revision}\n{text}".encode()).hexdigest()[:16]
+
+    def to_body(self) -> dict[str, Any]:
+        """As JSON data, for the control socket."""
+        return {
+            "service": self.service.to_manifest(),
+            "base": self.base,
+            "settings": json.loads(self.settings.to_json()) if self.settings else None,
+            "failure": json.loads(self.failure.to_json()) if self.failure else None,
+            "plan": self.plan.model_dump(mode="json"),
+            "revision": self.revision,
+        }
+
+    @staticmethod
+    def from_body(body: dict[str, Any]) -> Order:
+        """The reverse of `to_body`; ValueError or KeyError when it is something else."""
+        settings, failure = body["settings"], body["failure"]
+        return Order(
+            service=LLMService.model_validate(body["service"]),
+            base=body["base"],
+            settings=RuntimeSettings.from_json(json.dumps(settings)) if settings else None,
+            failure=FailureRecord.from_json(json.dumps(failure)) if failure else None,
+            plan=PlanStatus.model_validate(body["plan"]),
+            revision=body["revision"],
+        )

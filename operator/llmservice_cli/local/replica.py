@@ -1,0 +1,183 @@
+"""One replica on this machine: its supervisor is kept running, its state is followed, and it is drained at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from llmservice_cli.local.process import SupervisorProcess, rotate
+from llmservice_cli.local.substrate import ReplicaFacts
+from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.supervisor.state import HOPELESS, Policy, backoff
+
+FASTEST_POLL, STARTING_POLL, READY_POLL = 0.05, 0.5, 1.0
+"""Seconds between looks at a supervisor: at first, while it loads, once it is ready."""
+SILENT_SECONDS = 20.0
+"""A supervisor that answers nothing for so long is replaced."""
+STOP_MARGIN_SECONDS = 15.0
+"""Beyond its drain time, then the supervisor is killed."""
+
+
+class LocalReplica:
+    """Starts at once. `on_change` is called after every change of `facts`; `done` ends when nothing runs any more."""
+
+    def __init__(
+        self,
+        facts: ReplicaFacts,
+        settings: RuntimeSettings,
+        folder: Path,
+        log: Path,
+        session: aiohttp.ClientSession,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.facts = facts
+        self._settings = replace(
+            settings, host="127.0.0.1", port=0, supervisor_port=0, failure_log=str(folder / "failure.json")
+        )
+        self._folder = folder
+        self._log = log
+        self._session = session
+        self._on_change = on_change
+        self._process: SupervisorProcess | None = None
+        self._stopping = asyncio.Event()
+        self._silent_since: float | None = None
+        self.done = asyncio.create_task(self._run(), name=f"replica {facts.name}")
+
+    async def stop(self, *, force: bool) -> None:
+        """Drain and end it (`force`: end it now)."""
+        self._change(draining=True, ready=False, phase=Phase.DRAINING.value)
+        self._stopping.set()
+        if self._process is not None:
+            self._process.send(signal.SIGTERM)
+            if force:
+                self._process.send(signal.SIGKILL)
+        done, _ = await asyncio.wait({self.done}, timeout=self._settings.drain_seconds + STOP_MARGIN_SECONDS)
+        if not done and self._process is not None:
+            self._process.send(signal.SIGKILL)
+            await self.done
+
+    async def _run(self) -> None:
+        """Supervisor after supervisor, until it is stopped or a start is hopeless."""
+        failures = 0
+        try:
+            while not self._stopping.is_set():
+                started = asyncio.get_running_loop().time()
+                try:
+                    code = await self._one_life()
+                    record = self._read_record() or self._supervisor_died(code)
+                except OSError as error:
+                    code, record = -1, _not_started(error)
+                if self._stopping.is_set():
+                    return
+                hopeless = code > 0 and record.failure in HOPELESS
+                self._change(
+                    ready=False, url="", pid=0, phase=Phase.FAILED.value, percent=None, failure=record, gave_up=hopeless
+                )
+                if hopeless:
+                    return
+                lived = asyncio.get_running_loop().time() - started
+                failures = 1 if lived > Policy().stable_seconds else failures + 1
+                self._change(restarts=self.facts.restarts + 1)
+                await self._pause(backoff(failures, random.random(), Policy()))
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _one_life(self) -> int:
+        """Start a supervisor and follow it to its end; its exit code."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        settings, state = self._folder / "settings.json", self._folder / "state.json"
+        state.unlink(missing_ok=True)
+        settings.write_text(self._settings.to_json())
+        arguments = ["--settings", str(settings), "--restart", "--state-file", str(state)]
+        self._process = SupervisorProcess(arguments, self._log)
+        self._silent_since = None
+        self._change(pid=self._process.pid)
+        delay = FASTEST_POLL
+        while not self._process.exited.done():
+            await self._look(state)
+            rotate(self._log)
+            limit = READY_POLL if self.facts.ready else STARTING_POLL
+            delay = min(limit, delay * 1.5)
+            await asyncio.wait({self._process.exited}, timeout=delay)
+        return self._process.exited.result()
+
+    async def _look(self, state: Path) -> None:
+        """Ask the supervisor's /status and take over what it says."""
+        assert self._process is not None
+        try:
+            url = f"http://127.0.0.1:{_supervisor_port(state)}/status"
+            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=5)) as answer:
+                status: dict[str, Any] = await answer.json()
+        except FileNotFoundError:
+            return  # it has not begun to listen; its exit is noticed in any case
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            now = asyncio.get_running_loop().time()
+            self._silent_since = self._silent_since or now
+            if now - self._silent_since > SILENT_SECONDS:
+                self._process.send(signal.SIGKILL)
+            return
+        self._silent_since = None
+        draining = self.facts.draining or bool(status["draining"])
+        failure = status.get("last_failure")
+        self._change(
+            url=f"http://127.0.0.1:{status['port']}" if status["port"] else "",
+            ready=bool(status["ready"]) and not draining,
+            draining=draining,
+            phase=status["phase"],
+            percent=status.get("percent"),
+            running=status["running"],
+            waiting=status["waiting"],
+            restarts=max(self.facts.restarts, status["restarts"]),
+            failure=FailureRecord.from_json(json.dumps(failure)) if failure else self.facts.failure,
+        )
+
+    def _read_record(self) -> FailureRecord | None:
+        try:
+            return FailureRecord.from_json((self._folder / "failure.json").read_text())
+        except (OSError, ValueError):
+            return None  # none was written: the supervisor itself died
+
+    def _supervisor_died(self, code: int) -> FailureRecord:
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        return FailureRecord(
+            FailureClass.CRASHED,
+            f"The supervisor ended {how}.",
+            f"It is started again; its log says more: {self._log}.",
+            self.facts.phase,
+            code,
+        )
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _change(self, **changes: Any) -> None:
+        facts = replace(self.facts, **changes)
+        if facts != self.facts:
+            self.facts = facts
+            self._on_change()
+
+
+def _supervisor_port(state: Path) -> int:
+    return int(json.loads(state.read_text())["supervisor_port"])
+
+
+def _not_started(error: OSError) -> FailureRecord:
+    full = FailureClass.DISK_FULL if error.errno == errno.ENOSPC else FailureClass.CRASHED
+    where = f" ({error.filename})" if error.filename else ""
+    message = f"The supervisor can't be started: {error.strerror or error}{where}."
+    return FailureRecord(full, message, "It is tried again; mend what the message names.", Phase.STARTING.value)

@@ -1,0 +1,160 @@
+"""The instance as a program: ports, gateway, control socket, signals. Ends when asked to, or with its last service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from llmservice_cli.local.control import ControlServer
+from llmservice_cli.local.instance import Instance
+from llmservice_cli.local.lock import CONTROL_SOCKET, socket_address
+from llmservice_cli.local.tell import lines
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
+
+HEARTBEAT_SECONDS = 2.0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The gateway's socket; UserError when it can't be had. `port` 0 = the kernel chooses."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        in_use = (
+            "the port is in use by another program"
+            if error.errno == errno.EADDRINUSE
+            else (error.strerror or str(error)).lower()
+        )
+        raise UserError(
+            f"the gateway can't listen on {host}:{port}: {in_use}.",
+            "Choose another one with --port N (0 = any free one), or stop the program that has it "
+            f"(`ss -ltnp 'sport = :{port}'` shows which).",
+            FailureClass.PORT_IN_USE,
+        ) from None
+
+
+def base_url(listener: socket.socket) -> str:
+    """How this machine reaches the gateway."""
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Program:
+    """One run of an instance. `started` is called once everything answers; `end_soon` may be called from any thread.
+
+    When the far end of `parent_fd` closes before anything was applied, nothing ever will be, and it ends.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        listener: socket.socket,
+        say: Callable[[str], None],
+        started: Callable[[], None],
+        parent_fd: int | None = None,
+    ) -> None:
+        self._state = state
+        self._listener = listener
+        self._say = say
+        self._started = started
+        self._parent_fd = parent_fd
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end = asyncio.Event()
+        self._signals = 0
+        self._kicked = asyncio.Event()
+        self._before: dict[str, Any] | None = None
+
+    def run(self) -> None:
+        """Until it ended and nothing of it runs any more."""
+        asyncio.run(self._run())
+
+    def end_soon(self) -> None:
+        """Drain and end."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+                self._loop.call_soon_threadsafe(self._end.set)
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._instance = instance = Instance(self._state, base_url(self._listener), self._changed)
+        instance.open()
+        gateway = web.AppRunner(
+            instance.gateway.application(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
+        )
+        control = web.AppRunner(
+            ControlServer(instance, lambda _: self._end.set()).application(),
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=1.0,
+        )
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                self._loop.add_signal_handler(number, self._signalled)
+            await gateway.setup()
+            await web.SockSite(gateway, self._listener, backlog=1024).start()
+            await control.setup()
+            with socket_address(self._state) as address:
+                os.umask(0o077)
+                await web.UnixSite(control, address).start()
+            if self._parent_fd is not None:
+                self._loop.add_reader(self._parent_fd, self._parent_gone)
+            self._started()
+            await self._until_end()
+            await self._drain()
+        finally:
+            await gateway.cleanup()
+            await control.cleanup()
+            await instance.close()
+            (self._state / CONTROL_SOCKET).unlink(missing_ok=True)
+
+    async def _until_end(self) -> None:
+        waits = [asyncio.ensure_future(self._end.wait()), asyncio.ensure_future(self._instance.ended.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    async def _drain(self) -> None:
+        """First signal: let streams finish and say how many; the second one ends them."""
+        forced = self._signals > 1
+        task = asyncio.ensure_future(self._instance.shutdown(force=forced))
+        while not task.done():
+            if running := self._instance.running:
+                self._say(f"draining: {running} requests still run (interrupt again to stop at once)")
+            kick = asyncio.ensure_future(self._kicked.wait())
+            await asyncio.wait({task, kick}, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            kick.cancel()
+            self._kicked.clear()
+            if self._signals > 1 and not forced:
+                forced = True
+                self._say("stopping at once")
+                await self._instance.shutdown(force=True)
+        task.result()
+        self._say("stopped")
+
+    def _signalled(self) -> None:
+        self._signals += 1
+        self._kicked.set()
+        self._end.set()
+
+    def _parent_gone(self) -> None:
+        assert self._loop is not None and self._parent_fd is not None
+        self._loop.remove_reader(self._parent_fd)
+        if not self._instance.snapshot()["services"]:
+            self._end.set()
+
+    def _changed(self) -> None:
+        now = self._instance.snapshot()
+        for line in lines(self._before, now):
+            self._say(line)
+        self._before = now

@@ -1,0 +1,164 @@
+"""One service: which generation of replicas serves, which one is coming, and when they change places."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from llmservice_api.v1alpha1 import Condition, LLMService
+from llmservice_cli.local.order import Order
+from llmservice_cli.local.status import View, observe, why_unready
+from llmservice_cli.local.substrate import ReplicaFacts, Substrate
+from llmservice_gateway.routing import Backend, Replica
+
+PATIENCE = 2
+"""Failed starts after which whoever waits for a service is told that it failed; it is still tried again."""
+
+
+@dataclass(slots=True)
+class Generation:
+    """Replicas that run the same order."""
+
+    order: Order
+    names: list[str] = field(default_factory=list)
+
+
+class ServiceControl:
+    """`apply` says what is wanted, `settle` follows what the replicas do. New replicas start before old ones drain."""
+
+    def __init__(self, order: Order, substrate: Substrate) -> None:
+        self.order = order
+        self._substrate = substrate
+        self._serving: Generation | None = None
+        self._coming: Generation | None = None
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._created = int(time.time())
+        self._conditions: Sequence[Condition] = ()
+        self._stopping = False
+
+    def apply(self, order: Order) -> str:
+        """Want `order` from now on; `created`, `unchanged`, `scaled`, `replacing`, `preparing` or `failed`."""
+        newest = self._coming or self._serving
+        same = newest is not None and order.digest == newest.order.digest
+        if order.settings is None:
+            self.order = order
+            self._drop_coming()
+            return "failed" if order.failure else "preparing"
+        if same and newest is not None and not self._gave_up(newest):
+            before, self.order = self.order, order
+            newest.order = order
+            self._scale(newest)
+            return "unchanged" if before.replicas == order.replicas and before.settings else "scaled"
+        self.order = order
+        self._drop_coming()
+        self._coming = Generation(order)
+        self._scale(self._coming)
+        result = "created" if self._serving is None else "replacing"
+        self.settle()
+        return result
+
+    def keep(self, order: Order) -> str:
+        """As `apply`, for an order without settings that asks for what runs already; empty when it does not."""
+        newest = self._coming or self._serving
+        if newest is None or not order.same_model(newest.order) or self._gave_up(newest):
+            return ""
+        return self.apply(dataclasses.replace(newest.order, service=order.service))
+
+    def settle(self) -> None:
+        """Let the coming generation take over once it serves, or at once when nothing serves now."""
+        if self._coming is None or self._stopping:
+            return
+        new = self._facts(self._coming)
+        here = any(facts.ready for facts in new) and all(facts.ready or facts.gave_up for facts in new)
+        old = self._facts(self._serving) if self._serving else []
+        if here or all(facts.gave_up for facts in old):
+            leaving, self._serving, self._coming = self._serving, self._coming, None
+            if leaving is not None:
+                self._leave(leaving.names)
+
+    async def stop(self, *, force: bool = False) -> None:
+        """End all replicas; returns when none is left."""
+        self._stopping = True
+        names = [name for generation in (self._coming, self._serving) if generation for name in generation.names]
+        ends = [self._substrate.stop(name, force=force) for name in (*names, *(self._leaving if force else ()))]
+        await asyncio.gather(*ends, *self._leaving.values())
+
+    @property
+    def replicas(self) -> list[ReplicaFacts]:
+        """All that exist, the serving ones first."""
+        return [*self._facts(self._serving), *self._facts(self._coming)]
+
+    @property
+    def unprepared(self) -> bool:
+        """Nothing runs, and nothing was handed over that could."""
+        return self.order.settings is None and self.order.failure is None and not self.replicas
+
+    @property
+    def settled(self) -> bool:
+        """Whether waiting longer for the newest order is pointless: it serves, or it has failed."""
+        if self.order.settings is None:
+            return self.order.failure is not None
+        newest = self._facts(self._coming or self._serving)
+        failed = any(facts.gave_up or (facts.restarts >= PATIENCE and not facts.ready) for facts in newest)
+        return failed or (bool(newest) and all(facts.ready for facts in newest))
+
+    def backend(self) -> Backend:
+        """The service as the gateway routes to it."""
+        ready = [facts for facts in self._facts(self._serving) if facts.ready]
+        settings = self._serving.order.settings if self._serving else None
+        return Backend(
+            namespace=self.order.service.metadata.namespace,
+            name=self.order.service.metadata.name,
+            replicas=tuple(Replica(facts.name, facts.url) for facts in ready),
+            unready=why_unready(self._view()),
+            created=self._created,
+            context_tokens=settings.context_tokens if settings else 0,
+        )
+
+    def object(self, url: str, now: float) -> LLMService:
+        """The LLMService with its status, as `kubectl get -o yaml` would show it."""
+        status = observe(self._view(), url, self._conditions, now)
+        self._conditions = status.conditions
+        return self.order.service.model_copy(update={"status": status})
+
+    def _view(self) -> View:
+        return View(
+            order=self.order,
+            serving=tuple(self._facts(self._serving)),
+            coming=tuple(self._facts(self._coming)),
+            stopping=self._stopping,
+        )
+
+    def _scale(self, generation: Generation) -> None:
+        settings = generation.order.settings
+        assert settings is not None
+        wanted = generation.order.replicas
+        for slot in range(len(generation.names), wanted):
+            generation.names.append(self._substrate.start(self.order.service.full_name, slot, settings))
+        surplus, generation.names = generation.names[wanted:], generation.names[:wanted]
+        self._leave(surplus)
+
+    def _drop_coming(self) -> None:
+        if self._coming is not None:
+            self._leave(self._coming.names)
+            self._coming = None
+
+    def _leave(self, names: Sequence[str]) -> None:
+        for name in names:
+            task = asyncio.get_running_loop().create_task(self._substrate.stop(name))
+            self._leaving[name] = task
+            task.add_done_callback(functools.partial(self._left, name))
+
+    def _left(self, name: str, _: asyncio.Task[None]) -> None:
+        self._leaving.pop(name, None)
+
+    def _facts(self, generation: Generation | None) -> list[ReplicaFacts]:
+        names = generation.names if generation else []
+        return [facts for facts in self._substrate.replicas() if facts.name in names]
+
+    def _gave_up(self, generation: Generation) -> bool:
+        return any(facts.gave_up for facts in self._facts(generation))

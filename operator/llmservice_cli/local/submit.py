@@ -1,0 +1,78 @@
+"""Handing manifests to a running instance: prepare, apply, wait until each serves or has failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llmservice_api.manifest import Manifest
+from llmservice_cli.local.client import Control
+from llmservice_cli.local.order import Order
+from llmservice_cli.local.prepare import Preparation
+from llmservice_cli.local.tell import condition, lines
+from llmservice_cli.places import Places
+from llmservice_runtime.sources.progress import Progress
+
+POLL_SECONDS = 10.0
+"""Longest time between two snapshots; a change is told at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Full names of the services of one `up`. `waiting` ones were still starting when the time was over."""
+
+    ready: tuple[str, ...]
+    failed: tuple[str, ...]
+    waiting: tuple[str, ...] = ()
+
+
+class Submission:
+    """One `up`. `tell` = also say what happens to the services (an instance in this process says it itself)."""
+
+    def __init__(self, control: Control, places: Places, say: Callable[[str], None], *, tell: bool) -> None:
+        self._control = control
+        self._places = places
+        self._say = say
+        self._tell = tell
+
+    def run(self, manifests: Sequence[Manifest], progress: Progress, timeout: float | None) -> Outcome:
+        """Prepare and apply each, so that one that is slow or broken stops no other; then wait.
+
+        `timeout` in seconds bounds the waiting, not the downloads. Raises NoInstanceError when the instance goes away.
+        """
+        preparation = Preparation(self._places, self._say, progress)
+        wanted = {
+            manifest.service.full_name: Order(manifest.service, str(manifest.base)).to_body() for manifest in manifests
+        }
+        with self._control.announced(list(wanted.values())):
+            for manifest in manifests:
+                name = manifest.service.full_name
+                result = self._control.keep(wanted[name]) or self._control.apply(
+                    preparation.prepare(manifest).to_body()
+                )
+                if result != "created":
+                    self._say(f"{name}: {result}")
+        return self._wait([manifest.service.full_name for manifest in manifests], timeout)
+
+    def _wait(self, names: Sequence[str], timeout: float | None) -> Outcome:
+        end = None if timeout is None else time.monotonic() + timeout
+        before = None
+        while True:
+            left = POLL_SECONDS if end is None else max(0.0, min(POLL_SECONDS, end - time.monotonic()))
+            now = self._control.snapshot(before["version"] if before else -1, left)
+            mine = {
+                name: entry
+                for entry in now["services"]
+                if (name := f"{entry['object']['metadata']['namespace']}/{entry['object']['metadata']['name']}")
+                in names
+            }
+            now["services"] = list(mine.values())
+            if self._tell:
+                for line in lines(before, now):
+                    self._say(line)
+            before = now
+            if all(entry["settled"] for entry in mine.values()) or left == 0.0:
+                ready = tuple(name for name in mine if condition(mine[name], "Ready")["status"] == "True")
+                waiting = tuple(name for name in mine if name not in ready and not mine[name]["settled"])
+                return Outcome(ready, tuple(name for name in names if name not in ready + waiting), waiting)

@@ -1,0 +1,49 @@
+"""What differs from Kubernetes when a service is run: how replicas are listed, started and stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from llmservice_runtime.contract.failure import FailureRecord
+from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.contract.settings import RuntimeSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaFacts:
+    """One replica as it was last seen. `name` is unique over the life of an instance; `slot` counts from 0."""
+
+    name: str
+    slot: int
+    pid: int = 0
+    url: str = ""
+    """Of the engine; empty until it listens."""
+    ready: bool = False
+    draining: bool = False
+    phase: str = Phase.STARTING.value
+    percent: int | None = None
+    running: int = 0
+    waiting: int = 0
+    restarts: int = 0
+    failure: FailureRecord | None = None
+    """The last failure; a ready replica may have one behind it."""
+    gave_up: bool = False
+    """Another start would fail in the same way, so there is none."""
+
+
+class Substrate(Protocol):
+    """A place where replicas run. Changes of facts are told through the callback given to `start`'s owner."""
+
+    def replicas(self) -> Sequence[ReplicaFacts]:
+        """Everything that was started and has not ended."""
+        ...
+
+    def start(self, service: str, slot: int, settings: RuntimeSettings) -> str:
+        """Start one replica of `service` (full name) and keep it running; its name."""
+        ...
+
+    async def stop(self, replica: str, *, force: bool = False) -> None:
+        """End a replica: it gets no new work, its streams may finish up to drain_seconds (`force`: none do)."""
+        ...

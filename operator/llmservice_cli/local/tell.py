@@ -1,0 +1,48 @@
+"""What is said while services start, change and stop: one line per change, from snapshots of the instance. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def lines(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
+    """A line for every service whose situation changed between two snapshots."""
+    old = {_name(entry): situation(entry) for entry in before["services"]} if before else {}
+    new = {_name(entry): situation(entry) for entry in now["services"]}
+    said = [f"{name}: {text}" for name, text in new.items() if old.get(name) != text]
+    return said + [f"{name}: stopped" for name in old if name not in new]
+
+
+def situation(entry: dict[str, Any]) -> str:
+    """One service in one line (a failure has its remedy in a second one)."""
+    status = entry["object"]["status"]
+    ready = condition(entry, "Ready")
+    progress = condition(entry, "Progressing")
+    wanted = max(1, entry["object"]["spec"]["replicas"])
+    if ready["status"] == "True":
+        text = f"ready, {status['readyReplicas']}/{wanted}"
+        if progress["reason"] != "Ready":
+            text += f"; {progress['message']}"
+        return text
+    failed = next((facts["failure"] for facts in entry["replicas"] if facts["failure"] and not facts["draining"]), None)
+    if failed is not None:
+        fix = f"\n  fix: {failed['remedy']}" if failed["remedy"] else ""
+        return f"failed ({failed['failure']}): {failed['message']}{fix}"
+    resolved = condition(entry, "ModelResolved")
+    if resolved["status"] == "False":
+        return f"failed ({resolved['reason']}): {resolved['message']}"
+    if ready["reason"] in ("Downloading", "Draining"):
+        return str(ready["reason"]).lower()
+    phases = sorted({facts["phase"] for facts in entry["replicas"]})
+    return ", ".join(phases).lower() or "starting"
+
+
+def condition(entry: dict[str, Any], kind: str) -> dict[str, Any]:
+    """One condition of a service in a snapshot."""
+    found: dict[str, Any] = next(item for item in entry["object"]["status"]["conditions"] if item["type"] == kind)
+    return found
+
+
+def _name(entry: dict[str, Any]) -> str:
+    meta = entry["object"]["metadata"]
+    return f"{meta['namespace']}/{meta['name']}"
