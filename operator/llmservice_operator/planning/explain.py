@@ -37,7 +37,7 @@ def text(name: str, plan: Plan, wide: bool = False) -> str:
         rows.append(("missing", f"{LABEL[plan.engine]} is not installed here. {plan.missing}"))
     parts = [f"{name} will run.\n" if not plan.missing else f"{name} can't start yet.\n", _table(rows)]
     parts += _section("memory budget", budget_lines(plan.memory, plan.accelerator_count)) if wide else []
-    parts += _section("not chosen", rejected_lines(plan.rejected))
+    parts += _section("other engines", rejected_lines(plan.rejected))
     parts += _section("notes", plan.notes)
     return "\n".join(parts)
 
@@ -46,7 +46,7 @@ def refusal_text(name: str, refusal: Refusal) -> str:
     """Why nothing can run, and numbered ways out."""
     parts = [f"{name} can't run: {refusal.reason}"]
     parts += _section("ways out", [f"{number}. {way}" for number, way in enumerate(refusal.ways_out, 1)])
-    parts += _section("not possible", rejected_lines(refusal.rejected))
+    parts += _section("other engines", rejected_lines(refusal.rejected))
     return "\n".join(parts)
 
 

@@ -180,8 +180,8 @@ def _pool(target: Target, base: Shape) -> int:
     """Tokens of the pool, at least one context.
 
     vLLM on GPUs gets all that is left. Elsewhere memory is not ours alone: a whole context for every sequence
-    (llama.cpp decodes separate streams faster than a shared pool) if that takes at most half of what the weights leave,
-    else what sequences usually need.
+    (llama.cpp decodes separate streams faster than a shared pool) if that is modest, and not more than the weights or
+    a GiB; else what sequences usually need.
     """
     everything = base.sequences * base.context_tokens
 
@@ -190,7 +190,9 @@ def _pool(target: Target, base: Shape) -> int:
 
     if target.engine is EngineType.VLLM and target.device is not Device.CPU:
         return _most(base.context_tokens, everything, fits)
-    if fits(everything) and _modest(target, dataclasses.replace(base, kv_tokens=everything)):
+    full = dataclasses.replace(base, kv_tokens=everything)
+    cache = sum(line.bytes for line in budget(target.facts, full) if line.is_cache)
+    if fits(everything) and _modest(target, full) and cache <= max(overhead.GIB, target.facts.weight_bytes):
         return everything
     usual = base.sequences * min(base.context_tokens, USUAL_SEQUENCE)
     return _most(base.context_tokens, max(base.context_tokens, usual), fits)
