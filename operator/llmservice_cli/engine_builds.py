@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.install.environment import INSTALLABLE, installed_engines
-from llmservice_runtime.selection.machine import Device, EngineBuild
+from llmservice_runtime.selection.machine import GPU_DEVICES, Device, EngineBuild
 
 DEVICES = {
     EngineType.LLAMA_CPP: frozenset({Device.CPU}),
@@ -28,10 +30,8 @@ def builds_here() -> tuple[EngineBuild, ...]:
 
 
 def builds_elsewhere() -> tuple[EngineBuild, ...]:
-    """Engines of a machine that is not this one: for every device, since a build for it can be made."""
-    everything = frozenset(Device)
-    here = {build.engine: build for build in builds_here()}
-    return tuple(EngineBuild(engine, everything, here[engine].installed, here[engine].install) for engine in EngineType)
+    """Engines of a machine that is not this one: for its GPUs too, since a build for them can be made."""
+    return tuple(dataclasses.replace(build, devices=build.devices | GPU_DEVICES) for build in builds_here())
 
 
 def _install(engine: EngineType) -> str:

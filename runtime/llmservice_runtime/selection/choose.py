@@ -91,8 +91,8 @@ def _not_built(engine: EngineType, case: Case) -> str | None:
         return None
     if not build.devices:
         return f"{LABEL[engine]} is not part of this release."
-    built_for = " and ".join(sorted(device.value for device in build.devices))
-    return f"the {LABEL[engine]} build here is for {built_for} only, so {case.where} is of no use to it."
+    built_for = ", ".join(sorted(device.value for device in build.devices))
+    return f"the {LABEL[engine]} build here is for {built_for} only, not for {case.where}."
 
 
 def _devices(machine: Machine, gpus: int | None) -> tuple[Device, ...]:

@@ -1,0 +1,141 @@
+"""`llmservice plan` and `llmservice engines` on real headers."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmservice_cli.main import main
+
+MANIFEST = """
+apiVersion: llmservice.dev/v1alpha1
+kind: LLMService
+metadata: {name: tiny, namespace: apps}
+spec:
+  model: {uri: "file://model-F16.gguf"}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a manifest and two versions of a tiny GGUF."""
+    monkeypatch.setenv("LLMSERVICE_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "x.yaml").write_text(MANIFEST)
+    write_gguf(tmp_path / "model-F16.gguf")
+    (tmp_path / "model-Q8_0.gguf").write_bytes((tmp_path / "model-F16.gguf").read_bytes() + b"\0" * 64)
+    return tmp_path
+
+
+def write_gguf(path: Path) -> None:
+    import gguf
+    import numpy as np
+
+    out = gguf.GGUFWriter(path, "llama")
+    out.add_context_length(2048)
+    out.add_embedding_length(64)
+    out.add_block_count(2)
+    out.add_feed_forward_length(128)
+    out.add_head_count(4)
+    out.add_head_count_kv(2)
+    out.add_file_type(1)
+    out.add_chat_template("{{ messages }}")
+    out.add_tokenizer_model("llama")
+    out.add_token_list([b"<unk>", b"a", b"b"])
+    out.add_tensor("token_embd.weight", np.zeros((3, 64), np.float16))
+    for layer in range(2):
+        out.add_tensor(f"blk.{layer}.attn_q.weight", np.zeros((64, 64), np.float16))
+    out.write_header_to_file()
+    out.write_kv_data_to_file()
+    out.write_tensors_to_file()
+    out.close()
+
+
+def test_the_plan_as_text_names_engine_memory_and_reasons(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "-f", str(folder / "x.yaml"), "-o", "wide"]) == 0
+    text = capsys.readouterr().out
+    for words in ("apps/tiny", "llama.cpp", "memory budget", "KV cache of", "other engines", "vLLM reads GGUF only"):
+        assert words in text
+
+
+@pytest.mark.parametrize("output", ["json", "yaml"])
+def test_the_plan_as_data(folder: Path, capsys: pytest.CaptureFixture[str], output: str) -> None:
+    assert main(["plan", "-f", str(folder / "x.yaml"), "-o", output]) == 0
+    text = capsys.readouterr().out
+    body = json.loads(text)[0] if output == "json" else yaml.safe_load(text)
+    assert body["name"] == "apps/tiny"
+    assert body["plan"]["engine"] == "LlamaCpp"
+    assert body["plan"]["contextTokens"] == 2048
+    assert {r["engine"] for r in body["plan"]["rejected"]} == {"VLLM", "Transformers"}
+
+
+def test_another_machine(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "-f", str(folder / "x.yaml"), "--gpu", "tesla-t4", "--gpus", "2", "-o", "json"]) == 0
+    plan = json.loads(capsys.readouterr().out)[0]["plan"]
+    assert (plan["accelerator"], plan["acceleratorCount"], plan["gpuLayers"]) == ("T4", 1, -1)
+
+
+def test_a_refusal_is_exit_code_1_with_numbered_ways_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "-f", str(folder / "x.yaml"), "--memory", "0.2"]) == 1
+    text = capsys.readouterr().out
+    assert "short." in text
+    assert "1. " in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--gpu", "RTX-4900"], "RTX-4090"),
+        (["--gpus", "2"], "--gpu KIND"),
+    ],
+)
+def test_mistakes_are_two_lines(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert main(["plan", "-f", str(folder / "x.yaml"), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words in error
+    assert len(error.splitlines()) == 2
+
+
+def test_two_services_share_the_machine(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "y.yaml").write_text(MANIFEST.replace("name: tiny", "name: other"))
+    assert (
+        main(["plan", "-f", str(folder / "x.yaml"), "-f", str(folder / "y.yaml"), "--memory", "4", "-o", "json"]) == 0
+    )
+    first, second = (entry["plan"] for entry in json.loads(capsys.readouterr().out))
+    assert second["memoryAvailable"] < first["memoryAvailable"]
+
+
+def test_engines_of_a_folder_are_one_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["engines", str(folder), "-o", "json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 6
+    assert {row["quantization"] for row in rows} == {"F16", "Q8_0"}
+    assert all(row["reason"] for row in rows)
+    main(["engines", str(folder)])
+    table = capsys.readouterr().out.splitlines()
+    assert table[2].split()[:4] == ["ENGINE", "FORMAT", "QUANTIZATION", "SIZE"]
+
+
+def test_engines_of_a_folder_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "README.md").write_text("no model")
+    assert main(["engines", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_detection_and_plan_take_less_than_200_ms(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["plan", "-f", str(folder / "x.yaml")]
+    main(arguments)
+    best = min(_seconds(arguments) for _ in range(3))
+    assert best < 0.2
+
+
+def _seconds(arguments: list[str]) -> float:
+    started = time.perf_counter()
+    assert main(arguments) == 0
+    return time.perf_counter() - started
