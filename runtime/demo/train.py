@@ -1,0 +1,204 @@
+"""Trains the demo model on corpus.yaml and writes model/ and questions.json.
+
+    uv venv /tmp/demo && uv pip install --python /tmp/demo/bin/python -r runtime/demo/requirements.txt
+    PYTHONPATH=runtime /tmp/demo/bin/python -m demo.train --minutes 10
+
+Two CPU threads and ten minutes are enough. Weights differ from machine to machine; what they must do is checked at the
+end: every canonical question is answered word for word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from demo import tokenizer as bpe
+from demo.corpus import FOLDER, Conversation, Corpus
+
+IGNORED = -100
+SHAPES = ((96, 12, 0.82), (448, 2, 0.12), (1600, 1, 0.06))
+"""(tokens of a row, rows of a batch, share of the steps): short ones teach answers, long ones to find the question."""
+PEAK_RATE, RESUMED_RATE, WARMUP = 2.5e-3, 6e-4, 0.03
+
+CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": bpe.VOCABULARY,
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "hidden_act": "silu",
+    "max_position_embeddings": bpe.CONTEXT,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "attention_bias": False,
+    "mlp_bias": False,
+    "tie_word_embeddings": True,
+    "bos_token_id": None,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "torch_dtype": "bfloat16",
+}
+"""Rows are multiples of 256 (k-quants), heads are 64 wide (vLLM's attention kernels)."""
+
+
+class Rows:
+    """Rows of token ids with their targets: only what the model itself says is learned."""
+
+    def __init__(self, corpus: Corpus, tokenizer: Any, seed: int) -> None:
+        self._corpus = corpus
+        self._tokenizer = tokenizer
+        self._rng = Random(seed)
+        self._answer_starts = tokenizer.encode(f"{bpe.START}assistant\n", add_special_tokens=False)
+
+    def batch(self, length: int, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """ids and targets, each (rows, length) int64; target t belongs to position t, IGNORED where nothing is learned."""
+        pairs = [self._row(length) for _ in range(rows)]
+        return torch.tensor([ids for ids, _ in pairs]), torch.tensor([targets for _, targets in pairs])
+
+    def _row(self, length: int) -> tuple[list[int], list[int]]:
+        ids: list[int] = []
+        targets: list[int] = []
+        while len(ids) < length:
+            room = length - len(ids)
+            filled = room > 200 and self._rng.random() < 0.5
+            filler = self._rng.randrange(10, int(room * 0.6)) if filled else 0
+            for token, learned in self._tokens(self._corpus.conversation(self._rng, filler)):
+                ids.append(token)
+                targets.append(token if learned else IGNORED)
+        return ids[:length], targets[:length]
+
+    def _tokens(self, conversation: Conversation) -> Iterator[tuple[int, bool]]:
+        if conversation.text:
+            ids = self._tokenizer.encode(conversation.text + bpe.END_OF_TEXT, add_special_tokens=False)
+            yield from ((token, position > 0) for position, token in enumerate(ids))
+            return
+        text = self._tokenizer.apply_chat_template(
+            list(conversation.messages), tools=list(conversation.tools) or None, tokenize=False
+        )
+        ids = self._tokenizer.encode(text, add_special_tokens=False)
+        learned = False
+        for position, token in enumerate(ids):
+            yield token, learned
+            if token == CONFIG["eos_token_id"]:
+                learned = False
+            start = position + 1 - len(self._answer_starts)
+            if start >= 0 and ids[start : position + 1] == self._answer_starts:
+                learned = True
+
+
+def fit(model: Any, rows: Rows, minutes: float, peak: float, seed: int) -> None:
+    """AdamW with a cosine over wall-clock time; prints a line every 10 s."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=0.05)
+    rng = Random(seed)
+    begin, shown, step = time.monotonic(), 0.0, 0
+    while (done := (time.monotonic() - begin) / (60 * minutes)) < 1:
+        rate = peak * min(1.0, done / WARMUP + 0.01) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        length, count, _ = rng.choices(SHAPES, [share for *_, share in SHAPES])[0]
+        ids, targets = rows.batch(length, count)
+        hidden = model.model(ids).last_hidden_state[:, :-1]
+        wanted = targets[:, 1:]
+        kept = wanted != IGNORED
+        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[kept]), wanted[kept])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+        if time.monotonic() - shown > 10:
+            shown = time.monotonic()
+            print(f"{done:6.1%}  step {step}  row {length}  loss {loss.item():.4f}", flush=True)
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Everything that a model folder needs, in names and types that all engines read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    bpe.save(tokenizer, folder, bpe.chat_template())
+    (folder / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
+    generation = {"eos_token_id": [2, 0], "pad_token_id": 0, "max_new_tokens": 256, "do_sample": False}
+    (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+    tensors = {
+        name: tensor.detach().to(torch.bfloat16).contiguous()
+        for name, tensor in model.state_dict().items()
+        if name != "lm_head.weight"  # tied to the embedding
+    }
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
+
+
+@torch.inference_mode()
+def wrong_answers(folder: Path, questions: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(question, what the saved model said instead) with greedy decoding in Transformers, in float32."""
+    tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder)
+    model: Any = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    wrong = []
+    for question, answer in questions:
+        messages = [{"role": "user", "content": question}]
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=256, do_sample=False)
+        said = tokenizer.decode(out[0, ids.shape[1] :])
+        if said != answer + bpe.END:
+            wrong.append((question, said))
+    return wrong
+
+
+def _tokenizer_texts(corpus: Corpus, seed: int) -> list[str]:
+    """What the vocabulary is made from: a mix of conversations as training has it."""
+    rng = Random(seed)
+    talks = [corpus.conversation(rng) for _ in range(4000)]
+    texts = [message["content"] for talk in talks for message in talk.messages] + corpus.data["filler"]
+    texts += [json.dumps(tool) for talk in talks for tool in talk.tools] + corpus.texts()
+    return [*texts, bpe.chat_template()]
+
+
+def main() -> int:
+    """Train, save, check; exit code 1 when a canonical question is answered otherwise."""
+    parser = argparse.ArgumentParser(description="Train the demo model.")
+    parser.add_argument("--minutes", type=float, default=10.0, help="wall-clock time of the training (default 10)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
+    parser.add_argument("--start", type=Path, help="folder of a model to train on from (default: from nothing)")
+    parser.add_argument("--seed", type=int, default=7, help="seed of weights and batches (default 7)")
+    parser.add_argument("--out", type=Path, default=FOLDER / "model", help="folder of the model (default model/)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    corpus = Corpus()
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.start:
+        tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(args.start)
+        model: Any = LlamaForCausalLM.from_pretrained(args.start, dtype=torch.float32)
+    else:
+        bpe.save(bpe.train(_tokenizer_texts(corpus, args.seed)), args.out, bpe.chat_template())
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(args.out)
+        model = LlamaForCausalLM(LlamaConfig(**CONFIG))
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(corpus.questions())} questions")
+    peak = RESUMED_RATE if args.start else PEAK_RATE
+    fit(model, Rows(corpus, tokenizer, args.seed), args.minutes, peak, args.seed)
+    save(model, tokenizer.backend_tokenizer, args.out)
+    pairs = [{"question": question, "answer": answer} for question, answer in corpus.questions()]
+    (FOLDER / "questions.json").write_text(json.dumps(pairs, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    wrong = wrong_answers(args.out, corpus.questions())
+    for question, said in wrong:
+        print(f"WRONG  {question}  {said!r}")
+    print(f"{len(pairs) - len(wrong)} of {len(pairs)} canonical questions answered word for word")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
