@@ -1,0 +1,29 @@
+"""`python -m llmservice_runtime.llamacpp --settings FILE`: one model on llama.cpp, for the supervisor to start."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.llamacpp.process import load
+from llmservice_runtime.serving.host import run
+
+
+def main() -> int:
+    """Serve until told to stop; the exit code."""
+    parser = argparse.ArgumentParser(prog="llmservice_runtime.llamacpp", description=__doc__)
+    parser.add_argument("--settings", required=True, type=Path, help="JSON file of RuntimeSettings")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        settings = RuntimeSettings.from_json(arguments.settings.read_text())
+    except (OSError, ValueError) as error:
+        parser.error(f"{arguments.settings}: {error}")
+    return run(settings, load)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

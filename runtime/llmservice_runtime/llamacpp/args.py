@@ -1,0 +1,78 @@
+"""spec.engine.args for llama.cpp: each one is passed on; an unknown one is refused by name."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from llmservice_runtime.contract.errors import UserError
+
+KV_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2, "q4_1": 3, "iq4_nl": 20, "q5_0": 6, "q5_1": 7}
+"""ggml_type numbers that a KV cache can have."""
+FLASH = {"auto": -1, "off": 0, "on": 1}
+ROPE_SCALING = {"none": 0, "linear": 1, "yarn": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineArgs:
+    """What may be set. Defaults are ours: 0 threads = the settings', flash attention on (faster on CPU too)."""
+
+    threads: int = 0
+    threads_batch: int = 0
+    batch_size: int = 2048
+    """Most tokens of one llama_decode."""
+    ubatch_size: int = 512
+    kv_type: str = "f16"
+    flash_attn: str = "on"
+    kv_layout: str = "auto"
+    """`split`: one stream per sequence (fastest); `unified`: one pool for all; `auto`: split where it costs no memory."""
+    no_mmap: bool = False
+    mlock: bool = False
+    rope_scaling: str = ""
+    rope_freq_base: float = 0.0
+    rope_freq_scale: float = 0.0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"engine.args: {message}.", f"llama.cpp takes: {', '.join(_known(self))}.")
+
+
+def _known(parser: argparse.ArgumentParser) -> list[str]:
+    return [name for action in parser._actions for name in action.option_strings]
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    for name in ("--threads", "--threads-batch", "--batch-size", "--ubatch-size"):
+        parser.add_argument(name, type=_positive)
+    parser.add_argument("--kv-type", choices=list(KV_TYPES))
+    parser.add_argument("--flash-attn", choices=list(FLASH))
+    parser.add_argument("--kv-layout", choices=["auto", "split", "unified"])
+    parser.add_argument("--no-mmap", action="store_true")
+    parser.add_argument("--mlock", action="store_true")
+    parser.add_argument("--rope-scaling", choices=list(ROPE_SCALING))
+    parser.add_argument("--rope-freq-base", type=float)
+    parser.add_argument("--rope-freq-scale", type=float)
+    return parser
+
+
+def parse_args(args: Sequence[str]) -> EngineArgs:
+    """UserError BadArgument names the argument and lists the known ones."""
+    given = {name: value for name, value in vars(_parser().parse_args(list(args))).items() if value is not None}
+    parsed = EngineArgs(**given)
+    if parsed.kv_type not in ("f32", "f16", "bf16") and parsed.flash_attn == "off":
+        raise UserError(
+            f"engine.args: --kv-type {parsed.kv_type} needs flash attention, and --flash-attn is off.",
+            "Leave --flash-attn out, or use --kv-type f16.",
+        )
+    return parsed

@@ -1,0 +1,81 @@
+"""llama.cpp's C functions as this engine calls them: a loaded library, its log, and one batch in NumPy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections import deque
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+log = logging.getLogger(__name__)
+
+LEVELS = {2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
+"""ggml_log_level to ours. Its INFO is our DEBUG: some hundred lines at every load."""
+
+recent_errors: deque[str] = deque(maxlen=20)
+"""The last warnings and errors of llama.cpp: a failed load says its reason only here."""
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+
+def _on_log(level: int, text: bytes | None, _data: Any) -> None:
+    line = (text or b"").decode("utf-8", "replace").strip()
+    ours = LEVELS.get(level, logging.DEBUG)
+    if line and ours >= logging.WARNING:
+        recent_errors.append(line)
+    if len(line) > 1:
+        log.log(ours, "%s", line)
+
+
+_log_callback = llama_cpp.llama_log_callback(_on_log)
+
+
+def initialise() -> None:
+    """Set llama.cpp up in this process, with its log in ours. Safe to call again."""
+    llama_cpp.llama_log_set(_log_callback, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+
+
+class Batch:
+    """One llama_batch whose arrays are ours: filled by slices instead of token by token.
+
+    `tokens`, `positions`, `slots` (int32) and `outputs` (int8) have `size` entries; the first `n` of them count.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.tokens: Ints = np.zeros(size, np.int32)
+        self.positions: Ints = np.zeros(size, np.int32)
+        self.slots: Ints = np.zeros(size, np.int32)
+        self.outputs: npt.NDArray[np.int8] = np.zeros(size, np.int8)
+        self._counts: Ints = np.ones(size, np.int32)
+        self._pointers = self.slots.ctypes.data + 4 * np.arange(size, dtype=np.uintp)
+        self._struct = llama_cpp.llama_batch(
+            0,
+            ctypes.cast(self.tokens.ctypes.data, ctypes.POINTER(ctypes.c_int32)),
+            None,
+            ctypes.cast(self.positions.ctypes.data, ctypes.POINTER(ctypes.c_int32)),
+            ctypes.cast(self._counts.ctypes.data, ctypes.POINTER(ctypes.c_int32)),
+            ctypes.cast(self._pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
+            ctypes.cast(self.outputs.ctypes.data, ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    def of(self, n: int) -> Any:
+        """The C struct with its first `n` entries."""
+        self._struct.n_tokens = n
+        return self._struct
+
+
+def logits(context: Any, rows: int, vocab: int) -> Floats:
+    """View of the last decode's logits, (rows, vocab), in batch order. Valid until the next decode; do not write."""
+    pointer = llama_cpp.llama_get_logits(context)
+    address = ctypes.cast(pointer, ctypes.c_void_p).value
+    if not address:
+        raise RuntimeError("llama.cpp has no logits of the last step")
+    buffer = (ctypes.c_float * (rows * vocab)).from_address(address)
+    return np.frombuffer(buffer, np.float32).reshape(rows, vocab)

@@ -1,0 +1,110 @@
+"""Answers held to a JSON schema, a regular expression or a grammar, by llguidance."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+
+import llguidance
+import numpy as np
+import numpy.typing as npt
+
+from llmservice_runtime.llamacpp.tokenizer import LlamaTokenizer
+from llmservice_runtime.serving.engine import Grammar, GrammarError, GrammarKind
+
+CACHED = 64
+
+
+class Matcher:
+    """The state of one answer in its grammar."""
+
+    def __init__(self, native: llguidance.LLMatcher, vocab: int) -> None:
+        self._native = native
+        self._vocab = vocab
+        self._bits = np.zeros((vocab + 31) // 32, np.int32)
+
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """Tokens that may come next, (vocab,). The end tokens are among them where the answer may end."""
+        self._native.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
+        if self._native.is_error():
+            raise GrammarError(self._native.get_error())
+        return np.unpackbits(self._bits.view(np.uint8), count=self._vocab, bitorder="little").view(np.bool_)
+
+    def accept(self, token: int) -> bool:
+        """Take a token; True when the grammar is complete and nothing can follow."""
+        self._native.consume_token(token)
+        if self._native.is_error():
+            raise GrammarError(self._native.get_error())
+        return bool(self._native.is_stopped())
+
+
+class GrammarCompiler:
+    """Compiles grammars and keeps the last ones. Thread-safe; the first use builds the token trie (up to seconds)."""
+
+    def __init__(self, tokenizer: LlamaTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._lock = threading.Lock()
+        self._native: llguidance.LLTokenizer | None = None
+        self._cache: OrderedDict[Grammar, llguidance.LLMatcher] = OrderedDict()
+
+    def cached(self, grammar: Grammar) -> bool:
+        """Whether `matcher` would answer at once."""
+        return grammar in self._cache
+
+    def matcher(self, grammar: Grammar) -> Matcher:
+        """A fresh state at the beginning of the grammar; GrammarError when it can't be honoured."""
+        with self._lock:
+            compiled = self._cache.get(grammar)
+            if compiled is None:
+                compiled = self._compile(grammar)
+                self._cache[grammar] = compiled
+                if len(self._cache) > CACHED:
+                    self._cache.popitem(last=False)
+            else:
+                self._cache.move_to_end(grammar)
+            return Matcher(compiled.deep_copy(), self._tokenizer.vocab_size)
+
+    def _compile(self, grammar: Grammar) -> llguidance.LLMatcher:
+        try:
+            native = llguidance.LLMatcher(self._trie(), _text(grammar), log_level=0)
+        except ValueError as error:
+            raise GrammarError(str(error)) from error
+        if native.is_error():
+            raise GrammarError(native.get_error().strip())
+        return native
+
+    def _trie(self) -> llguidance.LLTokenizer:
+        if self._native is None:
+            self._native = llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Vocabulary(self._tokenizer)))
+        return self._native
+
+
+class _Vocabulary:
+    """What llguidance's TokenizerWrapper reads."""
+
+    def __init__(self, tokenizer: LlamaTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.eos_token_id = tokenizer.eos if tokenizer.eos >= 0 else min(tokenizer.end_tokens, default=0)
+        self.bos_token_id = tokenizer.bos if tokenizer.bos >= 0 else None
+        self.tokens = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
+        self.special_token_ids = sorted(tokenizer.special_tokens | tokenizer.end_tokens)
+
+    def __call__(self, text: bytes) -> list[int]:
+        return self._tokenizer.encode(text.decode("utf-8", "replace"), add_special=False, parse_special=False)
+
+
+def _text(grammar: Grammar) -> str:
+    """llguidance's form of a grammar."""
+    matcher = llguidance.LLMatcher
+    if grammar.kind is GrammarKind.JSON_OBJECT:
+        return str(matcher.grammar_from_json_schema('{"type": "object"}'))
+    if grammar.kind is GrammarKind.REGEX:
+        return str(matcher.grammar_from_regex(grammar.source))
+    if grammar.kind is GrammarKind.LARK:
+        return str(matcher.grammar_from_lark(grammar.source))
+    try:
+        json.loads(grammar.source)
+    except ValueError as error:
+        raise GrammarError(f"the schema is not JSON: {error}") from error
+    return str(matcher.grammar_from_json_schema(grammar.source))

@@ -1,0 +1,71 @@
+"""What one step computes. Pure policy: no llama.cpp, no clock, no threads.
+
+Every answer that generates gets its token; prompts share a budget first come, first served. While answers generate
+the budget is small enough to keep the time between their tokens; with none of them it is a whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+TARGET_SECONDS = 0.2
+"""Wanted time of a step that mixes prompt chunks with generation..."""
+TARGET_FACTOR = 3.0
+"""...or this many times a step without prompts, where that is longer."""
+CHUNK_UNIT = 32
+SMOOTHING = 0.2
+
+
+def plan_step(pending: Sequence[int], limits: Sequence[int], *, chunk: int, batch: int, free: int) -> list[int]:
+    """Tokens that each lane computes now; lanes in order of arrival.
+
+    `pending` tokens not computed yet (1 = generating, more = prompt), `limits` the most a lane may take in one step,
+    `chunk` the prompt budget beside generation, `batch` the most of a step, `free` cells to write to.
+    Invariants: 0 <= taken <= min(pending, limit); sum <= min(batch, free); a generating lane goes before any prompt.
+    """
+    taken = [0] * len(pending)
+    left = min(batch, free)
+    generating = False
+    for lane, tokens in enumerate(pending):
+        if tokens == 1 and left > 0:
+            taken[lane] = 1
+            left -= 1
+            generating = True
+    budget = min(left, chunk) if generating else left
+    for lane, tokens in enumerate(pending):
+        if tokens > 1 and budget > 0:
+            taken[lane] = min(tokens, limits[lane], budget)
+            budget -= taken[lane]
+    return taken
+
+
+class ChunkBudget:
+    """How many prompt tokens fit beside generation, learned from the time of steps."""
+
+    def __init__(self, batch: int, first: int = 128) -> None:
+        self._batch = batch
+        self._first = min(first, batch)
+        self._base: float | None = None
+        self._per_token: float | None = None
+
+    def observe(self, generated: int, prompt: int, seconds: float) -> None:
+        """One step: lanes that generated, prompt tokens computed, its time."""
+        if prompt == 0:
+            self._base = _blend(self._base, seconds)
+        elif prompt >= CHUNK_UNIT:
+            base = (self._base or 0.0) if generated else 0.0
+            self._per_token = _blend(self._per_token, max(seconds - base, seconds / 10) / prompt)
+
+    @property
+    def tokens(self) -> int:
+        """Prompt tokens for the next mixed step: a multiple of 32, at least 32, at most a batch."""
+        if self._per_token is None:
+            return self._first
+        base = self._base or 0.0
+        spare = max(TARGET_SECONDS, TARGET_FACTOR * base) - base
+        units = int(spare / self._per_token) // CHUNK_UNIT
+        return min(max(units, 1) * CHUNK_UNIT, self._batch)
+
+
+def _blend(old: float | None, new: float) -> float:
+    return new if old is None else (1 - SMOOTHING) * old + SMOOTHING * new
