@@ -26,6 +26,9 @@ POSTED = {
 }
 """Route under a base URL -> path at the runtime."""
 
+SERVICE = web.RequestKey("service", str)
+"""Full name of the service that a request turned out to mean."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -77,7 +80,7 @@ class Gateway:
         except Exception:
             log.exception("request failed: %s %s", request.method, request.path)
             response = error_response(internal("The gateway failed on this request; its log says why."))
-        self.metrics.requests.labels(request.get("service", ""), str(response.status)).inc()
+        self.metrics.requests.labels(request.get(SERVICE, ""), str(response.status)).inc()
         return response
 
     async def _healthz(self, _: web.Request) -> web.Response:
@@ -100,7 +103,7 @@ class Gateway:
     async def _post(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         backend = self._addressed(request) if "name" in request.match_info else self._resolve(model_of(body))
-        request["service"] = backend.full_name
+        request[SERVICE] = backend.full_name
         route = next(route for route in POSTED if request.path.removesuffix("/").endswith(route))
         return await self.proxy.answer(request, backend.full_name, POSTED[route], body)
 

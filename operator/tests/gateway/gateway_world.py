@@ -1,0 +1,111 @@
+"""A real gateway in front of scripted runtimes, all in this process, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from llmservice_gateway.app import Gateway
+from llmservice_gateway.proxy import Limits
+from llmservice_gateway.routing import Backend, Replica, Table
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def serve(stack: AsyncExitStack, app: web.Application) -> str:
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+
+class Runtime:
+    """A scripted runtime: `handler` answers every POST; `seen` are the paths and bodies it was sent."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.seen: list[tuple[str, bytes]] = []
+        self.cancelled = asyncio.Event()
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.seen.append((request.path, await request.read()))
+        try:
+            return await self.handler(request)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+
+class World:
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self.gateway = Gateway(Limits(connect_seconds=1, idle_seconds=0.3, body_bytes=1_000_000))
+        self.url = ""
+
+    async def open(self) -> None:
+        self.url = await serve(self._stack, self.gateway.application())
+        self.client = await self._stack.enter_async_context(aiohttp.ClientSession())
+
+    async def runtime(self, handler: Handler) -> Runtime:
+        runtime = Runtime(handler)
+        app = web.Application()
+        app.router.add_post("/{path:.*}", runtime.answer)
+        runtime.url = await serve(self._stack, app)
+        return runtime
+
+    def publish(self, *backends: Backend) -> None:
+        self.gateway.proxy.publish(Table({backend.full_name: backend for backend in backends}))
+
+    async def service(self, *handlers: Handler, name: str = "demo") -> list[Runtime]:
+        """One service `apps/NAME` with a replica per handler."""
+        runtimes = [await self.runtime(handler) for handler in handlers]
+        replicas = tuple(Replica(f"{name}-{n}", runtime.url) for n, runtime in enumerate(runtimes))
+        self.publish(*self.gateway.proxy.table.backends.values(), Backend("apps", name, replicas))
+        return runtimes
+
+    async def chat(self, model: str = "demo", **fields: Any) -> aiohttp.ClientResponse:
+        return await self.client.post(
+            f"{self.url}/v1/chat/completions", json={"model": model, "messages": [], **fields}
+        )
+
+
+def stream(*parts: bytes, then: str = "end", headers: dict[str, str] | None = None) -> Handler:
+    """Sends `parts` as an event stream, one write each; then `end`s, `die`s (the connection breaks) or `stall`s."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8", **(headers or {})})
+        await response.prepare(request)
+        for part in parts:
+            await response.write(part)
+            await asyncio.sleep(0.01)
+        if then == "die":
+            assert request.transport is not None
+            request.transport.abort()
+        elif then == "stall":
+            await asyncio.Event().wait()
+        return response
+
+    return handler
+
+
+def answer(body: Any = None, status: int = 200, headers: dict[str, str] | None = None) -> Handler:
+    async def handler(_: web.Request) -> web.StreamResponse:
+        return web.json_response(
+            {"object": "chat.completion"} if body is None else body, status=status, headers=headers
+        )
+
+    return handler
+
+
+async def die(request: web.Request) -> web.StreamResponse:
+    """The replica ends before it answers."""
+    assert request.transport is not None
+    request.transport.abort()
+    raise ConnectionResetError

@@ -1,0 +1,220 @@
+"""What clients see when replicas answer, break, stall and disappear."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import aiohttp
+import pytest
+from gateway_world import World, answer, die, stream  # type: ignore[import-not-found]
+
+from llmservice_gateway.routing import Backend, Replica, Unready
+
+EVENTS = [
+    b'data: {"choices":[{"delta":{"content":"\xc3\xa4"}}]}\n\n',
+    b": waiting\n\n",
+    b'data: {"choices":[{"del',
+    b'ta":{}}]}\n\ndata: {"choices":[]}\n\n',
+    b"data: [DONE]\n\n",
+]
+
+
+async def test_a_stream_passes_byte_for_byte(world: World) -> None:
+    await world.service(stream(*EVENTS, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}))
+    response = await world.chat(stream=True)
+    assert await response.read() == b"".join(EVENTS)
+    assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["X-Accel-Buffering"] == "no"
+    assert "Content-Length" not in response.headers
+
+
+async def test_events_are_not_held_back(world: World) -> None:
+    await world.service(stream(EVENTS[0], then="stall"))
+    response = await world.chat(stream=True)
+    assert await response.content.readany() == EVENTS[0]
+    response.close()
+
+
+async def test_the_body_reaches_the_replica_untouched(world: World) -> None:
+    (runtime,) = await world.service(answer())
+    body = b'{"model" : "apps/demo",  "messages":[], "x": 1e2}'
+    response = await world.client.post(f"{world.url}/v1/chat/completions", data=body)
+    assert response.status == 200
+    assert runtime.seen == [("/v1/chat/completions", body)]
+
+
+@pytest.mark.parametrize(
+    ("path", "upstream"),
+    [
+        ("/v1/chat/completions", "/v1/chat/completions"),
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/completions", "/v1/completions"),
+        ("/completions", "/v1/completions"),
+        ("/tokenize", "/tokenize"),
+        ("/v1/detokenize", "/detokenize"),
+        ("/apps/demo/v1/chat/completions", "/v1/chat/completions"),
+        ("/apps/demo/tokenize", "/tokenize"),
+    ],
+)
+async def test_routes_with_and_without_prefix(world: World, path: str, upstream: str) -> None:
+    (runtime,) = await world.service(answer())
+    async with world.client.post(world.url + path, json={"model": "demo"}) as response:
+        assert response.status == 200
+    assert runtime.seen[0][0] == upstream
+
+
+async def test_a_stream_that_breaks_ends_with_an_error_event_and_no_done(world: World) -> None:
+    await world.service(stream(EVENTS[0], EVENTS[2], then="die"))
+    body = await (await world.chat(stream=True)).read()
+    assert body.startswith(EVENTS[0] + b'data: {"error"')  # the unfinished event is gone
+    assert body.endswith(b"\n\n") and b"[DONE]" not in body
+    error = json.loads(body[len(EVENTS[0]) + 6 :])["error"]
+    assert error["code"] == "replica_lost" and "incomplete" in error["message"]
+
+
+async def test_a_stream_that_stalls_ends_with_an_error_event(world: World) -> None:
+    (runtime,) = await world.service(stream(EVENTS[0], then="stall"))
+    body = await (await world.chat(stream=True)).read()
+    assert b"sent nothing for" in body and b"[DONE]" not in body
+    await asyncio.wait_for(runtime.cancelled.wait(), 2)
+
+
+@pytest.mark.parametrize("first", [die, stream(then="die"), answer({"error": {}}, 503), answer({"error": {}}, 429)])
+async def test_another_replica_is_asked_while_nothing_was_sent(world: World, first: object) -> None:
+    broken, good = await world.service(first, answer({"object": "chat.completion"}))  # type: ignore[arg-type]
+    response = await world.chat()
+    assert response.status == 200
+    assert len(broken.seen) == len(good.seen) == 1
+    text = await (await world.client.get(f"{world.url}/metrics")).text()
+    assert 'llmservice_gateway_retries_total{service="apps/demo"} 1.0' in text
+
+
+async def test_no_third_replica_is_asked(world: World) -> None:
+    runtimes = await world.service(die, die, answer())
+    response = await world.chat()
+    assert response.status == 503
+    assert (await response.json())["error"]["code"] == "replica_lost"
+    assert sum(len(runtime.seen) for runtime in runtimes) == 2
+
+
+async def test_a_request_that_a_replica_refuses_is_not_given_to_another(world: World) -> None:
+    _, second = await world.service(answer({"error": {"message": "no"}}, 400), answer())
+    assert (await world.chat()).status == 400
+    assert second.seen == []
+
+
+async def test_the_last_replicas_own_refusal_is_passed_on(world: World) -> None:
+    await world.service(answer({"error": {"message": "full"}}, 429, {"Retry-After": "7", "x-should-retry": "true"}))
+    response = await world.chat()
+    assert (response.status, response.headers["Retry-After"]) == (429, "7")
+
+
+async def test_nothing_listens(world: World) -> None:
+    world.publish(Backend("apps", "demo", (Replica("gone", "http://127.0.0.1:1"),)))
+    response = await world.chat()
+    assert response.status == 503 and response.headers["Retry-After"]
+
+
+@pytest.mark.parametrize("handler", [stream(EVENTS[0], then="stall"), stream(then="stall")])
+async def test_a_client_that_leaves_cancels_the_work(world: World, handler: object) -> None:
+    (runtime,) = await world.service(handler)  # type: ignore[arg-type]
+    with pytest.raises((TimeoutError, aiohttp.ClientError)):
+        async with asyncio.timeout(0.15):
+            await (await world.chat(stream=True)).read()
+    await asyncio.wait_for(runtime.cancelled.wait(), 1)
+    await asyncio.wait_for(world.gateway.proxy.wait_idle(), 1)
+
+
+async def test_requests_spread_over_the_replicas(world: World) -> None:
+    runtimes = await world.service(*[stream(EVENTS[0], then="stall")] * 2)
+    responses = [await world.chat(stream=True) for _ in range(4)]
+    assert [len(runtime.seen) for runtime in runtimes] == [2, 2]
+    for response in responses:
+        response.close()
+
+
+async def test_unknown_and_ambiguous_names_list_what_is_served(world: World) -> None:
+    world.publish(Backend("apps", "demo"), Backend("team", "demo"), Backend("team", "big"))
+    response = await world.chat("gpt-4")
+    error = (await response.json())["error"]
+    assert response.status == 404
+    assert (error["code"], error["param"], error["type"]) == ("model_not_found", "model", "invalid_request_error")
+    assert "apps/demo, team/big, team/demo" in error["message"]
+    response = await world.chat("demo")
+    assert response.status == 404 and "apps/demo, team/demo" in (await response.json())["error"]["message"]
+
+
+async def test_a_service_that_is_not_ready_says_why(world: World) -> None:
+    failed = Unready("OutOfMemory", "It needs 9 GiB, 4 GiB are free.", "Use a smaller one.", final=True)
+    world.publish(Backend("apps", "demo", unready=failed), Backend("apps", "new"))
+    response = await world.chat()
+    error = (await response.json())["error"]
+    assert response.status == 503 and error["code"] == "OutOfMemory"
+    assert "9 GiB" in error["message"] and "smaller" in error["message"]
+    assert int(response.headers["Retry-After"]) <= 120 and response.headers["x-should-retry"] == "false"
+    response = await world.chat("new")
+    assert response.status == 503 and response.headers["x-should-retry"] == "true"
+
+
+async def test_models_lists_every_service(world: World) -> None:
+    await world.service(answer())
+    world.publish(*world.gateway.proxy.table.backends.values(), Backend("apps", "cold", context_tokens=64))
+    for path in ("/v1/models", "/models"):
+        body = await (await world.client.get(world.url + path)).json()
+        assert [(entry["id"], entry["ready"]) for entry in body["data"]] == [("apps/cold", False), ("apps/demo", True)]
+    body = await (await world.client.get(f"{world.url}/apps/cold/v1/models")).json()
+    assert [entry["max_model_len"] for entry in body["data"]] == [64]
+    for name in ("cold", "apps/cold", "apps%2Fcold"):
+        assert (await (await world.client.get(f"{world.url}/v1/models/{name}")).json())["id"] == "apps/cold"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("POST", "/v1/chat/completions", b"{", 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", b"[" * 100_000, 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", b"[]", 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", b"{}", 400, "model_required"),
+        ("POST", "/v1/chat/completions", b" " * 1_000_001, 413, "body_too_large"),
+        ("POST", "/v1/images", b"{}", 404, "not_found"),
+        ("GET", "/v1/chat/completions", b"", 405, "method_not_allowed"),
+        ("POST", "/apps/none/v1/completions", b"{}", 404, "model_not_found"),
+    ],
+)
+async def test_every_error_has_the_one_shape(
+    world: World, method: str, path: str, body: bytes, status: int, code: str
+) -> None:
+    async with world.client.request(method, world.url + path, data=body) as response:
+        error = (await response.json())["error"]
+        assert response.status == status
+        assert set(error) == {"message", "type", "code", "param"} and error["code"] == code
+
+
+async def test_draining_refuses_new_work_and_finishes_the_old(world: World) -> None:
+    await world.service(stream(*EVENTS * 5))
+    running = await world.chat(stream=True)
+    world.gateway.proxy.draining = True
+    refused = await world.chat()
+    assert refused.status == 503 and refused.headers["x-should-retry"] == "true"
+    assert (await running.read()) == b"".join(EVENTS * 5)
+    await asyncio.wait_for(world.gateway.proxy.wait_idle(), 1)
+
+
+async def test_a_removed_service_finishes_its_streams(world: World) -> None:
+    await world.service(stream(*EVENTS * 5))
+    running = await world.chat(stream=True)
+    world.publish()
+    assert (await world.chat()).status == 404
+    assert (await running.read()) == b"".join(EVENTS * 5)
+
+
+async def test_metrics_count_by_service_and_code(world: World) -> None:
+    await world.service(answer())
+    await (await world.chat()).read()
+    await (await world.chat("what/ever")).read()
+    text = await (await world.client.get(f"{world.url}/metrics")).text()
+    assert 'llmservice_gateway_requests_total{code="200",service="apps/demo"} 1.0' in text
+    assert 'llmservice_gateway_requests_total{code="404",service=""} 1.0' in text
+    assert 'llmservice_gateway_in_flight{service="apps/demo"} 0.0' in text
+    assert (await world.client.get(f"{world.url}/healthz")).status == 200
