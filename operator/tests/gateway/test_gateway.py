@@ -82,7 +82,7 @@ async def test_a_stream_that_stalls_ends_with_an_error_event(world: World) -> No
 
 @pytest.mark.parametrize("first", [die, stream(then="die"), answer({"error": {}}, 503), answer({"error": {}}, 429)])
 async def test_another_replica_is_asked_while_nothing_was_sent(world: World, first: object) -> None:
-    broken, good = await world.service(first, answer({"object": "chat.completion"}))  # type: ignore[arg-type]
+    broken, good = await world.service(first, answer({"object": "chat.completion"}))
     response = await world.chat()
     assert response.status == 200
     assert len(broken.seen) == len(good.seen) == 1
@@ -118,7 +118,7 @@ async def test_nothing_listens(world: World) -> None:
 
 @pytest.mark.parametrize("handler", [stream(EVENTS[0], then="stall"), stream(then="stall")])
 async def test_a_client_that_leaves_cancels_the_work(world: World, handler: object) -> None:
-    (runtime,) = await world.service(handler)  # type: ignore[arg-type]
+    (runtime,) = await world.service(handler)
     with pytest.raises((TimeoutError, aiohttp.ClientError)):
         async with asyncio.timeout(0.15):
             await (await world.chat(stream=True)).read()
