@@ -128,7 +128,7 @@ def _one(files: Source, entry: FileEntry, partial: Path, advance: Callable[[int]
         part.unlink()
         raise SourceError(
             f"{FIELD}: {files.uri}: {entry.path} is damaged: {problem}.",
-            "It was deleted; try again. When it happens twice, the copy at the source is damaged or a proxy changes it.",
+            "It was deleted; try again. If it happens twice, the copy at the source is damaged or a proxy changes it.",
             FailureClass.MODEL_DAMAGED,
         )
     part.rename(whole)

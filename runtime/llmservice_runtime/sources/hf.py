@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -120,8 +121,9 @@ def _bar(advance: Callable[[int], None]) -> Any:
     return Bar
 
 
+@cache
 def _prepare_library() -> None:
-    """Give huggingface_hub's HTTP client our trusted certificates and a read timeout's worth of patience."""
+    """Give huggingface_hub's HTTP client our trusted certificates; once, because it closes the client in use."""
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory
 

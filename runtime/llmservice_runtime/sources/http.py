@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from llmservice_runtime.sources.tls import trust
 T = TypeVar("T")
 MAX_REDIRECTS = 10
 CONNECT_SECONDS = 10.0
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 17
 JSON_LIMIT_BYTES = 64 << 20
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -43,6 +44,8 @@ class HttpClient:
         timeout = httpx.Timeout(settings.timeout_seconds, connect=min(CONNECT_SECONDS, settings.timeout_seconds))
         self._proxied = bool(getproxies())
         self._client = httpx.Client(verify=trust(), timeout=timeout, follow_redirects=False)
+        # A source lives as long as somebody holds it; there is no moment at which its owner would close it.
+        weakref.finalize(self, self._client.close)
 
     def call(self, method: str, url: str, read: Callable[[httpx.Response], T], what: str) -> T:
         """One retried request; `read` gets the response with its body still to come, status below 400.
