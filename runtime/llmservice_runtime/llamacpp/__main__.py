@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.llamacpp.process import load
-from llmservice_runtime.serving.host import run
+from llmservice_runtime.serving.host import HostedEngine, run
+from llmservice_runtime.serving.metrics import EngineMetrics
 
 
 def main() -> int:
@@ -22,7 +23,14 @@ def main() -> int:
         settings = RuntimeSettings.from_json(arguments.settings.read_text())
     except (OSError, ValueError) as error:
         parser.error(f"{arguments.settings}: {error}")
-    return run(settings, load)
+    return run(settings, _load)
+
+
+def _load(settings: RuntimeSettings, metrics: EngineMetrics, progress: Callable[[float], None]) -> HostedEngine:
+    # The native library is imported when the port is bound and /health answers, not before.
+    from llmservice_runtime.llamacpp.process import load
+
+    return load(settings, metrics, progress)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except asyncio.CancelledError:
         if not server.drain.expired:
             raise
-        return _refused(server, draining())
+        return error_response(draining())
     except web.HTTPException as error:
         return error_response(_routing(request, error))
     except ConnectionError:
@@ -83,15 +83,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         if known is None:
             log.exception("%s %s failed", request.method, request.path)
             known = internal("This server failed to answer; its log says why.")
-        return _refused(server, known)
-
-
-def _refused(server: Server, error: ApiError) -> web.Response:
-    if error.code == "queue_full":
-        server.metrics.rejected()
-    elif error.code == "draining":
-        server.metrics.rejected("draining")
-    return error_response(error)
+        if isinstance(error, ApiError) and error.code == "draining":
+            # What the engine itself refuses, it counts itself.
+            server.metrics.rejected("draining")
+        return error_response(known)
 
 
 def _routing(request: web.Request, error: web.HTTPException) -> ApiError:

@@ -26,6 +26,8 @@ from llmservice_runtime.serving.reports import Reporter, die_with_parent
 from llmservice_runtime.serving.state import Server
 
 STEP_REPORT_SECONDS = 1.0
+PROGRESS_STEP = 0.02
+"""Engines report every tensor; the supervisor hears of every fiftieth of the model."""
 SETTLE_SECONDS, SETTLE_CHECKS = 0.02, 50
 """A cancelled request leaves the engine with the step it is in."""
 BACKLOG = 1024
@@ -134,16 +136,18 @@ class _Host:
             await runner.cleanup()
 
     async def _loaded(self) -> HostedEngine:
-        """Load, warm, prove; the API answers 503 meanwhile. UserError carries the failure class."""
+        """Load and prove; the API answers 503 meanwhile. UserError carries the failure class."""
         loop = asyncio.get_running_loop()
+        told = 0.0
 
         def progress(fraction: float) -> None:
-            self._reporter.phase(Phase.LOADING, fraction)
+            nonlocal told
+            if fraction - told >= PROGRESS_STEP:
+                told = fraction
+                self._reporter.phase(Phase.LOADING, round(fraction, 3))
 
         async with self._timed(Phase.LOADING):
             engine = await loop.run_in_executor(None, self._load, self._settings, self._metrics, progress)
-        async with self._timed(Phase.WARMING):
-            await generate_one(engine)
         async with self._timed(Phase.SELF_TEST):
             await generate_one(engine)
         self._metrics.clear()
@@ -185,7 +189,7 @@ class _Host:
 
 
 async def generate_one(engine: Engine) -> None:
-    """The self-test: one token from a short prompt. UserError SelfTestFailed when none comes."""
+    """Warming up and self-test in one: one token from a short prompt. UserError SelfTestFailed when none comes."""
     prompt = engine.tokenizer.encode("Hello", add_special=True, parse_special=False) or [0]
     params = SamplingParams(max_tokens=1, temperature=0.0, ignore_eos=True)
     tokens = 0

@@ -57,10 +57,13 @@ class Reporter:
 
 
 def die_with_parent() -> None:
-    """End at once when the parent dies, however it died: by the kernel's signal, and by the lifeline's EOF."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    """End at once when the supervisor dies, however it died: by the kernel's signal, and by the lifeline's EOF.
+
+    A process that was started by hand has no lifeline and outlives its shell.
+    """
     fd = os.environ.get(LIFELINE_FD_ENV, "")
     if fd.isdigit():
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         threading.Thread(target=_wait_for_end, args=(int(fd),), name="lifeline", daemon=True).start()
 
 

@@ -81,6 +81,7 @@ async def test_drain_lets_streams_finish_and_refuses_new_work(connect: Any, scri
     assert refused.headers["x-should-retry"] == "true"
     assert int(refused.headers["Retry-After"]) <= 120
     assert (await client.get("/health")).status == 503
+    assert 'reason="draining"} 1.0' in await (await client.get("/metrics")).text()
     gate.set()
     assert (await reply.read()).endswith(b"data: [DONE]\n\n")
     await asyncio.wait_for(drain, 5)

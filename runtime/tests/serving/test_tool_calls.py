@@ -49,7 +49,9 @@ def written(fmt: ToolFormat, calls: list[tuple[str, Any]]) -> str:
 
 def read(fmt: ToolFormat, pieces: list[str]) -> tuple[str, list[tuple[str, str]]]:
     parser = ToolParser(fmt)
-    content, names, arguments = "", [], {}
+    content = ""
+    names: list[str] = []
+    arguments: dict[int, str] = {}
     for event in [event for piece in pieces for event in parser.feed(piece)] + parser.finish():
         match event:
             case Content(text):
@@ -126,8 +128,8 @@ def accepts(vocabulary: LLTokenizer, grammar: Grammar, text: str) -> bool:
     return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
 
 
-GOOD = [("weather", {"city": "Köln"})]
-BAD = [[("weather", {"town": 1})], [("other", {})], [("now", {"x": 1})]]
+GOOD: list[tuple[str, Any]] = [("weather", {"city": "Köln"})]
+BAD: list[list[tuple[str, Any]]] = [[("weather", {"town": 1})], [("other", {})], [("now", {"x": 1})]]
 
 
 @pytest.mark.parametrize("fmt", FORMATS.values(), ids=lambda fmt: fmt.name)
