@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from llmservice_runtime.sources.errors import Origin, SourceError, TransientError
@@ -50,7 +50,7 @@ class S3Files(RemoteFiles):
                 Bucket=self._uri.container, Key=found["Key"], IfMatch=found["ETag"], **options
             )
             offset = start if "ContentRange" in answer else 0
-            with answer["Body"] as body:
+            with closing(answer["Body"]) as body:
                 yield Body(offset, body.iter_chunks(CHUNK_BYTES))
 
     def _list(self, uri: ModelUri, origin: Origin) -> list[tuple[str, dict[str, Any]]]:

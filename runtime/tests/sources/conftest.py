@@ -11,10 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from llmservice_runtime.sources.secrets import Secrets  # noqa: E402
-from llmservice_runtime.sources.settings import SourceSettings  # noqa: E402
-
-from tests.sources.servers import Handler, Server, start  # noqa: E402
+from llmservice_runtime.sources.secrets import Secrets
+from llmservice_runtime.sources.settings import SourceSettings
+from tests.sources.servers import Handler, Server, start
 
 
 @pytest.fixture

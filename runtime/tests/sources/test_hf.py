@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.sources.download import fetch
 from llmservice_runtime.sources.errors import SourceError
@@ -15,7 +16,6 @@ from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.progress import Silent
 from llmservice_runtime.sources.secrets import Secrets
 from llmservice_runtime.sources.settings import SourceSettings
-
 from tests.sources.servers import COMMIT, Reply, Server, hf_hub, noise
 
 WEIGHTS = noise(3_000_000)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.sources.errors import SourceError
 from llmservice_runtime.sources.uri import Scheme, parse_uri

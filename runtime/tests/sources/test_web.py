@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.sources.download import fetch
 from llmservice_runtime.sources.errors import SourceError
@@ -24,7 +25,6 @@ from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.progress import Silent
 from llmservice_runtime.sources.secrets import Secrets
 from llmservice_runtime.sources.settings import SourceSettings
-
 from tests.sources.servers import Handler, Reply, Request, Server, file_reply, noise
 
 GGUF = noise(2_500_000, 7)
@@ -124,8 +124,8 @@ def test_a_cut_body_is_resumed_or_restarted(
     assert (folder / "x.gguf").read_bytes() == GGUF
     assert sum(counts) == len(GGUF)
     starts = [int(r.removeprefix("bytes=").rstrip("-")) for r in server.ranges("/x.gguf")[2:] if r]
-    assert starts == sorted(starts)
     assert starts[0] >= 1_400_000
+    assert not ranges or starts == sorted(starts)
 
 
 def test_a_file_replaced_meanwhile_is_noticed(make_server: Make, settings: SourceSettings, tmp_path: Path) -> None:

@@ -1,0 +1,270 @@
+"""s3:// against moto, modelscope:// and oci:// against servers that speak their protocols."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.sources.download import fetch
+from llmservice_runtime.sources.errors import SourceError
+from llmservice_runtime.sources.files import Source
+from llmservice_runtime.sources.open import open_model
+from llmservice_runtime.sources.progress import Silent
+from llmservice_runtime.sources.secrets import Secrets
+from llmservice_runtime.sources.settings import SourceSettings
+from tests.sources.servers import Handler, Reply, Request, Server, file_reply, noise, sha
+
+WEIGHTS = noise(700_000, 11)
+FILES = {"config.json": b'{"a": 1}', "model.safetensors": WEIGHTS}
+HEAD = "e" * 40
+AWS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secretsecret"}
+Make = Callable[..., Server]
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(moto: str, request: pytest.FixtureRequest) -> tuple[str, Any]:
+    """Endpoint and a client; the bucket `models` holds a model under qwen/ and a decoy beside it."""
+    client = boto3.client(
+        "s3", endpoint_url=moto, aws_access_key_id="x", aws_secret_access_key="y", region_name="us-east-1"
+    )
+    client.create_bucket(Bucket="models")
+    for name, data in FILES.items():
+        client.put_object(Bucket="models", Key=f"qwen/{name}", Body=data)
+    client.put_object(Bucket="models", Key="qwen2/decoy.json", Body=b"{}")
+    request.addfinalizer(client.close)
+    return moto, client
+
+
+def s3(uri: str, settings: SourceSettings, endpoint: str, revision: str | None = None) -> Source:
+    chosen = replace(settings, s3_endpoint=endpoint)
+    return open_model(uri, revision, base=Path(), secrets=Secrets(environ=AWS), settings=chosen)
+
+
+def test_s3_prefix_and_single_object(bucket: tuple[str, Any], settings: SourceSettings, tmp_path: Path) -> None:
+    files = s3("s3://models/qwen", settings, bucket[0])
+    assert [e.path for e in files.entries()] == sorted(FILES)
+    assert files.read("model.safetensors", 100, 20) == WEIGHTS[100:120]
+    folder = fetch(files, sorted(FILES), tmp_path / "cache", Silent())
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    single = s3("s3://models/qwen/config.json", settings, bucket[0])
+    assert [(e.path, e.size) for e in single.entries()] == [("config.json", 8)]
+
+
+def test_s3_resumes_a_partial_file(bucket: tuple[str, Any], settings: SourceSettings, tmp_path: Path) -> None:
+    files = s3("s3://models/qwen", settings, bucket[0])
+    scheme, name, revision = files.slot
+    part = tmp_path / "cache/models" / scheme / name / f".{revision}.partial/model.safetensors.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"?" * 5 + WEIGHTS[5:1000])  # marked, to see that these bytes are not read again
+    folder = fetch(files, ["model.safetensors"], tmp_path / "cache", Silent())
+    assert (folder / "model.safetensors").read_bytes() == b"?" * 5 + WEIGHTS[5:]
+
+
+def test_s3_replaced_object_and_pinned_digest(bucket: tuple[str, Any], settings: SourceSettings) -> None:
+    endpoint, client = bucket
+    plain = replace(settings, cache=None)
+    files = s3("s3://models/qwen", plain, endpoint)
+    assert s3("s3://models/qwen", plain, endpoint, files.revision).revision == files.revision
+    client.put_object(Bucket="models", Key="qwen/model.safetensors", Body=WEIGHTS[::-1])
+    with pytest.raises(SourceError, match="replaced"):
+        files.read("model.safetensors", 0, 10)
+    with pytest.raises(SourceError, match=r"spec\.model\.revision"):
+        s3("s3://models/qwen", plain, endpoint, files.revision)
+
+
+@pytest.mark.parametrize("uri", ["s3://models/nothing", "s3://no-such-bucket/x"])
+def test_s3_missing(bucket: tuple[str, Any], settings: SourceSettings, uri: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        s3(uri, settings, bucket[0])
+    assert caught.value.failure is FailureClass.MODEL_NOT_FOUND
+    assert "secretsecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("replies", "failure"),
+    [
+        ([Reply(403)] * 9, FailureClass.MODEL_GATED),
+        ([Reply(503)] * 9, FailureClass.HUB_UNREACHABLE),
+        ([Reply(200, b"<x", {}, cut_after=1)] * 9, FailureClass.HUB_UNREACHABLE),
+    ],
+)
+def test_s3_troubles(make_server: Make, settings: SourceSettings, replies: list[Reply], failure: FailureClass) -> None:
+    server = make_server()
+    server.faults["/models"] = list(replies)
+    with pytest.raises(SourceError) as caught:
+        s3("s3://models/qwen", settings, server.url)
+    assert caught.value.failure is failure
+
+
+def modelscope_hub(token: str | None = None) -> Handler:
+    def handle(request: Request) -> Reply:
+        if token and request.headers.get("authorization") != f"Bearer {token}":
+            return Reply(403, b'{"Code": 403, "Message": "denied"}')
+        if request.path == "/api/v1/models/acme/tiny/repo/files":
+            if request.query["Revision"][0] not in ("master", HEAD):
+                return Reply(404, b'{"Code": 404}')
+            files = [
+                {
+                    "Path": n,
+                    "Name": n,
+                    "Type": "blob",
+                    "Size": len(d),
+                    "Sha256": sha(d),
+                    "Revision": c,
+                    "CommittedDate": t,
+                }
+                for (n, d), (c, t) in zip(FILES.items(), [("a" * 40, 5), (HEAD, 9)], strict=True)
+            ]
+            files.append({"Path": "sub", "Name": "sub", "Type": "tree", "Size": 0})
+            return Reply(200, json.dumps({"Code": 200, "Success": True, "Data": {"Files": files}}).encode())
+        if request.path == "/api/v1/models/acme/tiny/repo":
+            assert request.query["Revision"] == [HEAD]
+            return file_reply(request, FILES[request.query["FilePath"][0]])
+        return Reply(404, b'{"Code": 404}')
+
+    return handle
+
+
+def modelscope(server: Server, settings: SourceSettings, revision: str | None = None, token: str = "") -> Source:
+    chosen = replace(settings, modelscope_endpoint=server.url)
+    secrets = Secrets(environ={"MODELSCOPE_API_TOKEN": token})
+    return open_model("modelscope://acme/tiny", revision, base=Path(), secrets=secrets, settings=chosen)
+
+
+def test_modelscope_lists_reads_and_downloads(make_server: Make, settings: SourceSettings, tmp_path: Path) -> None:
+    server = make_server(modelscope_hub(token="ms-1"))
+    files = modelscope(server, settings, token="ms-1")
+    assert files.revision == HEAD
+    assert [e.path for e in files.entries()] == sorted(FILES)
+    assert files.read("model.safetensors", 7, 9) == WEIGHTS[7:16]
+    path = "/api/v1/models/acme/tiny/repo"
+    server.faults[path] = [lambda reply: replace(reply, cut_after=400_000), Reply(503)]
+    folder = fetch(files, ["model.safetensors"], tmp_path / "cache", Silent())
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    resumed = server.ranges(path)[-1]
+    assert resumed is not None
+    assert int(resumed.removeprefix("bytes=").rstrip("-")) >= 390_000
+
+
+def test_modelscope_says_gated_and_missing(make_server: Make, settings: SourceSettings) -> None:
+    with pytest.raises(SourceError, match="MODELSCOPE_API_TOKEN") as gated:
+        modelscope(make_server(modelscope_hub(token="right")), settings, token="wrong-token")
+    assert gated.value.failure is FailureClass.MODEL_GATED
+    assert "wrong-token" not in str(gated.value)
+    with pytest.raises(SourceError, match="no-such-branch") as missing:
+        modelscope(make_server(modelscope_hub()), settings, "no-such-branch")
+    assert missing.value.failure is FailureClass.MODEL_NOT_FOUND
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def manifest() -> bytes:
+    layers = [
+        {
+            "mediaType": "application/octet-stream",
+            "digest": digest_of(data),
+            "size": len(data),
+            "annotations": {"org.opencontainers.image.title": name},
+        }
+        for name, data in FILES.items()
+    ]
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    return json.dumps({"schemaVersion": 2, "mediaType": kind, "layers": layers}).encode()
+
+
+def registry(server: Server, scheme: str = "Bearer", content: bytes | None = None) -> Handler:
+    """A registry that wants a token from its token server, or a password each time."""
+    pair = "Basic " + base64.b64encode(b"me:pw").decode()
+    body = manifest() if content is None else content
+
+    def handle(request: Request) -> Reply:
+        given = request.headers.get("authorization")
+        if request.path == "/token":
+            if given != pair:
+                return Reply(401)
+            return Reply(200, b'{"token": "t0k"}', {"Content-Type": "application/json"})
+        if given != ("Bearer t0k" if scheme == "Bearer" else pair):
+            realm = f'{scheme} realm="{server.url}/token",service="r",scope="repository:acme/m:pull"'
+            return Reply(401, b"{}", {"WWW-Authenticate": realm})
+        if request.path in ("/v2/acme/m/manifests/v1", f"/v2/acme/m/manifests/{digest_of(body)}"):
+            return Reply(200, body, {"Content-Type": "application/vnd.oci.image.manifest.v1+json"})
+        for data in FILES.values():
+            if request.path == f"/v2/acme/m/blobs/{digest_of(data)}":
+                return file_reply(request, data)
+        return Reply(404, b"{}")
+
+    return handle
+
+
+def oci(server: Server, settings: SourceSettings, tag: str = "v1", password: str = "pw", **over: Any) -> Source:
+    secrets = Secrets(environ={"OCI_USERNAME": "me", "OCI_PASSWORD": password})
+    uri = f"oci://127.0.0.1:{server.port}/acme/m:{tag}"
+    return open_model(uri, None, base=Path(), secrets=secrets, settings=replace(settings, **over))
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
+def test_oci_lists_reads_and_resumes(make_server: Make, settings: SourceSettings, tmp_path: Path, scheme: str) -> None:
+    server = make_server()
+    server.handler = registry(server, scheme)
+    files = oci(server, settings)
+    assert files.revision == digest_of(manifest())
+    assert {e.path: e.sha256 for e in files.entries()} == {n: sha(d) for n, d in FILES.items()}
+    assert files.read("model.safetensors", 3, 4) == WEIGHTS[3:7]
+    blob = f"/v2/acme/m/blobs/{digest_of(WEIGHTS)}"
+    # With Basic every request is first refused, then repeated with the password.
+    challenge = [lambda reply: reply] if scheme == "Basic" else []
+    server.faults[blob] = [*challenge, lambda reply: replace(reply, cut_after=300_000), *challenge, Reply(503)]
+    folder = fetch(files, ["model.safetensors"], tmp_path / "cache", Silent())
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert server.ranges(blob)[-1] not in (None, "bytes=0-")
+
+
+def test_oci_says_gated_missing_and_wrong_kind(make_server: Make, settings: SourceSettings) -> None:
+    server = make_server()
+    server.handler = registry(server)
+    with pytest.raises(SourceError, match="OCI_PASSWORD") as gated:
+        oci(server, settings, password="wrong-one")
+    assert gated.value.failure is FailureClass.MODEL_GATED
+    assert "wrong-one" not in str(gated.value)
+    with pytest.raises(SourceError) as missing:
+        oci(server, settings, tag="nope")
+    assert missing.value.failure is FailureClass.MODEL_NOT_FOUND
+    image = {"layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": "sha256:0", "size": 5}]}
+    server.handler = registry(server, content=json.dumps(image).encode())
+    with pytest.raises(SourceError, match="oras push"):
+        oci(server, settings)
+
+
+def test_oci_refuses_private_addresses_where_they_are_forbidden(make_server: Make, settings: SourceSettings) -> None:
+    server = make_server()
+    with pytest.raises(SourceError, match="may not be read"):
+        oci(server, settings, allow_private=False)
+    assert server.requests == []
+
+
+def test_oci_registry_that_is_away(settings: SourceSettings, sleeps: list[float]) -> None:
+    with pytest.raises(SourceError) as caught:
+        oci(Server("", 9), settings)
+    assert caught.value.failure is FailureClass.HUB_UNREACHABLE
+    assert len(sleeps) == settings.attempts - 1
