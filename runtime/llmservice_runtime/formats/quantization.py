@@ -157,7 +157,8 @@ def _compressed(method: str, raw: Raw) -> Quantization:
     layout = stated if isinstance(stated, str) else "dense"
     default = 4 if "pack" in layout else 8
     bits = _number(weights, "num_bits") or default
-    activations = (_number(inputs, "num_bits") or 16) if inputs else 16
+    unstated = 16 if group or layout not in {"int-quantized", "float-quantized"} else 8
+    activations = _number(inputs, "num_bits") or unstated
     group_size = _number(weights, "group_size")
     floating = weights.get("type") == "float" or "float" in layout or "fp" in layout
     name = f"W{bits}A{activations}"
@@ -167,7 +168,7 @@ def _compressed(method: str, raw: Raw) -> Quantization:
         name = "NVFP4"
     elif floating:
         name = "W4A8-FP8" if bits == 4 else "FP8"
-    elif floating is False and inputs.get("type") == "float":
+    elif inputs.get("type") == "float":
         name += "-FP8"
     order = weights.get("actorder")
     return Quantization(
