@@ -146,5 +146,9 @@ def _last_words(tail: Sequence[str]) -> tuple[FailureClass, str] | None:
 
 
 def _quote(tail: Sequence[str]) -> str:
-    text = " | ".join(line.strip() for line in tail if line.strip())
+    """The exception, where Python ended with one; else the last lines."""
+    lines = [line.strip() for line in tail if line.strip()]
+    if lines and re.match(r"[\w.]+(Error|Exception)\b", lines[-1]):
+        return f" {lines[-1][:TAIL_CHARACTERS]}"
+    text = " | ".join(lines)
     return f" Its last lines: {text[-TAIL_CHARACTERS:]}" if text else ""

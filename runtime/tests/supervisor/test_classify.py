@@ -56,6 +56,11 @@ def test_last_words_name_the_cause(line: str, failure: FailureClass) -> None:
     assert line.strip()[:60] in record.message
 
 
+def test_a_python_exception_is_quoted_without_its_stack() -> None:
+    record = classify(Remains(1, Phase.LOADING, tail=("Traceback", "  File x, line 3", "    ^^^^", "KeyError: 'blk'")))
+    assert record.message == "The engine ended with exit code 1. KeyError: 'blk'"
+
+
 def test_what_the_engine_reported_wins_over_its_exit() -> None:
     reported = FailureReport(FailureClass.UNSUPPORTED_FORMAT, "This is not a GGUF file.")
     record = classify(Remains(-signal.SIGABRT, Phase.LOADING, tail=("out of memory",), reported=reported))
