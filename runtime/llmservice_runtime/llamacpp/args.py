@@ -27,7 +27,7 @@ class EngineArgs:
     kv_type: str = "f16"
     flash_attn: str = "on"
     kv_layout: str = "auto"
-    """`split`: one stream per sequence (fastest); `unified`: one pool for all; `auto`: split where it costs no memory."""
+    """`split`: a stream per sequence (fastest); `unified`: one pool for all; `auto`: split where memory allows."""
     no_mmap: bool = False
     mlock: bool = False
     rope_scaling: str = ""

@@ -77,5 +77,5 @@ def logits(context: Any, rows: int, vocab: int) -> Floats:
     address = ctypes.cast(pointer, ctypes.c_void_p).value
     if not address:
         raise RuntimeError("llama.cpp has no logits of the last step")
-    buffer = (ctypes.c_float * (rows * vocab)).from_address(address)
-    return np.frombuffer(buffer, np.float32).reshape(rows, vocab)
+    view: Floats = np.ctypeslib.as_array((ctypes.c_float * (rows * vocab)).from_address(address)).reshape(rows, vocab)
+    return view

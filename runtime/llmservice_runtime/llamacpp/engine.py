@@ -21,7 +21,7 @@ RATE_WINDOW_SECONDS = 60.0
 
 
 class LlamaCppEngine:
-    """One model, many answers at a time. `submit` and the rest run on an event loop; the work in a thread of its own."""
+    """One model, many answers at a time. Its methods are for an event loop; the work runs in a thread of its own."""
 
     def __init__(self, loaded: LoadedModel, settings: RuntimeSettings, metrics: EngineMetrics) -> None:
         self._loaded = loaded
@@ -102,11 +102,11 @@ class LlamaCppEngine:
         if self._open == 0:
             self._drained.set()
 
-    async def drained(self, timeout: float) -> bool:
-        """After `begin_drain`: wait up to `timeout` seconds until no answer is open; whether that was reached."""
+    async def drained(self, seconds: float) -> bool:
+        """After `begin_drain`: wait up to so many seconds until no answer is open; whether that was reached."""
         assert self._drained is not None
         try:
-            await asyncio.wait_for(self._drained.wait(), timeout)
+            await asyncio.wait_for(self._drained.wait(), seconds)
         except TimeoutError:
             return False
         return True

@@ -53,7 +53,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a prompt goes: its slot, how many of its tokens are there already, what llama.cpp's memory must do first."""
+    """A prompt's slot, how many of its tokens are there already, what llama.cpp's memory must do first."""
 
     slot: int
     reused: int
@@ -97,7 +97,7 @@ class KvCache:
         yield from sorted((s for s in self.slots if not s.busy), key=lambda s: (s.length > 0, s.used_at))
 
     def match(self, prompt: Ints) -> tuple[Slot | None, int]:
-        """The slot with the longest beginning in common, idle ones first; never the whole prompt (its last logits count)."""
+        """The slot with the longest beginning in common, idle ones first; never all of it (its last logits count)."""
         best, length = None, 0
         for slot in sorted(self.slots, key=lambda s: s.busy) if self.reuse else ():
             if slot.length > length:
@@ -165,10 +165,10 @@ class KvCache:
             self._cut(slot, 0, ops)
         elif self.shared:
             held = slot.tokens[: slot.length]
-            for other in self.slots:
-                if other is not slot and not other.busy and 0 < other.length <= slot.length:
-                    if common_prefix(other.tokens[: other.length], held) == other.length:
-                        self._cut(other, 0, ops)
+            shorter = (s for s in self.slots if s is not slot and not s.busy and 0 < s.length <= slot.length)
+            for other in shorter:
+                if common_prefix(other.tokens[: other.length], held) == other.length:
+                    self._cut(other, 0, ops)
             while sum(s.length for s in self.slots if not s.busy) > self._idle_cells:
                 ops += self.evict()
         return ops

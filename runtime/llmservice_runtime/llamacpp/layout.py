@@ -12,7 +12,7 @@ SPLIT_SHARE = 0.25
 """Part of the free memory that full contexts for every sequence may take before one pool is shared instead."""
 MAX_SLOTS = 256
 IDLE_CELLS = 8192
-"""Idle prefixes kept in a shared pool: each cell costs a look at every step (8,192: some 20 % at 16 sequences on a CPU)."""
+"""Idle prefixes kept in a shared pool: every step looks at each cell (8,192: some 20 % at 16 sequences on a CPU)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def choose_layout(
 ) -> Layout:
     """`wanted`: auto, split or unified; `kv_tokens` 0 = ours to choose; `available` bytes of free memory.
 
-    Split streams are the fastest on a CPU (attention reads only its own sequence); a shared pool needs the least memory.
+    Split streams are the fastest on a CPU (attention reads its own sequence only); a shared pool needs less memory.
     """
     full = pad(context_tokens) * sequences
     fits = kv_tokens >= full if kv_tokens else full * shape.token_bytes <= SPLIT_SHARE * available

@@ -43,7 +43,7 @@ class LoadedModel:
 
 
 def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[float], None]) -> LoadedModel:
-    """Load `settings.model_path`. UserError: ModelNotFound, ModelDamaged, UnsupportedFormat, OutOfMemory, BadArgument."""
+    """Load `settings.model_path`. UserError carries the class (ModelDamaged, OutOfMemory...)."""
     initialise()
     model = _open(settings, args, progress)
     try:

@@ -47,7 +47,7 @@ class LlamaTokenizer:
         return self.token_bytes(token).decode("utf-8", "replace") if token >= 0 else ""
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        """Token ids; `add_special` adds BOS/EOS as the model wants them, `parse_special` reads `<|im_end|>` as a token."""
+        """Token ids; `add_special` adds BOS/EOS as the model wants, `parse_special` reads `<|im_end|>` as one token."""
         data = text.encode("utf-8", "replace")
         size = len(data) + 8
         buffer = (ctypes.c_int32 * size)()
