@@ -10,6 +10,7 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.estimate.budget import GPU, HOST, total
 from llmservice_runtime.estimate.fit import UNKNOWN_CONTEXT, Placement, Shortfall, Target, place, valid_count
+from llmservice_runtime.estimate.llama_options import llama_options
 from llmservice_runtime.estimate.overhead import UTILISATION
 from llmservice_runtime.formats.facts import ModelFacts, Task
 from llmservice_runtime.selection.choice import Choice, NoChoice
@@ -47,7 +48,8 @@ def _decide(
     if refusal := _bad_count(spec, facts, machine, choice):
         return refusal
     count = spec.accelerator.count or None
-    target = Target(facts, choice.engine, choice.device, machine, choice.gpu, count, spec.context_tokens)
+    options = llama_options(spec.engine.args)
+    target = Target(facts, choice.engine, choice.device, machine, choice.gpu, count, spec.context_tokens, options)
     placed = place(target)
     if isinstance(placed, Shortfall):
         return choice, placed

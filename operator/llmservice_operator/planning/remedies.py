@@ -46,7 +46,16 @@ def remedies(
 ) -> tuple[Remedy, ...]:
     """At most three ways that work, nearest first: change the spec, change the model, change the machine."""
     found: list[Remedy] = []
-    for way in (_smaller_context, _more_gpus, _quantized, _bigger_gpu, _on_cpu, _more_memory, _smaller_model):
+    for way in (
+        _smaller_context,
+        _smaller_cache,
+        _more_gpus,
+        _quantized,
+        _bigger_gpu,
+        _on_cpu,
+        _more_memory,
+        _smaller_model,
+    ):
         first = next((r for r in way(spec, facts, machine, short) if works(r.spec, r.facts, r.machine)), None)
         if first:
             found.append(first)
@@ -65,6 +74,14 @@ def _smaller_context(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, 
         smaller = spec.model_copy(update={"context_tokens": tokens})
         yield Remedy(f"Set contextTokens to {tokens}, the largest that fits.", smaller, facts, machine)
         tokens = tokens * 9 // 10
+
+
+def _smaller_cache(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+    """llama.cpp can keep its cache in 8 bits."""
+    if short.shape.engine is EngineType.LLAMA_CPP and not any(arg.startswith("--kv-type") for arg in spec.engine.args):
+        engine = spec.engine.model_copy(update={"args": [*spec.engine.args, "--kv-type=q8_0"]})
+        eight = spec.model_copy(update={"engine": engine})
+        yield Remedy("Add --kv-type=q8_0 to engine.args: it halves the KV cache.", eight, facts, machine)
 
 
 def _more_gpus(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:

@@ -9,8 +9,9 @@ from fractions import Fraction
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.estimate import overhead
 from llmservice_runtime.estimate.kv import Pool, kv_bytes, padded
+from llmservice_runtime.estimate.llama_options import DEFAULTS, LlamaOptions
 from llmservice_runtime.estimate.weights import layer_weights, loaded_bytes, offloaded_bytes
-from llmservice_runtime.formats.facts import ModelFacts
+from llmservice_runtime.formats.facts import LayerKind, ModelFacts
 from llmservice_runtime.selection.machine import Device
 
 GPU = "GPU"
@@ -52,11 +53,23 @@ class Shape:
     kv_tokens: int
     gpus: int = 0
     gpu_layers: int = 0
+    options: LlamaOptions = DEFAULTS
+
+    @property
+    def whole(self) -> int:
+        """Tokens of a pool that holds a whole context, in full pages, for every sequence."""
+        page = 256 if self.engine is EngineType.LLAMA_CPP else 1
+        return self.sequences * padded(self.context_tokens, page)
 
     @property
     def streams(self) -> bool:
         """Whether llama.cpp gives every sequence a cache of its own: when the pool holds a whole context for each."""
-        return self.engine is EngineType.LLAMA_CPP and self.kv_tokens >= self.sequences * self.context_tokens
+        return self.engine is EngineType.LLAMA_CPP and self.kv_tokens >= self.whole
+
+    @property
+    def slots(self) -> int:
+        """Sequences that llama.cpp keeps, idle prefixes included."""
+        return self.sequences if self.streams else 2 * self.sequences
 
     @property
     def cells(self) -> int:
@@ -81,29 +94,44 @@ def total(lines: Sequence[MemoryLine], where: str) -> int:
 def pool(facts: ModelFacts, shape: Shape) -> Pool:
     """The KV cache as the engine lays it out.
 
-    llama.cpp keeps fp16 cells in pages of 256, sliding layers in full, since a shared prefix can't be reused otherwise;
-    with room for a whole context each, every sequence has a stream of its own, padded by itself.
-    vLLM frees what a window has left behind, with blocks of 16. Transformers keeps the model's own dtype.
+    llama.cpp has cells in pages of 256; of sliding layers it keeps the window and one graph, per stream. vLLM frees
+    what a window has left behind, with blocks of 16. Transformers keeps the model's own dtype and every token.
     """
-    parallel = max(1, shape.gpus) if shape.engine is EngineType.VLLM else 1
     own_fp32 = shape.engine is EngineType.TRANSFORMERS and facts.quantization is None and facts.dtype == "F32"
-    vllm = shape.engine is EngineType.VLLM
+    chunk = {
+        EngineType.LLAMA_CPP: shape.options.ubatch * (shape.sequences if shape.streams else 1),
+        EngineType.VLLM: 8192,
+        EngineType.TRANSFORMERS: 0,
+    }[shape.engine]
     return Pool(
-        tokens=shape.sequences * padded(shape.context_tokens, 256) if shape.streams else shape.kv_tokens,
-        sequences=shape.sequences,
-        element=Fraction(4 if own_fp32 else 2),
-        tensor_parallel=parallel,
-        chunk=8192 if vllm else overhead.UBATCH,
-        full_sliding=not vllm,
-        page=16 if vllm else 256,
+        tokens=shape.kv_tokens,
+        sequences=shape.slots if shape.engine is EngineType.LLAMA_CPP else shape.sequences,
+        element=shape.options.element if shape.engine is EngineType.LLAMA_CPP else Fraction(4 if own_fp32 else 2),
+        tensor_parallel=max(1, shape.gpus) if shape.engine is EngineType.VLLM else 1,
+        chunk=chunk,
+        full_sliding=shape.engine is EngineType.TRANSFORMERS,
+        page=16 if shape.engine is EngineType.VLLM else 256,
     )
 
 
+def can_share(facts: ModelFacts) -> bool:
+    """Whether llama.cpp can cut and share this model's cache: recurrent and sliding layers need separate streams."""
+    return not any(group.kind in (LayerKind.RECURRENT, LayerKind.SLIDING) for group in facts.layers)
+
+
+def _buffers(facts: ModelFacts, shape: Shape) -> int:
+    return overhead.compute_buffer(facts, shape.cells, shape.sequences, shape.slots, shape.options)
+
+
 def _on_cpu(facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
+    if shape.engine is EngineType.LLAMA_CPP:
+        extra = overhead.CPU_BASE[shape.engine] + _buffers(facts, shape)
+    else:
+        extra = overhead.host_overhead(shape.engine, facts)
     return (
         MemoryLine("weights", loaded_bytes(facts, shape.engine, Device.CPU)),
         MemoryLine(_kv_name(shape), kv_bytes(facts.layers, pool(facts, shape))),
-        MemoryLine("engine and its buffers", overhead.host_overhead(shape.engine, facts, shape.cells, shape.sequences)),
+        MemoryLine("engine and its buffers", extra),
     )
 
 
@@ -113,7 +141,7 @@ def _on_gpus(facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
     if shape.engine is not EngineType.VLLM:
         weights += max(layer_weights(facts)) if shape.gpus > 1 else 0
         kv = -(-kv // shape.gpus)
-    extra = overhead.gpu_overhead(shape.engine, facts, weights, shape.cells, shape.sequences)
+    extra = overhead.gpu_overhead(weights)
     return (
         MemoryLine("weights", weights, GPU),
         MemoryLine(_kv_name(shape), kv, GPU),
@@ -130,8 +158,8 @@ def _offloaded(facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
     kv = kv_bytes(facts.layers, pool(facts, shape))
     kv_gpu = -(-kv * moved // layers)
     uneven = max(layer_weights(facts)) + -(-kv // layers) if shape.gpus > 1 else 0
-    buffers = overhead.compute_buffer(facts, shape.cells, shape.sequences)
-    extra = overhead.gpu_overhead(shape.engine, facts, on_gpu, shape.cells, shape.sequences)
+    buffers = _buffers(facts, shape)
+    extra = overhead.LLAMA_GPU_BASE + buffers
     return (
         MemoryLine(f"weights of {moved} of {layers} layers", -(-on_gpu // shape.gpus) + uneven, GPU),
         MemoryLine(_kv_name(shape), -(-kv_gpu // shape.gpus), GPU),

@@ -12,7 +12,8 @@ from enum import StrEnum
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.estimate import overhead
-from llmservice_runtime.estimate.budget import GPU, HOST, MemoryLine, Shape, budget, total
+from llmservice_runtime.estimate.budget import GPU, HOST, MemoryLine, Shape, budget, can_share, total
+from llmservice_runtime.estimate.llama_options import DEFAULTS, LlamaOptions
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.selection.machine import Device, Gpu, Machine
 
@@ -50,6 +51,7 @@ class Target:
     gpu: Gpu | None = None
     count: int | None = None
     context: int | None = None
+    options: LlamaOptions = DEFAULTS
 
     @property
     def longest(self) -> int:
@@ -168,12 +170,12 @@ def _planned_context(target: Target, base: Shape, largest: int) -> int:
     if target.device is not Device.CPU or longest <= target.wanted:
         return longest
 
-    def modest(steps: int) -> bool:
-        return _modest(target, dataclasses.replace(base, context_tokens=steps * STEP, kv_tokens=steps * STEP))
+    def modest(tokens: int) -> bool:
+        return _modest(target, _shape(target, base.gpus, base.gpu_layers, tokens, base.sequences))
 
-    if _modest(target, dataclasses.replace(base, context_tokens=longest, kv_tokens=longest)):
+    if modest(longest):
         return longest
-    return max(target.wanted, _most(0, longest // STEP, modest) * STEP)
+    return max(target.wanted, _most(0, longest // STEP, lambda steps: modest(steps * STEP)) * STEP)
 
 
 def _pool(target: Target, base: Shape) -> int:
@@ -183,19 +185,20 @@ def _pool(target: Target, base: Shape) -> int:
     (llama.cpp decodes separate streams faster than a shared pool) if that is modest, and not more than the weights or
     a GiB; else what sequences usually need.
     """
-    everything = base.sequences * base.context_tokens
+    full = dataclasses.replace(base, kv_tokens=base.whole)
+    if base.kv_tokens >= base.whole:
+        return base.whole
 
     def fits(tokens: int) -> bool:
         return _fits(target, dataclasses.replace(base, kv_tokens=tokens))
 
     if target.engine is EngineType.VLLM and target.device is not Device.CPU:
-        return _most(base.context_tokens, everything, fits)
-    full = dataclasses.replace(base, kv_tokens=everything)
+        return _most(base.kv_tokens, base.whole, fits)
     cache = sum(line.bytes for line in budget(target.facts, full) if line.is_cache)
-    if fits(everything) and _modest(target, full) and cache <= max(overhead.GIB, target.facts.weight_bytes):
-        return everything
+    if _fits(target, full) and _modest(target, full) and cache <= max(overhead.GIB, target.facts.weight_bytes):
+        return base.whole
     usual = base.sequences * min(base.context_tokens, USUAL_SEQUENCE)
-    return _most(base.context_tokens, max(base.context_tokens, usual), fits)
+    return _most(base.kv_tokens, max(base.kv_tokens, usual), fits)
 
 
 def _modest(target: Target, shape: Shape) -> bool:
@@ -219,7 +222,11 @@ def largest_context(target: Target, gpus: int, gpu_layers: int, sequences: int =
 
 
 def _shape(target: Target, gpus: int, gpu_layers: int, context: int, sequences: int) -> Shape:
-    return Shape(target.engine, target.device, context, sequences, context, gpus, gpu_layers)
+    options = target.options
+    shape = Shape(target.engine, target.device, context, sequences, context, gpus, gpu_layers, options)
+    if target.engine is EngineType.LLAMA_CPP and (options.split or not can_share(target.facts)):
+        return dataclasses.replace(shape, kv_tokens=shape.whole)
+    return shape
 
 
 def _fits(target: Target, shape: Shape) -> bool:

@@ -16,7 +16,10 @@ from llmservice_runtime.formats.facts import LayerGroup, LayerKind
 F16 = Fraction(2)
 Q8_0 = Fraction(34, 32)
 Q4_0 = Fraction(18, 32)
-KV_TYPES = {"f32": Fraction(4), "f16": F16, "bf16": F16, "q8_0": Q8_0, "q4_0": Q4_0, "fp8": Fraction(1)}
+KV_TYPES = {
+    "f32": Fraction(4), "f16": F16, "bf16": F16, "q8_0": Q8_0, "q4_0": Q4_0, "q4_1": Fraction(20, 32),
+    "iq4_nl": Q4_0, "q5_0": Fraction(22, 32), "q5_1": Fraction(24, 32),
+}  # fmt: skip
 """Bytes per element of the cache types, block scales included."""
 
 
@@ -25,7 +28,7 @@ class Pool:
     """A cache shared by `sequences` sequences that hold at most `tokens` tokens together.
 
     `chunk` is how many tokens one step may add: what a sliding layer keeps beyond its window. With `full_sliding`
-    sliding layers keep every token (llama.cpp's `swa_full`, which prefix reuse needs). `page` is the unit of
+    sliding layers keep every token. `page` is the unit of
     allocation.
     """
 

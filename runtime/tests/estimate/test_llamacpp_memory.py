@@ -14,7 +14,8 @@ import pytest
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.estimate.budget import Shape, budget
-from llmservice_runtime.estimate.overhead import CPU_BASE, UBATCH
+from llmservice_runtime.estimate.llama_options import PROMPT_ROWS
+from llmservice_runtime.estimate.overhead import CPU_BASE
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
 from llmservice_runtime.selection.machine import Device
 
@@ -88,9 +89,13 @@ def allocated(path: Path, shape: Shape) -> int:
     with log_of(llama_cpp) as lines:
         model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_seq_max = shape.kv_tokens, shape.sequences
-        params.n_batch = params.n_ubatch = UBATCH
+        # As the engine asks for it (llmservice_runtime.llamacpp.model).
+        params.n_ctx, params.n_seq_max = shape.kv_tokens, shape.slots
+        params.n_batch, params.n_ubatch = 2048, 512
+        params.n_outputs_max = shape.sequences + PROMPT_ROWS
         params.kv_unified = not shape.streams
+        params.swa_full = False
+        params.flash_attn_type = 1
         context = llama_cpp.llama_init_from_model(model, params)
         llama_cpp.llama_free(context)
         llama_cpp.llama_model_free(model)
@@ -130,7 +135,7 @@ def test_the_estimate_holds_what_llama_cpp_allocates(
         hidden_size=hidden,
         attention_heads=heads,
         vocab_size=vocab,
-        layer_weight_bytes=(),
+        layer_weight_bytes=((size - 4 * hidden * vocab) // layers,) * layers,
     )
     shape = Shape(EngineType.LLAMA_CPP, Device.CPU, context, 16, pool)
     predicted = sum(line.bytes for line in budget(facts, shape)) - CPU_BASE[EngineType.LLAMA_CPP]
