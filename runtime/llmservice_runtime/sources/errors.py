@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +40,17 @@ class Origin:
     def bad(self, reason: str, remedy: str, failure: FailureClass = FailureClass.BAD_ARGUMENT) -> SourceError:
         """Any other problem with this model."""
         return SourceError(f"{FIELD}: {self.uri}: {reason}", remedy, failure)
+
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """Around code that picks an answer apart: one of another shape than the hub's is an error of the endpoint."""
+        try:
+            yield
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise self.bad(
+                f"{self.hub} answers with something else than a listing ({type(error).__name__}: {error}).",
+                "Check the endpoint: it may be a mirror that does not speak this hub's API.",
+            ) from error
 
     def unreachable(self, detail: str) -> SourceError:
         """The hub did not answer, or not sensibly, after all attempts."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from llmservice_runtime.sources.errors import Origin, SourceError, TransientError
+from llmservice_runtime.sources.errors import Origin
 from llmservice_runtime.sources.files import FileEntry
+from llmservice_runtime.sources.hf_session import HubFile, HubSession
 from llmservice_runtime.sources.http import HttpClient, open_range, read_json, retry_after
 from llmservice_runtime.sources.remote import Body, RemoteFiles, size_of
 from llmservice_runtime.sources.retry import retry
@@ -28,15 +28,17 @@ class HubFiles(RemoteFiles):
         endpoint = settings.hf_endpoint
         origin = Origin(uri.shown, f"the Hugging Face hub at {endpoint}", HF_TOKEN)
         self._token = _token(secrets)
-        self._headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        self._client = HttpClient(origin, settings, self._headers)
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        self._client = HttpClient(origin, settings, headers)
         wanted = revision or "main"
         info = _info(self._client, endpoint, uri.container, wanted, bool(self._token))
         commit = info.get("sha")
         if not isinstance(commit, str) or not commit.isalnum():
             raise origin.bad(f"{endpoint} gives no commit for revision {wanted}.", "Check HF_ENDPOINT.")
         self._base = f"{endpoint}/{uri.container}/resolve/{commit}/"
-        super().__init__(uri, commit, _entries(info), origin, settings)
+        with origin.understood():
+            entries = _entries(info)
+        super().__init__(uri, commit, entries, origin, settings)
 
     def open_range(self, path: str, start: int, stop: int | None) -> AbstractContextManager[Body]:
         """Through the resolve URL, which redirects to where large files are."""
@@ -47,93 +49,9 @@ class HubFiles(RemoteFiles):
         entry = self.entry(path)
         if size_of(destination) > entry.size:
             destination.unlink()
-        session = _HubSession(self._origin, self._base + quote(path), self._headers, advance)
+        where = HubFile(self._settings.hf_endpoint, self._uri.container, self._revision, path, self._token)
+        session = HubSession(self._origin, where, advance)
         retry(lambda: session.get(entry, destination), self._origin, self._settings, lambda: size_of(destination))
-
-
-class _HubSession:
-    """One file through huggingface_hub, its errors in our words."""
-
-    def __init__(self, origin: Origin, url: str, headers: dict[str, str], advance: Callable[[int], None]) -> None:
-        self._origin, self._url, self._headers, self._advance = origin, url, headers, advance
-        self._reported = 0
-        _prepare_library()
-
-    def get(self, entry: FileEntry, destination: Path) -> None:
-        """Append what is missing to `destination`. TransientError for what may pass."""
-        from huggingface_hub.errors import HfHubHTTPError
-        from huggingface_hub.file_download import http_get
-
-        held = size_of(destination)
-        self._report(held)
-        try:
-            with destination.open("ab") as file:
-                http_get(
-                    self._url,
-                    file,
-                    resume_size=held,
-                    headers=self._headers,
-                    expected_size=entry.size,
-                    tqdm_class=_bar(self._report_more),
-                )
-            self._report(entry.size)
-        except HfHubHTTPError as error:
-            status = error.response.status_code
-            wait = retry_after(error.response.headers)
-            raise self._origin.from_status(status, f"file {entry.path}", wait) from None
-        except OSError as error:
-            if error.errno is None and "Consistency check" in str(error):
-                raise self._short(entry, destination) from None
-            raise
-        except Exception as error:
-            # The library's HTTP client differs between its releases (httpx, httpx2): known by name, not by class.
-            if not any(kind.__name__ == "TransportError" for kind in type(error).__mro__):
-                raise
-            raise TransientError(str(error) or type(error).__name__) from error
-
-    def _short(self, entry: FileEntry, destination: Path) -> SourceError | TransientError:
-        size = size_of(destination)
-        if size > entry.size:
-            return self._origin.damaged(entry.path, f"it is longer than the {entry.size} bytes listed")
-        return TransientError(f"{entry.path} ended after {size} of {entry.size} bytes")
-
-    def _report(self, total: int) -> None:
-        self._advance(total - self._reported)
-        self._reported = total
-
-    def _report_more(self, count: int) -> None:
-        self._report(self._reported + count)
-
-
-def _bar(advance: Callable[[int], None]) -> Any:
-    """What http_get takes for tqdm: every count goes to our own progress."""
-
-    class Bar:
-        def __init__(self, *_: object, **__: object) -> None: ...
-        def update(self, count: float = 1) -> None:
-            advance(int(count))
-
-        def __enter__(self) -> Bar:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-    return Bar
-
-
-@cache
-def _prepare_library() -> None:
-    """Give huggingface_hub's HTTP client our trusted certificates; once, because it closes the client in use."""
-    from huggingface_hub import set_client_factory
-    from huggingface_hub.utils._http import default_client_factory
-
-    from llmservice_runtime.sources.tls import trust
-
-    def client() -> Any:
-        with default_client_factory() as plain:
-            return type(plain)(event_hooks=plain.event_hooks, follow_redirects=True, timeout=None, verify=trust())
-
-    set_client_factory(client)
 
 
 def _info(client: HttpClient, endpoint: str, repository: str, revision: str, has_token: bool) -> dict[str, Any]:

@@ -40,9 +40,10 @@ class ModelScopeFiles(RemoteFiles):
             f"{self._api}/files?Revision={quote(wanted, safe='')}&Recursive=True",
             f"repository {uri.container} at revision {wanted}",
         )
-        files = _files(answer, origin, uri.container, wanted)
-        entries = [FileEntry(str(f["Path"]), int(f.get("Size") or 0), f.get("Sha256") or None) for f in files]
-        commit = _commit(wanted, files)
+        with origin.understood():
+            files = _files(answer, origin, uri.container, wanted)
+            entries = [FileEntry(str(f["Path"]), int(f.get("Size") or 0), f.get("Sha256") or None) for f in files]
+            commit = _commit(wanted, files)
         # Without a commit from the hub the listing's digest pins the content, and files are asked for by branch.
         self._asked = commit or wanted
         super().__init__(uri, commit or _digest(entries), entries, origin, settings)

@@ -42,19 +42,20 @@ class OciFiles(RemoteFiles):
         digest, manifest = self._manifest(revision or uri.reference)
         if manifest.get("mediaType") in INDEX_TYPES or "manifests" in manifest:
             digest, manifest = self._manifest(self._first(manifest))
-        layers = [layer for layer in manifest.get("layers") or [] if int(layer.get("size", 0)) > 0]
-        named = {name: layer for layer in layers if (name := _name(layer)) and not _is_archive(layer)}
-        if not named:
-            kinds = ", ".join(sorted({str(layer.get("mediaType")) for layer in layers})) or "none"
-            raise origin.bad(
-                f"no layer is a named model file (layers: {kinds}).",
-                "Push the files as they are with `oras push`, not packed into a container image.",
-            )
-        self._digests = {name: str(layer["digest"]) for name, layer in named.items()}
-        entries = [
-            FileEntry(name, int(layer["size"]), self._digests[name].removeprefix("sha256:"))
-            for name, layer in named.items()
-        ]
+        with origin.understood():
+            layers = [layer for layer in manifest.get("layers") or [] if int(layer.get("size", 0)) > 0]
+            named = {name: layer for layer in layers if (name := _name(layer)) and not _is_archive(layer)}
+            if not named:
+                kinds = ", ".join(sorted({str(layer.get("mediaType")) for layer in layers})) or "none"
+                raise origin.bad(
+                    f"no layer is a named model file (layers: {kinds}).",
+                    "Push the files as they are with `oras push`, not packed into a container image.",
+                )
+            self._digests = {name: str(layer["digest"]) for name, layer in named.items()}
+            entries = [
+                FileEntry(name, int(layer["size"]), self._digests[name].removeprefix("sha256:"))
+                for name, layer in named.items()
+            ]
         super().__init__(uri, digest, entries, origin, settings)
 
     @contextmanager

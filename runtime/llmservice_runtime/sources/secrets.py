@@ -49,6 +49,16 @@ class Secrets:
 
     def get(self, key: str) -> str | None:
         """The value without surrounding white space, None when absent or empty. SourceError when it can't be read."""
+        value = self._read(key)
+        if value and not (value.isascii() and value.isprintable()):
+            # Libraries put a header that they refuse into their messages; this one must never get there.
+            raise SourceError(
+                f"{key} holds line breaks or characters that no HTTP header can carry.",
+                "Store the value alone, on one line.",
+            )
+        return value
+
+    def _read(self, key: str) -> str | None:
         if self._folder is None:
             return self._environ.get(key, "").strip() or None
         path = self._folder / key

@@ -16,7 +16,7 @@ from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.progress import Silent
 from llmservice_runtime.sources.secrets import Secrets
 from llmservice_runtime.sources.settings import SourceSettings
-from tests.sources.servers import COMMIT, Reply, Server, hf_hub, noise
+from tests.sources.servers import COMMIT, Reply, Server, certificate, hf_hub, noise
 
 WEIGHTS = noise(3_000_000)
 FILES = {"config.json": b'{"model_type": "llama"}', "model.safetensors": WEIGHTS, "sub/extra.bin": noise(5000, 2)}
@@ -185,3 +185,56 @@ def test_no_message_holds_the_token(make_server: Make, settings: SourceSettings)
     with pytest.raises(SourceError) as caught:
         opened(make_server(hf_hub(FILES, token="hf_right")), settings, secrets)
     assert "hf_wrong" not in str(caught.value) + repr(secrets) + repr(caught.value)
+
+
+def test_an_answer_of_another_shape_is_no_traceback(hub: Server, settings: SourceSettings, no_secrets: Secrets) -> None:
+    for answer in (b"[]", b"{}", b'{"sha": "abc", "siblings": [{"name": 1}]}', b'{"sha": "abc", "siblings": 5}'):
+        hub.faults[API] = [Reply(200, answer)]
+        with pytest.raises(SourceError, match=r"endpoint|HF_ENDPOINT|files"):
+            opened(hub, settings, no_secrets)
+
+
+def test_a_file_beyond_the_limit_of_http_comes_by_the_library_whole(
+    hub: Server, settings: SourceSettings, no_secrets: Secrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = opened(hub, settings, no_secrets)
+    held: list[int] = []
+    monkeypatch.setattr("huggingface_hub.constants.MAX_HTTP_DOWNLOAD_SIZE", 1_000_000)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", _pretend(held))
+    folder = fetch(files, ["model.safetensors"], tmp_path / "cache", Silent())
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    assert [p.name for p in folder.iterdir()] == ["model.safetensors"]
+    assert held == [1]
+
+
+def _pretend(calls: list[int]) -> Callable[..., str]:
+    """The chunk protocol needs a server of its own; only the call's end is played here."""
+
+    def download(repository: str, path: str, *, local_dir: Path, **_: object) -> str:
+        calls.append(1)
+        target = Path(local_dir) / path
+        target.parent.mkdir(parents=True)
+        target.write_bytes(FILES[path])
+        return str(target)
+
+    return download
+
+
+def test_a_token_that_no_header_can_carry_is_refused_without_being_shown(hub: Server, settings: SourceSettings) -> None:
+    with pytest.raises(SourceError, match="HF_TOKEN") as caught:
+        opened(hub, settings, Secrets(environ={"HF_TOKEN": "hf_abc\nX-Evil: 1"}))
+    assert "hf_abc" not in str(caught.value)
+
+
+def test_the_library_downloads_over_tls_with_the_extra_bundle(
+    make_server: Make, settings: SourceSettings, no_secrets: Secrets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import close_session
+
+    context, bundle = certificate(tmp_path)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    server = make_server(hf_hub(FILES), tls=context)
+    close_session()
+    folder = fetch(opened(server, settings, no_secrets), ["model.safetensors"], tmp_path / "cache", Silent())
+    close_session()
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS

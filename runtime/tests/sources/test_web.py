@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import json
-import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.sources.download import fetch
@@ -25,7 +18,7 @@ from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.progress import Silent
 from llmservice_runtime.sources.secrets import Secrets
 from llmservice_runtime.sources.settings import SourceSettings
-from tests.sources.servers import Handler, Reply, Request, Server, file_reply, noise
+from tests.sources.servers import Handler, Reply, Request, Server, certificate, file_reply, noise
 
 GGUF = noise(2_500_000, 7)
 Make = Callable[..., Server]
@@ -209,33 +202,6 @@ def test_names_of_inner_addresses_are_refused(address: str) -> None:
 def test_odd_spellings_of_loopback_are_refused(url: str) -> None:
     with pytest.raises(AddressRefusedError):
         check_url(url, False, lambda host: [])
-
-
-def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server context of an authority nobody knows, and its bundle."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "company CA")])
-    now = datetime.datetime.now(datetime.UTC)
-    cert = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .sign(key, hashes.SHA256())
-    )
-    bundle, private = folder / "ca.pem", folder / "key.pem"
-    bundle.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(bundle, private)
-    return context, bundle
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
