@@ -12,6 +12,8 @@ from llmservice_cli.places import Places
 from llmservice_runtime.contract.errors import UserError
 
 HEADER = ("NAME", "MODEL", "ENGINE", "READY", "URL", "STATUS")
+STATUS_WIDTH = 120
+"""Characters of a reason in the short table; `wide` and the other outputs have all of it."""
 WIDE = (*HEADER[:-1], "PIDS", "RESTARTS", "RUNNING", "LOG", "STATUS")
 
 
@@ -85,7 +87,7 @@ def _row(entry: dict[str, Any], wide: bool) -> tuple[str, ...]:
     model = entry["object"]["spec"]["model"]["uri"]
     row = (full_name(entry), model, entry["engine"] or "-", f"{status['readyReplicas']}/{wanted}", status["url"])
     if not wide:
-        return (*row, said)
+        return (*row, said if len(said) <= STATUS_WIDTH else said[: STATUS_WIDTH - 1] + "…")
     replicas = entry["replicas"]
     cells = (
         ",".join(str(facts["pid"]) for facts in replicas if facts["pid"]) or "-",

@@ -140,6 +140,9 @@ class Foreground:
             outcome = Submission(control, self._places, say, tell=False).run(
                 self._manifests, progress_for(), self._timeout
             )
+            if self._program.asked_to_end:
+                self._code = 0
+                return
             self._code = _report(outcome, url, self._timeout)
             if not outcome.ready and not outcome.waiting:
                 say("nothing could be served.")

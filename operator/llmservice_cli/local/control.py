@@ -15,9 +15,9 @@ HEARTBEAT_SECONDS = 1.0
 
 
 class ControlServer:
-    """Routes of the control socket; `end` is called when everything was asked to stop (with `force` or not)."""
+    """Routes of the control socket; `end` is called once everything has been stopped on request."""
 
-    def __init__(self, instance: Instance, end: Callable[[bool], None]) -> None:
+    def __init__(self, instance: Instance, end: Callable[[], None]) -> None:
         self._instance = instance
         self._end = end
         self._stopping = False
@@ -82,7 +82,7 @@ class ControlServer:
         else:
             self._stopping = True
             task = asyncio.ensure_future(self._instance.shutdown(force=force))
-            task.add_done_callback(lambda _: self._end(force))
+            task.add_done_callback(lambda _: self._end())
         while not task.done():
             await response.write(json.dumps({"running": self._instance.running}).encode() + b"\n")
             await asyncio.wait({task}, timeout=HEARTBEAT_SECONDS)

@@ -71,6 +71,8 @@ class Program:
         self._parent_fd = parent_fd
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end = asyncio.Event()
+        self.asked_to_end = False
+        """A signal or `llmservice down` ended it."""
         self._signals = 0
         self._kicked = asyncio.Event()
         self._before: dict[str, Any] | None = None
@@ -93,7 +95,7 @@ class Program:
             instance.gateway.application(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
         )
         control = web.AppRunner(
-            ControlServer(instance, lambda _: self._end.set()).application(),
+            ControlServer(instance, self._ended_by_down).application(),
             access_log=None,
             handler_cancellation=True,
             shutdown_timeout=1.0,
@@ -142,7 +144,12 @@ class Program:
         task.result()
         self._say("stopped")
 
+    def _ended_by_down(self) -> None:
+        self.asked_to_end = True
+        self._end.set()
+
     def _signalled(self) -> None:
+        self.asked_to_end = True
         self._signals += 1
         self._kicked.set()
         self._end.set()

@@ -51,7 +51,7 @@ class Submission:
                 result = self._control.keep(wanted[name]) or self._control.apply(
                     preparation.prepare(manifest).to_body()
                 )
-                if result != "created":
+                if result in ("unchanged", "scaled", "replacing"):
                     self._say(f"{name}: {result}")
         return self._wait([manifest.service.full_name for manifest in manifests], timeout)
 

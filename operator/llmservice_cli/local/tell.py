@@ -7,9 +7,9 @@ from typing import Any
 
 def lines(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
     """A line for every service whose situation changed between two snapshots."""
-    old = {_name(entry): situation(entry) for entry in before["services"]} if before else {}
+    old = {_name(entry): _kind(situation(entry)) for entry in before["services"]} if before else {}
     new = {_name(entry): situation(entry) for entry in now["services"]}
-    said = [f"{name}: {text}" for name, text in new.items() if old.get(name) != text]
+    said = [f"{name}: {text}" for name, text in new.items() if old.get(name) != _kind(text)]
     return said + [f"{name}: stopped" for name in old if name not in new]
 
 
@@ -41,6 +41,11 @@ def condition(entry: dict[str, Any], kind: str) -> dict[str, Any]:
     """One condition of a service in a snapshot."""
     found: dict[str, Any] = next(item for item in entry["object"]["status"]["conditions"] if item["type"] == kind)
     return found
+
+
+def _kind(text: str) -> str:
+    """The same failure is told once, although its details differ from start to start."""
+    return text.partition(": ")[0]
 
 
 def _name(entry: dict[str, Any]) -> str:

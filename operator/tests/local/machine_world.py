@@ -1,0 +1,168 @@
+"""The real command line on a state folder of its own, over real supervisors and scripted (or real) engines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from llmservice_cli.local.client import Control, NoInstanceError
+from llmservice_runtime.install.check import tiny_model
+
+HERE = Path(__file__).parent
+CLI = (sys.executable, "-c", "import sys; from llmservice_cli.main import main; sys.exit(main())")
+
+
+def fake_engines(folder: Path) -> Path:
+    """An engines folder whose llama.cpp is the scripted engine."""
+    python = folder / "llamacpp" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "scripted_engine.py"} "$@"\n')
+    python.chmod(0o755)
+    (folder / "llamacpp" / "engine.json").write_text("{}")
+    return folder
+
+
+def manifest(name: str, *, replicas: int = 1, drain: int = 10, uri: str = "file://tiny.gguf", **env: object) -> str:
+    return json.dumps(
+        {
+            "apiVersion": "llmservice.dev/v1alpha1",
+            "kind": "LLMService",
+            "metadata": {"name": name},
+            "spec": {
+                "model": {"uri": uri},
+                "engine": {"env": [{"name": key, "value": str(value)} for key, value in env.items()]},
+                "replicas": replicas,
+                "endpoint": {"drainSeconds": drain},
+            },
+        }
+    )
+
+
+class Here:
+    """One machine, as a user at its shell has it."""
+
+    def __init__(self, folder: Path, engines: Path | None) -> None:
+        self.folder = folder
+        (folder / "tiny.gguf").write_bytes(tiny_model())
+        self.state = folder / "state"
+        self.env = {**os.environ, "LLMSERVICE_STATE_DIR": str(self.state), "PYTHONUNBUFFERED": "1"}
+        if engines is not None:
+            self.env["LLMSERVICE_ENGINES_DIR"] = str(engines)
+        self.control = Control(self.state)
+        self.said = ""
+
+    def write(self, *manifests: str, name: str = "x.yaml") -> str:
+        path = self.folder / name
+        path.write_text("\n---\n".join(manifests))
+        return str(path)
+
+    def run(self, *words: str, stdin: str = "", code: int | None = 0) -> str:
+        """One command to its end; what it printed."""
+        done = subprocess.run(
+            [*CLI, *words], env=self.env, cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=60
+        )
+        assert code is None or done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.stdout + done.stderr
+
+    @contextmanager
+    def foreground(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """`up` that runs beside the test."""
+        process = subprocess.Popen(
+            [*CLI, "up", *words],
+            env=self.env,
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def ready(self, name: str, count: int = 1) -> dict[str, Any]:
+        """Wait until `count` replicas of a service are ready; its entry in the snapshot."""
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            try:
+                found[:] = [s for s in self.snapshot()["services"] if s["object"]["metadata"]["name"] == name]
+            except NoInstanceError:
+                return False
+            return bool(found) and found[0]["object"]["status"]["readyReplicas"] == count
+
+        until(look)
+        return found[0]
+
+    def snapshot(self) -> dict[str, Any]:
+        return self.control.snapshot()
+
+    def pids(self) -> list[int]:
+        """Every process that was started from this state folder."""
+        mine = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    line = (entry / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if os.fsencode(self.state) in line and int(entry.name) != os.getpid():
+                    mine.append(int(entry.name))
+        return mine
+
+    def end(self) -> None:
+        try:
+            for _ in self.control.down([], force=True):
+                pass
+        except NoInstanceError:
+            pass
+        until(lambda: not self.pids())
+
+
+class Stream:
+    """A chat stream read in a thread of its own."""
+
+    def __init__(self, url: str, model: str) -> None:
+        self.text = ""
+        self.started = threading.Event()
+        self._request = (url, model)
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+        assert self.started.wait(10)
+
+    def _read(self) -> None:
+        import asyncio
+
+        async def read() -> None:
+            url, model = self._request
+            body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "x"}]}
+            async with aiohttp.ClientSession() as session, session.post(f"{url}/chat/completions", json=body) as answer:
+                async for line in answer.content:
+                    self.text += line.decode()
+                    self.started.set()
+
+        asyncio.run(read())
+
+    def whole(self) -> str:
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        return self.text
+
+
+def until(what: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, f"did not happen in {seconds} s"
+        time.sleep(0.03)
