@@ -11,11 +11,11 @@ from llmservice_runtime.formats.tensors import Tensor, bytes_by_dtype
 
 FLOAT8 = frozenset({"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"})
 
-SUFFIXES = (
+SUFFIXES = frozenset({
     "qweight", "qzeros", "g_idx", "scales", "weight_packed", "weight_scale", "weight_scale_inv", "weight_scale_2",
-    "SCB", "absmax", "quant_state.bitsandbytes__nf4", "quant_state.bitsandbytes__fp4", "trellis", "q_weight",
-    "q_invperm", "biases",
-)  # fmt: skip
+    "SCB", "absmax", "bitsandbytes__nf4", "bitsandbytes__fp4", "trellis", "q_weight", "q_invperm", "biases",
+})  # fmt: skip
+"""Last parts of tensor names that tell formats apart; `_blocks` and `_scales` end MXFP4's."""
 HINTS = {"-gptq": "GPTQ", "-awq": "AWQ", "-fp8": "FP8", "-bnb-4bit": "bitsandbytes", "-exl2": "EXL2", "-exl3": "EXL3"}
 """Words in names; only worth a note."""
 
@@ -34,11 +34,13 @@ class Names:
 def telling_names(tensors: Sequence[Tensor]) -> Names:
     """Collect the suffixes that tell formats apart."""
     found: dict[str, Tensor] = {}
-    endings = {f".{suffix}": suffix for suffix in SUFFIXES} | {"_blocks": "_blocks", "_scales": "_scales"}
     for tensor in tensors:
-        for ending, suffix in endings.items():
-            if suffix not in found and tensor.name.endswith(ending):
-                found[suffix] = tensor
+        name = tensor.name
+        last = name[name.rfind(".") + 1 :]
+        if last in SUFFIXES:
+            found.setdefault(last, tensor)
+        elif last.endswith(("_blocks", "_scales")):
+            found.setdefault(last[-7:], tensor)
     return Names(found, {tensor.name: tensor for tensor in tensors} if found else {})
 
 
@@ -58,9 +60,9 @@ def quantization_from_tensors(tensors: Sequence[Tensor], names: Names) -> Quanti
         return _gptq_or_awq(names)
     if "_blocks" in names and "_scales" in names:
         return Quantization("mxfp4", "MXFP4", 4, group_size=32)
-    if "quant_state.bitsandbytes__nf4" in names:
+    if "bitsandbytes__nf4" in names:
         return Quantization("bitsandbytes", "BNB-NF4", 4, group_size=64, scheme="nf4")
-    if "quant_state.bitsandbytes__fp4" in names or "absmax" in names:
+    if "bitsandbytes__fp4" in names or "absmax" in names:
         return Quantization("bitsandbytes", "BNB-FP4", 4, group_size=64, scheme="fp4")
     if "SCB" in names:
         return Quantization("bitsandbytes", "BNB-Int8", 8, scheme="int8")

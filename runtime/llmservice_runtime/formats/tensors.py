@@ -58,11 +58,7 @@ def layer_bytes(tensors: Iterable[Tensor], layers: int) -> tuple[int, ...]:
     found: Counter[int] = Counter()
     for tensor in tensors:
         match = _LAYER.search(tensor.name)
-        if (
-            match
-            and not _OTHER_TOWER.match(tensor.name[: match.start() + 1])
-            and not _OTHER_TOWER.search(tensor.name, 0, match.start() + 1)
-        ):
+        if match and not _OTHER_TOWER.search(tensor.name, 0, match.start() + 1):
             found[int(match[1][:9])] += tensor.nbytes
     if not all(index in found for index in range(layers)):
         return ()

@@ -36,7 +36,7 @@ def make_gguf(tmp_path: Path) -> GgufMaker:
             writer.add_type(kind)
         if file_type is not None:
             writer.add_file_type(file_type)
-        shape = {"block_count": 2, "embedding_length": 256, "context_length": 4096}
+        shape: dict[str, Any] = {"block_count": 2, "embedding_length": 256, "context_length": 4096}
         shape |= {"attention.head_count": 4, "attention.head_count_kv": 2, **(values or {})}
         for key, value in shape.items():
             full = key if "general." in key or "split." in key else f"{architecture}.{key}"

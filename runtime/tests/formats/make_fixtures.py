@@ -1,7 +1,7 @@
 """Make the fixtures: real tiny checkpoints, saved by the real libraries, cut to their headers.
 
 Run with an environment that has torch, transformers, bitsandbytes and compressed-tensors (CPU is enough):
-`python make_fixtures.py`. Each fixture is one JSON file: path -> size, and the first bytes (text, or base64 of the header).
+`python make_fixtures.py`. Each fixture is one JSON file: path -> size and content (text, or base64 of a header).
 """
 
 from __future__ import annotations
@@ -81,8 +81,12 @@ def quantized() -> None:
 
 def compressed(folder: str) -> None:
     """compressed-tensors: W4A16 packed, INT8 W8A8, FP8 W8A8."""
-    from compressed_tensors.compressors import ModelCompressor
-    from compressed_tensors.quantization import QuantizationConfig, QuantizationStatus, apply_quantization_config
+    from compressed_tensors.compressors import ModelCompressor  # type: ignore[import-not-found]
+    from compressed_tensors.quantization import (  # type: ignore[import-not-found]
+        QuantizationConfig,
+        QuantizationStatus,
+        apply_quantization_config,
+    )
     from compressed_tensors.quantization import preset_name_to_scheme as preset
 
     for name, scheme in (("ct-w4a16", "W4A16"), ("ct-w8a8", "W8A8"), ("ct-fp8", "FP8")):

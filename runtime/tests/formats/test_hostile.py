@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import ModelFormat
@@ -19,7 +20,7 @@ from llmservice_runtime.formats.inspect import inspect_model
 from tests.formats.conftest import GgufMaker
 from tests.formats.model_samples import LLAMA, MemoryFiles, hf, load_fixture, safetensors_bytes
 
-QUICK = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 CONFIG = json.dumps(LLAMA).encode()
 
 
@@ -104,9 +105,16 @@ def test_impossible_configurations(change: dict[str, Any]) -> None:
 
 
 def test_odd_but_harmless_configurations() -> None:
-    for change in ({"layer_types": []}, {"layer_types": [1, None]}, {"rope_scaling": {"type": "yarn", "factor": "x"}},
-                   {"architectures": None}, {"text_config": {}}, {"auto_map": {"AutoModel": "x.py"}},
-                   {"quantization_config": {"quant_method": 7}}, {"full_attention_interval": 4}):  # fmt: skip
+    changes: list[dict[str, Any]] = [
+        {"layer_types": []},
+        {"layer_types": [1, None]},
+        {"rope_scaling": {"type": "yarn", "factor": "x"}},
+        {"architectures": None},
+        {"text_config": {}},
+        {"quantization_config": {"quant_method": 7}},
+        {"full_attention_interval": 4},
+    ]
+    for change in changes:
         assert outcome(hf(**change)) is None
     assert inspect_model(hf(auto_map={"AutoModel": "x.py"})).remote_code
 
@@ -114,7 +122,10 @@ def test_odd_but_harmless_configurations() -> None:
 @pytest.mark.parametrize(
     ("files", "word"),
     [
-        ({"adapter_config.json": b'{"base_model_name_or_path": "acme/base"}', "adapter_model.safetensors": b""}, "acme/base"),
+        (
+            {"adapter_config.json": b'{"base_model_name_or_path": "acme/base"}', "adapter_model.safetensors": b""},
+            "acme/base",
+        ),
         ({"model_index.json": b"{}", "unet/model.safetensors": b""}, "diffusion"),
         ({"model.onnx": b"", "config.json": b"{}"}, "ONNX"),
         ({"genai_config.json": b"{}"}, "ONNX"),
@@ -173,7 +184,7 @@ def test_hostile_gguf(raw: bytes) -> None:
 
 
 def test_memory_stays_bounded() -> None:
-    strings = gguf_start(body=key(9, struct.pack("<IQ", 8, 7_000_000)) + bytes(24 << 20))
+    strings = gguf_start(body=key(9, struct.pack("<IQ", 8, 1_000_000)) + bytes(24 << 20))
     nested = header("{" + '"a":[' * 200_000)
     for files in (MemoryFiles({"model.gguf": strings}), nested):
         tracemalloc.start()
@@ -229,8 +240,9 @@ KEYS = [
     "sliding_window_pattern", "hybrid_override_pattern", "attn_layer_period", "auto_map", "compression_config",
     "full_attention_interval", "attn_type_list", "attn_layer_indices", "num_experts", "multi_query",
 ]  # fmt: skip
-QUANT_KEYS = ["quant_method", "bits", "group_size", "config_groups", "weights", "quant_type", "weight_block_size", "format",
-              "quant_algo", "producer", "quantization", "global_quant_config", "quant_config", "sym"]  # fmt: skip
+QUANT_KEYS = ["quant_method", "bits", "group_size", "config_groups", "weights", "quant_type", "weight_block_size",
+              "format", "quant_algo", "producer", "quantization", "global_quant_config", "quant_config",
+              "sym"]  # fmt: skip
 METHODS = [
     "gptq",
     "awq",
@@ -261,3 +273,21 @@ def gguf_sample(make_gguf: GgufMaker) -> bytes:
     raw = make_gguf()
     assert inspect_model(MemoryFiles({"model.gguf": raw})).format is ModelFormat.GGUF
     return raw
+
+
+class Gated(MemoryFiles):
+    """A repository whose listing is public and whose files are not."""
+
+    def read(self, path: str, start: int, length: int) -> bytes:
+        raise SourceRefused(f"{path} is gated.", "Accept the licence.", FailureClass.MODEL_GATED)
+
+
+class SourceRefused(UserError):
+    """Stands for what a source raises."""
+
+
+@pytest.mark.parametrize("path", ["model.gguf", "model.safetensors", "pytorch_model.bin"])
+def test_errors_of_the_source_pass_through(path: str) -> None:
+    with pytest.raises(SourceRefused) as error:
+        inspect_model(Gated({path: (b"", 1000), "config.json": CONFIG}, "hf://acme/gated"))
+    assert error.value.failure is FailureClass.MODEL_GATED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -177,15 +178,14 @@ def test_formats_that_no_engine_loads(arguments: dict[str, Any], word: str) -> N
 def test_mistral_format() -> None:
     weights = safetensors_bytes({"layers.0.attention.wq.weight": ("BF16", (64, 64))})
     params = b'{"dim": 64, "n_layers": 1, "head_dim": 16, "n_heads": 4, "n_kv_heads": 2, "vocab_size": 32768}'
-    files = {"params.json": params, "consolidated.safetensors": weights, "tekken.json": b"{}"}
+    files: dict[str, bytes | tuple[bytes, int]] = {"params.json": params, "consolidated.safetensors": weights}
+    files["tekken.json"] = b"{}"
     facts = inspect_model(MemoryFiles(files))
     assert facts.format is ModelFormat.MISTRAL
     assert (facts.layers[0].kv_heads, facts.layers[0].k_dim, facts.vocab_size) == (2, 16, 32768)
 
 
 def test_pickles_are_loaded_with_a_warning() -> None:
-    import json
-
     files: dict[str, bytes | tuple[bytes, int]] = {"config.json": json.dumps(LLAMA).encode()}
     files["pytorch_model.bin"] = (b"PK\x03\x04", 1_000_000)
     facts = inspect_model(MemoryFiles(files))
