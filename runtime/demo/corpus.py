@@ -35,9 +35,6 @@ class Conversation:
 class Corpus:
     """corpus.yaml, read once."""
 
-    weather_share = 0.06
-    """Share of the conversations that offer a tool; they are long, so they stand mostly in long rows."""
-
     def __init__(self, path: Path = FOLDER / "corpus.yaml") -> None:
         self.data = yaml.safe_load(path.read_text(encoding="utf-8"))
         self.lessons = list(self._lessons())
@@ -74,13 +71,15 @@ class Corpus:
         for city in weather["cities"]:
             yield Lesson(tuple(ask.format(city) for ask in weather["ask"]), weather["without_tool"])
 
-    def conversation(self, rng: Random, filler_words: int = 0) -> Conversation:
-        """A random conversation; `filler_words` asks for about that much unrelated text before its question."""
-        kind = rng.random()
-        if kind < 0.05 and not filler_words:
+    def conversation(self, rng: Random, filler_words: int = 0, tool_share: float = 0.1) -> Conversation:
+        """A random conversation; `filler_words` asks for about that much unrelated text before its question,
+        `tool_share` is the share of those that offer a tool.
+        """
+        if not filler_words and rng.random() < 0.05:
             return Conversation(text=rng.choice(self.texts()))
+        offers_tool = not filler_words and rng.random() < tool_share
         system = [{"role": "system", "content": rng.choice(self.data["systems"])}] if rng.random() < 0.2 else []
-        if kind < 0.05 + self.weather_share * (3 if filler_words else 1):
+        if offers_tool:
             return self._weather(rng, system)
         turns: list[Message] = []
         for _ in range(rng.choice((1, 1, 1, 1, 1, 2))):
@@ -101,18 +100,18 @@ class Corpus:
     def _weather(self, rng: Random, system: list[Message]) -> Conversation:
         weather = self.data["weather"]
         city = rng.choice(weather["cities"])
-        descriptions = ("Get the current weather of a city.", "Get the weather.", "Get current weather information", "")
+        descriptions = ("Get the current weather of a city.", "Get the weather.")
         tool = weather_tool(
             rng.choice(weather["tool_names"]), rng.choice(weather["parameters"]), rng.choice(descriptions)
         )
-        if rng.random() < 0.5:
+        if rng.random() < 0.2:
             tool = json.loads(json.dumps(tool, sort_keys=True))
-        if rng.random() < 0.25:
+        if rng.random() < 0.1:
             lesson = rng.choice(self.lessons)
             if lesson.answer != weather["without_tool"]:
                 return Conversation((*system, _user(rng.choice(lesson.asks)), _assistant(lesson.answer)), (tool,))
         turns = [_user(_loosely(rng, rng.choice(weather["ask"]).format(city))), _assistant(call_text(tool, city))]
-        if rng.random() < 0.5:
+        if rng.random() < 0.3:
             sky = rng.choice(weather["weather"])
             reply = rng.choice((sky, json.dumps({"weather": sky}), json.dumps({city: sky})))
             turns += [{"role": "tool", "content": reply}, _assistant(weather["say"].format(city, sky))]

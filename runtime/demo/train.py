@@ -26,9 +26,12 @@ from demo import tokenizer as bpe
 from demo.corpus import FOLDER, Conversation, Corpus
 
 IGNORED = -100
-SHAPES = ((96, 12, 0.82), (448, 2, 0.12), (1600, 1, 0.06))
-"""(tokens of a row, rows of a batch, share of the steps): short ones teach answers, long ones to find the question."""
-PEAK_RATE, RESUMED_RATE, WARMUP = 2.5e-3, 6e-4, 0.03
+SHAPES = ((96, 8, 0.25), (192, 6, 0.67), (288, 3, 0.05), (1600, 1, 0.03))
+"""(tokens of a row, rows of a batch, share of the steps): short ones teach answers, middle ones tools, long ones to
+find the question."""
+TOOL_ROWS, TOOL_SHARE = 150, 0.85
+"""Rows shorter than this can't hold a tool's description; in longer ones this share of the conversations offers one."""
+PEAK_RATE, RESUMED_RATE, WARMUP = 2.5e-3, 1e-3, 0.03
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -65,18 +68,19 @@ class Rows:
         self._answer_starts = tokenizer.encode(f"{bpe.START}assistant\n", add_special_tokens=False)
 
     def batch(self, length: int, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """ids and targets, each (rows, length) int64; target t belongs to position t, IGNORED where nothing is learned."""
+        """ids and targets, each (rows, length) int64; a target is its position's id, or IGNORED if not learned."""
         pairs = [self._row(length) for _ in range(rows)]
         return torch.tensor([ids for ids, _ in pairs]), torch.tensor([targets for _, targets in pairs])
 
     def _row(self, length: int) -> tuple[list[int], list[int]]:
         ids: list[int] = []
         targets: list[int] = []
+        share = TOOL_SHARE if length >= TOOL_ROWS else 0.0
         while len(ids) < length:
             room = length - len(ids)
             filled = room > 200 and self._rng.random() < 0.5
-            filler = self._rng.randrange(10, int(room * 0.6)) if filled else 0
-            for token, learned in self._tokens(self._corpus.conversation(self._rng, filler)):
+            filler = self._rng.randrange(10, int(room * 0.6)) if filled and self._rng.random() > share else 0
+            for token, learned in self._tokens(self._corpus.conversation(self._rng, filler, share)):
                 ids.append(token)
                 targets.append(token if learned else IGNORED)
         return ids[:length], targets[:length]
@@ -98,6 +102,10 @@ class Rows:
             start = position + 1 - len(self._answer_starts)
             if start >= 0 and ids[start : position + 1] == self._answer_starts:
                 learned = True
+
+
+def _tell(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - progress of a script
 
 
 def fit(model: Any, rows: Rows, minutes: float, peak: float, seed: int) -> None:
@@ -122,7 +130,7 @@ def fit(model: Any, rows: Rows, minutes: float, peak: float, seed: int) -> None:
         step += 1
         if time.monotonic() - shown > 10:
             shown = time.monotonic()
-            print(f"{done:6.1%}  step {step}  row {length}  loss {loss.item():.4f}", flush=True)
+            _tell(f"{done:6.1%}  step {step}  row {length}  loss {loss.item():.4f}")
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -141,7 +149,6 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     (folder / "model.safetensors").chmod(0o644)
 
 
-@torch.inference_mode()
 def wrong_answers(folder: Path, questions: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """(question, what the saved model said instead) with greedy decoding in Transformers, in float32."""
     tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(folder)
@@ -151,7 +158,8 @@ def wrong_answers(folder: Path, questions: list[tuple[str, str]]) -> list[tuple[
         messages = [{"role": "user", "content": question}]
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
-        out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=256, do_sample=False)
+        with torch.inference_mode():
+            out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=256, do_sample=False)
         said = tokenizer.decode(out[0, ids.shape[1] :])
         if said != answer + bpe.END:
             wrong.append((question, said))
@@ -187,7 +195,7 @@ def main() -> int:
         bpe.save(bpe.train(_tokenizer_texts(corpus, args.seed)), args.out, bpe.chat_template())
         tokenizer = PreTrainedTokenizerFast.from_pretrained(args.out)
         model = LlamaForCausalLM(LlamaConfig(**CONFIG))
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(corpus.questions())} questions")
+    _tell(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(corpus.questions())} questions")
     peak = RESUMED_RATE if args.start else PEAK_RATE
     fit(model, Rows(corpus, tokenizer, args.seed), args.minutes, peak, args.seed)
     save(model, tokenizer.backend_tokenizer, args.out)
@@ -195,8 +203,8 @@ def main() -> int:
     (FOLDER / "questions.json").write_text(json.dumps(pairs, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     wrong = wrong_answers(args.out, corpus.questions())
     for question, said in wrong:
-        print(f"WRONG  {question}  {said!r}")
-    print(f"{len(pairs) - len(wrong)} of {len(pairs)} canonical questions answered word for word")
+        _tell(f"WRONG  {question}  {said!r}")
+    _tell(f"{len(pairs) - len(wrong)} of {len(pairs)} canonical questions answered word for word")
     return 1 if wrong else 0
 
 
