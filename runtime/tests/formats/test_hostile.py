@@ -20,7 +20,7 @@ from llmservice_runtime.formats.inspect import inspect_model
 from tests.formats.conftest import GgufMaker
 from tests.formats.model_samples import LLAMA, MemoryFiles, hf, load_fixture, safetensors_bytes
 
-QUICK = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 CONFIG = json.dumps(LLAMA).encode()
 
 
