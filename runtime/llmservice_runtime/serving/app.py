@@ -47,9 +47,7 @@ async def _health(http: web.Request) -> web.Response:
     """200 when a request made now would be served."""
     server = http.app[SERVER]
     server.ready_engine()
-    if server.drain.draining:
-        raise draining()
-    return web.Response()
+    return error_response(draining()) if server.drain.draining else web.Response()
 
 
 async def _metrics(http: web.Request) -> web.Response:

@@ -9,6 +9,9 @@ from llmservice_runtime.serving.engine import Engine, Grammar, GrammarError, Gra
 from llmservice_runtime.serving.errors import ApiError, bad_request
 from llmservice_runtime.serving.requests.fields import SharedFields
 
+WHITE_SPACE = r"[ \n\t]{0,20}"
+"""Between the parts of JSON: enough for a line break and an indentation."""
+
 
 def answer_length(prompt_tokens: int, wanted: int | None, context_tokens: int, field: str) -> int:
     """max_tokens: what was asked for, or what the context leaves. ApiError 400 with both numbers when too long."""
@@ -131,7 +134,14 @@ def _schema(schema: dict[str, Any] | str, field: str) -> Grammar:
             schema = json.loads(schema)
         except ValueError as error:
             raise bad_request(f"`{field}` is not JSON: {error}.", field) from error
-    return Grammar(GrammarKind.JSON_SCHEMA, json.dumps(schema, ensure_ascii=False))
+    if not isinstance(schema, dict):
+        raise bad_request(f"`{field}` must be a JSON schema object.", field)
+    return Grammar(GrammarKind.JSON_SCHEMA, json.dumps(bounded(schema), ensure_ascii=False))
+
+
+def bounded(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with white space bounded: a model that is unsure would otherwise write blanks until `max_tokens`."""
+    return {"x-guidance": {"whitespace_pattern": WHITE_SPACE}, **schema}
 
 
 def _choice(options: list[str]) -> Grammar:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from llmservice_runtime.serving.engine import Grammar, GrammarKind
+from llmservice_runtime.serving.params import bounded
 from llmservice_runtime.serving.requests.chat import Tool
 from llmservice_runtime.serving.tool_formats import ToolFormat
 
@@ -58,7 +59,7 @@ def _objects(fmt: ToolFormat, tools: Sequence[Tool]) -> list[str]:
 
 def _schema(parameters: dict[str, Any] | None) -> dict[str, Any]:
     """Arguments are an object, whatever the schema leaves open."""
-    return {"type": "object", **(parameters or {"properties": {}, "additionalProperties": False})}
+    return bounded({"type": "object", **(parameters or {"properties": {}, "additionalProperties": False})})
 
 
 def _required(fmt: ToolFormat, begin: str, block: str, parallel: bool) -> str:

@@ -124,7 +124,7 @@ def tokenizer() -> type[ByteTokenizer]:
     return ByteTokenizer
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def templates() -> dict[str, str]:
     return {"chatml": CHATML, "hermes": HERMES}
 

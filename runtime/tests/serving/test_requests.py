@@ -104,7 +104,7 @@ def test_json_schema_named_and_bare(given_schema: dict[str, Any]) -> None:
     held = constraint(chat(response_format={"type": "json_schema", "json_schema": given_schema}))
     assert held is not None
     assert held[1].kind is GrammarKind.JSON_SCHEMA
-    assert json.loads(held[1].source) == SCHEMA
+    assert SCHEMA.items() <= json.loads(held[1].source).items()
 
 
 def test_constraints_of_every_field() -> None:
