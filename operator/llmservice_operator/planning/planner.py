@@ -158,11 +158,16 @@ def _placement_notes(facts: ModelFacts, target: Target, placed: Placement) -> tu
     if target.context is None and not facts.context_tokens:
         said.append(f"The headers do not say how long the context may be; {UNKNOWN_CONTEXT:,} tokens were planned.")
     elif target.context is None and shape.context_tokens < facts.context_tokens:
-        room = f"; up to {placed.largest_context:,} would fit" if placed.largest_context > shape.context_tokens else ""
-        said.append(
-            f"The context is {shape.context_tokens:,} of the {facts.context_tokens:,} tokens the model was made for, "
-            f"for want of memory{room}."
+        planned = (
+            f"The context is {shape.context_tokens:,} of the {facts.context_tokens:,} tokens the model was made for"
         )
+        if placed.largest_context > shape.context_tokens:
+            said.append(
+                f"{planned}, to leave half of the memory beside the weights to others. Up to "
+                f"{placed.largest_context:,} fit: set contextTokens."
+            )
+        else:
+            said.append(f"{planned}, for want of memory.")
     if _partial(facts, target, placed):
         said.append(
             f"{shape.gpu_layers} of {facts.layer_count} layers fit the GPU, the others run on the CPU: expect a "

@@ -151,7 +151,7 @@ def _more_memory(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, shor
 def _smaller_model(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
     """What size would do, when this one is out of reach."""
     for billions in (70, 32, 14, 8, 4, 3, 1.5, 0.5):
-        if billions * 1e9 < facts.parameters:
+        if billions * 1e9 < 0.8 * facts.parameters:
             fewer = dataclasses.replace(
                 facts, parameters=int(billions * 1e9), layer_weight_bytes=(), context_tokens=8192
             )
