@@ -13,6 +13,7 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.estimate.budget import GPU, HOST, total
 from llmservice_runtime.estimate.fit import Fit, Placement, Shortfall, Target, arrange, host_budget, place, valid_count
 from llmservice_runtime.estimate.gpus import find_gpu
+from llmservice_runtime.estimate.llama_options import llama_options
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
 from llmservice_runtime.selection.machine import Device, Machine
 
@@ -149,3 +150,26 @@ def test_the_plan_is_inside_the_budget_and_the_largest_context_is_real(
     if placed.largest_context >= 16:
         again = place(dataclasses.replace(target, context=placed.largest_context))
         assert isinstance(again, Placement)
+
+
+def test_an_eight_bit_cache_holds_almost_twice_the_context(geometry: Geometry) -> None:
+    facts = geometry("llama-3.1-8b-q4")
+    machine = Machine(8, 12 * GIB, 12 * GIB)
+    full = place(Target(facts, EngineType.LLAMA_CPP, Device.CPU, machine))
+    for args in (["--kv-type=q8_0"], ["--kv-type", "q8_0"]):
+        options = llama_options(args)
+        eight = place(Target(facts, EngineType.LLAMA_CPP, Device.CPU, machine, options=options))
+        assert 1.8 < eight.largest_context / full.largest_context < 1.95
+
+
+def test_models_whose_memory_cannot_be_shared_get_whole_streams(geometry: Geometry) -> None:
+    layers = (LayerGroup(LayerKind.FULL, 6, 4, 256, 256), LayerGroup(LayerKind.SLIDING, 28, 4, 256, 256, window=1024))
+    placed = on_cpu(geometry("llama-3.1-8b-q4", layers=layers), 32, context=8192)
+    assert isinstance(placed, Placement)
+    assert placed.shape.streams
+    assert placed.shape.kv_tokens == placed.shape.sequences * 8192
+
+
+def test_arguments_that_mean_nothing_here_are_left_to_the_engine() -> None:
+    assert llama_options([]) == llama_options(["--kv-type=nonsense", "--ubatch-size", "x", "--other"])
+    assert llama_options(["--ubatch-size", "1024", "--kv-layout=split"]).split
