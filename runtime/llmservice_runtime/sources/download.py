@@ -38,7 +38,7 @@ def fetch(
         raise SourceError(f"{FIELD}: {files.uri} has no file {unknown[0]}.", failure=FailureClass.MODEL_NOT_FOUND)
     wanted = [by_path[path] for path in dict.fromkeys(paths)]
     target = model_folder(cache, files)
-    label = files.slot[1]
+    label = files.uri
     waited = 0.0
     try:
         while _missing(target, wanted):

@@ -28,9 +28,16 @@ class S3Files(RemoteFiles):
     """
 
     def __init__(self, uri: ModelUri, revision: str | None, secrets: Secrets, settings: SourceSettings) -> None:
+        from botocore.exceptions import BotoCoreError
+
         where = settings.s3_endpoint or "AWS"
         origin = Origin(uri.shown, f"the S3 store at {where}", KEYS)
-        self._client = _client(secrets, settings)
+        try:
+            self._client = _client(secrets, settings)
+        except (BotoCoreError, ValueError) as error:  # a profile that is missing, an endpoint that is no URL
+            raise origin.bad(
+                f"boto3 refuses its settings: {error}.", "Check AWS_PROFILE and AWS_ENDPOINT_URL."
+            ) from None
         objects = retry(lambda: self._list(uri, origin), origin, settings)
         self._objects = dict(objects)
         entries = [FileEntry(path, int(found["Size"])) for path, found in objects]

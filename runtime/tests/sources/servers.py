@@ -98,6 +98,7 @@ def start(tls: ssl.SSLContext | None = None) -> tuple[Server, ThreadingHTTPServe
 
     class Quiet(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 64
 
         def handle_error(self, *_: object) -> None: ...
 

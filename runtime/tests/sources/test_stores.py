@@ -115,6 +115,14 @@ def test_s3_troubles(make_server: Make, settings: SourceSettings, replies: list[
     assert caught.value.failure is failure
 
 
+def test_s3_settings_that_boto_refuses(settings: SourceSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SourceError, match="AWS_ENDPOINT_URL"):
+        s3("s3://models/qwen", settings, "not a url")
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(SourceError, match="nobody"):
+        s3("s3://models/qwen", settings, "http://127.0.0.1:9")
+
+
 def modelscope_hub(token: str | None = None) -> Handler:
     def handle(request: Request) -> Reply:
         if token and request.headers.get("authorization") != f"Bearer {token}":
