@@ -35,9 +35,8 @@ def inspect_model(files: ModelFiles, include: Sequence[str] = (), expected: Mode
             "Correct the patterns, or leave include out.",
         )
     ggufs, beside = gguf_variants(chosen)
-    others = [e for e in chosen if e.path.lower().endswith((".safetensors", ".bin", ".pt", ".pth"))]
     notes = [f"{path} lies beside the model and is not loaded." for path in beside if ggufs]
-    if (ggufs or beside) and (expected is ModelFormat.GGUF or not _is_checkpoint(others, entries)):
+    if (ggufs or beside) and not _outranked(chosen, entries, expected):
         facts = _gguf(files, ggufs, beside, notes, {entry.path: entry.size for entry in entries})
     else:
         if ggufs:
@@ -59,10 +58,13 @@ def variants(files: ModelFiles) -> list[GgufVariant]:
     return gguf_variants(files.entries())[0]
 
 
-def _is_checkpoint(weights: Sequence[FileEntry], entries: Sequence[FileEntry]) -> bool:
-    """Weights of another format that outrank GGUF: a real model, not only an adapter or a voice beside it."""
-    configured = any(entry.path in {"config.json", "params.json", "model_index.json"} for entry in entries)
-    return configured and any(not e.path.rsplit("/", 1)[-1].startswith("adapter_model") for e in weights)
+def _outranked(chosen: Sequence[FileEntry], entries: Sequence[FileEntry], expected: ModelFormat | None) -> bool:
+    """Whether the weights of another format are taken: a configured checkpoint of safetensors, not an adapter alone."""
+    if expected is not None:
+        return expected is not ModelFormat.GGUF
+    configured = any(entry.path in {"config.json", "params.json"} for entry in entries)
+    weights = (e.path for e in chosen if "/" not in e.path and e.path.endswith(".safetensors"))
+    return configured and any(not path.startswith("adapter_model") for path in weights)
 
 
 def _gguf(

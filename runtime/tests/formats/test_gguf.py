@@ -146,6 +146,11 @@ def test_safetensors_beside_gguf(make_gguf: GgufMaker) -> None:
         inspect_model(files, expected=ModelFormat.PICKLE)
 
 
+def test_gguf_outranks_pickles_and_adapters(make_gguf: GgufMaker) -> None:
+    more = {"config.json": b"{}", "imatrix.bin": b"?", "adapter_model.safetensors": b"", "tokenizer.json": b"{}"}
+    assert inspect_model(MemoryFiles({"model.gguf": make_gguf(), **more})).format is ModelFormat.GGUF
+
+
 @pytest.mark.parametrize("magic", [b"lmgg", b"fmgg", b"tjgg", b"algg"])
 def test_formats_before_gguf(magic: bytes) -> None:
     for path in ("old.gguf", "ggml-model-q4_0.bin"):
