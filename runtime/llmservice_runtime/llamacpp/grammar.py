@@ -14,6 +14,8 @@ from llmservice_runtime.llamacpp.tokenizer import LlamaTokenizer
 from llmservice_runtime.serving.engine import Grammar, GrammarError, GrammarKind
 
 CACHED = 64
+JSON_SPACE = {"whitespace_pattern": r"[ \n\t]{0,8}"}
+"""White space between JSON tokens has an end: a small model could fill its whole answer with it."""
 
 
 class Matcher:
@@ -98,7 +100,7 @@ def _text(grammar: Grammar) -> str:
     """llguidance's form of a grammar."""
     matcher = llguidance.LLMatcher
     if grammar.kind is GrammarKind.JSON_OBJECT:
-        return str(matcher.grammar_from_json_schema('{"type": "object"}'))
+        return str(matcher.grammar_from_json_schema('{"type": "object"}', JSON_SPACE))
     if grammar.kind is GrammarKind.REGEX:
         return str(matcher.grammar_from_regex(grammar.source))
     if grammar.kind is GrammarKind.LARK:
@@ -107,4 +109,4 @@ def _text(grammar: Grammar) -> str:
         json.loads(grammar.source)
     except ValueError as error:
         raise GrammarError(f"the schema is not JSON: {error}") from error
-    return str(matcher.grammar_from_json_schema(grammar.source))
+    return str(matcher.grammar_from_json_schema(grammar.source, JSON_SPACE))
