@@ -149,6 +149,13 @@ async def test_without_a_template_chat_says_what_to_do(connect: Any, scripted: A
     assert reply.status == 200
 
 
+async def test_a_completion_service_refuses_chat(connect: Any, scripted: Any) -> None:
+    client = await connect(scripted(), task="Completion")
+    reply = await client.post("/v1/chat/completions", json=PING)
+    assert reply.status == 400
+    assert (await reply.json())["error"]["code"] == "chat_not_supported"
+
+
 async def test_while_loading_everything_is_503_but_metrics_and_models(connect: Any) -> None:
     client = await connect(None)
     for path in ("/v1/chat/completions", "/v1/completions"):

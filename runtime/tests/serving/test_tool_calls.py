@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from typing import Any
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from llmservice_runtime.serving.engine import Grammar, GrammarKind
+from llmservice_runtime.serving.errors import ApiError
 from llmservice_runtime.serving.requests.chat import Tool
-from llmservice_runtime.serving.tool_formats import HERMES, LLAMA3, MISTRAL, ToolFormat
+from llmservice_runtime.serving.templates import ChatTemplate
+from llmservice_runtime.serving.tool_formats import HERMES, LLAMA3, MISTRAL, ToolFormat, tool_format
 from llmservice_runtime.serving.tool_grammar import Calls, held_after_thinking, tool_grammar
 from llmservice_runtime.serving.tool_parser import CallArguments, CallStart, Content, ToolParser
 
@@ -171,3 +174,30 @@ def test_a_format_after_thinking(vocabulary: LLTokenizer) -> None:
     assert pattern is not None
     assert accepts(vocabulary, pattern, "hm</think>a/bb")
     assert held_after_thinking(Grammar(GrammarKind.LARK, "start: /a/")) is None
+
+
+@pytest.mark.parametrize("fmt", FORMATS.values(), ids=lambda fmt: fmt.name)
+def test_a_marker_that_is_a_special_token(vocabulary: LLTokenizer, fmt: ToolFormat) -> None:
+    special = dataclasses.replace(fmt, begin_token=256)
+    before, found, after = written(special, GOOD).partition(fmt.begin)
+    tokens = [*before.encode(), *([256] if found else []), *after.encode()]
+    for calls in Calls:
+        grammar = tool_grammar(special, TOOLS, calls, parallel=True, thinking=False)
+        matcher = LLMatcher(vocabulary, LLMatcher.grammar_from_lark(grammar.source), log_level=0)
+        assert not matcher.is_error(), matcher.get_error()
+        assert matcher.try_consume_tokens(tokens) == len(tokens)
+        assert matcher.is_accepting()
+
+
+def test_formats_are_recognised_by_their_template(tokenizer: Any) -> None:
+    tools = "{{ tools }}"
+    for source, fmt in (
+        (tools + "<tool_call></tool_call>", HERMES),
+        (tools + "[TOOL_CALLS]", MISTRAL),
+        (tools + '{"name": x, "parameters": y}<|eot_id|>', LLAMA3),
+    ):
+        assert tool_format(ChatTemplate(source), tokenizer()) == fmt
+    for source in ("no such thing", tools, tools + "<tool_call><function=f>"):
+        with pytest.raises(ApiError) as caught:
+            tool_format(ChatTemplate(source), tokenizer())
+        assert caught.value.param == "tools"
