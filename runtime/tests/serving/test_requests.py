@@ -53,11 +53,18 @@ def test_refusals_name_the_field(fields: dict[str, Any], param: str, words: tupl
     assert any(word in caught.value.message for word in words), caught.value.message
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b'{"a": NaN}', b"[" * 100_000, b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'"x"', b'{"a": NaN}', b"[" * 100_000, b"\xff\xfe", b'{"a": "\\ud800"}']
+)
 def test_what_is_not_a_json_object(body: bytes) -> None:
     with pytest.raises(ApiError) as caught:
         parse(ChatRequest, body)
     assert caught.value.code == "invalid_json"
+
+
+def test_surrogate_pairs_are_characters() -> None:
+    request = parse(CompletionRequest, b'{"prompt": "\\ud83d\\ude00"}')
+    assert request.prompt == "\U0001f600"
 
 
 def test_missing_fields_are_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +11,9 @@ from pydantic import BaseModel, ValidationError
 from llmservice_runtime.serving.errors import ApiError, bad_request, unsupported
 
 M = TypeVar("M", bound=BaseModel)
+
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+"""What may be half of a pair, escaped or raw; only then the whole text is checked."""
 
 INSTEAD: dict[str, str] = {
     "audio": "this server answers in text only.",
@@ -60,6 +64,12 @@ def _document(body: bytes) -> dict[str, Any]:
         raise bad_request(f"The body is not JSON: {reason}.", code="invalid_json") from error
     if not isinstance(document, dict):
         raise bad_request("The body must be a JSON object.", code="invalid_json")
+    if SURROGATE.search(body):
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except (UnicodeEncodeError, RecursionError) as error:
+            message = "The body has half of a surrogate pair (\\ud800 to \\udfff), which is no character."
+            raise bad_request(message, code="invalid_json") from error
     return document
 
 
