@@ -75,6 +75,10 @@ class Here:
         assert "Traceback" not in done.stderr, done.stderr
         return done.stdout + done.stderr
 
+    def up(self, *manifests: str, code: int = 0) -> str:
+        """Apply to the instance that runs; what was printed."""
+        return self.run("up", "-f", self.write(*manifests), code=code)
+
     @contextmanager
     def foreground(self, *words: str) -> Iterator[subprocess.Popen[str]]:
         """`up` that runs beside the test."""

@@ -1,0 +1,49 @@
+"""From a manifest to streamed tokens of the real engine, with the clients people use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from machine_world import Here  # type: ignore[import-not-found]
+from openai import OpenAI
+
+pytestmark = pytest.mark.engine
+QUESTION = "What is LLMService?"
+ANSWER = "LLMService is a Kubernetes operator"
+
+
+def test_chat_streams_the_answer_the_model_learned(demo: Here) -> None:
+    assert demo.run("chat", "demo", "--prompt", QUESTION).startswith(ANSWER)
+
+
+def test_openai_python_streams(demo: Here) -> None:
+    with OpenAI(base_url=demo.snapshot()["url"], api_key="none") as client:
+        assert [model.id for model in client.models.list()] == ["default/demo"]
+        stream = client.chat.completions.create(
+            model="demo", temperature=0, stream=True, messages=[{"role": "user", "content": QUESTION}]
+        )
+        pieces = [choice.delta.content or "" for chunk in stream for choice in chunk.choices]
+    assert len(pieces) > 5 and "".join(pieces).startswith(ANSWER)
+
+
+def test_the_snippets_work_as_pasted(demo: Here) -> None:
+    _, curl, python = demo.run("ps", "--snippets", "demo").split("\n\n", 2)
+    streamed = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=30, check=True).stdout
+    assert streamed.startswith("data: ") and streamed.endswith("data: [DONE]\n\n")
+    said = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, timeout=30, check=True).stdout
+    assert said.startswith(ANSWER)
+
+
+def test_a_base_url_per_service_and_unprefixed_routes(demo: Here) -> None:
+    url = demo.snapshot()["url"].removesuffix("/v1")
+    with OpenAI(base_url=f"{url}/default/demo/v1", api_key="none") as client:
+        answer = client.chat.completions.create(
+            model="default/demo", temperature=0, messages=[{"role": "user", "content": QUESTION}]
+        )
+        assert (answer.choices[0].message.content or "").startswith(ANSWER)
+    with OpenAI(base_url=url, api_key="none") as client:
+        assert client.completions.create(model="demo", prompt="LLM", max_tokens=4).usage is not None
+        counted = client.post("/tokenize", body={"model": "demo", "prompt": "hello"}, cast_to=object)
+        assert isinstance(counted, dict) and counted["count"] == len(counted["tokens"])

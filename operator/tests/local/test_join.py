@@ -1,0 +1,72 @@
+"""What further `up` and `down` commands do to a running instance; each test has services of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+
+from machine_world import Here, Stream, manifest, until  # type: ignore[import-not-found]
+
+
+def test_a_second_up_joins_and_the_same_manifest_changes_nothing(running: Here) -> None:
+    before = [facts["pid"] for facts in running.ready("demo", 2)["replicas"]]
+    file = running.write(manifest("demo", replicas=2), manifest("other"), name="second.yaml")
+    said = running.run("up", "-f", file, "--port", "1234")
+    assert "joined" in said and running.snapshot()["url"] in said and "default/demo: unchanged" in said
+    assert "--port" in said
+    assert [facts["pid"] for facts in running.ready("demo", 2)["replicas"]] == before
+    running.ready("other")
+
+
+def test_a_changed_manifest_replaces_without_dropping_a_stream(running: Here) -> None:
+    running.up(manifest("swap", WORDS=25, DELAY=0.1, SAY="old"))
+    url = running.snapshot()["url"]
+    stream = Stream(url, "swap")
+    assert "replacing" in running.up(manifest("swap", SAY="new"))
+    assert "new0" in Stream(url, "swap").whole()
+    assert stream.whole().count("old") == 25 and "[DONE]" in stream.text
+
+
+def test_a_changed_manifest_that_fails_leaves_the_old_one_serving(running: Here) -> None:
+    running.up(manifest("stay", SAY="old"))
+    running.up(manifest("stay", FAIL="BadArgument"))
+    assert "old0" in Stream(running.snapshot()["url"], "stay").whole()
+    assert "the new one failed: it was told to" in running.run("ps", "-o", "json")
+
+
+def test_replicas_follow_the_manifest(running: Here) -> None:
+    running.up(manifest("many"))
+    (first,) = running.ready("many")["replicas"]
+    assert "scaled" in running.up(manifest("many", replicas=2))
+    assert first["pid"] in [facts["pid"] for facts in running.ready("many", 2)["replicas"]]
+    running.up(manifest("many", replicas=1))
+    assert [facts["pid"] for facts in running.ready("many")["replicas"]] == [first["pid"]]
+
+
+def test_a_killed_supervisor_comes_back(running: Here) -> None:
+    running.up(manifest("hurt"))
+    (facts,) = running.ready("hurt")["replicas"]
+    os.kill(facts["pid"], signal.SIGKILL)
+    until(lambda: running.ready("hurt")["replicas"][0]["pid"] != facts["pid"])
+    assert running.ready("hurt")["replicas"][0]["restarts"] == 1
+
+
+def test_a_service_that_keeps_failing_is_told_and_tried_again(running: Here) -> None:
+    said = running.up(manifest("sick", FAIL="OutOfMemory"), code=1)
+    assert "default/sick: failed (OutOfMemory): it was told to" in said and "fix: tell it otherwise" in said
+    entry = next(s for s in running.snapshot()["services"] if s["object"]["metadata"]["name"] == "sick")
+    assert not entry["replicas"][0]["gave_up"]
+
+
+def test_down_of_one_service_keeps_the_others(running: Here) -> None:
+    running.up(manifest("gone"))
+    running.run("down", "gone")
+    names = [entry["object"]["metadata"]["name"] for entry in running.snapshot()["services"]]
+    assert "demo" in names and "gone" not in names
+    assert "there is no service `gone`" in running.run("down", "gone", code=1)
+
+
+def test_the_state_folder_is_private(running: Here) -> None:
+    assert stat.S_IMODE(running.state.stat().st_mode) == 0o700
+    assert stat.S_IMODE((running.state / "control.sock").stat().st_mode) & 0o077 == 0
