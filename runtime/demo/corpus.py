@@ -77,9 +77,8 @@ class Corpus:
         """
         if not filler_words and rng.random() < 0.05:
             return Conversation(text=rng.choice(self.texts()))
-        offers_tool = not filler_words and rng.random() < tool_share
         system = [{"role": "system", "content": rng.choice(self.data["systems"])}] if rng.random() < 0.2 else []
-        if offers_tool:
+        if not filler_words and rng.random() < tool_share:
             return self._weather(rng, system)
         turns: list[Message] = []
         for _ in range(rng.choice((1, 1, 1, 1, 1, 2))):
@@ -100,18 +99,18 @@ class Corpus:
     def _weather(self, rng: Random, system: list[Message]) -> Conversation:
         weather = self.data["weather"]
         city = rng.choice(weather["cities"])
-        descriptions = ("Get the current weather of a city.", "Get the weather.")
+        descriptions = ("Get the current weather of a city.", "Get the weather.", "Get current weather information", "")
         tool = weather_tool(
             rng.choice(weather["tool_names"]), rng.choice(weather["parameters"]), rng.choice(descriptions)
         )
-        if rng.random() < 0.2:
+        if rng.random() < 0.5:
             tool = json.loads(json.dumps(tool, sort_keys=True))
-        if rng.random() < 0.1:
+        if rng.random() < 0.25:
             lesson = rng.choice(self.lessons)
             if lesson.answer != weather["without_tool"]:
                 return Conversation((*system, _user(rng.choice(lesson.asks)), _assistant(lesson.answer)), (tool,))
         turns = [_user(_loosely(rng, rng.choice(weather["ask"]).format(city))), _assistant(call_text(tool, city))]
-        if rng.random() < 0.3:
+        if rng.random() < 0.5:
             sky = rng.choice(weather["weather"])
             reply = rng.choice((sky, json.dumps({"weather": sky}), json.dumps({city: sky})))
             turns += [{"role": "tool", "content": reply}, _assistant(weather["say"].format(city, sky))]

@@ -26,10 +26,10 @@ from demo import tokenizer as bpe
 from demo.corpus import FOLDER, Conversation, Corpus
 
 IGNORED = -100
-SHAPES = ((96, 8, 0.25), (192, 6, 0.67), (288, 3, 0.05), (1600, 1, 0.03))
+SHAPES = ((96, 12, 0.40), (288, 5, 0.54), (1600, 1, 0.06))
 """(tokens of a row, rows of a batch, share of the steps): short ones teach answers, middle ones tools, long ones to
 find the question."""
-TOOL_ROWS, TOOL_SHARE = 150, 0.85
+TOOL_ROWS, TOOL_SHARE = 200, 0.6
 """Rows shorter than this can't hold a tool's description; in longer ones this share of the conversations offers one."""
 PEAK_RATE, RESUMED_RATE, WARMUP = 2.5e-3, 1e-3, 0.03
 
