@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 
 import llguidance
 import numpy as np
@@ -13,8 +14,11 @@ import numpy.typing as npt
 from llmservice_runtime.llamacpp.tokenizer import LlamaTokenizer
 from llmservice_runtime.serving.engine import Grammar, GrammarError, GrammarKind
 
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
 CACHED = 64
-JSON_SPACE = {"whitespace_pattern": r"[ \n\t]{0,8}"}
+JSON_SPACE: JsonCompileOptions = {"whitespace_pattern": r"[ \n\t]{0,8}"}
 """White space between JSON tokens has an end: a small model could fill its whole answer with it."""
 
 

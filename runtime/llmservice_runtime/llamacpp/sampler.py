@@ -42,6 +42,8 @@ class Sampler:
             self._seen = np.zeros(vocab, np.bool_)
             self._seen[prompt] = True
         self._generated = 0
+        self._weights: Floats = np.empty(vocab if params.temperature > 0 else 0, np.float32)
+        """Scratch: a fresh array of a vocabulary costs more in page faults than the arithmetic on it."""
 
     @property
     def plain(self) -> bool:
@@ -69,11 +71,12 @@ class Sampler:
         params = self._params
         if params.temperature <= 0 or params.top_k == 1:
             return int(scores.argmax())
-        scores = scores / np.float32(params.temperature)
-        top = scores.max()
+        scaled = np.subtract(scores, scores.max(), out=self._weights)
+        if params.temperature != 1.0:
+            scaled /= np.float32(params.temperature)
         if params.top_k or params.top_p < 1.0 or params.min_p > 0.0:
-            return self._narrow(scores, float(top))
-        return self._pick(np.exp(scores - top))
+            return self._narrow(scaled)
+        return self._pick(np.exp(scaled, out=scaled))
 
     def _edited(self, row: Floats, allowed: npt.NDArray[np.bool_] | None) -> Floats:
         scores = row if allowed is None else np.where(allowed, row, np.float32(-np.inf))
@@ -103,21 +106,21 @@ class Sampler:
         at = start + min(int(np.searchsorted(inner, rest, "right")), inner.size - 1)
         return at if weights[at] > 0 else int(weights.argmax())
 
-    def _narrow(self, scores: Floats, top: float) -> int:
-        """top_k, top_p and min_p over the candidates, best first (ties by token id)."""
+    def _narrow(self, scaled: Floats) -> int:
+        """top_k, top_p and min_p over the candidates, best first (ties by token id); the best has `scaled` 0."""
         params = self._params
-        total = float(np.exp(scores - np.float32(top)).sum(dtype=np.float64))
-        near = np.flatnonzero(scores >= top - NEGLIGIBLE)
+        total = float(np.exp(scaled).sum(dtype=np.float64))
+        near = np.flatnonzero(scaled >= -NEGLIGIBLE)
         if params.top_k and near.size < params.top_k:
-            near = np.flatnonzero(scores > -np.inf)
-        order = near[np.argsort(-scores[near], kind="stable")]
+            near = np.flatnonzero(scaled > -np.inf)
+        order = near[np.argsort(-scaled[near], kind="stable")]
         if params.top_k and order.size > params.top_k:
             order = order[: params.top_k]
-            total = float(np.exp(scores[order] - np.float32(top)).sum(dtype=np.float64))
-        weights = np.exp(scores[order] - np.float32(top)).astype(np.float32)
+            total = float(np.exp(scaled[order]).sum(dtype=np.float64))
+        weights = np.exp(scaled[order])
         if not params.top_k and weights.sum(dtype=np.float64) < params.top_p * total:
-            order = np.argsort(-scores, kind="stable")
-            weights = np.exp(scores[order] - np.float32(top)).astype(np.float32)
+            order = np.argsort(-scaled, kind="stable")
+            weights = np.exp(scaled[order])
         if params.top_p < 1.0:
             before = np.cumsum(weights, dtype=np.float64) - weights
             keep = max(1, int((before < params.top_p * total).sum()))
