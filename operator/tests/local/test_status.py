@@ -1,0 +1,67 @@
+"""Status and what clients are told, from facts alone."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmservice_api.v1alpha1 import LLMService
+from llmservice_cli.local.order import Order
+from llmservice_cli.local.status import View, observe, why_unready
+from llmservice_cli.local.substrate import ReplicaFacts
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.contract.settings import RuntimeSettings
+
+SERVICE = LLMService.model_validate({"metadata": {"name": "demo"}, "spec": {"model": {"uri": "file://x.gguf"}}})
+SETTINGS = RuntimeSettings(EngineType.LLAMA_CPP, "/x.gguf", "default/demo")
+OUT = FailureRecord(FailureClass.OUT_OF_MEMORY, "It needs 9 GiB.", "Take a smaller one.", "Loading")
+FACTS = st.builds(
+    ReplicaFacts,
+    name=st.sampled_from(["a", "b"]),
+    slot=st.integers(0, 1),
+    ready=st.booleans(),
+    draining=st.booleans(),
+    failure=st.none() | st.just(OUT),
+    gave_up=st.booleans(),
+)
+VIEWS = st.builds(
+    View,
+    order=st.sampled_from([Order(SERVICE), Order(SERVICE, settings=SETTINGS), Order(SERVICE, failure=OUT)]),
+    serving=st.lists(FACTS, max_size=2).map(tuple),
+    coming=st.lists(FACTS, max_size=2).map(tuple),
+    stopping=st.booleans(),
+)
+
+
+@given(VIEWS)
+def test_ready_means_that_a_replica_is_ready_and_every_condition_says_why(view: View) -> None:
+    status = observe(view, "http://x/v1", (), 0.0)
+    conditions = {condition.type: condition for condition in status.conditions}
+    assert (conditions["Ready"].status == "True") == any(facts.ready for facts in view.serving)
+    assert all(condition.reason and condition.message for condition in conditions.values())
+
+
+@given(VIEWS, VIEWS)
+def test_a_condition_keeps_its_time_while_its_status_stays(before: View, after: View) -> None:
+    first = observe(before, "", (), 0.0).conditions
+    for old, new in zip(first, observe(after, "", first, 60.0).conditions, strict=True):
+        assert (old.last_transition_time == new.last_transition_time) == (old.status == new.status)
+
+
+@pytest.mark.parametrize(("gave_up", "final"), [(True, True), (False, False)])
+def test_a_failure_is_final_only_when_nobody_tries_again(gave_up: bool, final: bool) -> None:
+    facts = ReplicaFacts("a", 0, failure=OUT, gave_up=gave_up)
+    why = why_unready(View(Order(SERVICE, settings=SETTINGS), (facts,)))
+    assert (why.reason, why.remedy, why.final) == ("OutOfMemory", "Take a smaller one.", final)
+
+
+def test_an_order_survives_the_control_socket() -> None:
+    for order in (
+        Order(SERVICE, "/here"),
+        Order(SERVICE, settings=SETTINGS, revision="abc"),
+        Order(SERVICE, failure=OUT),
+    ):
+        again = Order.from_body(order.to_body())
+        assert again == order and again.digest == order.digest
