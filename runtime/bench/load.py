@@ -83,7 +83,8 @@ async def stream(session: aiohttp.ClientSession, base: str, body: dict[str, obje
 
 async def closed_loop(base: str, queues: Sequence[Sequence[dict[str, object]]]) -> list[StreamResult]:
     """One worker per queue; each sends its requests one after the other."""
-    connector = aiohttp.TCPConnector(limit=0)
+    # A connection each: llama-server closes kept ones at will, which would count as broken streams.
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=600)) as session:
 
         async def worker(queue: Sequence[dict[str, object]]) -> list[StreamResult]:
@@ -95,7 +96,8 @@ async def closed_loop(base: str, queues: Sequence[Sequence[dict[str, object]]]) 
 
 async def open_loop(base: str, bodies: Sequence[dict[str, object]], interval: float) -> list[StreamResult]:
     """Requests at fixed times, whatever the server does: one every `interval` seconds."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=600)) as session:
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=600)) as session:
 
         async def later(number: int, body: dict[str, object]) -> StreamResult:
             await asyncio.sleep((number + 1) * interval)

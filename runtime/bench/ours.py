@@ -15,7 +15,7 @@ from llmservice_runtime.contract.settings import RuntimeSettings
 
 
 @contextlib.contextmanager
-def server(model: Path, *, sequences: int, context: int, kv_tokens: int, threads: int) -> Iterator[str]:
+def server(model: Path, *, sequences: int, context: int, threads: int) -> Iterator[str]:
     """A running supervisor and engine; yields the engine's base URL. Lengths in tokens."""
     port, supervisor_port = free_port(), free_port()
     settings = RuntimeSettings(
@@ -27,7 +27,6 @@ def server(model: Path, *, sequences: int, context: int, kv_tokens: int, threads
         supervisor_port=supervisor_port,
         context_tokens=context,
         max_sequences=sequences,
-        kv_tokens=kv_tokens,
         threads=threads,
         drain_seconds=5,
     )

@@ -1,11 +1,13 @@
-"""The peer: llama-server, built from the llama.cpp source inside the same llama-cpp-python sdist, with the same flags."""
+"""The peer: llama-server, built with the engine's flags from the llama.cpp source inside the engine's own sdist."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -14,30 +16,60 @@ from pathlib import Path
 
 import httpx
 
+from llmservice_runtime.install.wheel import BUILD_LOCK, WheelPlan, plan_wheel
 
-def build(sdist: Path, cmake_flags: list[str], key: str, cache: Path) -> Path:
-    """Path of the llama-server binary; built once per key (version and CPU flags), then cached."""
-    binary = cache / "bench" / key / "llama-server"
+SWITCHED_OFF = (
+    "LLAMA_CURL",
+    "LLAMA_OPENSSL",
+    "LLAMA_BUILD_TESTS",
+    "LLAMA_BUILD_EXAMPLES",
+    "LLAMA_BUILD_UI",
+    "LLAMA_USE_PREBUILT_UI",
+    "BUILD_SHARED_LIBS",
+)
+"""What of llama.cpp the server does not need for a measurement."""
+
+
+def build(cache: Path) -> Path:
+    """llama-server for this CPU: the engine's own sdist, flags and locked build tools; built once, then cached."""
+    plan = plan_wheel()
+    binary = cache / plan.key / "llama-server"
     if binary.exists():
         return binary
-    cmake = shutil.which("cmake")
-    if cmake is None:
-        raise SystemExit("error: cmake is missing; fix: install your distribution's cmake package")
+    print("==> building llama-server (once)", flush=True)
     binary.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=binary.parent) as folder:
-        with tarfile.open(sdist) as archive:
-            archive.extractall(folder, filter="data")
-        source = next(Path(folder).glob("llama_cpp_python-*/vendor/llama.cpp"))
-        tree = Path(folder) / "build"
-        only_server = ["LLAMA_CURL", "LLAMA_OPENSSL", "LLAMA_BUILD_TESTS", "LLAMA_BUILD_EXAMPLES", "LLAMA_BUILD_UI"]
-        switches = [f"-D{name}=OFF" for name in [*only_server, "LLAMA_USE_PREBUILT_UI", "BUILD_SHARED_LIBS"]]
-        print("==> building llama-server (once)", flush=True)
-        configure = [cmake, "-S", str(source), "-B", str(tree), "-DCMAKE_BUILD_TYPE=Release", *cmake_flags, *switches]
-        subprocess.run(configure, check=True, stdout=subprocess.DEVNULL)
-        subprocess.run([cmake, "--build", str(tree), "--target", "llama-server", "-j"], check=True)
-        shutil.copy2(tree / "bin" / "llama-server", binary.with_suffix(".new"))
-        binary.with_suffix(".new").rename(binary)
+    with tempfile.TemporaryDirectory(dir=binary.parent) as name:
+        folder = Path(name)
+        source, tools = _unpack(plan, folder), _tools(folder)
+        switches = [f"-D{switch}=OFF" for switch in SWITCHED_OFF]
+        configure = [str(tools / "cmake"), "-S", str(source), "-B", str(folder / "build"), "-G", "Ninja"]
+        env = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"}
+        options = ["-DCMAKE_BUILD_TYPE=Release", *plan.flags, *switches]
+        subprocess.run([*configure, *options], check=True, stdout=subprocess.DEVNULL, env=env)
+        make = [str(tools / "cmake"), "--build", str(folder / "build"), "--target", "llama-server"]
+        subprocess.run(make, check=True, env=env)
+        shutil.copy2(folder / "build" / "bin" / "llama-server", binary.with_suffix(".new"))
+    binary.with_suffix(".new").rename(binary)
     return binary
+
+
+def _unpack(plan: WheelPlan, folder: Path) -> Path:
+    """llama.cpp's source inside the locked sdist, whose hash pip checks."""
+    lock = folder / "source.lock"
+    lock.write_text(plan.locked.entry)
+    fetch = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "--require-hashes"]
+    subprocess.run([*fetch, "-r", str(lock), "-d", str(folder)], check=True)
+    with tarfile.open(next(folder.glob("llama_cpp_python-*.tar.gz"))) as archive:
+        archive.extractall(folder, filter="data")
+    return next(folder.glob("llama_cpp_python-*/vendor/llama.cpp"))
+
+
+def _tools(folder: Path) -> Path:
+    """A folder with cmake and ninja, from their lock."""
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "tools")], check=True)
+    pip = [str(folder / "tools" / "bin" / "pip"), "install", "-q", "--require-hashes", "-r", str(BUILD_LOCK)]
+    subprocess.run(pip, check=True)
+    return folder / "tools" / "bin"
 
 
 def free_port() -> int:

@@ -58,7 +58,9 @@ def layer_bytes(group: LayerGroup, pool: Pool) -> int:
     heads = group.kv_heads
     if group.kind is not LayerKind.MLA:
         heads = -(-group.kv_heads // min(pool.tensor_parallel, max(1, group.kv_heads)))
-    return int(-(-tokens * heads * (group.k_dim + group.v_dim) * pool.element // 1))
+    # A layer of parallel attention and state (Falcon-H1) keeps both.
+    state = group.state_bytes * pool.sequences
+    return state + int(-(-tokens * heads * (group.k_dim + group.v_dim) * pool.element // 1))
 
 
 def bytes_per_token(layers: Iterable[LayerGroup], element: Fraction = F16) -> int:

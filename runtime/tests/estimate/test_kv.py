@@ -52,6 +52,13 @@ def test_recurrent_state_counts_sequences_and_not_tokens() -> None:
     assert bytes_per_token(hybrid) == 0
 
 
+def test_parallel_layers_keep_tokens_and_state() -> None:
+    plain = LayerGroup(LayerKind.FULL, 2, kv_heads=2, k_dim=64, v_dim=64)
+    parallel = dataclasses.replace(plain, state_bytes=1000)  # Falcon-H1
+    pool = Pool(tokens=1024, sequences=4)
+    assert kv_bytes((parallel,), pool) - kv_bytes((plain,), pool) == 2 * 4 * 1000
+
+
 def test_k_and_v_may_differ_and_cells_may_be_quantized() -> None:
     layers = (LayerGroup(LayerKind.FULL, 1, 2, 192, 128),)
     assert bytes_per_token(layers) == 2 * (192 + 128) * 2
