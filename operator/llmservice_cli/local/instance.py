@@ -44,18 +44,17 @@ class Instance:
     def apply(self, order: Order) -> str:
         """Want this service in this way from now on; what that means in one word (ServiceControl.apply)."""
         name = order.service.full_name
-        if control := self._services.get(name):
-            result = control.apply(order)
-        else:
+        control = self._services.get(name)
+        if control is None or control.stopping:  # one that stops drains on beside its successor
             control = self._services[name] = ServiceControl(order, self._substrate)
-            result = control.apply(order)
+        result = control.apply(order)
         self._follow()
         return result
 
     def keep(self, order: Order) -> str:
         """`unchanged` or `scaled` when the order asks for what runs already; empty when it has to be prepared."""
         control = self._services.get(order.service.full_name)
-        result = control.keep(order) if control else ""
+        result = control.keep(order) if control and not control.stopping else ""
         self._follow()
         return result
 
@@ -66,6 +65,8 @@ class Instance:
             if control is not None and control.unprepared:
                 del self._services[name]
         self._follow()
+        if not self._services:
+            self.ended.set()
 
     def known(self, name: str) -> list[str]:
         """Full names that `name` (full or bare) means."""

@@ -103,7 +103,7 @@ class LocalReplica:
         arguments = ["--settings", str(settings), "--restart", "--state-file", str(state)]
         self._process = SupervisorProcess(arguments, self._log)
         self._silent_since = None
-        self._change(pid=self._process.pid)
+        self._change(pid=self._process.pid, draining=self._stopping.is_set())
         delay = FASTEST_POLL
         while not self._process.exited.done():
             await self._look(state)

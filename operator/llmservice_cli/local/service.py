@@ -38,7 +38,7 @@ class ServiceControl:
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._created = int(time.time())
         self._conditions: Sequence[Condition] = ()
-        self._stopping = False
+        self.stopping = False
 
     def apply(self, order: Order) -> str:
         """Want `order` from now on; `created`, `unchanged`, `scaled`, `replacing`, `preparing` or `failed`."""
@@ -70,7 +70,7 @@ class ServiceControl:
 
     def settle(self) -> None:
         """Let the coming generation take over once it serves, or at once when nothing serves now."""
-        if self._coming is None or self._stopping:
+        if self._coming is None or self.stopping:
             return
         new = self._facts(self._coming)
         here = any(facts.ready for facts in new) and all(facts.ready or facts.gave_up for facts in new)
@@ -82,7 +82,7 @@ class ServiceControl:
 
     async def stop(self, *, force: bool = False) -> None:
         """End all replicas; returns when none is left."""
-        self._stopping = True
+        self.stopping = True
         names = [name for generation in (self._coming, self._serving) if generation for name in generation.names]
         ends = [self._substrate.stop(name, force=force) for name in (*names, *(self._leaving if force else ()))]
         await asyncio.gather(*ends, *self._leaving.values())
@@ -130,7 +130,7 @@ class ServiceControl:
             order=self.order,
             serving=tuple(self._facts(self._serving)),
             coming=tuple(self._facts(self._coming)),
-            stopping=self._stopping,
+            stopping=self.stopping,
         )
 
     def _scale(self, generation: Generation) -> None:

@@ -44,12 +44,13 @@ def test_replicas_follow_the_manifest(running: Here) -> None:
     assert [facts["pid"] for facts in running.ready("many")["replicas"]] == [first["pid"]]
 
 
-def test_a_killed_supervisor_comes_back(running: Here) -> None:
+def test_a_supervisor_that_someone_ends_comes_back(running: Here) -> None:
     running.up(manifest("hurt"))
-    (facts,) = running.ready("hurt")["replicas"]
-    os.kill(facts["pid"], signal.SIGKILL)
-    until(lambda: running.ready("hurt")["replicas"][0]["pid"] != facts["pid"])
-    assert running.ready("hurt")["replicas"][0]["restarts"] == 1
+    for restarts, number in enumerate((signal.SIGKILL, signal.SIGTERM), 1):
+        (facts,) = running.ready("hurt")["replicas"]
+        os.kill(facts["pid"], number)
+        until(lambda before=facts["pid"]: running.ready("hurt")["replicas"][0]["pid"] != before)
+        assert running.ready("hurt")["replicas"][0]["restarts"] == restarts
 
 
 def test_a_service_that_keeps_failing_is_told_and_tried_again(running: Here) -> None:
