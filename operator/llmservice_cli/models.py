@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmservice_runtime.formats.inspect import inspect_model
-
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.places import Places
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
+from llmservice_runtime.formats.inspect import inspect_model
 from llmservice_runtime.sources.download import fetch
 from llmservice_runtime.sources.files import Source
 from llmservice_runtime.sources.open import open_model
