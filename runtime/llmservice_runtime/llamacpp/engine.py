@@ -122,7 +122,7 @@ class LlamaCppEngine:
         self._loaded.close()
 
     def _retry_after(self) -> int:
-        """Seconds until a place gets free at the rate of the last minute; 1 when nothing is known."""
+        """Seconds until a place gets free at the rate of the last minute; 5 when nothing is known."""
         now = time.monotonic()
         recent = [at for at in list(self._steps.finished) if now - at < RATE_WINDOW_SECONDS]
         if len(recent) < 2:
