@@ -8,7 +8,7 @@ from collections.abc import Callable
 WORDS = tuple(f"{a}{b}{c}" for a in "bdfgklmnprstvz" for b in "aeiou" for c in "bdklmnrst")
 
 
-def make_prompt(seed: int, tokens: int, count: Callable[[str], int]) -> str:
+def make_prompt(seed: str, tokens: int, count: Callable[[str], int]) -> str:
     """A text of about `tokens` tokens (never more) by the given tokenizer, from a seed."""
     rng = random.Random(seed)
     words: list[str] = []

@@ -26,14 +26,14 @@ class Scenario:
     run: Callable[[str, int], Awaitable[Figures]]
 
 
-def short_bodies(seed: int, workers: int, each: int, count: Count) -> list[list[dict[str, object]]]:
-    """`workers` queues of `each` short prompts, all different."""
+def short_bodies(seed: str, workers: int, each: int, count: Count) -> list[list[dict[str, object]]]:
+    """`workers` queues of `each` short prompts, all different, and different for every seed."""
     return [
         [
-            body_of(make_prompt(seed * 100_003 + w * 101 + n, SHORT_PROMPT_TOKENS, count), ANSWER_TOKENS, "bench")
+            body_of(make_prompt(f"{seed} {worker} {n}", SHORT_PROMPT_TOKENS, count), ANSWER_TOKENS, "bench")
             for n in range(each)
         ]
-        for w in range(workers)
+        for worker in range(workers)
     ]
 
 
@@ -42,20 +42,20 @@ def streams(concurrency: int, count: Count) -> Scenario:
     each = 8 if concurrency == 1 else 3
 
     async def run(base: str, seed: int) -> Figures:
-        return figures(await closed_loop(base, short_bodies(seed, concurrency, each, count)))
+        return figures(await closed_loop(base, short_bodies(f"a {concurrency} {seed}", concurrency, each, count)))
 
     return Scenario(f"(a) {concurrency} streams", run)
 
 
-def streams_with_arrivals(concurrency: int, count: Count, *, arrivals: int = 4, interval: float = 4.0) -> Scenario:
+def streams_with_arrivals(concurrency: int, count: Count, *, arrivals: int = 6, interval: float = 3.0) -> Scenario:
     """(b) The same while 2,000-token prompts arrive at fixed times; latency over the streams, throughput over all."""
 
     async def run(base: str, seed: int) -> Figures:
         long = [
-            body_of(make_prompt(seed * 7919 + n, LONG_PROMPT_TOKENS, count), ANSWER_TOKENS, "bench")
+            body_of(make_prompt(f"b {concurrency} {seed} {n}", LONG_PROMPT_TOKENS, count), ANSWER_TOKENS, "bench")
             for n in range(arrivals)
         ]
-        short = short_bodies(seed, concurrency, 5, count)
+        short = short_bodies(f"b {concurrency} {seed}", concurrency, 5, count)
         live, late = await asyncio.gather(closed_loop(base, short), open_loop(base, long, interval))
         return figures(live, late)
 
@@ -66,8 +66,8 @@ def shared_prefix(count: Count) -> Scenario:
     """(c) One request fills the cache, then 12 with the same 1,000-token prefix and different endings, 4 at a time."""
 
     async def run(base: str, seed: int) -> Figures:
-        prefix = make_prompt(seed * 31 + 17, PREFIX_TOKENS, count)
-        endings = [make_prompt(seed * 31 + 1000 + n, 24, count) for n in range(13)]
+        prefix = make_prompt(f"c {seed}", PREFIX_TOKENS, count)
+        endings = [make_prompt(f"c {seed} {n}", 24, count) for n in range(13)]
         bodies = [body_of(f"{prefix} {ending}", 16, "bench") for ending in endings]
         await closed_loop(base, [bodies[:1]])
         return figures(await closed_loop(base, [bodies[1 + n :: 4] for n in range(4)]))

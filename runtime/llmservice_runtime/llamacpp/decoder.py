@@ -89,7 +89,9 @@ class Decoder:
                         self._lanes.preempt()
                     continue
             plan = plan_step(pending, limits, chunk=self._chunk.tokens, batch=limit, free=free)
-            return [(answer, tokens) for answer, tokens in zip(running, plan, strict=True) if tokens]
+            taken = [(answer, tokens) for answer, tokens in zip(running, plan, strict=True) if tokens]
+            # llama.cpp computes streams together only where the batch names them one after the other.
+            return taken if self._lanes.kv.shared else sorted(taken, key=lambda pair: pair[0].slot or 0)
         return []
 
     def _run_batch(self, taken: Taken) -> int:

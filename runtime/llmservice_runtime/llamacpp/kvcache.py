@@ -12,11 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from llmservice_runtime.llamacpp.neighbours import first_gap, groups
+
 Ints = npt.NDArray[np.int32]
 MIN_REUSE = 16
 """Shorter common beginnings are computed again: cheaper than the bookkeeping."""
 SPARE_TAIL = 256
 """An idle slot is cut for a prompt that needs its beginning, unless that loses more than this and half of it."""
+WORTH_MOVING = 128
+"""Split: an idle prefix this long is moved out of the way of an answer that wants its place; shorter ones are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,27 +117,67 @@ class KvCache:
             return None
         source, length = self.match(prompt) if reuse else (None, 0)
         ops: list[Op] = []
-        target = idle[0]
+        target = self._target(idle, source)
         if source is None:
-            self._cut(target, 0, ops)
+            self._clear(target, ops)
         elif not source.busy and (len(idle) == 1 or self._in_place(source, target, length)):
             target = source
             self._cut(target, length, ops)
         else:
-            if target is source:
-                target = idle[1]
-            self._cut(target, 0, ops)
+            self._clear(target, ops, source)
             self._share(source, target, length)
             ops.append(Copy(source.number, target.number, length))
+            if not (self.shared or source.busy) and self._spare(source, length):
+                self._cut(source, 0, ops)
         target.busy = True
         return Placement(target.number, length, tuple(ops))
 
+    def _target(self, idle: list[Slot], source: Slot | None) -> Slot:
+        """The slot to fill; not the one to copy from while there is another. Split: side by side with what runs."""
+        others = [slot for slot in idle if slot is not source] or idle
+        return others[0] if self.shared else min(others, key=self._groups_with)
+
+    def _groups_with(self, slot: Slot) -> int:
+        return groups({s.number for s in self.slots if s.busy} | {slot.number})
+
     def _in_place(self, source: Slot, target: Slot, length: int) -> bool:
-        """Split: copying costs time, so cut unless much is lost. Shared: copying is free while a slot is empty."""
+        """Shared: copying is free while a slot is empty. Split: if little is lost and it does not stand apart."""
         if self.shared:
             return target.length > 0
+        return self._spare(source, length) and self._groups_with(source) <= self._groups_with(target)
+
+    def _spare(self, source: Slot, length: int) -> bool:
+        """Whether cutting a slot to so many tokens loses little."""
         lost = source.length - length
         return lost <= SPARE_TAIL or lost <= length
+
+    def has_gap(self) -> bool:
+        """Split: whether running answers stand apart, and can be moved."""
+        return not self.shared and self.reuse and groups({slot.number for slot in self.slots if slot.busy}) > 1
+
+    def close_gap(self) -> tuple[int, int, list[Op]]:
+        """Where there is a gap: move the last running answer into it; (from, to, operations)."""
+        busy = {slot.number for slot in self.slots if slot.busy}
+        ops: list[Op] = []
+        source, target = self.slots[max(busy)], self.slots[first_gap(busy)]
+        self._clear(target, ops)
+        self._share(source, target, source.length)
+        ops.append(Copy(source.number, target.number, source.length))
+        self._cut(source, 0, ops)
+        source.busy, target.busy = False, True
+        return source.number, target.number, ops
+
+    def _clear(self, slot: Slot, ops: list[Op], source: Slot | None = None) -> None:
+        """Empty an idle slot. Split: a prefix worth it moves to the least useful idle slot (but not to `source`)."""
+        if not self.shared and slot.length >= WORTH_MOVING:
+            rest = next((s for s in self.idle() if s is not slot and s is not source), None)
+            if rest is not None and (rest.length == 0 or rest.used_at < slot.used_at):
+                used_at = slot.used_at
+                self._cut(rest, 0, ops)
+                self._share(slot, rest, slot.length)
+                rest.used_at = used_at
+                ops.append(Copy(slot.number, rest.number, slot.length))
+        self._cut(slot, 0, ops)
 
     def extend(self, number: int, tokens: Ints) -> None:
         """The slot now also holds these tokens. The caller made sure of room."""

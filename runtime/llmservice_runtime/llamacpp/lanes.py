@@ -15,6 +15,8 @@ WORTH_WAITING = 64
 """A prompt waits for another that computes the same beginning now, when that saves at least so many tokens."""
 LOOKAHEAD = 8
 """Waiting answers looked at beyond the first that must wait for a shared beginning."""
+GAP_STEPS = 4
+"""Steps that a gap between running streams may stay open: the next answer may fill it for nothing."""
 GROWTH = 16
 """Cells that each running answer should find free when another is admitted."""
 
@@ -29,6 +31,15 @@ class Lanes:
         self._memory = memory
         self._most = most
         self._metrics = metrics
+        self._gap_steps = 0
+
+    def tidy(self) -> None:
+        """Close a gap between running streams that no new answer filled."""
+        self._gap_steps = self._gap_steps + 1 if self.kv.has_gap() else 0
+        if self._gap_steps > GAP_STEPS:
+            source, target, ops = self.kv.close_gap()
+            self._memory.apply(ops)
+            next(answer for answer in self.running if answer.slot == source).slot = target
 
     def admit(self) -> None:
         """Let waiting answers run, as places and memory allow."""

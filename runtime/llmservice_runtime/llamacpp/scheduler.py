@@ -1,18 +1,23 @@
 """What one step computes. Pure policy: no llama.cpp, no clock, no threads.
 
-Every answer that generates gets its token; prompts share a budget first come, first served. While answers generate
-the budget is small enough to keep the time between their tokens; with none of them it is a whole batch.
+Every answer that generates gets its token. Short prompts go whole, so that nobody waits for a first token behind a long
+prompt; long ones share what is left of a budget, first come, first served. While answers generate the budget is
+small enough to keep the time between their tokens; with none of them it is a whole batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-TARGET_SECONDS = 0.2
+TARGET_SECONDS = 0.3
 """Wanted time of a step that mixes prompt chunks with generation..."""
 TARGET_FACTOR = 3.0
 """...or this many times a step without prompts, where that is longer."""
 CHUNK_UNIT = 32
+SHORT_PROMPT = 128
+"""What is left of a prompt goes whole when it is at most this long..."""
+SHORT_BURST = 1024
+"""...up to this many tokens a step: many short prompts at once are one pause of the running answers, not a starved queue."""
 SMOOTHING = 0.2
 
 
@@ -21,7 +26,8 @@ def plan_step(pending: Sequence[int], limits: Sequence[int], *, chunk: int, batc
 
     `pending` tokens not computed yet (1 = generating, more = prompt), `limits` the most a lane may take in one step,
     `chunk` the prompt budget beside generation, `batch` the most of a step, `free` cells to write to.
-    Invariants: 0 <= taken <= min(pending, limit); sum <= min(batch, free); a generating lane goes before any prompt.
+    Invariants: 0 <= taken <= min(pending, limit); sum <= min(batch, free); a generating lane goes before any prompt;
+    the oldest long prompt moves on whenever there is room.
     """
     taken = [0] * len(pending)
     left = min(batch, free)
@@ -31,12 +37,25 @@ def plan_step(pending: Sequence[int], limits: Sequence[int], *, chunk: int, batc
             taken[lane] = 1
             left -= 1
             generating = True
-    budget = min(left, chunk) if generating else left
-    for lane, tokens in enumerate(pending):
-        if tokens > 1 and budget > 0:
-            taken[lane] = min(tokens, limits[lane], budget)
-            budget -= taken[lane]
+    prompts = [lane for lane, tokens in enumerate(pending) if tokens > 1]
+    if not generating:
+        _share(prompts, left, pending, limits, taken)
+        return taken
+    short = [lane for lane in prompts if pending[lane] <= SHORT_PROMPT]
+    reserve = min(CHUNK_UNIT, left) if len(short) < len(prompts) else 0
+    spent = _share(short, min(SHORT_BURST, left - reserve), pending, limits, taken)
+    rest = max(reserve, min(left - spent, chunk - spent))
+    _share([lane for lane in prompts if pending[lane] > SHORT_PROMPT], rest, pending, limits, taken)
     return taken
+
+
+def _share(lanes: Sequence[int], budget: int, pending: Sequence[int], limits: Sequence[int], taken: list[int]) -> int:
+    """Give the budget to lanes in their order; what was given."""
+    spent = 0
+    for lane in lanes:
+        taken[lane] = min(pending[lane], limits[lane], budget - spent)
+        spent += taken[lane]
+    return spent
 
 
 class ChunkBudget:

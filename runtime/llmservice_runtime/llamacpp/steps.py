@@ -117,6 +117,7 @@ class StepLoop:
 
     def _step(self) -> None:
         self._lanes.admit()
+        self._lanes.tidy()
         taken = self._decoder.step()
         now = time.monotonic()
         prompt = generated = 0

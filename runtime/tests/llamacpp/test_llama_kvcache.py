@@ -36,7 +36,9 @@ def prefix(n: int, tail: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
 @settings(max_examples=60, deadline=None)
 @given(
     st.booleans(),
-    st.lists(st.tuples(st.sampled_from(["place", "step", "end", "drop", "evict"]), st.integers(0, 99)), max_size=40),
+    st.lists(
+        st.tuples(st.sampled_from(["place", "step", "end", "drop", "evict", "tidy"]), st.integers(0, 99)), max_size=40
+    ),
 )
 def test_memory_and_bookkeeping_agree(shared: bool, actions: list[tuple[str, int]]) -> None:
     slots, cells = 4, 400 if shared else 4 * 256
@@ -58,6 +60,11 @@ def test_memory_and_bookkeeping_agree(shared: bool, actions: list[tuple[str, int
             cache.extend(placed.slot, prompt[placed.reused :])
             memory.held[placed.slot] += list(prompt[placed.reused :])
             running.append(placed.slot)
+        elif action == "tidy":
+            if cache.has_gap():
+                source, target, ops = cache.close_gap()
+                memory.apply(ops)
+                running[running.index(source)] = target
         elif action == "evict":
             memory.apply(cache.evict())
         elif running:
@@ -78,6 +85,53 @@ def test_memory_and_bookkeeping_agree(shared: bool, actions: list[tuple[str, int
         memory.apply(cache.release(slot, keep=False))
     memory.apply(cache.make_room(cells) if shared else [])
     assert cache.free == cells or not shared
+
+
+def filled(cache: KvCache, memory: Memory, prompts: list[np.ndarray[tuple[int], np.dtype[np.int32]]]) -> list[int]:
+    """Place these prompts; their slots."""
+    slots = []
+    for prompt in prompts:
+        placed = cache.place(prompt)
+        assert placed is not None
+        memory.apply(placed.ops)
+        cache.extend(placed.slot, prompt[placed.reused :])
+        memory.held[placed.slot] += list(prompt[placed.reused :])
+        slots.append(placed.slot)
+    return slots
+
+
+def test_streams_run_side_by_side_and_long_prefixes_survive_it() -> None:
+    cache, memory = KvCache(8, 8 * 512, shared=False, reuse=True), Memory(8)
+    prompts = [np.full(200, number, np.int32) for number in range(6)]
+    assert filled(cache, memory, prompts[:4]) == [0, 1, 2, 3]
+    for slot in (1, 2):
+        memory.apply(cache.release(slot, keep=True))
+    # An empty place beside a running one is the best; what the others keep stays where it is.
+    assert filled(cache, memory, prompts[4:5]) == [4]
+    # Gaps that stay open are closed by the last ones that run, and nothing kept is lost.
+    moves = []
+    while cache.has_gap():
+        source, target, ops = cache.close_gap()
+        memory.apply(ops)
+        moves.append((source, target))
+    assert moves == [(4, 1), (3, 2)]
+    for prompt in prompts[:5]:
+        assert cache.match(np.append(prompt, 7))[1] == 200
+    assert [list(s.tokens[: s.length]) for s in cache.slots] == memory.held
+
+
+def test_a_prefix_that_stands_apart_is_brought_to_the_running_answers() -> None:
+    cache, memory = KvCache(8, 8 * 512, shared=False, reuse=True), Memory(8)
+    prompts = [np.full(200, number, np.int32) for number in range(6)]
+    filled(cache, memory, prompts)
+    for slot in range(1, 6):
+        memory.apply(cache.release(slot, keep=True))
+    again = cache.place(np.append(prompts[4], 99))
+    assert again is not None
+    assert (again.slot, again.reused) == (1, 200)
+    memory.apply(again.ops)
+    assert memory.held[1] == list(prompts[4])
+    assert cache.match(np.append(prompts[1], 7))[1] == 200
 
 
 @pytest.mark.parametrize("shared", [True, False])

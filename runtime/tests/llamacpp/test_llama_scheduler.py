@@ -15,7 +15,19 @@ from llmservice_runtime.llamacpp.scheduler import CHUNK_UNIT, ChunkBudget, plan_
         pytest.param([1, 1, 1], 64, 512, 999, [1, 1, 1], id="all generate"),
         pytest.param([2000], 64, 512, 9999, [512], id="a lone prompt takes a whole batch"),
         pytest.param([2000, 1], 64, 512, 9999, [64, 1], id="beside generation a prompt takes a chunk"),
-        pytest.param([40, 40, 1], 64, 512, 9999, [40, 24, 1], id="prompts share the chunk in order of arrival"),
+        pytest.param([400, 400, 1], 512, 2048, 9999, [400, 112, 1], id="prompts share the chunk in order of arrival"),
+        pytest.param(
+            [2000, 40, 50, 1], 160, 2048, 9999, [70, 40, 50, 1], id="short prompts go whole, before long ones"
+        ),
+        pytest.param([100] * 15 + [1], 64, 2048, 9999, [100] * 10 + [24] + [0] * 4 + [1], id="a burst of short ones"),
+        pytest.param(
+            [2000] + [100] * 15 + [1],
+            64,
+            2048,
+            9999,
+            [32] + [100] * 10 + [24] + [0] * 4 + [1],
+            id="a long one still moves on",
+        ),
         pytest.param([300, 300], 64, 512, 9999, [300, 212], id="without generation prompts share the batch"),
         pytest.param([1, 1, 1], 64, 512, 2, [1, 1, 0], id="too little memory: the oldest go on"),
         pytest.param([100, 1], 64, 512, 11, [10, 1], id="a prompt fills what memory is left"),
