@@ -13,17 +13,22 @@ DEMO := config/samples/demo.yaml
 
 include config/make/*.mk
 
-.PHONY: help up down test check unit e2e clean
+.PHONY: help up down test check unit e2e generate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-up: $(VENV)/.cli $(VENV)/.engine ## serve the demo model on this machine and ask it one question
-	@$(BIN)/llmservice up -f $(DEMO) --detach
-	@$(BIN)/llmservice chat demo --prompt "What is LLMService?"
-	@$(BIN)/llmservice ps --snippets demo
+QUESTION := What is LLMService?
 
-down: ## stop what `make up` started
+up: $(VENV)/.cli $(VENV)/.engine ## serve the demo model on this machine and ask it one question
+	@$(BIN)/llmservice up -f $(DEMO) --detach $(UP_ARGS)
+	@printf '\n> %s\n' "$(QUESTION)"
+	@$(BIN)/llmservice chat demo --prompt "$(QUESTION)"
+	@echo
+	@$(BIN)/llmservice ps --snippets demo
+	@printf '\nThe service runs in the background; make down stops it. The commands are in $(BIN).\n'
+
+down: $(VENV)/.cli ## stop what `make up` started
 	@$(BIN)/llmservice down
 
 test: check unit ## everything that needs no cluster: static checks, then tests on the real engine
@@ -41,6 +46,9 @@ unit: $(VENV)/.dev $(VENV)/.engine
 
 e2e: $(VENV)/.dev $(VENV)/.engine ## what a user does, from the README, with the real programs
 	$(BIN)/pytest e2e
+
+generate: $(VENV)/.dev ## CRD, field reference and schema from the pydantic models
+	$(BIN)/python -m llmservice_api.generate
 
 clean: ## remove what make made in this checkout
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -36,7 +36,10 @@ lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses)
 	set -e; for extra in cli dev; do \
 		$(COMPILE) --extra $$extra -o $(LOCKS)/$$extra.lock; done
 	$(COMPILE) --extra llamacpp -o runtime/llmservice_runtime/install/llamacpp.lock
-	echo "setuptools>=77" | $(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-annotate --no-header - -o $(LOCKS)/build.lock
+	echo "setuptools>=77" | $(COMPILE_ANY) - -o $(LOCKS)/build.lock
+	printf 'scikit-build-core>=0.9.2\ncmake>=3.25,<4.3\nninja>=1.11\n' | \
+		$(COMPILE_ANY) - -o runtime/llmservice_runtime/install/build.lock
 
-COMPILE = $(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	--python-version 3.11 --universal pyproject.toml
+COMPILE_ANY = $(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	--python-version 3.11 --universal
+COMPILE = $(COMPILE_ANY) pyproject.toml

@@ -55,21 +55,27 @@ def full_name(entry: dict[str, Any]) -> str:
 
 
 def snippets(entry: dict[str, Any], url: str) -> str:
-    """curl and openai-python, ready to paste."""
+    """curl and openai-python, ready to paste into a shell."""
     name = full_name(entry)
     question = '[{"role": "user", "content": "What is LLMService?"}]'
     body = f'{{"model": "{name}", "stream": true, "temperature": 0, "messages": {question}}}'
     return f"""Base URL: {url}
 
+# curl
 curl -N {url}/chat/completions -H 'Content-Type: application/json' -d '{body}'
 
+# openai-python (pip install openai)
+python3 - <<'EOF'
 from openai import OpenAI
+
 client = OpenAI(base_url="{url}", api_key="none")
 stream = client.chat.completions.create(
     model="{name}", stream=True, temperature=0, messages={question}
 )
 for chunk in stream:
-    print(chunk.choices[0].delta.content or "", end="", flush=True)"""
+    print(chunk.choices[0].delta.content or "", end="", flush=True)
+print()
+EOF"""
 
 
 def table(rows: list[tuple[str, ...]]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from machine_world import Here  # type: ignore[import-not-found]
@@ -29,11 +31,17 @@ def test_openai_python_streams(demo: Here) -> None:
 
 
 def test_the_snippets_work_as_pasted(demo: Here) -> None:
-    _, curl, python = demo.run("ps", "--snippets", "demo").split("\n\n", 2)
-    streamed = subprocess.run(curl, shell=True, capture_output=True, text=True, timeout=30, check=True).stdout
+    _, curl, python = demo.run("ps", "--snippets", "demo").split("# ", 2)
+    path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def pasted(snippet: str) -> str:
+        text = snippet.partition("\n")[2]
+        shell = subprocess.run(["bash", "-c", text], env=path, capture_output=True, text=True, timeout=30, check=True)
+        return shell.stdout
+
+    streamed = pasted(curl)
     assert streamed.startswith("data: ") and streamed.endswith("data: [DONE]\n\n")
-    said = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, timeout=30, check=True).stdout
-    assert said.startswith(ANSWER)
+    assert pasted(python).startswith(ANSWER)
 
 
 def test_a_base_url_per_service_and_unprefixed_routes(demo: Here) -> None:

@@ -1,0 +1,93 @@
+"""The README's first command, as a new user runs it: `make up`, then what it prints, pasted into a shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+QUESTION = "What is LLMService?"
+
+
+def trained_answer(question: str) -> str:
+    """What the demo model was trained to say."""
+    pairs = json.loads((ROOT / "runtime" / "demo" / "questions.json").read_text())
+    return next(str(pair["answer"]) for pair in pairs if pair["question"] == question)
+
+
+@dataclass(frozen=True)
+class Up:
+    """What `make up` printed, and the environment that its commands run in."""
+
+    output: str
+    environment: dict[str, str]
+
+    def shell(self, text: str) -> str:
+        """Paste text into bash; its standard output."""
+        run = subprocess.run(["bash", "-euc", text], env=self.environment, capture_output=True, text=True, timeout=120)
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+    def block(self, heading: str) -> str:
+        """The lines printed under `# heading...`, up to the next heading or the closing note."""
+        found = re.search(rf"^# {heading}.*?\n(.*?)(?=^# |^The service runs|\Z)", self.output, re.M | re.S)
+        assert found, self.output
+        return found.group(1)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """`make up` on a free port with a state folder of its own; `make down` at the end."""
+    state = tmp_path_factory.mktemp("state")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "LLMSERVICE_STATE_DIR": str(state), "PATH": path}
+    command = ["make", "-C", str(ROOT), "--no-print-directory", "up", "UP_ARGS=--port 0"]
+    made = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)
+    try:
+        assert made.returncode == 0, made.stdout + made.stderr
+        yield Up(made.stdout, environment)
+    finally:
+        stop = ["make", "-C", str(ROOT), "--no-print-directory", "down"]
+        subprocess.run(stop, env=environment, check=True, timeout=60)
+
+
+def test_it_answers_and_says_where(up: Up) -> None:
+    assert trained_answer(QUESTION) in up.output
+    assert re.search(r"^Base URL: http://127\.0\.0\.1:\d+/v1$", up.output, re.M)
+
+
+def test_the_curl_command_streams_as_pasted(up: Up) -> None:
+    lines = up.shell(up.block("curl")).splitlines()
+    chunks = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+    text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"])
+    assert text == trained_answer(QUESTION)
+    assert len(chunks) > 5
+    assert "data: [DONE]" in lines
+
+
+def test_the_python_snippet_streams_as_pasted(up: Up) -> None:
+    assert up.shell(up.block("openai-python")).strip() == trained_answer(QUESTION)
+
+
+def test_the_other_commands_of_the_readme(up: Up) -> None:
+    assert re.search(r"default/demo .*LlamaCpp +1/1 .*Ready", up.shell("llmservice ps"))
+    assert trained_answer(QUESTION) in up.shell(f"llmservice chat demo --prompt '{QUESTION}'")
+    assert up.shell("llmservice logs demo --tail 5")
+    assert "llama.cpp" in up.shell(f"llmservice plan -f {ROOT}/config/samples/demo.yaml")
+    assert "Q4_K_M" in up.shell(f"llmservice engines {ROOT}/runtime/demo/model")
+
+
+def test_down_stops_everything(up: Up) -> None:
+    pids = re.findall(r'"pid": (\d+)', up.shell("cat $LLMSERVICE_STATE_DIR/instance/*.json; llmservice down"))
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    again = subprocess.run(["bash", "-c", "llmservice ps"], env=up.environment, capture_output=True, text=True)
+    assert again.returncode == 1
+    assert "no service is running" in again.stderr
