@@ -19,10 +19,12 @@ import numpy as np
 from llmservice_runtime.llamacpp.answers import Answer
 from llmservice_runtime.llamacpp.binding import Floats, logits
 from llmservice_runtime.llamacpp.decoder import Decoder
+from llmservice_runtime.llamacpp.draw import Desk
 from llmservice_runtime.llamacpp.kvcache import KvCache
 from llmservice_runtime.llamacpp.lanes import Lanes
 from llmservice_runtime.llamacpp.memory import Memory
 from llmservice_runtime.llamacpp.model import LoadedModel
+from llmservice_runtime.llamacpp.sampler import NoTokenError
 from llmservice_runtime.llamacpp.stream import Stream, deliver
 from llmservice_runtime.serving.engine import Delta, FinishReason, GrammarError
 from llmservice_runtime.serving.metrics import EngineMetrics, EngineStats
@@ -30,6 +32,8 @@ from llmservice_runtime.serving.metrics import EngineMetrics, EngineStats
 log = logging.getLogger(__name__)
 
 Command = Callable[[], None]
+NOTHING = -1
+"""In place of a token: none could be chosen, and the answer has failed."""
 
 
 class StepLoop:
@@ -44,6 +48,7 @@ class StepLoop:
             layout.slots, layout.cells, shared=not layout.split, reuse=layout.reuse, idle_cells=layout.idle_cells
         )
         self._lanes = Lanes(kv, Memory(loaded.context, split=layout.split), max_sequences, metrics)
+        self._desk = Desk(self._vocab)
         self._decoder = Decoder(loaded, self._lanes, self._fail)
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._out: dict[asyncio.AbstractEventLoop, list[tuple[Stream, Delta]]] = defaultdict(list)
@@ -154,17 +159,16 @@ class StepLoop:
         chosen = []
         for answer, row in sampling:
             try:
-                allowed = answer.matcher.allowed() if answer.matcher is not None else None
-                chosen.append(answer.sampler.choose(scores[row], allowed))
-            except GrammarError as error:
-                log.warning("a grammar failed: %s", error)
-                chosen.append(-1)
+                barrier = answer.matcher.barrier() if answer.matcher is not None else None
+                chosen.append(answer.sampler.choose(scores[row], barrier, self._desk))
+            except (GrammarError, NoTokenError) as error:
+                self._fail(answer, f"no token can be chosen: {error}")
+                chosen.append(NOTHING)
         return chosen
 
     def _advance(self, answer: Answer, token: int, row: Floats, now: float) -> int:
         """Hand the chosen token to its answer; how many tokens it generated."""
-        if token < 0:
-            self._fail(answer, "the grammar allows no token here")
+        if token == NOTHING:
             return 1
         if answer.limit <= answer.prompt_length:
             self._finish(answer, answer.nothing_to_generate(), now)

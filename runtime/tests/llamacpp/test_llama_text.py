@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.llamacpp.args import parse_args
+from llmservice_runtime.llamacpp.draw import Desk
 from llmservice_runtime.llamacpp.sampler import Sampler, logprob_of
 from llmservice_runtime.llamacpp.stops import TextStream
 from llmservice_runtime.serving.engine import SamplingParams
 
 VOCAB = 1000
+DESK = Desk(VOCAB)
 
 
 @given(st.text("abé🙂", max_size=40), st.lists(st.text("abé🙂", min_size=1, max_size=4), max_size=3), st.data())
@@ -54,7 +56,7 @@ def test_frequencies_follow_the_distribution() -> None:
     row = np.full(VOCAB, -30.0, np.float32)
     row[[10, 700]] = np.log([0.25, 0.75]).astype(np.float32)
     one = sampler()
-    drawn = [one.choose(row, None) for _ in range(4000)]
+    drawn = [one.choose(row, None, DESK) for _ in range(4000)]
     assert set(drawn) == {10, 700}
     assert drawn.count(700) / 4000 == pytest.approx(0.75, abs=0.03)
 
@@ -75,18 +77,18 @@ def test_narrowing(fields: dict[str, Any], support: set[int]) -> None:
     row = np.full(VOCAB, -40.0, np.float32)
     row[:4] = np.log([0.5, 0.25, 0.15, 0.1]).astype(np.float32)
     one = sampler(**fields)
-    assert {one.choose(row, None) for _ in range(300)} == support
+    assert {one.choose(row, None, DESK) for _ in range(300)} == support
 
 
 def test_penalties_count_what_they_say() -> None:
     row = np.zeros(VOCAB, np.float32)
     row[[5, 6]] = 2.0, 1.5
-    assert sampler([5], temperature=0.0).choose(row, None) == 5
-    assert sampler([5], temperature=0.0, repetition_penalty=2.0).choose(row, None) == 6
+    assert sampler([5], temperature=0.0).choose(row, None, DESK) == 5
+    assert sampler([5], temperature=0.0, repetition_penalty=2.0).choose(row, None, DESK) == 6
     presence = sampler([5], temperature=0.0, presence_penalty=1.0)
-    assert presence.choose(row, None) == 5
+    assert presence.choose(row, None, DESK) == 5
     presence.accept(5)
-    assert presence.choose(row, None) == 6
+    assert presence.choose(row, None, DESK) == 6
 
 
 def test_min_tokens_forbids_the_end_and_a_mask_what_it_excludes() -> None:
@@ -94,21 +96,21 @@ def test_min_tokens_forbids_the_end_and_a_mask_what_it_excludes() -> None:
     row[[2, 3]] = 9.0, 8.0
     early = sampler(temperature=0.0, min_tokens=1)
     states = [early.plain]
-    assert early.choose(row, None) == 3
+    assert early.choose(row, None, DESK) == 3
     early.accept(3)
     states.append(early.plain)
     assert states == [False, True]
-    allowed = np.zeros(VOCAB, np.bool_)
-    allowed[7] = True
-    assert sampler().choose(row, allowed) == 7
+    barrier = np.full(VOCAB, -np.inf, np.float32)
+    barrier[7] = 0
+    assert sampler().choose(row, barrier, DESK) == 7
 
 
 def test_the_same_seed_gives_the_same_tokens() -> None:
     row = np.random.default_rng(0).standard_normal(VOCAB).astype(np.float32)
     one, two, other = sampler(seed=3), sampler(seed=3), sampler(seed=4)
-    first = [one.choose(row, None) for _ in range(20)]
-    assert first == [two.choose(row, None) for _ in range(20)]
-    assert first != [other.choose(row, None) for _ in range(20)]
+    first = [one.choose(row, None, DESK) for _ in range(20)]
+    assert first == [two.choose(row, None, DESK) for _ in range(20)]
+    assert first != [other.choose(row, None, DESK) for _ in range(20)]
 
 
 def test_logprobs_are_of_the_whole_distribution() -> None:
