@@ -36,7 +36,7 @@ test: check unit ## everything that needs no cluster: static checks, then tests 
 check: $(VENV)/.dev ## formatting, lint, types, layers, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy operator
+	$(BIN)/mypy operator e2e
 	$(BIN)/mypy runtime
 	$(BIN)/lint-imports
 	$(BIN)/python -m llmservice_api.generate --check

@@ -48,7 +48,7 @@ def _files(logs: Path, name: str, replica: int | None) -> list[Path]:
     chosen = [file for file in files if replica is None or file.stem == str(replica)]
     if not chosen:
         raise UserError(
-            f"{_full(folders[0])} has no replica {replica}.", f"It has {', '.join(file.stem for file in files)}."
+            f"{_full(folders[0])} has no replica {replica}.", f"Its replicas: {', '.join(file.stem for file in files)}."
         )
     return chosen
 

@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--host", metavar="ADDRESS", help="to listen on (default 127.0.0.1: this machine only)")
     parser.add_argument("--detach", action="store_true", help="return when the services are ready, leave them running")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="give up waiting for ready after this long")
+    parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up waiting for ready after this long")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,7 +91,7 @@ def _join(args: argparse.Namespace, places: Places, manifests: Sequence[Manifest
     say(f"joined the running instance (pid {now['pid']}) at {now['url']}")
     if args.port is not None or args.host is not None:
         say("  its address stays as it is: --port and --host count only when an instance starts.")
-    outcome = Submission(control, places, say, tell=True).run(manifests, progress_for(), args.timeout)
+    outcome = Submission(control, places, say, tell=True).run(manifests, progress_for, args.timeout)
     return _report(outcome, now["url"], args.timeout)
 
 
@@ -99,7 +99,7 @@ def _submit_to_background(args: argparse.Namespace, places: Places, manifests: S
     control = Control(places.state)
     url = control.snapshot()["url"]
     say(f"gateway at {url}, in the background")
-    outcome = Submission(control, places, say, tell=True).run(manifests, progress_for(), args.timeout)
+    outcome = Submission(control, places, say, tell=True).run(manifests, progress_for, args.timeout)
     if not outcome.ready and not outcome.waiting:
         for _ in control.down([], force=True):
             pass
@@ -138,7 +138,7 @@ class Foreground:
             url = control.snapshot()["url"]
             say(f"gateway at {url}")
             outcome = Submission(control, self._places, say, tell=False).run(
-                self._manifests, progress_for(), self._timeout
+                self._manifests, progress_for, self._timeout
             )
             if self._program.asked_to_end:
                 self._code = 0
@@ -155,10 +155,16 @@ class Foreground:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is not a port (0 to 65535)")
-    return port
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(text)) < float("inf"):
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
 
 
 def _loopback(host: str) -> bool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 from llmservice_api.manifest import Manifest
 from llmservice_api.v1alpha1 import PlanStatus
@@ -10,36 +14,41 @@ from llmservice_cli.engine_builds import builds_here
 from llmservice_cli.local.order import Order
 from llmservice_cli.models import fetch_model
 from llmservice_cli.places import Places
-from llmservice_cli.plans import plan_services, without
+from llmservice_cli.plans import PlannedService, plan_services, without
 from llmservice_operator.planning.explain import refusal_remedy, refusal_text, summary, text
-from llmservice_operator.planning.plan import Refusal
+from llmservice_operator.planning.plan import Plan, Refusal
 from llmservice_operator.planning.to_settings import runtime_settings
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.estimate.probe import read_machine
 from llmservice_runtime.sources.progress import Progress
 
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
 PHASE = "Preparing"
 """`phase` of failures that happen before a runtime exists."""
 
 
 class Preparation:
-    """Prepares one service after the other: what the first is planned to take, the next does not get."""
+    """Plans one service after the other (what the first is planned to take, the next does not get), and downloads what
+    they need side by side. `progress` makes one display per download."""
 
-    def __init__(self, places: Places, say: Callable[[str], None], progress: Progress) -> None:
+    def __init__(self, places: Places, say: Callable[[str], None], progress: Callable[[], Progress]) -> None:
         self._places = places
         self._say = say
         self._progress = progress
         self._machine = read_machine(builds_here())
 
-    def prepare(self, manifest: Manifest) -> Order:
-        """An order with settings, or with the failure that prevents them; nothing is raised that a user can mend."""
-        try:
-            return self._prepare(manifest)
-        except UserError as error:
-            return _failed(manifest, FailureRecord(error.failure, error.reason, error.remedy, PHASE))
+    def prepare(self, manifest: Manifest, hand_over: Callable[[Order], None]) -> Future[None]:
+        """Plan now and download in the background; then `hand_over` gets an order with settings, or with the failure
+        that prevents them. Nothing of one service is raised here; the future has what `hand_over` raised."""
+        planned = _guarded(manifest, lambda: self._plan(manifest))
+        if isinstance(planned, Order):
+            return _in_background(lambda: hand_over(planned))
+        return _in_background(lambda: hand_over(_guarded(manifest, lambda: self._download(planned))))
 
-    def _prepare(self, manifest: Manifest) -> Order:
+    def _plan(self, manifest: Manifest) -> Order | PlannedService:
         name = manifest.service.full_name
         (planned,) = plan_services([manifest], self._machine, self._places)
         plan = planned.plan
@@ -51,14 +60,46 @@ class Preparation:
             message = f"The planned engine {plan.engine.value} is not installed on this machine."
             return _failed(manifest, FailureRecord(FailureClass.ENGINE_NOT_INSTALLED, message, plan.missing, PHASE))
         self._machine = without(self._machine, plan, max(1, manifest.service.spec.replicas))
-        path = fetch_model(planned.model, self._places, self._progress)
+        return planned
+
+    def _download(self, planned: PlannedService) -> Order:
+        manifest, plan, model = planned.manifest, planned.plan, planned.model
+        assert isinstance(plan, Plan)
+        path = fetch_model(model, self._places, self._progress())
         return Order(
             manifest.service,
             str(manifest.base),
             settings=runtime_settings(plan, manifest.service, str(path)),
             plan=PlanStatus(engine=plan.engine.value, reason=plan.reason, summary=summary(plan)),
-            revision=planned.model.files.revision or None,
+            revision=model.files.revision or None,
         )
+
+
+def _guarded(manifest: Manifest, step: Callable[[], T]) -> T | Order:
+    """What a step gives, or an order with the failure it ended in: the other services go on in any case."""
+    try:
+        return step()
+    except UserError as error:
+        return _failed(manifest, FailureRecord(error.failure, error.reason, error.remedy, PHASE))
+    except Exception as error:
+        log.exception("preparing %s", manifest.service.full_name)
+        reason = f"Preparing it met an error that nobody foresaw: {type(error).__name__}: {error}"
+        remedy = "Report it with the lines above; another model or format may work meanwhile."
+        return _failed(manifest, FailureRecord(FailureClass.CRASHED, reason, remedy, PHASE))
+
+
+def _in_background(work: Callable[[], None]) -> Future[None]:
+    """On a daemon thread: an interrupt of the command does not wait for it, and a download can be resumed."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # whoever waits for the future gets it
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="prepare").start()
+    return future
 
 
 def _failed(manifest: Manifest, failure: FailureRecord) -> Order:

@@ -76,7 +76,7 @@ class LocalReplica:
                 started = asyncio.get_running_loop().time()
                 try:
                     code = await self._one_life()
-                    record = self._read_record() or self._supervisor_died(code)
+                    record = (code > 0 and self._read_record()) or self._supervisor_died(code)
                 except OSError as error:
                     code, record = -1, _not_started(error)
                 if self._stopping.is_set():
@@ -95,7 +95,10 @@ class LocalReplica:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _one_life(self) -> int:
-        """Start a supervisor and follow it to its end; its exit code."""
+        """Start a supervisor and follow it to its end; its exit code.
+
+        A supervisor that a signal ends writes no record; one that lies there is an earlier failure of the engine.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         settings, state = self._folder / "settings.json", self._folder / "state.json"
         state.unlink(missing_ok=True)

@@ -36,7 +36,7 @@ class Submission:
         self._say = say
         self._tell = tell
 
-    def run(self, manifests: Sequence[Manifest], progress: Progress, timeout: float | None) -> Outcome:
+    def run(self, manifests: Sequence[Manifest], progress: Callable[[], Progress], timeout: float | None) -> Outcome:
         """Prepare and apply each, so that one that is slow or broken stops no other; then wait.
 
         `timeout` in seconds bounds the waiting, not the downloads. Raises NoInstanceError when the instance goes away.
@@ -46,14 +46,22 @@ class Submission:
             manifest.service.full_name: Order(manifest.service, str(manifest.base)).to_body() for manifest in manifests
         }
         with self._control.announced(list(wanted.values())):
-            for manifest in manifests:
-                name = manifest.service.full_name
-                result = self._control.keep(wanted[name]) or self._control.apply(
-                    preparation.prepare(manifest).to_body()
-                )
-                if result in ("unchanged", "scaled", "replacing"):
-                    self._say(f"{name}: {result}")
+            coming = [
+                preparation.prepare(manifest, self._apply)
+                for manifest in manifests
+                if not self._told(name := manifest.service.full_name, self._control.keep(wanted[name]))
+            ]
+            for handed_over in coming:
+                handed_over.result()
         return self._wait([manifest.service.full_name for manifest in manifests], timeout)
+
+    def _apply(self, order: Order) -> None:
+        self._told(order.service.full_name, self._control.apply(order.to_body()))
+
+    def _told(self, name: str, result: str) -> str:
+        if result in ("unchanged", "scaled", "replacing"):
+            self._say(f"{name}: {result}")
+        return result
 
     def _wait(self, names: Sequence[str], timeout: float | None) -> Outcome:
         end = None if timeout is None else time.monotonic() + timeout

@@ -88,7 +88,9 @@ class Decoder:
                     else:
                         self._lanes.preempt()
                     continue
-            plan = plan_step(pending, limits, chunk=self._chunk.tokens, batch=limit, free=free)
+            # Of neighbouring streams llama.cpp first takes as many tokens as the shortest has: one, beside generation.
+            chunk = self._chunk.tokens + (not self._lanes.kv.shared)
+            plan = plan_step(pending, limits, chunk=chunk, batch=limit, free=free)
             taken = [(answer, tokens) for answer, tokens in zip(running, plan, strict=True) if tokens]
             # llama.cpp computes streams together only where the batch names them one after the other.
             return taken if self._lanes.kv.shared else sorted(taken, key=lambda pair: pair[0].slot or 0)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-TARGET_SECONDS = 0.3
+TARGET_SECONDS = 0.5
 """Wanted time of a step that mixes prompt chunks with generation..."""
 TARGET_FACTOR = 3.0
 """...or this many times a step without prompts, where that is longer."""
-CHUNK_UNIT = 32
+CHUNK_UNIT = 64
+"""llama.cpp's attention on a CPU takes prompts in tiles of 64 tokens; fewer than one tile cost four times as much each."""
 SHORT_PROMPT = 128
 """What is left of a prompt goes whole when it is at most this long..."""
 SHORT_BURST = 1024
@@ -42,9 +43,9 @@ def plan_step(pending: Sequence[int], limits: Sequence[int], *, chunk: int, batc
         _share(prompts, left, pending, limits, taken)
         return taken
     short = [lane for lane in prompts if pending[lane] <= SHORT_PROMPT]
-    reserve = min(CHUNK_UNIT, left) if len(short) < len(prompts) else 0
+    reserve = min(CHUNK_UNIT, chunk, left) if len(short) < len(prompts) else 0
     spent = _share(short, min(SHORT_BURST, left - reserve), pending, limits, taken)
-    rest = max(reserve, min(left - spent, chunk - spent))
+    rest = min(left - spent, chunk if spent < chunk else reserve)
     _share([lane for lane in prompts if pending[lane] > SHORT_PROMPT], rest, pending, limits, taken)
     return taken
 
@@ -77,7 +78,7 @@ class ChunkBudget:
 
     @property
     def tokens(self) -> int:
-        """Prompt tokens for the next mixed step: a multiple of 32, at least 32, at most a batch."""
+        """Prompt tokens for the next mixed step: a multiple of 64, at least 64, at most a batch."""
         if self._per_token is None:
             return self._first
         base = self._base or 0.0

@@ -17,7 +17,7 @@ from llmservice_runtime.llamacpp.scheduler import CHUNK_UNIT, ChunkBudget, plan_
         pytest.param([2000, 1], 64, 512, 9999, [64, 1], id="beside generation a prompt takes a chunk"),
         pytest.param([400, 400, 1], 512, 2048, 9999, [400, 112, 1], id="prompts share the chunk in order of arrival"),
         pytest.param(
-            [2000, 40, 50, 1], 160, 2048, 9999, [70, 40, 50, 1], id="short prompts go whole, before long ones"
+            [2000, 40, 50, 1], 160, 2048, 9999, [160, 40, 50, 1], id="short prompts go whole, before long ones"
         ),
         pytest.param([100] * 15 + [1], 64, 2048, 9999, [100] * 10 + [24] + [0] * 4 + [1], id="a burst of short ones"),
         pytest.param(
@@ -25,7 +25,7 @@ from llmservice_runtime.llamacpp.scheduler import CHUNK_UNIT, ChunkBudget, plan_
             64,
             2048,
             9999,
-            [32] + [100] * 10 + [24] + [0] * 4 + [1],
+            [64] + [100] * 10 + [24] + [0] * 4 + [1],
             id="a long one still moves on",
         ),
         pytest.param([300, 300], 64, 512, 9999, [300, 212], id="without generation prompts share the batch"),
