@@ -27,7 +27,7 @@ loaded at once, {pairs} interleaved pairs per line. Figures are medians over the
 ratios pair by pair (ours / theirs: above 1 is better for tokens/s, below 1 for times).
 
 - (a) closed loop, short prompts that share nothing, 64 tokens each
-- (b) the same while 2,000-token prompts arrive every 3 s; times are those of the running streams, tokens/s counts all
+- (b) the same while 2,000-token prompts arrive every 5 s; times are those of the running streams, tokens/s counts all
 - (c) 12 requests with one 1,000-token prefix and different endings, 4 at a time, after one that filled the cache
 
 {date}, {cpu}.
@@ -91,7 +91,7 @@ def main() -> None:
     """Build what is missing, start both servers, run the scenarios, print (and write) the table."""
     parser = argparse.ArgumentParser(prog="bench")
     parser.add_argument("--server", type=Path, help="an existing llama-server binary of the same source and flags")
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--only", default="", help="scenarios whose name contains this text")
     parser.add_argument("--write", type=Path, help="Markdown file to write")
     args = parser.parse_args()

@@ -47,7 +47,7 @@ def streams(concurrency: int, count: Count) -> Scenario:
     return Scenario(f"(a) {concurrency} streams", run)
 
 
-def streams_with_arrivals(concurrency: int, count: Count, *, arrivals: int = 6, interval: float = 3.0) -> Scenario:
+def streams_with_arrivals(concurrency: int, count: Count, *, arrivals: int = 8, interval: float = 5.0) -> Scenario:
     """(b) The same while 2,000-token prompts arrive at fixed times; latency over the streams, throughput over all."""
 
     async def run(base: str, seed: int) -> Figures:
@@ -55,7 +55,7 @@ def streams_with_arrivals(concurrency: int, count: Count, *, arrivals: int = 6, 
             body_of(make_prompt(f"b {concurrency} {seed} {n}", LONG_PROMPT_TOKENS, count), ANSWER_TOKENS, "bench")
             for n in range(arrivals)
         ]
-        short = short_bodies(f"b {concurrency} {seed}", concurrency, 5, count)
+        short = short_bodies(f"b {concurrency} {seed}", concurrency, 8, count)
         live, late = await asyncio.gather(closed_loop(base, short), open_loop(base, long, interval))
         return figures(live, late)
 

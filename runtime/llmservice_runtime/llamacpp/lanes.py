@@ -8,11 +8,12 @@ from collections import deque
 from llmservice_runtime.llamacpp.answers import Answer
 from llmservice_runtime.llamacpp.kvcache import KvCache, common_prefix
 from llmservice_runtime.llamacpp.memory import Memory
-from llmservice_runtime.llamacpp.scheduler import CHUNK_UNIT
 from llmservice_runtime.serving.metrics import EngineMetrics
 
 WORTH_WAITING = 64
 """A prompt waits for another that computes the same beginning now, when that saves at least so many tokens."""
+WORTH_SHARING = 32
+"""The same among the answers of one request: they begin alike to the last token."""
 LOOKAHEAD = 8
 """Waiting answers looked at beyond the first that must wait for a shared beginning."""
 GAP_STEPS = 4
@@ -63,9 +64,9 @@ class Lanes:
         for other in self.running:
             if other.pending > 1:
                 shared = min(common_prefix(other.tokens[: other.length], tokens), answer.length - 1)
-                if shared - other.fed >= (CHUNK_UNIT if other.stream is answer.stream else WORTH_WAITING):
+                if shared - other.fed >= (WORTH_SHARING if other.stream is answer.stream else WORTH_WAITING):
                     have = self.kv.match(tokens)[1] if have < 0 else have
-                    if shared - have >= CHUNK_UNIT:
+                    if shared - have >= WORTH_SHARING:
                         return True
         return False
 
