@@ -206,7 +206,9 @@ class KvCache:
         slot.busy = False
         ops: list[Op] = []
         if not (keep and self.reuse):
-            self._cut(slot, 0, ops)
+            self._cut(slot, 0, [])
+            # Also when it is empty here: llama.cpp may hold the beginning of a step that failed.
+            ops.append(Trim(number, 0))
         elif self.shared:
             held = slot.tokens[: slot.length]
             shorter = (s for s in self.slots if s is not slot and not s.busy and 0 < s.length <= slot.length)
