@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 from collections import deque
 from typing import Any
 
@@ -37,6 +38,8 @@ _log_callback = llama_cpp.llama_log_callback(_on_log)
 
 def initialise() -> None:
     """Set llama.cpp up in this process, with its log in ours. Safe to call again."""
+    # Where it aborts, its own sentence is to be the last line, not a debugger's hundred.
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     llama_cpp.llama_log_set(_log_callback, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
 

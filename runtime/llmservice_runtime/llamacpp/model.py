@@ -48,6 +48,7 @@ def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[
     model = _open(settings, args, progress)
     try:
         _refuse_other_kinds(model, settings.model_path)
+        _require_tokenizer(model, settings.model_path)
         return _with_context(model, settings, args)
     except BaseException:
         llama_cpp.llama_model_free(model)
@@ -104,6 +105,16 @@ def _refuse_other_kinds(model: Any, path: str) -> None:
         raise UserError(
             f"{path} is {kind}; this engine generates text from left to right.",
             "Use a chat or completion model.",
+            FailureClass.UNSUPPORTED_FORMAT,
+        )
+
+
+def _require_tokenizer(model: Any, path: str) -> None:
+    """llama.cpp loads a model without a vocabulary, and aborts the process at the first text."""
+    if llama_cpp.llama_vocab_type(llama_cpp.llama_model_get_vocab(model)) == 0:
+        raise UserError(
+            f"{path} has no tokenizer in it.",
+            "Use a GGUF file that was converted together with its tokenizer.",
             FailureClass.UNSUPPORTED_FORMAT,
         )
 

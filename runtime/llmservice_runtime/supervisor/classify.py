@@ -100,6 +100,11 @@ def classify(remains: Remains) -> FailureRecord:
 _LOOK = "Read the lines before the end in this replica's log; when they name no cause, report a bug with them."
 
 
+_OTHER_FILE = (
+    "The model file may be damaged, or of a kind this engine can't run: compare its checksum, or use another file."
+)
+
+
 def _killed(remains: Remains) -> FailureRecord:
     peak = f" It held {remains.peak_memory / GIB:.2f} GiB at most." if remains.peak_memory else ""
     limit = f" The limit is {remains.memory_limit / GIB:.2f} GiB." if remains.memory_limit else ""
@@ -125,6 +130,9 @@ def _signalled(remains: Remains) -> FailureRecord:
     if number == signal.SIGBUS:
         message = f"Reading the model failed (SIGBUS): {remains.model_path} became shorter or its disk failed.{quote}"
         return _record(remains, FailureClass.MODEL_DAMAGED, message, REMEDIES[FailureClass.MODEL_DAMAGED])
+    if number == signal.SIGABRT and (line := _assertion(remains.tail)):
+        remedy = _OTHER_FILE if remains.phase is Phase.LOADING else _LOOK
+        return _record(remains, FailureClass.CRASHED, f"The engine gave up (SIGABRT): {line}", remedy)
     if number in (signal.SIGTERM, signal.SIGINT):
         return _record(
             remains, FailureClass.CRASHED, f"The engine was stopped from outside ({name}).", "Start it again."
@@ -143,6 +151,14 @@ def _last_words(tail: Sequence[str]) -> tuple[FailureClass, str] | None:
             if re.search(pattern, line, re.IGNORECASE):
                 return failure, line.strip()[:500]
     return None
+
+
+def _assertion(tail: Sequence[str]) -> str:
+    """A failed assertion of native code, `file.cpp:12: what`, without the folder it was built in; empty = none."""
+    for line in reversed(tail):
+        if found := re.search(r"[\w.-]+\.(c|cc|cpp|cu|h|hpp):\d+: .+", line):
+            return found[0][:TAIL_CHARACTERS]
+    return ""
 
 
 def _quote(tail: Sequence[str]) -> str:

@@ -61,6 +61,14 @@ def test_a_python_exception_is_quoted_without_its_stack() -> None:
     assert record.message == "The engine ended with exit code 1. KeyError: 'blk'"
 
 
+def test_a_failed_assertion_of_the_engine_is_quoted_alone() -> None:
+    tail = ("loading", "/tmp/build/vendor/src/llama-vocab.cpp:3168: GGML_ASSERT(type != NONE) failed", "goodbye")
+    record = classify(Remains(-signal.SIGABRT, Phase.LOADING, tail=tail))
+    assert record.message == "The engine gave up (SIGABRT): llama-vocab.cpp:3168: GGML_ASSERT(type != NONE) failed"
+    assert "use another file" in record.remedy
+    assert "use another file" not in classify(Remains(-signal.SIGABRT, Phase.READY, tail=tail)).remedy
+
+
 def test_what_the_engine_reported_wins_over_its_exit() -> None:
     reported = FailureReport(FailureClass.UNSUPPORTED_FORMAT, "This is not a GGUF file.")
     record = classify(Remains(-signal.SIGABRT, Phase.LOADING, tail=("out of memory",), reported=reported))
