@@ -11,6 +11,7 @@ from llmservice_runtime.sources.cache import model_folder
 from llmservice_runtime.sources.errors import FIELD, SourceError
 from llmservice_runtime.sources.files import FileEntry, Source
 from llmservice_runtime.sources.headers import HeaderStore
+from llmservice_runtime.sources.listed import Listed
 from llmservice_runtime.sources.settings import SourceSettings
 from llmservice_runtime.sources.uri import ModelUri
 
@@ -19,7 +20,7 @@ Connect = Callable[[str | None, SourceSettings], Source]
 """Open the source itself at a revision: resolves and lists, over the network."""
 
 
-class CachedFiles:
+class CachedFiles(Listed):
     """A `Source` at a revision that is known here; `connect` is called when something is not."""
 
     def __init__(
@@ -30,37 +31,11 @@ class CachedFiles:
         cache: Path,
         connect: Callable[[], Source],
     ) -> None:
-        self._uri = uri
-        self._revision = revision
-        self._entries = {entry.path: entry for entry in entries}
+        super().__init__(uri, revision, entries)
         self._store = HeaderStore(cache, uri)
         self._connect = connect
         self._source: Source | None = None
         self._published = model_folder(cache, self)
-
-    @property
-    def uri(self) -> str:
-        """As shown."""
-        return self._uri.shown
-
-    @property
-    def revision(self) -> str:
-        """What the asked revision was resolved to."""
-        return self._revision
-
-    @property
-    def folder(self) -> Path | None:
-        """None: `fetch` says whether the files are here."""
-        return None
-
-    @property
-    def slot(self) -> tuple[str, str, str]:
-        """Scheme, owner--name, revision."""
-        return str(self._uri.scheme), self._uri.slug, self._revision
-
-    def entries(self) -> Sequence[FileEntry]:
-        """All files, sorted by path."""
-        return tuple(self._entries.values())
 
     def read(self, path: str, start: int, length: int) -> bytes:
         """From the downloaded file, else from what was read before, else over the network (and remembered)."""

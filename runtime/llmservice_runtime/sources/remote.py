@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmservice_runtime.sources.errors import Origin, TransientError
 from llmservice_runtime.sources.files import FileEntry
+from llmservice_runtime.sources.listed import Listed
 from llmservice_runtime.sources.retry import retry
 from llmservice_runtime.sources.settings import SourceSettings
 from llmservice_runtime.sources.uri import ModelUri
@@ -29,41 +30,15 @@ class Body:
     chunks: Iterator[bytes]
 
 
-class RemoteFiles(ABC):
+class RemoteFiles(Listed, ABC):
     """A model at a hub: implements `Source` over `open_range`."""
 
     def __init__(
         self, uri: ModelUri, revision: str, entries: Iterable[FileEntry], origin: Origin, settings: SourceSettings
     ) -> None:
-        self._uri = uri
-        self._revision = revision
+        super().__init__(uri, revision, checked(entries, origin))
         self._origin = origin
         self._settings = settings
-        self._entries = {entry.path: entry for entry in checked(entries, origin)}
-
-    @property
-    def uri(self) -> str:
-        """The URI as it may be shown."""
-        return self._uri.shown
-
-    @property
-    def revision(self) -> str:
-        """Commit or digest."""
-        return self._revision
-
-    @property
-    def folder(self) -> Path | None:
-        """Remote: nothing here yet."""
-        return None
-
-    @property
-    def slot(self) -> tuple[str, str, str]:
-        """Scheme, owner--name, revision."""
-        return str(self._uri.scheme), self._uri.slug, self._revision
-
-    def entries(self) -> Sequence[FileEntry]:
-        """All files, sorted by path."""
-        return tuple(self._entries.values())
 
     def read(self, path: str, start: int, length: int) -> bytes:
         """Bytes [start, start+length), fewer at the end of the file."""
