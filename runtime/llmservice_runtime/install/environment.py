@@ -147,6 +147,9 @@ def _fill(folder: Path, wheel: Path, plan: WheelPlan) -> None:
     rest.write_text(plan.locked.rest)
     run_logged([*pip, "--require-hashes", "-r", str(rest)], progress, log, env, "Installing packages")
     run_logged([*pip, "--no-deps", "--no-index", str(wheel)], progress, log, env, f"Installing {wheel.name}")
+    # Where PYTHONDONTWRITEBYTECODE is set pip leaves this out, and every start of the engine would compile them all.
+    compiling = [str(python), "-m", "compileall", "-q", str(folder / "lib")]
+    run_logged(compiling, progress, log, env, "Compiling packages")
     progress.done("installed")
     for packages in (folder / "lib").glob("python3*/site-packages"):
         (packages / RUNTIME.name).symlink_to(RUNTIME, target_is_directory=True)
