@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from llmservice_api.manifest import Manifest
@@ -16,6 +17,8 @@ from llmservice_runtime.sources.progress import Progress
 
 POLL_SECONDS = 10.0
 """Longest time between two snapshots; a change is told at once."""
+PREPARING_POLL_SECONDS = 0.25
+"""The same while something is being downloaded: its end is no change of a service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,7 @@ class Submission:
                 for manifest in manifests
                 if not self._told(name := manifest.service.full_name, self._control.keep(wanted[name]))
             ]
-            for handed_over in coming:
-                handed_over.result()
-        return self._wait([manifest.service.full_name for manifest in manifests], timeout)
+            return self._wait([manifest.service.full_name for manifest in manifests], coming, timeout)
 
     def _apply(self, order: Order) -> None:
         self._told(order.service.full_name, self._control.apply(order.to_body()))
@@ -63,11 +64,17 @@ class Submission:
             self._say(f"{name}: {result}")
         return result
 
-    def _wait(self, names: Sequence[str], timeout: float | None) -> Outcome:
-        end = None if timeout is None else time.monotonic() + timeout
-        before = None
+    def _wait(self, names: Sequence[str], coming: Sequence[Future[None]], timeout: float | None) -> Outcome:
+        end = before = None
         while True:
-            left = POLL_SECONDS if end is None else max(0.0, min(POLL_SECONDS, end - time.monotonic()))
+            done = [future for future in coming if future.done()]
+            for future in done:
+                future.result()
+            prepared = len(done) == len(coming)
+            if prepared and end is None and timeout is not None:
+                end = time.monotonic() + timeout
+            poll = POLL_SECONDS if prepared else PREPARING_POLL_SECONDS
+            left = poll if end is None else max(0.0, min(poll, end - time.monotonic()))
             now = self._control.snapshot(before["version"] if before else -1, left)
             mine = {
                 name: entry
@@ -80,7 +87,7 @@ class Submission:
                 for line in lines(before, now):
                     self._say(line)
             before = now
-            if all(entry["settled"] for entry in mine.values()) or left == 0.0:
+            if prepared and (left == 0.0 or all(entry["settled"] for entry in mine.values())):
                 ready = tuple(name for name in mine if condition(mine[name], "Ready")["status"] == "True")
                 waiting = tuple(name for name in mine if name not in ready and not mine[name]["settled"])
                 return Outcome(ready, tuple(name for name in names if name not in ready + waiting), waiting)

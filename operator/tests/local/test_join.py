@@ -50,7 +50,10 @@ def test_a_supervisor_that_someone_ends_comes_back(running: Here) -> None:
         (facts,) = running.ready("hurt")["replicas"]
         os.kill(facts["pid"], number)
         until(lambda before=facts["pid"]: running.ready("hurt")["replicas"][0]["pid"] != before)
-        assert running.ready("hurt")["replicas"][0]["restarts"] == restarts
+        (facts,) = running.ready("hurt")["replicas"]
+        assert facts["restarts"] == restarts
+        if number == signal.SIGKILL:
+            assert "supervisor ended by signal SIGKILL" in facts["failure"]["message"]
 
 
 def test_a_service_that_keeps_failing_is_told_and_tried_again(running: Here) -> None:
