@@ -183,7 +183,8 @@ class LLMServiceSpec(ApiModel):
     engine: EngineSpec = Field(default_factory=EngineSpec, description="How the model is run.")
     context_tokens: Annotated[int, Field(ge=16, le=100_000_000)] | None = Field(
         default=None,
-        description="Longest prompt plus answer. Omitted = planned: the largest that fits, at most the model's.",
+        description="Longest prompt plus answer. Omitted = planned: the largest that fits, at most the model's; on a"
+        " CPU beyond 8,192 only in half of the memory that the weights leave.",
     )
     accelerator: AcceleratorSpec = Field(default_factory=AcceleratorSpec, description="Accelerators of one replica.")
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(

@@ -93,7 +93,7 @@ class Shortfall:
 
 def host_budget(memory: int) -> int:
     """What of the free host memory may be planned: a tenth stays free, at least 256 MiB and at most 2 GiB."""
-    return memory - min(2 * overhead.GIB, max(256 * overhead.MIB, memory // 10))
+    return max(0, memory - min(2 * overhead.GIB, max(256 * overhead.MIB, memory // 10)))
 
 
 def place(target: Target) -> Placement | Shortfall:

@@ -72,7 +72,12 @@ def check_magic(magic: bytes, name: str) -> None:
             f"{name} is a {old} file, a format that llama.cpp dropped in 2023.",
             "Use a GGUF of the same model, or convert the original weights to GGUF.",
         )
-    raise damaged(f"{name} is no GGUF file: it starts with {magic!r}.")
+    raise damaged(f"{name} is no GGUF file: it starts with {_shown(magic)}, not with `GGUF`.")
+
+
+def _shown(magic: bytes) -> str:
+    text = magic.decode("ascii", "replace")
+    return f"`{text}`" if text.isprintable() and text.isascii() else f"the bytes {magic.hex(' ')}"
 
 
 def read_header(reader: HeaderReader, general_only: bool = False) -> GgufHeader:

@@ -69,7 +69,8 @@ def check_kind(values: dict[str, Any], path: str) -> None:
         base = values.get("general.base_model.0.name")
         named = base if isinstance(base, str) else "its base model"
         raise UnsupportedModel(
-            f"{path} is a LoRA adapter and no model.", f"Name {named} in spec.model and this file in spec.adapters."
+            f"{path} is a LoRA adapter and no model.",
+            f"Merge it into {named} and convert the result to GGUF; an adapter alone is not served.",
         )
     if kind == "mmproj" or architecture == "clip":
         raise UnsupportedModel(

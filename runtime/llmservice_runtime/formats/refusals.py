@@ -28,7 +28,7 @@ def foreign_format(
         named = f"{base[:200]}" if isinstance(base, str) and base else "its base model"
         return UnsupportedModel(
             f"this is a LoRA adapter of {named}, not a model.",
-            f"Name {named} in spec.model and this repository in spec.adapters.",
+            f"Merge it into {named} (peft: merge_and_unload) and serve the result; an adapter alone is not served.",
         )
     if any(path.endswith(".onnx") or path.rsplit("/", 1)[-1] == "genai_config.json" for path in paths):
         return UnsupportedModel(

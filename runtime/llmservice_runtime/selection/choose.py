@@ -159,8 +159,8 @@ def _nothing(
             rejected,
         )
     ways = []
-    if allowed:
-        ways.append(f"Leave engine.type out: {LABEL[allowed[0].engine]} runs this model here.")
+    if here := [verdict for verdict in allowed if machine.build(verdict.engine).installed]:
+        ways.append(f"Leave engine.type out: {LABEL[here[0].engine]} runs this model here.")
     if gpus and any(not judge(e, facts, machine, Device.CPU).objection for e in EngineType if requested in (None, e)):
         ways.append("Leave accelerator.count out, or set it to 0: the model then runs on the CPU.")
     if facts.format is not ModelFormat.GGUF:

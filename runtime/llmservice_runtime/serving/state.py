@@ -36,7 +36,7 @@ class Server:
         """Start answering with a loaded engine; a template that does not compile refuses chat only."""
         tokenizer = engine.tokenizer
         source = tokenizer.chat_template
-        if self.task == "Completion":
+        if self.task == "Completion" and source:
             self.no_chat = "This service completes text (task Completion). Use /v1/completions, or set `task: Chat`."
         elif not source:
             self.no_chat = (

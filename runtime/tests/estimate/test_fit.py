@@ -173,3 +173,8 @@ def test_models_whose_memory_cannot_be_shared_get_whole_streams(geometry: Geomet
 def test_arguments_that_mean_nothing_here_are_left_to_the_engine() -> None:
     assert llama_options([]) == llama_options(["--kv-type=nonsense", "--ubatch-size", "x", "--other"])
     assert llama_options(["--ubatch-size", "1024", "--kv-layout=split"]).split
+
+
+def test_no_more_than_all_memory_is_kept_free() -> None:
+    assert host_budget(100 << 20) == 0
+    assert 0 < host_budget(1 << 30) < 1 << 30

@@ -291,3 +291,16 @@ def test_errors_of_the_source_pass_through(path: str) -> None:
     with pytest.raises(SourceRefused) as error:
         inspect_model(Gated({path: (b"", 1000), "config.json": CONFIG}, "hf://acme/gated"))
     assert error.value.failure is FailureClass.MODEL_GATED
+
+
+def test_what_is_no_gguf_is_shown_as_it_would_be_typed() -> None:
+    for data, shown in ((b"hello, world", "`hell`"), (bytes(16), "the bytes 00 00 00 00")):
+        with pytest.raises(UnsupportedModel, match=shown):
+            inspect_model(MemoryFiles({"x.gguf": data}))
+
+
+def test_a_remedy_names_no_field_that_does_not_exist() -> None:
+    files = {"adapter_config.json": b"{}", "adapter_model.safetensors": b""}
+    with pytest.raises(UnsupportedModel) as caught:
+        inspect_model(MemoryFiles(files))
+    assert "Merge it" in caught.value.remedy and "spec.adapters" not in caught.value.remedy

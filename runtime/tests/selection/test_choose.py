@@ -183,6 +183,16 @@ def test_not_installed_is_not_the_same_as_unable(make_facts: MakeFacts, make_mac
     assert "not part of this release" in why_not(answer, VLLM)
 
 
+def test_an_engine_that_is_not_installed_is_no_way_out(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    builds = (
+        EngineBuild(TF, frozenset({Device.CPU}), installed=False, install="Use a GGUF instead."),
+        EngineBuild(EngineType.VLLM, frozenset({Device.NVIDIA})),
+    )
+    answer = choose(make_facts(), make_machine(builds=builds), EngineType.VLLM, None)
+    assert isinstance(answer, NoChoice)
+    assert answer.ways_out and not any("Leave engine.type out" in way for way in answer.ways_out)
+
+
 def test_a_gpu_that_the_build_cannot_use_is_explained(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
     machine = make_machine(90, builds=(EngineBuild(LLAMA, frozenset({Device.CPU})),))
     facts = make_facts("gguf", ModelFormat.GGUF, name="Q4_K_M")

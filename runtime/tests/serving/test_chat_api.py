@@ -149,6 +149,14 @@ async def test_without_a_template_chat_says_what_to_do(connect: Any, scripted: A
     assert reply.status == 200
 
 
+async def test_a_base_model_is_not_told_to_set_a_task_that_it_can_not_do(
+    connect: Any, scripted: Any, tokenizer: Any
+) -> None:
+    client = await connect(scripted(tokenizer=tokenizer(None)), task="Completion")
+    message = (await (await client.post("/v1/chat/completions", json=PING)).json())["error"]["message"]
+    assert "no chat template" in message and "/v1/completions" in message and "task: Chat" not in message
+
+
 async def test_a_completion_service_refuses_chat(connect: Any, scripted: Any) -> None:
     client = await connect(scripted(), task="Completion")
     reply = await client.post("/v1/chat/completions", json=PING)
