@@ -20,7 +20,7 @@ MIN_REUSE = 16
 SPARE_TAIL = 256
 """An idle slot is cut for a prompt that needs its beginning, unless that loses more than this and half of it."""
 WORTH_MOVING = 128
-"""Split: an idle prefix this long is moved out of the way of an answer that wants its place; shorter ones are dropped."""
+"""Split: an idle prefix this long is moved out of the way of an answer that wants its place; shorter ones go."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ TARGET_SECONDS = 0.5
 TARGET_FACTOR = 3.0
 """...or this many times a step without prompts, where that is longer."""
 CHUNK_UNIT = 64
-"""llama.cpp's attention on a CPU takes prompts in tiles of 64 tokens; fewer than one tile cost four times as much each."""
+"""llama.cpp takes prompts in tiles of 64 tokens on a CPU; a token of less than a tile costs four times as much."""
 SHORT_PROMPT = 128
 """What is left of a prompt goes whole when it is at most this long..."""
 SHORT_BURST = 1024
-"""...up to this many tokens a step: many short prompts at once are one pause of the running answers, not a starved queue."""
+"""...up to this many tokens a step: many short prompts at once are one pause of the running answers, not many."""
 SMOOTHING = 0.2
 
 
