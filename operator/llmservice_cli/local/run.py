@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 
 HEARTBEAT_SECONDS = 2.0
+OPEN_FILES = 65536
+"""A stream takes two sockets here and one at its engine, and many shells allow 1024 files."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -48,6 +51,14 @@ def base_url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _allow_many_files() -> None:
+    """Replicas inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Program:
@@ -79,6 +90,7 @@ class Program:
 
     def run(self) -> None:
         """Until it ended and nothing of it runs any more."""
+        _allow_many_files()
         asyncio.run(self._run())
 
     def end_soon(self) -> None:

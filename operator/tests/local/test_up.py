@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -89,3 +91,19 @@ def test_the_last_service_takes_the_instance_with_it(here: Here) -> None:
     assert "without a key" in said
     here.run("down", "default/demo")
     until(lambda: not here.pids(), 5)
+
+
+def test_the_shells_limit_of_open_files_does_not_limit_connections(here: Here) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    file = here.write(manifest("demo"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        here.run("up", "-f", file, "--port", "0", "--detach")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    url = here.snapshot()["url"]
+    address = ("127.0.0.1", int(url.split(":")[2].split("/")[0]))
+    with contextlib.ExitStack() as idle:
+        for _ in range(200):
+            idle.enter_context(socket.create_connection(address))
+        assert "[DONE]" in Stream(url, "demo").whole()
