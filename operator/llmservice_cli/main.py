@@ -40,12 +40,17 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(args.run(args))
     except UserError as error:
-        print(f"error: {error.reason}", file=sys.stderr)
-        if error.remedy:
-            print(f"  fix: {error.remedy}", file=sys.stderr)
+        tell(error)
         return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def tell(error: UserError) -> None:
+    """Two lines on standard error."""
+    print(f"error: {error.reason}", file=sys.stderr)
+    if error.remedy:
+        print(f"  fix: {error.remedy}", file=sys.stderr)

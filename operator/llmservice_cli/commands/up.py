@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -16,8 +17,10 @@ from llmservice_api.manifest import Manifest, load_manifests
 from llmservice_cli.local.background import spawn
 from llmservice_cli.local.client import Control, NoInstanceError, StoppingError
 from llmservice_cli.local.lock import InstanceLock
+from llmservice_cli.local.prepare import preparing
 from llmservice_cli.local.run import Program, listen
 from llmservice_cli.local.submit import Outcome, Submission
+from llmservice_cli.main import tell
 from llmservice_cli.places import Places
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.ports import GATEWAY_PORT
@@ -43,6 +46,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when at least one of the services serves (or served until it was stopped), else 1."""
+    try:
+        code = _run(args)
+    except KeyboardInterrupt:
+        code = 130
+    except UserError as error:
+        tell(error)
+        code = 1
+    if preparing():  # a download would keep the process until its end; it is continued next time
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run(args: argparse.Namespace) -> int:
     manifests = load_manifests(args.files)
     places = Places.from_environment()
     lock = _own_or_join(places.state)

@@ -26,6 +26,7 @@ from llmservice_runtime.sources.progress import Progress
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+THREAD = "prepare"
 PHASE = "Preparing"
 """`phase` of failures that happen before a runtime exists."""
 
@@ -88,6 +89,11 @@ def _guarded(manifest: Manifest, step: Callable[[], T]) -> T | Order:
         return _failed(manifest, FailureRecord(FailureClass.CRASHED, reason, remedy, PHASE))
 
 
+def preparing() -> bool:
+    """Whether something is still being prepared in this process."""
+    return any(thread.name == THREAD for thread in threading.enumerate())
+
+
 def _in_background(work: Callable[[], None]) -> Future[None]:
     """On a daemon thread: an interrupt of the command does not wait for it, and a download can be resumed."""
     future: Future[None] = Future()
@@ -99,7 +105,7 @@ def _in_background(work: Callable[[], None]) -> Future[None]:
         except BaseException as error:  # whoever waits for the future gets it
             future.set_exception(error)
 
-    threading.Thread(target=run, daemon=True, name="prepare").start()
+    threading.Thread(target=run, daemon=True, name=THREAD).start()
     return future
 
 

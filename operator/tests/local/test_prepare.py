@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from machine_world import Here, manifest  # type: ignore[import-not-found]
+from machine_world import Here, manifest, until  # type: ignore[import-not-found]
 
 from llmservice_api.manifest import load_manifests
 from llmservice_cli import models
@@ -74,6 +75,19 @@ def test_a_slow_download_delays_no_other_service(here: Here, slow_url: str, gate
         assert here.ready("slow", 0)["settled"] is False
         gate.set()
         here.ready("slow")
+
+
+@pytest.mark.parametrize("detach", [(), ("--detach",)])
+def test_an_interrupt_does_not_wait_for_a_download(here: Here, slow_url: str, detach: tuple[str, ...]) -> None:
+    here.env["LLMSERVICE_CACHE_DIR"] = str(here.folder / "cache")
+    with here.foreground("-f", here.write(manifest("slow", uri=slow_url)), "--port", "0", *detach) as up:
+        assert up.stdout is not None
+        while "slow.gguf: downloading" not in up.stdout.readline():
+            pass
+        up.send_signal(signal.SIGINT)
+        said, _ = up.communicate(timeout=10)  # the server would hold the download for 30 s
+        assert up.returncode == (130 if detach else 0) and "Traceback" not in said
+    until(lambda: not here.pids())
 
 
 def test_an_unforeseen_error_fails_its_service_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
