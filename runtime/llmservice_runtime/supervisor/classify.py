@@ -57,7 +57,7 @@ _LAST_WORDS: tuple[tuple[FailureClass, str], ...] = (
     (
         FailureClass.OUT_OF_MEMORY,
         r"\bmemoryerror\b|std::bad_alloc|cannot allocate memory|\benomem\b|unable to allocate cpu\w* buffer"
-        r"|failed to allocate (buffer|\d+ bytes)|out of memory",
+        r"|failed to allocate (buffer|\d+ bytes)|failed to map segment from shared object|out of memory",
     ),
     (
         FailureClass.ENGINE_NOT_INSTALLED,

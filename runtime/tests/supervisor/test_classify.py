@@ -42,6 +42,7 @@ def test_a_kernel_kill_is_out_of_memory_with_its_numbers() -> None:
         ),
         ("terminate called after throwing an instance of 'std::bad_alloc'", FailureClass.OUT_OF_MEMORY),
         ("alloc_tensor_range: failed to allocate buffer of size 8589934592", FailureClass.OUT_OF_MEMORY),
+        ("ImportError: libblas.so: failed to map segment from shared object", FailureClass.OUT_OF_MEMORY),
         ("OSError: [Errno 12] Cannot allocate memory", FailureClass.OUT_OF_MEMORY),
         ("OSError: [Errno 28] No space left on device: '/cache/x'", FailureClass.DISK_FULL),
         ("OSError: [Errno 98] error while attempting to bind: address already in use", FailureClass.PORT_IN_USE),
