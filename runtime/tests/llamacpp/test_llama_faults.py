@@ -119,7 +119,7 @@ async def test_a_failure_that_passes_costs_no_answer(engine: LlamaCppEngine, fau
 
     faults.fault = fault
     await check_all(engine)
-    assert faults.injected >= 3
+    assert faults.injected > 1
     faults.fault = no_fault
     await check_all(engine)
 
