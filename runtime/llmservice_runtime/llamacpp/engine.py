@@ -52,6 +52,10 @@ class LlamaCppEngine:
     def vocab_size(self) -> int:
         return self._tokenizer.vocab_size
 
+    @property
+    def max_answers(self) -> int:
+        return self._places
+
     def submit(self, request: GenerationRequest) -> Stream:
         """See serving.engine.Engine. Must be called on an event loop."""
         if self._drained is not None:

@@ -146,6 +146,10 @@ class Engine(Protocol):
     def context_tokens(self) -> int: ...
     @property
     def vocab_size(self) -> int: ...
+    @property
+    def max_answers(self) -> int:
+        """The most answers that may run and wait together: what one request may never exceed."""
+        ...
 
     def submit(self, request: GenerationRequest) -> AsyncIterator[Delta]:
         """Start a request; deltas of all answers arrive interleaved, each answer ending with a finish_reason.

@@ -21,6 +21,11 @@ from llmservice_runtime.serving.errors import ApiError, bad_request, internal, q
 @asynccontextmanager
 async def submitted(engine: Engine, requests: Sequence[GenerationRequest]) -> AsyncIterator[AsyncIterator[Delta]]:
     """Deltas of all requests; answers of request k have index k*n + i. Leaving the context cancels what still runs."""
+    answers = sum(request.n for request in requests)
+    if answers > engine.max_answers:
+        # Not a full queue: sending it again could never help.
+        message = f"{answers} answers are asked for at once; this replica runs and queues at most {engine.max_answers}."
+        raise bad_request(f"{message} Send fewer prompts or a smaller `n`.", "n")
     sources: list[AsyncIterator[Delta]] = []
     merged: AsyncIterator[Delta] | None = None
     try:

@@ -61,6 +61,7 @@ class ScriptedEngine:
     tokenizer: ByteTokenizer = field(default_factory=ByteTokenizer)
     context_tokens: int = 512
     vocab_size: int = 258
+    max_answers: int = 128
     refuse: Exception | None = None
     bad_grammar: str = ""
     requests: list[GenerationRequest] = field(default_factory=list)

@@ -97,6 +97,16 @@ async def test_queue_full_asks_for_a_retry(connect: Any, scripted: Any) -> None:
     assert reply.headers["x-should-retry"] == "true"
 
 
+async def test_more_answers_than_ever_fit_are_refused_for_good(connect: Any, scripted: Any) -> None:
+    client = await connect(scripted(max_answers=3))
+    reply = await client.post("/v1/chat/completions", json={**PING, "n": 4})
+    error = (await reply.json())["error"]
+    assert (reply.status, error["param"]) == (400, "n")
+    assert "4 answers" in error["message"] and "at most 3" in error["message"]
+    prompts = await client.post("/v1/completions", json={"model": "demo", "prompt": ["a", "b"], "n": 2})
+    assert prompts.status == 400
+
+
 async def test_logprobs(connect: Any, scripted: Any, events: Any) -> None:
     client = await connect(scripted())
     request = {**PING, "logprobs": True, "top_logprobs": 1}
