@@ -47,7 +47,7 @@ def streams(concurrency: int, count: Count) -> Scenario:
     return Scenario(f"(a) {concurrency} streams", run)
 
 
-def streams_with_arrivals(concurrency: int, count: Count, *, arrivals: int = 8, interval: float = 5.0) -> Scenario:
+def streams_with_arrivals(concurrency: int, count: Count, *, arrivals: int = 14, interval: float = 5.0) -> Scenario:
     """(b) The same while 2,000-token prompts arrive at fixed times; latency over the streams, throughput over all."""
 
     async def run(base: str, seed: int) -> Figures:
