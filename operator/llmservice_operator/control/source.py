@@ -77,9 +77,10 @@ class EventSource:
         self.restarts = 0
         """How often kopf ended by itself and was started again."""
 
-    async def run(self, on_restart: Callable[[], None]) -> None:
-        """Watch until cancelled. Before each new life of kopf `on_restart` is called: a gap may have been missed."""
+    async def run(self, on_life: Callable[[], None]) -> None:
+        """Watch until cancelled. With each new life of kopf `on_life` is called: deletions may have been missed."""
         for pause in Backoffs():
+            on_life()
             try:
                 await self._one_life()
             except Exception as error:
@@ -88,7 +89,6 @@ class EventSource:
                 logger.error("the watches ended without an error")
             self.restarts += 1
             await asyncio.sleep(pause)
-            on_restart()
 
     async def _one_life(self) -> None:
         """One thread with kopf in it; returns or raises as kopf does, ends it when cancelled."""

@@ -21,7 +21,6 @@ _Place = tuple[str, str]
 @dataclass(frozen=True, slots=True)
 class _Entry:
     version: int
-    uid: str
     owner: Key
     text: bytes
 
@@ -61,17 +60,17 @@ class Cache:
 
     def event(self, kind: Kind, event_type: str | None, obj: Json) -> Key | None:
         """Take one watch event in; the service to look at, or None when the event was older than what is known."""
-        shelf, place, entry = self._shelves[kind], _place(obj), self._entry(kind, obj)
+        shelf, place, version = self._shelves[kind], _place(obj), int(obj["metadata"]["resourceVersion"])
         known = shelf.entries.get(place)
-        if known is not None and known.version > entry.version:
+        gone = event_type == "DELETED"
+        if known is not None and (known.version > version or (known.version == version and not gone)):
             return None
-        if event_type == "DELETED":
+        if gone:
             shelf.drop(place)
-        elif known is not None and known.version == entry.version:
-            return None
         else:
-            shelf.put(place, entry)
-        return entry.owner
+            text = json.dumps({"apiVersion": kind.api_version, "kind": kind.kind, **obj}, separators=(",", ":"))
+            shelf.put(place, _Entry(version, self._owner(kind, obj), text.encode()))
+        return self._owner(kind, obj)
 
     def replace(self, kind: Kind, namespace: str | None, items: Iterable[Json], resource_version: str) -> set[Key]:
         """Take a whole list in (of one namespace, or of all); the services for which something was not known.
@@ -108,12 +107,9 @@ class Cache:
         """Every LLMService that is known."""
         return sorted(self._shelves[LLM_SERVICE].entries)
 
-    def _entry(self, kind: Kind, obj: Json) -> _Entry:
-        metadata = obj["metadata"]
+    def _owner(self, kind: Kind, obj: Json) -> Key:
         namespace, name = _place(obj)
-        owner = name if kind == LLM_SERVICE else metadata.get("labels", {}).get(self._owner_label, "")
-        text = json.dumps({"apiVersion": kind.api_version, "kind": kind.kind, **obj}, separators=(",", ":"))
-        return _Entry(int(metadata["resourceVersion"]), metadata["uid"], (namespace, owner), text.encode())
+        return namespace, name if kind == LLM_SERVICE else obj["metadata"].get("labels", {}).get(self._owner_label, "")
 
 
 def _place(obj: Json) -> _Place:

@@ -26,15 +26,15 @@ class Heard:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str | None, str]] = []
-        self.restarts = 0
+        self.lives = 0
         self._news = asyncio.Event()
 
     def sink(self, kind: Kind, event: str | None, obj: Json) -> None:
         self.events.append((kind.kind, event, obj["metadata"]["name"]))
         self._news.set()
 
-    def restarted(self) -> None:
-        self.restarts += 1
+    def began(self) -> None:
+        self.lives += 1
         self._news.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -57,7 +57,7 @@ async def api() -> AsyncIterator[FakeApi]:
 async def watching(api: FakeApi, *namespaces: str) -> AsyncIterator[Heard]:
     heard = Heard()
     events = source.EventSource(api.access, (LLM_SERVICE, DEPLOYMENT), LABELS, heard.sink, namespaces)
-    task = asyncio.create_task(events.run(heard.restarted))
+    task = asyncio.create_task(events.run(heard.began))
     try:
         yield heard
     finally:
@@ -124,7 +124,7 @@ async def test_410_means_to_list_again(api: FakeApi) -> None:
         api.mute_watches = False
         api.hang_up()
         await heard.event("LLMService", None, "b")
-    assert heard.restarts == 0
+    assert heard.lives == 1
 
 
 async def test_a_watch_that_drops_goes_on_where_it_was(api: FakeApi) -> None:
@@ -142,7 +142,7 @@ async def test_an_error_in_a_stream_ends_kopf_but_not_us(api: FakeApi) -> None:
         bystander = asyncio.create_task(asyncio.Event().wait())
         api.stream_error = {"kind": "Status", "code": 500, "reason": "InternalError", "message": "made"}
         api.put(service("b"))
-        await heard.until(lambda: heard.restarts == 1)
+        await heard.until(lambda: heard.lives == 2)
         api.put(service("c"))
         await heard.until(lambda: any(name == "c" for _, _, name in heard.events))
         assert not bystander.done()
@@ -165,7 +165,7 @@ async def test_it_never_gives_up_on_a_server_that_refuses(api: FakeApi, status: 
     api.put(service("a"))
     async with watching(api) as heard:
         await heard.event("LLMService", None, "a")
-    assert heard.restarts == 0
+    assert heard.lives == 1
 
 
 async def test_it_stops_when_it_is_told_to_even_while_it_waits(api: FakeApi) -> None:

@@ -229,9 +229,8 @@ def _fields(body: Any) -> Json:
 
 def _selected(obj: Json, selector: str) -> bool:
     labels = obj["metadata"].get("labels", {})
-    return all(
-        labels.get(name) == value for name, _, value in (part.partition("=") for part in selector.split(",")) if name
-    )
+    parts = (part.partition("=") for part in selector.split(",") if part)
+    return all(labels.get(name) == value if equals else name in labels for name, equals, value in parts)
 
 
 def _parse(path: str) -> tuple[Kind, str | None, str | None, str]:
