@@ -1,1 +1,1 @@
-"""A Kubernetes cluster for development and CI. Python's standard library only: nothing need be installed to start it."""
+"""A Kubernetes cluster for development and CI. Standard library only: nothing need be installed to start it."""

@@ -1,6 +1,6 @@
 """The API-only cluster for tests: etcd and an API server on loopback, no nodes, no root, no distribution packages.
 
-    with api_only(folder) as kubeconfig: ...
+with api_only(folder) as kubeconfig: ...
 """
 
 from __future__ import annotations

@@ -62,12 +62,16 @@ def start_api(plane: ControlPlane) -> None:
 def start_controllers(plane: ControlPlane) -> None:
     """Controller manager and scheduler; they elect nobody, being alone."""
     folder = plane.state.pki
-    common = ("--leader-elect=false",)
+    common = "--leader-elect=false"
     for who in (pki.CONTROLLERS, pki.SCHEDULER):
         pki.issue(folder, who)
         pki.kubeconfig(folder, who, plane.server)
-    start(plane.state, "controllers", [*_controllers(plane), *common], plane.cgroup)
-    scheduler = [plane.programs / "kube-scheduler", f"--kubeconfig={folder / 'scheduler.kubeconfig'}", *common]
+    start(plane.state, "controllers", [*_controllers(plane), common], plane.cgroup)
+    scheduler: list[str | Path] = [
+        plane.programs / "kube-scheduler",
+        f"--kubeconfig={folder / 'scheduler.kubeconfig'}",
+        common,
+    ]
     start(plane.state, "scheduler", scheduler, plane.cgroup)
 
 

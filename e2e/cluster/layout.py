@@ -52,6 +52,16 @@ class State:
     def kubeconfig(self) -> Path:
         return self.pki / "admin.kubeconfig"
 
+    @property
+    def places(self) -> Path:
+        """Notes of the empty folders that were made outside."""
+        return self.root / "places"
+
+    @property
+    def forwarding(self) -> Path:
+        """What net.ipv4.ip_forward was before."""
+        return self.root / "ip_forward"
+
     def log(self, name: str) -> Path:
         return self.root / "log" / f"{name}.log"
 

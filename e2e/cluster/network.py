@@ -9,19 +9,21 @@ from pathlib import Path
 
 from cluster import layout
 from cluster.console import run
+from cluster.layout import State
 
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 
 
-def up() -> None:
+def up(state: State) -> None:
     """Make what is missing."""
     if not _exists(layout.BRIDGE):
         run("ip", "link", "add", layout.BRIDGE, "type", "bridge")
     prefix = ipaddress.ip_network(layout.NODE_NETWORK).prefixlen
     run("ip", "address", "replace", f"{layout.HOST_IP}/{prefix}", "dev", layout.BRIDGE)
     run("ip", "link", "set", layout.BRIDGE, "up")
-    if FORWARD.read_text().strip() != "1":  # the value found is kept for `down` by whoever calls us
-        FORWARD.write_text("1")
+    if not state.forwarding.exists():
+        state.forwarding.write_text(FORWARD.read_text())
+    FORWARD.write_text("1")
     run("ip", "route", "replace", "unreachable", layout.SERVICE_NETWORK)
     # Behind the nodes' own routes: a pod range that no node has is not sent to the machine's default gateway.
     run("ip", "route", "replace", "unreachable", layout.POD_NETWORK, "metric", "500")
@@ -46,7 +48,7 @@ def route_pods(pod_network: str, address: str) -> None:
     run("ip", "route", "replace", pod_network, "via", address)
 
 
-def down() -> None:
+def down(state: State) -> None:
     """Routes and bridge; the nodes' ends go with their namespaces. Nothing happens where nothing is."""
     nodes, pods = ipaddress.ip_network(layout.NODE_NETWORK), ipaddress.ip_network(layout.POD_NETWORK)
     for route in json.loads(run("ip", "-json", "route", "show")):
@@ -61,6 +63,8 @@ def down() -> None:
             run("ip", "link", "del", link["ifname"])
     if _exists(layout.BRIDGE):
         run("ip", "link", "del", layout.BRIDGE)
+    if state.forwarding.exists():
+        FORWARD.write_text(state.forwarding.read_text())
 
 
 def _exists(link: str) -> bool:

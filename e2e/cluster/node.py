@@ -1,8 +1,8 @@
 """A node: containerd, kubelet and kube-proxy in a network and a mount namespace of their own.
 
-The namespaces are held by one idle process, the anchor, and by nothing else: no name under /run/netns, no mount that the
-host sees. Inside, the usual folders (/var/lib/kubelet, /run/containerd, ...) are the node's own, so two nodes don't meet,
-and when the last process is dead the mounts and interfaces are gone without anybody undoing them.
+The namespaces are held by one idle process, the anchor, and by nothing else: no name under /run/netns, no mount that
+the host sees. Inside, the usual folders (/var/lib/kubelet, /run/containerd, ...) are the node's own, so two nodes don't
+meet, and when the last process is dead the mounts and interfaces are gone without anybody undoing them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ PRIVATE = (
     "/etc/cni", "/opt/local-path-provisioner", "/run/containerd", "/run/netns", "/usr/libexec/kubernetes",
     "/var/lib/cni", "/var/lib/containerd", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods",
 )  # fmt: skip
-"""Folders of which each node has its own. Those the host lacks are made in a layer only the node sees."""
+"""Folders of which each node has its own. Those the host lacks are made as places to mount on, and noted for `down`."""
 ANCHOR = """
 mount --make-rprivate /
 for folder in $FOLDERS; do
-  mkdir -p "$DISK$folder" "$folder"
+  mkdir -p "$DISK$folder"
   mount --bind "$DISK$folder" "$folder"
 done
 mount --make-rshared /
@@ -94,8 +94,19 @@ def ready(node: Node, plane: ControlPlane) -> bool:
     return _get(plane, "node", node.name, "-o", f"jsonpath={path}") == "True"
 
 
+def make_places(state: State) -> None:
+    """The folders to mount on; each that had to be made is noted before it is."""
+    for place in map(Path, PRIVATE):
+        for folder in [*reversed(place.parents), place]:
+            if not folder.exists():
+                with state.places.open("a") as notes:
+                    notes.write(f"{folder}\n")
+                folder.mkdir()
+
+
 def _anchor(node: Node) -> None:
     """The process that holds the namespaces."""
+    make_places(node.state)
     environment = [f"DISK={node.disk}", f"FOLDERS={' '.join(PRIVATE)}"]
     unshare = ["unshare", "--mount", "--net", "/bin/sh", "-ec", ANCHOR]
     start(node.state, node.daemon("anchor"), ["env", *environment, *unshare], f"{node.name}-system")

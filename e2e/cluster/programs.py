@@ -1,4 +1,4 @@
-"""The cluster's programs: Go modules built once and cached by what they are made from, and the distribution's packages."""
+"""The programs: Go modules built once and cached by what they are made from, and the distribution's packages."""
 
 from __future__ import annotations
 
@@ -72,8 +72,16 @@ def build(program: Program) -> Path:
         if not built.exists():
             with stage(f"build {program.name} from its Go module"):
                 partial = folder / f".{program.name}"
-                command = ["go", "build", "-trimpath", "-ldflags", program.flags, "-o", partial, program.package]
-                run_logged(folder / "build.log", go(), *command[1:], cwd=module, env={"CGO_ENABLED": "0"})
+                command: list[str | Path] = [
+                    "build",
+                    "-trimpath",
+                    "-ldflags",
+                    program.flags,
+                    "-o",
+                    partial,
+                    program.package,
+                ]
+                run_logged(folder / "build.log", go(), *command, cwd=module, env={"CGO_ENABLED": "0"})
                 partial.replace(built)
     return built
 

@@ -1,10 +1,9 @@
-"""The local image registry on the bridge's address. Its content is kept in the cache, so a warm start pushes nothing."""
+"""The local image registry on the bridge. Its content is kept in the cache, so a warm start pushes nothing."""
 
 from __future__ import annotations
 
 import json
 import urllib.request
-from pathlib import Path
 
 from cluster import layout
 from cluster.console import wait_until
