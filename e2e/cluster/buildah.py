@@ -48,7 +48,20 @@ def build(
         given += ["--build-arg", f"SSL_CERT_FILE={CA_BUNDLE}"]
     run_logged(
         log,
-        *_buildah("bud", "--timestamp", EPOCH, "--pull-never", "-t", image, *lent, *given, "-f", dockerfile, context),
+        *_buildah(
+            "bud",
+            "--timestamp",
+            EPOCH,
+            "--layers",
+            "--pull-never",
+            "-t",
+            image,
+            *lent,
+            *given,
+            "-f",
+            dockerfile,
+            context,
+        ),
         env=ENVIRONMENT,
     )
     return digest(image)
