@@ -10,22 +10,23 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
-from kubernetes.aio.client import ApiClient, CoordinationV1Api
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.leaderelection.electionconfig import Config
 from kubernetes.aio.leaderelection.leaderelection import LeaderElection
-from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
+from kubernetes.aio.leaderelection.resourcelock.baselock import BaseLock
 
-from llmservice_operator.kube.errors import LeadershipLost
+from llmservice_operator.kube.client import Client
+from llmservice_operator.kube.errors import ApiError, LeadershipLost
+from llmservice_operator.kube.kinds import LEASE, Json
 
 LEASE_SECONDS = 15
 RENEW_SECONDS = 10
 RETRY_SECONDS = 2
 _REQUEST_SECONDS = 4.0
-_NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 logger = logging.getLogger(__name__)
 
@@ -56,55 +57,97 @@ class Leadership:
         return self._clock()
 
 
-class _Lock(LeaseLock):
-    """The library's lock, for which silence is a failure to retry: it knows only errors that are answers."""
+class LeaseLock(BaseLock):
+    """The library's lock over our own client: the library's own one can't create a Lease in its version 37.
 
-    def __init__(self, name: str, namespace: str, identity: str, api: ApiClient, leadership: Leadership) -> None:
-        super().__init__(name, namespace, identity, api)
+    No answer in time is a failure to retry, like any other.
+    """
+
+    def __init__(self, client: Client, name: str, namespace: str, identity: str, leadership: Leadership) -> None:
+        super().__init__(name, namespace, identity)
+        self._client = client
         self._leadership = leadership
+        self._lease: Json = {}
 
-    async def get(self, name: str, namespace: str) -> tuple[bool, Any]:
+    async def get(
+        self, name: str, namespace: str
+    ) -> tuple[bool, LeaderElectionRecord] | tuple[bool, Exception] | tuple[bool, None]:
+        """The Lease's record; the error's body says 404 when there is none, as the election wants it."""
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
-                found: tuple[bool, Any] = await super().get(name, namespace)
-                return found
-        except _NO_ANSWER as error:
-            return False, ApiException(status=0, reason=f"no answer: {error!r}")
+                lease = await self._client.get(LEASE, namespace, name)
+        except (ApiError, TimeoutError) as error:
+            return False, ApiException(status=0, reason=str(error) or "timed out")
+        if lease is None:
+            missing = ApiException(status=404, reason="NotFound")
+            missing.body = '{"code": 404}'
+            return False, missing
+        self._lease, spec = lease, lease.get("spec", {})
+        seconds = spec.get("leaseDurationSeconds")
+        return True, LeaderElectionRecord(
+            holder_identity=spec.get("holderIdentity") or None,
+            lease_duration=str(seconds) if seconds else None,
+            acquire_time=spec.get("acquireTime"),
+            renew_time=spec.get("renewTime"),
+        )
 
-    async def create(self, name: str, namespace: str, election_record: Any) -> bool:
-        return await self._renew(super().create(name, namespace, election_record))
+    async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
+        """Make the Lease; False when somebody else was first."""
+        lease = {
+            "apiVersion": LEASE.api_version,
+            "kind": LEASE.kind,
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": _spec(election_record),
+        }
+        return await self._written(self._client.create(lease))
 
-    async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
-        return await self._renew(super().update(name, namespace, updated_record))
+    async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
+        """Write the Lease that `get` read; False when it was changed since."""
+        spec = {**self._lease.get("spec", {}), **_spec(updated_record)}
+        return await self._written(self._client.replace({**self._lease, "spec": spec}))
 
-    async def _renew(self, request: Awaitable[bool]) -> bool:
+    async def release(self) -> None:
+        """Give the Lease back, so that a standby need not wait for it to expire."""
+        await self.get(self.name, self.namespace)
+        spec = self._lease.get("spec", {})
+        if spec.get("holderIdentity") == self.identity:
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                await self._client.replace({**self._lease, "spec": {**spec, "holderIdentity": ""}})
+
+    async def _written(self, request: Awaitable[Json | None]) -> bool:
         asked_at = self._leadership.now()
         try:
             async with asyncio.timeout(_REQUEST_SECONDS):
-                ours = await request
-        except _NO_ANSWER as error:
-            logger.warning("the Lease could not be written: %r", error)
+                ours = await request is not None
+        except (ApiError, TimeoutError) as error:
+            logger.warning("the Lease could not be written: %s", error or "timed out")
             return False
         if ours:
             self._leadership.renewed(asked_at)
         return ours
 
-    async def release(self) -> None:
-        """Give the Lease back, so that a standby need not wait for it to expire."""
-        async with asyncio.timeout(_REQUEST_SECONDS):
-            await super().get(self.name, self.namespace)
-            lease = self.lease_reference
-            if lease is not None and lease.spec is not None and lease.spec.holder_identity == self.identity:
-                lease.spec.holder_identity = None
-                api: CoordinationV1Api = self.api_instance
-                await api.replace_namespaced_lease(self.name, self.namespace, lease)
+
+def _spec(record: LeaderElectionRecord) -> Json:
+    return {
+        "holderIdentity": record.holder_identity,
+        "leaseDurationSeconds": int(record.lease_duration or LEASE_SECONDS),
+        "acquireTime": _time(record.acquire_time),
+        "renewTime": _time(record.renew_time),
+    }
+
+
+def _time(text: str | None) -> str | None:
+    """The election's own times are local and without a zone; those that were read from a Lease have one."""
+    if text is None:
+        return None
+    return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 async def lead(
+    client: Client,
     name: str,
     namespace: str,
     identity: str,
-    api: ApiClient,
     leadership: Leadership,
     work: Callable[[], Awaitable[None]],
 ) -> None:
@@ -112,7 +155,7 @@ async def lead(
 
     What `work` raises is raised. When cancelled, the Lease is given back.
     """
-    lock = _Lock(name, namespace, identity, api, leadership)
+    lock = LeaseLock(client, name, namespace, identity, leadership)
     result: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     tasks: set[asyncio.Task[Any]] = set()
 
@@ -144,8 +187,8 @@ async def lead(
             await _release(lock)
 
 
-async def _release(lock: _Lock) -> None:
+async def _release(lock: LeaseLock) -> None:
     try:
         await lock.release()
-    except (*_NO_ANSWER, ApiException) as error:
-        logger.warning("the Lease could not be given back: %r", error)
+    except (ApiError, TimeoutError) as error:
+        logger.warning("the Lease could not be given back: %s", error)

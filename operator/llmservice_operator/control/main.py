@@ -12,7 +12,6 @@ import sys
 import uuid
 from pathlib import Path
 
-from kubernetes.aio.client import ApiClient
 from kubernetes.aio.config import ConfigException
 
 from llmservice_operator.control.health import Health
@@ -70,7 +69,7 @@ async def _run(args: argparse.Namespace, installation: Installation) -> int:
     async with (
         probes(health, lambda: works[0] if works else None, args.host, args.port) as port,
         Client(access, fence=leadership.fence) as client,
-        ApiClient(access.configuration) as api,
+        Client(access) as unfenced,
     ):
         logger.info("probes and metrics on port %d", port)
 
@@ -81,7 +80,7 @@ async def _run(args: argparse.Namespace, installation: Installation) -> int:
         identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         try:
             await _wait_for_api(client, installation, health)
-            await lead(LEASE, args.namespace, identity, api, leadership, work)
+            await lead(unfenced, LEASE, args.namespace, identity, leadership, work)
         except LeadershipLost as error:
             logger.error("%s; ending, so that only one replica writes", error)
             return 1

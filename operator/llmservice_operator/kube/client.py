@@ -115,6 +115,15 @@ class Client:
                 return None
             raise
 
+    async def replace(self, obj: Mapping[str, Any]) -> Json | None:
+        """Replace the object of this resourceVersion; None when it was changed since, or is gone."""
+        try:
+            return await self._write("replace", obj, "", {"fieldManager": MANAGER})
+        except ApiError as error:
+            if error.conflict or error.missing:
+                return None
+            raise
+
     async def delete(self, kind: Kind, namespace: str | None, name: str, uid: str) -> bool:
         """Delete the object of this uid, dependents in the background. False when it is gone or another one."""
         self._fence()
@@ -196,9 +205,10 @@ _METHODS = {
     "apply": "PATCH",
     "apply_status": "PATCH",
     "create": "POST",
+    "replace": "PUT",
     "delete": "DELETE",
 }
-WRITES = ("apply", "apply_status", "create", "delete")
+WRITES = ("apply", "apply_status", "create", "replace", "delete")
 
 
 def _refusal(what: str, response: aiohttp.ClientResponse, text: str) -> ApiError:

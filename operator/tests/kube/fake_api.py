@@ -119,6 +119,9 @@ class FakeApi:
             return self._apply(request, kind, old, body, subresource)
         if old is None:
             return refusal(404, "NotFound")
+        if request.method == "PUT":
+            same = body["metadata"]["resourceVersion"] == old["metadata"]["resourceVersion"]
+            return web.json_response(self.put(body, kind)) if same else refusal(409, "Conflict")
         if request.method == "DELETE":
             if body.get("preconditions", {}).get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
                 return refusal(409, "Conflict")
