@@ -31,5 +31,7 @@ class OperatorConfig:
     prometheus_namespace: str = ""
     cluster_domain: str = "cluster.local"
     image_pull_policy: str = "IfNotPresent"
+    private_sources: bool = False
+    """Whether models may come from addresses inside the network (a store in the cluster)."""
     environment: tuple[tuple[str, str], ...] = ()
     """(name, value) for the prepare Job and the runtime: proxy, CA and HF_ENDPOINT settings."""

@@ -55,6 +55,6 @@ def _kind(node: Mapping[str, Any]) -> NodeKind:
 def _extended(allocatable: Mapping[str, str]) -> Iterable[tuple[str, int]]:
     """Extended resources have a domain in their name; Kubernetes' own have none, or one of its own."""
     for name, amount in allocatable.items():
-        if "/" in name and not name.startswith(("attachable-volumes-", "kubernetes.io/")):
-            if count := int(parse_quantity(amount)):
-                yield name, count
+        own = "/" not in name or name.startswith("kubernetes.io/")
+        if not own and (count := int(parse_quantity(amount))):
+            yield name, count
