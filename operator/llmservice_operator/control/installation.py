@@ -42,6 +42,8 @@ class Installation(_Model):
     prometheus_namespace: _Namespace = ""
     cluster_domain: str = "cluster.local"
     image_pull_policy: Annotated[str, Field(pattern="^(Always|IfNotPresent|Never)$")] = "IfNotPresent"
+    private_sources: bool = False
+    """Whether models may come from addresses inside the network."""
     environment: dict[str, str] = Field(default_factory=dict)
 
     def scope(self) -> Scope:
@@ -57,6 +59,7 @@ class Installation(_Model):
             prometheus_namespace=self.prometheus_namespace,
             cluster_domain=self.cluster_domain,
             image_pull_policy=self.image_pull_policy,
+            private_sources=self.private_sources,
             environment=tuple(sorted(self.environment.items())),
         )
 
