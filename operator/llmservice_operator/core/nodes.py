@@ -12,6 +12,8 @@ PRODUCT_LABELS = ("nvidia.com/gpu.product", "amd.com/gpu.product-name", "gpu.int
 """Where feature discovery writes a GPU's name."""
 MEMORY_LABEL = "nvidia.com/gpu.memory"
 """MiB of one GPU."""
+COARSE = 256 << 20
+"""Bytes: nodes whose memory differs by less are alike. It is rounded down."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,7 +45,7 @@ def _kind(node: Mapping[str, Any]) -> NodeKind:
     mib = labels.get(MEMORY_LABEL, "")
     return NodeKind(
         cpus=int(parse_quantity(allocatable.get("cpu", "0"))),
-        memory_bytes=int(parse_quantity(allocatable.get("memory", "0"))) >> 20 << 20,
+        memory_bytes=int(parse_quantity(allocatable.get("memory", "0"))) // COARSE * COARSE,
         architecture=labels.get("kubernetes.io/arch", "amd64"),
         resources=tuple(sorted(_extended(allocatable))),
         product=labels.get(label, ""),

@@ -21,7 +21,7 @@ NO_POD_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """`done` = headers read and, with a shared cache, files there. `lost` = the Job must be made anew, now.
+    """`done` = headers read and, with a shared cache, files there. `lost` = done, but its report is gone with its pod.
 
     `retry_in` = seconds until a failed Job is made anew.
     """
@@ -43,7 +43,7 @@ def preparation(live: Live, name: str, now: datetime) -> Preparation:
     if holds(job, "Complete"):
         if unreadable:
             return Preparation(problem=unreadable)
-        return Preparation(prepared, done=prepared is not None, lost=prepared is None)
+        return Preparation(prepared, done=True, lost=prepared is None)
     problem = _problem(pods, now)
     failed = condition(job, "Failed")
     if failed is not None and failed["status"] == "True":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from llmservice_api.conditions import ConditionType
 from llmservice_operator.children.owner import Owner
 from llmservice_operator.core.config import OperatorConfig
 from llmservice_operator.core.decide import Decision, decide
@@ -16,8 +17,10 @@ from llmservice_operator.core.live import Live, live_of
 from llmservice_operator.core.problem import Problem
 from llmservice_operator.core.service import read_service
 from llmservice_operator.core.values import Observed, Outcome
-from llmservice_operator.status.findings import Finding, Picture, findings, invalid
+from llmservice_operator.status.findings import TRUE, Finding, Picture, findings, invalid
 from llmservice_operator.status.write import notes, status
+
+LOOK_SECONDS = 30.0
 
 
 def reconcile(observed: Observed, config: OperatorConfig, now: datetime) -> Outcome:
@@ -53,4 +56,10 @@ def _report(
     generation = observed.service["metadata"].get("generation", 1)
     in_force = decision.in_force if decision else live.running()
     said = status(found, live, owner, generation, before, in_force, config.cluster_domain, now)
-    return Outcome(outcome.apply, outcome.delete, said, notes(found, before), outcome.requeue_after)
+    return Outcome(outcome.apply, outcome.delete, said, notes(found, before), _again(found, outcome.requeue_after))
+
+
+def _again(found: list[Finding], asked: float | None) -> float | None:
+    """While something is under way it is looked at now and then: some failures are only told by time."""
+    under_way = any(finding.type is ConditionType.PROGRESSING and finding.status == TRUE for finding in found)
+    return min(asked if asked is not None else LOOK_SECONDS, LOOK_SECONDS) if under_way else asked

@@ -132,6 +132,14 @@ def test_a_shared_cache_is_filled_before_a_replica_is_made(world: World) -> None
     assert world.condition("Cached")["reason"] == "Cached"
 
 
+def test_a_filled_cache_is_remembered_when_the_pod_of_its_job_is_gone(world: World) -> None:
+    world.edit(cache=CLAIM).served()
+    world.objects = {key: obj for key, obj in world.objects.items() if key[0] != "Pod" or "runtime" in str(obj)}
+    assert world.pass_() == []
+    assert kinds(world.edit(replicas=2).pass_()) == ["Deployment", "status"]
+    assert world.condition("Cached")["status"] == "True"
+
+
 def test_a_model_of_the_image_needs_no_cache(world: World) -> None:
     world.edit(model={"uri": "file:///demo/model.gguf"}).pass_()
     world.prepared(dataclasses.replace(PREPARED, revision="", path="/demo/model.gguf")).pass_()
@@ -198,7 +206,8 @@ def test_a_surge_without_room_is_replaced_in_place_and_announced(world: World) -
     world.no_node(world.replica("new"))
     world.pass_()
     assert world.get("Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-    assert world.look().requeue_after == 60
+    wait = world.look().requeue_after
+    assert wait is not None and wait <= 60
     world.wait(60).pass_()
     assert world.get("Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     world.rolled_out().pass_()
