@@ -131,10 +131,16 @@ def _write_configuration(node: Node, plane: ControlPlane, pause_image: str) -> N
     for who in (pki.node(node.name, node.address), pki.PROXY):
         pki.issue(node.state.pki, who)
         pki.kubeconfig(node.state.pki, who, plane.server)
-    (node.disk / "containerd.toml").write_text(_containerd(pause_image))
-    (node.disk / "kubelet.json").write_text(json.dumps(_kubelet(node), indent=2))
-    (node.disk / "proxy.json").write_text(json.dumps(_proxy(node), indent=2))
-    (node.disk / "resolv.conf").write_text("nameserver 127.0.0.1\n")  # no pod asks the machine's resolver
+    files = {
+        "containerd.toml": _containerd(pause_image),
+        "kubelet.json": json.dumps(_kubelet(node), indent=2),
+        "proxy.json": json.dumps(_proxy(node), indent=2),
+        "resolv.conf": "nameserver 127.0.0.1\n",  # no pod asks the machine's resolver
+    }
+    for name, text in files.items():
+        file = node.disk / name
+        if not file.exists() or file.read_text() != text:  # kube-proxy ends when its file is as much as touched
+            file.write_text(text)
 
 
 def _containerd(pause_image: str) -> str:

@@ -68,13 +68,13 @@ def stop(state: State, name: str, seconds: float = 5) -> None:
 
 
 def hierarchies() -> list[Path]:
-    """The mounted cgroup v1 controllers; ClusterError on a machine with v2 only (the provider `kind` serves those)."""
-    found = [folder for folder in CGROUPS.iterdir() if folder.is_dir() and (folder / "tasks").exists()]
-    if not found:
+    """Every mounted hierarchy; ClusterError on a machine without version 1 controllers (`kind` serves those)."""
+    found = sorted({folder.resolve() for folder in CGROUPS.iterdir() if (folder / "cgroup.procs").exists()})
+    if not any((folder / "tasks").exists() for folder in found):
         raise ClusterError(
             f"{CGROUPS} has no version 1 control groups.", "Use E2E_PROVIDER=kind with a Docker or Podman engine."
         )
-    return sorted({folder.resolve() for folder in found})
+    return found
 
 
 def create_cgroup(name: str) -> list[Path]:
