@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
-from cluster import addons, controlplane, network, node, processes, programs, registry, teardown
+from cluster import addons, buildah, controlplane, network, node, processes, programs, registry, teardown
 from cluster.console import ClusterError, run, stage, wait_until
 from cluster.controlplane import ControlPlane
 from cluster.layout import REGISTRY, STATE, cache
@@ -26,7 +26,7 @@ def up() -> None:
         with stage("network and image registry"):
             network.up(STATE)
             registry.up(STATE)
-        with stage("images of the cluster's own pods"):
+        with stage("images of the cluster's own pods"), buildah.in_use():
             images = addons.images()
         with stage("control plane"):
             controlplane.start_api(plane)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
 
 from cluster.console import run, run_logged
@@ -20,6 +22,32 @@ def _buildah(*words: str | Path) -> list[str | Path]:
 
 
 ENVIRONMENT = {"BUILDAH_ISOLATION": "chroot", "SOURCE_DATE_EPOCH": EPOCH}
+
+
+@contextmanager
+def in_use() -> Iterator[None]:
+    """Held while something is built or pushed: `down` unmounts the storage only when nobody does."""
+    (cache() / "images").mkdir(parents=True, exist_ok=True)
+    with (cache() / "images" / ".lock").open("w") as lock:
+        flock(lock, LOCK_SH)
+        yield
+
+
+def unmount_storage() -> bool:
+    """buildah leaves its storage mounted. False = a build is running, and what it mounted stays."""
+    storage = cache() / "images"
+    if not storage.exists():
+        return True
+    with (storage / ".lock").open("w") as lock:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            return False
+        points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for point in reversed(points):
+            if point.startswith(f"{storage}/"):
+                run("umount", point)
+    return True
 
 
 def import_tree(tar: Path, image: str) -> None:

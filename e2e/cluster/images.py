@@ -51,7 +51,8 @@ def build(key: str) -> str:
 
 def load(provider: str, keys: Iterable[str]) -> list[str]:
     """Build and hand to the cluster; the references that pods use, by digest where there is a registry."""
-    return [_load(provider, key) for key in keys]
+    with buildah.in_use():
+        return [_load(provider, key) for key in keys]
 
 
 def _load(provider: str, key: str) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
-from cluster import network, processes
+from cluster import buildah, network, processes
 from cluster.console import stage
-from cluster.layout import State, cache
+from cluster.layout import State
 
 
 def down(state: State) -> None:
@@ -21,16 +20,8 @@ def down(state: State) -> None:
         _remove_places(state)
         if state.root.exists():
             shutil.rmtree(state.root)
-    _release_storage()
-
-
-def _release_storage() -> None:
-    """buildah leaves its storage mounted. A mount in use belongs to a build that is running, and stays with it."""
-    storage = str(cache() / "images") + "/"
-    points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    for point in reversed(points):
-        if point.startswith(storage) and subprocess.run(["umount", point], capture_output=True).returncode != 0:
-            print(f"    {point} is in use by a build and stays mounted")
+    if not buildah.unmount_storage():
+        print("    an image is being built: its storage stays mounted")
 
 
 def _remove_places(state: State) -> None:
