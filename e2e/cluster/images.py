@@ -24,17 +24,22 @@ IMAGES = {
 }
 
 
-def build(key: str) -> str:
-    """Build one image into buildah's storage; its digest."""
+def build(key: str, native: bool = False) -> str:
+    """Build one image into buildah's storage; its digest.
+
+    `native`: engines for this very CPU, from the wheels that `make up` built; for a cluster on this machine only.
+    """
     if key not in IMAGES:
         raise ClusterError(f"There is no image {key}.", f"Use one of: {', '.join(IMAGES)}.")
     image = IMAGES[key]
-    wheels = cache() / "image-wheels"  # an engine's wheel outlives the build that made it
+    # An engine's wheel outlives the build that made it.
+    wheels = cache().parent / "wheels" if native else cache() / "image-wheels"
     wheels.mkdir(parents=True, exist_ok=True)
     arguments = {
         "BASE": base.import_base(),
         "DEBIAN_MIRROR": base.mirror(),
         "DEBIAN_SUITE": base.SUITE,
+        "LLAMACPP_OPTIONS": "" if native else "--portable",
         "VERSION": _version(),
         "REVISION": run("git", "-C", REPOSITORY, "rev-parse", "HEAD").strip(),
     }
@@ -49,14 +54,14 @@ def build(key: str) -> str:
         )
 
 
-def load(provider: str, keys: Iterable[str]) -> list[str]:
+def load(provider: str, keys: Iterable[str], native: bool = False) -> list[str]:
     """Build and hand to the cluster; the references that pods use, by digest where there is a registry."""
     with buildah.in_use():
-        return [_load(provider, key) for key in keys]
+        return [_load(provider, key, native) for key in keys]
 
 
-def _load(provider: str, key: str) -> str:
-    digest = build(key)
+def _load(provider: str, key: str, native: bool) -> str:
+    digest = build(key, native)
     name = IMAGES[key].name
     if provider == "kind":
         archive = cache() / f"{key}.tar"

@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("kubeconfig", help="print the path of the administrator's kubeconfig")
     load = commands.add_parser("load-images", help="build our images and push them to the cluster's registry")
     load.add_argument("image", nargs="*", help=f"default: {' '.join(images.IMAGES)}")
+    load.add_argument("--native", action="store_true", help="engines for this CPU: quick after `make up`, not portable")
     commands.add_parser("kubectl", help="kubectl on the cluster: cluster kubectl get pods")
     commands.add_parser("helm", help="helm on the cluster")
     for name, text in (("api-up", "etcd and API server alone, on loopback"), ("api-down", "stop those")):
@@ -82,7 +83,7 @@ def _status(arguments: argparse.Namespace, _: list[str]) -> None:
 
 def _load(arguments: argparse.Namespace, _: list[str]) -> None:
     name = provider(arguments.provider)
-    for reference in images.load(name, arguments.image or list(images.IMAGES)):
+    for reference in images.load(name, arguments.image or list(images.IMAGES), arguments.native):
         print(reference)
 
 
