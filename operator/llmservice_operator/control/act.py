@@ -51,8 +51,7 @@ class Actor:
                 {
                     "apiVersion": service["apiVersion"],
                     "kind": service["kind"],
-                    # The uid stops this status from reaching a service that was made anew under the name.
-                    "metadata": {name: metadata[name] for name in ("name", "namespace", "uid")},
+                    "metadata": {name: metadata[name] for name in ("name", "namespace")},
                     "status": outcome.status,
                 }
             )

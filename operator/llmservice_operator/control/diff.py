@@ -75,5 +75,5 @@ def _covers_item(owned: Json, item: Any) -> bool:
         if name.startswith("k:"):
             keys = json.loads(name[2:])
             if all(item.get(key, value) == value for key, value in keys.items()):
-                return _covers(child, item)
+                return not child or _covers(child, item)
     return False

@@ -34,6 +34,7 @@ LONGEST_WAIT = 60.0
 
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
+_BODIES = {"apply": _APPLY, "apply_status": _APPLY, "patch": "application/merge-patch+json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Client:
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Json | None:
         """The object as it is now, or None."""
         try:
-            return await self._send("get", kind, kind.path(namespace, name))
+            return await self.send("get", kind, kind.path(namespace, name))
         except ApiError as error:
             if error.missing:
                 return None
@@ -109,7 +110,7 @@ class Client:
         self._fence()
         query = {"fieldManager": MANAGER}
         try:
-            return await self._send("create", kind, kind.path(metadata.get("namespace")), query, obj)
+            return await self.send("create", kind, kind.path(metadata.get("namespace")), query, obj)
         except ApiError as error:
             if error.conflict:
                 return None
@@ -129,7 +130,7 @@ class Client:
         self._fence()
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
         try:
-            await self._send("delete", kind, kind.path(namespace, name), body=options)
+            await self.send("delete", kind, kind.path(namespace, name), body=options)
         except ApiError as error:
             if error.missing or error.conflict:
                 return False
@@ -140,20 +141,20 @@ class Client:
         kind, metadata = kind_of(obj), obj["metadata"]
         path = kind.path(metadata.get("namespace"), metadata["name"], subresource)
         self._fence()
-        return await self._send(verb, kind, path, query, obj)
+        return await self.send(verb, kind, path, query, obj)
 
     async def _pages(self, kind: Kind, namespace: str | None, labels: str, limit: int) -> Listing:
         items: list[Json] = []
         query = {"limit": str(limit)} | ({"labelSelector": labels} if labels else {})
         while True:
-            page = await self._send("list", kind, kind.path(namespace), query)
+            page = await self.send("list", kind, kind.path(namespace), query)
             # Items of a list carry neither field; with them every object says what it is.
             items += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"]]
             if not (rest := page["metadata"].get("continue")):
                 return Listing(items, page["metadata"]["resourceVersion"])
             query["continue"] = rest
 
-    async def _send(
+    async def send(
         self,
         verb: str,
         kind: Kind,
@@ -161,7 +162,10 @@ class Client:
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Json:
-        """One request, repeated while that can help. A write whose answer was lost is repeated as well."""
+        """One request of any verb, repeated while that can help: also a write whose answer was lost.
+
+        `verb` is get, list, apply, apply_status, create, replace, patch (JSON merge patch) or delete. No fence.
+        """
         for pause in (*BACKOFFS, None):
             self.counts[verb, kind.kind] += 1
             try:
@@ -185,7 +189,7 @@ class Client:
         if authorization := await self._access.authorization():
             headers["Authorization"] = authorization
         if body is not None:
-            headers["Content-Type"] = _APPLY if verb.startswith("apply") else _JSON
+            headers["Content-Type"] = _BODIES.get(verb, _JSON)
         data = json.dumps(body).encode() if body is not None else None
         url = self._access.server + path
         try:
@@ -203,6 +207,7 @@ _METHODS = {
     "get": "GET",
     "list": "GET",
     "apply": "PATCH",
+    "patch": "PATCH",
     "apply_status": "PATCH",
     "create": "POST",
     "replace": "PUT",
