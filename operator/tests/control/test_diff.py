@@ -11,7 +11,7 @@ WANTED: dict[str, Any] = {
     "metadata": {"name": "qwen", "namespace": "apps", "ownerReferences": [{"uid": "u", "kind": "LLMService"}]},
     "spec": {"ports": [{"port": 80, "name": "http"}]},
 }
-PORTS = {'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:port": {}, "f:name": {}}}
+PORTS: dict[str, Any] = {'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:port": {}, "f:name": {}}}
 
 
 def live(ports: dict[str, Any]) -> dict[str, Any]:
