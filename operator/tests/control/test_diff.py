@@ -32,5 +32,5 @@ def test_what_is_ours_and_as_applied_is_left() -> None:
 def test_absent_changed_or_lost_is_applied() -> None:
     assert must_apply(stamped(WANTED), None)
     assert must_apply(stamped({**WANTED, "spec": {"ports": []}}), live(PORTS))
-    assert must_apply(stamped(WANTED), live({}))
+    assert must_apply(stamped(WANTED), live({'k:{"port":81}': {".": {}}}))
     assert must_apply(stamped(WANTED), live({'k:{"port":80,"protocol":"TCP"}': {".": {}, "f:port": {}}}))
