@@ -33,7 +33,7 @@ BRIEF = sed -u -n -e 's/^Collecting \([^ ]*\).*/    \1/p' -e 's/^Successfully in
 
 .PHONY: lock
 lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses)
-	set -e; for extra in cli dev; do \
+	set -e; for extra in cli operator dev; do \
 		$(COMPILE) --extra $$extra -o $(LOCKS)/$$extra.lock; done
 	$(COMPILE) --extra llamacpp -o runtime/llmservice_runtime/install/llamacpp.lock
 	echo "setuptools>=77" | $(COMPILE_ANY) - -o $(LOCKS)/build.lock

@@ -113,11 +113,11 @@ def _structural(schema: Schema, definitions: dict[str, Schema]) -> Schema:
 
 
 def _with_default(schema: Schema, required: bool) -> Schema:
-    """An optional object whose fields have defaults gets `{}`, so that those are filled in and can be seen."""
-    fields = schema.get("properties", {}).values()
-    if required or schema.get("required") or not any("default" in field for field in fields):
+    """An optional object whose fields have defaults gets them all: the API server checks rules on the default as is."""
+    defaults = {name: field["default"] for name, field in schema.get("properties", {}).items() if "default" in field}
+    if required or schema.get("required") or not defaults:
         return schema
-    return schema | {"default": {}}
+    return schema | {"default": defaults}
 
 
 def _closed(schema: Schema) -> Schema:

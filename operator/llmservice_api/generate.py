@@ -32,6 +32,10 @@ def generated_files() -> dict[str, str]:
         f"crds/{GROUP}_{PLURAL}.yaml": _MARK + crd_yaml(),
         "crds/llmservice.schema.json": json.dumps(editor_schema(), indent=2, ensure_ascii=False) + "\n",
         f"charts/llmservice-crds/templates/{PLURAL}.yaml": _MARK + crd_yaml({"helm.sh/resource-policy": "keep"}),
+        "charts/llmservice/templates/crds.yaml": "{{- if .Values.crds.enabled }}\n"
+        + _MARK
+        + crd_yaml({"helm.sh/resource-policy": "keep"})
+        + "{{- end }}\n",
         "docs/reference/llmservice.md": reference_page(),
     }
 

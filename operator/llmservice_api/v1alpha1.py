@@ -28,10 +28,14 @@ SCHEMES = ("hf", "modelscope", "s3", "http", "https", "oci", "pvc", "file")
 _LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 _ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+_RESOURCE = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 PATTERNS = {
     _LABEL: "lower-case letters, digits and '-', with a letter or a digit at both ends",
     _SUBDOMAIN: "lower-case letters, digits, '-' and '.', with a letter or a digit at both ends",
     _ENV_NAME: "letters, digits and '_', not starting with a digit",
+    _QUANTITY: "a quantity of Kubernetes: 500m, 2, 1.5Gi",
+    _RESOURCE: "a resource as nodes advertise it: nvidia.com/gpu",
 }
 """What each pattern of this module asks for, in words."""
 
@@ -159,8 +163,84 @@ class TaskChoice(StrEnum):
 class AcceleratorSpec(ApiModel):
     """Accelerators of one replica."""
 
+    rules = (
+        Rule(
+            ".resourceName",
+            "!has(self.resourceName) || !has(self.count) || self.count > 0",
+            lambda self: self.resource_name is None or self.count != 0,
+            "resourceName asks for an accelerator, and count is 0.",
+            "Leave one of them out.",
+        ),
+    )
+
     count: Annotated[int, Field(ge=0, le=64)] | None = Field(
         default=None, description="GPUs per replica. Omitted = planned; 0 = CPU only."
+    )
+    resource_name: Annotated[str, StringConstraints(pattern=_RESOURCE, min_length=3, max_length=317)] | None = Field(
+        default=None,
+        description="The resource that nodes advertise them as: nvidia.com/gpu, nvidia.com/mig-1g.10gb, amd.com/gpu, "
+        "gpu.intel.com/xe. Omitted = planned. Clusters only.",
+    )
+
+
+Quantity = Annotated[str, StringConstraints(pattern=_QUANTITY, min_length=1, max_length=32)]
+
+
+class ResourceAmounts(ApiModel):
+    """Amounts of CPU and memory."""
+
+    cpu: Quantity | None = Field(default=None, description="Cores.")
+    memory: Quantity | None = Field(default=None, description="Bytes of memory.")
+
+
+class ResourcesSpec(ApiModel):
+    """What one replica asks of its node, beside accelerators. Clusters only."""
+
+    requests: ResourceAmounts = Field(
+        default_factory=ResourceAmounts,
+        description="What is reserved. Omitted = the limits, else the planned memory and half a core.",
+    )
+    limits: ResourceAmounts = Field(
+        default_factory=ResourceAmounts,
+        description="What may be used. The plan stays below the memory limit. Omitted = no limit.",
+    )
+
+
+class CacheType(StrEnum):
+    """Where models are kept."""
+
+    EMPTY_DIR = "EmptyDir"
+    PERSISTENT_VOLUME_CLAIM = "PersistentVolumeClaim"
+
+
+class ClaimReference(ApiModel):
+    """A PersistentVolumeClaim in the service's namespace."""
+
+    claim_name: Annotated[str, StringConstraints(pattern=_SUBDOMAIN, min_length=1, max_length=253)] = Field(
+        description="Name of the claim. Replicas on several nodes need one that several nodes can mount."
+    )
+
+
+class CacheSpec(ApiModel):
+    """Where downloaded models are kept. Clusters only; on one machine LLMSERVICE_CACHE_DIR says it."""
+
+    rules = (
+        Rule(
+            ".persistentVolumeClaim",
+            "(self.type == 'PersistentVolumeClaim') == has(self.persistentVolumeClaim)",
+            lambda self: (self.type is CacheType.PERSISTENT_VOLUME_CLAIM) == (self.persistent_volume_claim is not None),
+            "type and persistentVolumeClaim contradict each other.",
+            "Set type: PersistentVolumeClaim and name the claim in persistentVolumeClaim.claimName, or neither.",
+        ),
+    )
+
+    type: CacheType = Field(
+        default=CacheType.EMPTY_DIR,
+        description="EmptyDir: every replica downloads the model. PersistentVolumeClaim: it is downloaded once, before "
+        "a replica starts, and stays.",
+    )
+    persistent_volume_claim: ClaimReference | None = Field(
+        default=None, description="The claim, when type is PersistentVolumeClaim."
     )
 
 
@@ -187,6 +267,17 @@ class LLMServiceSpec(ApiModel):
         " CPU beyond 8,192 only in half of the memory that the weights leave.",
     )
     accelerator: AcceleratorSpec = Field(default_factory=AcceleratorSpec, description="Accelerators of one replica.")
+    resources: ResourcesSpec = Field(
+        default_factory=ResourcesSpec, description="What one replica asks of its node, beside accelerators."
+    )
+    service_account_name: Annotated[str, StringConstraints(pattern=_SUBDOMAIN, min_length=1, max_length=253)] | None = (
+        Field(
+            default=None,
+            description="ServiceAccount of the Job that reads the model and of the replicas. Omitted = one is made. "
+            "Clusters only.",
+        )
+    )
+    cache: CacheSpec = Field(default_factory=CacheSpec, description="Where downloaded models are kept.")
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1, description="Copies that serve; set through /scale."
     )
@@ -212,7 +303,8 @@ class Condition(ApiModel):
 
     type: Annotated[str, StringConstraints(min_length=1, max_length=316)] = Field(
         description="Ready: a request made now is served. Available: at least one endpoint is ready. Progressing, "
-        "SpecValid, ModelResolved and Cached say how far the service is."
+        "SpecValid, ModelResolved, Planned, Cached and Scheduled say how far the service is; NameConflict names "
+        "foreign objects in its way."
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(description="One CamelCase word.")

@@ -1,4 +1,4 @@
-"""`llmservice-runtime`: serve a model, install an engine. Imports are lazy: each command loads only what it needs."""
+"""`llmservice-runtime`: serve, prepare, install. Imports are lazy: each command loads only what it needs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ ENGINE_NAMES = {engine.value.lower(): engine for engine in EngineType}
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the console script; the exit code. User mistakes are two sentences on stderr, exit code 1 or 2."""
     arguments = _parser().parse_args(argv)
+    commands = {"serve": _serve, "prepare": _prepare, "install": _install}
     try:
-        return _serve(arguments) if arguments.command == "serve" else _install(arguments)
+        return commands[arguments.command](arguments)
     except UserError as error:
         print(f"error: {error.reason}", file=sys.stderr)
         if error.remedy:
             print(f"fix: {error.remedy}", file=sys.stderr)
-        return 1
+        return _exit_code(error) if arguments.command == "prepare" else 1
     except KeyboardInterrupt:
         return 130
 
@@ -37,6 +38,20 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--restart", action="store_true", help="start a failed engine again, with backoff")
     serve.add_argument("--supervisor-port", type=int, metavar="N", help="instead of the settings' (0 = any free one)")
     serve.add_argument("--state-file", default="", metavar="FILE", help="publish pids, ports and phase here as JSON")
+
+    prepare = commands.add_parser("prepare", help="read a model's headers, report the facts, fill the cache")
+    prepare.add_argument("--uri", required=True, help="where the model is, as in spec.model.uri")
+    prepare.add_argument("--revision", help="branch, tag or commit")
+    prepare.add_argument("--include", action="append", default=[], metavar="GLOB", help="which files; may be repeated")
+    prepare.add_argument(
+        "--expected-format", choices=["GGUF", "Safetensors", "Pickle", "Mistral"], help="refuse any other"
+    )
+    prepare.add_argument("--cache", type=Path, required=True, metavar="DIR", help="where the engine will read from")
+    prepare.add_argument("--fetch", action="store_true", help="bring the files there")
+    prepare.add_argument("--secrets", type=Path, metavar="DIR", help="a folder per Secret, a file per key")
+    prepare.add_argument("--secret", metavar="NAME", help="the Secret to use")
+    prepare.add_argument("--allow-private", action="store_true", help="read addresses inside this network too")
+    prepare.add_argument("--report", type=Path, metavar="FILE", help="write the facts here instead of standard output")
 
     install = commands.add_parser("install", help="create an engine's environment, building what must be built")
     install.add_argument("engine", choices=sorted(ENGINE_NAMES), help="engine to install")
@@ -85,6 +100,31 @@ def _read_settings(path: Path) -> RuntimeSettings:
         raise UserError(
             f"The settings {path} are wrong: {error}.", "Correct the file; docs/runtime.md lists them."
         ) from error
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from llmservice_runtime.formats.facts import ModelFormat
+    from llmservice_runtime.prepare.run import Request, run
+    from llmservice_runtime.sources.progress import progress_for
+
+    request = Request(
+        uri=arguments.uri,
+        cache=arguments.cache,
+        revision=arguments.revision,
+        include=tuple(arguments.include),
+        expected=ModelFormat(arguments.expected_format) if arguments.expected_format else None,
+        secret=arguments.secret,
+        secrets=arguments.secrets,
+        fetch=arguments.fetch,
+        private=arguments.allow_private,
+    )
+    return run(request, arguments.report, progress_for())
+
+
+def _exit_code(error: UserError) -> int:
+    from llmservice_runtime.prepare.run import exit_code
+
+    return exit_code(error)
 
 
 def _install(arguments: argparse.Namespace) -> int:

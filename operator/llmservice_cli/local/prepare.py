@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from llmservice_api.local_mode import cluster_only
 from llmservice_api.manifest import Manifest
 from llmservice_api.v1alpha1 import PlanStatus
 from llmservice_cli.engine_builds import builds_here
@@ -57,6 +58,8 @@ class Preparation:
             self._say(refusal_text(name, plan))
             return _failed(manifest, FailureRecord(plan.failure, plan.reason, refusal_remedy(plan), PHASE))
         self._say(text(name, plan))
+        for sentence in cluster_only(manifest.service.spec):
+            self._say(f"{name}: {sentence}")
         if plan.missing:
             message = f"The planned engine {plan.engine.value} is not installed on this machine."
             return _failed(manifest, FailureRecord(FailureClass.ENGINE_NOT_INSTALLED, message, plan.missing, PHASE))

@@ -1,0 +1,90 @@
+"""The bare provider: the whole cluster from its parts, on a machine without a container engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, flock
+from pathlib import Path
+
+from cluster import addons, buildah, controlplane, network, node, processes, programs, registry, teardown
+from cluster.console import ClusterError, run, stage, wait_until
+from cluster.controlplane import ControlPlane
+from cluster.layout import REGISTRY, STATE, cache
+from cluster.node import Node
+
+NODES = tuple(Node(STATE, number) for number in (1, 2))
+
+
+def up() -> None:
+    """Bring up what is not: a second call, or one after a failure or an interruption, goes on where it stands."""
+    with _alone():
+        programs.install_packages()
+        plane = controlplane.bare(STATE, programs.kube())
+        _prepare()
+        with stage("network and image registry"):
+            network.up(STATE)
+            registry.up(STATE)
+        with stage("images of the cluster's own pods"), buildah.in_use():
+            images = addons.images()
+        with stage("control plane"):
+            controlplane.start_api(plane)
+            controlplane.start_controllers(plane)
+        with stage("names and volumes"):
+            addons.apply(plane, images)
+        pause = f"{REGISTRY}/{images.pause}"
+        for one in NODES:  # one after the other, so that the first gets the first range of pod addresses
+            with stage(f"{one.name} at {one.address}"):
+                node.up(one, plane, pause)
+        with stage("nodes ready, names answered"):
+            for one in NODES:
+                log = STATE.log(one.daemon("kubelet"))
+                wait_until(lambda one=one: node.ready(one, plane), one.name, 90, log)  # type: ignore[misc]
+            _rollouts(plane)
+
+
+def down() -> None:
+    """Remove it, from whatever state it is in."""
+    if os.geteuid() != 0:
+        raise ClusterError("The bare provider makes network namespaces and mounts.", "Run it as root.")
+    with _alone():
+        teardown.down(STATE)
+
+
+def kubectl(*words: str) -> None:
+    """Become kubectl on this cluster."""
+    program = programs.kube() / "kubectl"
+    os.execve(program, ["kubectl", *words], {**os.environ, "KUBECONFIG": str(STATE.kubeconfig)})
+
+
+def status() -> str:
+    """What runs, and the nodes as the API server sees them."""
+    if not STATE.root.exists():
+        return "no cluster"
+    files = sorted((STATE.root / "run").glob("*.pid"))
+    lines = [f"{file.stem:20} {'running' if processes.alive(STATE, file.stem) else 'ended'}" for file in files]
+    if (STATE.kubeconfig).exists() and controlplane.api_ready(controlplane.bare(STATE, Path()).server, STATE.pki):
+        lines.append(run(programs.kube() / "kubectl", f"--kubeconfig={STATE.kubeconfig}", "get", "nodes", "-o", "wide"))
+    return "\n".join(lines)
+
+
+def _prepare() -> None:
+    if os.geteuid() != 0:
+        raise ClusterError("The bare provider makes network namespaces and mounts.", "Run it as root.")
+    STATE.root.mkdir(parents=True, exist_ok=True)
+
+
+def _rollouts(plane: ControlPlane) -> None:
+    for name, namespace in (("coredns", "kube-system"), ("local-path-provisioner", "local-path-storage")):
+        run(plane.programs / "kubectl", f"--kubeconfig={STATE.kubeconfig}", "-n", namespace, "rollout", "status",
+            f"deployment/{name}", "--timeout=120s")  # fmt: skip
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One `up` or `down` at a time on this machine."""
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / ".lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        yield

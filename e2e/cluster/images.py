@@ -1,0 +1,79 @@
+"""Our own images: built from our Dockerfiles on the base image, pushed where the cluster pulls them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cluster import base, buildah, existing, kind
+from cluster.console import ClusterError, run, stage
+from cluster.layout import REGISTRY, REPOSITORY, cache
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A Dockerfile of the repository, and the name it is built under."""
+
+    name: str
+    dockerfile: str
+
+
+IMAGES = {
+    "operator": Image("llmservice-operator:dev", "operator/Dockerfile"),
+    "runtime": Image("llmservice-runtime:dev-llamacpp-cpu", "runtime/Dockerfile"),
+}
+
+
+def build(key: str, native: bool = False) -> str:
+    """Build one image into buildah's storage; its digest.
+
+    `native`: engines for this very CPU, from the wheels that `make up` built; for a cluster on this machine only.
+    """
+    if key not in IMAGES:
+        raise ClusterError(f"There is no image {key}.", f"Use one of: {', '.join(IMAGES)}.")
+    image = IMAGES[key]
+    # An engine's wheel outlives the build that made it.
+    wheels = cache().parent / "wheels" if native else cache() / "image-wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
+    arguments = {
+        "BASE": base.import_base(),
+        "DEBIAN_MIRROR": base.mirror(),
+        "DEBIAN_SUITE": base.SUITE,
+        "LLAMACPP_OPTIONS": "" if native else "--portable",
+        "VERSION": _version(),
+        "REVISION": run("git", "-C", REPOSITORY, "rev-parse", "HEAD").strip(),
+    }
+    with stage(f"image {image.name}"):
+        return buildah.build(
+            image.name,
+            REPOSITORY / image.dockerfile,
+            REPOSITORY,
+            arguments,
+            {wheels: "/wheels:rw"},
+            cache() / f"{key}-image.log",
+        )
+
+
+def load(provider: str, keys: Iterable[str], native: bool = False) -> list[str]:
+    """Build and hand to the cluster; the references that pods use, by digest where there is a registry."""
+    with buildah.in_use():
+        return [_load(provider, key, native) for key in keys]
+
+
+def _load(provider: str, key: str, native: bool) -> str:
+    digest = build(key, native)
+    name = IMAGES[key].name
+    if provider == "kind":
+        archive = cache() / f"{key}.tar"
+        buildah.export(name, archive)
+        kind.load(archive)
+        return f"localhost/{name}"
+    target = buildah.push(name, REGISTRY if provider == "bare" else existing.registry())
+    return f"{target}  {digest}"
+
+
+def _version() -> str:
+    for line in (REPOSITORY / "pyproject.toml").read_text().splitlines():
+        if line.startswith("version = "):
+            return line.split('"')[1]
+    raise ClusterError("pyproject.toml states no version.")

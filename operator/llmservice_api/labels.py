@@ -1,0 +1,23 @@
+"""Labels and annotations that the operator puts on what belongs to a service."""
+
+NAME = "llmservice.dev/name"
+"""On every child and every pod: the service's name. What the operator watches carries it."""
+COMPONENT = "llmservice.dev/component"
+"""RUNTIME on replicas, PREPARE on the Job that reads the model's headers and fills the cache."""
+REVISION = "llmservice.dev/revision"
+"""On replicas: the ControllerRevision whose plan they run."""
+SETTINGS = "llmservice.dev/settings"
+"""Annotation of replicas: the runtime's settings as JSON, mounted as a file through the downward API."""
+
+RUNTIME = "runtime"
+PREPARE = "prepare"
+
+
+def serving(name: str) -> dict[str, str]:
+    """The labels that select a service's replicas, and nothing else of it."""
+    return {NAME: name, COMPONENT: RUNTIME}
+
+
+def selector(labels: dict[str, str]) -> str:
+    """Labels as a selector text: `a=b,c=d`."""
+    return ",".join(f"{key}={value}" for key, value in labels.items())

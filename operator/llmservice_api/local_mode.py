@@ -1,0 +1,19 @@
+"""Fields that only mean something in a cluster: on one machine they are said to have no effect, never just dropped."""
+
+from __future__ import annotations
+
+from llmservice_api.v1alpha1 import CacheSpec, LLMServiceSpec, ResourcesSpec
+
+
+def cluster_only(spec: LLMServiceSpec) -> tuple[str, ...]:
+    """One sentence for every field of the spec that was set and has no effect on one machine."""
+    said = []
+    if spec.resources != ResourcesSpec():
+        said.append("spec.resources has no effect on one machine: a replica uses what the plan shows.")
+    if spec.service_account_name is not None:
+        said.append("spec.serviceAccountName has no effect on one machine.")
+    if spec.cache != CacheSpec():
+        said.append("spec.cache has no effect on one machine: models are kept in LLMSERVICE_CACHE_DIR.")
+    if spec.accelerator.resource_name is not None:
+        said.append("spec.accelerator.resourceName has no effect on one machine: its GPUs are found by themselves.")
+    return tuple(said)

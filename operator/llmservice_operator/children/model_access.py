@@ -1,0 +1,82 @@
+"""How a container reaches the model: which URI, which volumes, and whether it has to be downloaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llmservice_api.v1alpha1 import CacheType, LLMServiceSpec
+
+Json = dict[str, Any]
+
+CACHE_PATH = "/cache"
+CLAIM_PATH = "/model"
+SECRETS_PATH = "/secrets"
+TERMINATION_LOG = "/dev/termination-log"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAccess:
+    """`uri` as a container sees it; `remote` = downloaded; `shared` = once, into a claim, before replicas start."""
+
+    uri: str
+    remote: bool
+    shared: bool
+    cache_volume: Json | None
+    model_volume: Json | None
+    secret_volume: Json | None
+
+    @property
+    def volumes(self) -> list[Json]:
+        """Of every pod that reads the model's files."""
+        return [volume for volume in (self.cache_volume, self.model_volume) if volume]
+
+    @property
+    def secret_volumes(self) -> list[Json]:
+        """Of every pod that talks to the model's source."""
+        return [self.secret_volume] if self.secret_volume else []
+
+    def mounts(self, write: bool) -> list[Json]:
+        """Mounts of the files."""
+        cache = {"name": "cache", "mountPath": CACHE_PATH} | ({} if write else {"readOnly": True})
+        model = {"name": "model", "mountPath": CLAIM_PATH, "readOnly": True}
+        return [*([cache] if self.cache_volume else []), *([model] if self.model_volume else [])]
+
+    def secret_mounts(self) -> list[Json]:
+        """Mount of the credentials."""
+        if self.secret_volume is None:
+            return []
+        name = self.secret_volume["secret"]["secretName"]
+        return [{"name": "credentials", "mountPath": f"{SECRETS_PATH}/{name}", "readOnly": True}]
+
+
+def model_access(spec: LLMServiceSpec) -> ModelAccess:
+    """file:// is a path inside the image, pvc:// one inside a claim; everything else is downloaded into the cache."""
+    uri, secret = spec.model.uri, spec.model.secret_ref
+    credentials = {"name": "credentials", "secret": {"secretName": secret.name}} if secret else None
+    if uri.startswith("file://"):
+        return ModelAccess(uri, False, False, None, None, credentials)
+    if uri.startswith("pvc://"):
+        claim, _, path = uri.removeprefix("pvc://").partition("/")
+        volume = {"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        return ModelAccess(f"file://{CLAIM_PATH}/{path}", False, False, None, volume, credentials)
+    shared = spec.cache.type is CacheType.PERSISTENT_VOLUME_CLAIM
+    claim_reference = spec.cache.persistent_volume_claim
+    cache: Json = {"name": "cache", "emptyDir": {}}
+    if claim_reference is not None:
+        cache = {"name": "cache", "persistentVolumeClaim": {"claimName": claim_reference.claim_name}}
+    return ModelAccess(uri, True, shared, cache, None, credentials)
+
+
+def prepare_arguments(
+    spec: LLMServiceSpec, access: ModelAccess, *, fetch: bool, private: bool, revision: str
+) -> list[str]:
+    """Arguments of `llmservice-runtime prepare`."""
+    arguments = ["prepare", f"--uri={access.uri}", f"--cache={CACHE_PATH}", f"--report={TERMINATION_LOG}"]
+    arguments += [f"--revision={revision}"] if revision else []
+    arguments += [f"--include={pattern}" for pattern in spec.model.include]
+    arguments += [f"--expected-format={spec.model.expected_format.value}"] if spec.model.expected_format else []
+    if spec.model.secret_ref:
+        arguments += [f"--secrets={SECRETS_PATH}", f"--secret={spec.model.secret_ref.name}"]
+    arguments += ["--allow-private"] if private else []
+    return arguments + (["--fetch"] if fetch else [])

@@ -1,0 +1,68 @@
+"""Whose children they are: names, labels and the owner reference that has Kubernetes clean up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llmservice_api.labels import COMPONENT, NAME, serving
+from llmservice_api.v1alpha1 import API_VERSION, KIND
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The LLMService that owns the children."""
+
+    name: str
+    namespace: str
+    uid: str
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """Labels of its replicas."""
+        return serving(self.name)
+
+    def child(self, api_version: str, kind: str, name: str, component: str = "", **body: Any) -> Json:
+        """A whole object of this service; `component` as in llmservice_api.labels."""
+        return {
+            "apiVersion": api_version,
+            "kind": kind,
+            "metadata": {
+                "name": name,
+                "namespace": self.namespace,
+                "labels": self.labels(component),
+                "ownerReferences": [
+                    {
+                        "apiVersion": API_VERSION,
+                        "kind": KIND,
+                        "name": self.name,
+                        "uid": self.uid,
+                        "controller": True,
+                        "blockOwnerDeletion": True,
+                    }
+                ],
+            },
+            **body,
+        }
+
+    def labels(self, component: str = "") -> dict[str, str]:
+        """Labels of a child or a pod."""
+        known = {NAME: self.name, "app.kubernetes.io/managed-by": "llmservice-operator"}
+        return known | ({COMPONENT: component} if component else {})
+
+
+def owns(owner: Owner, obj: Mapping[str, Any]) -> bool:
+    """Whether an object is controlled by this very service, not by one of the same name that is gone."""
+    references = obj["metadata"].get("ownerReferences", ())
+    return any(reference.get("controller") and reference["uid"] == owner.uid for reference in references)
+
+
+def digest(value: Any, length: int = 8) -> str:
+    """The start of a hash of plain data, for names."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -1,0 +1,163 @@
+"""The pod template of a replica: the runtime with its settings, probes, drain and place. Frozen with the plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from llmservice_api.labels import REVISION, RUNTIME, SETTINGS
+from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
+from llmservice_operator.children.container import container, pod_security, volumes
+from llmservice_operator.children.model_access import (
+    TERMINATION_LOG,
+    ModelAccess,
+    model_access,
+    prepare_arguments,
+)
+from llmservice_operator.children.owner import Json, Owner
+from llmservice_operator.children.service_account import account_name
+from llmservice_operator.core.config import OperatorConfig
+from llmservice_operator.core.placing import Placed
+from llmservice_operator.planning.to_settings import runtime_settings
+from llmservice_runtime.contract.ports import DATA_PORT, SUPERVISOR_PORT
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.estimate.budget import HOST, total
+from llmservice_runtime.prepare.report import Prepared
+
+CONTAINER = "runtime"
+FETCH = "fetch"
+SETTINGS_FOLDER = "/etc/llmservice"
+STARTUP_PERIOD = 5
+PRE_STOP_SECONDS = 5
+"""So long after its end was asked for a replica takes new work: until every proxy knows."""
+GRACE_MARGIN_SECONDS = 30
+LEAST_CPU = "500m"
+SLOWEST_DOWNLOAD = 5 << 20
+"""Bytes per second that a replica's own download is given at least."""
+
+
+def replica_settings(service: LLMService, placed: Placed, prepared: Prepared) -> RuntimeSettings:
+    """What the replica's supervisor is told; it listens on every address of its pod."""
+    settings = runtime_settings(placed.plan, service, prepared.path)
+    return dataclasses.replace(settings, host="0.0.0.0", failure_log=TERMINATION_LOG)
+
+
+def progress_seconds(settings: RuntimeSettings, spec: LLMServiceSpec, prepared: Prepared) -> int:
+    """A rollout's deadline: beyond what a download and a start may take."""
+    access = model_access(spec)
+    download = prepared.facts.file_bytes // SLOWEST_DOWNLOAD if access.remote and not access.shared else 0
+    return settings.load_seconds + download + 600
+
+
+def replica_template(
+    owner: Owner, service: LLMService, placed: Placed, prepared: Prepared, config: OperatorConfig, revision: str
+) -> Json:
+    """The Deployment's pod template; `revision` is the name of the ControllerRevision that will keep it."""
+    spec, access = service.spec, model_access(service.spec)
+    settings = replica_settings(service, placed, prepared)
+    grace = PRE_STOP_SECONDS + spec.endpoint.drain_seconds + GRACE_MARGIN_SECONDS
+    pod: Json = {
+        "serviceAccountName": account_name(owner, spec),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": grace,
+        "securityContext": pod_security(access),
+        "containers": [_runtime(spec, placed, access, settings, config)],
+        "volumes": volumes(*access.volumes, _settings_volume()),
+        "topologySpreadConstraints": [_spread(owner)],
+        **_nodes(placed),
+    }
+    if access.remote and not access.shared:
+        pod["initContainers"] = [_fetch(spec, access, placed, prepared, config)]
+        pod["volumes"] += access.secret_volumes
+    metadata = {
+        "labels": {**owner.labels(RUNTIME), REVISION: revision},
+        "annotations": {SETTINGS: settings.to_json()},
+    }
+    return {"metadata": metadata, "spec": pod}
+
+
+def _runtime(
+    spec: LLMServiceSpec, placed: Placed, access: ModelAccess, settings: RuntimeSettings, config: OperatorConfig
+) -> Json:
+    return container(
+        CONTAINER,
+        placed.image,
+        ["serve", f"--settings={SETTINGS_FOLDER}/settings.json"],
+        config,
+        ports=[
+            {"name": "http", "containerPort": DATA_PORT, "protocol": "TCP"},
+            {"name": "supervisor", "containerPort": SUPERVISOR_PORT, "protocol": "TCP"},
+        ],
+        resources=resources(spec, placed),
+        volumeMounts=[
+            {"name": "settings", "mountPath": SETTINGS_FOLDER, "readOnly": True},
+            *access.mounts(write=False),
+        ],
+        startupProbe=_probe("/startupz", STARTUP_PERIOD, math.ceil(settings.load_seconds / STARTUP_PERIOD) + 6),
+        livenessProbe=_probe("/livez", 10, 3),
+        readinessProbe=_probe("/readyz", 2, 1),
+        lifecycle={"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+    )
+
+
+def resources(spec: LLMServiceSpec, placed: Placed) -> Json:
+    """What was asked for; else the planned host memory and a little CPU. Accelerators are limits that are requested."""
+    limits = _amounts(spec.resources.limits)
+    mib = -(-total(placed.plan.memory, HOST) >> 20)
+    planned = {"cpu": LEAST_CPU, "memory": f"{mib}Mi"}
+    requests = planned | limits | _amounts(spec.resources.requests)
+    accelerators = {placed.resource: str(placed.plan.accelerator_count)} if placed.resource else {}
+    return {"requests": requests | accelerators, "limits": limits | accelerators}
+
+
+def _amounts(amounts: Any) -> dict[str, str]:
+    found: dict[str, str] = amounts.model_dump(exclude_none=True)
+    return found
+
+
+def _fetch(
+    spec: LLMServiceSpec, access: ModelAccess, placed: Placed, prepared: Prepared, config: OperatorConfig
+) -> Json:
+    """Brings the model into the pod's own cache, at the revision that was planned with."""
+    arguments = prepare_arguments(spec, access, fetch=True, private=config.private_sources, revision=prepared.revision)
+    mounts = [*access.mounts(write=True), *access.secret_mounts()]
+    requests = {"requests": {"cpu": "100m", "memory": "256Mi"}}
+    return container(FETCH, placed.image, arguments, config, volumeMounts=mounts, resources=requests)
+
+
+def _probe(path: str, period: int, failures: int) -> Json:
+    return {
+        "httpGet": {"path": path, "port": SUPERVISOR_PORT, "scheme": "HTTP"},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }
+
+
+def _settings_volume() -> Json:
+    """The settings travel with the template: a rollout is one change, and an old replica keeps its own."""
+    field = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{SETTINGS}']"}
+    return {"name": "settings", "downwardAPI": {"items": [{"path": "settings.json", "fieldRef": field}]}}
+
+
+def _spread(owner: Owner) -> Json:
+    return {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": owner.selector},
+    }
+
+
+def _nodes(placed: Placed) -> Json:
+    """GPU nodes are often tainted with their resource's name; the product is asked for where a label tells it."""
+    if not placed.resource:
+        return {}
+    found: Json = {"tolerations": [{"key": placed.resource, "operator": "Exists", "effect": "NoSchedule"}]}
+    if placed.products:
+        expression = {"key": placed.product_label, "operator": "In", "values": list(placed.products)}
+        terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+        found["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    return found

@@ -1,0 +1,18 @@
+"""The ServiceAccount of a service that names none: it may do nothing, and its token is mounted nowhere."""
+
+from __future__ import annotations
+
+from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_operator.children.owner import Json, Owner
+
+
+def account_name(owner: Owner, spec: LLMServiceSpec) -> str:
+    """The account that replicas and the Job run as."""
+    return spec.service_account_name or f"{owner.name}-llm"
+
+
+def service_account(owner: Owner, spec: LLMServiceSpec) -> Json | None:
+    """None when the service names one."""
+    if spec.service_account_name is not None:
+        return None
+    return owner.child("v1", "ServiceAccount", account_name(owner, spec), automountServiceAccountToken=False)

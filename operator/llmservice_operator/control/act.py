@@ -1,0 +1,111 @@
+"""Doing what the core decided: apply what differs, delete what still is what it was, one status, Events.
+
+What the server refuses is not an error here: it is told to the core, which says it in status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from llmservice_operator.control.diff import must_apply, stamped
+from llmservice_operator.control.recorder import Recorder
+from llmservice_operator.core.values import NAME_CONFLICT, Delete, Outcome, Refused
+from llmservice_operator.kube.cache import Cache
+from llmservice_operator.kube.client import Client
+from llmservice_operator.kube.errors import ApiError
+from llmservice_operator.kube.kinds import LLM_SERVICE, Json, kind_of
+
+Refusals = dict[tuple[str, str], Refused]
+"""By (kind, name) of the object that was refused."""
+
+
+@dataclass(slots=True)
+class Actor:
+    """Writes for one operator."""
+
+    client: Client
+    cache: Cache
+    recorder: Recorder
+    refused: dict[str, Refusals] = field(default_factory=dict)
+    """By uid of the service: writes that were refused and did not succeed since."""
+
+    async def children(self, service: Json, outcome: Outcome) -> bool:
+        """Apply and delete. True when something was written, or refused in another way than before: decide again."""
+        refused: Refusals = {}
+        wrote = False
+        for desired in outcome.apply:
+            result = await self._apply(service, desired)
+            if isinstance(result, Refused):
+                refused[result.kind, result.name] = result
+            wrote |= result is True
+        for delete in outcome.delete:
+            wrote |= await self._delete(service, delete)
+        return self._remember(service["metadata"]["uid"], refused) or wrote
+
+    async def report(self, service: Json, outcome: Outcome) -> None:
+        """Write the status when it says something new, then the Events. Transitions only: no status, no Events."""
+        if outcome.status is not None and outcome.status != service.get("status"):
+            metadata = service["metadata"]
+            written = await self.client.apply_status(
+                {
+                    "apiVersion": service["apiVersion"],
+                    "kind": service["kind"],
+                    "metadata": {name: metadata[name] for name in ("name", "namespace")},
+                    "status": outcome.status,
+                }
+            )
+            self.cache.event(LLM_SERVICE, "MODIFIED", written)
+        for note in outcome.notes:
+            await self.recorder.say(service, note.type, note.reason, note.message)
+
+    def forget(self, uid: str) -> None:
+        """The service is gone."""
+        self.refused.pop(uid, None)
+
+    def _remember(self, uid: str, refused: Refusals) -> bool:
+        before = self.refused.pop(uid, {})
+        if refused:
+            self.refused[uid] = refused
+        return before != refused
+
+    async def _apply(self, service: Json, desired: Json) -> Refused | bool:
+        """True when it was written, False when it is as wanted."""
+        kind, name, wanted = kind_of(desired), desired["metadata"]["name"], stamped(desired)
+        namespace = service["metadata"]["namespace"]
+        live = self.cache.get(kind, namespace, name)
+        if live is None:  # a foreign object has no label of ours and is not in the cache; nor is what is very young
+            live = await self.client.get(kind, namespace, name)
+        if live is not None and _controller(live) != _controller(desired):
+            message = f"{kind} {name} is there already and does not belong to this service."
+            return Refused(kind.kind, name, NAME_CONFLICT, message)
+        if not must_apply(wanted, live):
+            return False
+        try:
+            written = await self.client.apply(wanted)
+        except ApiError as error:
+            if not (error.refused or error.conflict or error.missing):
+                raise
+            return Refused(kind.kind, name, error.reason, error.message)
+        self.cache.event(kind, "MODIFIED", {"apiVersion": kind.api_version, "kind": kind.kind, **written})
+        return True
+
+    async def _delete(self, service: Json, delete: Delete) -> bool:
+        """Nothing goes on the word of the cache: both the object and its service are read anew."""
+        metadata = service["metadata"]
+        kind = kind_of({"apiVersion": delete.api_version, "kind": delete.kind})
+        owner = await self.client.get(LLM_SERVICE, metadata["namespace"], metadata["name"])
+        live = await self.client.get(kind, metadata["namespace"], delete.name)
+        if owner is None or live is None or owner["metadata"]["uid"] != metadata["uid"]:
+            return False
+        if live["metadata"]["uid"] != delete.uid or "deletionTimestamp" in live["metadata"]:
+            return False
+        return await self.client.delete(kind, metadata["namespace"], delete.name, delete.uid)
+
+
+def _controller(obj: Mapping[str, object]) -> str | None:
+    """uid of the owner that controls the object."""
+    metadata = obj["metadata"]
+    assert isinstance(metadata, dict)
+    owners = metadata.get("ownerReferences", [])
+    return next((str(owner["uid"]) for owner in owners if owner.get("controller")), None)

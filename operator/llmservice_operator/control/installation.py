@@ -1,0 +1,79 @@
+"""The installation's file: which images there are, what is watched, who may talk to replicas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from llmservice_operator.control.work import Scope
+from llmservice_operator.core.config import OperatorConfig, RuntimeImage
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.selection.machine import Device
+
+_Namespace = Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+
+class ImageEntry(_Model):
+    """One runtime image, best pinned by digest."""
+
+    image: Annotated[str, Field(min_length=1)]
+    engines: Annotated[tuple[EngineType, ...], Field(min_length=1)]
+    devices: Annotated[tuple[Device, ...], Field(min_length=1)] = (Device.CPU,)
+
+
+class Installation(_Model):
+    """The file's content; Helm writes it from its values."""
+
+    images: Annotated[tuple[ImageEntry, ...], Field(min_length=1)]
+    namespaces: tuple[_Namespace, ...] = ()
+    """Namespaces that are watched; empty = all."""
+    read_nodes: bool = False
+    """Whether node facts are read for planning; without them fit is Unknown and the scheduler decides."""
+    gateway_namespace: _Namespace = ""
+    prometheus_namespace: _Namespace = ""
+    cluster_domain: str = "cluster.local"
+    image_pull_policy: Annotated[str, Field(pattern="^(Always|IfNotPresent|Never)$")] = "IfNotPresent"
+    private_sources: bool = False
+    """Whether models may come from addresses inside the network."""
+    environment: dict[str, str] = Field(default_factory=dict)
+
+    def scope(self) -> Scope:
+        """What is looked at."""
+        return Scope(self.namespaces, self.read_nodes)
+
+    def operator_config(self, operator_namespace: str) -> OperatorConfig:
+        """The part that the core knows."""
+        return OperatorConfig(
+            images=tuple(RuntimeImage(entry.image, entry.engines, entry.devices) for entry in self.images),
+            operator_namespace=operator_namespace,
+            gateway_namespace=self.gateway_namespace,
+            prometheus_namespace=self.prometheus_namespace,
+            cluster_domain=self.cluster_domain,
+            image_pull_policy=self.image_pull_policy,
+            private_sources=self.private_sources,
+            environment=tuple(sorted(self.environment.items())),
+        )
+
+
+def read_installation(path: Path) -> Installation:
+    """Raises UserError, naming the field, when the file can't be read or says something unknown."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Installation.model_validate(data)
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(
+            f"The installation's file {path} can't be read: {error}.", "Check the path and the YAML."
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UserError(f"{path}: {field}: {first['msg']}.", "Correct the chart's values.") from error

@@ -1,0 +1,194 @@
+"""Leadership by a Lease (kubernetes.aio's election): one process writes, the others stand by.
+
+The election measures by the wall clock, so leadership is fenced by a monotonic one as well: a process that was stopped
+for a minute finds its fence closed before it can write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.leaderelection.electionconfig import Config
+from kubernetes.aio.leaderelection.leaderelection import LeaderElection
+from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
+from kubernetes.aio.leaderelection.resourcelock.baselock import BaseLock
+
+from llmservice_operator.kube.client import Client
+from llmservice_operator.kube.errors import ApiError, LeadershipLost
+from llmservice_operator.kube.kinds import LEASE, Json
+
+LEASE_SECONDS = 15
+RENEW_SECONDS = 10
+RETRY_SECONDS = 2
+_REQUEST_SECONDS = 4.0
+
+logger = logging.getLogger(__name__)
+
+
+class Leadership:
+    """Whether this process leads; `fence` goes before every write."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._renewed: float | None = None
+
+    @property
+    def leading(self) -> bool:
+        """True while the last renewal is younger than the lease."""
+        return self._renewed is not None and self._clock() - self._renewed < LEASE_SECONDS
+
+    def renewed(self, asked_at: float) -> None:
+        """The Lease is ours, as of the moment the request for it was sent."""
+        self._renewed = asked_at
+
+    def fence(self) -> None:
+        """Raises LeadershipLost unless this process surely leads."""
+        if not self.leading:
+            raise LeadershipLost("the Lease was not renewed in time")
+
+    def now(self) -> float:
+        """The fence's clock."""
+        return self._clock()
+
+
+class LeaseLock(BaseLock):
+    """The library's lock over our own client: the library's own one can't create a Lease in its version 37.
+
+    No answer in time is a failure to retry, like any other.
+    """
+
+    def __init__(self, client: Client, name: str, namespace: str, identity: str, leadership: Leadership) -> None:
+        super().__init__(name, namespace, identity)
+        self._client = client
+        self._leadership = leadership
+        self._lease: Json = {}
+
+    async def get(
+        self, name: str, namespace: str
+    ) -> tuple[bool, LeaderElectionRecord] | tuple[bool, Exception] | tuple[bool, None]:
+        """The Lease's record; the error's body says 404 when there is none, as the election wants it."""
+        try:
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                lease = await self._client.get(LEASE, namespace, name)
+        except (ApiError, TimeoutError) as error:
+            return False, ApiException(status=0, reason=str(error) or "timed out")
+        if lease is None:
+            missing = ApiException(status=404, reason="NotFound")
+            missing.body = '{"code": 404}'
+            return False, missing
+        self._lease, spec = lease, lease.get("spec", {})
+        seconds = spec.get("leaseDurationSeconds")
+        return True, LeaderElectionRecord(
+            holder_identity=spec.get("holderIdentity") or None,
+            lease_duration=str(seconds) if seconds else None,
+            acquire_time=spec.get("acquireTime"),
+            renew_time=spec.get("renewTime"),
+        )
+
+    async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
+        """Make the Lease; False when somebody else was first."""
+        lease = {
+            "apiVersion": LEASE.api_version,
+            "kind": LEASE.kind,
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": _spec(election_record),
+        }
+        return await self._written(self._client.create(lease))
+
+    async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
+        """Write the Lease that `get` read; False when it was changed since."""
+        spec = {**self._lease.get("spec", {}), **_spec(updated_record)}
+        return await self._written(self._client.replace({**self._lease, "spec": spec}))
+
+    async def release(self) -> None:
+        """Give the Lease back, so that a standby need not wait for it to expire."""
+        await self.get(self.name, self.namespace)
+        spec = self._lease.get("spec", {})
+        if spec.get("holderIdentity") == self.identity:
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                await self._client.replace({**self._lease, "spec": {**spec, "holderIdentity": ""}})
+
+    async def _written(self, request: Awaitable[Json | None]) -> bool:
+        asked_at = self._leadership.now()
+        try:
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                ours = await request is not None
+        except (ApiError, TimeoutError) as error:
+            logger.warning("the Lease could not be written: %s", error or "timed out")
+            return False
+        if ours:
+            self._leadership.renewed(asked_at)
+        return ours
+
+
+def _spec(record: LeaderElectionRecord) -> Json:
+    return {
+        "holderIdentity": record.holder_identity,
+        "leaseDurationSeconds": int(record.lease_duration or LEASE_SECONDS),
+        "acquireTime": _time(record.acquire_time),
+        "renewTime": _time(record.renew_time),
+    }
+
+
+def _time(text: str | None) -> str | None:
+    """The election's own times are local and without a zone; those that were read from a Lease have one."""
+    if text is None:
+        return None
+    return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+async def lead(
+    client: Client,
+    name: str,
+    namespace: str,
+    identity: str,
+    leadership: Leadership,
+    work: Callable[[], Awaitable[None]],
+) -> None:
+    """Wait for the Lease, then run `work` for as long as it is ours. Raises LeadershipLost when it no longer is.
+
+    What `work` raises is raised. When cancelled, the Lease is given back.
+    """
+    lock = LeaseLock(client, name, namespace, identity, leadership)
+    result: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    tasks: set[asyncio.Task[Any]] = set()
+
+    async def started() -> None:
+        if (task := asyncio.current_task()) is not None:
+            tasks.add(task)
+        logger.info("leading as %s", identity)
+        try:
+            await work()
+        except Exception as error:
+            result.set_exception(error)
+        else:
+            result.set_result(None)
+
+    async def stopped() -> None:
+        raise LeadershipLost(f"the Lease {namespace}/{name} is no longer ours")
+
+    config = Config(lock, LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS, started, stopped)
+    election = asyncio.create_task(LeaderElection(config).run())
+    tasks.add(election)
+    try:
+        done, _ = await asyncio.wait({election, result}, return_when=asyncio.FIRST_COMPLETED)
+        await (result if result in done else election)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if leadership.leading:
+            await _release(lock)
+
+
+async def _release(lock: LeaseLock) -> None:
+    try:
+        await lock.release()
+    except (ApiError, TimeoutError) as error:
+        logger.warning("the Lease could not be given back: %s", error)

@@ -1,0 +1,105 @@
+"""`llmservice-operator`: log in, wait for what it needs, stand for election, work, and end when the Lease is lost."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import uuid
+from pathlib import Path
+
+from kubernetes.aio.config import ConfigException
+
+from llmservice_operator.control.health import Health
+from llmservice_operator.control.installation import Installation, read_installation
+from llmservice_operator.control.leader import Leadership, lead
+from llmservice_operator.control.probes import PORT, probes
+from llmservice_operator.control.work import RELIST_SECONDS, RETRY_SECONDS, Work
+from llmservice_operator.kube.client import Client
+from llmservice_operator.kube.errors import ApiError, LeadershipLost
+from llmservice_operator.kube.kinds import LLM_SERVICE
+from llmservice_operator.kube.login import login, own_namespace
+from llmservice_runtime.contract.errors import UserError
+
+LEASE = "llmservice-operator"
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code: 0 when told to stop, 1 when the Lease was lost, 2 for a mistake in what was given."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=args.log_level, format=LOG_FORMAT, stream=sys.stderr)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    try:
+        installation = read_installation(args.config)
+        return asyncio.run(_run(args, installation))
+    except (UserError, ConfigException) as error:
+        logger.error("%s", error)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llmservice-operator", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the installation's file (YAML)")
+    parser.add_argument("--kubeconfig", help="default: KUBECONFIG, else the pod's service account")
+    parser.add_argument("--namespace", default=own_namespace(), help="where the Lease is (default: the pod's own)")
+    parser.add_argument("--host", default="0.0.0.0", help="address of probes and metrics")
+    parser.add_argument("--port", type=int, default=PORT, help=f"port of probes and metrics (default: {PORT})")
+    parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    return parser
+
+
+async def _run(args: argparse.Namespace, installation: Installation) -> int:
+    access = await login(args.kubeconfig)
+    config = installation.operator_config(args.namespace)
+    health = Health(patience=3 * RELIST_SECONDS)
+    leadership = Leadership()
+    works: list[Work] = []
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    async with (
+        probes(health, lambda: works[0] if works else None, args.host, args.port) as port,
+        Client(access, fence=leadership.fence) as client,
+        Client(access) as unfenced,
+    ):
+        logger.info("probes and metrics on port %d", port)
+
+        async def work() -> None:
+            works.append(Work(access, client, config, installation.scope(), health))
+            await works[0].run()
+
+        identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+        try:
+            await _wait_for_api(client, installation, health)
+            await lead(unfenced, LEASE, args.namespace, identity, leadership, work)
+        except LeadershipLost as error:
+            logger.error("%s; ending, so that only one replica writes", error)
+            return 1
+        except asyncio.CancelledError:
+            logger.info("told to stop")
+            return 0
+    return 1
+
+
+async def _wait_for_api(client: Client, installation: Installation, health: Health) -> None:
+    """Stand by, unready and saying why, until services can be listed: server, CRD and right are there."""
+    while True:
+        try:
+            for namespace in installation.namespaces or (None,):
+                await client.list(LLM_SERVICE, namespace)
+        except ApiError as error:
+            cure = " Install the CRD of LLMService." if error.missing else ""
+            health.problem("api", f"{error}{cure}")
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            health.solved("api")
+            return

@@ -1,0 +1,74 @@
+"""Probes and metrics over HTTP: /livez, /readyz (with the problems as text) and /metrics."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from llmservice_operator.control.health import Health
+from llmservice_operator.control.work import Work
+
+PORT = 8081
+
+
+class _Numbers(Collector):
+    def __init__(self, health: Health, work: Callable[[], Work | None]) -> None:
+        self._health = health
+        self._work = work
+
+    def collect(self) -> Iterable[Metric]:
+        leader = GaugeMetricFamily("llmservice_operator_leader", "1 while this replica does the work.")
+        leader.add_metric([], float(self._health.leading))
+        yield leader
+        if (work := self._work()) is None:
+            return
+        requests = CounterMetricFamily(
+            "llmservice_operator_api_requests", "Requests sent to the API server.", labels=["verb", "kind"]
+        )
+        for (verb, kind), count in work.client.counts.items():
+            requests.add_metric([verb, kind], count)
+        passes = CounterMetricFamily("llmservice_operator_reconciles", "Passes over a service.", labels=["result"])
+        for result, count in work.passes.items():
+            passes.add_metric([result], count)
+        seconds = CounterMetricFamily("llmservice_operator_reconcile_seconds", "Time spent in passes.")
+        seconds.add_metric([], work.seconds)
+        waiting = GaugeMetricFamily("llmservice_operator_queue_length", "Services that wait, due or not.")
+        waiting.add_metric([], len(work.queue))
+        restarts = CounterMetricFamily("llmservice_operator_watch_restarts", "Times the watches had to begin anew.")
+        restarts.add_metric([], work.source.restarts)
+        yield from (requests, passes, seconds, waiting, restarts)
+
+
+@asynccontextmanager
+async def probes(health: Health, work: Callable[[], Work | None], host: str, port: int) -> AsyncIterator[int]:
+    """Serve until left; gives the port, which is a free one when 0 was asked for."""
+    registry = CollectorRegistry()
+    registry.register(_Numbers(health, work))
+
+    async def livez(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if health.alive else web.Response(status=503, text="silence\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        if health.ready:
+            return web.Response(text="leading\n" if health.leading else "standing by\n")
+        lines = [f"{name}: {message}\n" for name, message in sorted(health.problems.items())]
+        return web.Response(status=503, text="".join(lines))
+
+    async def metrics(_: web.Request) -> web.Response:
+        body = generate_latest(registry)
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    app = web.Application()
+    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,158 @@
+"""kopf as a source of events, and nothing else.
+
+It runs in a thread with a loop of its own, since it takes over whatever loop it is given: it installs signal handlers,
+and when it ends it cancels every task that began after it. It is told to write nothing (no handlers that would add
+annotations or a finalizer, no posting, no peering) and never to give up on an API error; what it still treats as
+fatal, an error inside a watch stream, ends the thread, and a new one is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import kopf
+
+from llmservice_operator.kube.kinds import LLM_SERVICE, Json, Kind
+from llmservice_operator.kube.login import Access
+
+Sink = Callable[[Kind, str | None, Json], None]
+"""Gets (kind, type, object); the type is None for objects that were there when the watch began."""
+
+LONGEST_PAUSE = 30.0
+"""Seconds between two tries of a request that keeps failing, and between two lives of the thread."""
+
+logger = logging.getLogger(__name__)
+
+
+class Backoffs(Iterable[float]):
+    """1, 2, 4 ... LONGEST_PAUSE seconds with jitter, without end. Not Sized on purpose: kopf then never gives up."""
+
+    def __iter__(self) -> Iterator[float]:
+        pause = min(1.0, LONGEST_PAUSE)
+        while True:
+            yield pause * random.uniform(0.75, 1.0)
+            pause = min(LONGEST_PAUSE, 2 * pause)
+
+
+def settings(kinds: Iterable[Kind], labels: str) -> kopf.OperatorSettings:
+    """kopf's settings: read only, patient, bounded in time, and only objects with `labels` of the owned kinds."""
+    result = kopf.OperatorSettings()
+    result.scanning.disabled = True
+    result.peering.standalone = True
+    result.posting.enabled = False
+    result.networking.request_timeout = 30.0
+    result.networking.connect_timeout = 5.0
+    result.networking.error_backoffs = Backoffs()
+    result.watching.server_timeout = 300
+    result.watching.chunk_size = 500
+    result.execution.max_workers = 1
+    result.process.ultimate_exiting_timeout = None
+    for kind in kinds:
+        if kind != LLM_SERVICE:
+            result.watching.label_selectors[kind.group, kind.version, kind.plural] = labels
+    return result
+
+
+class EventSource:
+    """Watches `kinds` in `namespaces` (all when empty) and hands each event to `sink`, in the loop of `run`."""
+
+    def __init__(
+        self,
+        access: Access,
+        kinds: Sequence[Kind],
+        labels: str,
+        sink: Sink,
+        namespaces: Sequence[str] = (),
+    ) -> None:
+        self._access = access
+        self._kinds = kinds
+        self._labels = labels
+        self._sink = sink
+        self._namespaces = list(namespaces)
+        self.restarts = 0
+        """How often kopf ended by itself and was started again."""
+
+    async def run(self, on_life: Callable[[], None]) -> None:
+        """Watch until cancelled. With each new life of kopf `on_life` is called: deletions may have been missed."""
+        for pause in Backoffs():
+            on_life()
+            try:
+                await self._one_life()
+            except Exception as error:
+                logger.error("the watches ended: %s", error)
+            else:
+                logger.error("the watches ended without an error")
+            self.restarts += 1
+            await asyncio.sleep(pause)
+
+    async def _one_life(self) -> None:
+        """One thread with kopf in it; returns or raises as kopf does, ends it when cancelled."""
+        here = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = here.create_future()
+        watcher = _Watcher(self._registry(here), self)
+
+        def finish(error: BaseException | None) -> None:
+            if not ended.done():
+                ended.set_exception(error) if isinstance(error, Exception) else ended.set_result(None)
+
+        def live() -> None:
+            error: BaseException | None = None
+            try:
+                asyncio.run(watcher.main())
+            except (Exception, asyncio.CancelledError) as caught:
+                error = caught
+            here.call_soon_threadsafe(finish, error)
+
+        thread = threading.Thread(target=live, name="kopf", daemon=True)
+        thread.start()
+        try:
+            await asyncio.shield(ended)
+        finally:
+            watcher.stop()
+            await asyncio.to_thread(thread.join, 15.0)
+
+    def _registry(self, here: asyncio.AbstractEventLoop) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+
+        @kopf.on.login(registry=registry)
+        async def _login(**_: Any) -> kopf.ConnectionInfo:
+            return await self._access.for_kopf()
+
+        for kind in self._kinds:
+            self._listen(registry, kind, here)
+        return registry
+
+    def _listen(self, registry: kopf.OperatorRegistry, kind: Kind, here: asyncio.AbstractEventLoop) -> None:
+        @kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)
+        async def _event(event: Any, **_: Any) -> None:
+            here.call_soon_threadsafe(self._sink, kind, event["type"], dict(event["object"]))
+
+
+class _Watcher:
+    """kopf's side of one life: made in one thread, run in another, stopped from the first."""
+
+    def __init__(self, registry: kopf.OperatorRegistry, source: EventSource) -> None:
+        self._registry = registry
+        self._source = source
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def main(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        namespaces = self._source._namespaces
+        await kopf.operator(
+            registry=self._registry,
+            settings=settings(self._source._kinds, self._source._labels),
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+        )
+
+    def stop(self) -> None:
+        """Cancel kopf's own main task: a stop flag of another thread would leave it hanging."""
+        if self._loop is not None and self._task is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._task.cancel)

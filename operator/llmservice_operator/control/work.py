@@ -1,0 +1,222 @@
+"""The leader's work: lists and watches keep the cache, workers take keys from the queue and reconcile them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from llmservice_api.labels import NAME
+from llmservice_operator.control.act import Actor
+from llmservice_operator.control.health import Health
+from llmservice_operator.control.queue import KeyedQueue
+from llmservice_operator.control.recorder import Recorder
+from llmservice_operator.control.source import EventSource
+from llmservice_operator.core.config import OperatorConfig
+from llmservice_operator.core.nodes import NodeKind, node_kinds
+from llmservice_operator.core.reconcile import reconcile
+from llmservice_operator.core.values import Observed, Outcome
+from llmservice_operator.kube.cache import Cache, Key
+from llmservice_operator.kube.client import Client
+from llmservice_operator.kube.errors import ApiError, LeadershipLost
+from llmservice_operator.kube.kinds import LLM_SERVICE, NODE, OWNED, Json, Kind
+from llmservice_operator.kube.login import Access
+
+RELIST_SECONDS = 600.0
+"""Between two relists, and between two passes over a service that nothing woke."""
+RETRY_SECONDS = 5.0
+"""Between two tries of a relist that failed."""
+GAP_SECONDS = 2.0
+"""From a gap in the watches to the relist that finds what was lost in it: several gaps are mended at once."""
+WORKERS = 8
+ROUNDS = 3
+"""Decisions in one pass: what was written, or refused, changes what the status has to say."""
+SOON_SECONDS = 1.0
+"""Until the next pass when the last decision of this one still had something to write."""
+SELECTOR = NAME
+"""What belongs to a service carries this label, whatever its value."""
+Decide = Callable[[Observed, OperatorConfig, datetime], Outcome]
+KINDS = (LLM_SERVICE, *OWNED)
+
+logger = logging.getLogger(__name__)
+
+
+class StillRefused(Exception):
+    """Writes were refused; status says so, and they are tried again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is looked at: `namespaces`, or all when empty; `nodes` = whether nodes may be read."""
+
+    namespaces: tuple[str, ...] = ()
+    nodes: bool = False
+
+
+class Work:
+    """One term of leadership."""
+
+    def __init__(
+        self,
+        access: Access,
+        client: Client,
+        config: OperatorConfig,
+        scope: Scope,
+        health: Health,
+        decide: Decide = reconcile,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.client = client
+        self.cache = Cache(KINDS, NAME)
+        self.queue: KeyedQueue[Key] = KeyedQueue()
+        self.source = EventSource(access, KINDS, SELECTOR, self._event, scope.namespaces)
+        self.passes: Counter[str] = Counter()
+        self.seconds = 0.0
+        self._actor = Actor(client, self.cache, Recorder(client))
+        self._config = config
+        self._scope = scope
+        self._health = health
+        self._decide_by = decide
+        self._clock = clock
+        self._bell = asyncio.Event()
+        self._relist_now = asyncio.Event()
+        self._nodes: tuple[NodeKind, ...] | None = None
+
+    async def run(self) -> None:
+        """Fill the cache, then watch and reconcile until cancelled."""
+        self._health.lead()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._relist_forever())
+                tasks.create_task(self.source.run(self._relist_now.set))
+                for _ in range(WORKERS):
+                    tasks.create_task(self._work_forever())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+
+    async def relist(self) -> None:
+        """Read everything anew. Raises ApiError when something cannot be read."""
+        for kind in KINDS:
+            for namespace in self._scope.namespaces or (None,):
+                labels = "" if kind == LLM_SERVICE else SELECTOR
+                listing = await self.client.list(kind, namespace, labels=labels)
+                self._wake(self.cache.replace(kind, namespace, listing.items, listing.resource_version))
+        if self._scope.nodes:
+            await self._read_nodes()
+        self._health.heard()
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One pass over one service; seconds until the next one that no event would bring."""
+        service = self.cache.get(LLM_SERVICE, *key)
+        if service is None:
+            return None
+        for _ in range(ROUNDS):
+            outcome = self._decide(key, service)
+            if settled := not await self._actor.children(service, outcome):
+                break
+        await self._actor.report(service, outcome)
+        if self._actor.refused.get(service["metadata"]["uid"]):
+            raise StillRefused
+        return outcome.requeue_after if settled else SOON_SECONDS
+
+    def _decide(self, key: Key, service: Json) -> Outcome:
+        refused = self._actor.refused.get(service["metadata"]["uid"], {})
+        children = tuple(self.cache.of(key))
+        observed = Observed(service, children, self._nodes, tuple(refused.values()))
+        return self._decide_by(observed, self._config, datetime.now(UTC))
+
+    def _event(self, kind: Kind, event: str | None, obj: Json) -> None:
+        self._health.heard()
+        if event is None:  # kopf has listed anew, and says nothing of what went away in between
+            self._relist_now.set()
+        key = self.cache.event(kind, event, obj)
+        if key is not None:
+            self._wake([key])
+            if kind == LLM_SERVICE and event == "DELETED":
+                self._actor.forget(obj["metadata"]["uid"])
+
+    def _wake(self, keys: Sequence[Key] | set[Key]) -> None:
+        now = self._clock()
+        for key in keys:
+            if key[1]:
+                self.queue.wake(key, now)
+        self._bell.set()
+
+    async def _relist_forever(self) -> None:
+        while True:
+            self._relist_now.clear()
+            try:
+                await self.relist()
+            except ApiError as error:
+                self._health.problem("relist", str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            self._health.solved("relist")
+            self._bell.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_resync()):
+                    await self._relist_now.wait()
+                    await asyncio.sleep(GAP_SECONDS)
+
+    async def _read_nodes(self) -> None:
+        try:
+            kinds = node_kinds((await self.client.list(NODE)).items)
+        except ApiError as error:
+            if not error.refused:
+                raise
+            logger.info("nodes may not be read, so what fits is left to the scheduler: %s", error.message)
+            kinds = None
+        if kinds != self._nodes:
+            self._nodes = kinds
+            self._wake(self.cache.services())
+
+    async def _work_forever(self) -> None:
+        while True:
+            key = self.queue.take(self._clock()) if self.cache.complete else None
+            if key is not None:
+                await self._pass(key)
+                continue
+            self._bell.clear()
+            due = self.queue.next_due() if self.cache.complete else None
+            try:
+                async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
+                    await self._bell.wait()
+            except TimeoutError:
+                continue
+
+    async def _pass(self, key: Key) -> None:
+        """One pass, its bookkeeping, and the rule that no service's failure is another's."""
+        began = self._clock()
+        name = "/".join(key)
+        try:
+            again = await self.reconcile(key)
+        except LeadershipLost:
+            raise
+        except StillRefused:
+            self.passes["refused"] += 1
+            self.queue.failed(key, self._clock())
+        except ApiError as error:
+            self.passes["error"] += 1
+            wait = self.queue.failed(key, self._clock(), error.retry_after or 0.0)
+            logger.warning("%s: %s; again in %.0f s", name, error, wait)
+        except Exception:
+            self.passes["bug"] += 1
+            wait = self.queue.failed(key, self._clock())
+            logger.exception("%s: a pass failed by a bug; again in %.0f s", name, wait)
+        else:
+            self.passes["done"] += 1
+            self.queue.done(key)
+            if self.cache.get(LLM_SERVICE, *key) is not None:
+                self.queue.wake(key, self._clock() + min(again if again is not None else RELIST_SECONDS * 2, _resync()))
+        self.seconds += self._clock() - began
+        self._bell.set()
+
+
+def _resync() -> float:
+    return RELIST_SECONDS * random.uniform(0.8, 1.2)

@@ -1,0 +1,37 @@
+"""What the operator's installation decides: images and who may talk to replicas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.selection.machine import Device
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeImage:
+    """One runtime image: the engines in it, and the devices they were built for. Pin it by digest."""
+
+    image: str
+    engines: tuple[EngineType, ...]
+    devices: tuple[Device, ...] = (Device.CPU,)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorConfig:
+    """`images` in the order of preference; the first also reads headers and fills caches.
+
+    `gateway_namespace` and `prometheus_namespace` may reach replicas beside the service's own namespace and the
+    operator's; empty = nobody. `cluster_domain` ends the URL in status.
+    """
+
+    images: tuple[RuntimeImage, ...]
+    operator_namespace: str
+    gateway_namespace: str = ""
+    prometheus_namespace: str = ""
+    cluster_domain: str = "cluster.local"
+    image_pull_policy: str = "IfNotPresent"
+    private_sources: bool = False
+    """Whether models may come from addresses inside the network (a store in the cluster)."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """(name, value) for the prepare Job and the runtime: proxy, CA and HF_ENDPOINT settings."""

@@ -1,0 +1,96 @@
+"""How far the prepare Job is: what it reported, what went wrong, and when to try it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from llmservice_api.conditions import Reason
+from llmservice_operator.children.prepare_job import INSPECT
+from llmservice_operator.core.live import Live, condition, holds, seconds_since
+from llmservice_operator.core.problem import Problem
+from llmservice_operator.core.values import Json
+from llmservice_operator.status.pods import Case, ending, pod_problem
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.prepare.report import Prepared
+
+RETRY_SECONDS = 300
+"""After a Job failed: a Secret may have been corrected, a hub may be back, and no event would tell."""
+NO_POD_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """`done` = headers read and, with a shared cache, files there. `lost` = done, but its report is gone with its pod.
+
+    `retry_in` = seconds until a failed Job is made anew.
+    """
+
+    prepared: Prepared | None = None
+    problem: Problem | None = None
+    done: bool = False
+    lost: bool = False
+    retry_in: float | None = None
+
+
+def preparation(live: Live, name: str, now: datetime) -> Preparation:
+    """Of the Job called `name`, which need not exist yet."""
+    job = live.jobs.get(name)
+    if job is None or "deletionTimestamp" in job["metadata"]:
+        return Preparation()
+    pods = live.pods_of_job(name)
+    prepared, unreadable = _report(pods)
+    if holds(job, "Complete"):
+        if unreadable:
+            return Preparation(problem=unreadable)
+        return Preparation(prepared, done=True, lost=prepared is None)
+    problem = _problem(pods, now)
+    failed = condition(job, "Failed")
+    if failed is not None and failed["status"] == "True":
+        waited = seconds_since(failed.get("lastTransitionTime"), now)
+        said = Problem(FailureClass.CRASHED, f"The Job {name} failed: {failed.get('message', '')}")
+        return Preparation(prepared, problem or said, retry_in=max(0.0, RETRY_SECONDS - waited))
+    return Preparation(prepared, problem or _no_pod(job, pods, now))
+
+
+def _report(pods: tuple[Json, ...]) -> tuple[Prepared | None, Problem | None]:
+    """What the newest pod that got so far reported; a problem when its report can't be read."""
+    for pod in reversed(pods):
+        for ended in _ends(pod):
+            if ended["exitCode"] == 0 and ended["name"] == INSPECT:
+                try:
+                    return Prepared.from_json(ended.get("message", "")), None
+                except ValueError as error:
+                    text = f"The runtime image's report can't be read ({error}). Use images of the operator's release."
+                    return None, Problem(FailureClass.CRASHED, text)
+    return None, None
+
+
+def _problem(pods: tuple[Json, ...], now: datetime) -> Problem | None:
+    """Of the newest pod only: older ones were tried again."""
+    if not pods:
+        return None
+    failed = [problem for ended in _ends(pods[-1]) if ended["exitCode"] and (problem := ending(ended, restarts=0))]
+    return failed[0] if failed else pod_problem(Case(pods[-1], now))
+
+
+def _no_pod(job: Json, pods: tuple[Json, ...], now: datetime) -> Problem | None:
+    if pods or seconds_since(job["metadata"].get("creationTimestamp"), now) < NO_POD_SECONDS:
+        return None
+    name = job["metadata"]["name"]
+    return Problem(
+        Reason.WRITE_REFUSED,
+        f"The Job {name} can't make its pod: a quota or an admission rule refuses it, or there is no ServiceAccount. "
+        f"See kubectl describe job {name}.",
+    )
+
+
+def _ends(pod: Json) -> list[Json]:
+    """The containers of a pod that ended, with their names."""
+    status = pod.get("status", {})
+    containers = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
+    return [
+        {**ended, "name": container["name"]}
+        for container in containers
+        if (ended := container.get("state", {}).get("terminated"))
+    ]

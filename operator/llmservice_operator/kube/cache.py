@@ -1,0 +1,116 @@
+"""The watch cache: what the API server last said about services and what belongs to them.
+
+Watch events fill it; a relist now and then corrects it, because a watch can lose events, deletions above all (objects
+that went away in a gap would stay for ever as ghosts). Objects are held as compact JSON: a quarter of the memory of
+dictionaries, and every reader gets a copy of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from llmservice_operator.kube.kinds import LLM_SERVICE, Json, Kind
+
+Key = tuple[str, str]
+"""(namespace, name) of an LLMService."""
+_Place = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    version: int
+    owner: Key
+    text: bytes
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """The objects of one kind."""
+
+    entries: dict[_Place, _Entry] = field(default_factory=dict)
+    by_owner: dict[Key, set[_Place]] = field(default_factory=dict)
+    listed: bool = False
+
+    def put(self, place: _Place, entry: _Entry) -> None:
+        self.drop(place)
+        self.entries[place] = entry
+        self.by_owner.setdefault(entry.owner, set()).add(place)
+
+    def drop(self, place: _Place) -> None:
+        if (entry := self.entries.pop(place, None)) is None:
+            return
+        self.by_owner[entry.owner].discard(place)
+        if not self.by_owner[entry.owner]:
+            del self.by_owner[entry.owner]
+
+
+class Cache:
+    """Objects by kind, place and owning service. `owner_label` names the label that carries the service's name."""
+
+    def __init__(self, kinds: Iterable[Kind], owner_label: str) -> None:
+        self._shelves = {kind: _Shelf() for kind in kinds}
+        self._owner_label = owner_label
+
+    @property
+    def complete(self) -> bool:
+        """True once every kind was listed: only then does absence mean anything."""
+        return all(shelf.listed for shelf in self._shelves.values())
+
+    def event(self, kind: Kind, event_type: str | None, obj: Json) -> Key | None:
+        """Take one watch event in; the service to look at, or None when the event was older than what is known."""
+        shelf, place, version = self._shelves[kind], _place(obj), int(obj["metadata"]["resourceVersion"])
+        known = shelf.entries.get(place)
+        gone = event_type == "DELETED"
+        if known is not None and (known.version > version or (known.version == version and not gone)):
+            return None
+        if gone:
+            shelf.drop(place)
+        else:
+            text = json.dumps({"apiVersion": kind.api_version, "kind": kind.kind, **obj}, separators=(",", ":"))
+            shelf.put(place, _Entry(version, self._owner(kind, obj), text.encode()))
+        return self._owner(kind, obj)
+
+    def replace(self, kind: Kind, namespace: str | None, items: Iterable[Json], resource_version: str) -> set[Key]:
+        """Take a whole list in (of one namespace, or of all); the services for which something was not known.
+
+        What a watch brought after the list was read is newer than the list and stays.
+        """
+        shelf, read_at, changed = self._shelves[kind], int(resource_version), set[Key]()
+        there = set[_Place]()
+        for obj in items:
+            there.add(_place(obj))
+            if (key := self.event(kind, "MODIFIED", obj)) is not None:
+                changed.add(key)
+        for place, entry in list(shelf.entries.items()):
+            ghost = place not in there and entry.version <= read_at
+            if ghost and namespace in (None, place[0]):
+                shelf.drop(place)
+                changed.add(entry.owner)
+        shelf.listed = True
+        return changed
+
+    def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
+        """A copy of the object, or None."""
+        entry = self._shelves[kind].entries.get((namespace, name))
+        return json.loads(entry.text) if entry is not None else None
+
+    def of(self, key: Key) -> Iterator[Json]:
+        """Copies of everything that carries the service's label, whoever owns it."""
+        for kind, shelf in self._shelves.items():
+            if kind != LLM_SERVICE:
+                for place in sorted(shelf.by_owner.get(key, ())):
+                    yield json.loads(shelf.entries[place].text)
+
+    def services(self) -> list[Key]:
+        """Every LLMService that is known."""
+        return sorted(self._shelves[LLM_SERVICE].entries)
+
+    def _owner(self, kind: Kind, obj: Json) -> Key:
+        namespace, name = _place(obj)
+        return namespace, name if kind == LLM_SERVICE else obj["metadata"].get("labels", {}).get(self._owner_label, "")
+
+
+def _place(obj: Json) -> _Place:
+    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]

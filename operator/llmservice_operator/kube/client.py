@@ -1,0 +1,234 @@
+"""A small typed client of the API server: what the operator needs, over aiohttp.
+
+Every request is bounded in time and repeated while repeating can help: all of them are idempotent (reads, server-side
+apply, deletes that carry a uid, creates under a fixed name). Writes pass a fence first: leadership.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import aiohttp
+
+from llmservice_operator.kube.errors import ApiError
+from llmservice_operator.kube.kinds import Json, Kind, kind_of
+from llmservice_operator.kube.login import Access
+
+MANAGER = "llmservice-operator"
+"""Field manager of everything but status."""
+STATUS_MANAGER = "llmservice-operator-status"
+PAGE = 500
+"""Objects per page of a list."""
+REQUEST_SECONDS = 30.0
+CONNECT_SECONDS = 5.0
+BACKOFFS = (0.5, 1.0, 2.0, 4.0)
+"""Seconds before each repetition, half of it at random; after the last the error is the caller's."""
+LONGEST_WAIT = 60.0
+"""Seconds: the longest Retry-After that is waited for here; a longer one goes to the caller."""
+
+_APPLY = "application/apply-patch+yaml"
+_JSON = "application/json"
+_BODIES = {"apply": _APPLY, "apply_status": _APPLY, "patch": "application/merge-patch+json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All objects of a list, read page by page, and the resource version it holds for."""
+
+    items: list[Json]
+    resource_version: str
+
+
+def always() -> None:
+    """The fence of a client that needs no leadership."""
+
+
+class Client:
+    """One session with the API server. `counts` has the requests sent, by (verb, kind): repetitions count too."""
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        fence: Callable[[], None] = always,
+        sleep: Callable[[float], Any] = asyncio.sleep,
+    ) -> None:
+        self._access = access
+        self._fence = fence
+        self._sleep = sleep
+        self._session: aiohttp.ClientSession | None = None
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._access.ssl_context(), limit=32),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Json | None:
+        """The object as it is now, or None."""
+        try:
+            return await self.send("get", kind, kind.path(namespace, name))
+        except ApiError as error:
+            if error.missing:
+                return None
+            raise
+
+    async def list(self, kind: Kind, namespace: str | None = None, *, labels: str = "", limit: int = PAGE) -> Listing:
+        """Every object of a kind (in all namespaces when None) with these labels; begins anew when a page expired."""
+        for _ in range(3):
+            try:
+                return await self._pages(kind, namespace, labels, limit)
+            except ApiError as error:
+                if not error.expired:
+                    raise
+        return await self._pages(kind, namespace, labels, limit=0)
+
+    async def apply(self, obj: Mapping[str, Any], *, dry_run: bool = False) -> Json:
+        """Server-side apply of the fields we own, by force."""
+        query = {"fieldManager": MANAGER, "force": "true"} | ({"dryRun": "All"} if dry_run else {})
+        return await self._write("apply", obj, "", query)
+
+    async def apply_status(self, obj: Mapping[str, Any]) -> Json:
+        """Server-side apply of the status subresource, under a manager of its own."""
+        return await self._write("apply_status", obj, "status", {"fieldManager": STATUS_MANAGER, "force": "true"})
+
+    async def create(self, obj: Mapping[str, Any]) -> Json | None:
+        """Create under the object's own name; None when there is one of that name already."""
+        kind, metadata = kind_of(obj), obj["metadata"]
+        self._fence()
+        query = {"fieldManager": MANAGER}
+        try:
+            return await self.send("create", kind, kind.path(metadata.get("namespace")), query, obj)
+        except ApiError as error:
+            if error.conflict:
+                return None
+            raise
+
+    async def replace(self, obj: Mapping[str, Any]) -> Json | None:
+        """Replace the object of this resourceVersion; None when it was changed since, or is gone."""
+        try:
+            return await self._write("replace", obj, "", {"fieldManager": MANAGER})
+        except ApiError as error:
+            if error.conflict or error.missing:
+                return None
+            raise
+
+    async def delete(self, kind: Kind, namespace: str | None, name: str, uid: str) -> bool:
+        """Delete the object of this uid, dependents in the background. False when it is gone or another one."""
+        self._fence()
+        options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        try:
+            await self.send("delete", kind, kind.path(namespace, name), body=options)
+        except ApiError as error:
+            if error.missing or error.conflict:
+                return False
+            raise
+        return True
+
+    async def _write(self, verb: str, obj: Mapping[str, Any], subresource: str, query: dict[str, str]) -> Json:
+        kind, metadata = kind_of(obj), obj["metadata"]
+        path = kind.path(metadata.get("namespace"), metadata["name"], subresource)
+        self._fence()
+        return await self.send(verb, kind, path, query, obj)
+
+    async def _pages(self, kind: Kind, namespace: str | None, labels: str, limit: int) -> Listing:
+        items: list[Json] = []
+        query = {"limit": str(limit)} | ({"labelSelector": labels} if labels else {})
+        while True:
+            page = await self.send("list", kind, kind.path(namespace), query)
+            # Items of a list carry neither field; with them every object says what it is.
+            items += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"]]
+            if not (rest := page["metadata"].get("continue")):
+                return Listing(items, page["metadata"]["resourceVersion"])
+            query["continue"] = rest
+
+    async def send(
+        self,
+        verb: str,
+        kind: Kind,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Json:
+        """One request of any verb, repeated while that can help: also a write whose answer was lost.
+
+        `verb` is get, list, apply, apply_status, create, replace, patch (JSON merge patch) or delete. No fence.
+        """
+        for pause in (*BACKOFFS, None):
+            self.counts[verb, kind.kind] += 1
+            try:
+                return await self._once(verb, path, query, body)
+            except ApiError as error:
+                again = error.passing or (error.conflict and verb in ("apply", "apply_status"))
+                if pause is None or not again or (error.retry_after or 0) > LONGEST_WAIT:
+                    raise
+                wait = error.retry_after if error.retry_after is not None else pause * random.uniform(0.5, 1.0)
+            await self._sleep(wait)
+            if verb not in ("get", "list"):
+                self._fence()
+        raise AssertionError("the last repetition raises")
+
+    async def _once(
+        self, verb: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
+    ) -> Json:
+        assert self._session is not None, "use the client as a context manager"
+        what = f"{verb} {path}"
+        headers = {"Accept": _JSON, "User-Agent": MANAGER}
+        if authorization := await self._access.authorization():
+            headers["Authorization"] = authorization
+        if body is not None:
+            headers["Content-Type"] = _BODIES.get(verb, _JSON)
+        data = json.dumps(body).encode() if body is not None else None
+        url = self._access.server + path
+        try:
+            async with self._session.request(_METHODS[verb], url, params=query, data=data, headers=headers) as response:
+                text = await response.text()
+                if response.status >= 400:
+                    raise _refusal(what, response, text)
+                answer: Json = json.loads(text)
+                return answer
+        except (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError) as error:
+            raise ApiError(what, 0, type(error).__name__, str(error) or "timed out") from error
+
+
+_METHODS = {
+    "get": "GET",
+    "list": "GET",
+    "apply": "PATCH",
+    "patch": "PATCH",
+    "apply_status": "PATCH",
+    "create": "POST",
+    "replace": "PUT",
+    "delete": "DELETE",
+}
+WRITES = ("apply", "apply_status", "create", "replace", "delete")
+
+
+def _refusal(what: str, response: aiohttp.ClientResponse, text: str) -> ApiError:
+    """The server's Status object as an error; a proxy's plain text when it is none."""
+    try:
+        status = json.loads(text)
+    except ValueError:
+        status = None
+    if not isinstance(status, dict):
+        status = {"message": text[:300]}
+    asked = response.headers.get("Retry-After", "")
+    return ApiError(
+        what,
+        response.status,
+        status.get("reason") or response.reason or "Error",
+        status.get("message") or "",
+        float(asked) if asked.isdigit() else None,
+    )

@@ -1,0 +1,52 @@
+"""What the API server refused, and whether asking again can help."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+_PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+class ApiError(Exception):
+    """An answer that is an error. `status` is 0 when there was no answer at all.
+
+    `reason` is Kubernetes' own word (`Forbidden`, `Invalid`, `Expired`), `message` its sentence.
+    """
+
+    def __init__(self, what: str, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{what}: {status or 'no answer'} {reason}: {message}")
+        self.what = what
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+        """Seconds the server asked to wait; None when it did not."""
+
+    @property
+    def passing(self) -> bool:
+        """True when the same request may succeed later without anything being changed."""
+        return self.status == 0 or self.status >= 500 or self.status in _PASSING
+
+    @property
+    def refused(self) -> bool:
+        """True for an object that the server will not take: invalid, over quota, denied by admission or RBAC."""
+        return self.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+    @property
+    def conflict(self) -> bool:
+        """True when the object is another one than was thought: changed, replaced, or there already."""
+        return self.status == HTTPStatus.CONFLICT
+
+    @property
+    def expired(self) -> bool:
+        """True when a list's continuation or a resource version is too old: list again."""
+        return self.status == HTTPStatus.GONE
+
+    @property
+    def missing(self) -> bool:
+        """True when the object, or its whole kind, does not exist."""
+        return self.status == HTTPStatus.NOT_FOUND
+
+
+class LeadershipLost(Exception):
+    """A write was stopped because this process can no longer be sure to be the leader."""

@@ -1,0 +1,78 @@
+"""Where the API server is and how to be known there: a kubeconfig file, or the pod's own service account."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import kopf
+from kubernetes.aio import config
+from kubernetes.aio.client import Configuration
+
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One API server and this program's credentials there; tokens are renewed as the kubernetes library does it."""
+
+    configuration: Configuration
+
+    @property
+    def server(self) -> str:
+        """Base URL without a slash at the end."""
+        return str(self.configuration.host).rstrip("/")
+
+    def ssl_context(self) -> ssl.SSLContext | bool:
+        """For aiohttp: True (the system's roots) for plain http, False when verification is switched off."""
+        if not self.server.startswith("https"):
+            return True
+        if not self.configuration.verify_ssl:
+            return False
+        context = ssl.create_default_context(cafile=self.configuration.ssl_ca_cert)
+        if self.configuration.cert_file:
+            context.load_cert_chain(self.configuration.cert_file, self.configuration.key_file)
+        return context
+
+    async def authorization(self) -> str | None:
+        """The Authorization header, or None when a client certificate says it all."""
+        header: str | None = await self.configuration.get_api_key_with_prefix("BearerToken")
+        return header
+
+    async def for_kopf(self) -> kopf.ConnectionInfo:
+        """The same for kopf's own requests."""
+        scheme, _, token = (await self.authorization() or "").partition(" ")
+        return kopf.ConnectionInfo(
+            server=self.server,
+            ca_path=self.configuration.ssl_ca_cert,
+            insecure=not self.configuration.verify_ssl,
+            scheme=scheme.title() or None,
+            token=token or None,
+            certificate_path=self.configuration.cert_file,
+            private_key_path=self.configuration.key_file,
+        )
+
+
+async def login(kubeconfig: str | None = None) -> Access:
+    """Credentials from `kubeconfig`, else KUBECONFIG, else the pod's service account, else ~/.kube/config.
+
+    Raises kubernetes' ConfigException when none of them can be used.
+    """
+    configuration = Configuration()
+    file = kubeconfig or os.environ.get("KUBECONFIG")
+    if file is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    else:
+        await config.load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=file, client_configuration=configuration, persist_config=False
+        )
+    return Access(configuration)
+
+
+def own_namespace() -> str:
+    """The namespace this pod runs in; `default` outside of a cluster."""
+    if found := os.environ.get("POD_NAMESPACE"):
+        return found
+    return _NAMESPACE_FILE.read_text(encoding="utf-8").strip() if _NAMESPACE_FILE.is_file() else "default"

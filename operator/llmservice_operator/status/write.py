@@ -1,0 +1,92 @@
+"""The whole status from findings, and the Events that tell its transitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from llmservice_api.conditions import ConditionType, Reason
+from llmservice_api.labels import selector
+from llmservice_operator.children.owner import Owner
+from llmservice_operator.children.revision import Frozen
+from llmservice_operator.children.service import url
+from llmservice_operator.core.live import Live
+from llmservice_operator.core.values import Json, Note
+from llmservice_operator.status.findings import FALSE, TRUE, UNKNOWN, Finding, plain
+
+TOLD = (
+    ConditionType.SPEC_VALID,
+    ConditionType.MODEL_RESOLVED,
+    ConditionType.PLANNED,
+    ConditionType.CACHED,
+    ConditionType.SCHEDULED,
+    ConditionType.PROGRESSING,
+    ConditionType.READY,
+)
+"""Conditions whose transitions become Events, one Event per reason and sentence."""
+ROUTINE = (Reason.NOT_NEEDED, Reason.PER_REPLICA, Reason.VALID, Reason.STOPPED, Reason.NO_CONFLICT)
+"""Reasons that are no news."""
+
+
+def status(
+    found: Sequence[Finding],
+    live: Live,
+    owner: Owner,
+    generation: int,
+    before: Json,
+    in_force: Frozen | None,
+    cluster_domain: str,
+    now: datetime,
+) -> Json:
+    """What status says now; the time of a condition stays while its status does."""
+    deployed = (live.deployment or {}).get("status", {})
+    old = {condition["type"]: condition for condition in before.get("conditions", ())}
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    conditions = []
+    for finding in found:
+        known = old.get(str(finding.type))
+        since = known["lastTransitionTime"] if known and known["status"] == finding.status else stamp
+        conditions.append(plain(finding, generation, since))
+    body: Json = {
+        "observedGeneration": generation,
+        "replicas": deployed.get("replicas", 0),
+        "readyReplicas": deployed.get("readyReplicas", 0),
+        "selector": selector(owner.selector),
+        "url": url(owner, cluster_domain),
+        "conditions": conditions,
+    }
+    if in_force is not None:
+        body["plan"] = {
+            "engine": in_force.engine,
+            "reason": in_force.reason[:4096],
+            "summary": in_force.summary[:4096],
+        }
+        if in_force.resolved_revision:
+            body["model"] = {"resolvedRevision": in_force.resolved_revision}
+    return body
+
+
+def notes(found: Sequence[Finding], before: Json) -> tuple[Note, ...]:
+    """An Event for each condition that changed its status or reason."""
+    old = {condition["type"]: condition for condition in before.get("conditions", ())}
+    told: dict[tuple[str, str], Note] = {}
+    for finding in found:
+        known = old.get(str(finding.type), {"status": UNKNOWN, "reason": ""})
+        same = (known["status"], known["reason"]) == (finding.status, str(finding.reason))
+        if same or finding.type not in TOLD or finding.status == UNKNOWN or finding.reason in ROUTINE:
+            continue
+        told.setdefault(
+            (str(finding.reason), finding.message), Note(_kind(finding), str(finding.reason), finding.message)
+        )
+    return tuple(told.values())
+
+
+_NORMAL_ENDS = {
+    Reason.READY, Reason.STARTING, Reason.RESOLVING, Reason.DOWNLOADING, Reason.ROLLING_OUT, Reason.WAITING,
+}  # fmt: skip
+
+
+def _kind(finding: Finding) -> str:
+    """A warning is what someone should look at."""
+    good = finding.status == TRUE or (finding.status == FALSE and finding.reason in _NORMAL_ENDS)
+    return "Normal" if good and finding.reason != Reason.REPLACING_IN_PLACE else "Warning"

@@ -1,0 +1,182 @@
+"""kopf's known traps, one test each."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
+
+from llmservice_operator.control import source
+from llmservice_operator.kube.kinds import DEPLOYMENT, LLM_SERVICE, Json, Kind
+
+LABELS = "app.kubernetes.io/managed-by=llmservice"
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "LONGEST_PAUSE", 0.05)
+
+
+class Heard:
+    """What came out of the source."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str | None, str]] = []
+        self.lives = 0
+        self._news = asyncio.Event()
+
+    def sink(self, kind: Kind, event: str | None, obj: Json) -> None:
+        self.events.append((kind.kind, event, obj["metadata"]["name"]))
+        self._news.set()
+
+    def began(self) -> None:
+        self.lives += 1
+        self._news.set()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not holds():
+                self._news.clear()
+                await self._news.wait()
+
+    async def event(self, kind: str, event: str | None, name: str) -> None:
+        await self.until(lambda: (kind, event, name) in self.events)
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    async with fake_api() as server:
+        yield server
+
+
+@asynccontextmanager
+async def watching(api: FakeApi, *namespaces: str) -> AsyncIterator[Heard]:
+    heard = Heard()
+    events = source.EventSource(api.access, (LLM_SERVICE, DEPLOYMENT), LABELS, heard.sink, namespaces)
+    task = asyncio.create_task(events.run(heard.began))
+    try:
+        yield heard
+    finally:
+        task.cancel()
+        await asyncio.wait([task], timeout=10)
+        assert task.done()
+        assert "kopf" not in {thread.name for thread in threading.enumerate()}
+
+
+def service(name: str, namespace: str = "apps") -> Json:
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": {}}
+
+
+async def test_it_hears_what_is_there_what_comes_and_what_goes(api: FakeApi) -> None:
+    api.put(service("old"))
+    async with watching(api) as heard:
+        await heard.event("LLMService", None, "old")
+        api.put(service("new"))
+        await heard.event("LLMService", "ADDED", "new")
+        api.remove(LLM_SERVICE, "apps", "old")
+        await heard.event("LLMService", "DELETED", "old")
+
+
+async def test_it_writes_nothing(api: FakeApi) -> None:
+    api.put(service("a"))
+    async with watching(api) as heard:
+        await heard.event("LLMService", None, "a")
+        api.put({**service("a"), "spec": {"changed": True}})
+        await heard.event("LLMService", "MODIFIED", "a")
+        api.remove(LLM_SERVICE, "apps", "a")
+        await heard.event("LLMService", "DELETED", "a")
+    assert {method for method, _ in api.requests} == {"GET"}
+
+
+async def test_only_labelled_objects_of_owned_kinds_come(api: FakeApi) -> None:
+    label, _, value = LABELS.partition("=")
+    api.put(service("foreign"), DEPLOYMENT)
+    mine = service("mine")
+    mine["metadata"]["labels"] = {label: value}
+    api.put(mine, DEPLOYMENT)
+    async with watching(api) as heard:
+        await heard.event("Deployment", None, "mine")
+    assert ("Deployment", None, "foreign") not in heard.events
+
+
+async def test_a_list_of_namespaces_is_all_it_looks_at(api: FakeApi) -> None:
+    api.put(service("a", "one"))
+    api.put(service("b", "two"))
+    api.put(service("c", "three"))
+    async with watching(api, "one", "two") as heard:
+        await heard.event("LLMService", None, "a")
+        await heard.event("LLMService", None, "b")
+    assert all(name != "c" for _, _, name in heard.events)
+    assert not any(path.endswith("v1alpha1/llmservices") for _, path in api.requests)
+
+
+async def test_410_means_to_list_again(api: FakeApi) -> None:
+    async with watching(api) as heard:
+        api.put(service("a"))
+        await heard.until(lambda: len(heard.events) > 0)
+        api.mute_watches = True
+        api.put(service("b"))
+        api.compact()
+        api.mute_watches = False
+        api.hang_up()
+        await heard.event("LLMService", None, "b")
+    assert heard.lives == 1
+
+
+async def test_a_watch_that_drops_goes_on_where_it_was(api: FakeApi) -> None:
+    async with watching(api) as heard:
+        for index in range(3):
+            api.put(service(f"s{index}"))
+            await heard.until(lambda: any(name == f"s{index}" for _, _, name in heard.events))  # noqa: B023
+            api.hang_up()
+
+
+async def test_an_error_in_a_stream_ends_kopf_but_not_us(api: FakeApi) -> None:
+    api.put(service("a"))
+    async with watching(api) as heard:
+        await heard.event("LLMService", None, "a")
+        bystander = asyncio.create_task(asyncio.Event().wait())
+        api.stream_error = {"kind": "Status", "code": 500, "reason": "InternalError", "message": "made"}
+        api.put(service("b"))
+        await heard.until(lambda: heard.lives == 2)
+        api.put(service("c"))
+        await heard.until(lambda: any(name == "c" for _, _, name in heard.events))
+        assert not bystander.done()
+        bystander.cancel()
+
+
+@pytest.mark.parametrize("status", [403, 500, 503])
+async def test_it_never_gives_up_on_a_server_that_refuses(api: FakeApi, status: int) -> None:
+    refused = 0
+
+    def refuse(method: str, path: str) -> object:
+        nonlocal refused
+        if path.endswith("/llmservices"):
+            refused += 1
+            if refused <= 12:  # kopf's own patience is 9
+                return refusal(status)
+        return None
+
+    api.fault = refuse
+    api.put(service("a"))
+    async with watching(api) as heard:
+        await heard.event("LLMService", None, "a")
+    assert heard.lives == 1
+
+
+async def test_it_stops_when_it_is_told_to_even_while_it_waits(api: FakeApi) -> None:
+    third = asyncio.Event()
+
+    def refuse(method: str, path: str) -> object:
+        if len(api.requests) >= 3:
+            third.set()
+        return refusal(503) if path.startswith("/apis") else None
+
+    api.fault = refuse
+    async with watching(api):
+        async with asyncio.timeout(5):
+            await third.wait()

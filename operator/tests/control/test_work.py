@@ -1,0 +1,288 @@
+"""The loop around a small core of its own, against a server whose faults are at hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import pytest
+from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
+
+from llmservice_operator.control import source
+from llmservice_operator.control import work as work_module
+from llmservice_operator.control.health import Health
+from llmservice_operator.control.work import Scope, StillRefused, Work
+from llmservice_operator.core.config import OperatorConfig, RuntimeImage
+from llmservice_operator.core.values import NAME_CONFLICT, Delete, Note, Observed, Outcome
+from llmservice_operator.kube.client import WRITES, Client
+from llmservice_operator.kube.errors import ApiError
+from llmservice_operator.kube.kinds import DEPLOYMENT, EVENT, LLM_SERVICE, SERVICE, Json, Kind
+from llmservice_runtime.contract.engines import EngineType
+
+CONFIG = OperatorConfig((RuntimeImage("runtime:1", (EngineType.LLAMA_CPP,)),), "llm-system")
+
+
+def child(kind: Kind, service: Json, spec: Json) -> Json:
+    metadata = service["metadata"]
+    owner = {"apiVersion": service["apiVersion"], "kind": service["kind"], "name": metadata["name"]}
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "labels": {"llmservice.dev/name": metadata["name"]},
+            "ownerReferences": [owner | {"uid": metadata["uid"], "controller": True}],
+        },
+        "spec": spec,
+    }
+
+
+def decide(observed: Observed, config: OperatorConfig, now: datetime) -> Outcome:
+    """Two children, `spec.extra` says whether there is the second; the status counts them."""
+    service = observed.service
+    extra = service["spec"].get("extra", True)
+    wanted = [child(DEPLOYMENT, service, {"size": service["spec"].get("size", 1)})]
+    wanted += [child(SERVICE, service, {"port": 80})] if extra else []
+    gone = [] if extra else [obj for obj in observed.children if obj["kind"] == "Service"]
+    status = {"children": len(observed.children), "refused": sorted(r.reason for r in observed.refused)}
+    return Outcome(
+        apply=tuple(wanted),
+        delete=tuple(Delete("v1", "Service", obj["metadata"]["name"], obj["metadata"]["uid"]) for obj in gone),
+        status=status,
+        notes=(Note("Normal", "Counted", str(status)),) if service.get("status") != status else (),
+    )
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    async with fake_api() as server:
+        yield server
+
+
+async def no_sleep(seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def working(api: FakeApi) -> AsyncIterator[Work]:
+    """A Work whose loops do not run: tests call `relist` and `reconcile` themselves."""
+    async with Client(api.access, sleep=no_sleep) as client:
+        yield Work(api.access, client, CONFIG, Scope(), Health(1e9), decide)
+
+
+def writes(work: Work) -> dict[tuple[str, str], int]:
+    return {key: count for key, count in work.client.counts.items() if key[0] in WRITES}
+
+
+def make(api: FakeApi, name: str = "qwen", **spec: object) -> tuple[str, str]:
+    api.put({"metadata": {"name": name, "namespace": "apps"}, "spec": spec})
+    return "apps", name
+
+
+async def test_one_pass_makes_everything_and_the_next_writes_nothing(api: FakeApi) -> None:
+    key = make(api)
+    async with working(api) as work:
+        await work.relist()
+        await work.reconcile(key)
+        assert {kind.kind for kind, _, _ in api.objects} == {"LLMService", "Deployment", "Service", "Event"}
+        assert api.objects[LLM_SERVICE, *key]["status"] == {"children": 2, "refused": []}
+        first = writes(work)
+        await work.relist()
+        await work.reconcile(key)
+        assert writes(work) == first
+    async with working(api) as restarted:
+        await restarted.relist()
+        await restarted.reconcile(key)
+        assert writes(restarted) == {}
+
+
+async def test_a_changed_spec_writes_only_what_differs(api: FakeApi) -> None:
+    key = make(api)
+    async with working(api) as work:
+        await work.relist()
+        await work.reconcile(key)
+        api.put({**api.objects[LLM_SERVICE, *key], "spec": {"size": 2}})
+        before = writes(work)
+        await work.relist()
+        await work.reconcile(key)
+        assert api.objects[DEPLOYMENT, *key]["spec"] == {"size": 2}
+        assert {k: n - before[k] for k, n in writes(work).items() if n != before[k]} == {("apply", "Deployment"): 1}
+
+
+async def test_a_field_that_someone_took_is_taken_back_and_others_are_left(api: FakeApi) -> None:
+    key = make(api)
+    async with working(api) as work:
+        await work.relist()
+        await work.reconcile(key)
+        taken = api.objects[DEPLOYMENT, *key]
+        fields = [
+            {**entry, "fieldsV1": {**entry["fieldsV1"], "f:spec": {"f:other": {}}}}
+            for entry in taken["metadata"]["managedFields"]
+        ]
+        meta = {**taken["metadata"], "managedFields": fields}
+        api.put({**taken, "metadata": meta, "spec": {"size": 99}, "foreign": {"kept": True}}, DEPLOYMENT)
+        await work.relist()
+        await work.reconcile(key)
+        assert api.objects[DEPLOYMENT, *key]["spec"] == {"size": 1}
+        assert api.objects[DEPLOYMENT, *key]["foreign"] == {"kept": True}
+
+
+async def test_an_object_of_somebody_else_is_not_touched_and_status_says_so(api: FakeApi) -> None:
+    key = make(api)
+    foreign = api.put({"metadata": {"name": "qwen", "namespace": "apps"}, "spec": {"port": 1}}, SERVICE)
+    async with working(api) as work:
+        await work.relist()
+        with pytest.raises(StillRefused):
+            await work.reconcile(key)
+        assert api.objects[SERVICE, *key] == foreign
+        assert api.objects[DEPLOYMENT, *key]["spec"] == {"size": 1}
+        assert api.objects[LLM_SERVICE, *key]["status"]["refused"] == [NAME_CONFLICT]
+        api.remove(SERVICE, *key)
+        await work.reconcile(key)
+        assert api.objects[LLM_SERVICE, *key]["status"]["refused"] == []
+
+
+async def test_a_refused_write_is_a_status_not_an_error(api: FakeApi) -> None:
+    key = make(api)
+    quota = True
+
+    def full(method: str, path: str) -> object:
+        return refusal(403, "Forbidden") if quota and method == "PATCH" and "deployments" in path else None
+
+    api.fault = full
+    async with working(api) as work:
+        await work.relist()
+        with pytest.raises(StillRefused):
+            await work.reconcile(key)
+        assert api.objects[LLM_SERVICE, *key]["status"] == {"children": 1, "refused": ["Forbidden"]}
+        quota = False
+        await work.reconcile(key)
+        assert api.objects[LLM_SERVICE, *key]["status"] == {"children": 2, "refused": []}
+
+
+async def test_a_crash_after_any_write_leads_to_the_same_end(api: FakeApi) -> None:
+    key = make(api)
+    async with working(api) as work:
+        await work.relist()
+        await work.reconcile(key)
+        total = sum(writes(work).values())
+        calm = {kind.kind: obj.get("spec") for (kind, _, _), obj in api.objects.items() if kind != EVENT}
+    for survived in range(total):
+        async with fake_api() as other:
+            make(other)
+            left = survived
+
+            def crash(method: str, path: str) -> None:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    raise ConnectionAbortedError
+
+            async with working(other) as dying:
+                await dying.relist()
+                other.after_write = crash
+                with pytest.raises(ApiError):
+                    await dying.reconcile(key)
+                    raise ApiError("Events are no reason to fail", 0, "", "")
+            other.after_write = lambda method, path: None
+            async with working(other) as next_life:
+                await next_life.relist()
+                await next_life.reconcile(key)
+                again = writes(next_life)
+                await next_life.reconcile(key)
+                assert writes(next_life) == again
+            assert {kind.kind: obj.get("spec") for (kind, _, _), obj in other.objects.items() if kind != EVENT} == calm
+
+
+async def test_nothing_is_deleted_on_the_word_of_the_cache(api: FakeApi) -> None:
+    key = make(api)
+    async with working(api) as work:
+        await work.relist()
+        await work.reconcile(key)
+        api.put({**api.objects[LLM_SERVICE, *key], "spec": {"extra": False}})
+        await work.relist()
+        api.remove(SERVICE, *key)
+        other = api.put({"metadata": {"name": "qwen", "namespace": "apps"}, "spec": {"port": 1}}, SERVICE)
+        await work.reconcile(key)
+        assert api.objects[SERVICE, *key] == other
+        assert ("delete", "Service") not in writes(work)
+
+
+async def test_a_service_made_anew_gets_none_of_the_old_ones_deletions(api: FakeApi) -> None:
+    key = make(api)
+    async with working(api) as work:
+        await work.relist()
+        await work.reconcile(key)
+        api.put({**api.objects[LLM_SERVICE, *key], "spec": {"extra": False}})
+        await work.relist()
+        api.remove(LLM_SERVICE, *key)
+        make(api)
+        await work.reconcile(key)
+        assert (SERVICE, *key) in api.objects
+
+
+async def test_a_ghost_is_not_worked_on(api: FakeApi) -> None:
+    key = make(api)
+    async with working(api) as work:
+        await work.relist()
+        api.remove(LLM_SERVICE, *key)
+        await work.relist()
+        assert await work.reconcile(key) is None
+        assert writes(work) == {}
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - the server and the loop under test are seen from outside
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def running(api: FakeApi) -> AsyncIterator[Work]:
+    async with working(api) as work:
+        task = asyncio.create_task(work.run())
+        try:
+            yield work
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def test_the_loop_follows_events_and_one_bad_service_holds_up_no_other(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "LONGEST_PAUSE", 0.05)
+    api.fault = lambda method, path: refusal(500) if "deployments/bad" in path else None
+    make(api, "bad")
+    async with running(api) as work:
+        key = make(api, "good")
+        await until(lambda: (SERVICE, *key) in api.objects)
+        api.remove(SERVICE, *key)
+        await until(lambda: (SERVICE, *key) in api.objects)
+        api.put({**api.objects[LLM_SERVICE, *key], "spec": {"size": 3}})
+        await until(lambda: api.objects[DEPLOYMENT, *key]["spec"] == {"size": 3})
+        assert work.passes["error"] >= 1
+        api.fault = lambda method, path: None
+        await until(lambda: (SERVICE, "apps", "bad") in api.objects)
+
+
+async def test_what_went_away_in_a_gap_of_the_watches_is_noticed_at_once(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_module, "GAP_SECONDS", 0.05)
+    monkeypatch.setattr(source, "LONGEST_PAUSE", 0.05)
+    key = make(api)
+    async with running(api) as work:
+        await until(lambda: (SERVICE, *key) in api.objects)
+        await until(lambda: len(api.watchers) == len(work_module.KINDS))
+        api.mute_watches = True
+        make(api, "other")
+        api.remove(SERVICE, *key)
+        api.compact()
+        api.mute_watches = False
+        api.hang_up()
+        await until(lambda: (SERVICE, *key) in api.objects)
+        assert work.source.restarts == 0

@@ -1,0 +1,99 @@
+"""Every class of failure has its reason and its remedy; a pod with which nothing is wrong has neither."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from llmservice_operator.status.pods import Case, pod_problem
+from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+Json = dict[str, Any]
+
+
+def unschedulable(message: str = "0/2 nodes are available: 2 Insufficient memory.") -> Json:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return {"phase": "Pending", "conditions": [condition]}
+
+
+def waiting(reason: str, message: str = "said", **more: Any) -> Json:
+    return container(state={"waiting": {"reason": reason, "message": message}}, **more)
+
+
+def container(**status: Any) -> Json:
+    return {"containerStatuses": [{"name": "runtime", "image": "r:1", "ready": False, "restartCount": 2, **status}]}
+
+
+def ended(code: int, reason: str = "Error", message: str = "") -> Json:
+    terminated = {"exitCode": code, "reason": reason, "message": message}
+    return waiting("CrashLoopBackOff", lastState={"terminated": terminated})
+
+
+def record(failure: FailureClass) -> Json:
+    return ended(1, message=FailureRecord(failure, "It failed.", "Mend it.", "Loading").to_json())
+
+
+def creating(seconds: int) -> Json:
+    started = (NOW - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    sandbox = {"type": "PodReadyToStartContainers", "status": "False"}
+    return {"startTime": started, "conditions": [sandbox], **waiting("ContainerCreating")}
+
+
+GATED = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}
+EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
+FULL = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."}
+CASES: list[tuple[str, Json, str, str]] = [
+    ("no room", unschedulable(), "Unschedulable", "Insufficient memory"),
+    ("queued", GATED, "Waiting", "admitted"),
+    ("evicted", EVICTED, "Evicted", "A new one is made"),
+    ("disk of the node", FULL, "DiskFull", "more disk"),
+    ("no such image", waiting("ErrImagePull", "not found"), "ImagePullFailed", "imagePullSecrets"),
+    ("no such image, later", waiting("ImagePullBackOff"), "ImagePullFailed", "r:1"),
+    ("bad image name", waiting("InvalidImageName"), "ImagePullFailed", "Check its name"),
+    ("bad container", waiting("CreateContainerConfigError"), "ContainerRefused", "kubectl describe"),
+    ("no such program", ended(128, "StartError", "exec: not found"), "ContainerRefused", "exec: not found"),
+    ("killed by the kernel", ended(137, "OOMKilled"), "OutOfMemory", "resources.limits.memory"),
+    ("killed by a probe", ended(137), "ProbeFailed", "--previous"),
+    ("ended by a probe", ended(0, "Completed"), "ProbeFailed", "--previous"),
+    ("crashed", ended(139), "Crashed", "exit code 139"),
+    ("volumes", creating(61), "VolumeFailed", "PersistentVolumeClaim"),
+    *((failure.value, record(failure), failure.value, "Mend it.") for failure in FailureClass),
+]
+
+
+@pytest.mark.parametrize(("status", "reason", "said"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_what_is_wrong_is_named_with_a_remedy(status: Json, reason: str, said: str) -> None:
+    problem = pod_problem(Case({"metadata": {}, "spec": {}, "status": status}, NOW))
+    assert problem is not None
+    assert str(problem.reason) == reason
+    assert said in problem.message
+    assert problem.message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {},
+        {"phase": "Pending"},
+        waiting("ContainerCreating"),
+        creating(59),
+        container(state={"running": {}}, restartCount=0),
+        # It failed once, and serves now.
+        container(ready=True, lastState={"terminated": {"exitCode": 1, "reason": "Error"}}),
+        # An init container that ended well.
+        {"initContainerStatuses": [{"name": "fetch", "restartCount": 0, "state": {"terminated": {"exitCode": 0}}}]},
+    ],
+)
+def test_a_pod_that_starts_or_serves_has_no_problem(status: Json) -> None:
+    assert pod_problem(Case({"metadata": {}, "spec": {}, "status": status}, NOW)) is None
+
+
+def test_a_gpu_that_no_node_has_is_told_from_one_that_is_taken() -> None:
+    pod = {"metadata": {}, "spec": {}, "status": unschedulable("Insufficient nvidia.com/gpu")}
+    missing = pod_problem(Case(pod, NOW, "nvidia.com/gpu", gpu_exists=False))
+    taken = pod_problem(Case(pod, NOW, "nvidia.com/gpu"))
+    assert missing and missing.reason == "NoSuchGPU"
+    assert taken and taken.reason == "Unschedulable"

@@ -1,0 +1,82 @@
+"""What a prepare run reports: model facts in the 4 KiB that a container's termination message can hold."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from llmservice_runtime.contract.failure import RECORD_LIMIT_BYTES
+from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Quantization, Task
+
+LARGEST = 1 << 20
+"""Bytes that a report may unpack to: it comes from a container that its tenant controls."""
+_PACKED = "packed"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model at a fixed revision: its facts, and the absolute path an engine is pointed at once it is there.
+
+    `path` is a GGUF file (the first shard) or a folder.
+    """
+
+    facts: ModelFacts
+    revision: str
+    path: str
+
+    def to_json(self) -> str:
+        """JSON of at most 4096 bytes: packed when it must be, without notes when even that is too long."""
+        text = json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+        if len(text.encode()) <= RECORD_LIMIT_BYTES:
+            return text
+        packed = json.dumps({_PACKED: base64.b85encode(zlib.compress(text.encode(), 9)).decode()})
+        if len(packed.encode()) <= RECORD_LIMIT_BYTES:
+            return packed
+        if self.facts.notes:
+            return Prepared(dataclasses.replace(self.facts, notes=()), self.revision, self.path).to_json()
+        # What is left is the list of files: only the first is needed to plan and to start.
+        first = dataclasses.replace(self.facts, files=self.facts.files[:1], layer_weight_bytes=())
+        if first == self.facts:
+            raise ValueError("the facts do not fit a termination message")
+        return Prepared(first, self.revision, self.path).to_json()
+
+    @staticmethod
+    def from_json(text: str) -> Prepared:
+        """Parse a report; raises ValueError when it is not one."""
+        try:
+            body = json.loads(text)
+            if _PACKED in body:
+                body = json.loads(_unpack(body[_PACKED]))
+            return Prepared(facts_from(body["facts"]), str(body["revision"]), str(body["path"]))
+        except (KeyError, TypeError, AttributeError, binascii.Error, zlib.error, UnicodeDecodeError) as error:
+            raise ValueError(f"not a report: {error}") from error
+
+
+def facts_from(body: dict[str, Any]) -> ModelFacts:
+    """Facts from what dataclasses.asdict made of them. Raises KeyError, TypeError or ValueError when they are none."""
+    quantization = body["quantization"]
+    return ModelFacts(
+        **{
+            **body,
+            "format": ModelFormat(body["format"]),
+            "task": Task(body["task"]),
+            "quantization": None if quantization is None else Quantization(**quantization),
+            "layers": tuple(LayerGroup(**{**group, "kind": LayerKind(group["kind"])}) for group in body["layers"]),
+            "layer_weight_bytes": tuple(int(size) for size in body["layer_weight_bytes"]),
+            "files": tuple(str(name) for name in body["files"]),
+            "notes": tuple(str(note) for note in body["notes"]),
+        }
+    )
+
+
+def _unpack(packed: str) -> bytes:
+    unpacker = zlib.decompressobj()
+    text = unpacker.decompress(base64.b85decode(packed), LARGEST)
+    if unpacker.unconsumed_tail:
+        raise ValueError("not a report: too long")
+    return text

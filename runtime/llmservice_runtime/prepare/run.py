@@ -1,0 +1,78 @@
+"""One prepare run: open the source, read the headers, fetch the files, leave a report."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.formats.facts import ModelFormat
+from llmservice_runtime.formats.inspect import inspect_model
+from llmservice_runtime.prepare.report import Prepared
+from llmservice_runtime.sources.cache import model_folder
+from llmservice_runtime.sources.download import fetch
+from llmservice_runtime.sources.open import open_model
+from llmservice_runtime.sources.progress import Progress
+from llmservice_runtime.sources.secrets import Secrets
+from llmservice_runtime.sources.settings import SourceSettings
+
+PHASE = "Preparing"
+"""`phase` of the failure record."""
+MUST_BE_MENDED = 1
+TRY_AGAIN = 75
+"""Exit code for what may pass by itself (EX_TEMPFAIL): the hub is away."""
+_PASSING = frozenset({FailureClass.HUB_UNREACHABLE, FailureClass.MODEL_DAMAGED})
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to prepare. `cache` is the folder that the engine will read from; `secrets` has a folder per Secret.
+
+    `fetch` brings the files there; otherwise headers are read and nothing is kept. `private` allows addresses inside
+    the network.
+    """
+
+    uri: str
+    cache: Path
+    revision: str | None = None
+    include: tuple[str, ...] = ()
+    expected: ModelFormat | None = None
+    secret: str | None = None
+    secrets: Path | None = None
+    fetch: bool = False
+    private: bool = False
+
+
+def prepare(request: Request, progress: Progress) -> Prepared:
+    """Facts, revision and path of the model; with `fetch` its files stand complete. UserError as sources raise it."""
+    cache = request.cache if request.fetch else None
+    settings = dataclasses.replace(SourceSettings.from_environment(cache), allow_private=request.private)
+    secrets = Secrets(request.secret, request.secrets)
+    files = open_model(request.uri, request.revision, base=Path("/"), secrets=secrets, settings=settings)
+    facts = inspect_model(files, request.include, request.expected)
+    folder = fetch(files, facts.files, request.cache, progress) if request.fetch else files.folder
+    folder = folder or model_folder(request.cache, files)
+    path = folder / facts.files[0] if facts.format is ModelFormat.GGUF else folder
+    return Prepared(facts, files.revision, str(path))
+
+
+def run(request: Request, report: Path | None, progress: Progress) -> int:
+    """`prepare`, with its report (or the failure record) in `report`; the exit code. UserError is raised on."""
+    try:
+        text = prepare(request, progress).to_json()
+    except UserError as error:
+        if report is not None:
+            report.write_text(FailureRecord(error.failure, error.reason, error.remedy, PHASE).to_json())
+        raise
+    if report is not None:
+        report.write_text(text)
+    else:
+        print(text)  # noqa: T201 - the report is this command's output
+    return 0
+
+
+def exit_code(error: UserError) -> int:
+    """Whether trying again can help."""
+    return TRY_AGAIN if error.failure in _PASSING else MUST_BE_MENDED
