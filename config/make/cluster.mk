@@ -2,7 +2,7 @@
 
 CLUSTER := e2e/cluster/cluster
 
-.PHONY: cluster cluster-down images e2e-cluster
+.PHONY: cluster cluster-down images
 cluster: ## bring up a two-node Kubernetes cluster on this machine
 	@$(CLUSTER) up
 
@@ -11,6 +11,3 @@ cluster-down: ## remove it without a trace
 
 images: cluster ## build the operator and runtime images and push them to the cluster's registry
 	@$(CLUSTER) load-images
-
-e2e-cluster: $(VENV)/.dev images ## end-to-end tests on the cluster
-	E2E_KUBECONFIG="$$($(CLUSTER) kubeconfig)" $(BIN)/pytest e2e/kubernetes

@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sys.path.insert(0, str(ROOT / "e2e"))
-    from cluster.api import api_only  # type: ignore[import-not-found]
+    from cluster.api import api_only
 
     with api_only(tmp_path_factory.mktemp("api") / "server") as path:
         asyncio.run(_install(path))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from core_world import World
+from core_world import World  # type: ignore[import-not-found]
 
 
 @pytest.fixture

@@ -7,7 +7,15 @@ import dataclasses
 import json
 
 import pytest
-from core_world import CONFIG, CPU_IMAGE, FACTS, GPU_CONFIG, L4_NODES, PREPARED, World
+from core_world import (  # type: ignore[import-not-found]
+    CONFIG,
+    CPU_IMAGE,
+    FACTS,
+    GPU_CONFIG,
+    L4_NODES,
+    PREPARED,
+    World,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
