@@ -141,13 +141,15 @@ class Foreground:
         self._timeout: float | None = args.timeout
         self._places = places
         self._manifests = manifests
-        self._code = 1
+        self._code: int | None = None
         self._thread = threading.Thread(target=self._submit, daemon=True, name="submit")
 
     def run(self, listener: socket.socket) -> int:
         """Until it is stopped, or at once when nothing could be served."""
         self._program = Program(self._places.state, listener, say, self._thread.start)
         self._program.run()
+        if self._code is None:  # it ended before the submission could say how it went
+            return 0 if self._program.asked_to_end else 1
         return self._code
 
     def _submit(self) -> None:

@@ -125,9 +125,13 @@ async def test_a_failure_that_passes_costs_no_answer(engine: LlamaCppEngine, fau
 
 
 async def test_no_room_for_wide_batches_makes_them_narrow(engine: LlamaCppEngine, faults: Faults) -> None:
-    faults.fault = lambda call, tokens, answers: 1 if len(tokens) > 40 else None
-    await check_all(engine)
+    """One prompt is wider than what there is room for, so it must come in parts, whatever runs beside it."""
+    faults.fault = lambda call, tokens, answers: 1 if len(tokens) > 64 else None
+    wide = chat(" ".join(QUESTIONS))
+    (_, end), _ = await asyncio.gather(ask(engine, wide), check_others(engine))
+    assert end.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
     assert faults.injected > 0
+    await check_all(engine)
 
 
 @pytest.mark.parametrize("code", [2, -3])
