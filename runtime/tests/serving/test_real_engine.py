@@ -22,10 +22,7 @@ from llmservice_runtime.contract.report import LIFELINE_FD_ENV, REPORT_FD_ENV
 from llmservice_runtime.contract.settings import RuntimeSettings
 
 PYTHON = Path(__file__).parents[3] / ".venv" / "engines" / "llamacpp" / "bin" / "python"
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(not PYTHON.exists(), reason="no engine environment; `make engines` builds it"),
-]
+pytestmark = pytest.mark.engine
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 TOOL: dict[str, Any] = {
