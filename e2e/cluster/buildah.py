@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from cluster.console import run, run_logged
 from cluster.layout import REGISTRY, cache
@@ -102,10 +103,15 @@ def digest(image: str) -> str:
 
 
 def push(image: str, registry: str = REGISTRY) -> str:
-    """Push to a registry (plain HTTP); the reference that pods use."""
+    """Push to a registry (plain HTTP); the reference by digest that pods use.
+
+    The registry's manifest is compressed, so its digest is another than that of the local image.
+    """
     target = f"{registry}/{image}"
-    run(*_buildah("push", "--tls-verify=false", "--quiet", image, f"docker://{target}"), env=ENVIRONMENT)
-    return target
+    with NamedTemporaryFile("r") as found:
+        words = ("push", "--tls-verify=false", "--quiet", "--digestfile", found.name, image, f"docker://{target}")
+        run(*_buildah(*words), env=ENVIRONMENT)
+        return f"{target}@{found.read().strip()}"
 
 
 def export(image: str, archive: Path) -> None:

@@ -61,15 +61,14 @@ def load(provider: str, keys: Iterable[str], native: bool = False) -> list[str]:
 
 
 def _load(provider: str, key: str, native: bool) -> str:
-    digest = build(key, native)
+    build(key, native)
     name = IMAGES[key].name
     if provider == "kind":
         archive = cache() / f"{key}.tar"
         buildah.export(name, archive)
         kind.load(archive)
         return f"localhost/{name}"
-    target = buildah.push(name, REGISTRY if provider == "bare" else existing.registry())
-    return f"{target}  {digest}"
+    return buildah.push(name, REGISTRY if provider == "bare" else existing.registry())
 
 
 def _version() -> str:
