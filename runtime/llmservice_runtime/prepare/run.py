@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import getproxies
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
@@ -13,6 +15,8 @@ from llmservice_runtime.formats.inspect import inspect_model
 from llmservice_runtime.prepare.report import Prepared
 from llmservice_runtime.sources.cache import model_folder
 from llmservice_runtime.sources.download import fetch
+from llmservice_runtime.sources.errors import FIELD, SourceError
+from llmservice_runtime.sources.guard import AddressRefusedError, public_connections_only
 from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.progress import Progress
 from llmservice_runtime.sources.secrets import Secrets
@@ -61,7 +65,7 @@ def prepare(request: Request, progress: Progress) -> Prepared:
 def run(request: Request, report: Path | None, progress: Progress) -> int:
     """`prepare`, with its report (or the failure record) in `report`; the exit code. UserError is raised on."""
     try:
-        text = prepare(request, progress).to_json()
+        text = _checked(request, progress).to_json()
     except UserError as error:
         if report is not None:
             report.write_text(FailureRecord(error.failure, error.reason, error.remedy, PHASE).to_json())
@@ -71,6 +75,19 @@ def run(request: Request, report: Path | None, progress: Progress) -> int:
     else:
         print(text)  # noqa: T201 - the report is this command's output
     return 0
+
+
+def _checked(request: Request, progress: Progress) -> Prepared:
+    """`prepare`, where nothing inside the network is reached unless `request.private` allows it."""
+    proxies = [url for scheme, url in getproxies().items() if scheme != "no"]
+    try:
+        with nullcontext() if request.private else public_connections_only(proxies):
+            return prepare(request, progress)
+    except AddressRefusedError as error:
+        raise SourceError(
+            f"{FIELD}: {request.uri}: {error}, which may not be read.",
+            "Use a public address, or let the installation allow private sources (privateSources: true).",
+        ) from None
 
 
 def exit_code(error: UserError) -> int:

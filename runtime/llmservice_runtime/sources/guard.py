@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import cache
 from urllib.parse import urlsplit
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -45,6 +48,41 @@ def check_address(address: str, allow_private: bool, host: str) -> None:
     if not parsed.is_global or parsed.is_multicast:
         name = host if host == address else f"{host} ({address})"
         raise AddressRefusedError(f"{name} is an address inside this network")
+
+
+@contextmanager
+def public_connections_only(proxies: Collection[str]) -> Iterator[None]:
+    """Refuse every connection of this process to an address that is not public, whichever library opens it.
+
+    The hubs' own libraries follow redirects out of our sight. `proxies` are URLs of proxies: those addresses stay
+    allowed, and what lies behind them is the proxy's business. AddressRefusedError comes out of the library's call.
+    """
+    allowed = frozenset(address for url in proxies for address in resolve(urlsplit(url).hostname or ""))
+    _install_hook()
+    _policies.append(allowed)
+    try:
+        yield
+    finally:
+        _policies.remove(allowed)
+
+
+_policies: list[frozenset[str]] = []
+"""Addresses that stay allowed, per guard in force; none = everything may be connected to."""
+
+
+@cache
+def _install_hook() -> None:
+    """An audit hook can't be removed: one for the whole process, which asks what is in force."""
+    sys.addaudithook(_on_audit)
+
+
+def _on_audit(event: str, args: tuple[object, ...]) -> None:
+    if event != "socket.connect" or not _policies or not isinstance(args[1], tuple):
+        return
+    host = str(args[1][0])
+    for address in [host] if _literal(host) else resolve(host):
+        if not any(address in allowed for allowed in _policies):
+            check_address(address, False, host)
 
 
 def _literal(host: str) -> Address | None:

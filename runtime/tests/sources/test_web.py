@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -13,7 +15,7 @@ from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.sources.download import fetch
 from llmservice_runtime.sources.errors import SourceError
 from llmservice_runtime.sources.files import Source
-from llmservice_runtime.sources.guard import AddressRefusedError, check_url
+from llmservice_runtime.sources.guard import AddressRefusedError, check_url, public_connections_only
 from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.progress import Silent
 from llmservice_runtime.sources.secrets import Secrets
@@ -233,3 +235,18 @@ def test_a_proxy_is_used_and_no_proxy_goes_around_it(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     opened(f"{server.url}/x.gguf", replace(settings, cache=None))
     assert (len(proxy.requests), len(server.requests)) == (1, 1)
+
+
+def test_no_library_reaches_inside_the_network_while_that_is_refused(make_server: Make) -> None:
+    server = make_server(static({"/x.gguf": GGUF}))
+    where = ("127.0.0.1", urlsplit(server.url).port)
+
+    def connect() -> None:
+        with socket.socket() as connection:
+            connection.connect(where)
+
+    with public_connections_only([]), pytest.raises(AddressRefusedError, match=r"127\.0\.0\.1"):
+        connect()
+    with public_connections_only([server.url]):  # a proxy of the installation
+        connect()
+    connect()
