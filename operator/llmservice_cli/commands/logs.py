@@ -39,7 +39,10 @@ def _files(logs: Path, name: str, replica: int | None) -> list[Path]:
     folders = [folder for folder in sorted(logs.glob("*/*")) if name in (folder.name, _full(folder))]
     if not folders:
         known = ", ".join(_full(folder) for folder in sorted(logs.glob("*/*"))) or "none"
-        raise UserError(f"there is no log of a service `{name}`.", f"Services that have logs: {known}.")
+        raise UserError(
+            f"there is no log of a service `{name}`.",
+            f"Services that have logs: {known}. `llmservice ps` says why a service has not started.",
+        )
     if len(folders) > 1:
         raise UserError(
             f"`{name}` means several services: {', '.join(map(_full, folders))}.", "Use one of these names."

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
 from llmservice_runtime.sources.errors import Origin, TransientError
 from llmservice_runtime.sources.settings import SourceSettings
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 LONGEST_PAUSE_SECONDS = 8.0
 LONGEST_RETRY_AFTER_SECONDS = 300.0
@@ -33,7 +35,10 @@ def retry(action: Callable[[], T], origin: Origin, settings: SourceSettings, don
                 wait = f"{error.reason}, and it asks to wait {error.retry_after:.0f} s"
                 raise origin.unreachable(wait) from error
             pause = min(LONGEST_PAUSE_SECONDS, settings.backoff_seconds * 2 ** (failures - 1))
-            settings.sleep(max(pause, error.retry_after or 0.0))
+            pause = max(pause, error.retry_after or 0.0)
+            # Told as it happens: five silent attempts look like a program that hangs.
+            log.warning("%s: %s; trying again in %.1f s", origin.hub, error.reason, pause)
+            settings.sleep(pause)
 
 
 def _times(count: int) -> str:
