@@ -13,18 +13,23 @@ from llmservice_runtime.contract.failure import FailureRecord
 def write_failure(path: str, record: FailureRecord | None) -> None:
     """Write (or, with None, empty) the failure record; an empty path means nowhere. OSError when it can't be written.
 
-    A container's termination log is a mounted file that can't be replaced, so it is written in place; the record is one
-    write of at most 4 KiB.
+    A container's termination log is a mounted file: it can't be replaced, and nothing may be made beside it. It is
+    written in place, in one write of at most 4 KiB.
     """
     if not path:
         return
     text = record.to_json() if record else ""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_mount() or target.is_char_device():
-        target.write_text(text)
-        return
-    _replace(target, text)
+    if not target.is_char_device():
+        try:
+            _replace(target, text)
+        except OSError:
+            if not target.exists():
+                raise
+        else:
+            return
+    target.write_text(text)
 
 
 def write_state(path: str, body: Mapping[str, object]) -> None:
@@ -36,5 +41,8 @@ def write_state(path: str, body: Mapping[str, object]) -> None:
 
 def _replace(target: Path, text: str) -> None:
     draft = target.with_name(f".{target.name}.{os.getpid()}")
-    draft.write_text(text)
-    draft.replace(target)
+    try:
+        draft.write_text(text)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,3 +141,23 @@ def test_the_page_about_failures_lists_every_class_and_our_own_remedies() -> Non
     assert {failure.value for failure in FailureClass} <= set(rows)
     for failure, remedy in REMEDIES.items():
         assert rows[failure.value] == remedy
+
+
+def test_a_mounted_log_is_written_in_place_where_nothing_may_be_made_beside_it() -> None:
+    """As a container sees /dev/termination-log: a file of its own in a folder of root's."""
+    record = FailureRecord(FailureClass.BAD_ARGUMENT, "It failed.", "Mend it.", "Loading")
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "termination-log"
+        log.write_text("of before")
+        log.chmod(0o666)
+        Path(folder).chmod(0o555)
+        before = os.geteuid()
+        if before == 0:
+            os.seteuid(65534)
+        try:
+            write_failure(str(log), record)
+        finally:
+            os.seteuid(before)
+            Path(folder).chmod(0o755)
+        assert FailureRecord.from_json(log.read_text()) == record
+        assert [path.name for path in Path(folder).iterdir()] == [log.name]
