@@ -7,10 +7,12 @@ from llmservice_operator.planning.plan import Fit, Plan, Refusal
 from llmservice_operator.planning.remedies import remedies
 from llmservice_operator.planning.words import memory, model_line
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.estimate.budget import GPU, HOST, total
 from llmservice_runtime.estimate.fit import UNKNOWN_CONTEXT, Placement, Shortfall, Target, place, valid_count
-from llmservice_runtime.estimate.llama_options import llama_options
+from llmservice_runtime.estimate.llama_args import parse_args
+from llmservice_runtime.estimate.llama_options import DEFAULTS, LlamaOptions, llama_options
 from llmservice_runtime.estimate.overhead import UTILISATION
 from llmservice_runtime.formats.facts import ModelFacts, Task
 from llmservice_runtime.selection.choice import Choice, NoChoice
@@ -48,7 +50,9 @@ def _decide(
     if refusal := _bad_count(spec, facts, machine, choice):
         return refusal
     count = spec.accelerator.count or None
-    options = llama_options(spec.engine.args)
+    options = _options(spec, choice)
+    if isinstance(options, Refusal):
+        return options
     target = Target(facts, choice.engine, choice.device, machine, choice.gpu, count, spec.context_tokens, options)
     placed = place(target)
     if isinstance(placed, Shortfall):
@@ -106,6 +110,16 @@ def _contradiction(spec: LLMServiceSpec, facts: ModelFacts) -> Refusal | None:
             (f"Set contextTokens to at most {facts.context_tokens}.", "Leave contextTokens out: it is then planned."),
         )
     return None
+
+
+def _options(spec: LLMServiceSpec, choice: Choice) -> LlamaOptions | Refusal:
+    """What the user's arguments mean for memory; arguments that the engine would refuse are refused here."""
+    if choice.engine is not EngineType.LLAMA_CPP:
+        return DEFAULTS
+    try:
+        return llama_options(parse_args(spec.engine.args))
+    except UserError as error:
+        return Refusal(FailureClass.BAD_ARGUMENT, error.reason, (error.remedy,), choice.rejected)
 
 
 def _bad_count(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, choice: Choice) -> Refusal | None:

@@ -105,6 +105,16 @@ def test_contradictions_are_refused_with_a_way_out(
         assert refusal.failure is failure
 
 
+def test_arguments_that_the_engine_would_refuse_are_refused_before_anything_starts(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    spec = make_spec(engine={"args": ["--kv-typ=q8_0"]})
+    refusal = refused(make_plan(spec, make_facts(gguf=True), make_machine(64), ""))
+    assert refusal.failure is FailureClass.BAD_ARGUMENT
+    assert "--kv-typ=q8_0" in refusal.reason
+    assert "--kv-type" in refusal.ways_out[0]
+
+
 def test_gpu_counts_that_are_not_there_or_do_not_divide(
     make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
 ) -> None:

@@ -20,7 +20,7 @@ def test_settings_carry_the_plan_and_the_service(
 ) -> None:
     spec = make_spec(
         contextTokens=2048,
-        engine={"args": ["--flash-attn"], "env": [{"name": "A", "value": "b"}]},
+        engine={"args": ["--mlock"], "env": [{"name": "A", "value": "b"}]},
         endpoint={"maxQueuedRequests": 7, "drainSeconds": 9},
     )
     service = LLMService.model_validate({"metadata": {"name": "qwen", "namespace": "apps"}, "spec": spec})
@@ -31,7 +31,7 @@ def test_settings_carry_the_plan_and_the_service(
     assert settings.model_aliases == ("qwen",)
     assert (settings.context_tokens, settings.max_sequences, settings.kv_tokens) == (2048, 16, 16 * 2048)
     assert (settings.max_queued_requests, settings.drain_seconds) == (7, 9)
-    assert settings.engine_args == ("--flash-attn",)
+    assert settings.engine_args == ("--mlock",)
     assert settings.engine_env == {"A": "b"}
     assert settings.load_seconds > 600
     assert RuntimeSettings.from_json(settings.to_json()) == settings

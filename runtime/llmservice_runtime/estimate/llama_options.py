@@ -1,12 +1,12 @@
-"""Engine arguments of llama.cpp that change how much memory it takes. The engine checks them."""
+"""Engine arguments of llama.cpp that change how much memory it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from llmservice_runtime.estimate.kv import F16, KV_TYPES
+from llmservice_runtime.estimate.llama_args import EngineArgs
 
 PROMPT_ROWS = 64
 """Rows of logits the engine keeps for prompts, beside one per sequence."""
@@ -24,15 +24,6 @@ class LlamaOptions:
 DEFAULTS = LlamaOptions()
 
 
-def llama_options(args: Sequence[str]) -> LlamaOptions:
-    """From `spec.engine.args`: --kv-type, --ubatch-size, --kv-layout; `--name value` and `--name=value`."""
-    given: dict[str, str] = {}
-    words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--") else [arg])]
-    for name, value in zip(words, [*words[1:], ""], strict=False):
-        given.setdefault(name, value)
-    ubatch = given.get("--ubatch-size", "")
-    return LlamaOptions(
-        element=KV_TYPES.get(given.get("--kv-type", ""), F16),
-        ubatch=int(ubatch) if ubatch.isdigit() else DEFAULTS.ubatch,
-        split=given.get("--kv-layout") == "split",
-    )
+def llama_options(args: EngineArgs) -> LlamaOptions:
+    """What of `spec.engine.args` counts here: --kv-type, --ubatch-size, --kv-layout."""
+    return LlamaOptions(KV_TYPES[args.kv_type], args.ubatch_size, args.kv_layout == "split")

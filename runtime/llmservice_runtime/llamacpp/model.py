@@ -13,7 +13,7 @@ import llama_cpp
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.llamacpp.args import FLASH, KV_TYPES, ROPE_SCALING, EngineArgs
+from llmservice_runtime.estimate.llama_args import FLASH, KV_TYPES, ROPE_SCALING, EngineArgs
 from llmservice_runtime.llamacpp.binding import initialise, recent_errors
 from llmservice_runtime.llamacpp.layout import KvShape, Layout, choose_layout, pad
 

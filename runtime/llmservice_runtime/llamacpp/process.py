@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.llamacpp.args import parse_args
+from llmservice_runtime.estimate.llama_args import parse_args
 from llmservice_runtime.llamacpp.engine import LlamaCppEngine
 from llmservice_runtime.llamacpp.model import load_model
 from llmservice_runtime.serving.metrics import EngineMetrics

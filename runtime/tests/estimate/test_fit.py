@@ -13,7 +13,8 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.estimate.budget import GPU, HOST, total
 from llmservice_runtime.estimate.fit import Fit, Placement, Shortfall, Target, arrange, host_budget, place, valid_count
 from llmservice_runtime.estimate.gpus import find_gpu
-from llmservice_runtime.estimate.llama_options import llama_options
+from llmservice_runtime.estimate.llama_args import parse_args
+from llmservice_runtime.estimate.llama_options import LlamaOptions, llama_options
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
 from llmservice_runtime.selection.machine import Device, Machine
 
@@ -157,7 +158,7 @@ def test_an_eight_bit_cache_holds_almost_twice_the_context(geometry: Geometry) -
     machine = Machine(8, 12 * GIB, 12 * GIB)
     full = place(Target(facts, EngineType.LLAMA_CPP, Device.CPU, machine))
     for args in (["--kv-type=q8_0"], ["--kv-type", "q8_0"]):
-        options = llama_options(args)
+        options = llama_options(parse_args(args))
         eight = place(Target(facts, EngineType.LLAMA_CPP, Device.CPU, machine, options=options))
         assert 1.8 < eight.largest_context / full.largest_context < 1.95
 
@@ -170,9 +171,11 @@ def test_models_whose_memory_cannot_be_shared_get_whole_streams(geometry: Geomet
     assert placed.shape.kv_tokens == placed.shape.sequences * 8192
 
 
-def test_arguments_that_mean_nothing_here_are_left_to_the_engine() -> None:
-    assert llama_options([]) == llama_options(["--kv-type=nonsense", "--ubatch-size", "x", "--other"])
-    assert llama_options(["--ubatch-size", "1024", "--kv-layout=split"]).split
+def test_arguments_that_change_no_memory_change_no_estimate() -> None:
+    assert llama_options(parse_args([])) == llama_options(parse_args(["--threads=3", "--mlock"])) == LlamaOptions()
+    assert llama_options(parse_args(["--ubatch-size", "1024", "--kv-layout=split"])) == LlamaOptions(
+        ubatch=1024, split=True
+    )
 
 
 def test_no_more_than_all_memory_is_kept_free() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmservice_runtime.contract.errors import UserError
-from llmservice_runtime.llamacpp.args import parse_args
+from llmservice_runtime.estimate.llama_args import parse_args
 from llmservice_runtime.llamacpp.draw import Desk
 from llmservice_runtime.llamacpp.sampler import Sampler, logprob_of
 from llmservice_runtime.llamacpp.stops import TextStream

@@ -1,4 +1,7 @@
-"""spec.engine.args for llama.cpp: each one is passed on; an unknown one is refused by name."""
+"""spec.engine.args for llama.cpp: each one is passed on; an unknown one is refused by name.
+
+The planner checks them with this, so that no replica is started to fail on them; the engine reads them with it.
+"""
 
 from __future__ import annotations
 
