@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
-from cluster import addons, buildah, controlplane, network, node, processes, programs, registry, teardown
+from cluster import addons, controlplane, network, node, packages, processes, programs, registry, teardown
 from cluster.console import ClusterError, run, stage, wait_until
 from cluster.controlplane import ControlPlane
-from cluster.layout import REGISTRY, STATE, cache
+from cluster.layout import NAME, REGISTRY, STATE, cache
 from cluster.node import Node
 
 NODES = tuple(Node(STATE, number) for number in (1, 2))
@@ -20,34 +20,39 @@ NODES = tuple(Node(STATE, number) for number in (1, 2))
 def up() -> None:
     """Bring up what is not: a second call, or one after a failure or an interruption, goes on where it stands."""
     with _alone():
-        programs.install_packages()
-        plane = controlplane.bare(STATE, programs.kube())
-        _prepare()
-        with stage("network and image registry"):
-            network.up(STATE)
-            registry.up(STATE)
-        with stage("images of the cluster's own pods"), buildah.in_use():
-            images = addons.images()
-        with stage("control plane"):
-            controlplane.start_api(plane)
-            controlplane.start_controllers(plane)
-        with stage("names and volumes"):
-            addons.apply(plane, images)
-        pause = f"{REGISTRY}/{images.pause}"
-        for one in NODES:  # one after the other, so that the first gets the first range of pod addresses
-            with stage(f"{one.name} at {one.address}"):
-                node.up(one, plane, pause)
-        with stage("nodes ready, names answered"):
-            for one in NODES:
-                log = STATE.log(one.daemon("kubelet"))
-                wait_until(lambda one=one: node.ready(one, plane), one.name, 90, log)  # type: ignore[misc]
-            _rollouts(plane)
+        _require_root()
+        packages.install()  # a package manager is never ended half-way: it stands outside the cluster's control group
+        with processes.joined("up"):
+            _up()
+
+
+def _up() -> None:
+    STATE.root.mkdir(parents=True, exist_ok=True)
+    plane = controlplane.bare(STATE, programs.kube())
+    with stage("network and image registry"):
+        network.up(STATE)
+        registry.up(STATE)
+    with stage("images of the cluster's own pods"):
+        images = addons.images()
+    with stage("control plane"):
+        controlplane.start_api(plane)
+        controlplane.start_controllers(plane)
+    with stage("names and volumes"):
+        addons.apply(plane, images)
+    pause = f"{REGISTRY}/{images.pause}"
+    for one in NODES:  # one after the other, so that the first gets the first range of pod addresses
+        with stage(f"{one.name} at {one.address}"):
+            node.up(one, plane, pause)
+    with stage("nodes ready, names answered"):
+        for one in NODES:
+            log = STATE.log(one.daemon("kubelet"))
+            wait_until(lambda one=one: node.ready(one, plane), one.name, 90, log)  # type: ignore[misc]
+        _rollouts(plane)
 
 
 def down() -> None:
     """Remove it, from whatever state it is in."""
-    if os.geteuid() != 0:
-        raise ClusterError("The bare provider makes network namespaces and mounts.", "Run it as root.")
+    _require_root()
     with _alone():
         teardown.down(STATE)
 
@@ -69,10 +74,12 @@ def status() -> str:
     return "\n".join(lines)
 
 
-def _prepare() -> None:
+def _require_root() -> None:
     if os.geteuid() != 0:
-        raise ClusterError("The bare provider makes network namespaces and mounts.", "Run it as root.")
-    STATE.root.mkdir(parents=True, exist_ok=True)
+        raise ClusterError(
+            "The bare provider makes network namespaces and mounts.",
+            "Run it as root, or use E2E_PROVIDER=kind with a Docker or Podman engine.",
+        )
 
 
 def _rollouts(plane: ControlPlane) -> None:
@@ -83,8 +90,8 @@ def _rollouts(plane: ControlPlane) -> None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One `up` or `down` at a time on this machine."""
+    """One `up` or `down` of this cluster at a time."""
     cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / ".lock").open("w") as lock:
+    with (cache() / f".{NAME}.lock").open("w") as lock:
         flock(lock, LOCK_EX)
         yield

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
-import tempfile
 from pathlib import Path
 
 from cluster import buildah
@@ -18,18 +18,21 @@ LEFT_OUT = (
     "usr/share/locale", "usr/share/info", "tmp", "var/tmp", "dev", "proc", "sys", "run",
 )  # fmt: skip
 """Emptied: caches, logs with times in them, documentation."""
-IMAGE = "llmservice-base:bookworm"
+KEY = digest_of(SUITE, *INCLUDE, *LEFT_OUT)
+IMAGE = f"llmservice-base:{SUITE}-{KEY}"
 
 
 def archive() -> Path:
     """The tar archive, bootstrapped once; every image built from it has the same layers under it."""
-    folder = cache() / f"base-{digest_of(SUITE, *INCLUDE, *LEFT_OUT)}"
+    folder = cache() / f"base-{KEY}"
     tar = folder / "base.tar"
     folder.mkdir(parents=True, exist_ok=True)
     if not tar.exists():
-        with stage(f"bootstrap the base image ({SUITE})"), tempfile.TemporaryDirectory(dir=folder) as work:
-            _bootstrap(Path(work) / "root", folder / "bootstrap.log")
-            _pack(Path(work) / "root", tar)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not tar.exists():
+                with stage(f"bootstrap the base image ({SUITE})"):
+                    _make(folder / "root", tar, folder / "bootstrap.log")
     return tar
 
 
@@ -39,8 +42,26 @@ def import_base() -> str:
     return IMAGE
 
 
+def _make(root: Path, tar: Path, log: Path) -> None:
+    shutil.rmtree(root, ignore_errors=True)  # of one that was killed
+    _bootstrap(root, log)
+    _pack(root, tar)
+    shutil.rmtree(root)
+
+
 def _bootstrap(root: Path, log: Path) -> None:
-    run_logged(log, "debootstrap", "--variant=minbase", f"--include={','.join(INCLUDE)}", SUITE, root, mirror())
+    # What debootstrap mounts is seen by it alone, and is gone when it is, however it ends.
+    run_logged(
+        log,
+        "unshare",
+        "--mount",
+        "debootstrap",
+        "--variant=minbase",
+        f"--include={','.join(INCLUDE)}",
+        SUITE,
+        root,
+        mirror(),
+    )
     for name in LEFT_OUT:
         folder = root / name
         for entry in folder.iterdir() if folder.is_dir() else ():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -17,38 +15,15 @@ EPOCH = "1700000000"
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
-def _buildah(*words: str | Path) -> list[str | Path]:
-    storage = cache() / "images"
-    return ["buildah", "--root", storage / "root", "--runroot", storage / "run", *words]
-
-
+BUILD = ("bud", "--timestamp", EPOCH, "--format", "docker")
+"""Docker's format: the other one's manifest quotes the base image's digest, of which pushing it makes a second one."""
 ENVIRONMENT = {"BUILDAH_ISOLATION": "chroot", "SOURCE_DATE_EPOCH": EPOCH}
 
 
-@contextmanager
-def in_use() -> Iterator[None]:
-    """Held while something is built or pushed: `down` unmounts the storage only when nobody does."""
-    (cache() / "images").mkdir(parents=True, exist_ok=True)
-    with (cache() / "images" / ".lock").open("w") as lock:
-        flock(lock, LOCK_SH)
-        yield
-
-
-def unmount_storage() -> bool:
-    """buildah leaves its storage mounted. False = a build is running, and what it mounted stays."""
+def _buildah(*words: str | Path) -> list[str | Path]:
+    """buildah leaves its storage mounted: here in a mount namespace that ends with it, however it ends."""
     storage = cache() / "images"
-    if not storage.exists():
-        return True
-    with (storage / ".lock").open("w") as lock:
-        try:
-            flock(lock, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            return False
-        points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for point in reversed(points):
-            if point.startswith(f"{storage}/"):
-                run("umount", point)
-    return True
+    return ["unshare", "--mount", "buildah", "--root", storage / "root", "--runroot", storage / "run", *words]
 
 
 def import_tree(tar: Path, image: str) -> None:
@@ -60,46 +35,41 @@ def import_tree(tar: Path, image: str) -> None:
     (folder / "Dockerfile").write_text(f"FROM scratch\nADD {tar.name} /\n")
     run_logged(
         folder / "build.log",
-        *_buildah("bud", "--timestamp", EPOCH, "-t", image, "-f", folder / "Dockerfile", tar.parent),
+        *_buildah(*BUILD, "-t", image, "-f", folder / "Dockerfile", tar.parent),
         env=ENVIRONMENT,
     )
 
 
 def build(
-    image: str, dockerfile: Path, context: Path, arguments: Mapping[str, str], volumes: Mapping[Path, str], log: Path
+    image: str,
+    dockerfile: Path,
+    context: Path,
+    arguments: Mapping[str, str],
+    volumes: Mapping[Path, str],
+    log: Path,
+    reuse: bool = True,
 ) -> str:
-    """Build an image; its digest. The machine's certificates and pip settings are lent to the build, never kept."""
+    """Build an image; its digest. The machine's certificates and pip settings are lent to the build, never kept.
+
+    `reuse`: take the layers of an earlier build where their instructions and inputs are the same.
+    """
     lent: list[str] = []
     for path, place in {**volumes, **_settings_of_this_machine()}.items():
         lent += ["--volume", f"{path}:{place}"]
     given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
     if CA_BUNDLE.exists():
         given += ["--build-arg", f"SSL_CERT_FILE={CA_BUNDLE}"]
-    run_logged(
-        log,
-        *_buildah(
-            "bud",
-            "--timestamp",
-            EPOCH,
-            "--layers",
-            "--pull-never",
-            "-t",
-            image,
-            *lent,
-            *given,
-            "-f",
-            dockerfile,
-            context,
-        ),
-        env=ENVIRONMENT,
-    )
+    layers = "--layers" if reuse else "--no-cache"
+    command = _buildah(*BUILD, layers, "--pull-never", "-t", image, *lent, *given, "-f", dockerfile, context)
+    run_logged(log, *command, env=ENVIRONMENT)
     return digest(image)
 
 
 def digest(image: str) -> str:
-    """The digest of a built image's manifest."""
-    format = "{{.FromImageDigest}}"
-    return run(*_buildah("inspect", "--type", "image", "--format", format, image), env=ENVIRONMENT).strip()
+    """The digest of a built image: of its configuration, which names every layer by its content."""
+    return (
+        "sha256:" + run(*_buildah("images", "--quiet", "--no-trunc", image), env=ENVIRONMENT).strip().rpartition(":")[2]
+    )
 
 
 def push(image: str, registry: str = REGISTRY) -> str:

@@ -36,7 +36,8 @@ class ControlPlane:
 
 def bare(state: State, programs: Path) -> ControlPlane:
     """The whole cluster's: reachable from the nodes over the bridge."""
-    return ControlPlane(state, programs, layout.HOST_IP, 6443, 23790, 23800, DAEMONS)
+    nth = layout.INSTANCE
+    return ControlPlane(state, programs, layout.HOST_IP, 6443 + nth, 23790 + nth, 23800 + nth, DAEMONS)
 
 
 def loopback(state: State, programs: Path) -> ControlPlane:
@@ -62,15 +63,16 @@ def start_api(plane: ControlPlane) -> None:
 def start_controllers(plane: ControlPlane) -> None:
     """Controller manager and scheduler; they elect nobody, being alone."""
     folder = plane.state.pki
-    common = "--leader-elect=false"
+    common = ("--leader-elect=false", "--bind-address=127.0.0.1")
     for who in (pki.CONTROLLERS, pki.SCHEDULER):
         pki.issue(folder, who)
         pki.kubeconfig(folder, who, plane.server)
-    start(plane.state, "controllers", [*_controllers(plane), common], plane.cgroup)
+    start(plane.state, "controllers", [*_controllers(plane), *common], plane.cgroup)
     scheduler: list[str | Path] = [
         plane.programs / "kube-scheduler",
         f"--kubeconfig={folder / 'scheduler.kubeconfig'}",
-        common,
+        f"--secure-port={10259 + 10 * layout.INSTANCE}",
+        *common,
     ]
     start(plane.state, "scheduler", scheduler, plane.cgroup)
 
@@ -136,6 +138,7 @@ def _controllers(plane: ControlPlane) -> list[str | Path]:
         f"--kubeconfig={folder / 'controllers.kubeconfig'}",
         f"--root-ca-file={folder / 'ca.crt'}",
         f"--service-account-private-key-file={folder / 'sa.key'}",
+        f"--secure-port={10257 + 10 * layout.INSTANCE}",
         "--use-service-account-credentials=true",
         "--allocate-node-cidrs=true",
         f"--cluster-cidr={layout.POD_NETWORK}",

@@ -56,8 +56,7 @@ def build(key: str, native: bool = False) -> str:
 
 def load(provider: str, keys: Iterable[str], native: bool = False) -> list[str]:
     """Build and hand to the cluster; the references that pods use, by digest where there is a registry."""
-    with buildah.in_use():
-        return [_load(provider, key, native) for key in keys]
+    return [_load(provider, key, native) for key in keys]
 
 
 def _load(provider: str, key: str, native: bool) -> str:

@@ -8,10 +8,8 @@ import subprocess
 from pathlib import Path
 
 from cluster.console import ClusterError, run, stage
-from cluster.layout import cache
+from cluster.layout import NAME, cache
 from cluster.programs import KUBERNETES
-
-NAME = "llms"
 
 
 def engine() -> str | None:
@@ -29,7 +27,7 @@ def possible() -> bool:
 
 def kubeconfig() -> Path:
     """Its own file: ~/.kube/config is not touched."""
-    return cache() / "kind" / "kubeconfig"
+    return cache() / f"kind-{NAME}" / "kubeconfig"
 
 
 def configuration() -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Where everything stands and how it is addressed. One bare cluster per machine; its names begin with `llms`."""
+"""Where everything stands and how it is addressed. Every name taken on the machine begins with `llms`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,26 @@ from pathlib import Path
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
 
-BRIDGE = "llms0"
-HOST_IP = "10.99.0.1"
-NODE_NETWORK = "10.99.0.0/24"
-POD_NETWORK = "10.244.0.0/16"
-SERVICE_NETWORK = "10.96.0.0/16"
-FIRST_SERVICE_IP = "10.96.0.1"
-DNS_IP = "10.96.0.10"
-REGISTRY = f"{HOST_IP}:5000"
-CGROUP = "llms"
+
+def instance_number(text: str) -> int:
+    """$E2E_INSTANCE: 0 (default) to 9. Others are clusters beside the first, for tests of the cluster itself."""
+    if text and text not in "0123456789":
+        raise SystemExit(f"error: E2E_INSTANCE is {text}\nfix: use a digit, or unset it")
+    return int(text or "0")
+
+
+INSTANCE = instance_number(os.environ.get("E2E_INSTANCE", ""))
+NAME = f"llms{INSTANCE or ''}"
+CGROUP = NAME
 """Every process of the cluster lives below the control group of this name: teardown needs no other list."""
+BRIDGE = f"llms{INSTANCE}"
+HOST_IP = f"10.99.{INSTANCE}.1"
+NODE_NETWORK = f"10.99.{INSTANCE}.0/24"
+POD_NETWORK = f"10.{244 + INSTANCE}.0.0/16"
+SERVICE_NETWORK = f"10.{96 - INSTANCE}.0.0/16"
+FIRST_SERVICE_IP = f"10.{96 - INSTANCE}.0.1"
+DNS_IP = f"10.{96 - INSTANCE}.0.10"
+REGISTRY = f"{HOST_IP}:5000"
 
 
 def cache() -> Path:
@@ -69,4 +79,4 @@ class State:
         return self.root / "run" / f"{name}.pid"
 
 
-STATE = State(Path("/var/lib/llmservice-cluster"))
+STATE = State(Path(f"/var/lib/llmservice-cluster{INSTANCE or ''}"))

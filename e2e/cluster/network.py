@@ -30,16 +30,17 @@ def up(state: State) -> None:
 
 
 def connect(name: str, pid: int, address: str) -> None:
-    """Give the network namespace of process `pid` an interface on the bridge with this address."""
+    """Give the network namespace of process `pid` an interface on the bridge with this address, or what of it lacks."""
     inside = ("nsenter", f"--net=/proc/{pid}/ns/net")
     veth = f"{layout.CGROUP}-{name}"
     prefix = ipaddress.ip_network(layout.NODE_NETWORK).prefixlen
-    run("ip", "link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+    if not _exists(veth):
+        run("ip", "link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
     run("ip", "link", "set", veth, "master", layout.BRIDGE, "up")
     run(*inside, "ip", "link", "set", "lo", "up")
-    run(*inside, "ip", "address", "add", f"{address}/{prefix}", "dev", "eth0")
+    run(*inside, "ip", "address", "replace", f"{address}/{prefix}", "dev", "eth0")
     run(*inside, "ip", "link", "set", "eth0", "up")
-    run(*inside, "ip", "route", "add", "default", "via", layout.HOST_IP)
+    run(*inside, "ip", "route", "replace", "default", "via", layout.HOST_IP)
     run(*inside, "sysctl", "-qw", "net.ipv4.ip_forward=1")
 
 
@@ -63,8 +64,13 @@ def down(state: State) -> None:
             run("ip", "link", "del", link["ifname"])
     if _exists(layout.BRIDGE):
         run("ip", "link", "del", layout.BRIDGE)
-    if state.forwarding.exists():
+    if state.forwarding.exists() and not _another_cluster():
         FORWARD.write_text(state.forwarding.read_text())
+
+
+def _another_cluster() -> bool:
+    """Whether another instance's nodes still need this machine to forward."""
+    return any(_exists(f"llms{number}") for number in range(10))
 
 
 def _exists(link: str) -> bool:

@@ -15,7 +15,7 @@ from cluster import layout, network, pki
 from cluster.console import run, wait_until
 from cluster.controlplane import ControlPlane
 from cluster.layout import State
-from cluster.processes import alive, create_cgroup, pid_of, start, stop
+from cluster.processes import create_cgroup, pid_of, start, stop
 
 PRIVATE = (
     "/etc/cni", "/opt/local-path-provisioner", "/run/containerd", "/run/netns", "/usr/libexec/kubernetes",
@@ -60,10 +60,10 @@ class Node:
 def up(node: Node, plane: ControlPlane, pause_image: str) -> None:
     """Start what doesn't run; returns when the API server knows the node and its pods can be reached."""
     _write_configuration(node, plane, pause_image)
-    if not alive(node.state, node.daemon("anchor")):
-        _anchor(node)
+    anchor = _anchor(node)
+    network.connect(node.name, anchor, node.address)
     _daemon(node, "containerd", "containerd", "--config", node.disk / "containerd.toml")
-    socket = Path(f"/proc/{pid_of(node.state, node.daemon('anchor'))}/root/run/containerd/containerd.sock")
+    socket = Path(f"/proc/{anchor}/root/run/containerd/containerd.sock")
     wait_until(socket.exists, f"{node.name}'s containerd", 30, node.state.log(node.daemon("containerd")))
     identity = pki.node(node.name, node.address)
     _daemon(
@@ -104,8 +104,8 @@ def make_places(state: State) -> None:
                 folder.mkdir()
 
 
-def _anchor(node: Node) -> None:
-    """The process that holds the namespaces."""
+def _anchor(node: Node) -> int:
+    """The process that holds the namespaces, started unless it runs; its pid, once the folders are mounted."""
     make_places(node.state)
     environment = [f"DISK={node.disk}", f"FOLDERS={' '.join(PRIVATE)}"]
     unshare = ["unshare", "--mount", "--net", "/bin/sh", "-ec", ANCHOR]
@@ -114,8 +114,8 @@ def _anchor(node: Node) -> None:
     assert pid is not None
     command = Path(f"/proc/{pid}/cmdline")
     log = node.state.log(node.daemon("anchor"))
-    wait_until(lambda: command.read_bytes().startswith(b"sleep"), f"{node.name}'s namespaces", 10, log)
-    network.connect(node.name, pid, node.address)
+    wait_until(lambda: command.read_bytes().startswith(b"sleep"), f"{node.name}'s namespaces", 60, log)
+    return pid
 
 
 def _daemon(node: Node, part: str, *command: str | Path) -> None:

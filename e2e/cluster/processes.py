@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.console import ClusterError
@@ -90,6 +91,33 @@ def create_cgroup(name: str) -> list[Path]:
                     (folder / file).write_text((parent / file).read_text())
         made.append(folder)
     return made
+
+
+@contextmanager
+def joined(group: str) -> Iterator[None]:
+    """Be in CGROUP/group for the length of a block: children of one who is killed are found by `kill_members`."""
+    before = {root: _group_in(root) for root in hierarchies()}
+    for folder in create_cgroup(group):
+        _move(folder)
+    try:
+        yield
+    finally:
+        for folder in before.values():
+            _move(folder)
+
+
+def _group_in(hierarchy: Path) -> Path:
+    """This process's own group in a hierarchy; its root where that group lies outside of what is mounted here."""
+    wanted = "" if hierarchy.name == "unified" else hierarchy.name
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers.removeprefix("name=") == wanted and (hierarchy / path.lstrip("/")).is_dir():
+            return hierarchy / path.lstrip("/")
+    return hierarchy
+
+
+def _move(folder: Path) -> None:
+    (folder / "cgroup.procs").write_text(f"{os.getpid()}\n")
 
 
 def members() -> set[int]:

@@ -1,14 +1,13 @@
-"""The programs: Go modules built once and cached by what they are made from, and the distribution's packages."""
+"""The programs: Go modules built once and cached by what they are made from."""
 
 from __future__ import annotations
 
 import fcntl
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.console import ClusterError, run, run_logged, stage
+from cluster.console import run_logged, stage
+from cluster.golang import ENVIRONMENT, go
 from cluster.layout import HERE, cache, digest_of
 
 KUBERNETES = "1.34.4"
@@ -16,20 +15,6 @@ _VERSION = "k8s.io/component-base/version"
 KUBE_PROGRAMS = (
     "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl",
 )  # fmt: skip
-PACKAGES = {
-    "containerd": "containerd",
-    "runc": "runc",
-    "/usr/lib/cni/bridge": "containernetworking-plugins",
-    "buildah": "buildah",
-    "docker-registry": "docker-registry",
-    "iptables": "iptables",
-    "conntrack": "conntrack",
-    "ip": "iproute2",
-    "debootstrap": "debootstrap",
-    "nsenter": "util-linux",
-    "openssl": "openssl",
-}
-"""A program (or file) that the bare provider needs, and the Debian package that brings it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,38 +57,9 @@ def build(program: Program) -> Path:
         if not built.exists():
             with stage(f"build {program.name} from its Go module"):
                 partial = folder / f".{program.name}"
-                command: list[str | Path] = [
-                    "build",
-                    "-trimpath",
-                    "-ldflags",
-                    program.flags,
-                    "-o",
-                    partial,
-                    program.package,
-                ]
-                run_logged(folder / "build.log", go(), *command, cwd=module, env={"CGO_ENABLED": "0"})
+                run_logged(
+                    folder / "build.log", go(), "build", "-trimpath", "-buildvcs=false", "-ldflags", program.flags,
+                    "-o", partial, program.package, cwd=module, env=ENVIRONMENT,
+                )  # fmt: skip
                 partial.replace(built)
     return built
-
-
-def go() -> str:
-    """Go from PATH; ClusterError without one."""
-    if found := shutil.which("go"):
-        return found
-    raise ClusterError("The cluster's programs are built with Go, and there is none.", "Install Go 1.24 or newer.")
-
-
-def install_packages() -> None:
-    """Install what is missing with apt-get; nothing is asked of the network when nothing is."""
-    missing = sorted({package for program, package in PACKAGES.items() if shutil.which(program) is None})
-    if not missing:
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise ClusterError(
-            f"The bare provider needs these packages: {' '.join(missing)}.",
-            "Install them, or use E2E_PROVIDER=kind with a Docker or Podman engine.",
-        )
-    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    with stage(f"install {' '.join(missing)}"):
-        run("apt-get", "update", "-q", env=quiet)
-        run("apt-get", "install", "-y", "-q", "--no-install-recommends", *missing, env=quiet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from cluster import buildah, network, processes
+from cluster import network, processes
 from cluster.console import stage
 from cluster.layout import State
 
@@ -20,8 +20,6 @@ def down(state: State) -> None:
         _remove_places(state)
         if state.root.exists():
             shutil.rmtree(state.root)
-    if not buildah.unmount_storage():
-        print("    an image is being built: its storage stays mounted")
 
 
 def _remove_places(state: State) -> None:

@@ -1,0 +1,61 @@
+"""The distribution's packages that the bare provider runs on: installed when missing, silent when there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from cluster.console import ClusterError, run, stage
+
+PACKAGES = {
+    "/etc/ssl/certs/ca-certificates.crt": "ca-certificates",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+    "/usr/include/stdio.h": "libc6-dev",
+    "/usr/share/debootstrap/scripts": "debootstrap",
+    "buildah": "buildah",
+    "conntrack": "conntrack",
+    "containerd": "containerd",
+    "docker-registry": "docker-registry",
+    "gcc": "gcc",
+    "git": "git",
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "mount": "mount",
+    "nsenter": "util-linux",
+    "openssl": "openssl",
+    "runc": "runc",
+    "sysctl": "procps",
+}
+"""A program on PATH (or a file), and the Debian package that brings it."""
+SERVICES = ("containerd", "docker-registry")
+"""Packages that start a service of the machine's own. The cluster starts its own, on its own addresses."""
+
+
+def missing() -> list[str]:
+    """Packages of which the program is not here, sorted."""
+    return sorted({package for thing, package in PACKAGES.items() if not _present(thing)})
+
+
+def install() -> None:
+    """Install what is missing with apt-get; nothing is asked of the network when nothing is. ClusterError elsewhere."""
+    wanted = missing()
+    if not wanted:
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise ClusterError(
+            f"The bare provider needs these packages of Debian: {' '.join(wanted)}.",
+            "Run it as root on Debian 12, install them, or use E2E_PROVIDER=kind with a Docker or Podman engine.",
+        )
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    apt = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300")
+    with stage(f"install {' '.join(wanted)}"):
+        run(*apt, "update", env=quiet)
+        run(*apt, "install", "-y", "--no-install-recommends", *wanted, env=quiet)
+        started = [name for name in SERVICES if name in wanted]
+        if started and Path("/run/systemd/system").is_dir():
+            run("systemctl", "disable", "--now", *started)
+
+
+def _present(thing: str) -> bool:
+    return Path(thing).exists() if thing.startswith("/") else shutil.which(thing) is not None
