@@ -13,7 +13,7 @@ from llmservice_runtime.llamacpp.answers import Answer
 from llmservice_runtime.llamacpp.binding import Batch, recent_errors
 from llmservice_runtime.llamacpp.lanes import Lanes
 from llmservice_runtime.llamacpp.model import PROMPT_ROWS, LoadedModel
-from llmservice_runtime.llamacpp.scheduler import CHUNK_UNIT, ChunkBudget, plan_step
+from llmservice_runtime.llamacpp.scheduler import CHUNK_UNIT, ChunkBudget, plan_step, turns
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +74,10 @@ class Decoder:
         while running:
             pending = [answer.pending for answer in running]
             wide = sum(1 for a in running if a.prompt_logprobs is not None and a.first is None)
-            limits = [limit] * len(running)
-            if wide:
-                most = max(1, PROMPT_ROWS // wide)
-                limits = [most if a.prompt_logprobs is not None and a.first is None else limit for a in running]
+            most = max(1, PROMPT_ROWS // wide) if wide else limit
+            limits = [most if a.prompt_logprobs is not None and a.first is None else limit for a in running]
+            may = turns(pending, [answer.fed for answer in running])
+            limits = [tokens if now else 0 for tokens, now in zip(limits, may, strict=True)]
             free = limit
             if self._lanes.kv.shared:
                 self._lanes.make_room(min(limit, sum(pending)))

@@ -2,7 +2,8 @@
 
 Every answer that generates gets its token. Short prompts go whole, so that nobody waits for a first token behind a long
 prompt; long ones share what is left of a budget, first come, first served. While answers generate the budget is
-small enough to keep the time between their tokens; with none of them it is a whole batch.
+small enough to keep the time between their tokens; with none of them it is a whole batch. Ends of prompts whose long
+beginning was known take turns: the first one's token does not wait for the last.
 """
 
 from __future__ import annotations
@@ -19,7 +20,27 @@ SHORT_PROMPT = 128
 """What is left of a prompt goes whole when it is at most this long..."""
 SHORT_BURST = 1024
 """...up to this many tokens a step: many short prompts at once are one pause of the running answers, not many."""
+DEEP = 512
+"""After so many tokens, attention over them costs a token as much as all the rest: together is hardly cheaper (CPU)."""
+TURN = 32
+"""Tokens of such prompts in one step: what a running answer pauses for, and what a first token waits for at most."""
 SMOOTHING = 0.2
+
+
+def turns(pending: Sequence[int], depths: Sequence[int]) -> list[bool]:
+    """Which lanes (in order of arrival) may compute now; `depths` tokens of each are in memory.
+
+    Ends of short prompts after a deep beginning take turns: TURN tokens a step, one prompt at least, nobody overtakes.
+    """
+    room = TURN
+    may = []
+    for tokens, depth in zip(pending, depths, strict=True):
+        waits = False
+        if 1 < tokens <= SHORT_PROMPT and depth >= DEEP:
+            waits = room < min(tokens, TURN)
+            room = 0 if waits else max(0, room - tokens)
+        may.append(not waits)
+    return may
 
 
 def plan_step(pending: Sequence[int], limits: Sequence[int], *, chunk: int, batch: int, free: int) -> list[int]:

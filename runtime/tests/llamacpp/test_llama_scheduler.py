@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmservice_runtime.llamacpp.scheduler import CHUNK_UNIT, ChunkBudget, plan_step
+from llmservice_runtime.llamacpp.scheduler import CHUNK_UNIT, DEEP, TURN, ChunkBudget, plan_step, turns
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,34 @@ def test_invariants(pending: list[int], chunk: int, batch: int, free: int) -> No
         assert sum(taken) == sum(generating)
     if free and pending:
         assert sum(taken) > 0
+
+
+@pytest.mark.parametrize(
+    ("pending", "depths", "may"),
+    [
+        pytest.param([24, 24, 24], [1000] * 3, [True, False, False], id="ends after a shared beginning take turns"),
+        pytest.param([1, 24, 1, 24], [1000] * 4, [True, True, True, False], id="generation goes on meanwhile"),
+        pytest.param([8] * 5, [1000] * 5, [True] * 4 + [False], id="very short ends share a turn"),
+        pytest.param([100, 4], [1000] * 2, [True, False], id="a longer end goes whole, alone"),
+        pytest.param([20, 30, 4], [1000] * 3, [True, False, False], id="a shorter one does not overtake"),
+        pytest.param([48] * 4, [0] * 4, [True] * 4, id="fresh prompts are cheaper together"),
+        pytest.param([900, 24, 48], [1100, 1000, 0], [True] * 3, id="only such ends take turns"),
+    ],
+)
+def test_ends_of_known_prompts_take_turns(pending: list[int], depths: list[int], may: list[bool]) -> None:
+    assert turns(pending, depths) == may
+
+
+@given(st.lists(st.tuples(st.integers(1, 200), st.integers(0, 2000)), min_size=1, max_size=20))
+def test_turns_starve_nobody(lanes: list[tuple[int, int]]) -> None:
+    pending, depths = [tokens for tokens, _ in lanes], [depth for _, depth in lanes]
+    may = turns(pending, depths)
+    queue = [lane for lane, (tokens, depth) in enumerate(lanes) if 1 < tokens <= 128 and depth >= DEEP]
+    assert all(may[lane] for lane in range(len(lanes)) if lane not in queue)
+    first, *others = [may[lane] for lane in queue] or [True]
+    assert first
+    assert others == sorted(others, reverse=True)
+    assert sum(pending[lane] for lane in queue[1:] if may[lane]) < TURN
 
 
 def test_chunk_follows_the_measured_speed() -> None:
