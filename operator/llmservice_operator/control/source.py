@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -150,6 +150,8 @@ class _Watcher:
             settings=settings(self._source._kinds, self._source._labels),
             clusterwide=not namespaces,
             namespaces=namespaces,
+            # kopf's default asks for the user's name, which a container's user id need not have. No peer is told it.
+            identity=cast(Any, "llmservice-operator"),
         )
 
     def stop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -180,3 +181,15 @@ async def test_it_stops_when_it_is_told_to_even_while_it_waits(api: FakeApi) -> 
     async with watching(api):
         async with asyncio.timeout(5):
             await third.wait()
+
+
+async def test_it_runs_as_a_user_without_a_name(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in our image: the user id 65532 is in no /etc/passwd."""
+
+    def unknown() -> str:
+        raise KeyError("getpwuid(): uid not found: 65532")
+
+    monkeypatch.setattr(getpass, "getuser", unknown)
+    api.put(service("old"))
+    async with watching(api) as heard:
+        await heard.event("LLMService", None, "old")
