@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -25,6 +27,18 @@ class View:
     state: Callable[[], State]
     engine_pid: Callable[[], int | None]
     supervisor_pid: int
+
+
+@asynccontextmanager
+async def answering(view: View, listener: socket.socket) -> AsyncIterator[None]:
+    """Answer on a listening socket within the context."""
+    runner = web.AppRunner(application(view), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        yield
+    finally:
+        await runner.cleanup()
 
 
 def application(view: View) -> web.Application:

@@ -6,15 +6,12 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import aiohttp
-from aiohttp import web
-
-from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import LIFELINE_FD_ENV
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -33,8 +30,8 @@ from llmservice_runtime.supervisor.events import (
     StopRequested,
     Tick,
 )
+from llmservice_runtime.supervisor.listen import listen
 from llmservice_runtime.supervisor.pipes import watch_lifeline
-from llmservice_runtime.supervisor.probes import View, application
 from llmservice_runtime.supervisor.process import Ending, EngineProcess
 from llmservice_runtime.supervisor.record import write_failure, write_state
 from llmservice_runtime.supervisor.reports import parse_report
@@ -85,46 +82,33 @@ class Supervisor:
         self._oom_before = 0
         self._timer: asyncio.TimerHandle | None = None
         self._canary: asyncio.Task[None] | None = None
-        self._session: aiohttp.ClientSession | None = None
 
     async def run(self) -> int:
         """Start, serve probes, end."""
         self._done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._watch_signals()
-        runner = web.AppRunner(self._application(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            self._supervisor_port = await self._listen(runner)
-            self._handle(Begin())
-            return await self._done
-        finally:
-            if self._engine is not None:
-                self._engine.kill()
-            if self._timer is not None:
-                self._timer.cancel()
-            if self._canary is not None:
-                self._canary.cancel()
-            if self._session is not None:
-                await self._session.close()
-            await runner.cleanup()
+        with listen(self._settings.host, self._settings.supervisor_port) as listener:
+            self._supervisor_port = int(listener.getsockname()[1])
+            try:
+                self._handle(Begin())
+                return await self._answer_probes(listener)
+            finally:
+                if self._engine is not None:
+                    self._engine.kill()
+                if self._timer is not None:
+                    self._timer.cancel()
+                if self._canary is not None:
+                    self._canary.cancel()
 
-    def _application(self) -> web.Application:
-        return application(
-            View(self._settings, lambda: self._state, lambda: self._engine.pid if self._engine else None, os.getpid())
+    async def _answer_probes(self, listener: socket.socket) -> int:
+        # Imported while the engine starts already; a probe that comes before has its answer when this is done.
+        from llmservice_runtime.supervisor.probes import View, answering
+
+        view = View(
+            self._settings, lambda: self._state, lambda: self._engine.pid if self._engine else None, os.getpid()
         )
-
-    async def _listen(self, runner: web.AppRunner) -> int:
-        host, port = self._settings.host, self._settings.supervisor_port
-        site = web.TCPSite(runner, host, port)
-        try:
-            await site.start()
-        except OSError as error:
-            raise UserError(
-                f"The supervisor can't listen on {host}:{port}: {error.strerror}.",
-                "Choose another --supervisor-port (0 = any free one).",
-                FailureClass.PORT_IN_USE,
-            ) from error
-        return int(runner.addresses[0][1])
+        async with answering(view, listener):
+            return await self._done
 
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -208,17 +192,10 @@ class Supervisor:
         self._handle(Exited(classify(remains), random.random()))
 
     async def _ask(self) -> None:
-        """The canary: an HTTP round trip to the idle engine. No answer is no event; time does the rest."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(trust_env=False)
-        url = f"http://{_dial(self._settings.host)}:{self._state.port}/health"
-        timeout = aiohttp.ClientTimeout(total=self._policy.canary_seconds)
-        try:
-            async with self._session.get(url, timeout=timeout) as response:
-                healthy = response.status < 500
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return
-        if healthy:
+        """No answer of the canary is no event; time does the rest."""
+        from llmservice_runtime.supervisor.canary import answers
+
+        if await answers(self._settings.host, self._state.port, self._policy.canary_seconds):
             self._handle(CanaryAnswered())
 
     def _wake(self) -> None:
@@ -258,15 +235,6 @@ class Supervisor:
     def _log(self, text: str) -> None:
         sys.stderr.write(f"supervisor: {text}\n")
         sys.stderr.flush()
-
-
-def _dial(host: str) -> str:
-    """Where to reach a server that listens on `host`."""
-    if host in ("", "0.0.0.0"):
-        return "127.0.0.1"
-    if host == "::":
-        return "[::1]"
-    return f"[{host}]" if ":" in host else host
 
 
 def options_for(
