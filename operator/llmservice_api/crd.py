@@ -23,7 +23,8 @@ _COLUMNS = (
     ("Reason", "string", f"{_READY}.reason", 1, "Why it is ready, or not."),
     ("Message", "string", f"{_READY}.message", 1, "The same as a sentence, with the remedy."),
 )
-_DROPPED = ("title", "additionalProperties", "$defs", "const")
+_MAP = "additionalProperties"
+_DROPPED = ("title", _MAP, "$defs", "const")
 
 
 def custom_resource_definition() -> dict[str, Any]:
@@ -101,6 +102,8 @@ def _structural(schema: Schema, definitions: dict[str, Schema]) -> Schema:
         rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
         return _structural(option | rest, definitions)
     result = {key: value for key, value in schema.items() if key not in _DROPPED}
+    if isinstance(schema.get(_MAP), dict):
+        result[_MAP] = _structural(schema[_MAP], definitions)
     if "properties" in schema:
         required = schema.get("required", [])
         result["properties"] = {

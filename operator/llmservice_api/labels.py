@@ -8,6 +8,8 @@ REVISION = "llmservice.dev/revision"
 """On replicas: the ControllerRevision whose plan they run."""
 SETTINGS = "llmservice.dev/settings"
 """Annotation of replicas: the runtime's settings as JSON, mounted as a file through the downward API."""
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""Kueue's label: on an LLMService it is copied to what needs room, the Deployment with its pods and the Jobs."""
 
 RUNTIME = "runtime"
 PREPARE = "prepare"

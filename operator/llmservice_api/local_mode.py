@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from llmservice_api.v1alpha1 import CacheSpec, LLMServiceSpec, ResourcesSpec
+from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_api.workload import CacheSpec, ResourcesSpec, RolloutSpec
 
 
 def cluster_only(spec: LLMServiceSpec) -> tuple[str, ...]:
@@ -16,4 +17,12 @@ def cluster_only(spec: LLMServiceSpec) -> tuple[str, ...]:
         said.append("spec.cache has no effect on one machine: models are kept in LLMSERVICE_CACHE_DIR.")
     if spec.accelerator.resource_name is not None:
         said.append("spec.accelerator.resourceName has no effect on one machine: its GPUs are found by themselves.")
+    if spec.engine.image is not None:
+        said.append(
+            "spec.engine.image has no effect on one machine: engines are installed, see llmservice-runtime install."
+        )
+    if spec.rollout != RolloutSpec():
+        said.append("spec.rollout has no effect on one machine.")
+    if spec.pod_template is not None:
+        said.append("spec.podTemplate has no effect on one machine: there are no pods.")
     return tuple(said)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from llmservice_api.crd import structural_schema
-from llmservice_api.v1alpha1 import API_VERSION, KIND, PATTERNS
+from llmservice_api.patterns import PATTERNS
+from llmservice_api.v1alpha1 import API_VERSION, KIND
 
 _HEAD = f"""# {KIND} {API_VERSION}: field reference
 
@@ -27,6 +28,7 @@ def reference_page() -> str:
     return _HEAD + "\n".join(rows) + "\n\n## Rules across fields\n\n" + "\n".join(rules) + "\n"
 
 
+_MAP = "additionalProperties"
 _ROW_NAME = (
     "| `metadata.name` | string | required | at most 40 characters; lower-case letters, digits and `-` | "
     "Name of the service, and of the model in requests. |"
@@ -46,7 +48,9 @@ def _rows(schema: dict[str, Any], path: str, parent: dict[str, Any]) -> Iterator
 
 
 def _type(schema: dict[str, Any]) -> str:
-    return f"list of {_type(schema['items'])}s" if schema["type"] == "array" else str(schema["type"])
+    if schema["type"] == "array":
+        return f"list of {_type(schema['items'])}s"
+    return f"map of {_type(schema[_MAP])}s" if _MAP in schema else str(schema["type"])
 
 
 def _bounds(schema: dict[str, Any]) -> Iterator[str]:
@@ -58,6 +62,13 @@ def _bounds(schema: dict[str, Any]) -> Iterator[str]:
         yield f"at most {schema['maxLength']} characters"
     if "pattern" in schema:
         yield _cell(PATTERNS[schema["pattern"]])
+    if "maxProperties" in schema:
+        yield f"at most {schema['maxProperties']} entries"
+        yield from (f"each value {bound}" for bound in _bounds(schema[_MAP]))
+    if "x-kubernetes-preserve-unknown-fields" in schema:
+        yield "any fields; checked when pods are made"
+    if "minItems" in schema:
+        yield f"at least {schema['minItems']} items"
     if "maxItems" in schema:
         yield f"at most {schema['maxItems']} items"
     for key in schema.get("x-kubernetes-list-map-keys", []):

@@ -12,8 +12,8 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from llmservice_api.patterns import PATTERNS
 from llmservice_api.rules import RULE_BROKEN
-from llmservice_api.v1alpha1 import PATTERNS
 
 Location = tuple[int | str, ...]
 JSON_TYPES = {

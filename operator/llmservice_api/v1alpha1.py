@@ -12,7 +12,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from llmservice_api.patterns import ENV_NAME, IMAGE, LABEL, PATTERNS, RESOURCE, SUBDOMAIN
 from llmservice_api.rules import ApiModel, ListMap, Rule
+from llmservice_api.workload import (
+    CacheSpec,
+    PodTemplate,
+    ResourcesSpec,
+    RolloutSpec,
+)
 
 GROUP = "llmservice.dev"
 VERSION = "v1alpha1"
@@ -25,21 +32,7 @@ NAME_LIMIT = 40
 """Characters of a service's name: children's names add to it and must stay DNS labels (63)."""
 SCHEMES = ("hf", "modelscope", "s3", "http", "https", "oci", "pvc", "file")
 
-_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
-_ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
-_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
-_RESOURCE = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
-PATTERNS = {
-    _LABEL: "lower-case letters, digits and '-', with a letter or a digit at both ends",
-    _SUBDOMAIN: "lower-case letters, digits, '-' and '.', with a letter or a digit at both ends",
-    _ENV_NAME: "letters, digits and '_', not starting with a digit",
-    _QUANTITY: "a quantity of Kubernetes: 500m, 2, 1.5Gi",
-    _RESOURCE: "a resource as nodes advertise it: nvidia.com/gpu",
-}
-"""What each pattern of this module asks for, in words."""
-
-DnsLabel = Annotated[str, StringConstraints(pattern=_LABEL, min_length=1, max_length=NAME_LIMIT)]
+DnsLabel = Annotated[str, StringConstraints(pattern=LABEL, min_length=1, max_length=NAME_LIMIT)]
 
 
 class ModelFormatAssertion(StrEnum):
@@ -54,7 +47,7 @@ class ModelFormatAssertion(StrEnum):
 class SecretReference(ApiModel):
     """A Secret in the service's namespace; on one machine a folder of that name or environment variables."""
 
-    name: Annotated[str, StringConstraints(pattern=_SUBDOMAIN, min_length=1, max_length=253)] = Field(
+    name: Annotated[str, StringConstraints(pattern=SUBDOMAIN, min_length=1, max_length=253)] = Field(
         description="Name of the Secret. Keys: HF_TOKEN, MODELSCOPE_API_TOKEN, AWS_ACCESS_KEY_ID, "
         "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, HTTP_BEARER_TOKEN, HTTP_USERNAME, HTTP_PASSWORD, "
         "OCI_USERNAME, OCI_PASSWORD."
@@ -132,7 +125,7 @@ class EngineTypeChoice(StrEnum):
 class EnvVar(ApiModel):
     """One environment variable of the engine process."""
 
-    name: Annotated[str, StringConstraints(pattern=_ENV_NAME, min_length=1, max_length=128)] = Field(
+    name: Annotated[str, StringConstraints(pattern=ENV_NAME, min_length=1, max_length=128)] = Field(
         description="Name of the variable."
     )
     value: Annotated[str, StringConstraints(max_length=4096)] = Field(default="", description="Its value.")
@@ -140,6 +133,16 @@ class EnvVar(ApiModel):
 
 class EngineSpec(ApiModel):
     """How the model is run."""
+
+    rules = (
+        Rule(
+            ".image",
+            "!has(self.image) || self.type != 'Auto'",
+            lambda self: self.image is None or self.type is not EngineTypeChoice.AUTO,
+            "an image of your own does not say which engines it carries.",
+            "Name the engine in type.",
+        ),
+    )
 
     type: EngineTypeChoice = Field(
         default=EngineTypeChoice.AUTO, description="Auto chooses by format, quantization and hardware, and says why."
@@ -149,6 +152,11 @@ class EngineSpec(ApiModel):
     )
     env: Annotated[list[EnvVar], ListMap("name")] = Field(
         default_factory=list, max_length=64, description="Environment of the engine process."
+    )
+    image: Annotated[str, StringConstraints(pattern=IMAGE, min_length=1, max_length=512)] | None = Field(
+        default=None,
+        description="A runtime image that carries the engine, instead of the installation's. It must be of the "
+        "operator's release. Clusters only.",
     )
 
 
@@ -176,71 +184,10 @@ class AcceleratorSpec(ApiModel):
     count: Annotated[int, Field(ge=0, le=64)] | None = Field(
         default=None, description="GPUs per replica. Omitted = planned; 0 = CPU only."
     )
-    resource_name: Annotated[str, StringConstraints(pattern=_RESOURCE, min_length=3, max_length=317)] | None = Field(
+    resource_name: Annotated[str, StringConstraints(pattern=RESOURCE, min_length=3, max_length=317)] | None = Field(
         default=None,
         description="The resource that nodes advertise them as: nvidia.com/gpu, nvidia.com/mig-1g.10gb, amd.com/gpu, "
         "gpu.intel.com/xe. Omitted = planned. Clusters only.",
-    )
-
-
-Quantity = Annotated[str, StringConstraints(pattern=_QUANTITY, min_length=1, max_length=32)]
-
-
-class ResourceAmounts(ApiModel):
-    """Amounts of CPU and memory."""
-
-    cpu: Quantity | None = Field(default=None, description="Cores.")
-    memory: Quantity | None = Field(default=None, description="Bytes of memory.")
-
-
-class ResourcesSpec(ApiModel):
-    """What one replica asks of its node, beside accelerators. Clusters only."""
-
-    requests: ResourceAmounts = Field(
-        default_factory=ResourceAmounts,
-        description="What is reserved. Omitted = the limits, else the planned memory and half a core.",
-    )
-    limits: ResourceAmounts = Field(
-        default_factory=ResourceAmounts,
-        description="What may be used. The plan stays below the memory limit. Omitted = no limit.",
-    )
-
-
-class CacheType(StrEnum):
-    """Where models are kept."""
-
-    EMPTY_DIR = "EmptyDir"
-    PERSISTENT_VOLUME_CLAIM = "PersistentVolumeClaim"
-
-
-class ClaimReference(ApiModel):
-    """A PersistentVolumeClaim in the service's namespace."""
-
-    claim_name: Annotated[str, StringConstraints(pattern=_SUBDOMAIN, min_length=1, max_length=253)] = Field(
-        description="Name of the claim. Replicas on several nodes need one that several nodes can mount."
-    )
-
-
-class CacheSpec(ApiModel):
-    """Where downloaded models are kept. Clusters only; on one machine LLMSERVICE_CACHE_DIR says it."""
-
-    rules = (
-        Rule(
-            ".persistentVolumeClaim",
-            "(self.type == 'PersistentVolumeClaim') == has(self.persistentVolumeClaim)",
-            lambda self: (self.type is CacheType.PERSISTENT_VOLUME_CLAIM) == (self.persistent_volume_claim is not None),
-            "type and persistentVolumeClaim contradict each other.",
-            "Set type: PersistentVolumeClaim and name the claim in persistentVolumeClaim.claimName, or neither.",
-        ),
-    )
-
-    type: CacheType = Field(
-        default=CacheType.EMPTY_DIR,
-        description="EmptyDir: every replica downloads the model. PersistentVolumeClaim: it is downloaded once, before "
-        "a replica starts, and stays.",
-    )
-    persistent_volume_claim: ClaimReference | None = Field(
-        default=None, description="The claim, when type is PersistentVolumeClaim."
     )
 
 
@@ -258,6 +205,23 @@ class EndpointSpec(ApiModel):
 class LLMServiceSpec(ApiModel):
     """What is wanted."""
 
+    rules = (
+        Rule(
+            ".replicas",
+            "self.replicas <= 1 || !has(self.cache.persistentVolumeClaim)"
+            " || !has(self.cache.persistentVolumeClaim.size)"
+            " || (has(self.cache.persistentVolumeClaim.accessModes)"
+            " && 'ReadWriteMany' in self.cache.persistentVolumeClaim.accessModes)",
+            lambda self: (
+                self.replicas <= 1
+                or self.cache.persistent_volume_claim is None
+                or not self.cache.persistent_volume_claim.one_node
+            ),
+            "the cache's claim is ReadWriteOnce, which would tie all replicas to one node.",
+            "Keep one replica, set cache.persistentVolumeClaim.accessModes to [ReadWriteMany], or use type: EmptyDir.",
+        ),
+    )
+
     model: ModelSpec = Field(description="Which model, from where.")
     task: TaskChoice = Field(default=TaskChoice.AUTO, description="Auto = what the model can do.")
     engine: EngineSpec = Field(default_factory=EngineSpec, description="How the model is run.")
@@ -270,7 +234,7 @@ class LLMServiceSpec(ApiModel):
     resources: ResourcesSpec = Field(
         default_factory=ResourcesSpec, description="What one replica asks of its node, beside accelerators."
     )
-    service_account_name: Annotated[str, StringConstraints(pattern=_SUBDOMAIN, min_length=1, max_length=253)] | None = (
+    service_account_name: Annotated[str, StringConstraints(pattern=SUBDOMAIN, min_length=1, max_length=253)] | None = (
         Field(
             default=None,
             description="ServiceAccount of the Job that reads the model and of the replicas. Omitted = one is made. "
@@ -278,6 +242,10 @@ class LLMServiceSpec(ApiModel):
         )
     )
     cache: CacheSpec = Field(default_factory=CacheSpec, description="Where downloaded models are kept.")
+    rollout: RolloutSpec = Field(default_factory=RolloutSpec, description="When replicas are replaced.")
+    pod_template: PodTemplate | None = Field(
+        default=None, description="A partial PodTemplateSpec for what has no field of its own."
+    )
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
         default=1, description="Copies that serve; set through /scale."
     )
@@ -292,7 +260,7 @@ class ObjectMeta(BaseModel):
     model_config = ConfigDict(extra="allow", populate_by_name=True, alias_generator=to_camel)
 
     name: DnsLabel
-    namespace: Annotated[str, StringConstraints(pattern=_LABEL, min_length=1, max_length=63)] = "default"
+    namespace: Annotated[str, StringConstraints(pattern=LABEL, min_length=1, max_length=63)] = "default"
     generation: int = 1
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
@@ -335,6 +303,14 @@ class PlanStatus(ApiModel):
     summary: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
         default=None, description="The whole plan in a sentence."
     )
+    image: Annotated[str, StringConstraints(max_length=512)] | None = Field(
+        default=None, description="The runtime image of the replicas."
+    )
+    notes: list[Annotated[str, StringConstraints(max_length=4096)]] = Field(
+        default_factory=list,
+        max_length=32,
+        description="What is worth knowing: limits of the plan, what podTemplate overrides, a newer image.",
+    )
 
 
 _Count = Annotated[int, Field(ge=0)]
@@ -353,6 +329,9 @@ class LLMServiceStatus(ApiModel):
         default=None, description="OpenAI base URL of the service."
     )
     model: ModelStatus | None = Field(default=None, description="What the model was resolved to.")
+    current_revision: Annotated[str, StringConstraints(max_length=253)] | None = Field(
+        default=None, description="The ControllerRevision that keeps the plan in force."
+    )
     plan: PlanStatus | None = Field(default=None, description="The plan in force, in short.")
     conditions: Annotated[list[Condition], ListMap("type")] = Field(
         default_factory=list, max_length=32, description="What holds and what does not, with reasons."
@@ -365,10 +344,10 @@ class LLMService(ApiModel):
     rules = (
         Rule(
             ".metadata.name",
-            f"self.metadata.name.size() <= {NAME_LIMIT} && self.metadata.name.matches('{_LABEL}')",
+            f"self.metadata.name.size() <= {NAME_LIMIT} && self.metadata.name.matches('{LABEL}')",
             lambda self: len(self.metadata.name) <= NAME_LIMIT,
             f"the name is not a DNS label of at most {NAME_LIMIT} characters.",
-            f"Use {PATTERNS[_LABEL]}.",
+            f"Use {PATTERNS[LABEL]}.",
         ),
     )
 

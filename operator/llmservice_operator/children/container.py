@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmservice_operator.children.model_access import TERMINATION_LOG, ModelAccess
+from llmservice_operator.children.pod_template import CA_FOLDER
 from llmservice_operator.core.config import OperatorConfig
 
 Json = dict[str, Any]
@@ -17,7 +18,9 @@ FILE_GROUP = 10001
 
 def container(name: str, image: str, arguments: Sequence[str], config: OperatorConfig, **more: Any) -> Json:
     """A container of the runtime image; `more` are its other fields. Temporary files go to a volume of the pod."""
-    env = [{"name": "HOME", "value": "/tmp"}, *({"name": n, "value": v} for n, v in config.environment)]
+    environment = {"HOME": "/tmp", **_trust(config), **dict(config.environment)}
+    env = [{"name": name, "value": value} for name, value in environment.items()]
+    ca = [{"name": "ca", "mountPath": CA_FOLDER, "readOnly": True}] if config.ca_bundle else []
     return {
         "name": name,
         "image": image,
@@ -32,17 +35,35 @@ def container(name: str, image: str, arguments: Sequence[str], config: OperatorC
         },
         **more,
         "env": [*env, *more.get("env", ())],
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *more.get("volumeMounts", ())],
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *ca, *more.get("volumeMounts", ())],
     }
 
 
-def pod_security(access: ModelAccess) -> Json:
+def _trust(config: OperatorConfig) -> dict[str, str]:
+    """Variables by which the sources' libraries find the bundle."""
+    if config.ca_bundle is None:
+        return {}
+    return dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), f"{CA_FOLDER}/{config.ca_bundle.key}")
+
+
+def _pod_security(access: ModelAccess) -> Json:
     """The pod's security context, as the restricted Pod Security Standard asks for it."""
     claimed = any("persistentVolumeClaim" in volume for volume in access.volumes)
     group = {"fsGroup": FILE_GROUP, "fsGroupChangePolicy": "OnRootMismatch"} if claimed else {}
     return {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **group}
 
 
-def volumes(*more: Json) -> list[Json]:
-    """Volumes of a pod: room for temporary files, and `more`."""
-    return [{"name": "tmp", "emptyDir": {}}, *more]
+def pod(account: str, access: ModelAccess, config: OperatorConfig, volumes: Sequence[Json]) -> Json:
+    """What every pod of a service has, around its containers; `volumes` beside room for temporary files."""
+    found: Json = {
+        "serviceAccountName": account,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": _pod_security(access),
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes],
+    }
+    if config.image_pull_secrets:
+        found["imagePullSecrets"] = [{"name": name} for name in config.image_pull_secrets]
+    if config.ca_bundle:
+        found["volumes"].append({"name": "ca", "configMap": {"name": config.ca_bundle.name}})
+    return found

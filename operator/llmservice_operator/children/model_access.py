@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from llmservice_api.v1alpha1 import CacheType, LLMServiceSpec
+from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_api.workload import CacheType
+from llmservice_operator.children.cache_claim import claim_name
+from llmservice_operator.children.owner import Owner
 
 Json = dict[str, Any]
 
@@ -13,6 +17,7 @@ CACHE_PATH = "/cache"
 CLAIM_PATH = "/model"
 SECRETS_PATH = "/secrets"
 TERMINATION_LOG = "/dev/termination-log"
+_EMPTY: Json = {"name": "cache", "emptyDir": {}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,10 @@ class ModelAccess:
         """Of every pod that talks to the model's source."""
         return [self.secret_volume] if self.secret_volume else []
 
+    def unshared(self) -> ModelAccess:
+        """The same without the claim of the cache."""
+        return dataclasses.replace(self, shared=False, cache_volume=_EMPTY) if self.shared else self
+
     def mounts(self, write: bool) -> list[Json]:
         """Mounts of the files."""
         cache = {"name": "cache", "mountPath": CACHE_PATH} | ({} if write else {"readOnly": True})
@@ -50,7 +59,7 @@ class ModelAccess:
         return [{"name": "credentials", "mountPath": f"{SECRETS_PATH}/{name}", "readOnly": True}]
 
 
-def model_access(spec: LLMServiceSpec) -> ModelAccess:
+def model_access(owner: Owner, spec: LLMServiceSpec) -> ModelAccess:
     """file:// is a path inside the image, pvc:// one inside a claim; everything else is downloaded into the cache."""
     uri, secret = spec.model.uri, spec.model.secret_ref
     credentials = {"name": "credentials", "secret": {"secretName": secret.name}} if secret else None
@@ -61,10 +70,9 @@ def model_access(spec: LLMServiceSpec) -> ModelAccess:
         volume = {"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
         return ModelAccess(f"file://{CLAIM_PATH}/{path}", False, False, None, volume, credentials)
     shared = spec.cache.type is CacheType.PERSISTENT_VOLUME_CLAIM
-    claim_reference = spec.cache.persistent_volume_claim
-    cache: Json = {"name": "cache", "emptyDir": {}}
-    if claim_reference is not None:
-        cache = {"name": "cache", "persistentVolumeClaim": {"claimName": claim_reference.claim_name}}
+    cache = _EMPTY
+    if shared:
+        cache = {"name": "cache", "persistentVolumeClaim": {"claimName": claim_name(owner, spec)}}
     return ModelAccess(uri, True, shared, cache, None, credentials)
 
 

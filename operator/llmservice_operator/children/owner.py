@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmservice_api.labels import COMPONENT, NAME, serving
+from llmservice_api.labels import COMPONENT, NAME, QUEUE, serving
 from llmservice_api.v1alpha1 import API_VERSION, KIND
 
 Json = dict[str, Any]
@@ -21,6 +21,8 @@ class Owner:
     name: str
     namespace: str
     uid: str
+    queue: str = ""
+    """Kueue's queue that its pods wait in; empty = none."""
 
     @property
     def selector(self) -> dict[str, str]:
@@ -53,7 +55,8 @@ class Owner:
     def labels(self, component: str = "") -> dict[str, str]:
         """Labels of a child or a pod."""
         known = {NAME: self.name, "app.kubernetes.io/managed-by": "llmservice-operator"}
-        return known | ({COMPONENT: component} if component else {})
+        queue = {QUEUE: self.queue} if self.queue else {}
+        return known | ({COMPONENT: component} | queue if component else {})
 
 
 def owns(owner: Owner, obj: Mapping[str, Any]) -> bool:

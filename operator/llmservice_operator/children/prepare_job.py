@@ -1,4 +1,4 @@
-"""The Job that reads the model's headers and fills a shared cache, in the service's namespace with its credentials."""
+"""The Job that reads the model's headers, in the service's namespace with its credentials: a plan needs no more."""
 
 from __future__ import annotations
 
@@ -6,59 +6,68 @@ from typing import Any
 
 from llmservice_api.labels import PREPARE
 from llmservice_api.v1alpha1 import LLMServiceSpec
-from llmservice_operator.children.container import container, pod_security, volumes
-from llmservice_operator.children.model_access import model_access, prepare_arguments
+from llmservice_operator.children.container import container, pod
+from llmservice_operator.children.model_access import ModelAccess, model_access, prepare_arguments
 from llmservice_operator.children.owner import Json, Owner, digest
+from llmservice_operator.children.pod_template import job_part, merged_job
 from llmservice_operator.core.config import OperatorConfig
 from llmservice_runtime.prepare.run import MUST_BE_MENDED
 
 INSPECT = "inspect"
 """Container that reports the facts."""
-FETCH = "fetch"
 TRIES = 6
+PREPARING = {"requests": {"cpu": "100m", "memory": "256Mi"}}
+"""Resources of what reads headers or downloads."""
 
 
 def job_name(owner: Owner, spec: LLMServiceSpec) -> str:
-    """Another model, account or cache is another Job; nothing else is."""
-    parts = spec.model_dump(mode="json", exclude_defaults=True, include={"model", "service_account_name", "cache"})
-    return f"{owner.name}-prepare-{digest(parts)}"
+    """Another model, account or way to reach it is another Job; nothing else is."""
+    return f"{owner.name}-prepare-{digest(job_parts(owner, spec))}"
+
+
+def job_parts(owner: Owner, spec: LLMServiceSpec) -> Json:
+    """What a Job of the service depends on."""
+    parts = spec.model_dump(mode="json", exclude_defaults=True, include={"model", "service_account_name"})
+    more = {"podTemplate": job_part(spec), "queue": owner.queue}
+    return parts | {name: value for name, value in more.items() if value}
 
 
 def prepare_job(owner: Owner, spec: LLMServiceSpec, config: OperatorConfig, account: str) -> Json:
-    """Headers first, so that planning need not wait for the download; only what may pass by itself is tried again."""
-    access, image = model_access(spec), config.images[0].image
+    """It mounts no cache: where a claim's volume is made is decided by what needs it, not by this."""
+    access = model_access(owner, spec).unshared()
+    arguments = prepare_arguments(
+        spec, access, fetch=False, private=config.private_sources, revision=spec.model.revision or ""
+    )
+    return job(owner, spec, config, account, job_name(owner, spec), step(INSPECT, arguments, access, config), access)
 
-    def step(name: str, fetch: bool) -> Json:
-        arguments = prepare_arguments(
-            spec, access, fetch=fetch, private=config.private_sources, revision=spec.model.revision or ""
-        )
-        mounts = [*access.mounts(write=True), *access.secret_mounts()]
-        resources = {"requests": {"cpu": "100m", "memory": "256Mi"}}
-        return container(name, image, arguments, config, volumeMounts=mounts, resources=resources)
 
-    inspect = step(INSPECT, fetch=False)
-    steps: dict[str, Any] = {"containers": [inspect]}
-    if access.shared:
-        steps = {"initContainers": [inspect], "containers": [step(FETCH, fetch=True)]}
-    pod = {
-        "restartPolicy": "Never",
-        "serviceAccountName": account,
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "securityContext": pod_security(access),
-        "volumes": volumes(*access.volumes, *access.secret_volumes),
-        **steps,
-    }
+def step(name: str, arguments: list[str], access: ModelAccess, config: OperatorConfig) -> Json:
+    """A container that talks to the model's source, with the installation's first image."""
+    mounts = [*access.mounts(write=True), *access.secret_mounts()]
+    return container(name, config.images[0].image, arguments, config, volumeMounts=mounts, resources=PREPARING)
+
+
+def job(
+    owner: Owner,
+    spec: LLMServiceSpec,
+    config: OperatorConfig,
+    account: str,
+    name: str,
+    only: Json,
+    access: ModelAccess,
+    **place: Any,
+) -> Json:
+    """A Job of one container, on the nodes that `place` (fields of a pod) says. Only what may pass is tried again."""
+    body = pod(account, access, config, [*access.volumes, *access.secret_volumes])
+    template = merged_job(
+        {
+            "metadata": {"labels": owner.labels(PREPARE)},
+            "spec": {"restartPolicy": "Never", **body, "containers": [only]},
+        },
+        spec,
+    )
+    template["spec"] |= place
     mend = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [MUST_BE_MENDED]}}
     disruption = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
-    return owner.child(
-        "batch/v1",
-        "Job",
-        job_name(owner, spec),
-        PREPARE,
-        spec={
-            "backoffLimit": TRIES,
-            "podFailurePolicy": {"rules": [mend, disruption]},
-            "template": {"metadata": {"labels": owner.labels(PREPARE)}, "spec": pod},
-        },
-    )
+    body = {"backoffLimit": TRIES, "podFailurePolicy": {"rules": [mend, disruption]}, "template": template}
+    return owner.child("batch/v1", "Job", name, PREPARE, spec=body)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from llmservice_api.labels import REVISION, RUNTIME, SETTINGS
 from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
-from llmservice_operator.children.container import container, pod_security, volumes
+from llmservice_operator.children.container import container, pod
 from llmservice_operator.children.model_access import (
     TERMINATION_LOG,
     ModelAccess,
@@ -16,6 +17,8 @@ from llmservice_operator.children.model_access import (
     prepare_arguments,
 )
 from llmservice_operator.children.owner import Json, Owner
+from llmservice_operator.children.pod_template import CONTAINER, FETCH, SETTINGS_FOLDER, claims_devices, merged
+from llmservice_operator.children.prepare_job import PREPARING
 from llmservice_operator.children.service_account import account_name
 from llmservice_operator.core.config import OperatorConfig
 from llmservice_operator.core.placing import Placed
@@ -25,9 +28,6 @@ from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.estimate.budget import HOST, total
 from llmservice_runtime.prepare.report import Prepared
 
-CONTAINER = "runtime"
-FETCH = "fetch"
-SETTINGS_FOLDER = "/etc/llmservice"
 STARTUP_PERIOD = 5
 PRE_STOP_SECONDS = 5
 """So long after its end was asked for a replica takes new work: until every proxy knows."""
@@ -43,39 +43,54 @@ def replica_settings(service: LLMService, placed: Placed, prepared: Prepared) ->
     return dataclasses.replace(settings, host="0.0.0.0", failure_log=TERMINATION_LOG)
 
 
-def progress_seconds(settings: RuntimeSettings, spec: LLMServiceSpec, prepared: Prepared) -> int:
+def progress_seconds(settings: RuntimeSettings, access: ModelAccess, prepared: Prepared) -> int:
     """A rollout's deadline: beyond what a download and a start may take."""
-    access = model_access(spec)
     download = prepared.facts.file_bytes // SLOWEST_DOWNLOAD if access.remote and not access.shared else 0
     return settings.load_seconds + download + 600
 
 
 def replica_template(
     owner: Owner, service: LLMService, placed: Placed, prepared: Prepared, config: OperatorConfig, revision: str
-) -> Json:
-    """The Deployment's pod template; `revision` is the name of the ControllerRevision that will keep it."""
-    spec, access = service.spec, model_access(service.spec)
+) -> tuple[Json, list[str]]:
+    """The Deployment's pod template, and what is worth knowing about it.
+
+    `revision` is the name of the ControllerRevision that will keep it.
+    """
+    spec, access = service.spec, model_access(owner, service.spec)
+    claimed = claims_devices(spec)
+    if claimed:
+        placed = dataclasses.replace(placed, resource="", products=())
     settings = replica_settings(service, placed, prepared)
     grace = PRE_STOP_SECONDS + spec.endpoint.drain_seconds + GRACE_MARGIN_SECONDS
-    pod: Json = {
-        "serviceAccountName": account_name(owner, spec),
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
+    downloads = access.remote and not access.shared
+    secrets = access.secret_volumes if downloads else []
+    body = {
+        **pod(account_name(owner, spec), access, config, [*access.volumes, _settings_volume(), *secrets]),
         "terminationGracePeriodSeconds": grace,
-        "securityContext": pod_security(access),
         "containers": [_runtime(spec, placed, access, settings, config)],
-        "volumes": volumes(*access.volumes, _settings_volume()),
         "topologySpreadConstraints": [_spread(owner)],
         **_nodes(placed),
     }
-    if access.remote and not access.shared:
-        pod["initContainers"] = [_fetch(spec, access, placed, prepared, config)]
-        pod["volumes"] += access.secret_volumes
+    if downloads:
+        body["initContainers"] = [_fetch(spec, access, placed, prepared, config)]
     metadata = {
         "labels": {**owner.labels(RUNTIME), REVISION: revision},
         "annotations": {SETTINGS: settings.to_json()},
     }
-    return {"metadata": metadata, "spec": pod}
+    template, overridden = merged({"metadata": metadata, "spec": body}, spec)
+    return template, list(_notes(spec, claimed, overridden))
+
+
+def _notes(spec: LLMServiceSpec, claimed: bool, overridden: list[str]) -> Iterator[str]:
+    if spec.engine.image:
+        yield (
+            f"engine.image is {spec.engine.image}: nothing vouches for its engines, and an upgrade of the operator "
+            "leaves it as it is. It must be of the operator's release."
+        )
+    if claimed:
+        yield "Accelerators come from podTemplate's resource claims: whether the model fits them is not known."
+    if overridden:
+        yield f"podTemplate overrides {', '.join(overridden[:20])}{' and more' if overridden[20:] else ''}."
 
 
 def _runtime(
@@ -123,8 +138,7 @@ def _fetch(
     """Brings the model into the pod's own cache, at the revision that was planned with."""
     arguments = prepare_arguments(spec, access, fetch=True, private=config.private_sources, revision=prepared.revision)
     mounts = [*access.mounts(write=True), *access.secret_mounts()]
-    requests = {"requests": {"cpu": "100m", "memory": "256Mi"}}
-    return container(FETCH, placed.image, arguments, config, volumeMounts=mounts, resources=requests)
+    return container(FETCH, placed.image, arguments, config, volumeMounts=mounts, resources=PREPARING)
 
 
 def _probe(path: str, period: int, failures: int) -> Json:

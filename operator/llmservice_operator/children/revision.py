@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
+from llmservice_api.workload import UpgradePolicy
+from llmservice_operator.children.model_access import model_access
 from llmservice_operator.children.owner import Json, Owner, digest
+from llmservice_operator.children.prepare_job import job_name
 from llmservice_operator.children.replica_pod import progress_seconds, replica_settings, replica_template
 from llmservice_operator.core.config import OperatorConfig
 from llmservice_operator.core.placing import Placed
@@ -28,6 +31,14 @@ class Frozen:
     fit: str
     resolved_revision: str
     resource: str
+    image: str
+    notes: list[str]
+    installation: str
+    """Digest of the installation that it was planned with."""
+    job: str
+    """Name of the Job that reported `prepared`."""
+    prepared: str
+    """The model's facts as the Job reported them: another plan for the same model needs no other look at it."""
     progress_seconds: int
     template: Json
     plan: Json
@@ -35,20 +46,40 @@ class Frozen:
 
 
 def revision_name(owner: Owner, spec: LLMServiceSpec) -> str:
-    """Another spec is another revision; the number of replicas is not part of it.
+    """Another spec is another revision; the number of replicas and when to plan anew are not part of it.
 
     Defaults are left out, so that a field which a later release adds changes no name.
     """
-    parts = spec.model_dump(mode="json", exclude_defaults=True, exclude={"replicas"})
-    return f"{owner.name}-{digest(parts, 10)}"
+    parts = spec.model_dump(mode="json", exclude_defaults=True, exclude={"replicas", "rollout"})
+    return f"{owner.name}-{digest(parts | ({'queue': owner.queue} if owner.queue else {}), 10)}"
+
+
+def installation_digest(config: OperatorConfig) -> str:
+    """Of what an installation puts into pods: images, environment, pull secrets, and the operator's release."""
+    about_others = ("operator_namespace", "gateway_namespace", "prometheus_namespace", "cluster_domain")
+    return digest({name: value for name, value in dataclasses.asdict(config).items() if name not in about_others})
+
+
+def kept_revision(
+    owner: Owner, spec: LLMServiceSpec, config: OperatorConfig, revisions: Mapping[str, Json]
+) -> Frozen | None:
+    """The newest plan for this spec; of a service that follows upgrades, for this installation as well."""
+    name = revision_name(owner, spec)
+    found = [thaw(kept) for known, kept in revisions.items() if known == name or known.startswith(f"{name}-")]
+    if spec.rollout.upgrade_policy is UpgradePolicy.FOLLOW:
+        found = [frozen for frozen in found if frozen.installation == installation_digest(config)]
+    return max(found, key=lambda frozen: frozen.number, default=None)
 
 
 def freeze(
     owner: Owner, service: LLMService, placed: Placed, prepared: Prepared, config: OperatorConfig, number: int
 ) -> Frozen:
     """The plan and everything that follows from it, as of now."""
-    name = revision_name(owner, service.spec)
+    name, installation = revision_name(owner, service.spec), installation_digest(config)
+    if service.spec.rollout.upgrade_policy is UpgradePolicy.FOLLOW:
+        name = f"{name}-{installation}"
     settings = replica_settings(service, placed, prepared)
+    template, notes = replica_template(owner, service, placed, prepared, config, name)
     return Frozen(
         name=name,
         number=number,
@@ -58,8 +89,13 @@ def freeze(
         fit=placed.plan.fit.value,
         resolved_revision=prepared.revision,
         resource=placed.resource,
-        progress_seconds=progress_seconds(settings, service.spec, prepared),
-        template=replica_template(owner, service, placed, prepared, config, name),
+        image=placed.image,
+        notes=[*placed.plan.notes, *notes],
+        installation=installation,
+        job=job_name(owner, service.spec),
+        prepared=prepared.to_json(),
+        progress_seconds=progress_seconds(settings, model_access(owner, service.spec), prepared),
+        template=template,
         plan=_plain(dataclasses.asdict(placed.plan)),
     )
 
@@ -87,6 +123,11 @@ _KEPT: dict[str, type[Any]] = {
     "fit": str,
     "resolved_revision": str,
     "resource": str,
+    "image": str,
+    "notes": list,
+    "installation": str,
+    "job": str,
+    "prepared": str,
     "progress_seconds": int,
     "template": dict,
     "plan": dict,

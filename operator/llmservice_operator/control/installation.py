@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from llmservice_operator.control.work import Scope
-from llmservice_operator.core.config import OperatorConfig, RuntimeImage
+from llmservice_operator.core.config import ConfigMapKey, OperatorConfig, RuntimeImage
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.selection.machine import Device
 
 _Namespace = Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
+
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 
 
 class _Model(BaseModel):
@@ -28,6 +31,13 @@ class ImageEntry(_Model):
     image: Annotated[str, Field(min_length=1)]
     engines: Annotated[tuple[EngineType, ...], Field(min_length=1)]
     devices: Annotated[tuple[Device, ...], Field(min_length=1)] = (Device.CPU,)
+
+
+class CaBundle(_Model):
+    """Where the certificates of an own authority are."""
+
+    config_map: _Name
+    key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = "ca.crt"
 
 
 class Installation(_Model):
@@ -45,6 +55,10 @@ class Installation(_Model):
     private_sources: bool = False
     """Whether models may come from addresses inside the network."""
     environment: dict[str, str] = Field(default_factory=dict)
+    image_pull_secrets: tuple[_Name, ...] = ()
+    """Secrets for the images of every service's pods; they must be in the service's namespace."""
+    ca_bundle: CaBundle | None = None
+    """A ConfigMap with certificates to trust; it must be in the service's namespace."""
 
     def scope(self) -> Scope:
         """What is looked at."""
@@ -61,7 +75,17 @@ class Installation(_Model):
             image_pull_policy=self.image_pull_policy,
             private_sources=self.private_sources,
             environment=tuple(sorted(self.environment.items())),
+            image_pull_secrets=self.image_pull_secrets,
+            ca_bundle=ConfigMapKey(self.ca_bundle.config_map, self.ca_bundle.key) if self.ca_bundle else None,
+            release=_release(),
         )
+
+
+def _release() -> str:
+    try:
+        return version("llmservice")
+    except PackageNotFoundError:
+        return ""  # run from a checkout
 
 
 def read_installation(path: Path) -> Installation:

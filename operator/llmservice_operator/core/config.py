@@ -18,6 +18,14 @@ class RuntimeImage:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigMapKey:
+    """One entry of a ConfigMap."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorConfig:
     """`images` in the order of preference; the first also reads headers and fills caches.
 
@@ -35,3 +43,9 @@ class OperatorConfig:
     """Whether models may come from addresses inside the network (a store in the cluster)."""
     environment: tuple[tuple[str, str], ...] = ()
     """(name, value) for the prepare Job and the runtime: proxy, CA and HF_ENDPOINT settings."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """Secrets that every pod of a service pulls images with; they must be in its namespace."""
+    ca_bundle: ConfigMapKey | None = None
+    """A PEM bundle that is trusted beside the usual ones; its ConfigMap must be in the service's namespace."""
+    release: str = ""
+    """The operator's version: services that follow upgrades are planned anew with another one."""

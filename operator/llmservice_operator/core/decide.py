@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from llmservice_api.v1alpha1 import LLMService
+from llmservice_operator.children.cache_claim import cache_claim
 from llmservice_operator.children.deployment import deployment
 from llmservice_operator.children.disruption_budget import disruption_budget
+from llmservice_operator.children.fetch_job import fetch_job, fetch_name
 from llmservice_operator.children.model_access import ModelAccess, model_access
 from llmservice_operator.children.network_policy import network_policy
 from llmservice_operator.children.owner import Json, Owner
 from llmservice_operator.children.prepare_job import job_name, prepare_job
-from llmservice_operator.children.revision import Frozen, controller_revision, freeze, revision_name, thaw
+from llmservice_operator.children.revision import Frozen, controller_revision, freeze, kept_revision
 from llmservice_operator.children.service import service as child_service
 from llmservice_operator.children.service_account import account_name, service_account
 from llmservice_operator.core.config import OperatorConfig
 from llmservice_operator.core.live import Live
 from llmservice_operator.core.placing import place_service
-from llmservice_operator.core.preparation import Preparation, preparation
+from llmservice_operator.core.preparation import Preparation, inspection_of, preparation
 from llmservice_operator.core.problem import Problem
 from llmservice_operator.core.rollout import decide_in, in_place
 from llmservice_operator.core.values import Delete, Observed
@@ -50,24 +53,27 @@ def decide(
     service: LLMService, owner: Owner, live: Live, observed: Observed, config: OperatorConfig, now: datetime
 ) -> Decision:
     """Everything that follows from what was observed, apart from words."""
-    access, job = model_access(service.spec), job_name(owner, service.spec)
-    prepared = preparation(live, job, now)
-    target, refusal = _target(service, owner, live, prepared, observed, config)
-    cached = not access.shared or prepared.done
+    access, inspection = model_access(owner, service.spec), job_name(owner, service.spec)
+    inspected = inspection_of(live, inspection, now)
+    target, refusal = _target(service, owner, live, inspected, observed, config)
+    filling = fetch_name(owner, service.spec, target) if target and access.shared else ""
+    fetched = preparation(live, filling, now)
+    cached = not access.shared or fetched.done
     in_force = target if target and cached else live.running()
     stay = in_force is not None and in_place(live, in_force.name, now)
-    waits = [prepared.retry_in, decide_in(live, in_force.name, now) if in_force else None]
+    waits = [inspected.retry_in, fetched.retry_in, decide_in(live, in_force.name, now) if in_force else None]
+    jobs = {inspection: inspected, filling: fetched}
     return Decision(
         service=service,
         access=access,
-        preparation=prepared,
+        preparation=dataclasses.replace(inspected, problem=inspected.problem or fetched.problem),
         target=target,
         refusal=refusal,
         cached=cached,
         in_force=in_force,
         replace_in_place=stay,
-        apply=tuple(_children(service, owner, live, target, in_force, stay, prepared, config)),
-        delete=tuple(_stale(live, job, prepared, target, in_force)),
+        apply=tuple(_children(service, owner, live, target, in_force, stay, cached, config)),
+        delete=tuple(_stale(live, jobs, target, in_force)),
         requeue_after=min((wait for wait in waits if wait is not None), default=None),
     )
 
@@ -76,9 +82,8 @@ def _target(
     service: LLMService, owner: Owner, live: Live, made: Preparation, observed: Observed, config: OperatorConfig
 ) -> tuple[Frozen | None, Problem | None]:
     """The plan for this spec: the frozen one where there is one, else a new one, else why there is none."""
-    name = revision_name(owner, service.spec)
-    if kept := live.revisions.get(name):
-        return thaw(kept), None
+    if kept := kept_revision(owner, service.spec, config, live.revisions):
+        return kept, None
     if made.prepared is None:
         return None, None
     facts, revision = made.prepared.facts, made.prepared.revision
@@ -96,30 +101,36 @@ def _children(
     target: Frozen | None,
     in_force: Frozen | None,
     stay: bool,
-    made: Preparation,
+    cached: bool,
     config: OperatorConfig,
 ) -> Iterator[Json]:
     """In the order in which they need each other."""
-    if account := service_account(owner, service.spec):
-        yield account
+    if made := service_account(owner, service.spec):
+        yield made
     yield child_service(owner)
     yield network_policy(owner, config)
     yield disruption_budget(owner)
-    job = prepare_job(owner, service.spec, config, account_name(owner, service.spec))
-    needed = target is None or (model_access(service.spec).shared and not made.done)
-    if needed and job["metadata"]["name"] not in live.jobs:  # a Job can't be changed
-        yield job
+    if claim := cache_claim(owner, service.spec):
+        yield claim
+    account = account_name(owner, service.spec)
+    if target is None and job_name(owner, service.spec) not in live.jobs:  # a Job can't be changed
+        yield prepare_job(owner, service.spec, config, account)
     if target and target.name not in live.revisions:  # neither can a revision
         yield controller_revision(owner, target)
+    if target and not cached and fetch_name(owner, service.spec, target) not in live.jobs:
+        yield fetch_job(owner, service.spec, target, config, account)
     if in_force:
         yield deployment(owner, in_force, service.spec.replicas, stay)
 
 
-def _stale(live: Live, job: str, made: Preparation, target: Frozen | None, in_force: Frozen | None) -> Iterator[Delete]:
+def _stale(
+    live: Live, jobs: Mapping[str, Preparation], target: Frozen | None, in_force: Frozen | None
+) -> Iterator[Delete]:
     """Jobs of other models, Jobs that must be made anew, and all but the newest revisions."""
-    again = (made.lost and target is None) or made.retry_in == 0.0
     for name, found in live.jobs.items():
-        if (name != job or again) and "deletionTimestamp" not in found["metadata"]:
+        made = jobs.get(name)
+        again = made is None or (made.lost and target is None) or made.retry_in == 0.0
+        if again and "deletionTimestamp" not in found["metadata"]:
             yield Delete("batch/v1", "Job", name, found["metadata"]["uid"])
     needed = {frozen.name for frozen in (target, in_force, live.running()) if frozen}
     by_age = sorted(live.revisions, key=lambda name: live.revisions[name]["revision"], reverse=True)

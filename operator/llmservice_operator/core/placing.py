@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
-from llmservice_operator.core.config import OperatorConfig
+from llmservice_operator.core.config import OperatorConfig, RuntimeImage
 from llmservice_operator.core.nodes import NodeKind
 from llmservice_operator.core.quantity import parse_quantity
 from llmservice_operator.planning.plan import Fit, Plan, Refusal
@@ -67,6 +67,7 @@ def place_service(
     config: OperatorConfig,
 ) -> Placed | Refusal:
     """The first place that surely takes it, else the first that may; else why the most promising one does not."""
+    config = _own_image(spec, config)
     refusal: Refusal | None = None
     unknown: Placed | None = None
     for place in places(spec, nodes, config):
@@ -111,6 +112,14 @@ def image_for(plan: Plan, place: Place, config: OperatorConfig) -> str | None:
     gpu = place.machine.gpu if plan.accelerator_count else None
     device = gpu.vendor if gpu else Device.CPU
     return next((i.image for i in config.images if plan.engine in i.engines and device in i.devices), None)
+
+
+def _own_image(spec: LLMServiceSpec, config: OperatorConfig) -> OperatorConfig:
+    """An image of the service's own is believed to carry the engine that the spec names, for every device."""
+    if spec.engine.image is None:
+        return config
+    image = RuntimeImage(spec.engine.image, (EngineType(spec.engine.type.value),), tuple(Device))
+    return dataclasses.replace(config, images=(image,))
 
 
 def vendor(resource: str) -> Device:

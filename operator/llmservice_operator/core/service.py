@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from llmservice_api.conditions import Reason
 from llmservice_api.sentences import explain, field_path
 from llmservice_api.v1alpha1 import LLMService
+from llmservice_operator.children.pod_template import forbidden
 from llmservice_operator.core.problem import Problem
 from llmservice_operator.core.values import Json
 
@@ -19,7 +20,7 @@ def read_service(service: Json) -> LLMService | Problem:
         parsed = LLMService.model_validate({name: service[name] for name in WRITTEN if name in service})
     except ValidationError as error:
         return Problem(Reason.INVALID, _sentences(error))
-    return _not_in_a_cluster(parsed) or parsed
+    return _not_in_a_cluster(parsed) or _not_in_a_template(parsed) or parsed
 
 
 def _not_in_a_cluster(service: LLMService) -> Problem | None:
@@ -31,6 +32,11 @@ def _not_in_a_cluster(service: LLMService) -> Problem | None:
             "file:///path, or use pvc://CLAIM/PATH or a hub.",
         )
     return None
+
+
+def _not_in_a_template(service: LLMService) -> Problem | None:
+    said = [f"spec.podTemplate.{field} is the plan's. {remedy}" for field, remedy in forbidden(service.spec)]
+    return Problem(Reason.INVALID, " ".join(said[:5])) if said else None
 
 
 def _sentences(error: ValidationError) -> str:

@@ -17,8 +17,9 @@ from llmservice_cli.main import main as llmservice
 
 ALLOWED = {
     "type", "description", "default", "enum", "format", "minimum", "maximum", "minLength", "maxLength", "pattern",
-    "properties", "required", "items", "maxItems",
-    "x-kubernetes-validations", "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+    "properties", "required", "items", "minItems", "maxItems", "additionalProperties", "maxProperties",
+    "x-kubernetes-preserve-unknown-fields", "x-kubernetes-validations",
+    "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
 }  # fmt: skip
 
 
@@ -38,7 +39,10 @@ def test_every_node_is_structural_bounded_and_described(path: str, schema: dict[
     assert set(schema) <= ALLOWED
     assert schema["type"] in ("object", "array", "string", "integer", "boolean")
     if schema["type"] == "object":
-        assert schema["properties"]
+        assert schema.get("properties") or schema.get("maxProperties") or path == ".spec.podTemplate.spec"
+        assert "x-kubernetes-preserve-unknown-fields" not in schema or path == ".spec.podTemplate.spec"
+    if "additionalProperties" in schema:
+        assert schema["additionalProperties"]["maxLength"] <= 32768
     if schema["type"] == "array":
         assert 0 < schema["maxItems"] <= 64
     if schema["type"] == "string" and "enum" not in schema:
@@ -91,6 +95,8 @@ def test_subresources_and_columns_read_fields_of_the_schema() -> None:
     [
         ({"model": {"uri": "hf://a/b"}}, True),
         ({"model": {"uri": "hf://a/b"}, "replicas": 1000, "accelerator": {"count": 0}}, True),
+        ({"model": {"uri": "hf://a/b"}, "podTemplate": {"spec": {"anything": [1]}}}, True),
+        ({"model": {"uri": "hf://a/b"}, "podTemplate": {"metadata": {"name": "x"}}}, False),
         ({"model": {"uri": "hf://a/b"}, "replicas": 1001}, False),
         ({"model": {"uri": ""}}, False),
         ({"model": {"uri": "hf://a/b", "include": ["x"] * 33}}, False),

@@ -82,7 +82,7 @@ def test_the_job_has_few_rights_and_the_credentials_only_as_files(cache: dict[st
     ],
 )
 def test_where_the_model_is_read(uri: str, cache: dict[str, Any], read: str, remote: bool, shared: bool) -> None:
-    access = model_access(spec(uri, cache=cache))
+    access = model_access(LONGEST, spec(uri, cache=cache))
     assert (access.uri, access.remote, access.shared) == (read, remote, shared)
 
 

@@ -60,6 +60,7 @@ class World:
         self.objects: dict[tuple[str, str], Json] = {}
         self.notes: list[Note] = []
         self.refused: tuple[Refused, ...] = ()
+        self.events: tuple[Json, ...] = ()
         self.service: Json = {
             "apiVersion": "llmservice.dev/v1alpha1",
             "kind": "LLMService",
@@ -78,9 +79,8 @@ class World:
 
     def look(self) -> Outcome:
         """A reconcile without any write."""
-        observed = Observed(
-            copy.deepcopy(self.service), tuple(copy.deepcopy(list(self.objects.values()))), self.nodes, self.refused
-        )
+        children = tuple(copy.deepcopy(list(self.objects.values())))
+        observed = Observed(copy.deepcopy(self.service), children, self.nodes, self.refused, self.events)
         return reconcile(observed, self.config, self.now)
 
     def pass_(self) -> list[str]:
@@ -110,19 +110,17 @@ class World:
 
     # What controllers and kubelets do.
 
-    def prepared(self, prepared: Prepared = PREPARED, complete: bool = True) -> World:
-        """The newest Job's inspect container reported; with `complete` the Job is done."""
+    def prepared(self, prepared: Prepared = PREPARED) -> World:
+        """The newest Job is done; it reported the model's headers, or that the cache is filled."""
         ended = {"terminated": {"exitCode": 0, "reason": "Completed", "message": prepared.to_json()}}
-        self._job_pod({"name": "inspect", "state": ended})
-        if complete:
-            self._job()["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+        self._job_pod({"name": self._job_container(), "state": ended})
+        self._job()["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
         return self
 
     def prepare_failed(self, failure: FailureClass, message: str, remedy: str) -> World:
         record = FailureRecord(failure, message, remedy, "Preparing").to_json()
-        self._job_pod(
-            {"name": "inspect", "state": {"terminated": {"exitCode": 1, "reason": "Error", "message": record}}}
-        )
+        ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": record}}
+        self._job_pod({"name": self._job_container(), "state": ended})
         failed = {"type": "Failed", "status": "True", "message": "x", "lastTransitionTime": self._stamp()}
         self._job()["status"] = {"conditions": [failed]}
         return self
@@ -164,6 +162,8 @@ class World:
         """From nothing to a service that serves."""
         self.pass_()
         self.prepared().pass_()
+        if "-fetch-" in self._job()["metadata"]["name"]:
+            self.prepared().pass_()
         self.rolled_out().pass_()
         return self
 
@@ -173,6 +173,10 @@ class World:
 
     def _job(self) -> Json:
         return self.of("Job")[-1]
+
+    def _job_container(self) -> str:
+        name: str = self._job()["spec"]["template"]["spec"]["containers"][0]["name"]
+        return name
 
     def _job_pod(self, container: Json) -> None:
         name = self._job()["metadata"]["name"]

@@ -73,6 +73,8 @@ def test_an_upgrade_of_the_operator_changes_no_template(world: World) -> None:
         CONFIG, images=(new,), image_pull_policy="Always", environment=(("HTTPS_PROXY", "http://proxy"),)
     )
     world.nodes = L4_NODES
+    assert world.pass_() == ["status"]
+    assert "runtime:next" in world.service["status"]["plan"]["notes"][-1]
     assert world.pass_() == []
     assert world.get("Deployment")["spec"]["template"] == before
 
@@ -130,9 +132,12 @@ def test_a_bad_edit_leaves_the_running_version_serving(
 
 def test_a_shared_cache_is_filled_before_a_replica_is_made(world: World) -> None:
     world.edit(cache=CLAIM).pass_()
-    steps = world.of("Job")[0]["spec"]["template"]["spec"]
-    assert [c["name"] for c in steps["initContainers"] + steps["containers"]] == ["inspect", "fetch"]
-    assert "Deployment" not in kinds(world.prepared(complete=False).pass_())
+    inspection = world.of("Job")[0]["spec"]["template"]["spec"]
+    assert {"name": "cache", "emptyDir": {}} in inspection["volumes"], "where a volume is made waits for the plan"
+    assert kinds(world.prepared().pass_()) == ["ControllerRevision", "Job", "status"]
+    fetch = world.of("Job")[1]["spec"]["template"]["spec"]
+    assert {"name": "cache", "persistentVolumeClaim": {"claimName": "models"}} in fetch["volumes"]
+    assert "--revision=c0ffee" in fetch["containers"][0]["args"]
     assert world.condition("Planned")["status"] == "True"
     assert world.condition("Ready")["reason"] == "Downloading"
     assert "Deployment" in kinds(world.prepared().pass_())

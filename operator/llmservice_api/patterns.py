@@ -1,0 +1,17 @@
+"""Patterns of names and quantities, and what each asks for in words."""
+
+LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
+RESOURCE = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+IMAGE = r"^[A-Za-z0-9][-A-Za-z0-9._:/@]*$"
+PATTERNS = {
+    LABEL: "lower-case letters, digits and '-', with a letter or a digit at both ends",
+    SUBDOMAIN: "lower-case letters, digits, '-' and '.', with a letter or a digit at both ends",
+    ENV_NAME: "letters, digits and '_', not starting with a digit",
+    QUANTITY: "a quantity of Kubernetes: 500m, 2, 1.5Gi",
+    IMAGE: "an image reference: registry.example.com/runtime@sha256:...",
+    RESOURCE: "a resource as nodes advertise it: nvidia.com/gpu",
+}
+"""What each pattern asks for, in words."""

@@ -1,0 +1,40 @@
+"""The Job that fills a shared cache once the plan is known, before a GPU is taken, where the replicas may run."""
+
+from __future__ import annotations
+
+from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_operator.children.model_access import model_access, prepare_arguments
+from llmservice_operator.children.owner import Json, Owner, digest
+from llmservice_operator.children.pod_template import FETCH
+from llmservice_operator.children.prepare_job import job, job_parts, step
+from llmservice_operator.children.revision import Frozen
+from llmservice_operator.core.config import OperatorConfig
+
+PLACE = ("nodeSelector", "tolerations", "schedulerName")
+"""Fields by which a replica finds its node. A volume that is made where this Job runs must be of use to replicas."""
+
+
+def fetch_name(owner: Owner, spec: LLMServiceSpec, frozen: Frozen) -> str:
+    """Another revision of the model, claim or place is another Job."""
+    cache = spec.cache.model_dump(mode="json", exclude_defaults=True)
+    parts = [job_parts(owner, spec), cache, frozen.resolved_revision, place(frozen)]
+    return f"{owner.name}-fetch-{digest(parts)}"
+
+
+def fetch_job(owner: Owner, spec: LLMServiceSpec, frozen: Frozen, config: OperatorConfig, account: str) -> Json:
+    """Brings the planned revision into the claim; what is there already is only checked."""
+    access = model_access(owner, spec)
+    arguments = prepare_arguments(
+        spec, access, fetch=True, private=config.private_sources, revision=frozen.resolved_revision
+    )
+    name, only = fetch_name(owner, spec, frozen), step(FETCH, arguments, access, config)
+    return job(owner, spec, config, account, name, only, access, **place(frozen))
+
+
+def place(frozen: Frozen) -> Json:
+    """Which nodes the replicas of a plan may run on, apart from how they stand to other pods."""
+    pod = frozen.template["spec"]
+    found = {name: pod[name] for name in PLACE if name in pod}
+    affinity = pod.get("affinity")
+    nodes = affinity.get("nodeAffinity") if isinstance(affinity, dict) else None
+    return found | ({"affinity": {"nodeAffinity": nodes}} if nodes else {})
