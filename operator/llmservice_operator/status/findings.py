@@ -8,10 +8,11 @@ from datetime import datetime
 
 from llmservice_api.conditions import ConditionType, Reason
 from llmservice_operator.core.decide import Decision
-from llmservice_operator.core.live import Live, condition, revision_of
+from llmservice_operator.core.live import Live, condition, holds, revision_of
 from llmservice_operator.core.problem import Problem
 from llmservice_operator.core.values import NAME_CONFLICT, Json, Observed, Refused
 from llmservice_operator.status.pods import Case, pod_problem
+from llmservice_operator.status.refusal import way_out
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
@@ -46,6 +47,11 @@ class Picture:
         found: int = (self.live.deployment or {}).get("status", {}).get("readyReplicas", 0)
         return found
 
+    def serves_target(self) -> bool:
+        """Whether a replica of the plan for this very spec is ready."""
+        target = self.decision.target
+        return any(target and revision_of(pod) == target.name and holds(pod, "Ready") for pod in self.live.replicas)
+
     def refused(self) -> Problem | None:
         """A write that the API server refused, foreign names first: nothing else can be done about these."""
         refused = sorted(self.observed.refused, key=lambda found: found.reason != NAME_CONFLICT)
@@ -60,16 +66,13 @@ class Picture:
         exists = nodes is None or any(name == frozen.resource for kind in nodes for name, _ in kind.resources)
         for pod in reversed(self.live.replicas):
             if revision_of(pod) == frozen.name and (
-                problem := pod_problem(Case(pod, self.now, frozen.resource, exists))
+                problem := pod_problem(Case(pod, self.now, frozen.resource, exists, self.live.events_of(pod)))
             ):
                 return problem
         failed = condition(self.live.deployment, "ReplicaFailure")
         if failed is not None and failed["status"] == TRUE:
-            return Problem(
-                Reason.WRITE_REFUSED,
-                f"Replicas can't be created: {failed.get('message', '').rstrip('.')}. Ask for less in resources, or "
-                "have the quota or the admission rule changed.",
-            )
+            said = failed.get("message", "").rstrip(".")
+            return Problem(Reason.WRITE_REFUSED, f"Replicas can't be created: {said}. {way_out(said)}")
         return None
 
 
@@ -148,6 +151,8 @@ def _scheduled(picture: Picture) -> Finding:
     if not mine:
         return Finding(kind, UNKNOWN, Reason.WAITING, "There are no replicas yet.")
     problem = picture.replica_problem()
+    if problem and problem.reason == Reason.ADDING_NODE:
+        return Finding(kind, UNKNOWN, problem.reason, problem.message)
     if problem and problem.reason in (Reason.UNSCHEDULABLE, Reason.NO_SUCH_GPU, Reason.WAITING):
         return Finding(kind, FALSE, problem.reason, problem.message)
     if all(pod["spec"].get("nodeName") for pod in mine):
@@ -158,7 +163,8 @@ def _scheduled(picture: Picture) -> Finding:
 def _progressing(picture: Picture) -> Finding:
     kind, problem = ConditionType.PROGRESSING, obstacle(picture)
     if problem:
-        return Finding(kind, FALSE, problem.reason, problem.message)
+        waits = problem.reason in (Reason.WAITING, Reason.ADDING_NODE)
+        return Finding(kind, TRUE if waits else FALSE, problem.reason, problem.message)
     if _settled(picture):
         return Finding(kind, FALSE, Reason.READY, "All replicas are as the spec says.")
     if picture.decision.replace_in_place:
@@ -183,7 +189,13 @@ def _available(picture: Picture) -> Finding:
 def _ready(picture: Picture) -> Finding:
     kind = ConditionType.READY
     if picture.ready and picture.desired:
-        return Finding(kind, TRUE, Reason.READY, f"{picture.ready} of {picture.desired} replicas serve requests.")
+        said = f"{picture.ready} of {picture.desired} replicas serve requests"
+        if (problem := obstacle(picture)) is None:
+            return Finding(kind, TRUE, Reason.READY, f"{said}.")
+        if picture.serves_target():
+            return Finding(kind, TRUE, problem.reason, f"{said}. {problem.message}")
+        said += f" as an earlier spec says, because this one can't be carried out ({problem.reason}): {problem.message}"
+        return Finding(kind, TRUE, Reason.SERVING_EARLIER, said)
     return Finding(kind, FALSE, *_why_not(picture))
 
 
@@ -241,8 +253,8 @@ def _write_problem(refused: Refused) -> Problem:
         )
     return Problem(
         Reason.WRITE_REFUSED,
-        f"The API server refuses the {what} ({refused.reason}): {refused.message.rstrip('.')}. Correct the spec, the "
-        "quota, the admission rule or the operator's rights.",
+        f"The API server refuses the {what} ({refused.reason}): {refused.message.rstrip('.')}. "
+        f"{way_out(refused.message)}",
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,10 +11,15 @@ from llmservice_api.conditions import Reason
 from llmservice_operator.core.live import condition, seconds_since
 from llmservice_operator.core.problem import Problem
 from llmservice_operator.core.values import Json
+from llmservice_operator.core.waiting import coming_node, last, no_node_comes
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 
-VOLUME_PATIENCE = 60
+VOLUME_PATIENCE = 30
 """Seconds that mounting volumes may take before it is called a problem."""
+_CLAIM = re.compile(r"persistentvolumeclaim|unbound immediate|volume node affinity", re.IGNORECASE)
+_PREEMPTION = re.compile(
+    r"\.? (no new claims to deallocate, )?preemption: .*|\bnot found\. (?=not found\.$)", re.DOTALL
+)
 _PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CREATE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreStartHookError"}
 _STARTING = {"ContainerCreating", "PodInitializing"}
@@ -23,12 +29,27 @@ _ENDED_BY_KUBELET = {0, 137, 143}
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One pod at one moment. `gpu` is the resource it asks for, `gpu_exists` whether a known node has it."""
+    """One pod at one moment. `gpu` is the resource it asks for, `gpu_exists` whether a known node has it.
+
+    `events` are those about the pod, oldest first, as far as they were read; `what` is how sentences call the pod.
+    """
 
     pod: Json
     now: datetime
     gpu: str = ""
     gpu_exists: bool = True
+    events: Sequence[Json] = ()
+    what: str = "replica"
+
+    def see(self, command: str) -> str:
+        """A command that shows more, to be pasted."""
+        metadata = self.pod["metadata"]
+        return f"See kubectl {command} -n {metadata.get('namespace', '')} {metadata.get('name', '')}"
+
+    @property
+    def log(self) -> str:
+        """Where the words before the end are."""
+        return f"{self.see('logs')} --previous."
 
 
 Check = Callable[[Case], Problem | None]
@@ -50,7 +71,17 @@ def _no_node(case: Case) -> Problem | None:
     found = unscheduled(case.pod)
     if found is None:
         return None
-    said = found.get("message", "no reason was given").rstrip(".")
+    said = _scheduler(found.get("message", "no reason was given"))
+    if _CLAIM.search(said):
+        return Problem(
+            Reason.VOLUME_FAILED,
+            f"The {case.what} waits for its PersistentVolumeClaim: {said}. Create the claim, or correct its name or "
+            f"its StorageClass. {case.see('describe pod')}.",
+        )
+    if coming := coming_node(case.events, case.now):
+        return Problem(Reason.ADDING_NODE, f"A node is being added for the {case.what}: {coming}.")
+    if refused := no_node_comes(case.events):
+        said += f"; node autoscaler: {refused}"
     if case.gpu and not case.gpu_exists:
         return Problem(
             Reason.NO_SUCH_GPU,
@@ -59,7 +90,7 @@ def _no_node(case: Case) -> Problem | None:
         )
     return Problem(
         Reason.UNSCHEDULABLE,
-        f"No node takes the replica: {said}. Free or add nodes, or ask for less in resources, contextTokens or "
+        f"No node takes the {case.what}: {said}. Free or add nodes, or ask for less in resources, contextTokens or "
         "accelerator.count.",
     )
 
@@ -103,11 +134,15 @@ def _created(case: Case) -> Problem | None:
         ended = _last_end(container)
         if waiting.get("reason") in _CREATE:
             said = waiting.get("message", waiting["reason"]).strip().rstrip(".")
-            return Problem(Reason.CONTAINER_REFUSED, f"The container can't be started: {said}. {_SEE}")
+            return Problem(Reason.CONTAINER_REFUSED, _refused(case, said))
         if ended is not None and ended.get("reason") in ("StartError", "ContainerCannotRun"):
             said = str(ended.get("message", ended["reason"])).strip().rstrip(".")
-            return Problem(Reason.CONTAINER_REFUSED, f"The container can't be started: {said}. {_SEE}")
+            return Problem(Reason.CONTAINER_REFUSED, _refused(case, said))
     return None
+
+
+def _refused(case: Case, said: str) -> str:
+    return f"The container can't be started: {said}. {case.see('describe pod')}."
 
 
 def _ended(case: Case) -> Problem | None:
@@ -116,35 +151,35 @@ def _ended(case: Case) -> Problem | None:
         if container.get("ready"):
             continue
         ended = _last_end(container)
-        if ended is not None and (problem := ending(ended, container.get("restartCount", 0))):
+        if ended is not None and (problem := ending(case, container, ended)):
             return problem
     return None
 
 
-def ending(ended: Json, restarts: int = 1) -> Problem | None:
+def ending(case: Case, container: Json, ended: Json) -> Problem | None:
     """What the end of a container means: its failure record first, then what the kubelet knows."""
     try:
         return Problem.of(FailureRecord.from_json(ended.get("message", "")))
     except ValueError:
         pass  # it left none: it was killed, or it is no runtime
-    code = ended.get("exitCode", 0)
+    code, restarts = ended.get("exitCode", 0), container.get("restartCount", 0)
     if ended.get("reason") == "OOMKilled":
+        limit = _memory_limit(case.pod, container["name"])
         return Problem(
             FailureClass.OUT_OF_MEMORY,
-            "The container used more memory than its limit and was killed. Raise resources.limits.memory, or lower "
+            f"The container used more memory than {limit} and was killed. Raise resources.limits.memory, or lower "
             "contextTokens.",
         )
     if restarts and code in _ENDED_BY_KUBELET:
         return Problem(
             Reason.PROBE_FAILED,
-            f"The kubelet ended the replica (exit code {code}): it did not start in its time, or stopped answering. "
-            "See its log: kubectl logs --previous.",
+            f"The kubelet ended the {case.what} (exit code {code}, {_times(restarts)}): it did not start in its time, "
+            f"or stopped answering. {case.log}",
         )
     if code == 0:
         return None
-    return Problem(
-        FailureClass.CRASHED, f"The container ended with exit code {code}. See its log: kubectl logs --previous."
-    )
+    often = f", {_times(restarts)}" if restarts else ""
+    return Problem(FailureClass.CRASHED, f"The container ended with exit code {code}{often}. {case.log}")
 
 
 def _volumes(case: Case) -> Problem | None:
@@ -154,10 +189,11 @@ def _volumes(case: Case) -> Problem | None:
     creating = bool(waiting) and all(reason in _STARTING for reason in waiting)
     if sandbox is None or sandbox["status"] == "True" or not creating or _too_young(started, case.now):
         return None
+    said = last(case.events, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
     return Problem(
         Reason.VOLUME_FAILED,
-        "The replica waits for its volumes or its network. A Secret or PersistentVolumeClaim that it names may be "
-        f"missing, or mounted on another node. {_SEE}",
+        f"The {case.what} waits for its volumes or its network{': ' + said if said else ''}. A Secret, ConfigMap or "
+        f"PersistentVolumeClaim that it names may be missing, or mounted on another node. {case.see('describe pod')}.",
     )
 
 
@@ -170,7 +206,26 @@ CHECKS: tuple[Check, ...] = (
     _ended,  # what the process itself said
     _volumes,  # slowest to be sure of
 )
-_SEE = "See kubectl describe pod."
+
+
+def _scheduler(message: str) -> str:
+    """The scheduler's sentence without what it says of preemption."""
+    return _PREEMPTION.sub("", message).strip().rstrip(".")
+
+
+def _memory_limit(pod: Json, name: str) -> str:
+    """`its limit of 40Mi`, from the pod's own specification."""
+    spec = pod.get("spec", {})
+    containers: list[Json] = [*spec.get("initContainers", ()), *spec.get("containers", ())]
+    limits: dict[str, str] = next(
+        (c.get("resources", {}).get("limits", {}) for c in containers if c["name"] == name), {}
+    )
+    limit = limits.get("memory", "")
+    return f"its limit of {limit}" if limit else "it may use"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _too_young(started: str | None, now: datetime) -> bool:

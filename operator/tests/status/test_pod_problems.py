@@ -14,7 +14,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Json = dict[str, Any]
 
 
-def unschedulable(message: str = "0/2 nodes are available: 2 Insufficient memory.") -> Json:
+PREEMPTION = " no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful."
+
+
+def unschedulable(message: str = f"0/2 nodes are available: 2 Insufficient memory.{PREEMPTION}") -> Json:
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
     return {"phase": "Pending", "conditions": [condition]}
 
@@ -45,8 +48,10 @@ def creating(seconds: int) -> Json:
 GATED = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}
 EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
 FULL = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."}
+NO_CLAIM = '0/2 nodes are available: persistentvolumeclaim "models" not found. not found.'
 CASES: list[tuple[str, Json, str, str]] = [
-    ("no room", unschedulable(), "Unschedulable", "Insufficient memory"),
+    ("no room", unschedulable(), "Unschedulable", "2 Insufficient memory. Free or add"),
+    ("no such claim", unschedulable(NO_CLAIM), "VolumeFailed", 'persistentvolumeclaim "models" not found. Create'),
     ("queued", GATED, "Waiting", "admitted"),
     ("evicted", EVICTED, "Evicted", "A new one is made"),
     ("disk of the node", FULL, "DiskFull", "more disk"),
@@ -59,7 +64,7 @@ CASES: list[tuple[str, Json, str, str]] = [
     ("killed by a probe", ended(137), "ProbeFailed", "--previous"),
     ("ended by a probe", ended(0, "Completed"), "ProbeFailed", "--previous"),
     ("crashed", ended(139), "Crashed", "exit code 139"),
-    ("volumes", creating(61), "VolumeFailed", "PersistentVolumeClaim"),
+    ("volumes", creating(31), "VolumeFailed", "PersistentVolumeClaim"),
     *((failure.value, record(failure), failure.value, "Mend it.") for failure in FailureClass),
 ]
 
@@ -79,7 +84,7 @@ def test_what_is_wrong_is_named_with_a_remedy(status: Json, reason: str, said: s
         {},
         {"phase": "Pending"},
         waiting("ContainerCreating"),
-        creating(59),
+        creating(29),
         container(state={"running": {}}, restartCount=0),
         # It failed once, and serves now.
         container(ready=True, lastState={"terminated": {"exitCode": 1, "reason": "Error"}}),
@@ -97,3 +102,22 @@ def test_a_gpu_that_no_node_has_is_told_from_one_that_is_taken() -> None:
     taken = pod_problem(Case(pod, NOW, "nvidia.com/gpu"))
     assert missing and missing.reason == "NoSuchGPU"
     assert taken and taken.reason == "Unschedulable"
+
+
+def test_who_is_killed_for_memory_is_told_the_limit() -> None:
+    limited = {"name": "runtime", "resources": {"limits": {"memory": "40Mi"}}}
+    pod = {"metadata": {}, "spec": {"containers": [limited]}, "status": ended(137, "OOMKilled")}
+    problem = pod_problem(Case(pod, NOW))
+    assert problem and "its limit of 40Mi" in problem.message
+
+
+def test_the_log_to_look_at_is_named() -> None:
+    pod = {"metadata": {"namespace": "apps", "name": "demo-1"}, "spec": {}, "status": ended(139)}
+    problem = pod_problem(Case(pod, NOW))
+    assert problem and "kubectl logs -n apps demo-1 --previous" in problem.message
+
+
+def test_the_kubelets_own_words_on_a_volume_are_passed_on() -> None:
+    said = {"reason": "FailedMount", "message": 'secret "hf" not found', "metadata": {}}
+    problem = pod_problem(Case({"metadata": {}, "spec": {}, "status": creating(31)}, NOW, events=[said]))
+    assert problem and 'secret "hf" not found' in problem.message
