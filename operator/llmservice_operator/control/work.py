@@ -22,10 +22,11 @@ from llmservice_operator.core.config import OperatorConfig
 from llmservice_operator.core.nodes import NodeKind, node_kinds
 from llmservice_operator.core.reconcile import reconcile
 from llmservice_operator.core.values import Observed, Outcome
+from llmservice_operator.core.waiting import unclear
 from llmservice_operator.kube.cache import Cache, Key
 from llmservice_operator.kube.client import Client
 from llmservice_operator.kube.errors import ApiError, LeadershipLost
-from llmservice_operator.kube.kinds import LLM_SERVICE, NODE, OWNED, Json, Kind
+from llmservice_operator.kube.kinds import EVENT, LLM_SERVICE, NODE, OWNED, Json, Kind
 from llmservice_operator.kube.login import Access
 
 RELIST_SECONDS = 600.0
@@ -116,8 +117,9 @@ class Work:
         service = self.cache.get(LLM_SERVICE, *key)
         if service is None:
             return None
+        events = await self._events(key)
         for _ in range(ROUNDS):
-            outcome = self._decide(key, service)
+            outcome = self._decide(key, service, events)
             if settled := not await self._actor.children(service, outcome):
                 break
         await self._actor.report(service, outcome)
@@ -125,10 +127,24 @@ class Work:
             raise StillRefused
         return outcome.requeue_after if settled else SOON_SECONDS
 
-    def _decide(self, key: Key, service: Json) -> Outcome:
+    async def _events(self, key: Key) -> tuple[Json, ...]:
+        """What was said about children that wait. Nothing where Events may not be read: they are an extra."""
+        found: list[Json] = []
+        for uid in unclear(self.cache.of(key)):
+            try:
+                listing = await self.client.list(EVENT, key[0], fields=f"involvedObject.uid={uid}")
+            except ApiError as error:
+                if not error.refused:
+                    raise
+                logger.info("Events may not be read, so status says less of what waits: %s", error.message)
+                return ()
+            found += listing.items
+        return tuple(found)
+
+    def _decide(self, key: Key, service: Json, events: tuple[Json, ...] = ()) -> Outcome:
         refused = self._actor.refused.get(service["metadata"]["uid"], {})
         children = tuple(self.cache.of(key))
-        observed = Observed(service, children, self._nodes, tuple(refused.values()))
+        observed = Observed(service, children, self._nodes, tuple(refused.values()), events)
         return self._decide_by(observed, self._config, datetime.now(UTC))
 
     def _event(self, kind: Kind, event: str | None, obj: Json) -> None:

@@ -85,15 +85,22 @@ class Client:
                 return None
             raise
 
-    async def list(self, kind: Kind, namespace: str | None = None, *, labels: str = "", limit: int = PAGE) -> Listing:
-        """Every object of a kind (in all namespaces when None) with these labels; begins anew when a page expired."""
+    async def list(
+        self, kind: Kind, namespace: str | None = None, *, labels: str = "", fields: str = "", limit: int = PAGE
+    ) -> Listing:
+        """Every object of a kind (in all namespaces when None) by label and field selector.
+
+        Begins anew when a page expired.
+        """
+        selectors = {"labelSelector": labels, "fieldSelector": fields}
+        query = {name: value for name, value in selectors.items() if value}
         for _ in range(3):
             try:
-                return await self._pages(kind, namespace, labels, limit)
+                return await self._pages(kind, namespace, query, limit)
             except ApiError as error:
                 if not error.expired:
                     raise
-        return await self._pages(kind, namespace, labels, limit=0)
+        return await self._pages(kind, namespace, query, limit=0)
 
     async def apply(self, obj: Mapping[str, Any], *, dry_run: bool = False) -> Json:
         """Server-side apply of the fields we own, by force."""
@@ -143,9 +150,9 @@ class Client:
         self._fence()
         return await self.send(verb, kind, path, query, obj)
 
-    async def _pages(self, kind: Kind, namespace: str | None, labels: str, limit: int) -> Listing:
+    async def _pages(self, kind: Kind, namespace: str | None, selectors: Mapping[str, str], limit: int) -> Listing:
         items: list[Json] = []
-        query = {"limit": str(limit)} | ({"labelSelector": labels} if labels else {})
+        query = {"limit": str(limit), **selectors}
         while True:
             page = await self.send("list", kind, kind.path(namespace), query)
             # Items of a list carry neither field; with them every object says what it is.
