@@ -15,13 +15,12 @@ _READY = '.status.conditions[?(@.type=="Ready")]'
 _COLUMNS = (
     ("Model", "string", ".spec.model.uri", 0, "Where the model comes from."),
     ("Engine", "string", ".status.plan.engine", 0, "The engine that runs it."),
-    ("Ready", "string", f"{_READY}.status", 0, "Whether a request made now is served."),
-    ("Replicas", "integer", ".status.readyReplicas", 0, "Replicas that serve."),
+    ("Ready", "string", ".status.ready", 0, "Replicas that serve, and how many are wanted."),
     ("URL", "string", ".status.url", 0, "OpenAI base URL."),
     ("Age", "date", ".metadata.creationTimestamp", 0, "Time since it was created."),
-    ("Desired", "integer", ".spec.replicas", 1, "Replicas that are wanted."),
-    ("Reason", "string", f"{_READY}.reason", 1, "Why it is ready, or not."),
-    ("Message", "string", f"{_READY}.message", 1, "The same as a sentence, with the remedy."),
+    ("Reason", "string", f"{_READY}.reason", 0, "Why it is ready, or not."),
+    ("Message", "string", f"{_READY}.message", 0, "The same as a sentence, with the remedy."),
+    ("Plan", "string", ".status.plan.summary", 1, "How it is run."),
 )
 _MAP = "additionalProperties"
 _DROPPED = ("title", _MAP, "$defs", "const")

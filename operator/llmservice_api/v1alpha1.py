@@ -322,6 +322,9 @@ class LLMServiceStatus(ApiModel):
     observed_generation: _Count | None = Field(default=None, description="The generation that was acted upon.")
     replicas: _Count | None = Field(default=None, description="Replicas that exist.")
     ready_replicas: _Count | None = Field(default=None, description="Replicas that serve.")
+    ready: Annotated[str, StringConstraints(max_length=16)] | None = Field(
+        default=None, description="Replicas that serve of those that are wanted, for people: 1/2."
+    )
     selector: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
         default=None, description="Label selector of the replicas, for /scale."
     )

@@ -59,9 +59,8 @@ def _report(
 ) -> Outcome:
     """The outcome with its status and Events."""
     before = observed.service.get("status", {})
-    generation = observed.service["metadata"].get("generation", 1)
     in_force = decision.in_force if decision else live.running()
-    said = status(found, live, owner, generation, before, in_force, config.cluster_domain, now)
+    said = status(found, live, owner, observed.service, in_force, config.cluster_domain, now)
     if in_force is not None:
         said |= {"plan": plan_status(in_force, config), "currentRevision": in_force.name}
     return Outcome(outcome.apply, outcome.delete, said, notes(found, before), _again(found, outcome.requeue_after))

@@ -32,15 +32,15 @@ def status(
     found: Sequence[Finding],
     live: Live,
     owner: Owner,
-    generation: int,
-    before: Json,
+    service: Json,
     in_force: Frozen | None,
     cluster_domain: str,
     now: datetime,
 ) -> Json:
     """What status says now; the time of a condition stays while its status does."""
+    generation: int = service["metadata"].get("generation", 1)
     deployed = (live.deployment or {}).get("status", {})
-    old = {condition["type"]: condition for condition in before.get("conditions", ())}
+    old = {condition["type"]: condition for condition in service.get("status", {}).get("conditions", ())}
     stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     conditions = []
     for finding in found:
@@ -51,6 +51,7 @@ def status(
         "observedGeneration": generation,
         "replicas": deployed.get("replicas", 0),
         "readyReplicas": deployed.get("readyReplicas", 0),
+        "ready": f"{deployed.get('readyReplicas', 0)}/{service.get('spec', {}).get('replicas', 1)}",
         "selector": selector(owner.selector),
         "url": url(owner, cluster_domain),
         "conditions": conditions,

@@ -87,7 +87,7 @@ def test_subresources_and_columns_read_fields_of_the_schema() -> None:
     for column in columns:
         assert column["jsonPath"].replace('[?(@.type=="Ready")]', "[]") in known
     shown = [column["name"] for column in columns if not column.get("priority")]
-    assert shown == ["Model", "Engine", "Ready", "Replicas", "URL", "Age"]
+    assert shown == ["Model", "Engine", "Ready", "URL", "Age", "Reason", "Message"]
 
 
 @pytest.mark.parametrize(
