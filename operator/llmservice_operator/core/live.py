@@ -10,7 +10,6 @@ from typing import Any
 from llmservice_api.labels import COMPONENT, REVISION, RUNTIME
 from llmservice_operator.children.owner import Json, Owner, owns
 from llmservice_operator.children.revision import Frozen, thaw
-from llmservice_operator.core.waiting import about
 
 JOB_LABELS = ("batch.kubernetes.io/job-name", "job-name")
 
@@ -24,11 +23,6 @@ class Live:
     replicas: tuple[Json, ...]
     prepare_pods: tuple[Json, ...]
     revisions: dict[str, Json]
-    events: tuple[Json, ...] = ()
-
-    def events_of(self, child: Json) -> tuple[Json, ...]:
-        """What was said about a pod or a Job that waits, oldest first."""
-        return about(self.events, child["metadata"].get("uid", ""))
 
     def running(self) -> Frozen | None:
         """The plan that the Deployment was last given."""
@@ -43,7 +37,7 @@ class Live:
         return tuple(pod for pod in self.prepare_pods if name in (_labels(pod).get(label) for label in JOB_LABELS))
 
 
-def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = ()) -> Live:
+def live_of(owner: Owner, children: Iterable[Json]) -> Live:
     """Sort what carries the service's label; what another owner controls is left out."""
     deployment: Json | None = None
     jobs: dict[str, Json] = {}
@@ -62,7 +56,7 @@ def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = (
                 jobs[name] = child
             elif kind == "ControllerRevision":
                 revisions[name] = child
-    return Live(deployment, jobs, _by_age(replicas), _by_age(prepare), revisions, events)
+    return Live(deployment, jobs, _by_age(replicas), _by_age(prepare), revisions)
 
 
 def condition(obj: Mapping[str, Any], kind: str) -> Json | None:
