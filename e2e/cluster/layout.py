@@ -13,7 +13,7 @@ REPOSITORY = HERE.parent.parent
 
 def instance_number(text: str) -> int:
     """$E2E_INSTANCE: 0 (default) to 9. Others are clusters beside the first, for tests of the cluster itself."""
-    if text and text not in "0123456789":
+    if text not in ("", *"0123456789"):
         raise SystemExit(f"error: E2E_INSTANCE is {text}\nfix: use a digit, or unset it")
     return int(text or "0")
 

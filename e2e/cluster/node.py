@@ -79,7 +79,7 @@ def up(node: Node, plane: ControlPlane, pause_image: str) -> None:
     network.route_pods(pods, node.address)
     conf = node.disk / "etc/cni/net.d/10-pods.conflist"
     conf.parent.mkdir(parents=True, exist_ok=True)
-    conf.write_text(json.dumps(_pods(pods)))
+    conf.write_text(json.dumps(pod_network_configuration(pods)))
 
 
 def restart(node: Node, part: str, plane: ControlPlane, pause_image: str) -> None:
@@ -132,8 +132,8 @@ def _write_configuration(node: Node, plane: ControlPlane, pause_image: str) -> N
         pki.issue(node.state.pki, who)
         pki.kubeconfig(node.state.pki, who, plane.server)
     files = {
-        "containerd.toml": _containerd(pause_image),
-        "kubelet.json": json.dumps(_kubelet(node), indent=2),
+        "containerd.toml": containerd_configuration(pause_image),
+        "kubelet.json": json.dumps(kubelet_configuration(node), indent=2),
         "proxy.json": json.dumps(_proxy(node), indent=2),
         "resolv.conf": "nameserver 127.0.0.1\n",  # no pod asks the machine's resolver
     }
@@ -143,7 +143,8 @@ def _write_configuration(node: Node, plane: ControlPlane, pause_image: str) -> N
             file.write_text(text)
 
 
-def _containerd(pause_image: str) -> str:
+def containerd_configuration(pause_image: str) -> str:
+    """containerd's file (TOML)."""
     # restrict_oom_score_adj: where root lacks CAP_SYS_RESOURCE, runc dies on lowering the score of a container.
     return f"""version = 2
 root = "/var/lib/containerd"
@@ -165,7 +166,8 @@ state = "/run/containerd"
 """
 
 
-def _kubelet(node: Node) -> dict[str, object]:
+def kubelet_configuration(node: Node) -> dict[str, object]:
+    """The kubelet's file."""
     folder = node.state.pki
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -208,7 +210,8 @@ def _proxy(node: Node) -> dict[str, object]:
     }
 
 
-def _pods(pod_network: str) -> dict[str, object]:
+def pod_network_configuration(pod_network: str) -> dict[str, object]:
+    """The chain of network plugins for a node whose pods have this range."""
     addresses = {"type": "host-local", "ranges": [[{"subnet": pod_network}]], "routes": [{"dst": "0.0.0.0/0"}]}
     bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "hairpinMode": True, "ipam": addresses}
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}
