@@ -10,6 +10,7 @@ from typing import Any
 from llmservice_api.labels import COMPONENT, REVISION, RUNTIME
 from llmservice_operator.children.owner import Json, Owner, owns
 from llmservice_operator.children.revision import Frozen, thaw
+from llmservice_operator.core.waiting import about
 
 JOB_LABELS = ("batch.kubernetes.io/job-name", "job-name")
 
@@ -23,6 +24,11 @@ class Live:
     replicas: tuple[Json, ...]
     prepare_pods: tuple[Json, ...]
     revisions: dict[str, Json]
+    events: tuple[Json, ...] = ()
+
+    def events_of(self, child: Json) -> tuple[Json, ...]:
+        """What was said about a pod or a Job that waits, oldest first."""
+        return about(self.events, child["metadata"].get("uid", ""))
 
     def running(self) -> Frozen | None:
         """The plan that the Deployment was last given."""
@@ -37,7 +43,7 @@ class Live:
         return tuple(pod for pod in self.prepare_pods if name in (_labels(pod).get(label) for label in JOB_LABELS))
 
 
-def live_of(owner: Owner, children: Iterable[Json]) -> Live:
+def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = ()) -> Live:
     """Sort what carries the service's label; what another owner controls is left out."""
     deployment: Json | None = None
     jobs: dict[str, Json] = {}
@@ -56,7 +62,7 @@ def live_of(owner: Owner, children: Iterable[Json]) -> Live:
                 jobs[name] = child
             elif kind == "ControllerRevision":
                 revisions[name] = child
-    return Live(deployment, jobs, _by_age(replicas), _by_age(prepare), revisions)
+    return Live(deployment, jobs, _by_age(replicas), _by_age(prepare), revisions, events)
 
 
 def condition(obj: Mapping[str, Any], kind: str) -> Json | None:

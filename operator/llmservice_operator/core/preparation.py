@@ -10,7 +10,9 @@ from llmservice_operator.children.prepare_job import INSPECT
 from llmservice_operator.core.live import Live, condition, holds, seconds_since
 from llmservice_operator.core.problem import Problem
 from llmservice_operator.core.values import Json
+from llmservice_operator.core.waiting import last
 from llmservice_operator.status.pods import Case, ending, pod_problem
+from llmservice_operator.status.refusal import way_out
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.prepare.report import Prepared
 
@@ -44,17 +46,13 @@ def preparation(live: Live, name: str, now: datetime) -> Preparation:
         if unreadable:
             return Preparation(problem=unreadable)
         return Preparation(prepared, done=True, lost=prepared is None)
-    problem = _problem(pods, now)
+    problem = _problem(live, pods, now)
     failed = condition(job, "Failed")
     if failed is not None and failed["status"] == "True":
         waited = seconds_since(failed.get("lastTransitionTime"), now)
-        said = Problem(
-            FailureClass.CRASHED, f"The Job {name} failed: {failed.get('message', '')}"
-        )
-        return Preparation(
-            prepared, problem or said, retry_in=max(0.0, RETRY_SECONDS - waited)
-        )
-    return Preparation(prepared, problem or _no_pod(job, pods, now))
+        said = Problem(FailureClass.CRASHED, f"The Job {name} failed: {failed.get('message', '')}")
+        return Preparation(prepared, problem or said, retry_in=max(0.0, RETRY_SECONDS - waited))
+    return Preparation(prepared, problem or _no_pod(live, job, pods, now))
 
 
 def inspection_of(live: Live, name: str, now: datetime) -> Preparation:
@@ -62,18 +60,12 @@ def inspection_of(live: Live, name: str, now: datetime) -> Preparation:
     found = preparation(live, name, now)
     if found.prepared is not None:
         return found
-    kept = [
-        revision
-        for revision in live.revisions.values()
-        if revision.get("data", {}).get("job") == name
-    ]
+    kept = [revision for revision in live.revisions.values() if revision.get("data", {}).get("job") == name]
     if not kept:
         return found
     newest = max(kept, key=lambda revision: int(revision.get("revision", 0)))
     try:
-        return Preparation(
-            Prepared.from_json(newest["data"].get("prepared", "")), done=True
-        )
+        return Preparation(Prepared.from_json(newest["data"].get("prepared", "")), done=True)
     except ValueError:
         return found  # of another release: it is read again
 
@@ -91,30 +83,27 @@ def _report(pods: tuple[Json, ...]) -> tuple[Prepared | None, Problem | None]:
     return None, None
 
 
-def _problem(pods: tuple[Json, ...], now: datetime) -> Problem | None:
-    """Of the newest pod only: older ones were tried again."""
-    if not pods:
-        return None
-    failed = [
-        problem
-        for ended in _ends(pods[-1])
-        if ended["exitCode"] and (problem := ending(ended, restarts=0))
-    ]
-    return failed[0] if failed else pod_problem(Case(pods[-1], now))
+def _problem(live: Live, pods: tuple[Json, ...], now: datetime) -> Problem | None:
+    """Of the newest pod that has one: while a failure is tried again, it is still what is known."""
+    for pod in reversed(pods):
+        case = Case(pod, now, events=live.events_of(pod), what="pod that prepares the model")
+        for ended in _ends(pod):
+            if ended["exitCode"] and (problem := ending(case, {"name": ended["name"]}, ended)):
+                return problem
+        if problem := pod_problem(case):
+            return problem
+    return None
 
 
-def _no_pod(job: Json, pods: tuple[Json, ...], now: datetime) -> Problem | None:
+def _no_pod(live: Live, job: Json, pods: tuple[Json, ...], now: datetime) -> Problem | None:
     if job["spec"].get("suspend"):
-        return Problem(
-            Reason.WAITING,
-            f"A queue holds the Job {job['metadata']['name']} back until it admits it.",
-        )
-    if (
-        pods
-        or seconds_since(job["metadata"].get("creationTimestamp"), now) < NO_POD_SECONDS
-    ):
+        return Problem(Reason.WAITING, f"A queue holds the Job {job['metadata']['name']} back until it admits it.")
+    said = last(live.events_of(job), "FailedCreate").removeprefix("Error creating: ")
+    if pods or (not said and seconds_since(job["metadata"].get("creationTimestamp"), now) < NO_POD_SECONDS):
         return None
     name = job["metadata"]["name"]
+    if said:
+        return Problem(Reason.WRITE_REFUSED, f"The Job {name} can't make its pod: {said}. {way_out(said)}")
     return Problem(
         Reason.WRITE_REFUSED,
         f"The Job {name} can't make its pod: a quota or an admission rule refuses it, or there is no ServiceAccount. "
@@ -125,10 +114,7 @@ def _no_pod(job: Json, pods: tuple[Json, ...], now: datetime) -> Problem | None:
 def _ends(pod: Json) -> list[Json]:
     """The containers of a pod that ended, with their names."""
     status = pod.get("status", {})
-    containers = (
-        *status.get("initContainerStatuses", ()),
-        *status.get("containerStatuses", ()),
-    )
+    containers = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
     return [
         {**ended, "name": container["name"]}
         for container in containers

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime
 
-from llmservice_api.conditions import ConditionType
+from llmservice_api.conditions import ConditionType, Reason
 from llmservice_api.labels import QUEUE
 from llmservice_operator.children.owner import Owner
 from llmservice_operator.core.config import OperatorConfig
@@ -21,16 +21,11 @@ from llmservice_operator.core.problem import Problem
 from llmservice_operator.core.refusals import in_words
 from llmservice_operator.core.service import read_service
 from llmservice_operator.core.values import Observed, Outcome
-from llmservice_operator.status.findings import (
-    TRUE,
-    Finding,
-    Picture,
-    findings,
-    invalid,
-)
+from llmservice_operator.status.findings import TRUE, Finding, Picture, findings, invalid
 from llmservice_operator.status.write import notes, status
 
 LOOK_SECONDS = 30.0
+"""While something is under way, or no node takes a replica: what autoscalers say wakes nobody."""
 
 
 def reconcile(observed: Observed, config: OperatorConfig, now: datetime) -> Outcome:
@@ -38,34 +33,16 @@ def reconcile(observed: Observed, config: OperatorConfig, now: datetime) -> Outc
     metadata = observed.service["metadata"]
     if "deletionTimestamp" in metadata:
         return Outcome()  # ownerReferences clean up
-    owner = Owner(
-        metadata["name"],
-        metadata["namespace"],
-        metadata["uid"],
-        metadata.get("labels", {}).get(QUEUE, ""),
-    )
-    live = live_of(owner, observed.children)
-    observed = dataclasses.replace(
-        observed, refused=tuple(map(in_words, observed.refused))
-    )
+    owner = Owner(metadata["name"], metadata["namespace"], metadata["uid"], metadata.get("labels", {}).get(QUEUE, ""))
+    live = live_of(owner, observed.children, observed.events)
+    observed = dataclasses.replace(observed, refused=tuple(map(in_words, observed.refused)))
     service = read_service(observed.service)
     if isinstance(service, Problem):
         # Terminal until the spec is edited: what runs is left alone, and nothing is tried again.
         ready = (live.deployment or {}).get("status", {}).get("readyReplicas", 0)
-        return _report(
-            Outcome(),
-            invalid(service, observed, ready),
-            None,
-            live,
-            owner,
-            observed,
-            config,
-            now,
-        )
+        return _report(Outcome(), invalid(service, observed, ready), None, live, owner, observed, config, now)
     decision = decide(service, owner, live, observed, config, now)
-    outcome = Outcome(
-        decision.apply, decision.delete, requeue_after=decision.requeue_after
-    )
+    outcome = Outcome(decision.apply, decision.delete, requeue_after=decision.requeue_after)
     found = findings(Picture(decision, observed, live, now))
     return _report(outcome, found, decision, live, owner, observed, config, now)
 
@@ -82,33 +59,18 @@ def _report(
 ) -> Outcome:
     """The outcome with its status and Events."""
     before = observed.service.get("status", {})
-    generation = observed.service["metadata"].get("generation", 1)
     in_force = decision.in_force if decision else live.running()
-    said = status(
-        found, live, owner, generation, before, in_force, config.cluster_domain, now
-    )
+    said = status(found, live, owner, observed.service, in_force, config.cluster_domain, now)
     if in_force is not None:
-        said |= {
-            "plan": plan_status(in_force, config),
-            "currentRevision": in_force.name,
-        }
-    return Outcome(
-        outcome.apply,
-        outcome.delete,
-        said,
-        notes(found, before),
-        _again(found, outcome.requeue_after),
-    )
+        said |= {"plan": plan_status(in_force, config), "currentRevision": in_force.name}
+    return Outcome(outcome.apply, outcome.delete, said, notes(found, before), _again(found, outcome.requeue_after))
 
 
 def _again(found: list[Finding], asked: float | None) -> float | None:
     """While something is under way it is looked at now and then: some failures are only told by time."""
     under_way = any(
-        finding.type is ConditionType.PROGRESSING and finding.status == TRUE
+        (finding.type is ConditionType.PROGRESSING and finding.status == TRUE)
+        or (finding.type is ConditionType.SCHEDULED and finding.status != TRUE and finding.reason != Reason.WAITING)
         for finding in found
     )
-    return (
-        min(asked if asked is not None else LOOK_SECONDS, LOOK_SECONDS)
-        if under_way
-        else asked
-    )
+    return min(asked if asked is not None else LOOK_SECONDS, LOOK_SECONDS) if under_way else asked

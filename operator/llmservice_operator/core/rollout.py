@@ -1,4 +1,4 @@
-"""Rollouts ask the scheduler: a replica more first, and in place only when there is no room for it."""
+"""Rollouts ask the scheduler: a replica more first, and in place only when there is no room and no node comes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from datetime import datetime
 
 from llmservice_operator.children.deployment import IN_PLACE
 from llmservice_operator.core.live import Live, revision_of, seconds_since
+from llmservice_operator.core.waiting import coming_node
 from llmservice_operator.status.pods import unscheduled
 
 PATIENCE = 60
-"""Seconds that a surge replica may stay without a node: a node that is being added takes about so long to show."""
+"""Seconds that a surge replica may stay without a node: so long an autoscaler may take to say that it adds one."""
 
 
 def in_place(live: Live, revision: str, now: datetime) -> bool:
@@ -34,5 +35,7 @@ def _old(live: Live, revision: str) -> bool:
 def _waits(live: Live, revision: str, now: datetime) -> list[float]:
     mine = [pod for pod in live.replicas if revision_of(pod) == revision]
     return [
-        seconds_since(found.get("lastTransitionTime"), now) for pod in mine if (found := unscheduled(pod)) is not None
+        seconds_since(found.get("lastTransitionTime"), now)
+        for pod in mine
+        if (found := unscheduled(pod)) is not None and not coming_node(live.events_of(pod), now)
     ]

@@ -39,6 +39,8 @@ class Observed:
     nodes: tuple[NodeKind, ...] | None = None
     """Kinds of nodes (`core.nodes.node_kinds`); None = nodes may not be read: fit is then Unknown."""
     refused: tuple[Refused, ...] = ()
+    events: tuple[Json, ...] = ()
+    """Events about children that wait (`core.waiting.unclear`): the only place where some reasons are told."""
 
 
 @dataclass(frozen=True, slots=True)

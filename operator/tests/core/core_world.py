@@ -15,37 +15,18 @@ from llmservice_operator.core.reconcile import reconcile
 from llmservice_operator.core.values import Note, Observed, Outcome, Refused
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
-from llmservice_runtime.formats.facts import (
-    LayerGroup,
-    LayerKind,
-    ModelFacts,
-    ModelFormat,
-    Quantization,
-    Task,
-)
+from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Quantization, Task
 from llmservice_runtime.prepare.report import Prepared
 from llmservice_runtime.selection.machine import Device
 
 Json = dict[str, Any]
 
 CPU_IMAGE = RuntimeImage("runtime:cpu", (EngineType.LLAMA_CPP,))
-GPU_IMAGE = RuntimeImage(
-    "runtime:cuda", (EngineType.LLAMA_CPP, EngineType.VLLM), (Device.NVIDIA,)
-)
+GPU_IMAGE = RuntimeImage("runtime:cuda", (EngineType.LLAMA_CPP, EngineType.VLLM), (Device.NVIDIA,))
 CONFIG = OperatorConfig(images=(CPU_IMAGE,), operator_namespace="llm")
 GPU_CONFIG = OperatorConfig(images=(CPU_IMAGE, GPU_IMAGE), operator_namespace="llm")
 NODES = (NodeKind(8, 32 << 30, "amd64"),)
-L4_NODES = (
-    *NODES,
-    NodeKind(
-        16,
-        64 << 30,
-        "amd64",
-        (("nvidia.com/gpu", 1),),
-        "NVIDIA-L4",
-        "nvidia.com/gpu.product",
-    ),
-)
+L4_NODES = (*NODES, NodeKind(16, 64 << 30, "amd64", (("nvidia.com/gpu", 1),), "NVIDIA-L4", "nvidia.com/gpu.product"))
 FACTS = ModelFacts(
     format=ModelFormat.GGUF,
     architecture="llama",
@@ -72,26 +53,18 @@ PREPARED = Prepared(FACTS, "c0ffee", "/cache/models/hf/a--b/c0ffee/model-Q4_K_M.
 class World:
     """`spec` may be edited by `edit`; `now` moves by `wait`."""
 
-    def __init__(
-        self,
-        config: OperatorConfig = CONFIG,
-        nodes: tuple[NodeKind, ...] | None = NODES,
-    ) -> None:
+    def __init__(self, config: OperatorConfig = CONFIG, nodes: tuple[NodeKind, ...] | None = NODES) -> None:
         self.config = config
         self.nodes = nodes
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.objects: dict[tuple[str, str], Json] = {}
         self.notes: list[Note] = []
         self.refused: tuple[Refused, ...] = ()
+        self.events: tuple[Json, ...] = ()
         self.service: Json = {
             "apiVersion": "llmservice.dev/v1alpha1",
             "kind": "LLMService",
-            "metadata": {
-                "name": "demo",
-                "namespace": "apps",
-                "uid": "u-1",
-                "generation": 1,
-            },
+            "metadata": {"name": "demo", "namespace": "apps", "uid": "u-1", "generation": 1},
             "spec": {"model": {"uri": "hf://a/b"}, "replicas": 1},
         }
 
@@ -106,12 +79,8 @@ class World:
 
     def look(self) -> Outcome:
         """A reconcile without any write."""
-        observed = Observed(
-            copy.deepcopy(self.service),
-            tuple(copy.deepcopy(list(self.objects.values()))),
-            self.nodes,
-            self.refused,
-        )
+        children = tuple(copy.deepcopy(list(self.objects.values())))
+        observed = Observed(copy.deepcopy(self.service), children, self.nodes, self.refused, self.events)
         return reconcile(observed, self.config, self.now)
 
     def pass_(self) -> list[str]:
@@ -143,13 +112,7 @@ class World:
 
     def prepared(self, prepared: Prepared = PREPARED) -> World:
         """The newest Job is done; it reported the model's headers, or that the cache is filled."""
-        ended = {
-            "terminated": {
-                "exitCode": 0,
-                "reason": "Completed",
-                "message": prepared.to_json(),
-            }
-        }
+        ended = {"terminated": {"exitCode": 0, "reason": "Completed", "message": prepared.to_json()}}
         self._job_pod({"name": self._job_container(), "state": ended})
         self._job()["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
         return self
@@ -158,25 +121,14 @@ class World:
         record = FailureRecord(failure, message, remedy, "Preparing").to_json()
         ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": record}}
         self._job_pod({"name": self._job_container(), "state": ended})
-        failed = {
-            "type": "Failed",
-            "status": "True",
-            "message": "x",
-            "lastTransitionTime": self._stamp(),
-        }
+        failed = {"type": "Failed", "status": "True", "message": "x", "lastTransitionTime": self._stamp()}
         self._job()["status"] = {"conditions": [failed]}
         return self
 
     def replica(self, name: str, ready: bool = False, **status: Any) -> Json:
         """A pod of the Deployment's template."""
         template = self.get("Deployment")["spec"]["template"]
-        container = {
-            "name": "runtime",
-            "image": "runtime:cpu",
-            "ready": ready,
-            "restartCount": 0,
-            "state": {},
-        }
+        container = {"name": "runtime", "image": "runtime:cpu", "ready": ready, "restartCount": 0, "state": {}}
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -192,33 +144,18 @@ class World:
         return pod
 
     def no_node(self, pod: Json, message: str = "0/2 nodes are available") -> None:
-        said = {
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": "Unschedulable",
-            "message": message,
-        }
+        said = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
         pod["status"] = {"conditions": [{**said, "lastTransitionTime": self._stamp()}]}
         pod["spec"] = {}
 
     def rolled_out(self) -> World:
         """Every replica runs the Deployment's template and is ready."""
-        self.objects = {
-            key: obj
-            for key, obj in self.objects.items()
-            if key[0] != "Pod" or not _serves(obj)
-        }
+        self.objects = {key: obj for key, obj in self.objects.items() if key[0] != "Pod" or not _serves(obj)}
         wanted = self.get("Deployment")["spec"]["replicas"]
         for number in range(wanted):
-            self.replica(
-                f"demo-{self.get('Deployment')['metadata']['generation']}-{number}",
-                ready=True,
-            )
+            self.replica(f"demo-{self.get('Deployment')['metadata']['generation']}-{number}", ready=True)
         counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), wanted)
-        self.get("Deployment")["status"] = {
-            **counts,
-            "observedGeneration": self._generation(),
-        }
+        self.get("Deployment")["status"] = {**counts, "observedGeneration": self._generation()}
         return self
 
     def served(self) -> World:
@@ -246,11 +183,7 @@ class World:
         labels = {COMPONENT: PREPARE, "batch.kubernetes.io/job-name": name}
         self.objects["Pod", name] = {
             "kind": "Pod",
-            "metadata": {
-                "name": name,
-                "labels": labels,
-                "creationTimestamp": self._stamp(),
-            },
+            "metadata": {"name": name, "labels": labels, "creationTimestamp": self._stamp()},
             "spec": {},
             "status": {"containerStatuses": [container]},
         }
@@ -262,21 +195,13 @@ class World:
             live = self.objects.get(key)
             if live is not None and _ours(live) == wanted:
                 continue
-            metadata = {
-                "uid": f"u-{key}",
-                "creationTimestamp": self._stamp(),
-                **wanted["metadata"],
-            }
+            metadata = {"uid": f"u-{key}", "creationTimestamp": self._stamp(), **wanted["metadata"]}
             metadata["generation"] = live["metadata"]["generation"] + 1 if live else 1
             kept = {"status": live["status"]} if live and "status" in live else {}
-            self.objects[key] = json.loads(
-                json.dumps({**wanted, "metadata": metadata, **kept})
-            )
+            self.objects[key] = json.loads(json.dumps({**wanted, "metadata": metadata, **kept}))
             written.append(" ".join(key))
         for delete in outcome.delete:
-            assert (
-                self.objects[delete.kind, delete.name]["metadata"]["uid"] == delete.uid
-            )
+            assert self.objects[delete.kind, delete.name]["metadata"]["uid"] == delete.uid
             del self.objects[delete.kind, delete.name]
             written.append(f"-{delete.kind} {delete.name}")
         return written
@@ -287,13 +212,8 @@ class World:
 
 def _ours(live: Json) -> Json:
     hidden = ("uid", "creationTimestamp", "generation")
-    metadata = {
-        key: value for key, value in live["metadata"].items() if key not in hidden
-    }
-    return {
-        **{key: value for key, value in live.items() if key != "status"},
-        "metadata": metadata,
-    }
+    metadata = {key: value for key, value in live["metadata"].items() if key not in hidden}
+    return {**{key: value for key, value in live.items() if key != "status"}, "metadata": metadata}
 
 
 def _serves(pod: Json) -> bool:

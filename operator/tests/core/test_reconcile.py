@@ -26,10 +26,7 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
 
-CLAIM = {
-    "type": "PersistentVolumeClaim",
-    "persistentVolumeClaim": {"claimName": "models"},
-}
+CLAIM = {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "models"}}
 
 
 def kinds(written: list[str]) -> list[str]:
@@ -37,21 +34,10 @@ def kinds(written: list[str]) -> list[str]:
 
 
 def test_a_service_comes_up_step_by_step(world: World) -> None:
-    first = [
-        "ServiceAccount",
-        "Service",
-        "NetworkPolicy",
-        "PodDisruptionBudget",
-        "Job",
-        "status",
-    ]
+    first = ["ServiceAccount", "Service", "NetworkPolicy", "PodDisruptionBudget", "Job", "status"]
     assert kinds(world.pass_()) == first
     assert world.pass_() == []
-    assert kinds(world.prepared().pass_()) == [
-        "ControllerRevision",
-        "Deployment",
-        "status",
-    ]
+    assert kinds(world.prepared().pass_()) == ["ControllerRevision", "Deployment", "status"]
     assert world.pass_() == []
     assert kinds(world.rolled_out().pass_()) == ["status"]
     assert world.pass_() == []
@@ -69,11 +55,7 @@ def test_the_replica_gets_the_plan_as_settings(world: World) -> None:
     world.served()
     template = world.get("Deployment")["spec"]["template"]
     runtime = RuntimeSettings.from_json(template["metadata"]["annotations"][SETTINGS])
-    assert (runtime.engine, runtime.model_path, runtime.host) == (
-        EngineType.LLAMA_CPP,
-        PREPARED.path,
-        "0.0.0.0",
-    )
+    assert (runtime.engine, runtime.model_path, runtime.host) == (EngineType.LLAMA_CPP, PREPARED.path, "0.0.0.0")
     (container,) = template["spec"]["containers"]
     assert container["startupProbe"]["failureThreshold"] * 5 >= runtime.load_seconds
     deployment = world.get("Deployment")["spec"]
@@ -88,10 +70,7 @@ def test_an_upgrade_of_the_operator_changes_no_template(world: World) -> None:
     before = copy.deepcopy(world.get("Deployment")["spec"]["template"])
     new = RuntimeImage("runtime:next", (EngineType.LLAMA_CPP, EngineType.VLLM))
     world.config = dataclasses.replace(
-        CONFIG,
-        images=(new,),
-        image_pull_policy="Always",
-        environment=(("HTTPS_PROXY", "http://proxy"),),
+        CONFIG, images=(new,), image_pull_policy="Always", environment=(("HTTPS_PROXY", "http://proxy"),)
     )
     world.nodes = L4_NODES
     assert world.pass_() == ["status"]
@@ -117,9 +96,7 @@ def test_an_edit_and_its_undoing_end_in_the_first_template(world: World) -> None
     assert len(world.of("Job")) == 1
 
 
-def test_another_model_leaves_the_old_one_serving_until_its_facts_are_known(
-    world: World,
-) -> None:
+def test_another_model_leaves_the_old_one_serving_until_its_facts_are_known(world: World) -> None:
     world.served()
     before = copy.deepcopy(world.get("Deployment")["spec"])
     written = world.edit(model={"uri": "hf://a/other"}).pass_()
@@ -127,9 +104,7 @@ def test_another_model_leaves_the_old_one_serving_until_its_facts_are_known(
     assert world.get("Deployment")["spec"] == before
     assert world.condition("Ready")["status"] == "True"
     assert world.condition("ModelResolved")["status"] == "Unknown"
-    assert "Deployment" in kinds(
-        world.prepared(dataclasses.replace(PREPARED, revision="beef")).pass_()
-    )
+    assert "Deployment" in kinds(world.prepared(dataclasses.replace(PREPARED, revision="beef")).pass_())
 
 
 @pytest.mark.parametrize(
@@ -150,9 +125,7 @@ def test_a_bad_edit_leaves_the_running_version_serving(
     assert world.get("Deployment")["spec"] == before
     assert world.condition(condition)["reason"] == reason
     assert world.condition("Ready")["status"] == "True"
-    assert world.look().requeue_after is None, (
-        "a spec error is terminal until it is edited"
-    )
+    assert world.look().requeue_after is None, "a spec error is terminal until it is edited"
     assert world.pass_() == []
     assert [note.reason for note in world.notes if note.type == "Warning"] == [reason]
 
@@ -160,14 +133,10 @@ def test_a_bad_edit_leaves_the_running_version_serving(
 def test_a_shared_cache_is_filled_before_a_replica_is_made(world: World) -> None:
     world.edit(cache=CLAIM).pass_()
     inspection = world.of("Job")[0]["spec"]["template"]["spec"]
-    assert {"name": "cache", "emptyDir": {}} in inspection["volumes"], (
-        "where a volume is made waits for the plan"
-    )
+    assert {"name": "cache", "emptyDir": {}} in inspection["volumes"], "where a volume is made waits for the plan"
     assert kinds(world.prepared().pass_()) == ["ControllerRevision", "Job", "status"]
     fetch = world.of("Job")[1]["spec"]["template"]["spec"]
-    assert {"name": "cache", "persistentVolumeClaim": {"claimName": "models"}} in fetch[
-        "volumes"
-    ]
+    assert {"name": "cache", "persistentVolumeClaim": {"claimName": "models"}} in fetch["volumes"]
     assert "--revision=c0ffee" in fetch["containers"][0]["args"]
     assert world.condition("Planned")["status"] == "True"
     assert world.condition("Ready")["reason"] == "Downloading"
@@ -176,15 +145,9 @@ def test_a_shared_cache_is_filled_before_a_replica_is_made(world: World) -> None
     assert world.condition("Cached")["reason"] == "Cached"
 
 
-def test_a_filled_cache_is_remembered_when_the_pod_of_its_job_is_gone(
-    world: World,
-) -> None:
+def test_a_filled_cache_is_remembered_when_the_pod_of_its_job_is_gone(world: World) -> None:
     world.edit(cache=CLAIM).served()
-    world.objects = {
-        key: obj
-        for key, obj in world.objects.items()
-        if key[0] != "Pod" or "runtime" in str(obj)
-    }
+    world.objects = {key: obj for key, obj in world.objects.items() if key[0] != "Pod" or "runtime" in str(obj)}
     assert world.pass_() == []
     assert kinds(world.edit(replicas=2).pass_()) == ["Deployment", "status"]
     assert world.condition("Cached")["status"] == "True"
@@ -192,9 +155,7 @@ def test_a_filled_cache_is_remembered_when_the_pod_of_its_job_is_gone(
 
 def test_a_model_of_the_image_needs_no_cache(world: World) -> None:
     world.edit(model={"uri": "file:///demo/model.gguf"}).pass_()
-    world.prepared(
-        dataclasses.replace(PREPARED, revision="", path="/demo/model.gguf")
-    ).pass_()
+    world.prepared(dataclasses.replace(PREPARED, revision="", path="/demo/model.gguf")).pass_()
     pod = world.get("Deployment")["spec"]["template"]["spec"]
     assert "initContainers" not in pod
     assert [volume["name"] for volume in pod["volumes"]] == ["tmp", "settings"]
@@ -203,14 +164,9 @@ def test_a_model_of_the_image_needs_no_cache(world: World) -> None:
 
 def test_a_failed_preparation_is_told_and_tried_again_later(world: World) -> None:
     world.pass_()
-    world.prepare_failed(
-        FailureClass.MODEL_GATED, "The model is gated.", "Name a Secret with HF_TOKEN."
-    ).pass_()
+    world.prepare_failed(FailureClass.MODEL_GATED, "The model is gated.", "Name a Secret with HF_TOKEN.").pass_()
     assert world.condition("Ready")["reason"] == "ModelGated"
-    assert (
-        world.condition("Ready")["message"]
-        == "The model is gated. Name a Secret with HF_TOKEN."
-    )
+    assert world.condition("Ready")["message"] == "The model is gated. Name a Secret with HF_TOKEN."
     assert world.pass_() == []
     wait = world.look().requeue_after
     assert wait is not None
@@ -231,9 +187,7 @@ def test_a_foreign_object_is_named_and_nothing_of_it_is_touched(world: World) ->
     assert world.condition("Ready")["reason"] == "NameConflict"
 
 
-def test_a_service_that_is_being_deleted_is_left_to_its_owner_references(
-    world: World,
-) -> None:
+def test_a_service_that_is_being_deleted_is_left_to_its_owner_references(world: World) -> None:
     world.served()
     world.service["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert world.pass_() == []
@@ -241,9 +195,7 @@ def test_a_service_that_is_being_deleted_is_left_to_its_owner_references(
     assert all(obj["metadata"]["ownerReferences"][0]["uid"] == "u-1" for obj in owned)
 
 
-def test_what_a_former_service_of_the_name_left_is_not_taken_for_ones_own(
-    world: World,
-) -> None:
+def test_what_a_former_service_of_the_name_left_is_not_taken_for_ones_own(world: World) -> None:
     world.served()
     world.service["metadata"]["uid"] = "u-2"
     world.service.pop("status")
@@ -266,22 +218,13 @@ def test_a_surge_without_room_is_replaced_in_place_and_announced(world: World) -
     world.edit(contextTokens=1024).pass_()
     world.no_node(world.replica("new"))
     world.pass_()
-    assert world.get("Deployment")["spec"]["strategy"]["rollingUpdate"] == {
-        "maxSurge": 1,
-        "maxUnavailable": 0,
-    }
+    assert world.get("Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
     wait = world.look().requeue_after
     assert wait is not None and wait <= 60
     world.wait(60).pass_()
-    assert world.get("Deployment")["spec"]["strategy"]["rollingUpdate"] == {
-        "maxSurge": 0,
-        "maxUnavailable": 1,
-    }
+    assert world.get("Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     world.rolled_out().pass_()
-    assert world.get("Deployment")["spec"]["strategy"]["rollingUpdate"] == {
-        "maxSurge": 1,
-        "maxUnavailable": 0,
-    }
+    assert world.get("Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
     assert world.condition("Ready")["status"] == "True"
 
 
@@ -291,19 +234,13 @@ def test_a_gpu_is_asked_for_by_resource_product_and_toleration() -> None:
     pod = world.get("Deployment")["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"] == "runtime:cuda"
     assert pod["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "1"}
-    assert pod["tolerations"] == [
-        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
-    ]
-    (term,) = pod["affinity"]["nodeAffinity"][
-        "requiredDuringSchedulingIgnoredDuringExecution"
-    ]["nodeSelectorTerms"]
+    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     assert term["matchExpressions"][0]["values"] == ["NVIDIA-L4"]
 
 
 def test_a_gpu_that_no_node_has_is_left_to_the_scheduler_and_then_named() -> None:
-    world = World(GPU_CONFIG).edit(
-        accelerator={"resourceName": "nvidia.com/gpu", "count": 1}
-    )
+    world = World(GPU_CONFIG).edit(accelerator={"resourceName": "nvidia.com/gpu", "count": 1})
     world.pass_()
     world.prepared().pass_()
     assert world.condition("Planned")["reason"] == "FitUnknown"
@@ -314,9 +251,7 @@ def test_a_gpu_that_no_node_has_is_left_to_the_scheduler_and_then_named() -> Non
 
 
 def test_a_model_that_fits_no_gpu_is_refused_before_anything_runs() -> None:
-    big = dataclasses.replace(
-        FACTS, parameters=70_000_000_000, weight_bytes=140 << 30, layer_weight_bytes=()
-    )
+    big = dataclasses.replace(FACTS, parameters=70_000_000_000, weight_bytes=140 << 30, layer_weight_bytes=())
     world = World(GPU_CONFIG, L4_NODES).edit(accelerator={"count": 1})
     world.pass_()
     world.prepared(dataclasses.replace(PREPARED, facts=big)).pass_()
@@ -333,9 +268,7 @@ def test_nodes_that_may_not_be_read_leave_the_fit_unknown() -> None:
 
 
 def test_an_engine_that_no_image_carries_is_refused(world: World) -> None:
-    world.config = dataclasses.replace(
-        CONFIG, images=(RuntimeImage("r", (EngineType.TRANSFORMERS,)), CPU_IMAGE)[:1]
-    )
+    world.config = dataclasses.replace(CONFIG, images=(RuntimeImage("r", (EngineType.TRANSFORMERS,)), CPU_IMAGE)[:1])
     world.pass_()
     world.prepared().pass_()
     assert world.condition("Planned")["reason"] == "EngineNotInstalled"
@@ -363,9 +296,7 @@ EVENTS = st.sampled_from(["prepared", "rolled_out", "lost", "time"])
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(EDITS, EVENTS), max_size=8))
-def test_whatever_happens_a_second_pass_writes_nothing(
-    steps: list[dict[str, object] | str],
-) -> None:
+def test_whatever_happens_a_second_pass_writes_nothing(steps: list[dict[str, object] | str]) -> None:
     world = World()
     world.pass_()
     for step in steps:
