@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.serving.host import HostedEngine, run
+from llmservice_runtime.serving.launch import HostedEngine, run
 from llmservice_runtime.serving.metrics import EngineMetrics
 
 
@@ -23,11 +24,16 @@ def main() -> int:
         settings = RuntimeSettings.from_json(arguments.settings.read_text())
     except (OSError, ValueError) as error:
         parser.error(f"{arguments.settings}: {error}")
+    # aiohttp reads every CA certificate there is when it is imported (70 ms); no TLS connection is made from here.
+    os.environ.setdefault("SSL_CERT_FILE", os.devnull)
     return run(settings, _load)
 
 
 def _load(settings: RuntimeSettings, metrics: EngineMetrics, progress: Callable[[float], None]) -> HostedEngine:
-    # The native library is imported when the port is bound and /health answers, not before.
+    # The native library is imported when the port is bound, not before.
+    from llmservice_runtime.llamacpp.lean import import_llama_cpp
+
+    import_llama_cpp()
     from llmservice_runtime.llamacpp.process import load
 
     return load(settings, metrics, progress)

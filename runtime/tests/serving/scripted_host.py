@@ -17,7 +17,7 @@ from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.serving.engine import Delta, FinishReason, GenerationRequest
-from llmservice_runtime.serving.host import run
+from llmservice_runtime.serving.launch import run
 from llmservice_runtime.serving.metrics import EngineMetrics, EngineStats
 
 
