@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
-from llmservice_operator.control.diff import must_apply, stamped
+from llmservice_operator.control.diff import APPLIED, must_apply, stamped
 from llmservice_operator.control.recorder import Recorder
 from llmservice_operator.core.values import NAME_CONFLICT, Delete, Outcome, Refused
 from llmservice_operator.kube.cache import Cache
 from llmservice_operator.kube.client import Client
 from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import LLM_SERVICE, Json, kind_of
+from llmservice_operator.kube.kinds import LLM_SERVICE, Json, Kind, kind_of
 
 Refusals = dict[tuple[str, str], Refused]
 """By (kind, name) of the object that was refused."""
@@ -29,6 +30,8 @@ class Actor:
     recorder: Recorder
     refused: dict[str, Refusals] = field(default_factory=dict)
     """By uid of the service: writes that were refused and did not succeed since."""
+    _as_wanted: dict[str, dict[tuple[str, str], tuple[int | None, str]]] = field(default_factory=dict)
+    """By uid of the service, then (kind, name): the version and the digest that were found to need no write."""
 
     async def children(self, service: Json, outcome: Outcome) -> bool:
         """Apply and delete. True when something was written, or refused in another way than before: decide again."""
@@ -62,6 +65,7 @@ class Actor:
     def forget(self, uid: str) -> None:
         """The service is gone."""
         self.refused.pop(uid, None)
+        self._as_wanted.pop(uid, None)
 
     def _remember(self, uid: str, refused: Refusals) -> bool:
         before = self.refused.pop(uid, {})
@@ -73,22 +77,43 @@ class Actor:
         """True when it was written, False when it is as wanted."""
         kind, name, wanted = kind_of(desired), desired["metadata"]["name"], stamped(desired)
         namespace = service["metadata"]["namespace"]
+        found = self.cache.version(kind, namespace, name), wanted["metadata"]["annotations"][APPLIED]
+        looked_at = self._as_wanted.setdefault(service["metadata"]["uid"], {})
+        if looked_at.get((kind.kind, name)) == found:
+            return False
         live = self.cache.get(kind, namespace, name)
-        if live is None:  # a foreign object has no label of ours and is not in the cache; nor is what is very young
-            live = await self.client.get(kind, namespace, name)
+        if (kind.kind, name) in self.refused.get(service["metadata"]["uid"], {}):
+            live = await self.client.get(kind, namespace, name)  # what is in the way has no label and no watch
         if live is not None and _controller(live) != _controller(desired):
-            message = f"{kind} {name} is there already and does not belong to this service."
-            return Refused(kind.kind, name, NAME_CONFLICT, message)
+            return _in_the_way(kind, name)
         if not must_apply(wanted, live):
+            if found[0] is not None:
+                looked_at[kind.kind, name] = found
             return False
         try:
-            written = await self.client.apply(wanted)
+            uid = live["metadata"]["uid"] if live is not None else ""
+            written = await self.client.apply(wanted, new=live is None, uid=uid)
         except ApiError as error:
             if not (error.refused or error.conflict or error.missing):
                 raise
-            return Refused(kind.kind, name, error.reason, error.message)
+            return await self._refusal(kind, desired, live, error)
         self.cache.event(kind, "MODIFIED", {"apiVersion": kind.api_version, "kind": kind.kind, **written})
         return True
+
+    async def _refusal(self, kind: Kind, desired: Json, live: Json | None, error: ApiError) -> Refused | bool:
+        """Why a write was refused; True when it was only that the cache lags: then it is decided anew."""
+        name = desired["metadata"]["name"]
+        if error.conflict or error.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+            there = await self.client.get(kind, desired["metadata"]["namespace"], name)
+            if there is not None and _controller(there) != _controller(desired):
+                return _in_the_way(kind, name)
+            if _uid(there) != _uid(live):
+                if live is not None:
+                    self.cache.event(kind, "DELETED", live)
+                if there is not None:
+                    self.cache.event(kind, "MODIFIED", there)
+                return True
+        return Refused(kind.kind, name, error.reason, error.message)
 
     async def _delete(self, service: Json, delete: Delete) -> bool:
         """Nothing goes on the word of the cache: both the object and its service are read anew."""
@@ -101,6 +126,15 @@ class Actor:
         if live["metadata"]["uid"] != delete.uid or "deletionTimestamp" in live["metadata"]:
             return False
         return await self.client.delete(kind, metadata["namespace"], delete.name, delete.uid)
+
+
+def _in_the_way(kind: Kind, name: str) -> Refused:
+    message = f"{kind} {name} is there already and does not belong to this service."
+    return Refused(kind.kind, name, NAME_CONFLICT, message)
+
+
+def _uid(obj: Json | None) -> str:
+    return str(obj["metadata"]["uid"]) if obj is not None else ""
 
 
 def _controller(obj: Mapping[str, object]) -> str | None:

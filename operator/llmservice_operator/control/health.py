@@ -17,7 +17,7 @@ class Health:
         self._clock = clock
         self._heard = clock()
         self._leading = False
-        self.problems: dict[str, str] = {}
+        self._problems: dict[str, tuple[str, float]] = {}
 
     @property
     def leading(self) -> bool:
@@ -33,15 +33,21 @@ class Health:
         """The API server told us something."""
         self._heard = self._clock()
 
-    def problem(self, name: str, message: str) -> None:
-        """Something is wrong; logged when it is new or says something new."""
+    @property
+    def problems(self) -> dict[str, str]:
+        """What is wrong now, by name."""
+        now = self._clock()
+        return {name: message for name, (message, until) in self._problems.items() if now < until}
+
+    def problem(self, name: str, message: str, seconds: float = float("inf")) -> None:
+        """Something is wrong; logged when it is new or says something new. It counts for that many seconds at most."""
         if self.problems.get(name) != message:
             logger.error("%s: %s", name, message)
-        self.problems[name] = message
+        self._problems[name] = message, self._clock() + seconds
 
     def solved(self, name: str) -> None:
         """It is right again."""
-        if self.problems.pop(name, None) is not None:
+        if self._problems.pop(name, None) is not None:
             logger.info("%s: solved", name)
 
     @property

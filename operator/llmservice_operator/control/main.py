@@ -51,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--namespace", default=own_namespace(), help="where the Lease is (default: the pod's own)")
     parser.add_argument("--host", default="0.0.0.0", help="address of probes and metrics")
     parser.add_argument("--port", type=int, default=PORT, help=f"port of probes and metrics (default: {PORT})")
+    parser.add_argument(
+        "--resync-seconds",
+        type=float,
+        default=RELIST_SECONDS,
+        help=f"between two times that everything is read and looked at anew (default: {RELIST_SECONDS:.0f})",
+    )
     parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     return parser
 
@@ -58,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 async def _run(args: argparse.Namespace, installation: Installation) -> int:
     access = await login(args.kubeconfig)
     config = installation.operator_config(args.namespace)
-    health = Health(patience=3 * RELIST_SECONDS)
+    health = Health(patience=3 * args.resync_seconds)
     leadership = Leadership()
     works: list[Work] = []
     loop = asyncio.get_running_loop()
@@ -74,7 +80,7 @@ async def _run(args: argparse.Namespace, installation: Installation) -> int:
         logger.info("probes and metrics on port %d", port)
 
         async def work() -> None:
-            works.append(Work(access, client, config, installation.scope(), health))
+            works.append(Work(access, client, config, installation.scope(), health, resync=args.resync_seconds))
             await works[0].run()
 
         identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
@@ -52,14 +53,64 @@ def settings(kinds: Iterable[Kind], labels: str) -> kopf.OperatorSettings:
     result.watching.chunk_size = 500
     result.execution.max_workers = 1
     result.process.ultimate_exiting_timeout = None
+    result.persistence.diffbase_storage = _NoDiffs()
     for kind in kinds:
         if kind != LLM_SERVICE:
             result.watching.label_selectors[kind.group, kind.version, kind.plural] = labels
     return result
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """What changed since a handler last ran is asked by no handler here: left in, it is half of what kopf costs."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing to keep."""
+
+
+class _Complaints(logging.Handler):
+    """kopf retries in silence but for its log: its errors are handed on, so that readiness can tell them."""
+
+    def __init__(self, here: asyncio.AbstractEventLoop, complain: Callable[[str], None]) -> None:
+        super().__init__(logging.ERROR)
+        self._here = here
+        self._complain = complain
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._here.is_closed():
+            self._here.call_soon_threadsafe(self._complain, record.getMessage())
+
+
+class _Mailbox:
+    """Events on their way from kopf's thread to ours: one wake-up for all that came since the last."""
+
+    def __init__(self, here: asyncio.AbstractEventLoop, sink: Sink) -> None:
+        self._here = here
+        self._sink = sink
+        self._waiting: deque[tuple[Kind, str | None, Json]] = deque()
+
+    def post(self, kind: Kind, event: str | None, obj: Json) -> None:
+        """In kopf's thread."""
+        self._waiting.append((kind, event, obj))
+        if len(self._waiting) == 1:
+            self._here.call_soon_threadsafe(self._empty)
+
+    def _empty(self) -> None:
+        while self._waiting:
+            self._sink(*self._waiting[0])
+            self._waiting.popleft()  # only now: whoever finds it empty wakes us
+
+
 class EventSource:
-    """Watches `kinds` in `namespaces` (all when empty) and hands each event to `sink`, in the loop of `run`."""
+    """Watches `kinds` in `namespaces` (all when empty) and hands each event to `sink`, in the loop of `run`.
+
+    `complain` gets what goes wrong in the watches, again and again while it does.
+    """
 
     def __init__(
         self,
@@ -68,8 +119,10 @@ class EventSource:
         labels: str,
         sink: Sink,
         namespaces: Sequence[str] = (),
+        complain: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._access = access
+        self._complain = complain
         self._kinds = kinds
         self._labels = labels
         self._sink = sink
@@ -84,9 +137,11 @@ class EventSource:
             try:
                 await self._one_life()
             except Exception as error:
-                logger.error("the watches ended: %s", error)
+                said = f"the watches ended: {error}"
             else:
-                logger.error("the watches ended without an error")
+                said = "the watches ended without an error"
+            logger.error("%s", said)
+            self._complain(said)
             self.restarts += 1
             await asyncio.sleep(pause)
 
@@ -109,10 +164,13 @@ class EventSource:
             here.call_soon_threadsafe(finish, error)
 
         thread = threading.Thread(target=live, name="kopf", daemon=True)
+        complaints = _Complaints(here, self._complain)
+        logging.getLogger("kopf").addHandler(complaints)
         thread.start()
         try:
             await asyncio.shield(ended)
         finally:
+            logging.getLogger("kopf").removeHandler(complaints)
             watcher.stop()
             await asyncio.to_thread(thread.join, 15.0)
 
@@ -123,14 +181,15 @@ class EventSource:
         async def _login(**_: Any) -> kopf.ConnectionInfo:
             return await self._access.for_kopf()
 
+        mailbox = _Mailbox(here, self._sink)
         for kind in self._kinds:
-            self._listen(registry, kind, here)
+            self._listen(registry, kind, mailbox)
         return registry
 
-    def _listen(self, registry: kopf.OperatorRegistry, kind: Kind, here: asyncio.AbstractEventLoop) -> None:
+    def _listen(self, registry: kopf.OperatorRegistry, kind: Kind, mailbox: _Mailbox) -> None:
         @kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)
         async def _event(event: Any, **_: Any) -> None:
-            here.call_soon_threadsafe(self._sink, kind, event["type"], dict(event["object"]))
+            mailbox.post(kind, event["type"], dict(event["object"]))
 
 
 class _Watcher:

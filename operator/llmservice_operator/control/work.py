@@ -17,7 +17,7 @@ from llmservice_operator.control.act import Actor
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.queue import KeyedQueue
 from llmservice_operator.control.recorder import Recorder
-from llmservice_operator.control.source import EventSource
+from llmservice_operator.control.source import LONGEST_PAUSE, EventSource
 from llmservice_operator.core.config import OperatorConfig
 from llmservice_operator.core.nodes import NodeKind, node_kinds
 from llmservice_operator.core.reconcile import reconcile
@@ -35,6 +35,10 @@ RETRY_SECONDS = 5.0
 """Between two tries of a relist that failed."""
 GAP_SECONDS = 2.0
 """From a gap in the watches to the relist that finds what was lost in it: several gaps are mended at once."""
+COMPLAINT_SECONDS = 2 * LONGEST_PAUSE
+"""How long a complaint about the watches counts: while it lasts, kopf repeats it within LONGEST_PAUSE."""
+TOGETHER_SECONDS = 0.1
+"""What becomes of children comes in bursts (pod, its conditions, Deployment): one pass looks at all of it."""
 WORKERS = 8
 ROUNDS = 3
 """Decisions in one pass: what was written, or refused, changes what the status has to say."""
@@ -72,11 +76,12 @@ class Work:
         health: Health,
         decide: Decide = reconcile,
         clock: Callable[[], float] = time.monotonic,
+        resync: float = RELIST_SECONDS,
     ) -> None:
         self.client = client
         self.cache = Cache(KINDS, NAME)
         self.queue: KeyedQueue[Key] = KeyedQueue()
-        self.source = EventSource(access, KINDS, SELECTOR, self._event, scope.namespaces)
+        self.source = EventSource(access, KINDS, SELECTOR, self._event, scope.namespaces, self._complaint)
         self.passes: Counter[str] = Counter()
         self.seconds = 0.0
         self._actor = Actor(client, self.cache, Recorder(client))
@@ -85,6 +90,7 @@ class Work:
         self._health = health
         self._decide_by = decide
         self._clock = clock
+        self._resync_seconds = resync
         self._bell = asyncio.Event()
         self._relist_now = asyncio.Event()
         self._nodes: tuple[NodeKind, ...] | None = None
@@ -117,9 +123,12 @@ class Work:
         service = self.cache.get(LLM_SERVICE, *key)
         if service is None:
             return None
-        events = await self._events(key)
-        for _ in range(ROUNDS):
-            outcome = self._decide(key, service, events)
+        children = tuple(self.cache.of(key))
+        events = await self._events(key[0], children)
+        for number in range(ROUNDS):
+            if number:
+                children = tuple(self.cache.of(key))
+            outcome = self._decide(service, children, events)
             if settled := not await self._actor.children(service, outcome):
                 break
         await self._actor.report(service, outcome)
@@ -127,12 +136,12 @@ class Work:
             raise StillRefused
         return outcome.requeue_after if settled else SOON_SECONDS
 
-    async def _events(self, key: Key) -> tuple[Json, ...]:
+    async def _events(self, namespace: str, children: Sequence[Json]) -> tuple[Json, ...]:
         """What was said about children that wait. Nothing where Events may not be read: they are an extra."""
         found: list[Json] = []
-        for uid in unclear(self.cache.of(key)):
+        for uid in unclear(children):
             try:
-                listing = await self.client.list(EVENT, key[0], fields=f"involvedObject.uid={uid}")
+                listing = await self.client.list(EVENT, namespace, fields=f"involvedObject.uid={uid}")
             except ApiError as error:
                 if not error.refused:
                     raise
@@ -141,9 +150,8 @@ class Work:
             found += listing.items
         return tuple(found)
 
-    def _decide(self, key: Key, service: Json, events: tuple[Json, ...] = ()) -> Outcome:
+    def _decide(self, service: Json, children: tuple[Json, ...], events: tuple[Json, ...]) -> Outcome:
         refused = self._actor.refused.get(service["metadata"]["uid"], {})
-        children = tuple(self.cache.of(key))
         observed = Observed(service, children, self._nodes, tuple(refused.values()), events)
         return self._decide_by(observed, self._config, datetime.now(UTC))
 
@@ -153,15 +161,18 @@ class Work:
             self._relist_now.set()
         key = self.cache.event(kind, event, obj)
         if key is not None:
-            self._wake([key])
+            self._wake([key], 0.0 if kind == LLM_SERVICE else TOGETHER_SECONDS)
             if kind == LLM_SERVICE and event == "DELETED":
                 self._actor.forget(obj["metadata"]["uid"])
 
-    def _wake(self, keys: Sequence[Key] | set[Key]) -> None:
-        now = self._clock()
+    def _complaint(self, message: str) -> None:
+        self._health.problem("watch", message, COMPLAINT_SECONDS)
+
+    def _wake(self, keys: Sequence[Key] | set[Key], delay: float = 0.0) -> None:
+        at = self._clock() + delay
         for key in keys:
             if key[1]:
-                self.queue.wake(key, now)
+                self.queue.wake(key, at)
         self._bell.set()
 
     async def _relist_forever(self) -> None:
@@ -176,7 +187,7 @@ class Work:
             self._health.solved("relist")
             self._bell.set()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_resync()):
+                async with asyncio.timeout(self._resync()):
                     await self._relist_now.wait()
                     await asyncio.sleep(GAP_SECONDS)
 
@@ -229,10 +240,11 @@ class Work:
             self.passes["done"] += 1
             self.queue.done(key)
             if self.cache.get(LLM_SERVICE, *key) is not None:
-                self.queue.wake(key, self._clock() + min(again if again is not None else RELIST_SECONDS * 2, _resync()))
+                resync = self._resync()
+                self.queue.wake(key, self._clock() + (resync if again is None else min(again, resync)))
         self.seconds += self._clock() - began
         self._bell.set()
 
-
-def _resync() -> float:
-    return RELIST_SECONDS * random.uniform(0.8, 1.2)
+    def _resync(self) -> float:
+        """Seconds, spread so that services do not all come at once."""
+        return self._resync_seconds * random.uniform(0.8, 1.2)

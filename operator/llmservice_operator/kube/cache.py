@@ -2,7 +2,7 @@
 
 Watch events fill it; a relist now and then corrects it, because a watch can lose events, deletions above all (objects
 that went away in a gap would stay for ever as ghosts). Objects are held as compact JSON: a quarter of the memory of
-dictionaries, and every reader gets a copy of its own.
+dictionaries, and every reader gets a copy of its own. Of managedFields, which are half of an object, only ours is kept.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from llmservice_operator.kube.client import MANAGER
 from llmservice_operator.kube.kinds import LLM_SERVICE, Json, Kind
 
 Key = tuple[str, str]
@@ -68,7 +69,8 @@ class Cache:
         if gone:
             shelf.drop(place)
         else:
-            text = json.dumps({"apiVersion": kind.api_version, "kind": kind.kind, **obj}, separators=(",", ":"))
+            whole = {"apiVersion": kind.api_version, "kind": kind.kind, **obj, "metadata": _lean(obj["metadata"])}
+            text = json.dumps(whole, separators=(",", ":"))
             shelf.put(place, _Entry(version, self._owner(kind, obj), text.encode()))
         return self._owner(kind, obj)
 
@@ -96,6 +98,11 @@ class Cache:
         entry = self._shelves[kind].entries.get((namespace, name))
         return json.loads(entry.text) if entry is not None else None
 
+    def version(self, kind: Kind, namespace: str, name: str) -> int | None:
+        """The object's resourceVersion, or None."""
+        entry = self._shelves[kind].entries.get((namespace, name))
+        return entry.version if entry is not None else None
+
     def of(self, key: Key) -> Iterator[Json]:
         """Copies of everything that carries the service's label, whoever owns it."""
         for kind, shelf in self._shelves.items():
@@ -110,6 +117,11 @@ class Cache:
     def _owner(self, kind: Kind, obj: Json) -> Key:
         namespace, name = _place(obj)
         return namespace, name if kind == LLM_SERVICE else obj["metadata"].get("labels", {}).get(self._owner_label, "")
+
+
+def _lean(metadata: Json) -> Json:
+    fields = [entry for entry in metadata.get("managedFields", ()) if entry.get("manager") == MANAGER]
+    return {**metadata, "managedFields": fields}
 
 
 def _place(obj: Json) -> _Place:

@@ -34,6 +34,8 @@ LONGEST_WAIT = 60.0
 
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
+_CONDITIONS = frozenset(("resourceVersion", "uid"))
+"""Metadata that makes a conflict final: sent again it would be one again."""
 _BODIES = {"apply": _APPLY, "apply_status": _APPLY, "patch": "application/merge-patch+json"}
 
 
@@ -102,10 +104,16 @@ class Client:
                     raise
         return await self._pages(kind, namespace, query, limit=0)
 
-    async def apply(self, obj: Mapping[str, Any], *, dry_run: bool = False) -> Json:
-        """Server-side apply of the fields we own, by force."""
+    async def apply(self, obj: Mapping[str, Any], *, new: bool = False, uid: str = "", dry_run: bool = False) -> Json:
+        """Server-side apply of the fields we own, by force.
+
+        With `new` only where there is no such object, with `uid` only onto that very object: raises a conflict (or
+        Invalid, for another uid) otherwise. Looking first and applying then would take over what came in between.
+        """
         query = {"fieldManager": MANAGER, "force": "true"} | ({"dryRun": "All"} if dry_run else {})
-        return await self._write("apply", obj, "", query)
+        # No object has had this version for long, and what is not there has none to compare.
+        condition = {"resourceVersion": "1"} if new else {"uid": uid} if uid else {}
+        return await self._write("apply", {**obj, "metadata": {**obj["metadata"], **condition}}, "", query)
 
     async def apply_status(self, obj: Mapping[str, Any]) -> Json:
         """Server-side apply of the status subresource, under a manager of its own."""
@@ -173,12 +181,13 @@ class Client:
 
         `verb` is get, list, apply, apply_status, create, replace, patch (JSON merge patch) or delete. No fence.
         """
+        unconditional = _CONDITIONS.isdisjoint((body or {}).get("metadata", ()))
         for pause in (*BACKOFFS, None):
             self.counts[verb, kind.kind] += 1
             try:
                 return await self._once(verb, path, query, body)
             except ApiError as error:
-                again = error.passing or (error.conflict and verb in ("apply", "apply_status"))
+                again = error.passing or (error.conflict and unconditional and verb in ("apply", "apply_status"))
                 if pause is None or not again or (error.retry_after or 0) > LONGEST_WAIT:
                     raise
                 wait = error.retry_after if error.retry_after is not None else pause * random.uniform(0.5, 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+_UNREADABLE = "failed to create typed patch object"
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
 
@@ -25,12 +26,18 @@ class ApiError(Exception):
     @property
     def passing(self) -> bool:
         """True when the same request may succeed later without anything being changed."""
-        return self.status == 0 or self.status >= 500 or self.status in _PASSING
+        return not self._unreadable and (self.status == 0 or self.status >= 500 or self.status in _PASSING)
 
     @property
     def refused(self) -> bool:
         """True for an object that the server will not take: invalid, over quota, denied by admission or RBAC."""
-        return self.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY)
+        refusals = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY)
+        return self._unreadable or self.status in refusals
+
+    @property
+    def _unreadable(self) -> bool:
+        """An applied object with an unknown field or a wrong type: the server calls that an error of its own."""
+        return self.status == HTTPStatus.INTERNAL_SERVER_ERROR and self.message.startswith(_UNREADABLE)
 
     @property
     def conflict(self) -> bool:

@@ -132,6 +132,12 @@ class FakeApi:
     def _apply(self, request: web.Request, kind: Kind, old: Json | None, body: Json, subresource: str) -> web.Response:
         if subresource and old is None:
             return refusal(404, "NotFound")
+        asked = dict(body["metadata"])
+        if (version := asked.pop("resourceVersion", None)) and old and old["metadata"]["resourceVersion"] != version:
+            return refusal(409, "Conflict")
+        if (uid := asked.get("uid")) and (old or {"metadata": {}})["metadata"].get("uid") != uid:
+            return refusal(422 if old else 409, "Invalid" if old else "Conflict")
+        body = {**body, "metadata": asked}
         merged = {**(old or {}), **{k: v for k, v in body.items() if k not in ("metadata", "status") or subresource}}
         manager = request.query["fieldManager"]
         fields = {"manager": manager, "operation": "Apply", "subresource": subresource, "fieldsV1": _fields(body)}
