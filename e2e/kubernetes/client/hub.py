@@ -1,0 +1,51 @@
+"""A web server with models; each path is a way to fail. It runs in the runtime's image, which has the demo model."""
+
+from __future__ import annotations
+
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+DEMO = next(Path("/models/demo").glob("*Q4_K_M.gguf")).read_bytes()
+BLOCKS = b"llama.block_count"
+COUNT = DEMO.index(BLOCKS) + len(BLOCKS) + 4
+"""Where the number of layers stands: after its name and its type."""
+FILES = {
+    "/demo.gguf": DEMO,
+    "/half.gguf": DEMO[: len(DEMO) // 2],
+    "/garbage.gguf": DEMO[:4096] + b"\xff" * (len(DEMO) - 4096),
+    "/layers.gguf": DEMO[:COUNT] + bytes([DEMO[COUNT] + 1]) + DEMO[COUNT + 1 :],
+    "/large.gguf": DEMO + bytes(48 << 20),
+}
+REFUSALS = {"/gated.gguf": 403, "/private.gguf": 401, "/broken.gguf": 500}
+
+
+class Hub(BaseHTTPRequestHandler):
+    """GET and HEAD with single byte ranges."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        code, body, headers = self.found()
+        self.send_response(code)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def found(self) -> tuple[int, bytes, dict[str, str]]:
+        """Status, body and headers of the path that is asked for."""
+        body = FILES.get(self.path)
+        if body is None:
+            return REFUSALS.get(self.path, 404), b"", {}
+        headers = {"Accept-Ranges": "bytes", "ETag": f'"{len(body)}"'}
+        if not (asked := self.headers.get("Range")):
+            return 200, body, headers
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        start, end = int(first), min(int(last or len(body)), len(body) - 1)
+        return 206, body[start : end + 1], {**headers, "Content-Range": f"bytes {start}-{end}/{len(body)}"}
+
+
+ThreadingHTTPServer(("", 8000), Hub).serve_forever()

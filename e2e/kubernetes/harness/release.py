@@ -1,0 +1,64 @@
+"""The operator's installation: our chart with the images that the cluster can pull."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+
+from harness.programs import CLUSTER, PROVIDER, ROOT, helm, kubectl, run
+
+NAME = "llmservice"
+NAMESPACE = "llmservice-system"
+CHART = ROOT / "charts" / "llmservice"
+Values = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """References that pods use, by digest where there is a registry."""
+
+    operator: str
+    runtime: str
+    client: str
+
+
+def load_images() -> Images:
+    """Build what changed and hand it to the cluster. On a cluster of this machine the engine is built for its CPU.
+
+    $E2E_IMAGES = `operator=REF runtime=REF client=REF` names images that are there already: nothing is built.
+    """
+    if given := os.environ.get("E2E_IMAGES"):
+        return Images(**dict(word.split("=", 1) for word in given.split()))
+    native = [] if PROVIDER == "existing" else ["--native"]
+    words = (str(CLUSTER), "load-images", *native, "operator", "runtime", "client")
+    operator, runtime, client = run(*words, seconds=3600).split()[-3:]
+    return Images(operator, runtime, client)
+
+
+def values(images: Images) -> Values:
+    """The chart's values for these images."""
+    name, _, digest = images.operator.partition("@")
+    repository, _, tag = name.rpartition(":")
+    runtime = {"image": images.runtime, "engines": ["LlamaCpp"], "devices": ["CPU", "NVIDIA"]}
+    return {
+        "image": {"repository": repository, "tag": tag, "digest": digest},
+        "runtime": {"images": [runtime], "privateSources": True},
+    }
+
+
+def install(found: Values) -> None:
+    """`helm upgrade --install` with these values alone, until both replicas of the operator are ready."""
+    words = ("--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s", "--values", "-")
+    helm("upgrade", "--install", NAME, CHART, *words, stdin=json.dumps(found))
+
+
+def uninstall() -> None:
+    """`helm uninstall`, until the operator's pods are gone."""
+    helm("uninstall", NAME, "--namespace", NAMESPACE, "--wait")
+
+
+def restart() -> None:
+    """Replace the operator's pods one by one, and wait until that is done."""
+    kubectl("--namespace", NAMESPACE, "rollout", "restart", f"deployment/{NAME}")
+    kubectl("--namespace", NAMESPACE, "rollout", "status", f"deployment/{NAME}", "--timeout=120s")
