@@ -22,6 +22,8 @@ IMAGES = {
     "operator": Image("llmservice-operator:dev", "operator/Dockerfile"),
     "runtime": Image("llmservice-runtime:dev-llamacpp-cpu", "runtime/Dockerfile"),
 }
+TOOLS = {"client": Image("llmservice-e2e-client:dev", "e2e/kubernetes/client/Dockerfile")}
+"""Images of the tests: built when asked for by name."""
 
 
 def build(key: str, native: bool = False) -> str:
@@ -29,9 +31,7 @@ def build(key: str, native: bool = False) -> str:
 
     `native`: engines for this very CPU, from the wheels that `make up` built; for a cluster on this machine only.
     """
-    if key not in IMAGES:
-        raise ClusterError(f"There is no image {key}.", f"Use one of: {', '.join(IMAGES)}.")
-    image = IMAGES[key]
+    image = _image(key)
     # An engine's wheel outlives the build that made it.
     wheels = cache().parent / "wheels" if native else cache() / "image-wheels"
     wheels.mkdir(parents=True, exist_ok=True)
@@ -61,13 +61,20 @@ def load(provider: str, keys: Iterable[str], native: bool = False) -> list[str]:
 
 def _load(provider: str, key: str, native: bool) -> str:
     build(key, native)
-    name = IMAGES[key].name
+    name = _image(key).name
     if provider == "kind":
         archive = cache() / f"{key}.tar"
         buildah.export(name, archive)
         kind.load(archive)
         return f"localhost/{name}"
     return buildah.push(name, REGISTRY if provider == "bare" else existing.registry())
+
+
+def _image(key: str) -> Image:
+    known = IMAGES | TOOLS
+    if key not in known:
+        raise ClusterError(f"There is no image {key}.", f"Use one of: {', '.join(known)}.")
+    return known[key]
 
 
 def _version() -> str:
