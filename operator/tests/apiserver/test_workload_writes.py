@@ -1,0 +1,225 @@
+"""Pod templates, claims and scaling on the real API server: what it takes, what it refuses and in which words."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmservice_operator.control.health import Health
+from llmservice_operator.control.work import Scope, StillRefused, Work
+from llmservice_operator.core.config import ConfigMapKey, OperatorConfig, RuntimeImage
+from llmservice_operator.kube.client import Client
+from llmservice_operator.kube.errors import ApiError
+from llmservice_operator.kube.kinds import CLAIM, DEPLOYMENT, JOB, LLM_SERVICE, POD, Json
+from llmservice_operator.kube.login import Access
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.prepare.report import Prepared
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
+from core_world import FACTS  # type: ignore[import-not-found]
+
+CONFIG = OperatorConfig(
+    (RuntimeImage("r:1", (EngineType.LLAMA_CPP,)),),
+    "llm",
+    image_pull_secrets=("pull",),
+    ca_bundle=ConfigMapKey("corporate", "ca.crt"),
+)
+RICH: Json = {
+    "metadata": {"labels": {"team": "a"}, "annotations": {"sidecar.istio.io/inject": "false"}},
+    "spec": {
+        "imagePullSecrets": [{"name": "mine"}],
+        "priorityClassName": "high",
+        "runtimeClassName": "nvidia",
+        "schedulerName": "volcano",
+        "nodeSelector": {"pool": "gpu"},
+        "tolerations": [{"key": "spot", "operator": "Exists"}],
+        "securityContext": {"runAsUser": 1000, "seccompProfile": None},
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [
+                        {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]},
+                    ]
+                }
+            }
+        },
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"},
+            {"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"},
+        ],
+        "volumes": [{"name": "data", "configMap": {"name": "data", "defaultMode": 420}}],
+        "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}],
+        "initContainers": [{"name": "proxy", "image": "proxy:1", "restartPolicy": "Always"}],
+        "containers": [
+            {
+                "name": "runtime",
+                "env": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+                "envFrom": [{"configMapRef": {"name": "proxy", "optional": True}}],
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                "resources": {"claims": [{"name": "gpu"}], "limits": {"ephemeral-storage": "9000Mi"}},
+                "startupProbe": {"timeoutSeconds": 9},
+            },
+            {"name": "side", "image": "side:1", "ports": [{"containerPort": 9000}]},
+        ],
+    },
+}
+
+
+class Shop:
+    """An operator without loops, and the hands of controllers and kubelets."""
+
+    def __init__(self, access: Access, client: Client, namespace: str) -> None:
+        self.client = client
+        self.key = (namespace, "qwen")
+        self.work = Work(access, client, CONFIG, Scope((namespace,)), Health(1e9))
+
+    async def write(self, **spec: Any) -> None:
+        """Create the service, or edit its spec."""
+        namespace, name = self.key
+        body = {"model": {"uri": "file:///models/demo.gguf"}, **spec}
+        if (live := await self.client.get(LLM_SERVICE, namespace, name)) is not None:
+            await self.client.replace({**live, "spec": {**live["spec"], **body}})
+            return
+        meta = {"name": name, "namespace": namespace}
+        await self.client.create(
+            {"apiVersion": LLM_SERVICE.api_version, "kind": "LLMService", "metadata": meta, "spec": body}
+        )
+
+    async def look(self) -> dict[str, Json]:
+        """Passes until nothing is written; the conditions by type."""
+        await self.work.relist()
+        with contextlib.suppress(StillRefused):
+            await self.work.reconcile(self.key)
+        live = await self.client.get(LLM_SERVICE, *self.key)
+        assert live is not None
+        return {entry["type"]: entry for entry in live["status"]["conditions"]}
+
+    async def prepared(self) -> None:
+        """Every Job that is not done succeeds."""
+        for job in (await self.client.list(JOB, self.key[0])).items:
+            if job.get("status", {}).get("conditions"):
+                continue
+            name, template = job["metadata"]["name"], job["spec"]["template"]
+            labels = {**template["metadata"]["labels"], "batch.kubernetes.io/job-name": name}
+            meta = {"name": name, "namespace": self.key[0], "labels": labels}
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": template["spec"]}
+            report = Prepared(FACTS, "c0ffee", "/cache/m.gguf").to_json()
+            ended = {"exitCode": 0, "reason": "Completed", "message": report}
+            step = {"name": template["spec"]["containers"][0]["name"], "state": {"terminated": ended}}
+            step |= {"image": "r:1", "imageID": "", "ready": False, "restartCount": 0}
+            await self._status(
+                POD, await self.client.create(pod) or {}, {"phase": "Succeeded", "containerStatuses": [step]}
+            )
+            at = "2026-01-01T00:00:00Z"
+            done = [
+                {"type": kind, "status": "True", "lastTransitionTime": at}
+                for kind in ("SuccessCriteriaMet", "Complete")
+            ]
+            await self._status(JOB, job, {"startTime": at, "completionTime": at, "succeeded": 1, "conditions": done})
+
+    async def _status(self, kind: Any, obj: Json, status: Json) -> None:
+        path = kind.path(self.key[0], obj["metadata"]["name"], "status")
+        await self.client.send("patch", kind, path, body={"status": status})
+
+
+@pytest.fixture
+async def shop(access: Access, client: Client, namespace: str) -> AsyncIterator[Shop]:
+    yield Shop(access, client, namespace)
+
+
+async def test_a_rich_pod_template_is_taken_and_written_once(shop: Shop) -> None:
+    await shop.write(podTemplate=RICH, accelerator={"count": 0})
+    await shop.look()
+    await shop.prepared()
+    assert (await shop.look())["Planned"]["status"] == "True"
+    live = await shop.client.get(DEPLOYMENT, *shop.key)
+    assert live is not None
+    pod = live["spec"]["template"]["spec"]
+    assert pod["imagePullSecrets"] == [{"name": "pull"}, {"name": "mine"}]
+    assert (pod["priorityClassName"], pod["runtimeClassName"], pod["schedulerName"]) == ("high", "nvidia", "volcano")
+    assert pod["securityContext"]["runAsUser"] == 1000
+    assert "seccompProfile" not in pod["securityContext"], "null removes a default of ours"
+    assert pod["containers"][0]["resources"]["claims"] == [{"name": "gpu"}]
+    assert [constraint["topologyKey"] for constraint in pod["topologySpreadConstraints"]] == [
+        "kubernetes.io/hostname",
+        "zone",
+    ]
+    await shop.look()
+    assert await shop.client.get(DEPLOYMENT, *shop.key) == live, "what is as wanted is not written again"
+
+
+@pytest.mark.parametrize(
+    ("pod", "said"),
+    [
+        ({"tolerations": [{"key": "a", "operator": "Sometimes"}]}, "spec.podTemplate.spec.tolerations[0].operator"),
+        ({"nodeSelctor": {"a": "b"}}, "spec.podTemplate.spec.nodeSelctor"),
+        ({"priorityClassName": 5}, "spec.podTemplate.spec.priorityClassName"),
+        ({"containers": [{"name": "side"}]}, "spec.podTemplate.spec.containers[1].image"),
+        ({"containers": None}, "spec.podTemplate.spec.containers"),
+        ({"volumes": [{"name": "x"}, {"name": "x"}]}, "spec.podTemplate.spec.volumes"),
+    ],
+)
+async def test_what_the_server_refuses_is_told_with_its_field_and_what_runs_stays(
+    shop: Shop, pod: Json, said: str
+) -> None:
+    await shop.write()
+    await shop.look()
+    await shop.prepared()
+    await shop.look()
+    before = await shop.client.get(DEPLOYMENT, *shop.key)
+    await shop.write(podTemplate={"spec": pod})
+    conditions = await shop.look()
+    assert conditions["Progressing"]["reason"] == "WriteRefused", conditions
+    assert said in conditions["Progressing"]["message"]
+    after = await shop.client.get(DEPLOYMENT, *shop.key)
+    assert before is not None and after is not None
+    assert after["spec"] == before["spec"]
+    await shop.write(podTemplate={"spec": {"priorityClassName": "high"}})
+    assert (await shop.look())["Progressing"]["reason"] != "WriteRefused", "an edit mends it"
+
+
+async def test_a_claim_is_made_and_one_of_a_single_node_is_not_scaled(shop: Shop) -> None:
+    namespace, name = shop.key
+    uri = {"uri": "hf://a/b"}
+    cache = {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"size": "2Gi"}}
+    await shop.write(model=uri, cache=cache)
+    await shop.look()
+    claim = await shop.client.get(CLAIM, namespace, f"{name}-models")
+    assert claim is not None
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    await shop.prepared()
+    await shop.look()
+    fetch = [job for job in (await shop.client.list(JOB, namespace)).items if "-fetch-" in job["metadata"]["name"]]
+    assert len(fetch) == 1
+    assert await shop.client.get(DEPLOYMENT, *shop.key) is None
+    await shop.prepared()
+    await shop.look()
+    assert await shop.client.get(DEPLOYMENT, *shop.key) is not None
+    path = LLM_SERVICE.path(namespace, name, "scale")
+    with pytest.raises(ApiError, match="tie all replicas to one node") as caught:
+        await shop.client.send("patch", LLM_SERVICE, path, body={"spec": {"replicas": 2}})
+    assert caught.value.refused
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"engine": {"image": "mine:1"}}, "Name the engine in type"),
+        ({"cache": {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {}}}, "give the size"),
+        (
+            {"cache": {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "a", "size": "1Gi"}}},
+            "which claim is meant",
+        ),
+        ({"rollout": {"upgradePolicy": "Never"}}, "spec.rollout.upgradePolicy"),
+        ({"podTemplate": {"metadata": {"labels": {"a": "x" * 64}}}}, "spec.podTemplate.metadata.labels"),
+        ({"podTemplate": {"spec": ["x"]}}, "spec.podTemplate.spec"),
+    ],
+)
+async def test_what_can_be_told_at_once_is_refused_at_admission(shop: Shop, spec: Json, said: str) -> None:
+    with pytest.raises(ApiError, match=said):
+        await shop.write(**spec)
