@@ -145,6 +145,8 @@ def _more_memory(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, shor
         size = gib << 30
         larger = dataclasses.replace(machine, memory_bytes=max(machine.memory_bytes, size), memory_available=size)
         text = f"Free memory, or use a machine with {gib} GiB of free memory (now {memory(machine.memory_available)})."
+        if limit := spec.resources.limits.memory:
+            text = f"Raise resources.limits.memory to {gib}Gi (now {limit})."
         yield Remedy(text, spec, facts, larger)
 
 

@@ -313,3 +313,39 @@ def test_whatever_happens_a_second_pass_writes_nothing(steps: list[dict[str, obj
         world.pass_()
         assert world.pass_() == []
         json.dumps(world.service)
+
+
+def test_a_memory_limit_that_is_too_small_is_what_is_to_be_raised() -> None:
+    world = World().edit(resources={"limits": {"memory": "1Gi"}})
+    world.pass_()
+    world.prepared().pass_()
+    ready = world.condition("Ready")
+    assert ready["reason"] == "DoesNotFit"
+    assert "Raise resources.limits.memory to" in ready["message"]
+    assert not world.of("Deployment")
+
+
+def test_a_change_that_fails_is_seen_beside_the_version_that_serves() -> None:
+    """One line of kubectl: requests are served, and not as the spec says."""
+    world = World()
+    world.served()
+    world.edit(contextTokens=1024).pass_()
+    new = world.replica("demo-new")
+    new["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "ErrImagePull", "message": "not found"}}
+    world.pass_()
+    ready = world.condition("Ready")
+    assert (ready["status"], ready["reason"]) == ("True", "ServingEarlierSpec")
+    assert "ImagePullFailed" in ready["message"]
+    assert world.service["status"]["ready"] == "1/1"
+
+
+def test_while_a_download_is_tried_again_the_failure_stays_known() -> None:
+    world = World()
+    world.pass_()
+    world.prepare_failed(FailureClass.HUB_UNREACHABLE, "No route.", "Check it.")
+    job = world.of("Job")[-1]
+    job["status"] = {"active": 1}
+    again = {"name": "again", "labels": world.of("Pod")[-1]["metadata"]["labels"], "creationTimestamp": "2026-01-02"}
+    world.objects["Pod", "again"] = {"kind": "Pod", "metadata": again, "spec": {}, "status": {"phase": "Pending"}}
+    world.pass_()
+    assert world.condition("Ready")["reason"] == "HubUnreachable"
