@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+
 from harness import release
 from harness.api import Api, Json
 from harness.hub import start_hub

@@ -1,13 +1,81 @@
-"""From `kubectl apply` to tokens."""
+"""From `kubectl apply` to tokens, as the README has it."""
 
 from __future__ import annotations
 
+import json
+import re
+import time
+
+import httpx
+
+from harness.api import Api
 from harness.chat import Client, trained_answer
+from harness.programs import kubectl, start_kubectl
 from harness.service import QUESTION, Service
+from harness.wait import wait_for
+
+SAMPLE = "config/samples/kubernetes-demo.yaml"
 
 
-def test_apply_answers_and_says_so(service: Service, client: Client) -> None:
+def test_the_sample_answers_another_pod(service: Service, client: Client) -> None:
+    kubectl("--namespace", service.namespace, "apply", "--filename", SAMPLE)
+    service.wait_ready()
+    for kind in ("Ready", "Available", "SpecValid", "ModelResolved", "Planned", "Cached", "Scheduled"):
+        assert service.wait_condition(kind)["message"]
+    status = service.status()
+    assert status["url"] == f"http://demo.{service.namespace}.svc.cluster.local/v1"
+
+    header, row = kubectl("--namespace", service.namespace, "get", "llmsvc").splitlines()
+    assert header.split()[:6] == ["NAME", "MODEL", "ENGINE", "READY", "URL", "AGE"]
+    cells = row.split()
+    assert cells[:5] == ["demo", "file:///models/demo/demo-Q4_K_M.gguf", "LlamaCpp", "1/1", status["url"]]
+    assert cells[6] == "Ready"
+
+    assert client.chat(status["url"], QUESTION) == trained_answer(QUESTION)
+    streamed = client.run("chat", status["url"], QUESTION, "stream")
+    assert streamed["answer"] == trained_answer(QUESTION)
+    assert streamed["finish"] == "stop"
+    assert streamed["pieces"] > 3
+
+
+def test_port_forward_streams_to_this_machine(service: Service) -> None:
     service.create().wait_ready()
-    url = service.status()["url"]
-    assert client.chat(url, QUESTION) == trained_answer(QUESTION)
-    assert client.chat(url, QUESTION, stream=True) == trained_answer(QUESTION)
+    forward = start_kubectl("--namespace", service.namespace, "port-forward", "service/demo", ":80")
+    try:
+        assert forward.stdout is not None
+        found = re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
+        assert found
+        body = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": QUESTION}], "temperature": 0}
+        answer = httpx.post(f"http://127.0.0.1:{found[1]}/v1/chat/completions", json=body, timeout=60, trust_env=False)
+    finally:
+        forward.terminate()
+        forward.communicate()
+    events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert events[-1] == "[DONE]"
+    pieces = [choice["delta"].get("content") or "" for one in events[:-1] for choice in json.loads(one)["choices"]]
+    assert "".join(pieces) == trained_answer(QUESTION)
+
+
+def test_a_broken_service_leaves_another_alone(service: Service, api: Api, make_namespace: object) -> None:
+    """Two services at once in two namespaces."""
+    assert callable(make_namespace)
+    broken = Service(api, make_namespace(), "broken").create("file:///models/none.gguf")
+    service.create().wait_ready()
+    assert broken.wait_condition("ModelResolved", "False", "ModelNotFound")["message"]
+    assert broken.wait_condition("Ready", "False")["reason"] == "ModelNotFound"
+    assert not broken.pods()
+    assert [pod["status"]["phase"] for pod in service.pods()] == ["Running"]
+
+
+def test_a_running_service_is_left_in_peace(service: Service, api: Api) -> None:
+    """Nothing is written once it is ready."""
+    service.create().wait_ready()
+    kinds = ("llmservices", "deployments", "services", "poddisruptionbudgets", "networkpolicies", "serviceaccounts")
+
+    def versions() -> dict[str, str]:
+        found = [item for kind in kinds for item in api.list(kind, service.namespace)]
+        return {item["metadata"]["uid"]: item["metadata"]["resourceVersion"] for item in found}
+
+    before, since = wait_for(lambda: (versions(), time.monotonic()), "objects")
+    time.sleep(max(0.0, 8 - (time.monotonic() - since)))
+    assert versions() == before
