@@ -21,7 +21,7 @@ from llmservice_operator.children.pod_template import CONTAINER, FETCH, SETTINGS
 from llmservice_operator.children.prepare_job import PREPARING
 from llmservice_operator.children.service_account import account_name
 from llmservice_operator.core.config import OperatorConfig
-from llmservice_operator.core.placing import Placed
+from llmservice_operator.core.placing import Placed, usual_resource
 from llmservice_operator.planning.to_settings import runtime_settings
 from llmservice_runtime.contract.ports import DATA_PORT, SUPERVISOR_PORT
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -58,8 +58,10 @@ def replica_template(
     """
     spec, access = service.spec, model_access(owner, service.spec)
     claimed = claims_devices(spec)
+    where = _nodes(placed)
     if claimed:
         placed = dataclasses.replace(placed, resource="", products=())
+        where.pop("affinity", None)
     settings = replica_settings(service, placed, prepared)
     grace = PRE_STOP_SECONDS + spec.endpoint.drain_seconds + GRACE_MARGIN_SECONDS
     downloads = access.remote and not access.shared
@@ -69,7 +71,7 @@ def replica_template(
         "terminationGracePeriodSeconds": grace,
         "containers": [_runtime(spec, placed, access, settings, config)],
         "topologySpreadConstraints": [_spread(owner)],
-        **_nodes(placed),
+        **where,
     }
     if downloads:
         body["initContainers"] = [_fetch(spec, access, placed, prepared, config)]
@@ -166,12 +168,23 @@ def _spread(owner: Owner) -> Json:
 
 
 def _nodes(placed: Placed) -> Json:
-    """GPU nodes are often tainted with their resource's name; the product is asked for where a label tells it."""
+    """GPU nodes are often tainted with a resource's name; products are asked for where a label tells them.
+
+    The planned one, the smallest that does, is preferred: larger ones are left to those who need them.
+    """
     if not placed.resource:
         return {}
-    found: Json = {"tolerations": [{"key": placed.resource, "operator": "Exists", "effect": "NoSchedule"}]}
+    keys = dict.fromkeys((placed.resource, usual_resource(placed.resource)))
+    found: Json = {"tolerations": [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]}
     if placed.products:
-        expression = {"key": placed.product_label, "operator": "In", "values": list(placed.products)}
-        terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
-        found["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+        terms = {"nodeSelectorTerms": [_product(placed, list(placed.products))]}
+        nodes: Json = {"requiredDuringSchedulingIgnoredDuringExecution": terms}
+        if len(placed.products) > 1:
+            planned = {"weight": 10, "preference": _product(placed, [placed.products[0]])}
+            nodes["preferredDuringSchedulingIgnoredDuringExecution"] = [planned]
+        found["affinity"] = {"nodeAffinity": nodes}
     return found
+
+
+def _product(placed: Placed, products: list[str]) -> Json:
+    return {"matchExpressions": [{"key": placed.product_label, "operator": "In", "values": products}]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
@@ -50,7 +50,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A plan, the place it was made for, the image that runs it, and every product it may run on."""
+    """A plan, the place it was made for, the image that runs it, and every product it may run on, the planned first."""
 
     plan: Plan
     resource: str
@@ -70,16 +70,20 @@ def place_service(
     config = _own_image(spec, config)
     refusal: Refusal | None = None
     unknown: Placed | None = None
-    for place in places(spec, nodes, config):
+    known = list(places(spec, nodes, config))
+    for place in known:
         made = make_plan(spec, facts, place.machine, revision)
         if isinstance(made, Refusal):
             refusal = refusal or made
+            continue
+        if place.resource and spec.accelerator.resource_name and not made.accelerator_count:
+            refusal = refusal or _no_build(place.resource, made)
             continue
         image = image_for(made, place, config)
         if image is None:
             refusal = refusal or _no_image(made, config)
         elif made.fit is Fit.FITS and place.machine.exact:
-            return _placed(made, place, image)
+            return _placed(made, place, image, known)
         else:
             unknown = unknown or _placed(dataclasses.replace(made, fit=Fit.UNKNOWN), place, image)
     if unknown:
@@ -125,6 +129,12 @@ def _own_image(spec: LLMServiceSpec, config: OperatorConfig) -> OperatorConfig:
 def vendor(resource: str) -> Device:
     """Whose accelerator it is; unknown ones are taken for NVIDIA's."""
     return next((device for start, device in VENDORS.items() if resource.startswith(start)), Device.NVIDIA)
+
+
+def usual_resource(resource: str) -> str:
+    """What a vendor's GPUs are mostly called, and tainted with: a slice of one is a resource of its own."""
+    known = any(resource.startswith(start) for start in VENDORS)
+    return DEFAULT_RESOURCE[vendor(resource)] if known else resource
 
 
 def _accelerators(kind: NodeKind, wanted: str | None, devices: set[Device], config: OperatorConfig) -> Iterator[Place]:
@@ -193,10 +203,36 @@ def builds(config: OperatorConfig) -> tuple[EngineBuild, ...]:
 _MISSING = "No image of this installation carries it."
 
 
-def _placed(plan: Plan, place: Place, image: str) -> Placed:
+def _placed(plan: Plan, place: Place, image: str, others: Sequence[Place] = ()) -> Placed:
     gpu = plan.accelerator_count > 0
-    products = (place.product,) if gpu and place.product_label and place.product else ()
+    products: tuple[str, ...] = ()
+    if gpu and place.product_label and place.product:
+        takers = [other.product for other in others if _takes(plan, place, other)]
+        products = tuple(dict.fromkeys([place.product, *sorted(takers)]))
     return Placed(plan, place.resource if gpu else "", image, place.product_label if products else "", products)
+
+
+def _takes(plan: Plan, planned: Place, other: Place) -> bool:
+    """Whether a plan for one kind of GPU runs on another as well: it surely has no less of anything."""
+    one, two = planned.machine.gpu, other.machine.gpu
+    return (
+        one is not None
+        and two is not None
+        and other.machine.exact
+        and (other.resource, other.product_label) == (planned.resource, planned.product_label)
+        and two.memory_bytes >= one.memory_bytes
+        and two.capability >= one.capability
+        and other.machine.gpu_count >= plan.accelerator_count
+    )
+
+
+def _no_build(resource: str, plan: Plan) -> Refusal:
+    return Refusal(
+        FailureClass.ENGINE_NOT_INSTALLED,
+        f"accelerator.resourceName asks for {resource}, and no image of this installation is built for it.",
+        ("Have an image for it added to the operator's configuration.", "Leave accelerator.resourceName out."),
+        plan.rejected,
+    )
 
 
 def _no_image(plan: Plan, config: OperatorConfig) -> Refusal:

@@ -137,6 +137,7 @@ def test_devices_of_resource_claims_are_not_asked_for_twice() -> None:
     assert "limits" not in pod["containers"][0]["resources"] or not pod["containers"][0]["resources"]["limits"]
     assert pod["containers"][0]["image"] == "runtime:cuda"
     assert "resource claims" in notes(world)
+    assert pod["tolerations"][0]["key"] == "nvidia.com/gpu"
 
 
 def test_an_image_of_ones_own_runs_and_is_told(world: World) -> None:

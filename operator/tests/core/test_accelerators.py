@@ -1,0 +1,115 @@
+"""GPUs of every kind: what a pod asks for, which nodes it may run on, and for how long it may start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from core_world import CONFIG, CPU_IMAGE, World  # type: ignore[import-not-found]
+
+from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_operator.children.replica_pod import STARTUP_PERIOD
+from llmservice_operator.core.config import OperatorConfig, RuntimeImage
+from llmservice_operator.core.nodes import NodeKind
+from llmservice_operator.core.placing import places
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.selection.machine import Device
+
+LABELS = {"nvidia": "nvidia.com/gpu.product", "amd": "amd.com/gpu.product-name", "intel": "gpu.intel.com/product"}
+IMAGE = RuntimeImage("runtime:gpu", (EngineType.LLAMA_CPP,), (Device.NVIDIA, Device.AMD, Device.INTEL))
+CONFIGURATION = OperatorConfig(images=(CPU_IMAGE, IMAGE), operator_namespace="llm")
+CPU_NODE = NodeKind(8, 32 << 30, "amd64")
+
+
+def gpu_node(resource: str, product: str = "", vendor: str = "nvidia", count: int = 1, memory: int = 0) -> NodeKind:
+    label = LABELS[vendor] if product else ""
+    return NodeKind(16, 64 << 30, "amd64", ((resource, count),), product, label, memory)
+
+
+def pod_on(*nodes: NodeKind, **spec: Any) -> dict[str, Any]:
+    world = World(CONFIGURATION, (CPU_NODE, *nodes)).edit(**spec)
+    world.served()
+    found: dict[str, Any] = world.get("Deployment")["spec"]["template"]["spec"]
+    return found
+
+
+def required(pod: dict[str, Any]) -> list[str]:
+    terms = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    values: list[str] = terms[0]["matchExpressions"][0]["values"]
+    return values
+
+
+@pytest.mark.parametrize(
+    ("resource", "product", "vendor", "tolerated"),
+    [
+        ("nvidia.com/gpu", "NVIDIA-L4", "nvidia", ["nvidia.com/gpu"]),
+        ("nvidia.com/mig-2g.20gb", "NVIDIA-A100-SXM4-80GB", "nvidia", ["nvidia.com/mig-2g.20gb", "nvidia.com/gpu"]),
+        ("amd.com/gpu", "MI300X", "amd", ["amd.com/gpu"]),
+        ("gpu.intel.com/xe", "Max-1550", "intel", ["gpu.intel.com/xe"]),
+        ("gpu.intel.com/i915", "Max-1550", "intel", ["gpu.intel.com/i915", "gpu.intel.com/xe"]),
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_each_vendors_resource_is_asked_for_and_its_taint_tolerated(
+    resource: str, product: str, vendor: str, tolerated: list[str], named: bool
+) -> None:
+    asked = {"accelerator": {"resourceName": resource}} if named else {}
+    pod = pod_on(gpu_node(resource, product, vendor), **asked)
+    container = pod["containers"][0]
+    assert container["resources"]["limits"] == {resource: "1"}
+    assert container["resources"]["requests"][resource] == "1"
+    assert container["image"] == "runtime:gpu"
+    assert [entry["key"] for entry in pod["tolerations"]] == tolerated
+    assert required(pod) == [product]
+
+
+def test_a_resource_that_nobody_knows_is_passed_through_when_it_is_named() -> None:
+    strange = gpu_node("vendor.example/npu", count=2)
+    pod = pod_on(strange, accelerator={"resourceName": "vendor.example/npu", "count": 1})
+    assert pod["containers"][0]["resources"]["limits"] == {"vendor.example/npu": "1"}
+    assert [entry["key"] for entry in pod["tolerations"]] == ["vendor.example/npu"]
+    assert "affinity" not in pod
+    assert "tolerations" not in pod_on(strange), "nothing is taken that was not asked for"
+
+
+def test_every_product_that_surely_takes_the_plan_may_run_it_and_the_smallest_is_preferred() -> None:
+    nodes = [
+        gpu_node("nvidia.com/gpu", "NVIDIA-H100-80GB-HBM3"),
+        gpu_node("nvidia.com/gpu", "NVIDIA-L4"),
+        gpu_node("nvidia.com/gpu", "NVIDIA-A100-SXM4-80GB"),  # older than an L4
+        gpu_node("nvidia.com/gpu", "Tesla-T4"),
+        gpu_node("nvidia.com/gpu", "Unheard-Of"),
+        gpu_node("nvidia.com/gpu"),
+    ]
+    pod = pod_on(*nodes, contextTokens=8192)
+    planned, *others = required(pod)
+    (preference,) = pod["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preference["preference"]["matchExpressions"][0]["values"] == [planned]
+    assert planned == "Tesla-T4", "8 B at 4 bits fits 15 GiB"
+    assert others == ["NVIDIA-A100-SXM4-80GB", "NVIDIA-H100-80GB-HBM3", "NVIDIA-L4"]
+
+
+def test_nodes_with_too_few_gpus_do_not_take_a_plan_for_more() -> None:
+    nodes = (gpu_node("nvidia.com/gpu", "NVIDIA-L4", count=2), gpu_node("nvidia.com/gpu", "NVIDIA-L40S", count=1))
+    pod = pod_on(*nodes, accelerator={"count": 2})
+    assert pod["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+    assert required(pod) == ["NVIDIA-L4"]
+
+
+def test_the_memory_label_wins_over_the_catalogue() -> None:
+    spec = LLMServiceSpec.model_validate({"model": {"uri": "hf://a/b"}})
+    node = gpu_node("nvidia.com/gpu", "NVIDIA-L4", memory=5 << 30)
+    (place, *_) = places(spec, (CPU_NODE, node), CONFIGURATION)
+    assert place.machine.gpu is not None
+    assert place.machine.gpu.memory_bytes == 5 << 30
+
+
+def test_replicas_spread_over_nodes_and_may_start_as_long_as_planned() -> None:
+    pod = pod_on(gpu_node("nvidia.com/gpu", "NVIDIA-L4"))
+    (spread,) = pod["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
+    world = World(CONFIG)
+    world.served()
+    deployment = world.get("Deployment")["spec"]
+    probe = deployment["template"]["spec"]["containers"][0]["startupProbe"]
+    assert deployment["progressDeadlineSeconds"] > probe["failureThreshold"] * STARTUP_PERIOD
