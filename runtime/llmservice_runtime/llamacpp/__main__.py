@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.serving.launch import HostedEngine, run
+from llmservice_runtime.serving.launch import run
+from llmservice_runtime.serving.loading import HostedEngine
 from llmservice_runtime.serving.metrics import EngineMetrics
 
 

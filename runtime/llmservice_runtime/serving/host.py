@@ -20,7 +20,7 @@ from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.serving.app import make_app
 from llmservice_runtime.serving.engine import Engine, FinishReason, GenerationRequest, SamplingParams
 from llmservice_runtime.serving.generation import submitted
-from llmservice_runtime.serving.launch import HostedEngine, Loading
+from llmservice_runtime.serving.loading import HostedEngine, Loading
 from llmservice_runtime.serving.reports import Reporter
 from llmservice_runtime.serving.state import Server
 
