@@ -47,7 +47,8 @@ CASES = (
     Case("does-not-fit", "DoesNotFit", "short", spec={"resources": {**LITTLE, "limits": {"memory": "100Mi"}}}),
     Case("context", "BadArgument", "Set contextTokens", spec={"contextTokens": 50_000_000}),
     Case("argument", "BadArgument", "--no-such-thing", spec={"engine": {"args": ["--no-such-thing=1"]}}),
-    Case("no-gpu", "NoSuchGPU", "accelerator.count to 0", spec={"accelerator": {"resourceName": "amd.com/gpu"}}),
+    Case("no-gpu", "NoSuchGPU", "accelerator.count to 0", spec={"accelerator": {"resourceName": "nvidia.com/gpu"}}),
+    Case("no-build", "EngineNotInstalled", "amd.com/gpu", spec={"accelerator": {"resourceName": "amd.com/gpu"}}),
     Case("too-large", "Unschedulable", "Insufficient cpu", spec={"resources": {"requests": {"cpu": "1000"}}}),
     Case(
         "no-image",

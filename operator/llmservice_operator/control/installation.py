@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from llmservice_operator.control.work import Scope
-from llmservice_operator.core.config import ConfigMapKey, OperatorConfig, RuntimeImage
+from llmservice_operator.core.config import ConfigMapKey, Monitoring, OperatorConfig, RuntimeImage
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.selection.machine import Device
@@ -40,6 +40,19 @@ class CaBundle(_Model):
     key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = "ca.crt"
 
 
+class MonitoringEntry(_Model):
+    """PodMonitors for the Prometheus operator."""
+
+    enabled: bool = False
+    interval_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Labels that its podMonitorSelector asks for."""
+
+    def told(self) -> Monitoring | None:
+        """The core's part of it."""
+        return Monitoring(self.interval_seconds, tuple(sorted(self.labels.items()))) if self.enabled else None
+
+
 class Installation(_Model):
     """The file's content; Helm writes it from its values."""
 
@@ -60,6 +73,8 @@ class Installation(_Model):
     ca_bundle: CaBundle | None = None
     """A ConfigMap with certificates to trust; it must be in the service's namespace."""
 
+    monitoring: MonitoringEntry = MonitoringEntry()
+
     def scope(self) -> Scope:
         """What is looked at."""
         return Scope(self.namespaces, self.read_nodes)
@@ -77,6 +92,7 @@ class Installation(_Model):
             environment=tuple(sorted(self.environment.items())),
             image_pull_secrets=self.image_pull_secrets,
             ca_bundle=ConfigMapKey(self.ca_bundle.config_map, self.ca_bundle.key) if self.ca_bundle else None,
+            monitoring=self.monitoring.told(),
             release=_release(),
         )
 

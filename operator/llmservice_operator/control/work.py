@@ -26,7 +26,7 @@ from llmservice_operator.core.waiting import unclear
 from llmservice_operator.kube.cache import Cache, Key
 from llmservice_operator.kube.client import Client
 from llmservice_operator.kube.errors import ApiError, LeadershipLost
-from llmservice_operator.kube.kinds import EVENT, LLM_SERVICE, NODE, OWNED, Json, Kind
+from llmservice_operator.kube.kinds import EVENT, LLM_SERVICE, NODE, OWNED, POD_MONITOR, Json, Kind
 from llmservice_operator.kube.login import Access
 
 RELIST_SECONDS = 600.0
@@ -79,9 +79,10 @@ class Work:
         resync: float = RELIST_SECONDS,
     ) -> None:
         self.client = client
-        self.cache = Cache(KINDS, NAME)
+        self.kinds = (*KINDS, POD_MONITOR) if config.monitoring else KINDS
+        self.cache = Cache(self.kinds, NAME)
         self.queue: KeyedQueue[Key] = KeyedQueue()
-        self.source = EventSource(access, KINDS, SELECTOR, self._event, scope.namespaces, self._complaint)
+        self.source = EventSource(access, self.kinds, SELECTOR, self._event, scope.namespaces, self._complaint)
         self.passes: Counter[str] = Counter()
         self.seconds = 0.0
         self._actor = Actor(client, self.cache, Recorder(client))
@@ -109,7 +110,7 @@ class Work:
 
     async def relist(self) -> None:
         """Read everything anew. Raises ApiError when something cannot be read."""
-        for kind in KINDS:
+        for kind in self.kinds:
             for namespace in self._scope.namespaces or (None,):
                 labels = "" if kind == LLM_SERVICE else SELECTOR
                 listing = await self.client.list(kind, namespace, labels=labels)

@@ -26,6 +26,14 @@ class ConfigMapKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Monitoring:
+    """How the Prometheus operator is told of replicas. `labels` = (name, value) that its selector asks for."""
+
+    interval_seconds: int = 30
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorConfig:
     """`images` in the order of preference; the first also reads headers and fills caches.
 
@@ -47,5 +55,7 @@ class OperatorConfig:
     """Secrets that every pod of a service pulls images with; they must be in its namespace."""
     ca_bundle: ConfigMapKey | None = None
     """A PEM bundle that is trusted beside the usual ones; its ConfigMap must be in the service's namespace."""
+    monitoring: Monitoring | None = None
+    """A PodMonitor for every service; None = not asked for, or the cluster has no such kind."""
     release: str = ""
     """The operator's version: services that follow upgrades are planned anew with another one."""

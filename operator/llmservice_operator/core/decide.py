@@ -15,6 +15,7 @@ from llmservice_operator.children.fetch_job import fetch_job, fetch_name
 from llmservice_operator.children.model_access import ModelAccess, model_access
 from llmservice_operator.children.network_policy import network_policy
 from llmservice_operator.children.owner import Json, Owner
+from llmservice_operator.children.pod_monitor import pod_monitor
 from llmservice_operator.children.prepare_job import job_name, prepare_job
 from llmservice_operator.children.revision import Frozen, controller_revision, freeze, kept_revision
 from llmservice_operator.children.service import service as child_service
@@ -110,6 +111,8 @@ def _children(
     yield child_service(owner)
     yield network_policy(owner, config)
     yield disruption_budget(owner)
+    if config.monitoring is not None:
+        yield pod_monitor(owner, config.monitoring)
     if claim := cache_claim(owner, service.spec):
         yield claim
     account = account_name(owner, service.spec)

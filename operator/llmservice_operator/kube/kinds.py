@@ -50,6 +50,7 @@ DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbu
 NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 EVENT = Kind("", "v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
+POD_MONITOR = Kind("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors")
 NODE = Kind("", "v1", "Node", "nodes", namespaced=False)
 
 OWNED = (
@@ -65,7 +66,7 @@ OWNED = (
 )
 """Kinds that belong to an LLMService; the core says in which order they are applied."""
 
-_BY_NAME = {(kind.api_version, kind.kind): kind for kind in (LLM_SERVICE, *OWNED, EVENT, LEASE, NODE)}
+_BY_NAME = {(kind.api_version, kind.kind): kind for kind in (LLM_SERVICE, *OWNED, EVENT, LEASE, NODE, POD_MONITOR)}
 
 
 def kind_of(obj: Mapping[str, Any]) -> Kind:

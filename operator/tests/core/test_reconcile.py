@@ -349,3 +349,12 @@ def test_while_a_download_is_tried_again_the_failure_stays_known() -> None:
     world.objects["Pod", "again"] = {"kind": "Pod", "metadata": again, "spec": {}, "status": {"phase": "Pending"}}
     world.pass_()
     assert world.condition("Ready")["reason"] == "HubUnreachable"
+
+
+def test_an_accelerator_that_no_image_is_built_for_is_refused_and_not_replaced_by_the_cpu() -> None:
+    world = World(config=GPU_CONFIG).edit(accelerator={"resourceName": "amd.com/gpu"})
+    world.pass_()
+    world.prepared().pass_()
+    assert world.condition("Ready")["reason"] == "EngineNotInstalled"
+    assert "amd.com/gpu" in world.condition("Ready")["message"]
+    assert not world.of("Deployment")
