@@ -17,6 +17,7 @@ from kubernetes.aio.config import ConfigException
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.installation import Installation, read_installation
 from llmservice_operator.control.leader import Leadership, lead
+from llmservice_operator.control.monitoring import as_served
 from llmservice_operator.control.probes import PORT, probes
 from llmservice_operator.control.work import RELIST_SECONDS, RETRY_SECONDS, Work
 from llmservice_operator.kube.client import Client
@@ -80,7 +81,8 @@ async def _run(args: argparse.Namespace, installation: Installation) -> int:
         logger.info("probes and metrics on port %d", port)
 
         async def work() -> None:
-            works.append(Work(access, client, config, installation.scope(), health, resync=args.resync_seconds))
+            served = await as_served(client, config, installation.namespaces)
+            works.append(Work(access, client, served, installation.scope(), health, resync=args.resync_seconds))
             await works[0].run()
 
         identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
