@@ -45,6 +45,12 @@ class Frozen:
     """The whole plan, for people."""
 
 
+_IN_PODS = (
+    "images", "image_pull_policy", "image_pull_secrets", "environment", "ca_bundle", "private_sources", "release",
+)  # fmt: skip
+"""Fields of the installation that pods are made with."""
+
+
 def revision_name(owner: Owner, spec: LLMServiceSpec) -> str:
     """Another spec is another revision; the number of replicas and when to plan anew are not part of it.
 
@@ -56,8 +62,8 @@ def revision_name(owner: Owner, spec: LLMServiceSpec) -> str:
 
 def installation_digest(config: OperatorConfig) -> str:
     """Of what an installation puts into pods: images, environment, pull secrets, and the operator's release."""
-    about_others = ("operator_namespace", "gateway_namespace", "prometheus_namespace", "cluster_domain")
-    return digest({name: value for name, value in dataclasses.asdict(config).items() if name not in about_others})
+    known = dataclasses.asdict(config)
+    return digest([known[name] for name in _IN_PODS])
 
 
 def kept_revision(

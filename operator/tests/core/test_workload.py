@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from core_world import CONFIG, GPU_CONFIG, L4_NODES, World  # type: ignore[import-not-found]
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmservice_api.labels import QUEUE
 from llmservice_operator.core.config import RuntimeImage
@@ -212,3 +214,52 @@ def test_a_refused_pod_is_told_in_the_manifests_words(world: World) -> None:
     world.refused = (Refused("Deployment", "demo", "Invalid", message),)
     world.pass_()
     assert "spec.podTemplate.spec.tolerations[1].operator: Invalid value" in world.condition("Ready")["message"]
+
+
+STEPS = st.sampled_from(
+    [
+        {"cache": MADE},
+        {"cache": {"type": "EmptyDir"}},
+        {"replicas": 1},
+        {"replicas": 3},
+        {"rollout": FOLLOW},
+        {"rollout": {}},
+        {"podTemplate": {"spec": {"tolerations": [{"key": "a"}], "containers": None}}},
+        {"podTemplate": {"spec": {"priorityClassName": "high", "volumes": "none"}}},
+        {"podTemplate": {"spec": {"affinity": 1, "containers": [3, {"name": "runtime", "image": "x"}]}}},
+        {"podTemplate": None},
+        {"engine": {"type": "LlamaCpp", "image": "mine:1"}},
+        {"engine": {}},
+        "next",
+        "first",
+        "queue",
+        "prepared",
+        "rolled_out",
+        "jobs lost",
+        "time",
+    ]
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(STEPS, max_size=8))
+def test_whatever_is_combined_a_second_pass_writes_nothing(steps: list[dict[str, Any] | str]) -> None:
+    world = World()
+    world.pass_()
+    for step in steps:
+        if isinstance(step, dict):
+            world.edit(**step)
+        elif step in ("next", "first"):
+            world.config = NEXT if step == "next" else CONFIG
+        elif step == "queue":
+            world.service["metadata"]["labels"] = {QUEUE: "team"}
+        elif step == "prepared" and world.of("Job"):
+            world.prepared()
+        elif step == "rolled_out" and world.of("Deployment"):
+            world.rolled_out()
+        elif step == "jobs lost":
+            world.objects = {key: obj for key, obj in world.objects.items() if key[0] not in ("Job", "Pod")}
+        else:
+            world.wait(400)
+        world.pass_()
+        assert world.pass_() == []
