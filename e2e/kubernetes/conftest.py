@@ -41,9 +41,11 @@ def kubeconfig() -> Path:
 
 
 @pytest.fixture(scope="session")
-def api(kubeconfig: Path) -> Api:
+def api(kubeconfig: Path) -> Iterator[Api]:
     """The API server, as the administrator."""
-    return Api(kubeconfig)
+    found = Api(kubeconfig)
+    yield found
+    found.http.close()
 
 
 @pytest.fixture(scope="session")

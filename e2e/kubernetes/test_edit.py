@@ -9,8 +9,6 @@ import pytest
 from harness.chat import Client, trained_answer
 from harness.service import DEMO, QUESTION, Service
 
-SAFETENSORS = "file:///models/demo"
-
 
 def uids(service: Service) -> set[str]:
     return {pod["metadata"]["uid"] for pod in service.pods()}
@@ -18,7 +16,7 @@ def uids(service: Service) -> set[str]:
 
 def test_args_and_context_roll(service: Service) -> None:
     service.create().wait_ready()
-    for change in ({"contextTokens": 256}, {"engine": {"args": ["--max-num-seqs=3"]}}):
+    for change in ({"contextTokens": 256}, {"engine": {"args": ["--threads-batch=1"]}}):
         before, revision = uids(service), service.status()["currentRevision"]
         generation = service.edit(**change)
         service.wait_ready()
@@ -44,7 +42,7 @@ def test_a_bad_edit_leaves_the_running_version(service: Service, client: Client,
     found = service.wait_condition(condition, "False", reason)
     assert word in found["message"]
     service.wait(lambda: service.status()["observedGeneration"] == generation, "it was seen")
-    assert service.condition("Available")["status"] == "True"
+    assert service.wait_condition("Ready", "True", "ServingEarlierSpec")["message"].count(word)
     assert uids(service) == before
     assert client.chat(service.status()["url"], QUESTION) == trained_answer(QUESTION)
 

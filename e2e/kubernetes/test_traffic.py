@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.chat import Client
-from harness.service import DEMO, Service
+from harness.service import Service
 from harness.traffic import traffic
 
 
@@ -11,9 +11,9 @@ def test_no_request_fails_while_everything_changes(service: Service, client: Cli
     service.create(endpoint={"drainSeconds": 60}).wait_ready()
     changes = (
         ({"replicas": 2}, 2),
-        ({"engine": {"args": ["--max-num-seqs=6"]}}, 2),
+        ({"engine": {"args": ["--threads-batch=1"]}}, 2),
         ({"replicas": 1, "contextTokens": 256}, 1),
-        ({"model": {"uri": DEMO.replace("/demo/", "//demo/")}}, 1),
+        ({"model": {"uri": "file:///models/demo", "include": ["*.gguf"]}}, 1),
     )
     with traffic(client, service.status()["url"]) as sent:
         for change, replicas in changes:

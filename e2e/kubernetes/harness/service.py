@@ -89,7 +89,7 @@ class Service:
             revisions = {pod["metadata"]["labels"]["llmservice.dev/revision"] for pod in pods}
             return (
                 status.get("observedGeneration") == now["metadata"]["generation"]
-                and any(one["type"] == "Ready" and one["status"] == "True" for one in status["conditions"])
+                and any((one["type"], one["reason"]) == ("Ready", "Ready") for one in status["conditions"])
                 and status.get("readyReplicas") == replicas == len(pods)
                 and revisions == {status["currentRevision"]}
             )
