@@ -13,6 +13,8 @@ from llmservice_runtime.supervisor.reports import FailureReport
 
 GIB = 1024**3
 TAIL_CHARACTERS = 1500
+_NEAR_THE_END = 6
+"""Lines that may follow an exception: where threads were, how to report a bug."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,8 @@ def _assertion(tail: Sequence[str]) -> str:
 def _quote(tail: Sequence[str]) -> str:
     """The exception, where Python ended with one; else the last lines."""
     lines = [line.strip() for line in tail if line.strip()]
-    if lines and re.match(r"[\w.]+(Error|Exception)\b", lines[-1]):
-        return f" {lines[-1][:TAIL_CHARACTERS]}"
+    for line in reversed(lines[-_NEAR_THE_END:]):
+        if re.match(r"[\w.]+(Error|Exception)\b", line):
+            return f" {line[:TAIL_CHARACTERS]}"
     text = " | ".join(lines)
     return f" Its last lines: {text[-TAIL_CHARACTERS:]}" if text else ""

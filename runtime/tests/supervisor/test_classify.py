@@ -161,3 +161,9 @@ def test_a_mounted_log_is_written_in_place_where_nothing_may_be_made_beside_it()
             Path(folder).chmod(0o755)
         assert FailureRecord.from_json(log.read_text()) == record
         assert [path.name for path in Path(folder).iterdir()] == [log.name]
+
+
+def test_an_interpreter_that_can_not_start_is_quoted_by_its_error_alone() -> None:
+    tail = ("sys.path = [", "]", "ModuleNotFoundError: No module named 'encodings'", "", "Current thread 0x7f:")
+    record = classify(Remains(1, Phase.LOADING, (*tail, "  <no Python frame>")))
+    assert record.message.endswith("exit code 1. ModuleNotFoundError: No module named 'encodings'")
