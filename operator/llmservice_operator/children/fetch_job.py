@@ -5,10 +5,11 @@ from __future__ import annotations
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.model_access import model_access, prepare_arguments
 from llmservice_operator.children.owner import Json, Owner, digest
-from llmservice_operator.children.pod_template import FETCH
-from llmservice_operator.children.prepare_job import job, job_parts, step
+from llmservice_operator.children.pod_template import CONTAINER, FETCH
+from llmservice_operator.children.prepare_job import PREPARING, job, job_parts, step
 from llmservice_operator.children.revision import Frozen
 from llmservice_operator.core.config import OperatorConfig
+from llmservice_operator.core.nodes import PRODUCT_LABELS
 
 PLACE = ("nodeSelector", "tolerations", "schedulerName")
 """Fields by which a replica finds its node. A volume that is made where this Job runs must be of use to replicas."""
@@ -21,14 +22,34 @@ def fetch_name(owner: Owner, spec: LLMServiceSpec, frozen: Frozen) -> str:
     return f"{owner.name}-fetch-{digest(parts)}"
 
 
-def fetch_job(owner: Owner, spec: LLMServiceSpec, frozen: Frozen, config: OperatorConfig, account: str) -> Json:
-    """Brings the planned revision into the claim; what is there already is only checked."""
+def fetch_job(
+    owner: Owner, spec: LLMServiceSpec, frozen: Frozen, config: OperatorConfig, account: str, bound: bool
+) -> Json:
+    """Brings the planned revision into the claim; what is there already is only checked.
+
+    `bound`: the claim that was made has its volume.
+    """
     access = model_access(owner, spec)
     arguments = prepare_arguments(
         spec, access, fetch=True, private=config.private_sources, revision=frozen.resolved_revision
     )
     name, only = fetch_name(owner, spec, frozen), step(FETCH, arguments, access, config)
+    if not bound:
+        only["resources"] = PREPARING | _anchor(spec, frozen)
     return job(owner, spec, config, account, name, only, access, **place(frozen))
+
+
+def _anchor(spec: LLMServiceSpec, frozen: Frozen) -> Json:
+    """The replica's accelerators, where no label tells which nodes have them and the volume will tie it to one.
+
+    They are taken for the first download alone: afterwards the volume says where.
+    """
+    claim = spec.cache.persistent_volume_claim
+    labelled = any(label in str(place(frozen).get("affinity")) for label in PRODUCT_LABELS)
+    if not frozen.resource or labelled or claim is None or not claim.one_node:
+        return {}
+    limits = next(c for c in frozen.template["spec"]["containers"] if c["name"] == CONTAINER)["resources"]["limits"]
+    return {"limits": {frozen.resource: limits[frozen.resource]}}
 
 
 def place(frozen: Frozen) -> Json:

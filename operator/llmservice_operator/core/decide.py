@@ -121,7 +121,7 @@ def _children(
     if target and target.name not in live.revisions:  # neither can a revision
         yield controller_revision(owner, target)
     if target and not cached and fetch_name(owner, service.spec, target) not in live.jobs:
-        yield fetch_job(owner, service.spec, target, config, account)
+        yield fetch_job(owner, service.spec, target, config, account, live.claim_bound())
     if in_force:
         yield deployment(owner, in_force, service.spec.replicas, stay)
 

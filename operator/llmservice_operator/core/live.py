@@ -25,6 +25,8 @@ class Live:
     prepare_pods: tuple[Json, ...]
     revisions: dict[str, Json]
     events: tuple[Json, ...] = ()
+    claim: Json | None = None
+    """The claim that was made for the cache."""
 
     def events_of(self, child: Json) -> tuple[Json, ...]:
         """What was said about a pod or a Job that waits, oldest first."""
@@ -38,6 +40,10 @@ class Live:
         kept = self.revisions.get(labels.get(REVISION, ""))
         return thaw(kept) if kept else None
 
+    def claim_bound(self) -> bool:
+        """Whether the cache's claim has its volume, and with it perhaps a node."""
+        return self.claim is not None and self.claim.get("status", {}).get("phase") == "Bound"
+
     def pods_of_job(self, name: str) -> tuple[Json, ...]:
         """Pods of a prepare Job, newest last."""
         return tuple(pod for pod in self.prepare_pods if name in (_labels(pod).get(label) for label in JOB_LABELS))
@@ -46,6 +52,7 @@ class Live:
 def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = ()) -> Live:
     """Sort what carries the service's label; what another owner controls is left out."""
     deployment: Json | None = None
+    claim: Json | None = None
     jobs: dict[str, Json] = {}
     revisions: dict[str, Json] = {}
     replicas: list[Json] = []
@@ -62,7 +69,9 @@ def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = (
                 jobs[name] = child
             elif kind == "ControllerRevision":
                 revisions[name] = child
-    return Live(deployment, jobs, _by_age(replicas), _by_age(prepare), revisions, events)
+            elif kind == "PersistentVolumeClaim":
+                claim = child
+    return Live(deployment, jobs, _by_age(replicas), _by_age(prepare), revisions, events, claim)
 
 
 def condition(obj: Mapping[str, Any], kind: str) -> Json | None:
