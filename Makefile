@@ -45,7 +45,9 @@ unit: $(VENV)/.dev $(VENV)/.engine
 	$(BIN)/pytest
 
 e2e: $(VENV)/.dev $(VENV)/.engine ## what a user does, from the README, with the real programs
-	$(BIN)/pytest e2e
+	$(BIN)/pytest e2e/test_make_up.py
+	$(CLUSTER) around $(BIN)/pytest e2e/kubernetes
+	$(BIN)/pytest e2e/test_cluster_down.py
 
 generate: $(VENV)/.dev ## CRD, field reference and schema from the pydantic models
 	$(BIN)/python -m llmservice_api.generate

@@ -2,12 +2,16 @@
 
 CLUSTER := e2e/cluster/cluster
 
-.PHONY: cluster cluster-down images
+.PHONY: cluster cluster-down images images-reproducible
 cluster: ## bring up a two-node Kubernetes cluster on this machine
 	@$(CLUSTER) up
 
 cluster-down: ## remove it without a trace
 	@$(CLUSTER) down
 
+# On this machine's own cluster the engine is built for its CPU, with the wheel of `make up`; for others it is portable.
 images: cluster ## build the operator and runtime images and push them to the cluster's registry
-	@$(CLUSTER) load-images
+	@$(CLUSTER) load-images $(if $(filter existing,$(E2E_PROVIDER)),,--native)
+
+images-reproducible: ## build the images twice from one base archive: their digests are equal
+	@$(CLUSTER) reproduce-images

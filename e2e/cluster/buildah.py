@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from ipaddress import ip_address
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+from urllib.parse import urlsplit
 
 from cluster.console import run, run_logged
 from cluster.layout import REGISTRY, cache
@@ -15,15 +19,26 @@ EPOCH = "1700000000"
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
-BUILD = ("bud", "--timestamp", EPOCH, "--format", "docker")
-"""Docker's format: the other one's manifest quotes the base image's digest, of which pushing it makes a second one."""
+BUILD = ("bud", "--timestamp", EPOCH, "--layers", "--pull-never")
+_storage: ContextVar[Path | None] = ContextVar("storage", default=None)
 ENVIRONMENT = {"BUILDAH_ISOLATION": "chroot", "SOURCE_DATE_EPOCH": EPOCH}
 
 
 def _buildah(*words: str | Path) -> list[str | Path]:
     """buildah leaves its storage mounted: here in a mount namespace that ends with it, however it ends."""
-    storage = cache() / "images"
+    storage = _storage.get() or cache() / "images"
     return ["unshare", "--mount", "buildah", "--root", storage / "root", "--runroot", storage / "run", *words]
+
+
+@contextmanager
+def empty_storage() -> Iterator[None]:
+    """For the length of a block images are built where nothing was built before."""
+    with TemporaryDirectory(prefix="images-", dir=cache()) as folder:
+        token = _storage.set(Path(folder))
+        try:
+            yield
+        finally:
+            _storage.reset(token)
 
 
 def import_tree(tar: Path, image: str) -> None:
@@ -47,21 +62,23 @@ def build(
     arguments: Mapping[str, str],
     volumes: Mapping[Path, str],
     log: Path,
-    reuse: bool = True,
+    target: str = "",
 ) -> str:
     """Build an image; its digest. The machine's certificates and pip settings are lent to the build, never kept.
 
-    `reuse`: take the layers of an earlier build where their instructions and inputs are the same.
+    `target`: the stage that is the image (default: the last).
     """
     lent: list[str] = []
     for path, place in {**volumes, **_settings_of_this_machine()}.items():
         lent += ["--volume", f"{path}:{place}"]
-    given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
+    base = arguments.get("BASE")
+    given: list[str] = ["--target", target] if target else []
+    given += [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
     if CA_BUNDLE.exists():
         given += ["--build-arg", f"SSL_CERT_FILE={CA_BUNDLE}"]
-    layers = "--layers" if reuse else "--no-cache"
-    command = _buildah(*BUILD, layers, "--pull-never", "-t", image, *lent, *given, "-f", dockerfile, context)
-    run_logged(log, *command, env=ENVIRONMENT)
+    # Left alone, the manifest quotes a digest of the base that is another one after the base was pushed.
+    given += ["--annotation", f"org.opencontainers.image.base.digest={digest(base)}"] if base else []
+    run_logged(log, *_buildah(*BUILD, "-t", image, *lent, *given, "-f", dockerfile, context), env=ENVIRONMENT)
     return digest(image)
 
 
@@ -72,22 +89,42 @@ def digest(image: str) -> str:
     )
 
 
+def manifest(image: str) -> str:
+    """The digest of an image's manifest with uncompressed layers."""
+    with TemporaryDirectory(dir=cache()) as folder:
+        found = Path(folder) / "digest"
+        run(*_buildah("push", "--quiet", "--digestfile", found, image, f"dir:{folder}/image"), env=ENVIRONMENT)
+        return found.read_text().strip()
+
+
 def push(image: str, registry: str = REGISTRY) -> str:
-    """Push to a registry (plain HTTP); the reference by digest that pods use.
+    """Push to a registry; the reference by digest that pods use.
 
     The registry's manifest is compressed, so its digest is another than that of the local image.
     """
     target = f"{registry}/{image}"
+    verify = f"--tls-verify={'false' if plain(registry) else 'true'}"
     with NamedTemporaryFile("r") as found:
-        words = ("push", "--tls-verify=false", "--quiet", "--digestfile", found.name, image, f"docker://{target}")
-        run(*_buildah(*words), env=ENVIRONMENT)
+        run(
+            *_buildah("push", verify, "--quiet", "--digestfile", found.name, image, f"docker://{target}"),
+            env=ENVIRONMENT,
+        )
         return f"{target}@{found.read().strip()}"
 
 
+def plain(registry: str) -> bool:
+    """Whether a registry may speak plain HTTP: localhost, or an address (not a name) of a private network."""
+    host = urlsplit(f"//{registry}").hostname or ""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return host == "localhost"
+
+
 def export(image: str, archive: Path) -> None:
-    """Write an image as a docker archive."""
+    """Write an image as a docker archive, under the name localhost/IMAGE."""
     archive.unlink(missing_ok=True)
-    run(*_buildah("push", "--quiet", image, f"docker-archive:{archive}:{image}"), env=ENVIRONMENT)
+    run(*_buildah("push", "--quiet", image, f"docker-archive:{archive}:localhost/{image}"), env=ENVIRONMENT)
 
 
 def _settings_of_this_machine() -> dict[Path, str]:

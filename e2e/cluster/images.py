@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cluster import base, buildah, existing, kind
+from cluster import base, buildah, existing, kind, packages
 from cluster.console import ClusterError, run, stage
 from cluster.layout import REGISTRY, REPOSITORY, cache
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A Dockerfile of the repository, and the name it is built under."""
+    """A Dockerfile of the repository, the name it is built under, and the stage that it is (default: the last)."""
 
     name: str
     dockerfile: str
+    target: str = ""
 
 
 IMAGES = {
     "operator": Image("llmservice-operator:dev", "operator/Dockerfile"),
-    "runtime": Image("llmservice-runtime:dev-llamacpp-cpu", "runtime/Dockerfile"),
+    "runtime": Image("llmservice-runtime:dev-llamacpp-cpu", "runtime/Dockerfile", "llamacpp-cpu"),
 }
 TOOLS = {"client": Image("llmservice-e2e-client:dev", "e2e/kubernetes/client/Dockerfile")}
 """Images of the tests: built when asked for by name."""
@@ -51,11 +52,32 @@ def build(key: str, native: bool = False) -> str:
             arguments,
             {wheels: "/wheels:rw"},
             cache() / f"{key}-image.log",
+            image.target,
         )
+
+
+def reproduce(keys: Iterable[str], native: bool = False) -> list[str]:
+    """Build each twice from the one base archive, the second time with nothing of the first; the equal digests."""
+    packages.install(packages.FOR_IMAGES)
+    found = []
+    for key in keys:
+        build(key, native)
+        first = buildah.manifest(_image(key).name)
+        with buildah.empty_storage():
+            build(key, native)
+            second = buildah.manifest(_image(key).name)
+        if first != second:
+            raise ClusterError(
+                f"Two builds of {key} differ: {first} and {second}.",
+                f"See {cache()}/{key}-image.log for what was built.",
+            )
+        found.append(f"{_image(key).name} {first}")
+    return found
 
 
 def load(provider: str, keys: Iterable[str], native: bool = False) -> list[str]:
     """Build and hand to the cluster; the references that pods use, by digest where there is a registry."""
+    packages.install(packages.FOR_IMAGES)
     return [_load(provider, key, native) for key in keys]
 
 

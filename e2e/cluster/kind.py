@@ -9,7 +9,6 @@ from pathlib import Path
 
 from cluster.console import ClusterError, run, stage
 from cluster.layout import NAME, cache
-from cluster.programs import KUBERNETES
 
 
 def engine() -> str | None:
@@ -42,32 +41,35 @@ def configuration() -> dict[str, object]:
 
 def up() -> None:
     """Create the cluster unless kind lists it."""
-    _require()
     folder = kubeconfig().parent
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "kind.json").write_text(json.dumps(configuration()))
-    if NAME in run("kind", "get", "clusters").split():
-        run("kind", "export", "kubeconfig", "--name", NAME, "--kubeconfig", kubeconfig())
+    if exists():
+        _kind("export", "kubeconfig", "--name", NAME, "--kubeconfig", kubeconfig())
         return
-    with stage(f"kind cluster of Kubernetes {KUBERNETES}"):
-        image = f"kindest/node:v{KUBERNETES}"
-        run("kind", "create", "cluster", "--config", folder / "kind.json", "--kubeconfig", kubeconfig(),
-            "--image", image, "--wait", "120s")  # fmt: skip
+    with stage("kind cluster"):  # of the Kubernetes that this kind was made for: no other node image is sure to exist
+        _kind("create", "cluster", "--config", folder / "kind.json", "--kubeconfig", kubeconfig(), "--wait", "180s")
+
+
+def exists() -> bool:
+    """Whether kind lists it."""
+    return NAME in _kind("get", "clusters").split()
 
 
 def down() -> None:
     """Delete it; nothing happens when there is none."""
-    _require()
-    run("kind", "delete", "cluster", "--name", NAME, "--kubeconfig", kubeconfig())
+    _kind("delete", "cluster", "--name", NAME, "--kubeconfig", kubeconfig())
     kubeconfig().unlink(missing_ok=True)
 
 
 def load(archive: Path) -> None:
     """Put an image from an archive on every node."""
-    _require()
-    run("kind", "load", "image-archive", archive, "--name", NAME)
+    _kind("load", "image-archive", archive, "--name", NAME)
 
 
-def _require() -> None:
-    if not possible():
+def _kind(*words: str | Path) -> str:
+    """Run kind on the engine that answers: left alone it takes the first one that is installed."""
+    answering = engine()
+    if answering is None or shutil.which("kind") is None:
         raise ClusterError("kind or its container engine is missing.", "Install both, or use E2E_PROVIDER=bare.")
+    return run("kind", *words, env={"KIND_EXPERIMENTAL_PROVIDER": answering})

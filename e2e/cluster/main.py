@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from cluster import api, bare, existing, images, kind, programs
+from cluster import api, around, bare, existing, images, kind, programs
 from cluster.console import ClusterError, warn
 from cluster.layout import STATE
 
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
         warn(f"error: unknown arguments: {' '.join(rest)}")
         return 2
     try:
-        _COMMANDS[arguments.command](arguments, rest)
+        return _COMMANDS[arguments.command](arguments, rest) or 0
     except ClusterError as error:
         warn(f"error: {error.reason}")
         if error.remedy:
@@ -30,7 +30,6 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def provider(asked: str = "") -> str:
@@ -54,6 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     load = commands.add_parser("load-images", help="build our images and push them to the cluster's registry")
     load.add_argument("image", nargs="*", help=f"default: {' '.join(images.IMAGES)}")
     load.add_argument("--native", action="store_true", help="engines for this CPU: quick after `make up`, not portable")
+    same = commands.add_parser("reproduce-images", help="build our images twice; fails when their digests differ")
+    same.add_argument("image", nargs="*", help=f"default: {' '.join(images.IMAGES)}")
+    same.add_argument("--native", action="store_true", help="engines for this CPU")
+    inside = commands.add_parser("around", help="up, load-images, run a command, down: cluster around pytest ...")
+    inside.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
     commands.add_parser("kubectl", help="kubectl on the cluster: cluster kubectl get pods")
     commands.add_parser("helm", help="helm on the cluster")
     for name, text in (("api-up", "etcd and API server alone, on loopback"), ("api-down", "stop those")):
@@ -68,12 +72,12 @@ def kubeconfig(name: str) -> Path:
 
 def _up(arguments: argparse.Namespace, _: list[str]) -> None:
     name = provider(arguments.provider)
-    {"bare": bare.up, "kind": kind.up, "existing": existing.check}[name]()
+    around.UP[name]()
     print(f"kubeconfig: {kubeconfig(name)}")
 
 
 def _down(arguments: argparse.Namespace, _: list[str]) -> None:
-    {"bare": bare.down, "kind": kind.down, "existing": existing.leave}[provider(arguments.provider)]()
+    around.DOWN[provider(arguments.provider)]()
 
 
 def _status(arguments: argparse.Namespace, _: list[str]) -> None:
@@ -85,6 +89,16 @@ def _load(arguments: argparse.Namespace, _: list[str]) -> None:
     name = provider(arguments.provider)
     for reference in images.load(name, arguments.image or list(images.IMAGES), arguments.native):
         print(reference)
+
+
+def _reproduce(arguments: argparse.Namespace, _: list[str]) -> None:
+    for line in images.reproduce(arguments.image or list(images.IMAGES), arguments.native):
+        print(line)
+
+
+def _around(arguments: argparse.Namespace, _: list[str]) -> int:
+    name = provider(arguments.provider)
+    return around.around(name, lambda: kubeconfig(name), arguments.words)
 
 
 def _become(program: Path | str, arguments: argparse.Namespace, words: list[str]) -> None:
@@ -101,12 +115,14 @@ def _helm(arguments: argparse.Namespace, words: list[str]) -> None:
     _become(shutil.which("helm") or programs.build(programs.HELM), arguments, words)
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], None]] = {
+_COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "up": _up,
     "down": _down,
     "status": _status,
     "kubeconfig": lambda arguments, _: print(kubeconfig(provider(arguments.provider))),
     "load-images": _load,
+    "reproduce-images": _reproduce,
+    "around": _around,
     "kubectl": _kubectl,
     "helm": _helm,
     "api-up": lambda arguments, _: print(api.api_up(arguments.folder)),

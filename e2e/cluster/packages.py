@@ -1,9 +1,10 @@
-"""The distribution's packages that the bare provider runs on: installed when missing, silent when there."""
+"""The distribution's packages that a bare cluster and image builds run on: installed when missing, else silent."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from cluster.console import ClusterError, run, stage
@@ -28,6 +29,8 @@ PACKAGES = {
     "sysctl": "procps",
 }
 """A program on PATH (or a file), and the Debian package that brings it."""
+FOR_IMAGES = ("buildah", "ca-certificates", "debootstrap", "git", "mount", "util-linux")
+"""What building images takes, whoever runs the cluster."""
 SERVICES = ("containerd", "docker-registry")
 """Packages that start a service of the machine's own. The cluster starts its own, on its own addresses."""
 
@@ -37,15 +40,18 @@ def missing() -> list[str]:
     return sorted({package for thing, package in PACKAGES.items() if not _present(thing)})
 
 
-def install() -> None:
-    """Install what is missing with apt-get; nothing is asked of the network when nothing is. ClusterError elsewhere."""
-    wanted = missing()
+def install(needed: Collection[str] = ()) -> None:
+    """Install what is missing of the needed packages (default: of all) with apt-get. ClusterError where that can't be.
+
+    Nothing is asked of the network when nothing is missing.
+    """
+    wanted = [package for package in missing() if package in needed or not needed]
     if not wanted:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise ClusterError(
-            f"The bare provider needs these packages of Debian: {' '.join(wanted)}.",
-            "Run it as root on Debian 12, install them, or use E2E_PROVIDER=kind with a Docker or Podman engine.",
+            f"These packages of Debian are missing: {' '.join(wanted)}.",
+            "Run it as root on Debian 12, or install them; E2E_PROVIDER=kind or existing needs fewer.",
         )
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     apt = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=300")
