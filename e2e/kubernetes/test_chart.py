@@ -1,0 +1,80 @@
+"""The chart in both scopes, by helm itself: the least rights, and values that are refused by name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.programs import Failed, helm
+from harness.release import CHART
+
+Json = dict[str, Any]
+SECRETS = {"secrets", "pods/exec", "pods/log", "*"}
+
+
+def rendered(values: Json) -> list[Json]:
+    """Every object of the chart."""
+    words = ("--kube-version", "1.30.0", "--namespace", "llm", "--values", "-")
+    text = helm("template", "llm", CHART, *words, stdin=json.dumps(values))
+    return [found for found in yaml.safe_load_all(text) if found]
+
+
+def kinds(found: list[Json], kind: str) -> list[Json]:
+    """The objects of one kind."""
+    return [one for one in found if one["kind"] == kind]
+
+
+def rights(found: list[Json], *which: str) -> set[tuple[str, str]]:
+    """(resource, verb) of these kinds of roles."""
+    rules = [rule for kind in which for role in kinds(found, kind) for rule in role["rules"]]
+    return {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+
+
+@pytest.mark.parametrize("values", [{}, {"watchNamespaces": ["apps", "ml"]}, {"readNodes": False}])
+def test_no_secret_is_read_and_nothing_is_run_in_a_pod(values: Json) -> None:
+    granted = rights(rendered(values), "Role", "ClusterRole")
+    assert not {resource for resource, _ in granted} & SECRETS
+    assert not {verb for _, verb in granted} & {"*", "escalate", "impersonate", "bind"}
+
+
+def test_a_list_of_namespaces_needs_no_rights_in_the_cluster() -> None:
+    found = rendered({"watchNamespaces": ["apps", "ml"], "readNodes": False})
+    assert not kinds(found, "ClusterRole") and not kinds(found, "ClusterRoleBinding")
+    bound = {one["metadata"]["namespace"] for one in kinds(found, "RoleBinding")}
+    assert bound == {"apps", "ml", "llm"}
+    installation = yaml.safe_load(kinds(found, "ConfigMap")[0]["data"]["installation.yaml"])
+    assert installation["namespaces"] == ["apps", "ml"]
+    assert installation["readNodes"] is False
+
+
+def test_nodes_are_only_listed() -> None:
+    assert {verb for resource, verb in rights(rendered({}), "ClusterRole") if resource == "nodes"} == {"list"}
+    assert "nodes" not in {resource for resource, _ in rights(rendered({"readNodes": False}), "ClusterRole")}
+
+
+def test_monitors_are_made_when_they_are_asked_for() -> None:
+    assert not kinds(rendered({}), "PodMonitor")
+    assert "podmonitors" not in {resource for resource, _ in rights(rendered({}), "ClusterRole")}
+    found = rendered({"monitoring": {"enabled": True, "labels": {"release": "kps"}}})
+    (monitor,) = kinds(found, "PodMonitor")
+    assert monitor["metadata"]["labels"]["release"] == "kps"
+    assert ("podmonitors", "patch") in rights(found, "ClusterRole")
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"replicas": "two"}, "replicas"),
+        ({"runtime": {"images": [{"image": "r:1", "engines": ["Ollama"]}]}}, "engines"),
+        ({"watchNamespace": ["apps"]}, "watchNamespace"),
+        ({"image": {"repository": "r", "digest": "sha256:12"}}, "digest"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(values: Json, named: str) -> None:
+    with pytest.raises(Failed) as refused:
+        helm("lint", CHART, "--values", "-", stdin=json.dumps(values))
+    assert named in str(refused.value)
+    helm("lint", CHART, "--strict")

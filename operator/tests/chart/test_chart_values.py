@@ -1,0 +1,63 @@
+"""The chart's schema, its values and the installation's file agree; the schema says what the operator would refuse."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from llmservice_operator.control.installation import Installation
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.selection.machine import Device
+
+CHART = Path(__file__).resolve().parents[3] / "charts" / "llmservice"
+SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
+VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+
+
+def test_the_file_that_the_chart_writes_has_every_field_of_an_installation() -> None:
+    text = (CHART / "templates" / "config.yaml").read_text()
+    written = set(re.findall(r"^    ([a-zA-Z]+):", text, re.MULTILINE))
+    assert written == {field.alias for field in Installation.model_fields.values()}
+
+
+def test_the_schema_knows_the_engines_and_devices_that_the_operator_knows() -> None:
+    image = SCHEMA["properties"]["runtime"]["properties"]["images"]["items"]["properties"]
+    assert set(image["engines"]["items"]["enum"]) == {engine.value for engine in EngineType}
+    assert set(image["devices"]["items"]["enum"]) == {device.value for device in Device}
+
+
+def test_every_value_is_in_the_schema() -> None:
+    assert set(VALUES) == set(SCHEMA["properties"]) - {"global"}  # which Helm adds
+    jsonschema.validate(VALUES, SCHEMA)
+
+
+MONITORING = {"enabled": True, "intervalSeconds": 0}
+WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"runtime": {"images": []}}, {"images": []}, "images"),
+    ({"watchNamespaces": ["Apps"]}, {"namespaces": ["Apps"]}, "Apps"),
+    ({"gatewayNamespace": "a b"}, {"gatewayNamespace": "a b"}, "a b"),
+    ({"readNodes": "maybe"}, {"readNodes": "maybe"}, "readNodes"),
+    ({"monitoring": MONITORING}, {"monitoring": MONITORING}, "intervalSeconds"),
+    ({"monitorign": {}}, {"monitorign": {}}, "monitorign"),
+]
+
+
+@pytest.mark.parametrize(("values", "installation", "named"), WRONG, ids=[named for _, _, named in WRONG])
+def test_what_the_operator_refuses_helm_refuses_first(
+    values: dict[str, Any], installation: dict[str, Any], named: str
+) -> None:
+    known = {"images": [{"image": "r:1", "engines": ["LlamaCpp"]}]}
+    Installation.model_validate(known)
+    with pytest.raises(ValidationError):
+        Installation.model_validate(known | installation)
+    with pytest.raises(jsonschema.ValidationError) as refused:
+        jsonschema.validate({**VALUES, **values}, SCHEMA)
+    place = ".".join(map(str, refused.value.absolute_path))
+    assert named in f"{place} {refused.value.message}"
