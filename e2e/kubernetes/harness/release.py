@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from harness.programs import CLUSTER, PROVIDER, ROOT, helm, kubectl, run
 
 NAME = "llmservice"
 NAMESPACE = "llmservice-system"
 CHART = ROOT / "charts" / "llmservice"
-Values = dict[str, object]
+Values = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,13 @@ class Images:
 def load_images() -> Images:
     """Build what changed and hand it to the cluster. On a cluster of this machine the engine is built for its CPU.
 
-    $E2E_IMAGES = `operator=REF runtime=REF client=REF` names images that are there already: nothing is built.
+    $E2E_IMAGES = `operator=REF runtime=REF client=REF` names images that are there already, and with $E2E_INSTALLED they are
+    those of the operator that is installed: nothing is built.
     """
     if given := os.environ.get("E2E_IMAGES"):
         return Images(**dict(word.split("=", 1) for word in given.split()))
+    if os.environ.get("E2E_INSTALLED"):
+        return _images(installed())
     native = [] if PROVIDER == "existing" else ["--native"]
     words = (str(CLUSTER), "load-images", *native, "operator", "runtime", "client")
     operator, runtime, client = run(*words, seconds=3600).split()[-3:]
@@ -45,6 +49,19 @@ def values(images: Images) -> Values:
         "image": {"repository": repository, "tag": tag, "digest": digest},
         "runtime": {"images": [runtime], "privateSources": True},
     }
+
+
+def installed() -> Values:
+    """The values that the operator was installed with."""
+    found: Values = json.loads(helm("get", "values", NAME, "--namespace", NAMESPACE, "--output", "json"))
+    return found
+
+
+def _images(found: Values) -> Images:
+    image = found["image"]
+    operator = f"{image['repository']}:{image['tag']}@{image['digest']}"
+    client = f"{image['repository'].rpartition('/')[0]}/llmservice-e2e-client:dev"
+    return Images(operator, found["runtime"]["images"][0]["image"], client)
 
 
 def install(found: Values) -> None:
