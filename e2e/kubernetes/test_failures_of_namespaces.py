@@ -75,8 +75,10 @@ def test_everything_runs_where_pod_security_is_restricted(api: Api, service: Ser
 
 
 def test_a_container_that_needs_more_memory_than_its_limit(api: Api, service: Service) -> None:
+    service.create(resources={"requests": {"cpu": "20m", "memory": "32Mi"}}).wait_ready()
     limit_range(api, service.namespace, memory="96Mi")
-    service.create(resources={"requests": {"cpu": "20m", "memory": "32Mi"}})
+    for pod in service.pods():
+        api.delete("pods", service.namespace, pod["metadata"]["name"])
     found = service.wait_condition("Ready", "False", "OutOfMemory", seconds=180)
     assert "resources.limits.memory" in found["message"] or "memory limit" in found["message"]
 

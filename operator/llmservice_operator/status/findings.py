@@ -93,14 +93,18 @@ def findings(picture: Picture) -> list[Finding]:
 
 def invalid(problem: Problem, observed: Observed, ready: int) -> list[Finding]:
     """Of a spec that can't be acted upon: what runs is left as it is."""
-    serving = f"{ready} replicas of an earlier spec serve." if ready else "Nothing serves."
-    state, reason = (TRUE, str(Reason.READY)) if ready else (FALSE, problem.reason)
+    if ready:
+        available = Finding(ConditionType.AVAILABLE, TRUE, Reason.READY, f"{_count(ready)} ready.")
+        serving = _serving_earlier(f"{_count(ready)} serving requests", problem)
+    else:
+        available = Finding(ConditionType.AVAILABLE, FALSE, problem.reason, problem.message)
+        serving = Finding(ConditionType.READY, FALSE, problem.reason, problem.message)
     return [
         Finding(ConditionType.SPEC_VALID, FALSE, problem.reason, problem.message),
         Finding(ConditionType.PROGRESSING, FALSE, problem.reason, problem.message),
-        Finding(ConditionType.AVAILABLE, state, reason, serving),
+        available,
         _conflict(observed.refused),
-        Finding(ConditionType.READY, state, reason, serving if ready else problem.message),
+        serving,
     ]
 
 
@@ -194,9 +198,18 @@ def _ready(picture: Picture) -> Finding:
             return Finding(kind, TRUE, Reason.READY, f"{said}.")
         if picture.serves_target():
             return Finding(kind, TRUE, problem.reason, f"{said}. {problem.message}")
-        said += f" as an earlier spec says, because this one can't be carried out ({problem.reason}): {problem.message}"
-        return Finding(kind, TRUE, Reason.SERVING_EARLIER, said)
+        return _serving_earlier(said, problem)
     return Finding(kind, FALSE, *_why_not(picture))
+
+
+def _serving_earlier(who: str, problem: Problem) -> Finding:
+    """Requests are answered, and not as the spec says: both are told in one line."""
+    said = f"{who} as an earlier spec says, because this one can't be carried out ({problem.reason}): {problem.message}"
+    return Finding(ConditionType.READY, TRUE, Reason.SERVING_EARLIER, said)
+
+
+def _count(replicas: int) -> str:
+    return "1 replica is" if replicas == 1 else f"{replicas} replicas are"
 
 
 def _why_not(picture: Picture) -> tuple[str, str]:

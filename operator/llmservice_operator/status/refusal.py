@@ -8,6 +8,7 @@ _WAYS: tuple[tuple[str, str], ...] = (
         "must specify",
         "The namespace's quota counts what the replica does not state: set spec.resources.requests and limits.",
     ),
+    ("less than or equal to", "Ask for less in spec.resources, or have the default limit of the LimitRange raised."),
     ("violates PodSecurity", "Have the namespace's Pod Security level or spec.podTemplate corrected."),
     ("serviceaccount", "Create the ServiceAccount, or leave spec.serviceAccountName out and one is made."),
     ("maximum ", "Ask for no more in spec.resources than the namespace's LimitRange allows."),
