@@ -27,8 +27,8 @@ class Images:
 def load_images() -> Images:
     """Build what changed and hand it to the cluster. On a cluster of this machine the engine is built for its CPU.
 
-    $E2E_IMAGES = `operator=REF runtime=REF client=REF` names images that are there already, and with $E2E_INSTALLED they are
-    those of the operator that is installed: nothing is built.
+    $E2E_IMAGES = `operator=REF runtime=REF client=REF` names images that are there; with $E2E_INSTALLED they
+    are those of the operator that is installed: nothing is built.
     """
     if given := os.environ.get("E2E_IMAGES"):
         return Images(**dict(word.split("=", 1) for word in given.split()))
