@@ -97,9 +97,20 @@ class Controllers:
         async for job in watch(self._access, JOB):
             if job["metadata"]["uid"] not in seen and not job.get("status", {}).get("conditions"):
                 seen.add(job["metadata"]["uid"])
-                tasks.create_task(self._run_job(client, job))
+                tasks.create_task(self.run_job(client, job))
 
-    async def _run_job(self, client: Client, job: Json) -> None:
+    async def play(self, client: Client, namespace: str) -> bool:
+        """Do once what is to do in a namespace, without watching. False when there was nothing."""
+        jobs = [job for job in (await client.list(JOB, namespace)).items if not job.get("status", {}).get("conditions")]
+        for job in jobs:
+            await self.run_job(client, job)
+        deployments = [each for each in (await client.list(DEPLOYMENT, namespace)).items if not _observed(each)]
+        for deployment in deployments:
+            await self.roll_out(client, deployment)
+        return bool(jobs or deployments)
+
+    async def run_job(self, client: Client, job: Json) -> None:
+        """Its pod ends with the report, then the Job is complete."""
         async with self._busy:
             name, now = job["metadata"]["name"], _now()
             pod = pod_of(job, f"{name}-{job['metadata']['uid'][:5]}", {"batch.kubernetes.io/job-name": name})
@@ -118,10 +129,11 @@ class Controllers:
             revision = deployment["spec"]["template"]["metadata"]["labels"].get(REVISION, "")
             if self.deployed.get(key, ("", 0.0))[0] != revision:
                 self.deployed[key] = revision, time.monotonic()
-            if deployment.get("status", {}).get("observedGeneration") != metadata["generation"]:
-                tasks.create_task(self._roll_out(client, deployment))
+            if not _observed(deployment):
+                tasks.create_task(self.roll_out(client, deployment))
 
-    async def _roll_out(self, client: Client, deployment: Json) -> None:
+    async def roll_out(self, client: Client, deployment: Json) -> None:
+        """Ready pods of its template, and none of another."""
         async with self._busy:
             metadata, wanted = deployment["metadata"], int(deployment["spec"]["replicas"])
             revision = deployment["spec"]["template"]["metadata"]["labels"].get(REVISION, "")
@@ -169,6 +181,10 @@ async def set_status(client: Client, kind: Kind, obj: Json, status: Json) -> Jso
     """Write the status subresource as its controller would."""
     path = kind.path(obj["metadata"]["namespace"], obj["metadata"]["name"], "status")
     return await client.send("patch", kind, path, {"fieldManager": "controllers"}, {"status": status})
+
+
+def _observed(deployment: Json) -> bool:
+    return bool(deployment.get("status", {}).get("observedGeneration") == deployment["metadata"]["generation"])
 
 
 def _container(pod: Json) -> dict[str, Any]:

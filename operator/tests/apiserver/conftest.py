@@ -17,6 +17,7 @@ from llmservice_operator.kube.kinds import LLM_SERVICE, Json, Kind
 from llmservice_operator.kube.login import Access, login
 
 ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "operator/bench"), str(ROOT / "e2e")]
 CRD = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False)
 
@@ -29,7 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    sys.path.insert(0, str(ROOT / "e2e"))
     from cluster.api import api_only
 
     with api_only(tmp_path_factory.mktemp("api") / "server") as path:
