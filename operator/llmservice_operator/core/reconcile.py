@@ -35,7 +35,8 @@ def reconcile(observed: Observed, config: OperatorConfig, now: datetime) -> Outc
         return Outcome()  # ownerReferences clean up
     owner = Owner(metadata["name"], metadata["namespace"], metadata["uid"], metadata.get("labels", {}).get(QUEUE, ""))
     live = live_of(owner, observed.children, observed.events)
-    observed = dataclasses.replace(observed, refused=tuple(map(in_words, observed.refused)))
+    if observed.service["spec"].get("podTemplate"):
+        observed = dataclasses.replace(observed, refused=tuple(map(in_words, observed.refused)))
     service = read_service(observed.service)
     if isinstance(service, Problem):
         # Terminal until the spec is edited: what runs is left alone, and nothing is tried again.

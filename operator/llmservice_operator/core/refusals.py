@@ -16,4 +16,4 @@ def in_words(refused: Refused) -> Refused:
     if refused.reason == NAME_CONFLICT or not _TEMPLATE.search(refused.message):
         return refused
     text = _TEMPLATE.sub("spec.podTemplate.", _PREFIX.sub("", refused.message))
-    return dataclasses.replace(refused, message=text)
+    return dataclasses.replace(refused, reason="Invalid", message=text)

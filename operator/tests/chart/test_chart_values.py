@@ -45,6 +45,7 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"gatewayNamespace": "a b"}, {"gatewayNamespace": "a b"}, "a b"),
     ({"readNodes": "maybe"}, {"readNodes": "maybe"}, "readNodes"),
     ({"monitoring": MONITORING}, {"monitoring": MONITORING}, "intervalSeconds"),
+    ({"runtime": {**VALUES["runtime"], "caBundle": {"key": "ca"}}}, {"caBundle": {"key": "ca"}}, "caBundle"),
     ({"monitorign": {}}, {"monitorign": {}}, "monitorign"),
 ]
 
