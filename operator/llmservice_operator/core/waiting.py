@@ -21,7 +21,7 @@ _KARPENTER = "karpenter"
 
 
 def unclear(children: Iterable[Json]) -> tuple[str, ...]:
-    """uids of pods that have no node or no container yet, and of Jobs without a pod."""
+    """uids of pods that have no node or no container yet, or were ended by their node, and of Jobs without a pod."""
     found = [child["metadata"] for child in children if _waits(child)]
     found.sort(key=lambda metadata: metadata.get("creationTimestamp", ""), reverse=True)
     return tuple(metadata["uid"] for metadata in found[:MOST] if "uid" in metadata)
@@ -33,7 +33,8 @@ def _waits(child: Json) -> bool:
     status = child.get("status", {})
     if child["kind"] == "Pod":
         begun = any("running" in c["state"] or "terminated" in c["state"] for c in _containers(status))
-        return status.get("phase", "Pending") == "Pending" and not begun
+        evicted = status.get("phase") == "Succeeded" and child["spec"].get("restartPolicy") == "Always"
+        return (status.get("phase", "Pending") == "Pending" and not begun) or evicted
     ended = any(entry["status"] == "True" for entry in status.get("conditions", ()))
     return child["kind"] == "Job" and not ended and not any(status.get(name) for name in ("active", "failed"))
 

@@ -11,7 +11,7 @@ from llmservice_operator.core.decide import Decision
 from llmservice_operator.core.live import Live, condition, holds, revision_of
 from llmservice_operator.core.problem import Problem
 from llmservice_operator.core.values import NAME_CONFLICT, Json, Observed, Refused
-from llmservice_operator.status.pods import Case, pod_problem
+from llmservice_operator.status.pods import Case, ended_by_node, pod_problem
 from llmservice_operator.status.refusal import way_out
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
@@ -65,8 +65,11 @@ class Picture:
         nodes = self.observed.nodes
         exists = nodes is None or any(name == frozen.resource for kind in nodes for name, _ in kind.resources)
         for pod in reversed(self.live.replicas):
-            if revision_of(pod) == frozen.name and (
-                problem := pod_problem(Case(pod, self.now, frozen.resource, exists, self.live.events_of(pod)))
+            replaced = ended_by_node(pod) and self.ready >= self.desired
+            if (
+                revision_of(pod) == frozen.name
+                and not replaced
+                and (problem := pod_problem(Case(pod, self.now, frozen.resource, exists, self.live.events_of(pod))))
             ):
                 return problem
         failed = condition(self.live.deployment, "ReplicaFailure")

@@ -102,17 +102,25 @@ def _gated(case: Case) -> Problem | None:
     return Problem(Reason.WAITING, "A queue holds the replica back (scheduling gate); it starts when it is admitted.")
 
 
+def ended_by_node(pod: Json) -> bool:
+    """Replicas go on for ever: only a node ends one. One that drained in time looks as if it had succeeded."""
+    phase: str = pod.get("status", {}).get("phase", "")
+    forever: bool = pod.get("spec", {}).get("restartPolicy", "Always") == "Always"
+    return phase == "Failed" or (phase == "Succeeded" and forever)
+
+
 def _evicted(case: Case) -> Problem | None:
     status = case.pod.get("status", {})
-    if status.get("phase") != "Failed" or not status.get("reason"):
+    said = status.get("message", "").strip() or last(case.events, "Evicted")
+    if not ended_by_node(case.pod) or not (status.get("reason") or said):
         return None
-    said = status.get("message", "").strip()
+    said = f"{said.rstrip('.')}."
     if "ephemeral" in said or "DiskPressure" in said:
         return Problem(
             FailureClass.DISK_FULL,
             f"The node's disk is full: {said} Use a cache on a PersistentVolumeClaim, or nodes with more disk.",
         )
-    return Problem(Reason.EVICTED, f"The node ended the replica ({status['reason']}): {said} A new one is made.")
+    return Problem(Reason.EVICTED, f"The node ended the {case.what}: {said} A new one is made.")
 
 
 def _image(case: Case) -> Problem | None:

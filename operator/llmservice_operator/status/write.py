@@ -74,7 +74,8 @@ def notes(found: Sequence[Finding], before: Json) -> tuple[Note, ...]:
     for finding in found:
         known = old.get(str(finding.type), {"status": UNKNOWN, "reason": ""})
         same = (known["status"], known["reason"]) == (finding.status, str(finding.reason))
-        if same or finding.type not in TOLD or finding.status == UNKNOWN or finding.reason in ROUTINE:
+        done = finding.type == ConditionType.PROGRESSING and finding.reason == Reason.READY  # which Ready tells
+        if same or done or finding.type not in TOLD or finding.status == UNKNOWN or finding.reason in ROUTINE:
             continue
         told.setdefault(
             (str(finding.reason), finding.message), Note(_kind(finding), str(finding.reason), finding.message)

@@ -121,3 +121,12 @@ def test_the_kubelets_own_words_on_a_volume_are_passed_on() -> None:
     said = {"reason": "FailedMount", "message": 'secret "hf" not found', "metadata": {}}
     problem = pod_problem(Case({"metadata": {}, "spec": {}, "status": creating(31)}, NOW, events=[said]))
     assert problem and 'secret "hf" not found' in problem.message
+
+
+def test_a_replica_that_drained_when_its_node_evicted_it_is_told_by_the_event() -> None:
+    message = "Pod ephemeral local storage usage exceeds the total limit of containers 16Mi."
+    said = {"reason": "Evicted", "message": message, "metadata": {}}
+    pod = {"metadata": {}, "spec": {"restartPolicy": "Always"}, "status": {"phase": "Succeeded"}}
+    problem = pod_problem(Case(pod, NOW, events=[said]))
+    assert problem and problem.reason == "DiskFull"
+    assert pod_problem(Case({**pod, "spec": {"restartPolicy": "Never"}}, NOW, events=[said])) is None
