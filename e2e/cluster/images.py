@@ -57,15 +57,11 @@ def build(key: str, native: bool = False) -> str:
 
 
 def reproduce(keys: Iterable[str], native: bool = False) -> list[str]:
-    """Build each twice from the one base archive, the second time with nothing of the first; the equal digests."""
+    """Build each twice from the one base archive, both times where nothing was built before; the equal digests."""
     packages.install(packages.FOR_IMAGES)
     found = []
     for key in keys:
-        build(key, native)
-        first = buildah.manifest(_image(key).name)
-        with buildah.empty_storage():
-            build(key, native)
-            second = buildah.manifest(_image(key).name)
+        first, second = _afresh(key, native), _afresh(key, native)
         if first != second:
             raise ClusterError(
                 f"Two builds of {key} differ: {first} and {second}.",
@@ -73,6 +69,12 @@ def reproduce(keys: Iterable[str], native: bool = False) -> list[str]:
             )
         found.append(f"{_image(key).name} {first}")
     return found
+
+
+def _afresh(key: str, native: bool) -> str:
+    with buildah.empty_storage():
+        build(key, native)
+        return buildah.manifest(_image(key).name)
 
 
 def load(provider: str, keys: Iterable[str], native: bool = False) -> list[str]:
