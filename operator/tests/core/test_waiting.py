@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from core_world import World
+from core_world import World  # type: ignore[import-not-found]
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,7 +66,7 @@ def surge_without_room(world: World) -> Json:
     old = world.of("Pod")[-1]
     world.edit(contextTokens=1024).pass_()
     world.replica("demo-new")
-    surge = world.get("Pod", "demo-new")
+    surge: Json = world.get("Pod", "demo-new")
     surge["metadata"]["uid"] = "p-1"
     world.no_node(surge)
     assert old["metadata"]["labels"] != surge["metadata"]["labels"]
