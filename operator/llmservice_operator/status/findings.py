@@ -15,6 +15,8 @@ from llmservice_operator.status.pods import Case, ended_by_node, pod_problem
 from llmservice_operator.status.refusal import way_out
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
+_WAITS = (Reason.WAITING, Reason.ADDING_NODE)
+"""Obstacles that pass by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +172,7 @@ def _scheduled(picture: Picture) -> Finding:
 def _progressing(picture: Picture) -> Finding:
     kind, problem = ConditionType.PROGRESSING, obstacle(picture)
     if problem:
-        waits = problem.reason in (Reason.WAITING, Reason.ADDING_NODE)
-        return Finding(kind, TRUE if waits else FALSE, problem.reason, problem.message)
+        return Finding(kind, TRUE if problem.reason in _WAITS else FALSE, problem.reason, problem.message)
     if _settled(picture):
         return Finding(kind, FALSE, Reason.READY, "All replicas are as the spec says.")
     if picture.decision.replace_in_place:
@@ -199,7 +200,7 @@ def _ready(picture: Picture) -> Finding:
         said = f"{picture.ready} of {picture.desired} replicas serve requests"
         if (problem := obstacle(picture)) is None:
             return Finding(kind, TRUE, Reason.READY, f"{said}.")
-        if picture.serves_target():
+        if picture.serves_target() or problem.reason in _WAITS:
             return Finding(kind, TRUE, problem.reason, f"{said}. {problem.message}")
         return _serving_earlier(said, problem)
     return Finding(kind, FALSE, *_why_not(picture))

@@ -88,7 +88,7 @@ def test_a_rollout_waits_for_a_node_that_is_being_added() -> None:
     assert world.condition("Progressing")["status"] == "True"
     assert world.condition("Scheduled")["reason"] == "AddingNode"
     assert "cpu 2->3" in world.condition("Scheduled")["message"]
-    assert world.condition("Ready")["status"] == "True"
+    assert (world.condition("Ready")["status"], world.condition("Ready")["reason"]) == ("True", "AddingNode")
 
 
 def test_it_goes_on_in_place_once_no_node_comes() -> None:
