@@ -16,10 +16,8 @@ CRD = "llmservices.llmservice.dev"
 def running(service: Service) -> list[str]:
     """The uids of what must not be replaced."""
     kinds = ("deployments", "replicasets", "controllerrevisions", "pods")
-    items = [item for kind in kinds for item in service.api.list(kind, service.namespace)]
-    return sorted(
-        item["metadata"]["uid"] for item in items if item["metadata"]["labels"].get("llmservice.dev/name") == "demo"
-    )
+    items = [item for kind in kinds for item in service.api.list(kind, service.namespace, "llmservice.dev/name=demo")]
+    return sorted(item["metadata"]["uid"] for item in items)
 
 
 def test_an_upgrade_restarts_no_model(service: Service, api: Api, installed: dict[str, Any]) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 STOP = Path("/tmp/stop")
+LONG = 150
+"""Tokens of an answer: it takes long enough to be running when its replica is told to end."""
 
 
 class Traffic:
@@ -41,7 +43,7 @@ class Traffic:
     def ask(self, model: str) -> str:
         """What was wrong with one stream; empty when nothing."""
         question = {"role": "user", "content": "What is LLMService?"}
-        body = {"model": model, "messages": [question], "max_tokens": 16, "stream": True, "temperature": 0}
+        body = {"model": model, "messages": [question], "max_tokens": LONG, "ignore_eos": True, "stream": True}
         connection = http.client.HTTPConnection(self.place, timeout=60)
         try:
             headers = {"Content-Type": "application/json"}
