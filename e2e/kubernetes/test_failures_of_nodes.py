@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from decimal import Decimal
 
 import pytest
 
@@ -19,13 +18,14 @@ IN_PLACE = {"maxSurge": 0, "maxUnavailable": 1}
 
 
 def more_than_half(api: Api) -> str:
-    """So much CPU that a node takes one replica and not two."""
-    cpus = min(_cores(node["status"]["allocatable"]["cpu"]) for node in api.list("nodes"))
-    return f"{int(cpus * 550)}m"
+    """So much memory that a node takes one replica and not two."""
+    smallest = min(_kibibytes(node["status"]["allocatable"]["memory"]) for node in api.list("nodes"))
+    return f"{smallest * 55 // 100}Ki"
 
 
-def _cores(text: str) -> Decimal:
-    return Decimal(text.removesuffix("m")) / 1000 if text.endswith("m") else Decimal(text)
+def _kibibytes(text: str) -> int:
+    """As kubelets write it: 24479284Ki, or plain bytes."""
+    return int(text.removesuffix("Ki")) if text.endswith("Ki") else int(text) >> 10
 
 
 def strategy(service: Service) -> Json:
@@ -54,7 +54,7 @@ def autoscaler_says(service: Service, pod: Json, reason: str, message: str) -> N
 
 def test_a_rollout_waits_for_a_node_that_comes_and_else_replaces_in_place(api: Api, service: Service) -> None:
     nodes = len(api.list("nodes"))
-    full = {"requests": {"cpu": more_than_half(api)}}
+    full = {"requests": {"cpu": "20m", "memory": more_than_half(api)}}
     service.create(replicas=nodes, resources=full, endpoint={"drainSeconds": 5}).wait_ready(nodes, seconds=180)
     service.edit(contextTokens=512)
     surge = service.wait(
