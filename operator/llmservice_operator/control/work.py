@@ -23,7 +23,7 @@ from llmservice_operator.core.nodes import NodeKind, node_kinds
 from llmservice_operator.core.reconcile import reconcile
 from llmservice_operator.core.values import Observed, Outcome
 from llmservice_operator.core.waiting import unclear
-from llmservice_operator.kube.cache import Cache, Key
+from llmservice_operator.kube.cache import Cache, Key, Place, place_of
 from llmservice_operator.kube.client import Client
 from llmservice_operator.kube.errors import ApiError, LeadershipLost
 from llmservice_operator.kube.kinds import EVENT, LLM_SERVICE, NODE, OWNED, POD_MONITOR, Json, Kind
@@ -37,9 +37,11 @@ GAP_SECONDS = 2.0
 """From a gap in the watches to the relist that finds what was lost in it: several gaps are mended at once."""
 COMPLAINT_SECONDS = 2 * LONGEST_PAUSE
 """How long a complaint about the watches counts: while it lasts, kopf repeats it within LONGEST_PAUSE."""
+RELIST_PAGE = 200
+"""Objects of a relist that are in memory at a time."""
 TOGETHER_SECONDS = 0.1
 """What becomes of children comes in bursts (pod, its conditions, Deployment): one pass looks at all of it."""
-WORKERS = 8
+WORKERS = 24
 ROUNDS = 3
 """Decisions in one pass: what was written, or refused, changes what the status has to say."""
 SOON_SECONDS = 1.0
@@ -112,12 +114,22 @@ class Work:
         """Read everything anew. Raises ApiError when something cannot be read."""
         for kind in self.kinds:
             for namespace in self._scope.namespaces or (None,):
-                labels = "" if kind == LLM_SERVICE else SELECTOR
-                listing = await self.client.list(kind, namespace, labels=labels)
-                self._wake(self.cache.replace(kind, namespace, listing.items, listing.resource_version))
+                await self._relist_kind(kind, namespace)
         if self._scope.nodes:
             await self._read_nodes()
         self._health.heard()
+
+    async def _relist_kind(self, kind: Kind, namespace: str | None) -> None:
+        there = set[Place]()
+
+        def take(obj: Json) -> None:
+            there.add(place_of(obj))
+            if (key := self.cache.event(kind, "MODIFIED", obj)) is not None:
+                self._wake([key])
+
+        labels = "" if kind == LLM_SERVICE else SELECTOR
+        listing = await self.client.list(kind, namespace, labels=labels, limit=RELIST_PAGE, each=take)
+        self._wake(self.cache.sweep(kind, namespace, there, listing.resource_version))
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass over one service; seconds until the next one that no event would bring."""

@@ -8,7 +8,7 @@ dictionaries, and every reader gets a copy of its own. Of managedFields, which a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 from llmservice_operator.kube.client import MANAGER
@@ -16,7 +16,8 @@ from llmservice_operator.kube.kinds import LLM_SERVICE, Json, Kind
 
 Key = tuple[str, str]
 """(namespace, name) of an LLMService."""
-_Place = tuple[str, str]
+Place = tuple[str, str]
+"""(namespace, name) of any object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +31,16 @@ class _Entry:
 class _Shelf:
     """The objects of one kind."""
 
-    entries: dict[_Place, _Entry] = field(default_factory=dict)
-    by_owner: dict[Key, set[_Place]] = field(default_factory=dict)
+    entries: dict[Place, _Entry] = field(default_factory=dict)
+    by_owner: dict[Key, set[Place]] = field(default_factory=dict)
     listed: bool = False
 
-    def put(self, place: _Place, entry: _Entry) -> None:
+    def put(self, place: Place, entry: _Entry) -> None:
         self.drop(place)
         self.entries[place] = entry
         self.by_owner.setdefault(entry.owner, set()).add(place)
 
-    def drop(self, place: _Place) -> None:
+    def drop(self, place: Place) -> None:
         if (entry := self.entries.pop(place, None)) is None:
             return
         self.by_owner[entry.owner].discard(place)
@@ -61,7 +62,7 @@ class Cache:
 
     def event(self, kind: Kind, event_type: str | None, obj: Json) -> Key | None:
         """Take one watch event in; the service to look at, or None when the event was older than what is known."""
-        shelf, place, version = self._shelves[kind], _place(obj), int(obj["metadata"]["resourceVersion"])
+        shelf, place, version = self._shelves[kind], place_of(obj), int(obj["metadata"]["resourceVersion"])
         known = shelf.entries.get(place)
         gone = event_type == "DELETED"
         if known is not None and (known.version > version or (known.version == version and not gone)):
@@ -79,12 +80,16 @@ class Cache:
 
         What a watch brought after the list was read is newer than the list and stays.
         """
-        shelf, read_at, changed = self._shelves[kind], int(resource_version), set[Key]()
-        there = set[_Place]()
+        there, changed = set[Place](), set[Key]()
         for obj in items:
-            there.add(_place(obj))
+            there.add(place_of(obj))
             if (key := self.event(kind, "MODIFIED", obj)) is not None:
                 changed.add(key)
+        return changed | self.sweep(kind, namespace, there, resource_version)
+
+    def sweep(self, kind: Kind, namespace: str | None, there: Set[Place], resource_version: str) -> set[Key]:
+        """Forget what a list of this version did not have; its services. The kind counts as listed from now on."""
+        shelf, read_at, changed = self._shelves[kind], int(resource_version), set[Key]()
         for place, entry in list(shelf.entries.items()):
             ghost = place not in there and entry.version <= read_at
             if ghost and namespace in (None, place[0]):
@@ -115,7 +120,7 @@ class Cache:
         return sorted(self._shelves[LLM_SERVICE].entries)
 
     def _owner(self, kind: Kind, obj: Json) -> Key:
-        namespace, name = _place(obj)
+        namespace, name = place_of(obj)
         return namespace, name if kind == LLM_SERVICE else obj["metadata"].get("labels", {}).get(self._owner_label, "")
 
 
@@ -124,5 +129,6 @@ def _lean(metadata: Json) -> Json:
     return {**metadata, "managedFields": fields}
 
 
-def _place(obj: Json) -> _Place:
+def place_of(obj: Json) -> Place:
+    """Where an object is."""
     return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]

@@ -88,21 +88,29 @@ class Client:
             raise
 
     async def list(
-        self, kind: Kind, namespace: str | None = None, *, labels: str = "", fields: str = "", limit: int = PAGE
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        limit: int = PAGE,
+        each: Callable[[Json], object] | None = None,
     ) -> Listing:
         """Every object of a kind (in all namespaces when None) by label and field selector.
 
-        Begins anew when a page expired.
+        Begins anew when a page expired. With `each` objects are handed to it page by page (some of them twice then)
+        and are not in what is returned: no more than a page is in memory.
         """
         selectors = {"labelSelector": labels, "fieldSelector": fields}
         query = {name: value for name, value in selectors.items() if value}
         for _ in range(3):
             try:
-                return await self._pages(kind, namespace, query, limit)
+                return await self._pages(kind, namespace, query, limit, each)
             except ApiError as error:
                 if not error.expired:
                     raise
-        return await self._pages(kind, namespace, query, limit=0)
+        return await self._pages(kind, namespace, query, 0, each)
 
     async def apply(self, obj: Mapping[str, Any], *, new: bool = False, uid: str = "", dry_run: bool = False) -> Json:
         """Server-side apply of the fields we own, by force.
@@ -158,13 +166,21 @@ class Client:
         self._fence()
         return await self.send(verb, kind, path, query, obj)
 
-    async def _pages(self, kind: Kind, namespace: str | None, selectors: Mapping[str, str], limit: int) -> Listing:
+    async def _pages(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        selectors: Mapping[str, str],
+        limit: int,
+        each: Callable[[Json], object] | None,
+    ) -> Listing:
         items: list[Json] = []
         query = {"limit": str(limit), **selectors}
         while True:
             page = await self.send("list", kind, kind.path(namespace), query)
             # Items of a list carry neither field; with them every object says what it is.
-            items += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"]]
+            for item in page["items"]:
+                (each or items.append)({"apiVersion": kind.api_version, "kind": kind.kind, **item})
             if not (rest := page["metadata"].get("continue")):
                 return Listing(items, page["metadata"]["resourceVersion"])
             query["continue"] = rest
