@@ -21,3 +21,14 @@ def test_no_request_fails_while_everything_changes(service: Service, client: Cli
             service.wait_ready(replicas, seconds=150)
     assert not sent.failures, f"{len(sent.failures)} of {sent.requests}: {sent.failures[:5]}\n{service.report()}"
     assert sent.requests > 50
+
+
+def test_a_replica_that_dies_is_noticed(service: Service, client: Client) -> None:
+    """What the test before stands on: the traffic sees what fails."""
+    service.create().wait_ready()
+    with traffic(client, service.status()["url"]) as sent:
+        service.api.delete("pods", service.namespace, service.pods()[0]["metadata"]["name"], grace=0)
+        service.wait_condition("Available", "False")
+        service.wait_ready()
+    assert sent.failures
+    assert sent.requests > len(sent.failures)

@@ -1,4 +1,4 @@
-"""Ask without a pause until /tmp/stop exists: URL STREAMS. Prints {"requests", "failures", "longest"}.
+"""Ask without a pause until /tmp/stop exists: URL STREAMS. Prints `going`, then {"requests", "failures", "longest"}.
 
 A request is a stream over a connection of its own, so that each is balanced anew. It succeeded when it had status 200,
 pieces of an answer, and `data: [DONE]` at the end.
@@ -62,6 +62,9 @@ def main() -> None:
     connection = http.client.HTTPConnection(traffic.place, timeout=30)
     connection.request("GET", f"{traffic.base}/models")
     model = json.load(connection.getresponse())["data"][0]["id"]
+    if failure := traffic.ask(model):
+        raise SystemExit(failure)
+    print("going", flush=True)
     threads = [threading.Thread(target=traffic.ask_on, args=(model,)) for _ in range(streams)]
     for thread in threads:
         thread.start()

@@ -26,11 +26,12 @@ def traffic(client: Client, url: str, streams: int = 3) -> Iterator[Traffic]:
     client.wait()
     found = Traffic()
     process = start_kubectl(*client.words(url, str(streams)))
-    assert process.stdin is not None
+    assert process.stdin is not None and process.stdout is not None
     try:
         process.stdin.write((PROGRAMS / "traffic.py").read_text())
         process.stdin.close()
         process.stdin = None
+        assert process.stdout.readline() == "going\n"
         yield found
         kubectl("--namespace", client.namespace, "exec", client.name, "--", "touch", "/tmp/stop")
         printed, complaints = process.communicate(timeout=90)
