@@ -102,7 +102,7 @@ def test_gpus_of_a_node_are_planned_with(api: Api, service: Service, gpu_node: s
     assert pod["spec"]["containers"][0]["resources"]["limits"][GPU] == "1"
 
     larger = Service(api, service.namespace, "larger").create(accelerator={"count": 4})
-    refused = larger.wait_condition("Ready", "False")
-    assert refused["reason"] in ("DoesNotFit", "BadArgument"), refused
-    assert "4" in refused["message"]
+    refused = larger.wait_condition("Planned", "False", "BadArgument")
+    assert "there is 2 × L4" in refused["message"]
+    assert larger.wait_condition("Ready", "False", "BadArgument")
     assert not larger.pods()
