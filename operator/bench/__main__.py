@@ -139,12 +139,12 @@ async def _look_again(process: Operator, keys: Keys) -> list[Row]:
     while _passes(await process.metrics()) < len(keys):
         await _alive(process)
     seconds, metrics = time.monotonic() - began, await process.metrics()
-    writes = _writes(metrics)
+    writes, peak = _writes(metrics), process.peak_bytes()
     return [
         Row("resync: writes", f"{writes:.0f}", "0", writes > 0),
         Row("resync: time", f"{seconds:.1f} s, {process.cpu_seconds() - cpu:.1f} s of CPU"),
         Row("resync: reads", f"{_requests(metrics) - writes:.0f} requests, pages of lists"),
-        Row("memory after a restart, peak", f"{process.peak_bytes() / 1e6:.0f} MB"),
+        Row("memory after a restart, peak", f"{peak / 1e6:.0f} MB", "< 250 MB", peak >= 250e6),
     ]
 
 
