@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from conftest import ScriptedEngine  # type: ignore[import-not-found]
+from conftest import ScriptedEngine  # type: ignore[attr-defined]
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
