@@ -65,6 +65,8 @@ class Reason(StrEnum):
     """The kubelet can't create the container from its specification."""
     PROBE_FAILED = "ProbeFailed"
     EVICTED = "Evicted"
+    NODE_NOT_READY = "NodeNotReady"
+    """A replica's node does not answer."""
     WRITE_REFUSED = "WriteRefused"
     """Quota, admission or a missing right: the API server takes a child's object not at all."""
     NAME_CONFLICT = "NameConflict"

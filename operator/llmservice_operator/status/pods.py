@@ -123,6 +123,21 @@ def _evicted(case: Case) -> Problem | None:
     return Problem(Reason.EVICTED, f"The node ended the {case.what}: {said} A new one is made.")
 
 
+def _silent_node(case: Case) -> Problem | None:
+    """Its containers were ready when its node was last heard, and the pod is not: the control plane said so."""
+    ready, containers = condition(case.pod, "Ready"), condition(case.pod, "ContainersReady")
+    if ready is None or containers is None or case.pod["spec"].get("readinessGates"):
+        return None
+    if ready["status"] != "False" or containers["status"] != "True":
+        return None
+    node = case.pod["spec"].get("nodeName", "")
+    return Problem(
+        Reason.NODE_NOT_READY,
+        f"The node {node} does not answer, so the {case.what} on it gets no requests. Kubernetes replaces it when the "
+        f"node stays away (after five minutes, unless tolerations say otherwise). See kubectl describe node {node}.",
+    )
+
+
 def _image(case: Case) -> Problem | None:
     for container in _containers(case.pod):
         waiting = container.get("state", {}).get("waiting", {})
@@ -209,6 +224,7 @@ CHECKS: tuple[Check, ...] = (
     _gated,  # held back on purpose: nothing else was tried
     _no_node,
     _evicted,
+    _silent_node,
     _image,
     _created,
     _ended,  # what the process itself said

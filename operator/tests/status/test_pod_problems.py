@@ -48,12 +48,14 @@ def creating(seconds: int) -> Json:
 GATED = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}
 EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
 FULL = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."}
+SILENT = {"conditions": [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]}
 NO_CLAIM = '0/2 nodes are available: persistentvolumeclaim "models" not found. not found.'
 CASES: list[tuple[str, Json, str, str]] = [
     ("no room", unschedulable(), "Unschedulable", "2 Insufficient memory. Free or add"),
     ("no such claim", unschedulable(NO_CLAIM), "VolumeFailed", 'persistentvolumeclaim "models" not found. Create'),
     ("queued", GATED, "Waiting", "admitted"),
     ("evicted", EVICTED, "Evicted", "A new one is made"),
+    ("silent node", SILENT, "NodeNotReady", "kubectl describe node"),
     ("disk of the node", FULL, "DiskFull", "more disk"),
     ("no such image", waiting("ErrImagePull", "not found"), "ImagePullFailed", "imagePullSecrets"),
     ("no such image, later", waiting("ImagePullBackOff"), "ImagePullFailed", "r:1"),
