@@ -15,6 +15,7 @@ from llmservice_runtime.formats.parallel import in_parallel
 from llmservice_runtime.formats.ranges import HeaderReader
 from llmservice_runtime.sources.files import FileEntry, ModelFiles
 
+CHECKPOINTS = (".safetensors", ".bin", ".pt", ".pth")
 PEEKED = 8
 """At most so many unnamed GGUF files are opened to see which is the model."""
 
@@ -60,8 +61,10 @@ def variants(files: ModelFiles) -> list[GgufVariant]:
 
 def _outranked(chosen: Sequence[FileEntry], entries: Sequence[FileEntry], expected: ModelFormat | None) -> bool:
     """Whether the weights of another format are taken: a configured checkpoint of safetensors, not an adapter alone."""
-    if expected is not None:
-        return expected is not ModelFormat.GGUF
+    if expected is ModelFormat.GGUF:
+        return False
+    if expected is not None:  # where there is nothing else, GGUF files are read so that the contradiction is told
+        return any(entry.path.lower().endswith(CHECKPOINTS) for entry in chosen)
     configured = any(entry.path in {"config.json", "params.json"} for entry in entries)
     weights = (e.path for e in chosen if "/" not in e.path and e.path.endswith(".safetensors"))
     return configured and any(not path.startswith("adapter_model") for path in weights)

@@ -146,6 +146,11 @@ def test_safetensors_beside_gguf(make_gguf: GgufMaker) -> None:
         inspect_model(files, expected=ModelFormat.PICKLE)
 
 
+def test_another_format_than_asserted_is_named(make_gguf: GgufMaker) -> None:
+    with pytest.raises(UnsupportedModel, match="expectedFormat is Safetensors, but the weights are GGUF"):
+        inspect_model(MemoryFiles({"m.gguf": make_gguf()}), expected=ModelFormat.SAFETENSORS)
+
+
 def test_gguf_outranks_pickles_and_adapters(make_gguf: GgufMaker) -> None:
     more = {"config.json": b"{}", "imatrix.bin": b"?", "adapter_model.safetensors": b"", "tokenizer.json": b"{}"}
     assert inspect_model(MemoryFiles({"model.gguf": make_gguf(), **more})).format is ModelFormat.GGUF
