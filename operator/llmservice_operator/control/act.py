@@ -5,7 +5,8 @@ What the server refuses is not an error here: it is told to the core, which says
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -15,8 +16,10 @@ from llmservice_operator.core.values import NAME_CONFLICT, Delete, Outcome, Refu
 from llmservice_operator.kube.cache import Cache
 from llmservice_operator.kube.client import Client
 from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import LLM_SERVICE, Json, Kind, kind_of
+from llmservice_operator.kube.kinds import CONTROLLER_REVISION, DEPLOYMENT, JOB, LLM_SERVICE, Json, Kind, kind_of
 
+_LATE = (JOB, CONTROLLER_REVISION, DEPLOYMENT)
+"""Kinds that need what is applied before them; the others need nothing, and wait for nothing."""
 Refusals = dict[tuple[str, str], Refused]
 """By (kind, name) of the object that was refused."""
 
@@ -35,13 +38,13 @@ class Actor:
 
     async def children(self, service: Json, outcome: Outcome) -> bool:
         """Apply and delete. True when something was written, or refused in another way than before: decide again."""
-        refused: Refusals = {}
-        wrote = False
+        early = [desired for desired in outcome.apply if kind_of(desired) not in _LATE]
+        results = await _together(self._apply(service, desired) for desired in early)
         for desired in outcome.apply:
-            result = await self._apply(service, desired)
-            if isinstance(result, Refused):
-                refused[result.kind, result.name] = result
-            wrote |= result is True
+            if kind_of(desired) in _LATE:
+                results.append(await self._apply(service, desired))
+        refused = {(result.kind, result.name): result for result in results if isinstance(result, Refused)}
+        wrote = True in results
         for delete in outcome.delete:
             wrote |= await self._delete(service, delete)
         return self._remember(service["metadata"]["uid"], refused) or wrote
@@ -126,6 +129,16 @@ class Actor:
         if live["metadata"]["uid"] != delete.uid or "deletionTimestamp" in live["metadata"]:
             return False
         return await self.client.delete(kind, metadata["namespace"], delete.name, delete.uid)
+
+
+async def _together(writes: Iterable[Awaitable[Refused | bool]]) -> list[Refused | bool]:
+    """All of them, to their end; then the first error among them is raised."""
+    results = await asyncio.gather(*writes, return_exceptions=True)
+    done = [result for result in results if not isinstance(result, BaseException)]
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return done
 
 
 def _in_the_way(kind: Kind, name: str) -> Refused:

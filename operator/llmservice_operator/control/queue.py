@@ -43,49 +43,58 @@ class KeyedQueue(Generic[K]):
         if key in self._due and self._due[key] <= at:
             return
         self._due[key] = at
-        self._order += 1
-        heapq.heappush(self._heap, (at, self._order, key))
+        if key not in self._working:
+            self._push(key)
 
     def take(self, now: float) -> K | None:
         """The key that is due longest and not in work, or None. Give it back with `done` or `failed`."""
-        held = []
-        found: K | None = None
-        while self._heap and self._heap[0][0] <= now:
-            entry = heapq.heappop(self._heap)
-            at, _, key = entry
-            if self._due.get(key) != at:
-                continue  # woken for an earlier time, or taken since
-            if key in self._working:
-                held.append(entry)
-                continue
-            del self._due[key]
-            self._working.add(key)
-            found = key
-            break
-        for entry in held:
-            heapq.heappush(self._heap, entry)
-        return found
+        due = self.next_due()
+        if due is None or due > now:
+            return None
+        key = heapq.heappop(self._heap)[2]
+        del self._due[key]
+        self._working.add(key)
+        return key
 
     def next_due(self) -> float | None:
         """When the next key that is not in work is due; None when there is none."""
-        return min((at for key, at in self._due.items() if key not in self._working), default=None)
+        while self._heap:
+            at, _, key = self._heap[0]
+            if self._due.get(key) == at and key not in self._working:
+                return at
+            heapq.heappop(self._heap)  # woken for an earlier time, or taken since
+        return None
+
+    def looked(self, key: K) -> None:
+        """Whoever works on `key` has looked at everything that it was woken for until now: no need to look again."""
+        if key in self._working:
+            self._due.pop(key, None)
 
     def done(self, key: K) -> None:
         """It went well: the next failure of this key is its first."""
-        self._working.discard(key)
         self._failures.pop(key, None)
         self._not_before.pop(key, None)
+        self._give_back(key)
 
     def failed(self, key: K, now: float, at_least: float = 0.0) -> float:
         """It did not: due again after a backoff (or `at_least`, when the server asked for it). Returns the seconds."""
-        self._working.discard(key)
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         backoff = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures - 1, 30)) * self._jitter()
         wait = max(backoff, at_least)
         self._not_before[key] = now + min(FIRST_BACKOFF, wait)
         self._due.pop(key, None)
+        self._give_back(key)
         self.wake(key, now + wait)
         return wait
+
+    def _give_back(self, key: K) -> None:
+        self._working.discard(key)
+        if key in self._due:
+            self._push(key)
+
+    def _push(self, key: K) -> None:
+        self._order += 1
+        heapq.heappush(self._heap, (self._due[key], self._order, key))
 
     def failures(self, key: K) -> int:
         """How often this key failed in a row."""

@@ -60,6 +60,17 @@ class Recorder:
             "source": {"component": MANAGER},
         }
         try:
-            await self._client.apply(event)
+            await self._write(event, again=count > 0)
         except ApiError as error:
             logger.warning("%s/%s: an Event was not written: %s", metadata["namespace"], metadata["name"], error)
+
+    async def _write(self, event: Json, again: bool) -> None:
+        """Nobody shares an Event with us: to create it costs the server less than to apply it."""
+        if again:
+            try:
+                await self._client.merge(event, {name: event[name] for name in ("count", "lastTimestamp")})
+                return
+            except ApiError as error:
+                if not error.missing:
+                    raise  # else the server forgot it, as it does with Events
+        await self._client.create(event)

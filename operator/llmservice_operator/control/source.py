@@ -12,7 +12,6 @@ import asyncio
 import logging
 import random
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
@@ -26,6 +25,8 @@ Sink = Callable[[Kind, str | None, Json], None]
 
 LONGEST_PAUSE = 30.0
 """Seconds between two tries of a request that keeps failing, and between two lives of the thread."""
+GATHER_SECONDS = 0.01
+"""Events that come within it are handed on together."""
 
 logger = logging.getLogger(__name__)
 
@@ -87,23 +88,31 @@ class _Complaints(logging.Handler):
 
 
 class _Mailbox:
-    """Events on their way from kopf's thread to ours: one wake-up for all that came since the last."""
+    """Events on their way from kopf's thread to ours: one wake-up for all that come within GATHER_SECONDS.
+
+    Each wake-up has both threads ask for the interpreter at once, which costs more than an event does.
+    """
 
     def __init__(self, here: asyncio.AbstractEventLoop, sink: Sink) -> None:
         self._here = here
         self._sink = sink
-        self._waiting: deque[tuple[Kind, str | None, Json]] = deque()
+        self._waiting: list[tuple[Kind, str | None, Json]] = []
 
     def post(self, kind: Kind, event: str | None, obj: Json) -> None:
         """In kopf's thread."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(GATHER_SECONDS, self._send)
         self._waiting.append((kind, event, obj))
-        if len(self._waiting) == 1:
-            self._here.call_soon_threadsafe(self._empty)
 
-    def _empty(self) -> None:
-        while self._waiting:
-            self._sink(*self._waiting[0])
-            self._waiting.popleft()  # only now: whoever finds it empty wakes us
+    def _send(self) -> None:
+        """In kopf's thread."""
+        batch, self._waiting = self._waiting, []
+        if not self._here.is_closed():
+            self._here.call_soon_threadsafe(self._deliver, batch)
+
+    def _deliver(self, batch: list[tuple[Kind, str | None, Json]]) -> None:
+        for kind, event, obj in batch:
+            self._sink(kind, event, obj)
 
 
 class EventSource:

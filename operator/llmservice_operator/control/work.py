@@ -39,15 +39,17 @@ COMPLAINT_SECONDS = 2 * LONGEST_PAUSE
 """How long a complaint about the watches counts: while it lasts, kopf repeats it within LONGEST_PAUSE."""
 RELIST_PAGE = 200
 """Objects of a relist that are in memory at a time."""
-TOGETHER_SECONDS = 0.1
-"""What becomes of children comes in bursts (pod, its conditions, Deployment): one pass looks at all of it."""
-WORKERS = 24
+TOGETHER_SECONDS = 0.15
+"""What becomes of children comes in bursts (pod, its conditions, Deployment): one decision looks at all of it."""
+WORKERS = 32
+"""Passes at a time."""
 ROUNDS = 3
 """Decisions in one pass: what was written, or refused, changes what the status has to say."""
 SOON_SECONDS = 1.0
 """Until the next pass when the last decision of this one still had something to write."""
 SELECTOR = NAME
 """What belongs to a service carries this label, whatever its value."""
+_ASKED = ("uid", "generation", "labels", "annotations", "deletionTimestamp")
 Decide = Callable[[Observed, OperatorConfig, datetime], Outcome]
 KINDS = (LLM_SERVICE, *OWNED)
 
@@ -105,8 +107,7 @@ class Work:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._relist_forever())
                 tasks.create_task(self.source.run(self._relist_now.set))
-                for _ in range(WORKERS):
-                    tasks.create_task(self._work_forever())
+                tasks.create_task(self._work_forever(tasks))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from group
 
@@ -133,14 +134,16 @@ class Work:
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass over one service; seconds until the next one that no event would bring."""
-        service = self.cache.get(LLM_SERVICE, *key)
-        if service is None:
-            return None
-        children = tuple(self.cache.of(key))
-        events = await self._events(key[0], children)
+        events: tuple[Json, ...] | None = None
         for number in range(ROUNDS):
-            if number:
-                children = tuple(self.cache.of(key))
+            if number:  # what was written has consequences: status tells of them at once, not of each step
+                await asyncio.sleep(TOGETHER_SECONDS)
+            if (found := self.cache.get(LLM_SERVICE, *key)) is None:
+                return None
+            service, children = found, tuple(self.cache.of(key))
+            self.queue.looked(key)
+            if events is None:
+                events = await self._events(key[0], children)
             outcome = self._decide(service, children, events)
             if settled := not await self._actor.children(service, outcome):
                 break
@@ -172,11 +175,17 @@ class Work:
         self._health.heard()
         if event is None:  # kopf has listed anew, and says nothing of what went away in between
             self._relist_now.set()
+        ours = kind == LLM_SERVICE and event == "MODIFIED" and self._only_status(obj)
         key = self.cache.event(kind, event, obj)
-        if key is not None:
+        if key is not None and not ours:
             self._wake([key], 0.0 if kind == LLM_SERVICE else TOGETHER_SECONDS)
-            if kind == LLM_SERVICE and event == "DELETED":
-                self._actor.forget(obj["metadata"]["uid"])
+        if kind == LLM_SERVICE and event == "DELETED":
+            self._actor.forget(obj["metadata"]["uid"])
+
+    def _only_status(self, service: Json) -> bool:
+        """Whether nothing but its status differs from what is known, which nobody but us writes."""
+        known = self.cache.get(LLM_SERVICE, *place_of(service))
+        return known is not None and _asked(known) == _asked(service)
 
     def _complaint(self, message: str) -> None:
         self._health.problem("watch", message, COMPLAINT_SECONDS)
@@ -216,19 +225,25 @@ class Work:
             self._nodes = kinds
             self._wake(self.cache.services())
 
-    async def _work_forever(self) -> None:
+    async def _work_forever(self, tasks: asyncio.TaskGroup) -> None:
+        """Passes over what is due, WORKERS at a time."""
+        room = asyncio.Semaphore(WORKERS)
         while True:
-            key = self.queue.take(self._clock()) if self.cache.complete else None
-            if key is not None:
-                await self._pass(key)
-                continue
+            await room.acquire()
+            tasks.create_task(self._pass(await self._next())).add_done_callback(lambda _: room.release())
+
+    async def _next(self) -> Key:
+        """Wait for a key that is due."""
+        while True:
+            due = None
             self._bell.clear()
-            due = self.queue.next_due() if self.cache.complete else None
-            try:
+            if self.cache.complete:
+                if (key := self.queue.take(self._clock())) is not None:
+                    return key
+                due = self.queue.next_due()
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
                     await self._bell.wait()
-            except TimeoutError:
-                continue
 
     async def _pass(self, key: Key) -> None:
         """One pass, its bookkeeping, and the rule that no service's failure is another's."""
@@ -261,3 +276,8 @@ class Work:
     def _resync(self) -> float:
         """Seconds, spread so that services do not all come at once."""
         return self._resync_seconds * random.uniform(0.8, 1.2)
+
+
+def _asked(service: Json) -> tuple[object, ...]:
+    """What a service asks for: a new spec has a new generation, and of the metadata labels and annotations count."""
+    return tuple(service["metadata"].get(name) for name in _ASKED)

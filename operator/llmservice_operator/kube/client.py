@@ -25,6 +25,8 @@ MANAGER = "llmservice-operator"
 STATUS_MANAGER = "llmservice-operator-status"
 PAGE = 500
 """Objects per page of a list."""
+CONNECTIONS = 64
+"""Requests that are under way at a time."""
 REQUEST_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
 BACKOFFS = (0.5, 1.0, 2.0, 4.0)
@@ -69,7 +71,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._access.ssl_context(), limit=32),
+            connector=aiohttp.TCPConnector(ssl=self._access.ssl_context(), limit=CONNECTIONS),
             timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
         )
         return self
@@ -138,6 +140,13 @@ class Client:
             if error.conflict:
                 return None
             raise
+
+    async def merge(self, obj: Mapping[str, Any], fields: Mapping[str, Any]) -> Json:
+        """Change these fields of the object of this name, and no others (JSON merge patch)."""
+        kind, metadata = kind_of(obj), obj["metadata"]
+        self._fence()
+        path = kind.path(metadata.get("namespace"), metadata["name"])
+        return await self.send("patch", kind, path, {"fieldManager": MANAGER}, fields)
 
     async def replace(self, obj: Mapping[str, Any]) -> Json | None:
         """Replace the object of this resourceVersion; None when it was changed since, or is gone."""
@@ -245,7 +254,7 @@ _METHODS = {
     "replace": "PUT",
     "delete": "DELETE",
 }
-WRITES = ("apply", "apply_status", "create", "replace", "delete")
+WRITES = ("apply", "apply_status", "create", "patch", "replace", "delete")
 
 
 def _refusal(what: str, response: aiohttp.ClientResponse, text: str) -> ApiError:

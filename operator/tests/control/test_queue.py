@@ -35,6 +35,19 @@ def test_a_key_is_never_worked_on_twice_at_a_time_but_once_more_after() -> None:
     assert keys.take(5) == "a"
 
 
+def test_what_was_looked_at_in_the_middle_of_the_work_needs_no_other_look() -> None:
+    keys = queue()
+    keys.wake("a", 0)
+    assert keys.take(0) == "a"
+    keys.wake("a", 1)
+    keys.looked("a")
+    keys.wake("a", 3)
+    keys.done("a")
+    assert keys.next_due() == 3
+    keys.looked("a")
+    assert keys.take(3) == "a"
+
+
 def test_failures_wait_longer_and_longer_until_one_success() -> None:
     keys = queue()
     waits, now = [], 0.0

@@ -115,6 +115,8 @@ class FakeApi:
         old = self.objects.get((kind, namespace, name))
         if request.method == "POST":
             return refusal(409, "AlreadyExists") if old else web.json_response(self.put(body, kind))
+        if request.content_type == "application/merge-patch+json":
+            return web.json_response(self.put({**old, **body}, kind)) if old else refusal(404, "NotFound")
         if request.method == "PATCH":
             return self._apply(request, kind, old, body, subresource)
         if old is None:
