@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +61,7 @@ def revision_name(owner: Owner, spec: LLMServiceSpec) -> str:
     return f"{owner.name}-{digest(parts | ({'queue': owner.queue} if owner.queue else {}), 10)}"
 
 
+@functools.lru_cache(maxsize=8)
 def installation_digest(config: OperatorConfig) -> str:
     """Of what an installation puts into pods: images, environment, pull secrets, and the operator's release."""
     known = dataclasses.asdict(config)
@@ -108,7 +110,7 @@ def freeze(
 
 def controller_revision(owner: Owner, frozen: Frozen) -> Json:
     """The object; its data can't be changed once it is there."""
-    data = {key: value for key, value in dataclasses.asdict(frozen).items() if key not in ("name", "number")}
+    data = {name: getattr(frozen, name) for name in _KEPT}
     return owner.child("apps/v1", "ControllerRevision", frozen.name, revision=frozen.number, data=data)
 
 

@@ -101,6 +101,7 @@ class Actor:
                 raise
             return await self._refusal(kind, desired, live, error)
         self.cache.event(kind, "MODIFIED", {"apiVersion": kind.api_version, "kind": kind.kind, **written})
+        looked_at[kind.kind, name] = int(written["metadata"]["resourceVersion"]), found[1]
         return True
 
     async def _refusal(self, kind: Kind, desired: Json, live: Json | None, error: ApiError) -> Refused | bool:

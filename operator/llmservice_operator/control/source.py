@@ -25,6 +25,10 @@ Sink = Callable[[Kind, str | None, Json], None]
 
 LONGEST_PAUSE = 30.0
 """Seconds between two tries of a request that keeps failing, and between two lives of the thread."""
+PAGE = 100
+"""Objects of a first list that are in memory at a time, of each kind."""
+IDLE_SECONDS = 0.1
+"""kopf has a task for each object, which keeps the last event for so long after it."""
 GATHER_SECONDS = 0.01
 """Events that come within it are handed on together."""
 
@@ -51,10 +55,12 @@ def settings(kinds: Iterable[Kind], labels: str) -> kopf.OperatorSettings:
     result.networking.connect_timeout = 5.0
     result.networking.error_backoffs = Backoffs()
     result.watching.server_timeout = 300
-    result.watching.chunk_size = 500
+    result.watching.chunk_size = PAGE
+    result.queueing.idle_timeout = IDLE_SECONDS
     result.execution.max_workers = 1
     result.process.ultimate_exiting_timeout = None
     result.persistence.diffbase_storage = _NoDiffs()
+    result.persistence.progress_storage = _NoProgress()
     for kind in kinds:
         if kind != LLM_SERVICE:
             result.watching.label_selectors[kind.group, kind.version, kind.plural] = labels
@@ -72,6 +78,25 @@ class _NoDiffs(kopf.DiffBaseStorage):
 
     def store(self, **_: Any) -> None:
         """Nothing to keep."""
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Nor does any handler here have progress to keep."""
+
+    def fetch(self, **_: Any) -> kopf.ProgressRecord | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing to keep."""
+
+    def purge(self, **_: Any) -> None:
+        """Nothing was kept."""
+
+    def touch(self, **_: Any) -> None:
+        """Nothing to tell."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        return essence
 
 
 class _Complaints(logging.Handler):

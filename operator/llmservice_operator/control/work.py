@@ -37,7 +37,7 @@ GAP_SECONDS = 2.0
 """From a gap in the watches to the relist that finds what was lost in it: several gaps are mended at once."""
 COMPLAINT_SECONDS = 2 * LONGEST_PAUSE
 """How long a complaint about the watches counts: while it lasts, kopf repeats it within LONGEST_PAUSE."""
-RELIST_PAGE = 200
+RELIST_PAGE = 100
 """Objects of a relist that are in memory at a time."""
 TOGETHER_SECONDS = 0.15
 """What becomes of children comes in bursts (pod, its conditions, Deployment): one decision looks at all of it."""

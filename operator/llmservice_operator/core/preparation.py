@@ -19,6 +19,8 @@ from llmservice_runtime.prepare.report import Prepared
 RETRY_SECONDS = 300
 """After a Job failed: a Secret may have been corrected, a hub may be back, and no event would tell."""
 NO_POD_SECONDS = 30
+REPORT_SECONDS = 10
+"""A Job may be seen to be done this much earlier than its pod, which has the report: they come by two watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,9 @@ def preparation(live: Live, name: str, now: datetime) -> Preparation:
     if holds(job, "Complete"):
         if unreadable:
             return Preparation(problem=unreadable)
-        return Preparation(prepared, done=True, lost=prepared is None)
+        ended = job["status"].get("completionTime")
+        coming = ended is not None and seconds_since(ended, now) < REPORT_SECONDS
+        return Preparation(prepared, done=True, lost=prepared is None and not coming)
     problem = _problem(live, pods, now)
     failed = condition(job, "Failed")
     if failed is not None and failed["status"] == "True":

@@ -180,6 +180,19 @@ def test_facts_that_are_lost_are_read_again(world: World) -> None:
     assert kinds(world.pass_())[:2] == ["-Job", "Job"]
 
 
+def test_a_job_that_is_seen_to_be_done_before_its_pod_is_not_made_anew(world: World) -> None:
+    """They come by two watches."""
+    world.pass_()
+    world.prepared()
+    pods = {key: obj for key, obj in world.objects.items() if key[0] == "Pod"}
+    (job,) = world.of("Job")
+    job["status"]["completionTime"] = "2026-01-01T00:00:00Z"
+    world.objects = {key: obj for key, obj in world.objects.items() if key not in pods}
+    assert "-Job" not in kinds(world.wait(1).pass_())
+    world.objects |= pods
+    assert "Deployment" in kinds(world.pass_())
+
+
 def test_a_foreign_object_is_named_and_nothing_of_it_is_touched(world: World) -> None:
     world.refused = (Refused("Service", "demo", "NameConflict", "there"),)
     world.pass_()
