@@ -85,7 +85,7 @@ def test_an_interrupt_does_not_wait_for_a_download(here: Here, slow_url: str, de
         while "slow.gguf: downloading" not in up.stdout.readline():
             pass
         up.send_signal(signal.SIGINT)
-        said, _ = up.communicate(timeout=10)  # the server would hold the download for 30 s
+        said, _ = up.communicate(timeout=20)  # the server would hold the download for 30 s
         assert up.returncode == (130 if detach else 0) and "Traceback" not in said
     until(lambda: not here.pids())
 
