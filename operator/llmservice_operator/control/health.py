@@ -9,14 +9,20 @@ from collections.abc import Callable
 logger = logging.getLogger(__name__)
 
 
+ASK_SECONDS = 60.0
+"""Every replica asks for the Lease every 2 s, which takes 4 s at most: after so long without, its election hangs."""
+
+
 class Health:
-    """`problems` make it unready; silence for longer than `patience` seconds while it leads makes it dead."""
+    """`problems` make it unready. Dead is a leader that heard nothing for longer than `patience` seconds, and any
+    replica that no longer asks for the Lease."""
 
     def __init__(self, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._patience = patience
         self._clock = clock
         self._heard = clock()
         self._leading = False
+        self._asked: float | None = None
         self._problems: dict[str, tuple[str, float]] = {}
 
     @property
@@ -32,6 +38,10 @@ class Health:
     def heard(self) -> None:
         """The API server told us something."""
         self._heard = self._clock()
+
+    def asked(self) -> None:
+        """The API server was asked for the Lease, whatever it answered: an outage is no reason to restart."""
+        self._asked = self._clock()
 
     @property
     def problems(self) -> dict[str, str]:
@@ -52,8 +62,11 @@ class Health:
 
     @property
     def alive(self) -> bool:
-        """False when a leader heard nothing of the cluster for too long: a restart may help."""
-        return not self._leading or self._clock() - self._heard < self._patience
+        """False when a restart may help."""
+        now = self._clock()
+        if self._asked is not None and now - self._asked >= ASK_SECONDS:
+            return False
+        return not self._leading or now - self._heard < self._patience
 
     @property
     def ready(self) -> bool:

@@ -1,7 +1,8 @@
 """Leadership by a Lease (kubernetes.aio's election): one process writes, the others stand by.
 
-The election measures by the wall clock, so leadership is fenced by a monotonic one as well: a process that was stopped
-for a minute finds its fence closed before it can write.
+The election runs in a thread of its own: work that keeps our loop busy must not cost us the Lease. It measures by the
+wall clock, so leadership is fenced by a monotonic one as well: a process that was stopped for a minute finds its fence
+closed before it can write.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,9 +20,11 @@ from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.aio.leaderelection.resourcelock.baselock import BaseLock
 
+from llmservice_operator.control.thread import in_a_thread
 from llmservice_operator.kube.client import Client
 from llmservice_operator.kube.errors import ApiError, LeadershipLost
 from llmservice_operator.kube.kinds import LEASE, Json
+from llmservice_operator.kube.login import Access
 
 LEASE_SECONDS = 15
 RENEW_SECONDS = 10
@@ -63,10 +66,19 @@ class LeaseLock(BaseLock):
     No answer in time is a failure to retry, like any other.
     """
 
-    def __init__(self, client: Client, name: str, namespace: str, identity: str, leadership: Leadership) -> None:
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        namespace: str,
+        identity: str,
+        leadership: Leadership,
+        asked: Callable[[], None],
+    ) -> None:
         super().__init__(name, namespace, identity)
         self._client = client
         self._leadership = leadership
+        self._asked = asked
         self._lease: Json = {}
 
     async def get(
@@ -78,6 +90,8 @@ class LeaseLock(BaseLock):
                 lease = await self._client.get(LEASE, namespace, name)
         except (ApiError, TimeoutError) as error:
             return False, ApiException(status=0, reason=str(error) or "timed out")
+        finally:
+            self._asked()
         if lease is None:
             missing = ApiException(status=404, reason="NotFound")
             missing.body = '{"code": 404}'
@@ -144,47 +158,54 @@ def _time(text: str | None) -> str | None:
 
 
 async def lead(
-    client: Client,
+    access: Access,
     name: str,
     namespace: str,
     identity: str,
     leadership: Leadership,
-    work: Callable[[], Awaitable[None]],
+    work: Callable[[], Coroutine[Any, Any, None]],
+    asked: Callable[[], None] = lambda: None,
 ) -> None:
     """Wait for the Lease, then run `work` for as long as it is ours. Raises LeadershipLost when it no longer is.
 
-    What `work` raises is raised. When cancelled, the Lease is given back.
+    What `work` raises is raised. When cancelled, the Lease is given back. `asked` is called, in the election's thread,
+    each time that the API server was asked for the Lease, whatever it answered.
     """
-    lock = LeaseLock(client, name, namespace, identity, leadership)
-    result: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    tasks: set[asyncio.Task[Any]] = set()
+    here = asyncio.get_running_loop()
+    won = asyncio.Event()
 
     async def started() -> None:
-        if (task := asyncio.current_task()) is not None:
-            tasks.add(task)
-        logger.info("leading as %s", identity)
-        try:
-            await work()
-        except Exception as error:
-            result.set_exception(error)
-        else:
-            result.set_result(None)
+        here.call_soon_threadsafe(won.set)
 
     async def stopped() -> None:
         raise LeadershipLost(f"the Lease {namespace}/{name} is no longer ours")
 
-    config = Config(lock, LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS, started, stopped)
-    election = asyncio.create_task(LeaderElection(config).run())
-    tasks.add(election)
+    async def stand() -> None:
+        async with Client(access) as client:
+            lock = LeaseLock(client, name, namespace, identity, leadership, asked)
+            config = Config(lock, LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS, started, stopped)
+            try:
+                await LeaderElection(config).run()
+            except asyncio.CancelledError:  # told to stop, and the work has ended
+                if leadership.leading:
+                    await _release(lock)
+                raise
+
+    async with in_a_thread("election", stand) as ended:
+        await _until_ended(won.wait(), ended)
+        logger.info("leading as %s", identity)
+        await _until_ended(work(), ended)
+
+
+async def _until_ended(working: Coroutine[Any, Any, Any], ended: asyncio.Future[None]) -> None:
+    """Await `working`; once the election has ended, cancel it and raise what ended the election."""
+    task = asyncio.create_task(working)
     try:
-        done, _ = await asyncio.wait({election, result}, return_when=asyncio.FIRST_COMPLETED)
-        await (result if result in done else election)
+        await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+        await (task if task.done() else ended)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if leadership.leading:
-            await _release(lock)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _release(lock: LeaseLock) -> None:

@@ -79,7 +79,6 @@ async def _run(args: argparse.Namespace, installation: Installation) -> int:
     async with (
         probes(health, lambda: works[0] if works else None, args.host, args.port) as port,
         Client(access, fence=leadership.fence) as client,
-        Client(access) as unfenced,
     ):
         logger.info("probes and metrics on port %d", port)
 
@@ -91,7 +90,7 @@ async def _run(args: argparse.Namespace, installation: Installation) -> int:
         identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         try:
             await _wait_for_api(client, installation, health)
-            await lead(unfenced, LEASE, args.namespace, identity, leadership, work)
+            await lead(access, LEASE, args.namespace, identity, leadership, work, health.asked)
         except LeadershipLost as error:
             logger.error("%s; ending, so that only one replica writes", error)
             return 1

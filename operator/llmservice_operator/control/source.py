@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import kopf
 
+from llmservice_operator.control.thread import in_a_thread
 from llmservice_operator.kube.kinds import LLM_SERVICE, Json, Kind
 from llmservice_operator.kube.login import Access
 
@@ -181,32 +181,25 @@ class EventSource:
 
     async def _one_life(self) -> None:
         """One thread with kopf in it; returns or raises as kopf does, ends it when cancelled."""
-        here = asyncio.get_running_loop()
-        ended: asyncio.Future[None] = here.create_future()
-        watcher = _Watcher(self._registry(here), self)
-
-        def finish(error: BaseException | None) -> None:
-            if not ended.done():
-                ended.set_exception(error) if isinstance(error, Exception) else ended.set_result(None)
-
-        def live() -> None:
-            error: BaseException | None = None
-            try:
-                asyncio.run(watcher.main())
-            except (Exception, asyncio.CancelledError) as caught:
-                error = caught
-            here.call_soon_threadsafe(finish, error)
-
-        thread = threading.Thread(target=live, name="kopf", daemon=True)
-        complaints = _Complaints(here, self._complain)
+        registry = self._registry(asyncio.get_running_loop())
+        complaints = _Complaints(asyncio.get_running_loop(), self._complain)
         logging.getLogger("kopf").addHandler(complaints)
-        thread.start()
         try:
-            await asyncio.shield(ended)
+            async with in_a_thread("kopf", lambda: self._kopf(registry)) as ended:
+                await asyncio.shield(ended)
         finally:
             logging.getLogger("kopf").removeHandler(complaints)
-            watcher.stop()
-            await asyncio.to_thread(thread.join, 15.0)
+
+    async def _kopf(self, registry: kopf.OperatorRegistry) -> None:
+        """In kopf's thread. It is ended by cancelling this very task: a stop flag would leave it hanging."""
+        await kopf.operator(
+            registry=registry,
+            settings=settings(self._kinds, self._labels),
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            # kopf's default asks for the user's name, which a container's user id need not have. No peer is told it.
+            identity=cast(Any, "llmservice-operator"),
+        )
 
     def _registry(self, here: asyncio.AbstractEventLoop) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -224,30 +217,3 @@ class EventSource:
         @kopf.on.event(kind.group, kind.version, kind.plural, id=kind.plural, registry=registry)
         async def _event(event: Any, **_: Any) -> None:
             mailbox.post(kind, event["type"], dict(event["object"]))
-
-
-class _Watcher:
-    """kopf's side of one life: made in one thread, run in another, stopped from the first."""
-
-    def __init__(self, registry: kopf.OperatorRegistry, source: EventSource) -> None:
-        self._registry = registry
-        self._source = source
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    async def main(self) -> None:
-        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-        namespaces = self._source._namespaces
-        await kopf.operator(
-            registry=self._registry,
-            settings=settings(self._source._kinds, self._source._labels),
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            # kopf's default asks for the user's name, which a container's user id need not have. No peer is told it.
-            identity=cast(Any, "llmservice-operator"),
-        )
-
-    def stop(self) -> None:
-        """Cancel kopf's own main task: a stop flag of another thread would leave it hanging."""
-        if self._loop is not None and self._task is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._task.cancel)

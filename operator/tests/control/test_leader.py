@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import queue
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
 
 from llmservice_operator.control import leader
 from llmservice_operator.control.leader import LEASE_SECONDS, Leadership, lead
-from llmservice_operator.kube.client import Client
 from llmservice_operator.kube.errors import LeadershipLost
 from llmservice_operator.kube.kinds import LEASE
 
@@ -33,6 +35,7 @@ class Candidate:
         self.name = name
         self.leadership = Leadership()
         self.leads = asyncio.Event()
+        self.asked = threading.Event()
 
     async def work(self) -> None:
         self.leads.set()
@@ -42,15 +45,15 @@ class Candidate:
 @asynccontextmanager
 async def standing(api: FakeApi, name: str) -> AsyncIterator[tuple[Candidate, asyncio.Task[None]]]:
     candidate = Candidate(name)
-    async with Client(api.access) as client:
-        task = asyncio.create_task(
-            lead(client, "operator", "llm", name, candidate.leadership, candidate.work), name=name
-        )
-        try:
-            yield candidate, task
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
+    task = asyncio.create_task(
+        lead(api.access, "operator", "llm", name, candidate.leadership, candidate.work, candidate.asked.set), name=name
+    )
+    try:
+        yield candidate, task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        assert "election" not in {thread.name for thread in threading.enumerate()}
 
 
 async def test_one_leads_and_when_it_stops_the_other_follows_at_once(api: FakeApi) -> None:
@@ -90,10 +93,52 @@ async def test_what_the_work_raises_is_raised(api: FakeApi) -> None:
     async def broken() -> None:
         raise RuntimeError("broken")
 
-    async with Client(api.access) as client:
-        with pytest.raises(RuntimeError, match="broken"):
-            await lead(client, "operator", "llm", "me", Leadership(), broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        await lead(api.access, "operator", "llm", "me", Leadership(), broken)
     assert api.objects[LEASE, "llm", "operator"]["spec"]["holderIdentity"] == ""
+
+
+@contextmanager
+def api_of_another_thread() -> Iterator[FakeApi]:
+    """It answers while our own loop does not run."""
+    begun: queue.Queue[tuple[FakeApi, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
+
+    async def serve() -> None:
+        async with fake_api() as api:
+            end = asyncio.Event()
+            begun.put((api, asyncio.get_running_loop(), end))
+            await end.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    api, loop, end = begun.get(timeout=10)
+    try:
+        yield api
+    finally:
+        loop.call_soon_threadsafe(end.set)
+        thread.join()
+
+
+async def test_a_loop_that_is_kept_busy_costs_no_lease() -> None:
+    with api_of_another_thread() as api:
+        async with standing(api, "first") as (first, first_task):
+            async with asyncio.timeout(5):
+                await first.leads.wait()
+            before = api.objects[LEASE, "llm", "operator"]["spec"]["renewTime"]
+            time.sleep(leader.LEASE_SECONDS + 1.5)  # noqa: ASYNC251 - this is the loop being kept busy
+            first.leadership.fence()
+            assert api.objects[LEASE, "llm", "operator"]["spec"]["renewTime"] > before
+            await asyncio.sleep(0)
+            assert not first_task.done()
+
+
+async def test_a_standby_tells_that_it_asks_also_when_nobody_answers(api: FakeApi) -> None:
+    api.fault = lambda method, path: refusal(500)
+    async with standing(api, "first") as (first, _):
+        for _ in range(2):
+            assert await asyncio.to_thread(first.asked.wait, 10)
+            first.asked.clear()
+        assert not first.leads.is_set()
 
 
 def test_a_process_that_was_stopped_finds_its_fence_closed() -> None:
