@@ -6,7 +6,8 @@ What the server refuses is not an error here: it is told to the core, which says
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -20,8 +21,19 @@ from llmservice_operator.kube.kinds import CONTROLLER_REVISION, DEPLOYMENT, JOB,
 
 _LATE = (JOB, CONTROLLER_REVISION, DEPLOYMENT)
 """Kinds that need what is applied before them; the others need nothing, and wait for nothing."""
+AGAIN_SECONDS = 600.0
+"""What is wrong in itself is sent again when it was changed, or after so long: a policy may have been changed."""
 Refusals = dict[tuple[str, str], Refused]
 """By (kind, name) of the object that was refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Final:
+    """A refusal of what is wrong in itself. `sent` is (uid of the live object, digest of what was sent)."""
+
+    sent: tuple[str, str]
+    refused: Refused
+    until: float
 
 
 @dataclass(slots=True)
@@ -33,6 +45,9 @@ class Actor:
     recorder: Recorder
     refused: dict[str, Refusals] = field(default_factory=dict)
     """By uid of the service: writes that were refused and did not succeed since."""
+    clock: Callable[[], float] = time.monotonic
+    _final: dict[str, dict[tuple[str, str], _Final]] = field(default_factory=dict)
+    """By uid of the service, then (kind, name): those of the refused writes that are no use to repeat."""
     _as_wanted: dict[str, dict[tuple[str, str], tuple[int | None, str]]] = field(default_factory=dict)
     """By uid of the service, then (kind, name): the version and the digest that were found to need no write."""
 
@@ -65,9 +80,14 @@ class Actor:
         for note in outcome.notes:
             await self.recorder.say(service, note.type, note.reason, note.message)
 
+    def to_try_again(self, uid: str) -> bool:
+        """Whether a write was refused that may succeed without an edit: over quota, denied, or in somebody's way."""
+        return bool(self.refused.get(uid, {}).keys() - self._final.get(uid, {}).keys())
+
     def forget(self, uid: str) -> None:
         """The service is gone."""
         self.refused.pop(uid, None)
+        self._final.pop(uid, None)
         self._as_wanted.pop(uid, None)
 
     def _remember(self, uid: str, refused: Refusals) -> bool:
@@ -85,6 +105,11 @@ class Actor:
         if looked_at.get((kind.kind, name)) == found:
             return False
         live = self.cache.get(kind, namespace, name)
+        final, sent = self._final.setdefault(service["metadata"]["uid"], {}), (_uid(live), found[1])
+        known = final.pop((kind.kind, name), None)
+        if known is not None and known.sent == sent and self.clock() < known.until:
+            final[kind.kind, name] = known
+            return known.refused
         if (kind.kind, name) in self.refused.get(service["metadata"]["uid"], {}):
             live = await self.client.get(kind, namespace, name)  # what is in the way has no label and no watch
         if live is not None and _controller(live) != _controller(desired):
@@ -99,7 +124,10 @@ class Actor:
         except ApiError as error:
             if not (error.refused or error.conflict or error.missing):
                 raise
-            return await self._refusal(kind, desired, live, error)
+            result = await self._refusal(kind, desired, live, error)
+            if error.final and isinstance(result, Refused) and result.reason != NAME_CONFLICT:
+                final[kind.kind, name] = _Final(sent, result, self.clock() + AGAIN_SECONDS)
+            return result
         self.cache.event(kind, "MODIFIED", {"apiVersion": kind.api_version, "kind": kind.kind, **written})
         looked_at[kind.kind, name] = int(written["metadata"]["resourceVersion"]), found[1]
         return True

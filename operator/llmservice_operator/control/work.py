@@ -15,18 +15,18 @@ from datetime import UTC, datetime
 from llmservice_api.labels import NAME
 from llmservice_operator.control.act import Actor
 from llmservice_operator.control.health import Health
+from llmservice_operator.control.nodes import Nodes
 from llmservice_operator.control.queue import KeyedQueue
 from llmservice_operator.control.recorder import Recorder
 from llmservice_operator.control.source import LONGEST_PAUSE, EventSource
 from llmservice_operator.core.config import OperatorConfig
-from llmservice_operator.core.nodes import NodeKind, node_kinds
 from llmservice_operator.core.reconcile import reconcile
 from llmservice_operator.core.values import Observed, Outcome
 from llmservice_operator.core.waiting import unclear
 from llmservice_operator.kube.cache import Cache, Key, Place, place_of
 from llmservice_operator.kube.client import Client
 from llmservice_operator.kube.errors import ApiError, LeadershipLost
-from llmservice_operator.kube.kinds import EVENT, LLM_SERVICE, NODE, OWNED, POD_MONITOR, Json, Kind
+from llmservice_operator.kube.kinds import EVENT, LLM_SERVICE, OWNED, POD_MONITOR, Json, Kind
 from llmservice_operator.kube.login import Access
 
 RELIST_SECONDS = 600.0
@@ -57,7 +57,7 @@ logger = logging.getLogger(__name__)
 
 
 class StillRefused(Exception):
-    """Writes were refused; status says so, and they are tried again later."""
+    """Writes were refused that may succeed later; status says so, and they are tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Work:
         self._resync_seconds = resync
         self._bell = asyncio.Event()
         self._relist_now = asyncio.Event()
-        self._nodes: tuple[NodeKind, ...] | None = None
+        self._nodes = Nodes(client, lambda: self._wake(self.cache.services()))
 
     async def run(self) -> None:
         """Fill the cache, then watch and reconcile until cancelled."""
@@ -107,6 +107,7 @@ class Work:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._relist_forever())
                 tasks.create_task(self.source.run(self._relist_now.set))
+                tasks.create_task(self._nodes.run())
                 tasks.create_task(self._work_forever(tasks))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from group
@@ -117,7 +118,7 @@ class Work:
             for namespace in self._scope.namespaces or (None,):
                 await self._relist_kind(kind, namespace)
         if self._scope.nodes:
-            await self._read_nodes()
+            await self._nodes.read()
         self._health.heard()
 
     async def _relist_kind(self, kind: Kind, namespace: str | None) -> None:
@@ -139,6 +140,7 @@ class Work:
             if number:  # what was written has consequences: status tells of them at once, not of each step
                 await asyncio.sleep(TOGETHER_SECONDS)
             if (found := self.cache.get(LLM_SERVICE, *key)) is None:
+                self._nodes.told(key, None)
                 return None
             service, children = found, tuple(self.cache.of(key))
             self.queue.looked(key)
@@ -148,7 +150,8 @@ class Work:
             if settled := not await self._actor.children(service, outcome):
                 break
         await self._actor.report(service, outcome)
-        if self._actor.refused.get(service["metadata"]["uid"]):
+        self._nodes.told(key, outcome.status)
+        if self._actor.to_try_again(service["metadata"]["uid"]):
             raise StillRefused
         return outcome.requeue_after if settled else SOON_SECONDS
 
@@ -168,7 +171,7 @@ class Work:
 
     def _decide(self, service: Json, children: tuple[Json, ...], events: tuple[Json, ...]) -> Outcome:
         refused = self._actor.refused.get(service["metadata"]["uid"], {})
-        observed = Observed(service, children, self._nodes, tuple(refused.values()), events)
+        observed = Observed(service, children, self._nodes.kinds, tuple(refused.values()), events)
         return self._decide_by(observed, self._config, datetime.now(UTC))
 
     def _event(self, kind: Kind, event: str | None, obj: Json) -> None:
@@ -212,18 +215,6 @@ class Work:
                 async with asyncio.timeout(self._resync()):
                     await self._relist_now.wait()
                     await asyncio.sleep(GAP_SECONDS)
-
-    async def _read_nodes(self) -> None:
-        try:
-            kinds = node_kinds((await self.client.list(NODE)).items)
-        except ApiError as error:
-            if not error.refused:
-                raise
-            logger.info("nodes may not be read, so what fits is left to the scheduler: %s", error.message)
-            kinds = None
-        if kinds != self._nodes:
-            self._nodes = kinds
-            self._wake(self.cache.services())
 
     async def _work_forever(self, tasks: asyncio.TaskGroup) -> None:
         """Passes over what is due, WORKERS at a time."""

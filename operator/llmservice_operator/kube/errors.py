@@ -35,6 +35,11 @@ class ApiError(Exception):
         return self._unreadable or self.status in refusals
 
     @property
+    def final(self) -> bool:
+        """True for an object that is wrong in itself: the same object will be refused again."""
+        return self._unreadable or self.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+    @property
     def _unreadable(self) -> bool:
         """An applied object with an unknown field or a wrong type: the server calls that an error of its own."""
         return self.status == HTTPStatus.INTERNAL_SERVER_ERROR and self.message.startswith(_UNREADABLE)

@@ -53,7 +53,7 @@ def written(client: Client) -> int:
 def work_in(access: Access, client: Client, namespace: str, config: OperatorConfig = CONFIG) -> Work:
     """A term of leadership whose loops do not run."""
     work = Work(access, client, config, Scope((namespace,)), Health(1e9))
-    work._nodes = NODES
+    work._nodes.kinds = NODES
     return work
 
 

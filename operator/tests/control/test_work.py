@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
 
-from llmservice_operator.control import source
+from llmservice_operator.control import nodes, source
 from llmservice_operator.control import work as work_module
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.work import Scope, StillRefused, Work
@@ -18,7 +18,7 @@ from llmservice_operator.core.config import OperatorConfig, RuntimeImage
 from llmservice_operator.core.values import NAME_CONFLICT, Delete, Note, Observed, Outcome
 from llmservice_operator.kube.client import WRITES, Client
 from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import DEPLOYMENT, EVENT, LLM_SERVICE, SERVICE, Json, Kind
+from llmservice_operator.kube.kinds import DEPLOYMENT, EVENT, LLM_SERVICE, NODE, SERVICE, Json, Kind
 from llmservice_runtime.contract.engines import EngineType
 
 CONFIG = OperatorConfig((RuntimeImage("runtime:1", (EngineType.LLAMA_CPP,)),), "llm-system")
@@ -161,6 +161,59 @@ async def test_a_refused_write_is_a_status_not_an_error(api: FakeApi) -> None:
         quota = False
         await work.reconcile(key)
         assert api.objects[LLM_SERVICE, *key]["status"] == {"children": 2, "refused": []}
+
+
+async def test_what_is_wrong_in_itself_is_not_sent_again_before_the_edit(api: FakeApi) -> None:
+    key, sent = make(api), list[str]()
+
+    def invalid(method: str, path: str) -> object:
+        if method != "PATCH" or "deployments" not in path:
+            return None
+        sent.append(path)
+        return refusal(422, "Invalid")
+
+    api.fault = invalid
+    async with working(api) as work:
+        await work.relist()
+        for _ in range(3):
+            assert await work.reconcile(key) is None  # not StillRefused: no backoff, no other try
+        assert len(sent) == 1
+        assert api.objects[LLM_SERVICE, *key]["status"] == {"children": 1, "refused": ["Invalid"]}
+        api.put({**api.objects[LLM_SERVICE, *key], "spec": {"size": 2}})
+        await work.relist()
+        await work.reconcile(key)
+        assert len(sent) == 2
+        api.fault = lambda method, path: None
+        api.put({**api.objects[LLM_SERVICE, *key], "spec": {"size": 3}})
+        await work.relist()
+        await work.reconcile(key)
+        assert api.objects[DEPLOYMENT, *key]["spec"] == {"size": 3}
+        assert api.objects[LLM_SERVICE, *key]["status"] == {"children": 2, "refused": []}
+
+
+async def test_a_new_node_is_seen_soon_while_a_service_lacks_one_and_only_then(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "LOOK_SECONDS", 0.01)
+    seen = asyncio.Event()
+    async with Client(api.access, sleep=no_sleep) as client:
+        found = nodes.Nodes(client, seen.set)
+        looking = asyncio.create_task(found.run())
+        await asyncio.sleep(0.1)
+        assert api.requests == []
+        found.told(("apps", "a"), {"conditions": [{"type": "Planned", "status": "False"}]})
+        api.put({"metadata": {"name": "gpu"}, "status": {"allocatable": {"nvidia.com/gpu": "1"}}}, NODE)
+        async with asyncio.timeout(10):
+            await seen.wait()
+        assert found.kinds is not None
+        assert [kind.resources for kind in found.kinds] == [(("nvidia.com/gpu", 1),)]
+        found.told(("apps", "a"), {"conditions": [{"type": "Planned", "status": "True"}]})
+        await asyncio.sleep(0.1)
+        asked = len(api.requests)
+        await asyncio.sleep(0.1)
+        assert len(api.requests) == asked
+        looking.cancel()
+        await asyncio.wait([looking])
 
 
 async def test_a_crash_after_any_write_leads_to_the_same_end(api: FakeApi) -> None:
