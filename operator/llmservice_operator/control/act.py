@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import TypeVar
 
 from llmservice_operator.control.diff import APPLIED, must_apply, stamped
 from llmservice_operator.control.recorder import Recorder
@@ -23,6 +24,7 @@ _LATE = (JOB, CONTROLLER_REVISION, DEPLOYMENT)
 """Kinds that need what is applied before them; the others need nothing, and wait for nothing."""
 AGAIN_SECONDS = 600.0
 """What is wrong in itself is sent again when it was changed, or after so long: a policy may have been changed."""
+T = TypeVar("T")
 Refusals = dict[tuple[str, str], Refused]
 """By (kind, name) of the object that was refused."""
 
@@ -77,8 +79,7 @@ class Actor:
                 }
             )
             self.cache.event(LLM_SERVICE, "MODIFIED", written)
-        for note in outcome.notes:
-            await self.recorder.say(service, note.type, note.reason, note.message)
+        await _together(self.recorder.say(service, note.type, note.reason, note.message) for note in outcome.notes)
 
     def to_try_again(self, uid: str) -> bool:
         """Whether a write was refused that may succeed without an edit: over quota, denied, or in somebody's way."""
@@ -160,14 +161,13 @@ class Actor:
         return await self.client.delete(kind, metadata["namespace"], delete.name, delete.uid)
 
 
-async def _together(writes: Iterable[Awaitable[Refused | bool]]) -> list[Refused | bool]:
+async def _together(writes: Iterable[Awaitable[T]]) -> list[T]:
     """All of them, to their end; then the first error among them is raised."""
     results = await asyncio.gather(*writes, return_exceptions=True)
-    done = [result for result in results if not isinstance(result, BaseException)]
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    return done
+    return [result for result in results if not isinstance(result, BaseException)]
 
 
 def _in_the_way(kind: Kind, name: str) -> Refused:

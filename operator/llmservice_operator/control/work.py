@@ -41,6 +41,8 @@ RELIST_PAGE = 100
 """Objects of a relist that are in memory at a time."""
 TOGETHER_SECONDS = 0.15
 """What becomes of children comes in bursts (pod, its conditions, Deployment): one decision looks at all of it."""
+HASTE_SECONDS = 5.0
+"""What a service asks for goes before news of children that have waited for less: their passes only report."""
 WORKERS = 32
 """Passes at a time."""
 ROUNDS = 3
@@ -181,7 +183,7 @@ class Work:
         ours = kind == LLM_SERVICE and event == "MODIFIED" and self._only_status(obj)
         key = self.cache.event(kind, event, obj)
         if key is not None and not ours:
-            self._wake([key], 0.0 if kind == LLM_SERVICE else TOGETHER_SECONDS)
+            self._wake([key], -HASTE_SECONDS if kind == LLM_SERVICE else TOGETHER_SECONDS)
         if kind == LLM_SERVICE and event == "DELETED":
             self._actor.forget(obj["metadata"]["uid"])
 

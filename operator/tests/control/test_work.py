@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -320,6 +321,23 @@ async def test_the_loop_follows_events_and_one_bad_service_holds_up_no_other(
         assert work.passes["error"] >= 1
         api.fault = lambda method, path: None
         await until(lambda: (SERVICE, "apps", "bad") in api.objects)
+
+
+async def test_what_a_service_asks_for_goes_before_reports_and_its_own_status_wakes_nobody(api: FakeApi) -> None:
+    waits, asks = make(api, "waits"), make(api, "asks")
+    async with working(api) as work:
+        await work.relist()
+        for key in (waits, asks):
+            await work.reconcile(key)
+        while (key := work.queue.take(time.monotonic())) is not None:
+            work.queue.done(key)
+        reported = {**api.objects[LLM_SERVICE, *waits], "status": {"children": 99}}
+        work._event(LLM_SERVICE, "MODIFIED", api.put(reported))
+        assert len(work.queue) == 0
+        work._event(DEPLOYMENT, "MODIFIED", api.put({**api.objects[DEPLOYMENT, *waits], "status": {}}, DEPLOYMENT))
+        work._event(LLM_SERVICE, "MODIFIED", api.put({**api.objects[LLM_SERVICE, *asks], "spec": {"size": 2}}))
+        soon = time.monotonic() + 1
+        assert [work.queue.take(soon), work.queue.take(soon)] == [asks, waits]
 
 
 async def test_what_went_away_in_a_gap_of_the_watches_is_noticed_at_once(

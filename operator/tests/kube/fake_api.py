@@ -61,8 +61,8 @@ class FakeApi:
         self.version += 1
         metadata = {
             "uid": old["metadata"]["uid"] if old else str(uuid.uuid4()),
-            "generation": 1,
             **obj["metadata"],
+            "generation": _generation(old, obj),
             "resourceVersion": str(self.version),
         }
         full = {**obj, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
@@ -224,6 +224,11 @@ async def fake_api() -> AsyncIterator[FakeApi]:
 
 async def _send(response: web.StreamResponse, event: str, obj: Json) -> None:
     await response.write(json.dumps({"type": event, "object": obj}).encode() + b"\n")
+
+
+def _generation(old: Json | None, new: Json) -> int:
+    before: int = old["metadata"]["generation"] if old else 0
+    return before + (old is None or old.get("spec") != new.get("spec"))
 
 
 def _same(old: Json, new: Json) -> bool:
