@@ -39,7 +39,7 @@ COMPLAINT_SECONDS = 2 * LONGEST_PAUSE
 """How long a complaint about the watches counts: while it lasts, kopf repeats it within LONGEST_PAUSE."""
 RELIST_PAGE = 100
 """Objects of a relist that are in memory at a time."""
-TOGETHER_SECONDS = 0.15
+TOGETHER_SECONDS = 0.25
 """What becomes of children comes in bursts (pod, its conditions, Deployment): one decision looks at all of it."""
 HASTE_SECONDS = 5.0
 """What a service asks for goes before news of children that have waited for less: their passes only report."""

@@ -24,8 +24,15 @@ TOLD = (
     ConditionType.READY,
 )
 """Conditions whose transitions become Events, one Event per reason and sentence."""
-ROUTINE = (Reason.NOT_NEEDED, Reason.PER_REPLICA, Reason.VALID, Reason.STOPPED, Reason.NO_CONFLICT)
-"""Reasons that are no news."""
+ROUTINE = (
+    Reason.NOT_NEEDED,
+    Reason.PER_REPLICA,
+    Reason.VALID,
+    Reason.STOPPED,
+    Reason.NO_CONFLICT,
+    Reason.SCHEDULED,
+)
+"""Reasons that are no news: the scheduler tells itself which node a replica got."""
 
 
 def status(
