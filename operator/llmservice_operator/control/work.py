@@ -51,7 +51,6 @@ SOON_SECONDS = 1.0
 """Until the next pass when the last decision of this one still had something to write."""
 SELECTOR = NAME
 """What belongs to a service carries this label, whatever its value."""
-_ASKED = ("uid", "generation", "labels", "annotations", "deletionTimestamp")
 Decide = Callable[[Observed, OperatorConfig, datetime], Outcome]
 KINDS = (LLM_SERVICE, *OWNED)
 
@@ -180,17 +179,12 @@ class Work:
         self._health.heard()
         if event is None:  # kopf has listed anew, and says nothing of what went away in between
             self._relist_now.set()
-        ours = kind == LLM_SERVICE and event == "MODIFIED" and self._only_status(obj)
+        asked = self.cache.asked(place_of(obj)) if kind == LLM_SERVICE else None
         key = self.cache.event(kind, event, obj)
-        if key is not None and not ours:
+        if key is not None and (asked is None or asked != self.cache.asked(key)):  # nobody but us writes status
             self._wake([key], -HASTE_SECONDS if kind == LLM_SERVICE else TOGETHER_SECONDS)
         if kind == LLM_SERVICE and event == "DELETED":
             self._actor.forget(obj["metadata"]["uid"])
-
-    def _only_status(self, service: Json) -> bool:
-        """Whether nothing but its status differs from what is known, which nobody but us writes."""
-        known = self.cache.get(LLM_SERVICE, *place_of(service))
-        return known is not None and _asked(known) == _asked(service)
 
     def _complaint(self, message: str) -> None:
         self._health.problem("watch", message, COMPLAINT_SECONDS)
@@ -269,8 +263,3 @@ class Work:
     def _resync(self) -> float:
         """Seconds, spread so that services do not all come at once."""
         return self._resync_seconds * random.uniform(0.8, 1.2)
-
-
-def _asked(service: Json) -> tuple[object, ...]:
-    """What a service asks for: a new spec has a new generation, and of the metadata labels and annotations count."""
-    return tuple(service["metadata"].get(name) for name in _ASKED)

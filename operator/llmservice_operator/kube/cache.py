@@ -7,9 +7,10 @@ dictionaries, and every reader gets a copy of its own. Of managedFields, which a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
+
+from pydantic_core import from_json, to_json
 
 from llmservice_operator.kube.client import MANAGER
 from llmservice_operator.kube.kinds import LLM_SERVICE, Json, Kind
@@ -25,6 +26,7 @@ class _Entry:
     version: int
     owner: Key
     text: bytes
+    asked: tuple[object, ...]
 
 
 @dataclass(slots=True)
@@ -71,8 +73,8 @@ class Cache:
             shelf.drop(place)
         else:
             whole = {"apiVersion": kind.api_version, "kind": kind.kind, **obj, "metadata": _lean(obj["metadata"])}
-            text = json.dumps(whole, separators=(",", ":"))
-            shelf.put(place, _Entry(version, self._owner(kind, obj), text.encode()))
+            asked = _asked(obj) if kind == LLM_SERVICE else ()
+            shelf.put(place, _Entry(version, self._owner(kind, obj), to_json(whole), asked))
         return self._owner(kind, obj)
 
     def replace(self, kind: Kind, namespace: str | None, items: Iterable[Json], resource_version: str) -> set[Key]:
@@ -101,19 +103,24 @@ class Cache:
     def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         """A copy of the object, or None."""
         entry = self._shelves[kind].entries.get((namespace, name))
-        return json.loads(entry.text) if entry is not None else None
+        return from_json(entry.text) if entry is not None else None
 
     def version(self, kind: Kind, namespace: str, name: str) -> int | None:
         """The object's resourceVersion, or None."""
         entry = self._shelves[kind].entries.get((namespace, name))
         return entry.version if entry is not None else None
 
+    def asked(self, key: Key) -> tuple[object, ...] | None:
+        """Equal as long as the service asks for the same, whatever becomes of its status; None without it."""
+        entry = self._shelves[LLM_SERVICE].entries.get(key)
+        return entry.asked if entry is not None else None
+
     def of(self, key: Key) -> Iterator[Json]:
         """Copies of everything that carries the service's label, whoever owns it."""
         for kind, shelf in self._shelves.items():
             if kind != LLM_SERVICE:
                 for place in sorted(shelf.by_owner.get(key, ())):
-                    yield json.loads(shelf.entries[place].text)
+                    yield from_json(shelf.entries[place].text)
 
     def services(self) -> list[Key]:
         """Every LLMService that is known."""
@@ -127,6 +134,12 @@ class Cache:
 def _lean(metadata: Json) -> Json:
     fields = [entry for entry in metadata.get("managedFields", ()) if entry.get("manager") == MANAGER]
     return {**metadata, "managedFields": fields}
+
+
+def _asked(service: Json) -> tuple[object, ...]:
+    """A new spec has a new generation; of the metadata labels and annotations count."""
+    names = ("uid", "generation", "labels", "annotations", "deletionTimestamp")
+    return tuple(service["metadata"].get(name) for name in names)
 
 
 def place_of(obj: Json) -> Place:

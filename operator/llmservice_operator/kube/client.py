@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import socket
 import weakref
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import aiohttp
+from pydantic_core import from_json, to_json
 
 from llmservice_operator.kube.errors import ApiError
 from llmservice_operator.kube.kinds import Json, Kind, kind_of
@@ -255,16 +255,16 @@ class Client:
             headers["Authorization"] = authorization
         if body is not None:
             headers["Content-Type"] = _BODIES.get(verb, _JSON)
-        data = json.dumps(body).encode() if body is not None else None
+        data = to_json(body) if body is not None else None
         url = self._access.server + path
         try:
             async with self._session.request(_METHODS[verb], url, params=query, data=data, headers=headers) as response:
-                text = await response.text()
+                data = await response.read()
                 if response.status >= 400:
-                    raise _refusal(what, response, text)
-                answer: Json = json.loads(text)
+                    raise _refusal(what, response, data)
+                answer: Json = from_json(data)
                 return answer
-        except (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ApiError(what, 0, type(error).__name__, str(error) or "timed out") from error
 
 
@@ -281,14 +281,14 @@ _METHODS = {
 WRITES = ("apply", "apply_status", "create", "patch", "replace", "delete")
 
 
-def _refusal(what: str, response: aiohttp.ClientResponse, text: str) -> ApiError:
+def _refusal(what: str, response: aiohttp.ClientResponse, data: bytes) -> ApiError:
     """The server's Status object as an error; a proxy's plain text when it is none."""
     try:
-        status = json.loads(text)
+        status = from_json(data)
     except ValueError:
         status = None
     if not isinstance(status, dict):
-        status = {"message": text[:300]}
+        status = {"message": data[:300].decode(errors="replace")}
     asked = response.headers.get("Retry-After", "")
     return ApiError(
         what,
