@@ -42,6 +42,8 @@ AddrInfo = tuple[int, int, int, str, tuple[Any, ...]]
 """As getaddrinfo gives it."""
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
+_HEADERS = {"Accept": _JSON, "User-Agent": MANAGER, "Accept-Encoding": "identity"}
+"""Of every request. Near the server, packing its lists costs both sides more than sending them."""
 _CONDITIONS = frozenset(("resourceVersion", "uid"))
 """Metadata that makes a conflict final: sent again it would be one again."""
 _BODIES = {"apply": _APPLY, "apply_status": _APPLY, "patch": "application/merge-patch+json"}
@@ -82,6 +84,8 @@ class Client:
                 ssl=self._access.ssl_context(), limit=CONNECTIONS, socket_factory=self._socket
             ),
             timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=_HEADERS,
         )
         return self
 
@@ -250,7 +254,7 @@ class Client:
     ) -> Json:
         assert self._session is not None, "use the client as a context manager"
         what = f"{verb} {path}"
-        headers = {"Accept": _JSON, "User-Agent": MANAGER}
+        headers = {}
         if authorization := await self._access.authorization():
             headers["Authorization"] = authorization
         if body is not None:
