@@ -34,7 +34,7 @@ RELIST_SECONDS = 600.0
 RETRY_SECONDS = 5.0
 """Between two tries of a relist that failed."""
 GAP_SECONDS = 2.0
-"""From a gap in the watches to the relist that finds what was lost in it: several gaps are mended at once."""
+"""From the last list of kopf's, begun anew after a gap, to the relist that finds what was lost in the gap."""
 COMPLAINT_SECONDS = 2 * LONGEST_PAUSE
 """How long a complaint about the watches counts: while it lasts, kopf repeats it within LONGEST_PAUSE."""
 RELIST_PAGE = 100
@@ -210,7 +210,9 @@ class Work:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._resync()):
                     await self._relist_now.wait()
-                    await asyncio.sleep(GAP_SECONDS)
+                    while self._relist_now.is_set():  # kopf still lists
+                        self._relist_now.clear()
+                        await asyncio.sleep(GAP_SECONDS)
 
     async def _work_forever(self, tasks: asyncio.TaskGroup) -> None:
         """Passes over what is due, WORKERS at a time."""
