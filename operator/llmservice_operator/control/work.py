@@ -108,7 +108,8 @@ class Work:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._relist_forever())
                 tasks.create_task(self.source.run(self._relist_now.set))
-                tasks.create_task(self._nodes.run())
+                if self._scope.nodes:
+                    tasks.create_task(self._nodes.run())
                 tasks.create_task(self._work_forever(tasks))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from group
@@ -256,7 +257,7 @@ class Work:
         else:
             self.passes["done"] += 1
             self.queue.done(key)
-            if self.cache.get(LLM_SERVICE, *key) is not None:
+            if self.cache.version(LLM_SERVICE, *key) is not None:
                 resync = self._resync()
                 self.queue.wake(key, self._clock() + (resync if again is None else min(again, resync)))
         self.seconds += self._clock() - began
