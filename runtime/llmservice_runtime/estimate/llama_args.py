@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NoReturn
 
 from llmservice_runtime.contract.errors import UserError
@@ -54,6 +55,7 @@ def _positive(text: str) -> int:
     return number
 
 
+@cache
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(add_help=False, allow_abbrev=False)
     for name in ("--threads", "--threads-batch", "--batch-size", "--ubatch-size"):
