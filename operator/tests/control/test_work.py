@@ -329,8 +329,8 @@ async def test_what_a_service_asks_for_goes_before_reports_and_its_own_status_wa
         await work.relist()
         for key in (waits, asks):
             await work.reconcile(key)
-        while (key := work.queue.take(time.monotonic())) is not None:
-            work.queue.done(key)
+        while (taken := work.queue.take(time.monotonic())) is not None:
+            work.queue.done(taken)
         reported = {**api.objects[LLM_SERVICE, *waits], "status": {"children": 99}}
         work._event(LLM_SERVICE, "MODIFIED", api.put(reported))
         assert len(work.queue) == 0
