@@ -57,16 +57,17 @@ async def standing(api: FakeApi, name: str) -> AsyncIterator[tuple[Candidate, as
 
 
 async def test_one_leads_and_when_it_stops_the_other_follows_at_once(api: FakeApi) -> None:
-    async with standing(api, "first") as (first, first_task), standing(api, "second") as (second, _):
+    async with standing(api, "first") as (first, first_task):
         async with asyncio.timeout(5):
             await first.leads.wait()
-        await asyncio.sleep(1.2)
-        assert not second.leads.is_set()
-        assert api.objects[LEASE, "llm", "operator"]["spec"]["holderIdentity"] == "first"
-        first_task.cancel()
-        await asyncio.wait([first_task])
-        async with asyncio.timeout(2):
-            await second.leads.wait()
+        async with standing(api, "second") as (second, _):
+            await asyncio.sleep(1.2)
+            assert not second.leads.is_set()
+            assert api.objects[LEASE, "llm", "operator"]["spec"]["holderIdentity"] == "first"
+            first_task.cancel()
+            await asyncio.wait([first_task])
+            async with asyncio.timeout(2):
+                await second.leads.wait()
 
 
 async def test_a_leader_that_cannot_renew_gives_up_before_the_lease_ends(api: FakeApi) -> None:
