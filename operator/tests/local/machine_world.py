@@ -19,7 +19,12 @@ from llmservice_cli.local.client import Control, NoInstanceError
 from llmservice_runtime.install.check import tiny_model
 
 HERE = Path(__file__).parent
-CLI = (sys.executable, "-c", "import sys; from llmservice_cli.main import main; sys.exit(main())")
+CLI = (
+    sys.executable,
+    "-c",
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from llmservice_cli.main import main; sys.exit(main())",
+)
 
 
 def fake_engines(folder: Path) -> Path:
