@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster.console import ClusterError
@@ -63,9 +63,16 @@ def stop(state: State, name: str, seconds: float = 5) -> None:
         deadline = time.monotonic() + seconds
         while pid_of(state, name) is not None and time.monotonic() < deadline:
             time.sleep(0.02)
-        if (child := _children.get(pid)) is not None and child.poll() is not None:
-            del _children[pid]
+        _reap(pid, seconds)
     state.pid(name).unlink(missing_ok=True)
+
+
+def _reap(pid: int, seconds: float) -> None:
+    """A process looks like a zombie as soon as its first thread has ended, and can be waited for once all have."""
+    if (child := _children.get(pid)) is not None:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(0 if _born(pid) else seconds)
+            del _children[pid]
 
 
 def hierarchies() -> list[Path]:

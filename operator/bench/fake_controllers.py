@@ -20,6 +20,7 @@ from llmservice_api.labels import NAME, REVISION
 from llmservice_operator.kube.client import Client
 from llmservice_operator.kube.kinds import DEPLOYMENT, JOB, POD, Json, Kind
 from llmservice_operator.kube.login import Access
+from llmservice_operator.kube.sockets import Sockets
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Quantization, Task
 from llmservice_runtime.prepare.report import Prepared
 
@@ -51,7 +52,7 @@ ATONCE = 8
 
 async def watch(access: Access, kind: Kind, labels: str = NAME) -> AsyncIterator[Json]:
     """Objects of a kind as they are and as they become, of all namespaces; deletions are not told."""
-    async with Client(access) as client, aiohttp.ClientSession(read_bufsize=1 << 24) as session:
+    async with Client(access) as client, _session(access) as session:
         listing = await client.list(kind, labels=labels)
         for obj in listing.items:
             yield obj
@@ -59,7 +60,6 @@ async def watch(access: Access, kind: Kind, labels: str = NAME) -> AsyncIterator
         request = session.get(
             access.server + kind.path(),
             params=query,
-            ssl=access.ssl_context(),
             headers={"Authorization": await access.authorization() or ""},
             timeout=aiohttp.ClientTimeout(total=None),
         )
@@ -68,6 +68,18 @@ async def watch(access: Access, kind: Kind, labels: str = NAME) -> AsyncIterator
                 event = json.loads(line)
                 if event["type"] in ("ADDED", "MODIFIED"):
                     yield {"apiVersion": kind.api_version, "kind": kind.kind, **event["object"]}
+
+
+@asynccontextmanager
+async def _session(access: Access) -> AsyncIterator[aiohttp.ClientSession]:
+    """For a watch, that is cancelled in the middle of a read."""
+    sockets = Sockets()
+    connector = aiohttp.TCPConnector(ssl=access.ssl_context(), socket_factory=sockets.make)
+    try:
+        async with aiohttp.ClientSession(connector=connector, read_bufsize=1 << 24) as session:
+            yield session
+    finally:
+        await sockets.gone()
 
 
 class Controllers:

@@ -7,10 +7,7 @@ apply, deletes that carry a uid, creates under a fixed name). Writes pass a fenc
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-import socket
-import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ from pydantic_core import from_json, to_json
 from llmservice_operator.kube.errors import ApiError
 from llmservice_operator.kube.kinds import Json, Kind, kind_of
 from llmservice_operator.kube.login import Access
+from llmservice_operator.kube.sockets import Sockets
 
 MANAGER = "llmservice-operator"
 """Field manager of everything but status."""
@@ -32,14 +30,11 @@ CONNECTIONS = 64
 """Requests that are under way at a time."""
 REQUEST_SECONDS = 30.0
 CONNECT_SECONDS = 5.0
-GOODBYE_SECONDS = 2.0
 BACKOFFS = (0.5, 1.0, 2.0, 4.0)
 """Seconds before each repetition, half of it at random; after the last the error is the caller's."""
 LONGEST_WAIT = 60.0
 """Seconds: the longest Retry-After that is waited for here; a longer one goes to the caller."""
 
-AddrInfo = tuple[int, int, int, str, tuple[Any, ...]]
-"""As getaddrinfo gives it."""
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
 _HEADERS = {"Accept": _JSON, "User-Agent": MANAGER, "Accept-Encoding": "identity"}
@@ -75,13 +70,13 @@ class Client:
         self._fence = fence
         self._sleep = sleep
         self._session: aiohttp.ClientSession | None = None
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._sockets = Sockets()
         self.counts: Counter[tuple[str, str]] = Counter()
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                ssl=self._access.ssl_context(), limit=CONNECTIONS, socket_factory=self._socket
+                ssl=self._access.ssl_context(), limit=CONNECTIONS, socket_factory=self._sockets.make
             ),
             timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -93,20 +88,7 @@ class Client:
         if self._session is None:
             return
         await self._session.close()
-        # A request that was cancelled leaves a connection behind that says goodbye on its own: the loop must not end
-        # before it has.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GOODBYE_SECONDS):
-                while any(found.fileno() != -1 for found in self._sockets):  # noqa: ASYNC110 - nothing tells
-                    await asyncio.sleep(0.01)
-
-    def _socket(self, address: AddrInfo) -> socket.socket:
-        """As asyncio makes it, but known to us."""
-        family, kind, protocol, *_ = address
-        found = socket.socket(family, kind, protocol)
-        found.setblocking(False)
-        self._sockets.add(found)
-        return found
+        await self._sockets.gone()
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Json | None:
         """The object as it is now, or None."""
