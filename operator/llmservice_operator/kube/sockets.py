@@ -1,6 +1,6 @@
-"""The sockets of a session: aiohttp leaves those of cancelled requests behind, and a loop must not end before they have.
+"""The sockets of a session: aiohttp leaves those of cancelled requests behind, and no loop may end before they have.
 
-Such a connection still says goodbye over TLS, to a server that may be slow, stopped or gone. Nobody waits for the words.
+Such a connection still says goodbye over TLS, to a server that may be slow, stopped or gone. Nobody waits for that.
 """
 
 from __future__ import annotations

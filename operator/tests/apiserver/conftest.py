@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _told_in_its_own_test() -> Iterator[None]:
-    """What a test left open warns when it is collected: let that be here, not in whatever test comes to the collector."""
+    """What a test left open warns when it is collected: let that be here, not in the test that happens to run then."""
     yield
     gc.collect()
 
