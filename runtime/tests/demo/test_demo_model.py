@@ -33,7 +33,10 @@ class Greedy:
     def __init__(self, path: Path) -> None:
         import llama_cpp
 
-        self._llama: Any = llama_cpp.Llama(str(path), n_ctx=2048, n_threads=1, verbose=False, logits_all=True)
+        # One thread: several wait for each other in loops, and for long where other tests take their processors.
+        self._llama: Any = llama_cpp.Llama(
+            str(path), n_ctx=2048, n_threads=1, n_threads_batch=1, verbose=False, logits_all=True
+        )
 
     def tokens(self, text: str) -> list[int]:
         return list(self._llama.tokenize(text.encode(), add_bos=False, special=True))
