@@ -26,7 +26,7 @@ from llmservice_operator.core.waiting import unclear
 from llmservice_operator.kube.cache import Cache, Key, Place, place_of
 from llmservice_operator.kube.client import Client
 from llmservice_operator.kube.errors import ApiError, LeadershipLost
-from llmservice_operator.kube.kinds import EVENT, LLM_SERVICE, OWNED, POD_MONITOR, Json, Kind
+from llmservice_operator.kube.kinds import EVENT, JOB, LLM_SERVICE, OWNED, POD_MONITOR, Json, Kind
 from llmservice_operator.kube.login import Access
 
 RELIST_SECONDS = 600.0
@@ -41,14 +41,16 @@ RELIST_PAGE = 100
 """Objects of a relist that are in memory at a time."""
 TOGETHER_SECONDS = 0.25
 """What becomes of children comes in bursts (pod, its conditions, Deployment): one decision looks at all of it."""
-HASTE_SECONDS = 5.0
-"""What a service asks for goes before news of children that have waited for less: their passes only report."""
+URGENT = (LLM_SERVICE, JOB)
+"""News of these lead to children: a spec asks for them, and what a Job learned decides on them."""
+HASTE_SECONDS = 30.0
+"""Their passes go before others that have waited for less: those only report, once for all that has come meanwhile."""
 WORKERS = 32
 """Passes at a time."""
 ROUNDS = 3
-"""Decisions in one pass: what was written, or refused, changes what the status has to say."""
+"""Passes in a row that write children before one reports all the same: somebody undoes what is written."""
 SOON_SECONDS = 1.0
-"""Until the next pass when the last decision of this one still had something to write."""
+"""Until the next pass then."""
 SELECTOR = NAME
 """What belongs to a service carries this label, whatever its value."""
 Decide = Callable[[Observed, OperatorConfig, datetime], Outcome]
@@ -90,6 +92,8 @@ class Work:
         self.source = EventSource(access, self.kinds, SELECTOR, self._event, scope.namespaces, self._complaint)
         self.passes: Counter[str] = Counter()
         self.seconds = 0.0
+        self._rounds: Counter[Key] = Counter()
+        """Passes in a row that wrote children of a service."""
         self._actor = Actor(client, self.cache, Recorder(client))
         self._config = config
         self._scope = scope
@@ -136,26 +140,28 @@ class Work:
         self._wake(self.cache.sweep(kind, namespace, there, listing.resource_version))
 
     async def reconcile(self, key: Key) -> float | None:
-        """One pass over one service; seconds until the next one that no event would bring."""
-        events: tuple[Json, ...] | None = None
-        for number in range(ROUNDS):
-            if number:  # what was written has consequences: status tells of them at once, not of each step
-                await asyncio.sleep(TOGETHER_SECONDS)
-            if (found := self.cache.get(LLM_SERVICE, *key)) is None:
-                self._nodes.told(key, None)
-                return None
-            service, children = found, tuple(self.cache.of(key))
-            self.queue.looked(key)
-            if events is None:
-                events = await self._events(key[0], children)
-            outcome = self._decide(service, children, events)
-            if settled := not await self._actor.children(service, outcome):
-                break
+        """One pass over one service; seconds until the next one that no event would bring.
+
+        A pass that writes children does not report: what it wrote has consequences, and status is to tell of them,
+        not of each step.
+        """
+        if (service := self.cache.get(LLM_SERVICE, *key)) is None:
+            self._nodes.told(key, None)
+            self._rounds.pop(key, None)
+            return None
+        children = tuple(self.cache.of(key))
+        self.queue.looked(key)
+        outcome = self._decide(service, children, await self._events(key[0], children))
+        if wrote := await self._actor.children(service, outcome):
+            self._rounds[key] += 1
+            if self._rounds[key] < ROUNDS:
+                return TOGETHER_SECONDS
+        del self._rounds[key]
         await self._actor.report(service, outcome)
         self._nodes.told(key, outcome.status)
         if self._actor.to_try_again(service["metadata"]["uid"]):
             raise StillRefused
-        return outcome.requeue_after if settled else SOON_SECONDS
+        return SOON_SECONDS if wrote else outcome.requeue_after
 
     async def _events(self, namespace: str, children: Sequence[Json]) -> tuple[Json, ...]:
         """What was said about children that wait. Nothing where Events may not be read: they are an extra."""
@@ -183,7 +189,7 @@ class Work:
         asked = self.cache.asked(place_of(obj)) if kind == LLM_SERVICE else None
         key = self.cache.event(kind, event, obj)
         if key is not None and (asked is None or asked != self.cache.asked(key)):  # nobody but us writes status
-            self._wake([key], -HASTE_SECONDS if kind == LLM_SERVICE else TOGETHER_SECONDS)
+            self._wake([key], -HASTE_SECONDS if kind in URGENT else TOGETHER_SECONDS)
         if kind == LLM_SERVICE and event == "DELETED":
             self._actor.forget(obj["metadata"]["uid"])
 

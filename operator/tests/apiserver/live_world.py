@@ -10,7 +10,7 @@ from fake_controllers import Controllers  # type: ignore[import-not-found]
 
 from llmservice_operator.control.diff import APPLIED
 from llmservice_operator.control.health import Health
-from llmservice_operator.control.work import Scope, StillRefused, Work
+from llmservice_operator.control.work import TOGETHER_SECONDS, Scope, StillRefused, Work
 from llmservice_operator.core.config import OperatorConfig, RuntimeImage
 from llmservice_operator.core.nodes import NodeKind
 from llmservice_operator.kube.client import WRITES, Client
@@ -89,12 +89,18 @@ async def settle(work: Work, client: Client, namespace: str) -> None:
             return
 
 
+async def settled(work: Work, key: tuple[str, str]) -> None:
+    """Passes until one reports, as the queue would have them."""
+    while await work.reconcile(key) == TOGETHER_SECONDS:
+        continue
+
+
 async def one_pass(work: Work) -> None:
     """Everything is read anew and every service looked at, as a resync does."""
     await work.relist()
     for key in work.cache.services():
         try:
-            await work.reconcile(key)
+            await settled(work, key)
         except StillRefused:
             continue
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live_world import settled  # type: ignore[import-not-found]
 
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.work import Scope, StillRefused, Work
@@ -94,7 +95,7 @@ class Shop:
         """Passes until nothing is written; the conditions by type."""
         await self.work.relist()
         with contextlib.suppress(StillRefused):
-            await self.work.reconcile(self.key)
+            await settled(self.work, self.key)
         live = await self.client.get(LLM_SERVICE, *self.key)
         assert live is not None
         return {entry["type"]: entry for entry in live["status"]["conditions"]}

@@ -14,7 +14,7 @@ from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found
 from llmservice_operator.control import nodes, source
 from llmservice_operator.control import work as work_module
 from llmservice_operator.control.health import Health
-from llmservice_operator.control.work import Scope, StillRefused, Work
+from llmservice_operator.control.work import TOGETHER_SECONDS, Scope, StillRefused, Work
 from llmservice_operator.core.config import OperatorConfig, RuntimeImage
 from llmservice_operator.core.values import NAME_CONFLICT, Delete, Note, Observed, Outcome
 from llmservice_operator.kube.client import WRITES, Client
@@ -74,6 +74,13 @@ async def working(api: FakeApi) -> AsyncIterator[Work]:
         yield Work(api.access, client, CONFIG, Scope(), Health(1e9), decide)
 
 
+async def settled(work: Work, key: tuple[str, str]) -> float | None:
+    """Passes until one reports, as the queue would have them."""
+    while (again := await work.reconcile(key)) == TOGETHER_SECONDS:
+        continue
+    return again
+
+
 def writes(work: Work) -> dict[tuple[str, str], int]:
     return {key: count for key, count in work.client.counts.items() if key[0] in WRITES}
 
@@ -87,16 +94,16 @@ async def test_one_pass_makes_everything_and_the_next_writes_nothing(api: FakeAp
     key = make(api)
     async with working(api) as work:
         await work.relist()
-        await work.reconcile(key)
+        await settled(work, key)
         assert {kind.kind for kind, _, _ in api.objects} == {"LLMService", "Deployment", "Service", "Event"}
         assert api.objects[LLM_SERVICE, *key]["status"] == {"children": 2, "refused": []}
         first = writes(work)
         await work.relist()
-        await work.reconcile(key)
+        await settled(work, key)
         assert writes(work) == first
     async with working(api) as restarted:
         await restarted.relist()
-        await restarted.reconcile(key)
+        await settled(restarted, key)
         assert writes(restarted) == {}
 
 
@@ -104,11 +111,11 @@ async def test_a_changed_spec_writes_only_what_differs(api: FakeApi) -> None:
     key = make(api)
     async with working(api) as work:
         await work.relist()
-        await work.reconcile(key)
+        await settled(work, key)
         api.put({**api.objects[LLM_SERVICE, *key], "spec": {"size": 2}})
         before = writes(work)
         await work.relist()
-        await work.reconcile(key)
+        await settled(work, key)
         assert api.objects[DEPLOYMENT, *key]["spec"] == {"size": 2}
         assert {k: n - before[k] for k, n in writes(work).items() if n != before[k]} == {("apply", "Deployment"): 1}
 
@@ -117,7 +124,7 @@ async def test_a_field_that_someone_took_is_taken_back_and_others_are_left(api: 
     key = make(api)
     async with working(api) as work:
         await work.relist()
-        await work.reconcile(key)
+        await settled(work, key)
         taken = api.objects[DEPLOYMENT, *key]
         fields = [
             {**entry, "fieldsV1": {**entry["fieldsV1"], "f:spec": {"f:other": {}}}}
@@ -126,7 +133,7 @@ async def test_a_field_that_someone_took_is_taken_back_and_others_are_left(api: 
         meta = {**taken["metadata"], "managedFields": fields}
         api.put({**taken, "metadata": meta, "spec": {"size": 99}, "foreign": {"kept": True}}, DEPLOYMENT)
         await work.relist()
-        await work.reconcile(key)
+        await settled(work, key)
         assert api.objects[DEPLOYMENT, *key]["spec"] == {"size": 1}
         assert api.objects[DEPLOYMENT, *key]["foreign"] == {"kept": True}
 
@@ -137,12 +144,12 @@ async def test_an_object_of_somebody_else_is_not_touched_and_status_says_so(api:
     async with working(api) as work:
         await work.relist()
         with pytest.raises(StillRefused):
-            await work.reconcile(key)
+            await settled(work, key)
         assert api.objects[SERVICE, *key] == foreign
         assert api.objects[DEPLOYMENT, *key]["spec"] == {"size": 1}
         assert api.objects[LLM_SERVICE, *key]["status"]["refused"] == [NAME_CONFLICT]
         api.remove(SERVICE, *key)
-        await work.reconcile(key)
+        await settled(work, key)
         assert api.objects[LLM_SERVICE, *key]["status"]["refused"] == []
 
 
@@ -157,10 +164,10 @@ async def test_a_refused_write_is_a_status_not_an_error(api: FakeApi) -> None:
     async with working(api) as work:
         await work.relist()
         with pytest.raises(StillRefused):
-            await work.reconcile(key)
+            await settled(work, key)
         assert api.objects[LLM_SERVICE, *key]["status"] == {"children": 1, "refused": ["Forbidden"]}
         quota = False
-        await work.reconcile(key)
+        await settled(work, key)
         assert api.objects[LLM_SERVICE, *key]["status"] == {"children": 2, "refused": []}
 
 
@@ -177,17 +184,17 @@ async def test_what_is_wrong_in_itself_is_not_sent_again_before_the_edit(api: Fa
     async with working(api) as work:
         await work.relist()
         for _ in range(3):
-            assert await work.reconcile(key) is None  # not StillRefused: no backoff, no other try
+            assert await settled(work, key) is None  # not StillRefused: no backoff, no other try
         assert len(sent) == 1
         assert api.objects[LLM_SERVICE, *key]["status"] == {"children": 1, "refused": ["Invalid"]}
         api.put({**api.objects[LLM_SERVICE, *key], "spec": {"size": 2}})
         await work.relist()
-        await work.reconcile(key)
+        await settled(work, key)
         assert len(sent) == 2
         api.fault = lambda method, path: None
         api.put({**api.objects[LLM_SERVICE, *key], "spec": {"size": 3}})
         await work.relist()
-        await work.reconcile(key)
+        await settled(work, key)
         assert api.objects[DEPLOYMENT, *key]["spec"] == {"size": 3}
         assert api.objects[LLM_SERVICE, *key]["status"] == {"children": 2, "refused": []}
 
@@ -221,7 +228,7 @@ async def test_a_crash_after_any_write_leads_to_the_same_end(api: FakeApi) -> No
     key = make(api)
     async with working(api) as work:
         await work.relist()
-        await work.reconcile(key)
+        await settled(work, key)
         total = sum(writes(work).values())
         calm = {kind.kind: obj.get("spec") for (kind, _, _), obj in api.objects.items() if kind != EVENT}
     for survived in range(total):
@@ -239,14 +246,14 @@ async def test_a_crash_after_any_write_leads_to_the_same_end(api: FakeApi) -> No
                 await dying.relist()
                 other.after_write = crash
                 with pytest.raises(ApiError):
-                    await dying.reconcile(key)
+                    await settled(dying, key)
                     raise ApiError("Events are no reason to fail", 0, "", "")
             other.after_write = lambda method, path: None
             async with working(other) as next_life:
                 await next_life.relist()
-                await next_life.reconcile(key)
+                await settled(next_life, key)
                 again = writes(next_life)
-                await next_life.reconcile(key)
+                await settled(next_life, key)
                 assert writes(next_life) == again
             assert {kind.kind: obj.get("spec") for (kind, _, _), obj in other.objects.items() if kind != EVENT} == calm
 
@@ -255,12 +262,12 @@ async def test_nothing_is_deleted_on_the_word_of_the_cache(api: FakeApi) -> None
     key = make(api)
     async with working(api) as work:
         await work.relist()
-        await work.reconcile(key)
+        await settled(work, key)
         api.put({**api.objects[LLM_SERVICE, *key], "spec": {"extra": False}})
         await work.relist()
         api.remove(SERVICE, *key)
         other = api.put({"metadata": {"name": "qwen", "namespace": "apps"}, "spec": {"port": 1}}, SERVICE)
-        await work.reconcile(key)
+        await settled(work, key)
         assert api.objects[SERVICE, *key] == other
         assert ("delete", "Service") not in writes(work)
 
@@ -269,12 +276,12 @@ async def test_a_service_made_anew_gets_none_of_the_old_ones_deletions(api: Fake
     key = make(api)
     async with working(api) as work:
         await work.relist()
-        await work.reconcile(key)
+        await settled(work, key)
         api.put({**api.objects[LLM_SERVICE, *key], "spec": {"extra": False}})
         await work.relist()
         api.remove(LLM_SERVICE, *key)
         make(api)
-        await work.reconcile(key)
+        await settled(work, key)
         assert (SERVICE, *key) in api.objects
 
 
@@ -284,7 +291,7 @@ async def test_a_ghost_is_not_worked_on(api: FakeApi) -> None:
         await work.relist()
         api.remove(LLM_SERVICE, *key)
         await work.relist()
-        assert await work.reconcile(key) is None
+        assert await settled(work, key) is None
         assert writes(work) == {}
 
 
@@ -328,7 +335,7 @@ async def test_what_a_service_asks_for_goes_before_reports_and_its_own_status_wa
     async with working(api) as work:
         await work.relist()
         for key in (waits, asks):
-            await work.reconcile(key)
+            await settled(work, key)
         while (taken := work.queue.take(time.monotonic())) is not None:
             work.queue.done(taken)
         reported = {**api.objects[LLM_SERVICE, *waits], "status": {"children": 99}}
