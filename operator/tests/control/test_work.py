@@ -14,7 +14,7 @@ from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found
 from llmservice_operator.control import nodes, source
 from llmservice_operator.control import work as work_module
 from llmservice_operator.control.health import Health
-from llmservice_operator.control.work import TOGETHER_SECONDS, Scope, StillRefused, Work
+from llmservice_operator.control.work import ROUNDS, SOON_SECONDS, TOGETHER_SECONDS, Scope, StillRefused, Work
 from llmservice_operator.core.config import OperatorConfig, RuntimeImage
 from llmservice_operator.core.values import NAME_CONFLICT, Delete, Note, Observed, Outcome
 from llmservice_operator.kube.client import WRITES, Client
@@ -105,6 +105,29 @@ async def test_one_pass_makes_everything_and_the_next_writes_nothing(api: FakeAp
         await restarted.relist()
         await settled(restarted, key)
         assert writes(restarted) == {}
+
+
+async def test_a_pass_that_writes_children_leaves_the_report_to_the_next(api: FakeApi) -> None:
+    key = make(api)
+    async with working(api) as work:
+        await work.relist()
+        assert await work.reconcile(key) == TOGETHER_SECONDS
+        assert "status" not in api.objects[LLM_SERVICE, *key]
+        assert await work.reconcile(key) is None
+        assert api.objects[LLM_SERVICE, *key]["status"] == {"children": 2, "refused": []}
+        assert writes(work)["apply_status", "LLMService"] == 1
+
+
+async def test_a_service_whose_children_are_undone_for_ever_is_reported_all_the_same(api: FakeApi) -> None:
+    key = make(api)
+    async with working(api) as work:
+        for _ in range(ROUNDS):
+            await work.relist()
+            again = await work.reconcile(key)
+            taken = api.objects[DEPLOYMENT, *key]
+            api.put({**taken, "metadata": {**taken["metadata"], "managedFields": []}}, DEPLOYMENT)
+        assert again == SOON_SECONDS
+        assert api.objects[LLM_SERVICE, *key]["status"]["children"] == 2
 
 
 async def test_a_changed_spec_writes_only_what_differs(api: FakeApi) -> None:
