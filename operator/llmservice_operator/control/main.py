@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import uuid
+from functools import partial
 from pathlib import Path
 
 from kubernetes.aio.config import ConfigException
@@ -18,9 +19,10 @@ from kubernetes.aio.config import ConfigException
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.installation import Installation, read_installation
 from llmservice_operator.control.leader import Leadership, lead
-from llmservice_operator.control.monitoring import as_served
+from llmservice_operator.control.monitoring import run_as_served
 from llmservice_operator.control.probes import PORT, probes
 from llmservice_operator.control.work import RELIST_SECONDS, RETRY_SECONDS, Work
+from llmservice_operator.core.config import OperatorConfig
 from llmservice_operator.kube.client import Client
 from llmservice_operator.kube.errors import ApiError, LeadershipLost
 from llmservice_operator.kube.kinds import LLM_SERVICE
@@ -87,15 +89,15 @@ async def _run(args: argparse.Namespace, installation: Installation) -> int:
     ):
         logger.info("probes and metrics on port %d", port)
 
-        async def work() -> None:
-            served = await as_served(client, config, installation.namespaces)
-            works.append(Work(access, client, served, installation.scope(), health, resync=args.resync_seconds))
+        async def work(served: OperatorConfig) -> None:
+            works[:] = [Work(access, client, served, installation.scope(), health, resync=args.resync_seconds)]
             await works[0].run()
 
         identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         try:
             await _wait_for_api(client, installation, health)
-            await lead(access, LEASE, args.namespace, identity, leadership, work, health.asked)
+            term = partial(run_as_served, client, config, installation.namespaces, work)
+            await lead(access, LEASE, args.namespace, identity, leadership, term, health.asked)
         except LeadershipLost as error:
             logger.error("%s; ending, so that only one replica writes", error)
             return 1

@@ -8,7 +8,7 @@ import uuid
 from llmservice_operator.children.owner import Json, Owner
 from llmservice_operator.children.pod_monitor import pod_monitor
 from llmservice_operator.control.diff import must_apply, stamped
-from llmservice_operator.control.monitoring import as_served
+from llmservice_operator.control.monitoring import run_as_served
 from llmservice_operator.core.config import Monitoring, OperatorConfig
 from llmservice_operator.kube.client import Client
 from llmservice_operator.kube.errors import ApiError
@@ -44,11 +44,19 @@ def definition() -> Json:
 
 
 async def test_services_get_one_once_the_cluster_knows_the_kind(client: Client, namespace: str) -> None:
-    assert (await as_served(client, CONFIG, ())).monitoring is None
-    await client.send("create", CRDS, CRDS.path(), body=definition())
+    terms: asyncio.Queue[OperatorConfig] = asyncio.Queue()
+
+    async def work(served: OperatorConfig) -> None:
+        await terms.put(served)
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(run_as_served(client, CONFIG, (namespace,), work, pause=0.1))
     async with asyncio.timeout(30):
-        while (await as_served(client, CONFIG, (namespace,))).monitoring is None:  # noqa: ASYNC110 - nothing tells
-            await asyncio.sleep(0.1)
+        assert (await terms.get()).monitoring is None
+        await client.send("create", CRDS, CRDS.path(), body=definition())
+        assert await terms.get() == CONFIG
+    running.cancel()
+    await asyncio.wait([running])
 
     assert CONFIG.monitoring is not None
     wanted = stamped(pod_monitor(Owner("demo", namespace, str(uuid.uuid4())), CONFIG.monitoring))
