@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cluster.console import ClusterError, run, stage
 from cluster.layout import NAME, cache
+from cluster.programs import kube
 
 
 def engine() -> str | None:
@@ -46,9 +47,12 @@ def up() -> None:
     (folder / "kind.json").write_text(json.dumps(configuration()))
     if exists():
         _kind("export", "kubeconfig", "--name", NAME, "--kubeconfig", kubeconfig())
-        return
-    with stage("kind cluster"):  # of the Kubernetes that this kind was made for: no other node image is sure to exist
-        _kind("create", "cluster", "--config", folder / "kind.json", "--kubeconfig", kubeconfig(), "--wait", "180s")
+    else:
+        with stage("kind cluster"):  # of the Kubernetes that this kind is made for: no other node image surely exists
+            _kind("create", "cluster", "--config", folder / "kind.json", "--kubeconfig", kubeconfig(), "--wait", "180s")
+    # kind takes the control plane's taint away only where that is the only node.
+    command = [kube() / "kubectl", f"--kubeconfig={kubeconfig()}", "patch", "node", f"{NAME}-control-plane"]
+    run(*command, "--type=merge", '--patch={"spec":{"taints":null}}')
 
 
 def exists() -> bool:
