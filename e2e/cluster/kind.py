@@ -51,8 +51,8 @@ def up() -> None:
         with stage("kind cluster"):  # of the Kubernetes that this kind is made for: no other node image surely exists
             _kind("create", "cluster", "--config", folder / "kind.json", "--kubeconfig", kubeconfig(), "--wait", "180s")
     # kind takes the control plane's taint away only where that is the only node.
-    command = [kube() / "kubectl", f"--kubeconfig={kubeconfig()}", "patch", "node", f"{NAME}-control-plane"]
-    run(*command, "--type=merge", '--patch={"spec":{"taints":null}}')
+    kubectl, node = kube() / "kubectl", f"{NAME}-control-plane"
+    run(kubectl, f"--kubeconfig={kubeconfig()}", "patch", "node", node, '--patch={"spec":{"taints":null}}')
 
 
 def exists() -> bool:
