@@ -13,7 +13,12 @@ DEMO := config/samples/demo.yaml
 
 include config/make/*.mk
 
-.PHONY: help up down test check unit e2e generate clean
+# Most tests wait most of the time, for a server or a cluster: more run at once than there are processors.
+WORKERS := 4
+# What a line with `time` took.
+export TIMEFORMAT := ... %0R s
+
+.PHONY: help up down test check unit e2e e2e-tests generate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -36,18 +41,20 @@ test: check unit ## everything that needs no cluster: static checks, then tests 
 check: $(VENV)/.dev ## formatting, lint, types, layers, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy operator e2e
-	$(BIN)/mypy runtime
-	$(BIN)/lint-imports
+	time $(BIN)/mypy operator e2e
+	time $(BIN)/mypy runtime
+	time $(BIN)/lint-imports
 	$(BIN)/python -m llmservice_api.generate --check
 
 unit: $(VENV)/.dev $(VENV)/.engine
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 e2e: $(VENV)/.dev $(VENV)/.engine ## what a user does, from the README, with the real programs
-	$(BIN)/pytest e2e/test_make_up.py
-	$(CLUSTER) around $(BIN)/pytest e2e/kubernetes
-	$(BIN)/pytest e2e/test_cluster_down.py
+	$(CLUSTER) around $(MAKE) --no-print-directory e2e-tests
+
+e2e-tests: $(VENV)/.dev $(VENV)/.engine ## the same on a cluster that is there (make cluster)
+	$(BIN)/pytest -n $(WORKERS) --dist loadscope -m "not alone" e2e/test_make_up.py e2e/test_cluster_down.py e2e/kubernetes
+	$(BIN)/pytest -m alone e2e/kubernetes
 
 generate: $(VENV)/.dev ## CRD, field reference and schema from the pydantic models
 	$(BIN)/python -m llmservice_api.generate

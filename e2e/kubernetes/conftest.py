@@ -1,15 +1,19 @@
 """Fixtures of the tests on a whole cluster: `pytest e2e/kubernetes`. `make cluster` first; E2E_PROVIDER as there.
 
 They run against one installation of the operator that watches all namespaces; each test has a namespace of its own.
+So they run beside one another (`-n 4 --dist loadscope`), but for those that are marked `alone`: `make e2e-tests`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import pytest
@@ -17,10 +21,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the package `cluster`
 
 from harness import release
-from harness.api import Api
+from harness.api import Api, Json
 from harness.chat import Client
 from harness.programs import PROVIDER, kubectl
 from harness.service import Service
+
+Once = Callable[[str, Callable[[], Json]], Json]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,9 +56,31 @@ def api(kubeconfig: Path) -> Iterator[Api]:
 
 
 @pytest.fixture(scope="session")
-def images(kubeconfig: Path) -> release.Images:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Does what is done to the cluster once, whichever of pytest's workers asks first; all get what that gave (JSON).
+
+    They share the parent of their temporary folders. Without workers nobody else asks.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return lambda _, do: do()
+    shared = tmp_path_factory.getbasetemp().parent
+
+    def locked(name: str, do: Callable[[], Json]) -> Json:
+        done = shared / f"{name}.json"
+        with (shared / f"{name}.lock").open("w") as lock:
+            flock(lock, LOCK_EX)
+            if not done.exists():
+                done.write_text(json.dumps(do()))
+            found: Json = json.loads(done.read_text())
+            return found
+
+    return locked
+
+
+@pytest.fixture(scope="session")
+def images(kubeconfig: Path, once: Once) -> release.Images:
     """Our images as the cluster pulls them, built when they changed."""
-    return release.load_images()
+    return release.Images(**once("images", lambda: asdict(release.load_images())))
 
 
 @pytest.fixture(scope="session")
@@ -62,15 +90,19 @@ def values(images: release.Images) -> release.Values:
 
 
 @pytest.fixture(scope="session")
-def installed(values: release.Values) -> release.Values:
+def installed(values: release.Values, once: Once) -> release.Values:
     """The operator, installed by helm; its values. It stays when the tests are done.
 
     With $E2E_INSTALLED the one that is there is taken as it is.
     """
     if os.environ.get("E2E_INSTALLED"):
         return release.installed()
-    release.install(values)
-    return values
+
+    def install() -> release.Values:
+        release.install(values)
+        return values
+
+    return once("installed", install)
 
 
 @pytest.fixture

@@ -46,6 +46,6 @@ def test_a_bad_edit_leaves_the_running_version(service: Service, client: Client,
     assert uids(service) == before
     assert client.chat(service.status()["url"], QUESTION) == trained_answer(QUESTION)
 
-    service.edit(model={"uri": DEMO}, engine=None, resources=None)
+    service.edit(model={"uri": DEMO}, engine=None, resources={"limits": None})
     service.wait_ready()
     assert uids(service) == before, "back to what runs: nothing is restarted"

@@ -15,10 +15,7 @@ from harness import release
 from harness.api import Api, Json
 from harness.hub import start_hub
 from harness.programs import kubectl
-from harness.service import DEMO, Service
-
-LITTLE: Json = {"requests": {"cpu": "20m"}}
-"""Many replicas fit on a small cluster."""
+from harness.service import DEMO, LITTLE, Service
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def failing(api: Api, images: release.Images, installed: release.Values) -> Iter
             "registry": images.runtime.rpartition("/")[0],
         }
         for case in CASES:
-            spec = {"resources": LITTLE, "endpoint": {"drainSeconds": 0}, **_filled(case.spec, known)}
+            spec = {"endpoint": {"drainSeconds": 0}, **_filled(case.spec, known)}
             uri = _filled(case.uri, known)
             model = spec.pop("model", {"uri": uri}) | (
                 {"secretRef": {"name": "nothing"}} if "secret" in case.name else {}

@@ -92,6 +92,7 @@ def advertise(api: Api, node: str, count: str | None, labels: dict[str, str | No
     api.patch("nodes", "", node, {"metadata": {"labels": labels}})
 
 
+@pytest.mark.alone
 @pytest.mark.node_level
 def test_gpus_of_a_node_are_planned_with(api: Api, service: Service, gpu_node: str) -> None:
     service.create(accelerator={"count": 1}, resources={"requests": {"cpu": "20m"}})

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness import release
 from harness.api import Api
 from harness.chat import Client, trained_answer
 from harness.operator import wait_operator
@@ -15,6 +16,8 @@ from harness.programs import PROVIDER, kubectl
 from harness.service import QUESTION, Service
 from harness.traffic import traffic
 from harness.wait import wait_for
+
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture
@@ -55,14 +58,17 @@ def test_the_only_replica_moves_when_its_node_is_drained(service: Service) -> No
 
 @pytest.mark.node_level
 @pytest.mark.skipif(PROVIDER != "bare", reason="stops a kubelet, which only the bare provider lets it find")
-def test_a_node_that_falls_silent_is_named_and_the_other_serves(service: Service, client: Client) -> None:
+def test_a_node_that_falls_silent_is_named_and_the_other_serves(
+    service: Service, api: Api, images: release.Images
+) -> None:
     from cluster.layout import STATE
     from cluster.processes import pid_of
 
     service.create(replicas=2).wait_ready(2)
-    client_node = client.wait().api.get("pods", client.namespace, client.name)["spec"]["nodeName"]
-    # The client is reached through its node's kubelet: the other node is the one that falls silent.
-    node = next(pod["spec"]["nodeName"] for pod in service.pods() if pod["spec"]["nodeName"] != client_node)
+    # The client is reached through its node's kubelet, and it asks for names: what it needs is not on the silent node.
+    names = api.list("pods", "kube-system", "app=coredns")[0]["spec"]["nodeName"]
+    client = Client(api, service.namespace, images.client, node=names).wait()
+    node = next(pod["spec"]["nodeName"] for pod in service.pods() if pod["spec"]["nodeName"] != names)
     kubelet = pid_of(STATE, f"{node}-kubelet")
     assert kubelet is not None
     os.kill(kubelet, signal.SIGSTOP)

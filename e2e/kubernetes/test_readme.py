@@ -16,6 +16,8 @@ from harness.service import QUESTION
 
 PORT = 8000
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def block() -> str:

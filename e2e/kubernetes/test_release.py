@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from harness import release
 from harness.api import Api
 from harness.chat import Client, trained_answer
@@ -11,6 +13,8 @@ from harness.operator import wait_operator
 from harness.service import QUESTION, Service
 
 CRD = "llmservices.llmservice.dev"
+
+pytestmark = pytest.mark.alone
 
 
 def running(service: Service) -> list[str]:

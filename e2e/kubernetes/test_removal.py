@@ -65,5 +65,6 @@ def operator_gone(service: Service, api: Api) -> Iterator[None]:
         kubectl(*name, f"--replicas={replicas}")
 
 
+@pytest.mark.alone
 def test_with_the_operator_gone(service: Service, operator_gone: None) -> None:
     wait_gone(service)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from harness import release
 from harness.api import Api
 from harness.operator import kill, kill_leader, wait_operator
 from harness.service import Service
+
+pytestmark = pytest.mark.alone
 
 
 def test_the_leader_is_killed_in_the_middle_of_a_preparation(service: Service, api: Api) -> None:

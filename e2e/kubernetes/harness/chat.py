@@ -15,9 +15,9 @@ PROGRAMS = Path(__file__).parent.parent / "client"
 
 
 class Client:
-    """A pod in which programs of ../client run."""
+    """A pod in which programs of ../client run, on a node of the scheduler's choice or on `node`."""
 
-    def __init__(self, api: Api, namespace: str, image: str, name: str = "client") -> None:
+    def __init__(self, api: Api, namespace: str, image: str, name: str = "client", node: str = "") -> None:
         self.api, self.namespace, self.name = api, namespace, name
         container = {
             "name": "client",
@@ -25,6 +25,7 @@ class Client:
             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         }
         spec = {"terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False, "containers": [container]}
+        spec |= {"nodeName": node} if node else {}
         api.create("pods", namespace, {"metadata": {"name": name}, "spec": spec})
 
     def wait(self) -> Client:

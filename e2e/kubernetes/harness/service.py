@@ -12,6 +12,8 @@ from harness.wait import wait_for
 DEMO = "file:///models/demo/demo-Q4_K_M.gguf"
 """The demo model in the runtime image: small, quick, and trained to say what runtime/demo/questions.json says."""
 QUESTION = "What is LLMService?"
+LITTLE = {"requests": {"cpu": "20m"}}
+"""What a service asks for unless the test says otherwise: those of many tests fit on a small cluster at once."""
 
 
 def manifest(name: str, namespace: str, uri: str = DEMO, **spec: Any) -> Json:
@@ -20,7 +22,7 @@ def manifest(name: str, namespace: str, uri: str = DEMO, **spec: Any) -> Json:
         "apiVersion": "llmservice.dev/v1alpha1",
         "kind": "LLMService",
         "metadata": {"name": name, "namespace": namespace},
-        "spec": {"model": {"uri": uri}, **spec},
+        "spec": {"model": {"uri": uri}, "resources": LITTLE, **spec},
     }
 
 
