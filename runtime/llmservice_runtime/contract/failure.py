@@ -24,6 +24,7 @@ class FailureClass(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     OUT_OF_GPU_MEMORY = "OutOfGPUMemory"
     DISK_FULL = "DiskFull"
+    VOLUME_FAILED = "VolumeFailed"
     BAD_ARGUMENT = "BadArgument"
     PORT_IN_USE = "PortInUse"
     LOAD_TIMEOUT = "LoadTimeout"

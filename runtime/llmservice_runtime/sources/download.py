@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import threading
 import time
@@ -48,7 +49,7 @@ def fetch(
                     if missing:
                         _download(files, missing, target, label, progress)
                     break
-            progress.waiting(label, _holder(target), waited)
+            progress.waiting(label, _holder(target), waited, *_there(target, wanted))
             sleep(LOCK_POLL_SECONDS)
             waited += LOCK_POLL_SECONDS
     except OSError as error:
@@ -61,6 +62,13 @@ def fetch(
 def _missing(target: Path, wanted: Sequence[FileEntry]) -> list[FileEntry]:
     """What is not published yet, or was cut afterwards."""
     return [e for e in wanted if not (target / e.path).is_file() or size_of(target / e.path) != e.size]
+
+
+def _there(target: Path, wanted: Sequence[FileEntry]) -> tuple[int, int]:
+    """Bytes that are here already, by whomever, and bytes in all."""
+    partial = partial_folder(target)
+    here = (max(size_of(target / entry.path), _held(partial, entry)) for entry in wanted)
+    return sum(here), sum(entry.size for entry in wanted)
 
 
 def _holder(target: Path) -> str:
@@ -171,9 +179,12 @@ def _disk_error(error: OSError, target: Path, wanted: Sequence[FileEntry]) -> So
         partial = partial_folder(target)
         needed = sum(max(0, e.size - _held(partial, e)) for e in _missing(target, wanted))
         return disk_full(target.parent, needed, shutil.disk_usage(target.parent).free)
+    user = os.geteuid()
     return SourceError(
-        f"The model cache can't be written: {error.strerror or error}: {error.filename or target}.",
-        "Check its permissions, or choose another folder with LLMSERVICE_CACHE_DIR.",
+        f"The model cache can't be written by user {user}: {error.strerror or error}: {error.filename or target}.",
+        f"Give the folder to that user (chown -R {user}), or choose another one (LLMSERVICE_CACHE_DIR; in a cluster "
+        "spec.cache).",
+        FailureClass.VOLUME_FAILED,
     )
 
 

@@ -21,7 +21,8 @@ LISTING = "listing.json"
 class HeaderStore:
     """`headers/<scheme>/<owner--name>/`: `refs/` maps what was asked for to a revision, one folder per revision.
 
-    Every file is written once, by rename; a damaged or missing one reads as absent. Errors of the disk are OSError.
+    Every file is written once, by rename; one that is damaged, missing or closed to this user reads as absent. What
+    can't be written is OSError.
     """
 
     def __init__(self, cache: Path, uri: ModelUri) -> None:
@@ -81,7 +82,7 @@ class HeaderStore:
 
     def _pieces(self, revision: str, path: str) -> list[tuple[int, int]]:
         pieces = []
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             for file in self._piece_folder(revision, path).iterdir():
                 first, _, last = file.name.partition("-")
                 if first.isdigit() and last.isdigit():

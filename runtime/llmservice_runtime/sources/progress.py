@@ -24,8 +24,8 @@ class Progress(Protocol):
     def advance(self, count: int) -> None:
         """`count` more bytes are on disk (negative: some were dropped)."""
 
-    def waiting(self, label: str, holder: str, seconds: float) -> None:
-        """Another downloader (`holder`) is at it since `seconds`; called every now and then."""
+    def waiting(self, label: str, holder: str, seconds: float, done: int, total: int) -> None:
+        """Another downloader (`holder`) is at it since `seconds` and has `done` of `total` bytes; called often."""
 
     def finish(self, complete: bool) -> None:
         """The end of what `start` began."""
@@ -36,7 +36,7 @@ class Silent:
 
     def start(self, label: str, total: int) -> None: ...
     def advance(self, count: int) -> None: ...
-    def waiting(self, label: str, holder: str, seconds: float) -> None: ...
+    def waiting(self, label: str, holder: str, seconds: float, done: int, total: int) -> None: ...
     def finish(self, complete: bool) -> None: ...
 
 
@@ -61,9 +61,9 @@ class Bar:
         if self._bar is not None:
             self._bar.update(count)
 
-    def waiting(self, label: str, holder: str, seconds: float) -> None:
+    def waiting(self, label: str, holder: str, seconds: float, done: int, total: int) -> None:
         """One line, then seconds that count in place."""
-        self._stream.write(f"\r{label}: {holder} is downloading it; waiting {seconds:.0f} s")
+        self._stream.write(f"\r{_other(label, holder, done, total)} {seconds:.0f} s")
         self._stream.flush()
         self._told = True
 
@@ -103,11 +103,11 @@ class Lines:
             self._write(f"{self._label}: {percent}%, {size(self._done)} of {size(self._total)}{self._rest(now)}")
             self._said, self._done_said = now, self._done
 
-    def waiting(self, label: str, holder: str, seconds: float) -> None:
+    def waiting(self, label: str, holder: str, seconds: float, done: int, total: int) -> None:
         """A line at once, then every half minute."""
         if self._said_waiting is None or seconds - self._said_waiting >= WAIT_LINE_SECONDS:
             self._said_waiting = seconds
-            self._write(f"{label}: {holder} is downloading it; waiting" + (f" {seconds:.0f} s" if seconds >= 1 else ""))
+            self._write(_other(label, holder, done, total) + (f" {seconds:.0f} s" if seconds >= 1 else ""))
 
     def finish(self, complete: bool) -> None:
         """Last line."""
@@ -120,6 +120,10 @@ class Lines:
     def _rest(self, now: float) -> str:
         speed = (self._done - self._done_said) / max(now - self._said, 1e-9)
         return f", {size(int(speed))}/s, {(self._total - self._done) / speed:.0f} s left" if speed > 0 else ""
+
+
+def _other(label: str, holder: str, done: int, total: int) -> str:
+    return f"{label}: {holder} is downloading it and has {size(done)} of {size(total)}; waiting"
 
 
 def progress_for(stream: TextIO | None = None) -> Progress:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -80,7 +81,7 @@ def test_two_processes_download_once_and_the_second_shows_that_it_waits(hub: Ser
             line = second.stderr.readline()
             waits.set()
             outputs = [process.communicate(timeout=30) for process in (first, second)]
-    assert f"process {first.pid} is downloading it; waiting" in line
+    assert f"process {first.pid} on {socket.gethostname()} is downloading it and has 0 B of " in line
     assert outputs[0][0] == outputs[1][0]
     assert (Path(outputs[0][0].strip()) / "model.safetensors").read_bytes() == WEIGHTS
     assert sum(r.path == RESOLVE for r in hub.requests) == 1
@@ -274,13 +275,13 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines() -> None:
     terminal, pipe = Terminal(), io.StringIO()
     bar, lines = progress_for(terminal), progress_for(pipe)
     for progress in (bar, lines):
-        progress.waiting("m", "process 7", 0.0)
+        progress.waiting("m", "process 7 on n", 0.0, 1 << 20, 3 << 20)
         progress.start("m", 2048)
         progress.advance(2048)
         progress.finish(True)
     assert isinstance(bar, Bar)
     assert "100%" in terminal.getvalue()
-    assert "process 7 is downloading it; waiting" in pipe.getvalue()
+    assert "m: process 7 on n is downloading it and has 1.0 MiB of 3.0 MiB; waiting\n" in pipe.getvalue()
     assert "\r" not in pipe.getvalue()
 
 
