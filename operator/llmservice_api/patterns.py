@@ -6,6 +6,7 @@ ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
 RESOURCE = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 IMAGE = r"^[A-Za-z0-9][-A-Za-z0-9._:/@]*$"
+NODE_PATH = r"^(/[-A-Za-z0-9._]+)+$"
 PATTERNS = {
     LABEL: "lower-case letters, digits and '-', with a letter or a digit at both ends",
     SUBDOMAIN: "lower-case letters, digits, '-' and '.', with a letter or a digit at both ends",
@@ -13,5 +14,6 @@ PATTERNS = {
     QUANTITY: "a quantity of Kubernetes: 500m, 2, 1.5Gi",
     IMAGE: "an image reference: registry.example.com/runtime@sha256:...",
     RESOURCE: "a resource as nodes advertise it: nvidia.com/gpu",
+    NODE_PATH: "an absolute path of letters, digits, '.', '_' and '-', without a '/' at its end: /var/lib/models",
 }
 """What each pattern asks for, in words."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from llmservice_api.patterns import QUANTITY, SUBDOMAIN
+from llmservice_api.patterns import NODE_PATH, QUANTITY, SUBDOMAIN
 from llmservice_api.rules import RULE_BROKEN, ApiModel, Rule
 
 Quantity = Annotated[str, StringConstraints(pattern=QUANTITY, min_length=1, max_length=32)]
@@ -40,6 +40,7 @@ class CacheType(StrEnum):
 
     EMPTY_DIR = "EmptyDir"
     PERSISTENT_VOLUME_CLAIM = "PersistentVolumeClaim"
+    HOST_PATH = "HostPath"
 
 
 class AccessMode(StrEnum):
@@ -92,6 +93,25 @@ class ClaimSpec(ApiModel):
         return self.size is not None and AccessMode.READ_WRITE_MANY not in (self.access_modes or ())
 
 
+class HostPathSpec(ApiModel):
+    """A directory of the node that a replica runs on."""
+
+    rules = (
+        Rule(
+            ".path",
+            "!self.path.matches('/[.]{1,2}(/|$)')",
+            lambda self: not {".", ".."} & set(self.path.split("/")),
+            "the path goes through '.' or '..'.",
+            "Write the path that it leads to.",
+        ),
+    )
+
+    path: Annotated[str, StringConstraints(pattern=NODE_PATH, min_length=2, max_length=1024)] = Field(
+        description="Absolute path of a directory that is on every node and that the pods' user can write. The "
+        "installation says which ones services may use (hostPaths)."
+    )
+
+
 class CacheSpec(ApiModel):
     """Where downloaded models are kept. Clusters only; on one machine LLMSERVICE_CACHE_DIR says it."""
 
@@ -103,16 +123,24 @@ class CacheSpec(ApiModel):
             "type and persistentVolumeClaim contradict each other.",
             "Set type: PersistentVolumeClaim and say which claim in persistentVolumeClaim, or neither.",
         ),
+        Rule(
+            ".hostPath",
+            "(self.type == 'HostPath') == has(self.hostPath)",
+            lambda self: (self.type is CacheType.HOST_PATH) == (self.host_path is not None),
+            "type and hostPath contradict each other.",
+            "Set type: HostPath and say which directory in hostPath.path, or neither.",
+        ),
     )
 
     type: CacheType = Field(
         default=CacheType.EMPTY_DIR,
         description="EmptyDir: every replica downloads the model. PersistentVolumeClaim: it is downloaded once, before "
-        "a replica starts, and stays.",
+        "a replica starts, and stays. HostPath: it is downloaded once per node, by the first replica there, and stays.",
     )
     persistent_volume_claim: ClaimSpec | None = Field(
         default=None, description="The claim, when type is PersistentVolumeClaim."
     )
+    host_path: HostPathSpec | None = Field(default=None, description="The directory, when type is HostPath.")
 
 
 class UpgradePolicy(StrEnum):

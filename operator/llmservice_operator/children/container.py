@@ -12,6 +12,8 @@ from llmservice_operator.core.config import OperatorConfig
 Json = dict[str, Any]
 
 COMMAND = "llmservice-runtime"
+RUNTIME_USER = 65532
+"""User that the runtime image runs as, unless podTemplate says another."""
 FILE_GROUP = 10001
 """Group that owns files on a claim; replicas and the Job belong to it."""
 

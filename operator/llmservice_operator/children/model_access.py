@@ -42,8 +42,8 @@ class ModelAccess:
         return [self.secret_volume] if self.secret_volume else []
 
     def unshared(self) -> ModelAccess:
-        """The same without the claim of the cache."""
-        return dataclasses.replace(self, shared=False, cache_volume=_EMPTY) if self.shared else self
+        """The same with a cache of its own, that goes with the pod."""
+        return dataclasses.replace(self, shared=False, cache_volume=_EMPTY) if self.cache_volume else self
 
     def mounts(self, write: bool) -> list[Json]:
         """Mounts of the files."""
@@ -70,10 +70,16 @@ def model_access(owner: Owner, spec: LLMServiceSpec) -> ModelAccess:
         volume = {"name": "model", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
         return ModelAccess(f"file://{CLAIM_PATH}/{path}", False, False, None, volume, credentials)
     shared = spec.cache.type is CacheType.PERSISTENT_VOLUME_CLAIM
-    cache = _EMPTY
-    if shared:
-        cache = {"name": "cache", "persistentVolumeClaim": {"claimName": claim_name(owner, spec)}}
-    return ModelAccess(uri, True, shared, cache, None, credentials)
+    return ModelAccess(uri, True, shared, _cache_volume(owner, spec), None, credentials)
+
+
+def _cache_volume(owner: Owner, spec: LLMServiceSpec) -> Json:
+    """A node's directory must be there: one that the kubelet makes could be written by root alone."""
+    if spec.cache.type is CacheType.PERSISTENT_VOLUME_CLAIM:
+        return {"name": "cache", "persistentVolumeClaim": {"claimName": claim_name(owner, spec)}}
+    if spec.cache.host_path is not None:
+        return {"name": "cache", "hostPath": {"path": spec.cache.host_path.path, "type": "Directory"}}
+    return _EMPTY
 
 
 def prepare_arguments(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
+from llmservice_api.patterns import NODE_PATH
 from llmservice_operator.control.work import Scope
 from llmservice_operator.core.config import ConfigMapKey, Monitoring, OperatorConfig, RuntimeImage
 from llmservice_runtime.contract.engines import EngineType
@@ -72,8 +73,21 @@ class Installation(_Model):
     """Secrets for the images of every service's pods; they must be in the service's namespace."""
     ca_bundle: CaBundle | None = None
     """A ConfigMap with certificates to trust; it must be in the service's namespace."""
+    host_paths: tuple[Annotated[str, Field(pattern=NODE_PATH, max_length=1024)], ...] = ()
+    """Directories of nodes that services may use. What a service writes into one could lead elsewhere, so what lies
+    below is not lent with it, and none may lie below another."""
 
     monitoring: MonitoringEntry = MonitoringEntry()
+
+    @field_validator("host_paths")
+    @classmethod
+    def _apart(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        for path in paths:
+            if {".", ".."} & set(path.split("/")):
+                raise ValueError(f"{path} goes through '.' or '..'")
+            if above := next((other for other in paths if path.startswith(f"{other}/")), None):
+                raise ValueError(f"{path} lies below {above}: who may write there decides where it leads")
+        return paths
 
     def scope(self) -> Scope:
         """What is looked at."""
@@ -91,6 +105,7 @@ class Installation(_Model):
             private_sources=self.private_sources,
             environment=tuple(sorted(self.environment.items())),
             image_pull_secrets=self.image_pull_secrets,
+            host_paths=self.host_paths,
             ca_bundle=ConfigMapKey(self.ca_bundle.config_map, self.ca_bundle.key) if self.ca_bundle else None,
             monitoring=self.monitoring.told(),
             release=_release(),

@@ -55,6 +55,8 @@ class OperatorConfig:
     """Secrets that every pod of a service pulls images with; they must be in its namespace."""
     ca_bundle: ConfigMapKey | None = None
     """A PEM bundle that is trusted beside the usual ones; its ConfigMap must be in the service's namespace."""
+    host_paths: tuple[str, ...] = ()
+    """Directories of nodes that services may use, as a cache or by podTemplate; no others, and none below them."""
     monitoring: Monitoring | None = None
     """A PodMonitor for every service; None = not asked for, or the cluster has no such kind."""
     release: str = ""

@@ -37,7 +37,7 @@ def reconcile(observed: Observed, config: OperatorConfig, now: datetime) -> Outc
     live = live_of(owner, observed.children, observed.events)
     if observed.service["spec"].get("podTemplate"):
         observed = dataclasses.replace(observed, refused=tuple(map(in_words, observed.refused)))
-    service = read_service(observed.service)
+    service = read_service(observed.service, config)
     if isinstance(service, Problem):
         # Terminal until the spec is edited: what runs is left alone, and nothing is tried again.
         ready = (live.deployment or {}).get("status", {}).get("readyReplicas", 0)

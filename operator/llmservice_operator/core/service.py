@@ -8,19 +8,21 @@ from llmservice_api.conditions import Reason
 from llmservice_api.sentences import explain, field_path
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_operator.children.pod_template import forbidden
+from llmservice_operator.core.config import OperatorConfig
+from llmservice_operator.core.node_paths import not_lent
 from llmservice_operator.core.problem import Problem
 from llmservice_operator.core.values import Json
 
 WRITTEN = ("apiVersion", "kind", "metadata", "spec")
 
 
-def read_service(service: Json) -> LLMService | Problem:
-    """The typed object, or what is wrong with it. Its status is ours and not read."""
+def read_service(service: Json, config: OperatorConfig) -> LLMService | Problem:
+    """The typed object, or what is wrong with it here. Its status is ours and not read."""
     try:
         parsed = LLMService.model_validate({name: service[name] for name in WRITTEN if name in service})
     except ValidationError as error:
         return Problem(Reason.INVALID, _sentences(error))
-    return _not_in_a_cluster(parsed) or _not_in_a_template(parsed) or parsed
+    return _not_in_a_cluster(parsed) or _not_in_a_template(parsed) or not_lent(parsed.spec, config) or parsed
 
 
 def _not_in_a_cluster(service: LLMService) -> Problem | None:

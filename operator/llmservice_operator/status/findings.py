@@ -143,6 +143,9 @@ def _cached(picture: Picture) -> Finding:
     problem = decision.preparation.problem
     if not decision.access.remote:
         return Finding(kind, TRUE, Reason.NOT_NEEDED, "The model is read where it is.")
+    if node := decision.service.spec.cache.host_path:
+        said = f"Each node keeps the model in {node.path}; a replica downloads it where it is not there yet."
+        return Finding(kind, TRUE if picture.serves_target() else FALSE, Reason.PER_NODE, said)
     if not decision.access.shared:
         said = "Every replica downloads the model when it starts. A cache on a PersistentVolumeClaim does it once."
         return Finding(kind, FALSE, Reason.PER_REPLICA, said)

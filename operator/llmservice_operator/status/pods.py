@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from llmservice_api.conditions import Reason
+from llmservice_operator.children.container import RUNTIME_USER
+from llmservice_operator.children.model_access import CACHE_PATH
+from llmservice_operator.children.pod_template import FETCH
 from llmservice_operator.core.live import condition, seconds_since
 from llmservice_operator.core.problem import Problem
 from llmservice_operator.core.values import Json
@@ -22,6 +26,8 @@ _PREEMPTION = re.compile(
 )
 _PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CREATE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreStartHookError"}
+_NO_DIRECTORY = "hostPath type check failed"
+_OF_DISKS = {FailureClass.VOLUME_FAILED, FailureClass.DISK_FULL}
 _STARTING = {"ContainerCreating", "PodInitializing"}
 _ENDED_BY_KUBELET = {0, 137, 143}
 """Exit codes after SIGTERM and SIGKILL, and of a supervisor that drained."""
@@ -74,7 +80,7 @@ def _no_node(case: Case) -> Problem | None:
     said = _scheduler(found.get("message", "no reason was given"))
     if _CLAIM.search(said):
         return Problem(
-            Reason.VOLUME_FAILED,
+            FailureClass.VOLUME_FAILED,
             f"The {case.what} waits for its PersistentVolumeClaim: {said}. Create the claim, or correct its name or "
             f"its StorageClass. {case.see('describe pod')}.",
         )
@@ -182,7 +188,8 @@ def _ended(case: Case) -> Problem | None:
 def ending(case: Case, container: Json, ended: Json) -> Problem | None:
     """What the end of a container means: its failure record first, then what the kubelet knows."""
     try:
-        return Problem.of(FailureRecord.from_json(ended.get("message", "")))
+        record = FailureRecord.from_json(ended.get("message", ""))
+        return _where(case, container, Problem.of(record))
     except ValueError:
         pass  # it left none: it was killed, or it is no runtime
     code, restarts = ended.get("exitCode", 0), container.get("restartCount", 0)
@@ -205,6 +212,29 @@ def ending(case: Case, container: Json, ended: Json) -> Problem | None:
     return Problem(FailureClass.CRASHED, f"The container ended with exit code {code}{often}. {case.log}")
 
 
+def _where(case: Case, container: Json, problem: Problem) -> Problem:
+    """With the directory of the node that the container wrote to: it only knows where that is mounted."""
+    path, node = _node_directory(case.pod), case.pod["spec"].get("nodeName", "")
+    if container["name"] != FETCH or not path or problem.reason not in _OF_DISKS:
+        return problem
+    return dataclasses.replace(problem, message=f"{problem.message} {CACHE_PATH} is {path} of the node {node}.")
+
+
+def _node_directory(pod: Json) -> str:
+    """The directory of the node that keeps the model; empty when there is none."""
+    volumes: list[Json] = pod.get("spec", {}).get("volumes", [])
+    found: str = next((v["hostPath"]["path"] for v in volumes if v["name"] == "cache" and "hostPath" in v), "")
+    return found
+
+
+def _user(pod: Json) -> int:
+    """The user that writes into the directory of the node."""
+    spec = pod.get("spec", {})
+    fetch: Json = next((c for c in spec.get("initContainers", ()) if c["name"] == FETCH), {})
+    said = [part.get("securityContext", {}).get("runAsUser") for part in (fetch, spec)]
+    return next((user for user in said if user is not None), RUNTIME_USER)
+
+
 def _volumes(case: Case) -> Problem | None:
     started = case.pod.get("status", {}).get("startTime")
     sandbox = condition(case.pod, "PodReadyToStartContainers")
@@ -213,8 +243,15 @@ def _volumes(case: Case) -> Problem | None:
     if sandbox is None or sandbox["status"] == "True" or not creating or _too_young(started, case.now):
         return None
     said = last(case.events, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
+    if _NO_DIRECTORY in said and (path := _node_directory(case.pod)):
+        node, make = case.pod["spec"].get("nodeName", ""), f"mkdir -p {path} && chown {_user(case.pod)} {path}"
+        return Problem(
+            FailureClass.VOLUME_FAILED,
+            f"The node {node} has no directory {path}, where the {case.what} would keep the model. Make it on every "
+            f"node that may run one, for the user of the pods ({make}).",
+        )
     return Problem(
-        Reason.VOLUME_FAILED,
+        FailureClass.VOLUME_FAILED,
         f"The {case.what} waits for its volumes or its network{': ' + said if said else ''}. A Secret, ConfigMap or "
         f"PersistentVolumeClaim that it names may be missing, or mounted on another node. {case.see('describe pod')}.",
     )

@@ -27,6 +27,7 @@ TOLD = (
 ROUTINE = (
     Reason.NOT_NEEDED,
     Reason.PER_REPLICA,
+    Reason.PER_NODE,
     Reason.VALID,
     Reason.STOPPED,
     Reason.NO_CONFLICT,

@@ -19,6 +19,7 @@ from llmservice_api.v1alpha1 import LLMServiceSpec
         ({"rollout": {"upgradePolicy": "Follow"}}, ("spec.rollout",)),
         ({"podTemplate": {"spec": {"priorityClassName": "high"}}}, ("spec.podTemplate",)),
         ({"cache": {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "m"}}}, ("spec.cache",)),
+        ({"cache": {"type": "HostPath", "hostPath": {"path": "/models"}}}, ("spec.cache",)),
         ({"accelerator": {"resourceName": "nvidia.com/gpu"}}, ("spec.accelerator.resourceName",)),
     ],
 )

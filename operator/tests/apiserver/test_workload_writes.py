@@ -16,8 +16,9 @@ from llmservice_operator.control.work import Scope, StillRefused, Work
 from llmservice_operator.core.config import ConfigMapKey, OperatorConfig, RuntimeImage
 from llmservice_operator.kube.client import Client
 from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import CLAIM, DEPLOYMENT, JOB, LLM_SERVICE, POD, Json
+from llmservice_operator.kube.kinds import CLAIM, DEPLOYMENT, JOB, LLM_SERVICE, POD, Json, Kind
 from llmservice_operator.kube.login import Access
+from llmservice_operator.status.refusal import way_out
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.prepare.report import Prepared
 
@@ -29,6 +30,7 @@ CONFIG = OperatorConfig(
     "llm",
     image_pull_secrets=("pull",),
     ca_bundle=ConfigMapKey("corporate", "ca.crt"),
+    host_paths=("/var/lib/models",),
 )
 RICH: Json = {
     "metadata": {"labels": {"team": "a"}, "annotations": {"sidecar.istio.io/inject": "false"}},
@@ -216,6 +218,12 @@ async def test_a_claim_is_made_and_one_of_a_single_node_is_not_scaled(shop: Shop
             {"cache": {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "a", "size": "1Gi"}}},
             "which claim is meant",
         ),
+        ({"cache": {"type": "HostPath"}}, "say which directory in hostPath.path"),
+        ({"cache": {"type": "EmptyDir", "hostPath": {"path": "/models"}}}, "type and hostPath contradict"),
+        *(
+            ({"cache": {"type": "HostPath", "hostPath": {"path": path}}}, "spec.cache.hostPath.path")
+            for path in ("models", "/", "/models/", "/var//models", "/a b", "/var/../etc", "/./a", "/a/.", "")
+        ),
         ({"rollout": {"upgradePolicy": "Never"}}, "spec.rollout.upgradePolicy"),
         ({"podTemplate": {"metadata": {"labels": {"a": "x" * 64}}}}, "spec.podTemplate.metadata.labels"),
         ({"podTemplate": {"spec": ["x"]}}, "spec.podTemplate.spec"),
@@ -224,3 +232,65 @@ async def test_a_claim_is_made_and_one_of_a_single_node_is_not_scaled(shop: Shop
 async def test_what_can_be_told_at_once_is_refused_at_admission(shop: Shop, spec: Json, said: str) -> None:
     with pytest.raises(ApiError, match=said):
         await shop.write(**spec)
+
+
+NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False)
+HF = {"uri": "hf://a/b"}
+NODE = {"type": "HostPath", "hostPath": {"path": "/var/lib/models"}}
+CACHES: tuple[Json, ...] = (
+    {"type": "EmptyDir"},
+    NODE,
+    {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "models"}},
+    NODE,
+    {"type": "EmptyDir"},
+)
+
+
+async def test_a_running_service_takes_another_kind_of_cache(shop: Shop) -> None:
+    sources = []
+    for cache in CACHES:
+        live = await shop.client.get(LLM_SERVICE, *shop.key)
+        if live is not None:  # `write` keeps what it does not name, here the claim or directory of before
+            await shop.client.replace({**live, "spec": {"model": HF, "cache": cache}})
+        else:
+            await shop.write(model=HF, cache=cache)
+        await shop.look()
+        await shop.prepared()
+        await shop.look()
+        await shop.prepared()
+        conditions = await shop.look()
+        assert conditions["Progressing"]["reason"] != "WriteRefused", conditions
+        deployment = await shop.client.get(DEPLOYMENT, *shop.key)
+        assert deployment is not None
+        volumes = deployment["spec"]["template"]["spec"]["volumes"]
+        sources += [sorted(set(volume) - {"name"}) for volume in volumes if volume["name"] == "cache"]
+    assert sources == [["emptyDir"], ["hostPath"], ["persistentVolumeClaim"], ["hostPath"], ["emptyDir"]]
+
+
+@pytest.mark.parametrize("level", ["baseline", "restricted"])
+async def test_a_namespace_without_node_directories_refuses_in_words_that_have_a_way_out(
+    shop: Shop, level: str
+) -> None:
+    await shop.write(model=HF, cache=NODE)
+    await shop.look()
+    await shop.prepared()
+    await shop.look()
+    enforce = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}}
+    await shop.client.send("patch", NAMESPACE, NAMESPACE.path(None, shop.key[0]), body=enforce)
+    deployment = await shop.client.get(DEPLOYMENT, *shop.key)
+    assert deployment is not None
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "replica", "namespace": shop.key[0]},
+        "spec": deployment["spec"]["template"]["spec"],
+    }
+    with pytest.raises(ApiError, match="violates PodSecurity") as caught:
+        await shop.client.create(pod)
+    assert "hostPath" in way_out(str(caught.value)) and "privileged" in way_out(str(caught.value))
+    await shop.client.create({**pod, "spec": {**pod["spec"], "volumes": _without_directory(pod["spec"]["volumes"])}})
+
+
+def _without_directory(volumes: list[Json]) -> list[Json]:
+    """The directory is all that the level refuses."""
+    return [{"name": "cache", "emptyDir": {}} if volume["name"] == "cache" else volume for volume in volumes]

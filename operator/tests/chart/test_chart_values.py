@@ -38,6 +38,7 @@ def test_every_value_is_in_the_schema() -> None:
     jsonschema.validate(VALUES, SCHEMA)
 
 
+PATHS = ("models", "/", "/models/", "/var//models", "/a b", "/var/../etc", "/./a")
 MONITORING = {"enabled": True, "intervalSeconds": 0}
 WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"runtime": {"images": []}}, {"images": []}, "images"),
@@ -46,6 +47,7 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"readNodes": "maybe"}, {"readNodes": "maybe"}, "readNodes"),
     ({"monitoring": MONITORING}, {"monitoring": MONITORING}, "intervalSeconds"),
     ({"runtime": {**VALUES["runtime"], "caBundle": {"key": "ca"}}}, {"caBundle": {"key": "ca"}}, "caBundle"),
+    *(({"runtime": {**VALUES["runtime"], "hostPaths": [path]}}, {"hostPaths": [path]}, path) for path in PATHS),
     ({"monitorign": {}}, {"monitorign": {}}, "monitorign"),
 ]
 

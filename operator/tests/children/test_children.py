@@ -24,6 +24,7 @@ from llmservice_runtime.contract.engines import EngineType
 
 LONGEST = Owner("n" * 40, "apps", "u-1")
 CONFIG = OperatorConfig((RuntimeImage("r:1", (EngineType.LLAMA_CPP,)),), "llm", gateway_namespace="gate")
+NODE = {"type": "HostPath", "hostPath": {"path": "/var/lib/models"}}
 CLAIM = {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "models"}}
 
 
@@ -56,7 +57,7 @@ def test_selectors_do_not_catch_the_pods_of_the_job() -> None:
         assert not found.items() <= labels.items()
 
 
-@pytest.mark.parametrize("cache", [{}, CLAIM])
+@pytest.mark.parametrize("cache", [{}, CLAIM, NODE])
 def test_the_job_has_few_rights_and_the_credentials_only_as_files(cache: dict[str, Any]) -> None:
     wanted = spec(model={"secretRef": {"name": "token"}}, cache=cache)
     pod = prepare_job(LONGEST, wanted, CONFIG, "someone")["spec"]["template"]["spec"]
@@ -79,6 +80,8 @@ def test_the_job_has_few_rights_and_the_credentials_only_as_files(cache: dict[st
         ("pvc://models/a/m.gguf", {}, "file:///model/a/m.gguf", False, False),
         ("hf://a/b", {}, "hf://a/b", True, False),
         ("hf://a/b", CLAIM, "hf://a/b", True, True),
+        ("hf://a/b", NODE, "hf://a/b", True, False),
+        ("file:///demo/m.gguf", NODE, "file:///demo/m.gguf", False, False),
     ],
 )
 def test_where_the_model_is_read(uri: str, cache: dict[str, Any], read: str, remote: bool, shared: bool) -> None:
