@@ -63,7 +63,7 @@ class Bar:
 
     def waiting(self, label: str, holder: str, seconds: float, done: int, total: int) -> None:
         """One line, then seconds that count in place."""
-        self._stream.write(f"\r{_other(label, holder, done, total)} {seconds:.0f} s")
+        self._stream.write(f"\r{_other(label, holder, done, total)} {seconds:.0f} s\x1b[K")
         self._stream.flush()
         self._told = True
 
