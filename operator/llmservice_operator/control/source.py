@@ -19,7 +19,6 @@ import kopf
 from llmservice_operator.control.thread import in_a_thread
 from llmservice_operator.kube.kinds import LLM_SERVICE, Json, Kind
 from llmservice_operator.kube.login import Access
-from llmservice_operator.kube.sockets import Sockets
 
 Sink = Callable[[Kind, str | None, Json], None]
 """Gets (kind, type, object); the type is None for objects that were there when the watch began."""
@@ -182,36 +181,32 @@ class EventSource:
 
     async def _one_life(self) -> None:
         """One thread with kopf in it; returns or raises as kopf does, ends it when cancelled."""
-        sockets = Sockets()
-        registry = self._registry(asyncio.get_running_loop(), sockets)
+        registry = self._registry(asyncio.get_running_loop())
         complaints = _Complaints(asyncio.get_running_loop(), self._complain)
         logging.getLogger("kopf").addHandler(complaints)
         try:
-            async with in_a_thread("kopf", lambda: self._kopf(registry, sockets)) as ended:
+            async with in_a_thread("kopf", lambda: self._kopf(registry)) as ended:
                 await asyncio.shield(ended)
         finally:
             logging.getLogger("kopf").removeHandler(complaints)
 
-    async def _kopf(self, registry: kopf.OperatorRegistry, sockets: Sockets) -> None:
+    async def _kopf(self, registry: kopf.OperatorRegistry) -> None:
         """In kopf's thread. It is ended by cancelling this very task: a stop flag would leave it hanging."""
-        try:
-            await kopf.operator(
-                registry=registry,
-                settings=settings(self._kinds, self._labels),
-                clusterwide=not self._namespaces,
-                namespaces=self._namespaces,
-                # kopf's default asks for the user's name, which a container's user id need not have. No peer is told.
-                identity=cast(Any, "llmservice-operator"),
-            )
-        finally:
-            await sockets.gone()
+        await kopf.operator(
+            registry=registry,
+            settings=settings(self._kinds, self._labels),
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            # kopf's default asks for the user's name, which a container's user id need not have. No peer is told it.
+            identity=cast(Any, "llmservice-operator"),
+        )
 
-    def _registry(self, here: asyncio.AbstractEventLoop, sockets: Sockets) -> kopf.OperatorRegistry:
+    def _registry(self, here: asyncio.AbstractEventLoop) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
 
         @kopf.on.login(registry=registry)
-        async def _login(**_: Any) -> kopf.AiohttpSession:
-            return await self._access.for_kopf(sockets)
+        async def _login(**_: Any) -> kopf.ConnectionInfo:
+            return await self._access.for_kopf()
 
         mailbox = _Mailbox(here, self._sink)
         for kind in self._kinds:

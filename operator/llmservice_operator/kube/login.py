@@ -7,12 +7,9 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 import kopf
 from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
-
-from llmservice_operator.kube.sockets import Sockets
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -44,14 +41,18 @@ class Access:
         header: str | None = await self.configuration.get_api_key_with_prefix("BearerToken")
         return header
 
-    async def for_kopf(self, sockets: Sockets) -> kopf.AiohttpSession:
-        """The same for kopf's own requests, made in its loop: a session that kopf closes, with sockets known to us."""
-        header = await self.authorization()
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=self.ssl_context(), socket_factory=sockets.make),
-            headers={"Authorization": header} if header else {},
+    async def for_kopf(self) -> kopf.ConnectionInfo:
+        """The same for kopf's own requests."""
+        scheme, _, token = (await self.authorization() or "").partition(" ")
+        return kopf.ConnectionInfo(
+            server=self.server,
+            ca_path=self.configuration.ssl_ca_cert,
+            insecure=not self.configuration.verify_ssl,
+            scheme=scheme.title() or None,
+            token=token or None,
+            certificate_path=self.configuration.cert_file,
+            private_key_path=self.configuration.key_file,
         )
-        return kopf.AiohttpSession(server=self.server, aiohttp_session=session)
 
 
 async def login(kubeconfig: str | None = None) -> Access:

@@ -161,6 +161,7 @@ async def test_what_went_away_while_the_watches_were_cut_is_noticed_without_any_
                 assert work.cache.services() == [("default", "kept")]
                 left = [kind.kind for kind in OWNED if (await client.list(kind, labels=f"{NAME}=gone")).items]
                 assert left == [], "nothing is made for a service that is gone"
+                line.cut()  # no goodbyes over TLS, which kopf's loop would not wait for
 
 
 async def _ready(client: Client, key: tuple[str, str]) -> bool:
