@@ -12,6 +12,10 @@ from harness.programs import CLUSTER, PROVIDER, ROOT, helm, kubectl, run
 NAME = "llmservice"
 NAMESPACE = "llmservice-system"
 CHART = ROOT / "charts" / "llmservice"
+NODE_MODELS = "/opt/local-path-provisioner/e2e-models"
+"""A directory that a test makes on every node; nodes of the bare provider each have their own below that place."""
+NODE_MISSING = "/opt/local-path-provisioner/e2e-missing"
+"""One that is lent as well, and on no node."""
 Values = dict[str, Any]
 
 
@@ -47,7 +51,7 @@ def values(images: Images) -> Values:
     runtime = {"image": images.runtime, "engines": ["LlamaCpp"], "devices": ["CPU", "NVIDIA"]}
     return {
         "image": {"repository": repository, "tag": tag, "digest": digest},
-        "runtime": {"images": [runtime], "privateSources": True},
+        "runtime": {"images": [runtime], "privateSources": True, "hostPaths": [NODE_MODELS, NODE_MISSING]},
     }
 
 
