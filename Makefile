@@ -47,14 +47,15 @@ check: $(VENV)/.dev ## formatting, lint, types, layers, generated files
 	$(BIN)/python -m llmservice_api.generate --check
 
 unit: $(VENV)/.dev $(VENV)/.engine
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/pytest -n $(WORKERS) --maxschedchunk 2 --durations 5 # the long ones stand side by side: hand out few at a time
 
 e2e: $(VENV)/.dev $(VENV)/.engine ## what a user does, from the README, with the real programs
 	$(CLUSTER) around $(MAKE) --no-print-directory e2e-tests
 
+E2E := e2e/test_make_up.py e2e/test_cluster_down.py e2e/kubernetes
 e2e-tests: $(VENV)/.dev $(VENV)/.engine ## the same on a cluster that is there (make cluster)
-	$(BIN)/pytest -n $(WORKERS) --dist loadscope -m "not alone" e2e/test_make_up.py e2e/test_cluster_down.py e2e/kubernetes
-	$(BIN)/pytest -m alone e2e/kubernetes
+	$(BIN)/pytest -n $(WORKERS) --dist loadscope -m "not alone" --durations 5 $(E2E)
+	$(BIN)/pytest -m alone --durations 5 e2e/kubernetes
 
 generate: $(VENV)/.dev ## CRD, field reference and schema from the pydantic models
 	$(BIN)/python -m llmservice_api.generate
