@@ -76,6 +76,8 @@ class Installation(_Model):
     host_paths: tuple[Annotated[str, Field(pattern=NODE_PATH, max_length=1024)], ...] = ()
     """Directories of nodes that services may use. What a service writes into one could lead elsewhere, so what lies
     below is not lent with it, and none may lie below another."""
+    node_access: bool = False
+    """Whether podTemplate may ask for host namespaces and ports, privileged containers and further capabilities."""
 
     monitoring: MonitoringEntry = MonitoringEntry()
 
@@ -106,6 +108,7 @@ class Installation(_Model):
             environment=tuple(sorted(self.environment.items())),
             image_pull_secrets=self.image_pull_secrets,
             host_paths=self.host_paths,
+            node_access=self.node_access,
             ca_bundle=ConfigMapKey(self.ca_bundle.config_map, self.ca_bundle.key) if self.ca_bundle else None,
             monitoring=self.monitoring.told(),
             release=_release(),

@@ -57,6 +57,8 @@ class OperatorConfig:
     """A PEM bundle that is trusted beside the usual ones; its ConfigMap must be in the service's namespace."""
     host_paths: tuple[str, ...] = ()
     """Directories of nodes that services may use, as a cache or by podTemplate; no others, and none below them."""
+    node_access: bool = False
+    """Whether podTemplate may ask for host namespaces and ports, privileged containers and further capabilities."""
     monitoring: Monitoring | None = None
     """A PodMonitor for every service; None = not asked for, or the cluster has no such kind."""
     release: str = ""

@@ -9,7 +9,7 @@ from llmservice_api.sentences import explain, field_path
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_operator.children.pod_template import forbidden
 from llmservice_operator.core.config import OperatorConfig
-from llmservice_operator.core.node_paths import not_lent
+from llmservice_operator.core.node_access import not_lent
 from llmservice_operator.core.problem import Problem
 from llmservice_operator.core.values import Json
 
