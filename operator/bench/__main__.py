@@ -16,10 +16,10 @@ from bench.crowd import OPERATOR, fill, services
 from bench.fake_controllers import Controllers
 from bench.process import Operator, operator
 from bench.table import Row, table
-from llmservice_operator.core.live import holds
-from llmservice_operator.kube.client import WRITES, Client
-from llmservice_operator.kube.kinds import LLM_SERVICE, OWNED
-from llmservice_operator.kube.login import login
+from llmservice_kube.client import WRITES, Client
+from llmservice_kube.kinds import LLM_SERVICE, OWNED
+from llmservice_kube.login import login
+from llmservice_operator.facts.live import holds
 
 Keys = list[tuple[str, str]]
 FULL = 1000

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 
 from llmservice_api.crd import custom_resource_definition
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import LLM_SERVICE, NODE, SERVICE_ACCOUNT, Json, Kind
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError
+from llmservice_kube.kinds import LLM_SERVICE, NODE, SERVICE_ACCOUNT, Json, Kind
 
 CRD = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False)

@@ -17,10 +17,10 @@ from typing import Any
 import aiohttp
 
 from llmservice_api.labels import NAME, REVISION
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.kinds import DEPLOYMENT, JOB, POD, Json, Kind
-from llmservice_operator.kube.login import Access
-from llmservice_operator.kube.sockets import Sockets
+from llmservice_kube.client import Client
+from llmservice_kube.kinds import DEPLOYMENT, JOB, POD, Json, Kind
+from llmservice_kube.login import Access
+from llmservice_kube.sockets import Sockets
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Quantization, Task
 from llmservice_runtime.prepare.report import Prepared
 

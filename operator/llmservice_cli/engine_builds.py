@@ -6,7 +6,7 @@ import dataclasses
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.install.environment import INSTALLABLE, installed_engines
-from llmservice_runtime.selection.machine import GPU_DEVICES, Device, EngineBuild
+from llmservice_runtime.machine.machine import GPU_DEVICES, Device, EngineBuild
 
 DEVICES = {
     EngineType.LLAMA_CPP: frozenset({Device.CPU}),

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from llmservice_api.manifest import Manifest
 from llmservice_cli.models import ResolvedModel, resolve
 from llmservice_cli.places import Places
-from llmservice_operator.planning.plan import Plan, Refusal
-from llmservice_operator.planning.planner import make_plan
+from llmservice_planning.plan import Plan, Refusal
+from llmservice_planning.planner import make_plan
 from llmservice_runtime.estimate.budget import HOST, total
-from llmservice_runtime.selection.machine import Machine
+from llmservice_runtime.machine.machine import Machine
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

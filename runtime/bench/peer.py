@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from llmservice_runtime.install.wheel import BUILD_LOCK, WheelPlan, plan_wheel
+from llmservice_runtime.engines.llamacpp.install.wheel import BUILD_LOCK, WheelPlan, plan_wheel
 
 SWITCHED_OFF = (
     "LLAMA_CURL",

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from llmservice_runtime.llamacpp.binding import Floats
-from llmservice_runtime.llamacpp.draw import Desk
-from llmservice_runtime.llamacpp.sampler import Sampler
-from llmservice_runtime.serving.engine import SamplingParams
+from llmservice_runtime.engines.llamacpp.serve.binding import Floats
+from llmservice_runtime.generation.draw import Desk
+from llmservice_runtime.generation.sampler import Sampler
+from llmservice_runtime.openai.engine import SamplingParams
 
 VOCAB = 32_000
 ROWS = 16

@@ -70,7 +70,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         from llmservice_runtime.install.environment import engine_python
         from llmservice_runtime.supervisor.serve import options_for, serve
 
-        module = f"llmservice_runtime.{settings.engine.value.lower()}"
+        module = f"llmservice_runtime.engines.{settings.engine.value.lower()}.serve"
         command = [str(engine_python(settings.engine)), "-m", module, "--settings", str(arguments.settings.absolute())]
         return serve(
             options_for(

@@ -12,15 +12,15 @@ from pathlib import Path
 from llmservice_cli.commands.plan import add_machine_arguments, describe, machine_of
 from llmservice_cli.models import open_source
 from llmservice_cli.places import Places
-from llmservice_operator.planning.words import memory
+from llmservice_planning.words import memory
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.engines.base.choice import Choice
 from llmservice_runtime.estimate.fit import Placement, Target, place
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization
 from llmservice_runtime.formats.inspect import inspect_model, variants
-from llmservice_runtime.selection.choice import Choice
+from llmservice_runtime.machine.machine import Machine
 from llmservice_runtime.selection.choose import LABEL, choose
-from llmservice_runtime.selection.machine import Machine
 from llmservice_runtime.sources.files import Source
 
 CHECKPOINTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")

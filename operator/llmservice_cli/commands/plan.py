@@ -15,13 +15,13 @@ from llmservice_api.manifest import load_manifests
 from llmservice_cli.engine_builds import builds_elsewhere, builds_here
 from llmservice_cli.places import Places
 from llmservice_cli.plans import PlannedService, plan_services
-from llmservice_operator.planning import explain
-from llmservice_operator.planning.plan import Plan
-from llmservice_operator.planning.words import memory
+from llmservice_planning import explain
+from llmservice_planning.plan import Plan
+from llmservice_planning.words import memory
 from llmservice_runtime.contract.errors import UserError
-from llmservice_runtime.estimate.gpus import find_gpu
-from llmservice_runtime.estimate.probe import read_machine
-from llmservice_runtime.selection.machine import Machine
+from llmservice_runtime.machine.gpus import find_gpu
+from llmservice_runtime.machine.machine import Machine
+from llmservice_runtime.machine.probe import read_machine
 
 GIB = 1 << 30
 

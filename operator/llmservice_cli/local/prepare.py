@@ -16,12 +16,12 @@ from llmservice_cli.local.order import Order
 from llmservice_cli.models import fetch_model
 from llmservice_cli.places import Places
 from llmservice_cli.plans import PlannedService, plan_services, without
-from llmservice_operator.planning.explain import refusal_remedy, refusal_text, summary, text
-from llmservice_operator.planning.plan import Plan, Refusal
-from llmservice_operator.planning.to_settings import runtime_settings
+from llmservice_planning.explain import refusal_remedy, refusal_text, summary, text
+from llmservice_planning.plan import Plan, Refusal
+from llmservice_planning.to_settings import runtime_settings
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
-from llmservice_runtime.estimate.probe import read_machine
+from llmservice_runtime.machine.probe import read_machine
 from llmservice_runtime.sources.progress import Progress
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_api.workload import AccessMode
-from llmservice_operator.children.owner import Json, Owner
+from llmservice_operator.facts.owner import Json, Owner
 
 
 def claim_name(owner: Owner, spec: LLMServiceSpec) -> str:

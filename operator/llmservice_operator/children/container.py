@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llmservice_operator.children.model_access import TERMINATION_LOG, ModelAccess
-from llmservice_operator.children.pod_template import CA_FOLDER
-from llmservice_operator.core.config import OperatorConfig
+from llmservice_operator.children.model_access import ModelAccess
+from llmservice_operator.facts.config import OperatorConfig
+from llmservice_operator.facts.paths import CA_FOLDER, TERMINATION_LOG
 
 Json = dict[str, Any]
 

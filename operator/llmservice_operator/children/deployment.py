@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from llmservice_api.labels import RUNTIME
-from llmservice_operator.children.owner import Json, Owner
-from llmservice_operator.children.revision import Frozen
+from llmservice_operator.facts.frozen import Frozen
+from llmservice_operator.facts.owner import Json, Owner
 
 SURGE = {"maxSurge": 1, "maxUnavailable": 0}
 """A new replica is ready before an old one ends."""

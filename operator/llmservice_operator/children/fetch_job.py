@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.model_access import model_access, prepare_arguments
-from llmservice_operator.children.owner import Json, Owner, digest
-from llmservice_operator.children.pod_template import CONTAINER, FETCH
 from llmservice_operator.children.prepare_job import PREPARING, job, job_parts, step
-from llmservice_operator.children.revision import Frozen
-from llmservice_operator.core.config import OperatorConfig
-from llmservice_operator.core.nodes import PRODUCT_LABELS
+from llmservice_operator.facts.config import OperatorConfig
+from llmservice_operator.facts.frozen import Frozen
+from llmservice_operator.facts.nodes import PRODUCT_LABELS
+from llmservice_operator.facts.owner import Json, Owner, digest
+from llmservice_operator.facts.pod_fields import CONTAINER, FETCH
 
 PLACE = ("nodeSelector", "tolerations", "schedulerName")
 """Fields by which a replica finds its node. A volume that is made where this Job runs must be of use to replicas."""

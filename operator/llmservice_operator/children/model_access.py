@@ -9,14 +9,11 @@ from typing import Any
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_api.workload import CacheType
 from llmservice_operator.children.cache_claim import claim_name
-from llmservice_operator.children.owner import Owner
+from llmservice_operator.facts.owner import Owner
+from llmservice_operator.facts.paths import CACHE_PATH, CLAIM_PATH, SECRETS_PATH, TERMINATION_LOG
 
 Json = dict[str, Any]
 
-CACHE_PATH = "/cache"
-CLAIM_PATH = "/model"
-SECRETS_PATH = "/secrets"
-TERMINATION_LOG = "/dev/termination-log"
 _EMPTY: Json = {"name": "cache", "emptyDir": {}}
 
 

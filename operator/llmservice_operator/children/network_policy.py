@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from llmservice_operator.children.owner import Json, Owner
-from llmservice_operator.core.config import OperatorConfig
+from llmservice_operator.facts.config import OperatorConfig
+from llmservice_operator.facts.owner import Json, Owner
 from llmservice_runtime.contract.ports import DATA_PORT, SUPERVISOR_PORT
 
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from llmservice_api.labels import NAME
-from llmservice_operator.children.owner import Json, Owner
-from llmservice_operator.core.config import Monitoring
+from llmservice_operator.facts.config import Monitoring
+from llmservice_operator.facts.owner import Json, Owner
 
 API_VERSION = "monitoring.coreos.com/v1"
 PORT = "http"

@@ -8,9 +8,9 @@ from llmservice_api.labels import PREPARE
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.container import container, pod
 from llmservice_operator.children.model_access import ModelAccess, model_access, prepare_arguments
-from llmservice_operator.children.owner import Json, Owner, digest
 from llmservice_operator.children.pod_template import job_part, merged_job
-from llmservice_operator.core.config import OperatorConfig
+from llmservice_operator.facts.config import OperatorConfig
+from llmservice_operator.facts.owner import Json, Owner, digest
 from llmservice_runtime.prepare.run import MUST_BE_MENDED
 
 INSPECT = "inspect"

@@ -11,18 +11,20 @@ from llmservice_api.labels import REVISION, RUNTIME, SETTINGS
 from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
 from llmservice_operator.children.container import container, pod
 from llmservice_operator.children.model_access import (
-    TERMINATION_LOG,
     ModelAccess,
     model_access,
     prepare_arguments,
 )
-from llmservice_operator.children.owner import Json, Owner
-from llmservice_operator.children.pod_template import CONTAINER, FETCH, SETTINGS_FOLDER, claims_devices, merged
+from llmservice_operator.children.pod_template import claims_devices, merged
 from llmservice_operator.children.prepare_job import PREPARING
 from llmservice_operator.children.service_account import account_name
-from llmservice_operator.core.config import OperatorConfig
-from llmservice_operator.core.placing import Placed, usual_resource
-from llmservice_operator.planning.to_settings import runtime_settings
+from llmservice_operator.facts.config import OperatorConfig
+from llmservice_operator.facts.owner import Json, Owner
+from llmservice_operator.facts.paths import SETTINGS_FOLDER, TERMINATION_LOG
+from llmservice_operator.facts.placing import Placed
+from llmservice_operator.facts.pod_fields import CONTAINER, FETCH
+from llmservice_operator.facts.vendors import usual_resource
+from llmservice_planning.to_settings import runtime_settings
 from llmservice_runtime.contract.ports import DATA_PORT, SUPERVISOR_PORT
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.estimate.budget import HOST, total

@@ -5,46 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
 from llmservice_api.workload import UpgradePolicy
 from llmservice_operator.children.model_access import model_access
-from llmservice_operator.children.owner import Json, Owner, digest
 from llmservice_operator.children.prepare_job import job_name
 from llmservice_operator.children.replica_pod import progress_seconds, replica_settings, replica_template
-from llmservice_operator.core.config import OperatorConfig
-from llmservice_operator.core.placing import Placed
-from llmservice_operator.planning.explain import summary
+from llmservice_operator.facts.config import OperatorConfig
+from llmservice_operator.facts.frozen import KEPT, Frozen, thaw
+from llmservice_operator.facts.owner import Json, Owner, digest
+from llmservice_operator.facts.placing import Placed
+from llmservice_planning.explain import summary
 from llmservice_runtime.prepare.report import Prepared
-
-
-@dataclass(frozen=True, slots=True)
-class Frozen:
-    """A plan with the pod template it became; `number` orders revisions by when they were made."""
-
-    name: str
-    number: int
-    engine: str
-    reason: str
-    summary: str
-    fit: str
-    resolved_revision: str
-    resource: str
-    image: str
-    notes: list[str]
-    installation: str
-    """Digest of the installation that it was planned with."""
-    job: str
-    """Name of the Job that reported `prepared`."""
-    prepared: str
-    """The model's facts as the Job reported them: another plan for the same model needs no other look at it."""
-    progress_seconds: int
-    template: Json
-    plan: Json
-    """The whole plan, for people."""
-
 
 _IN_PODS = (
     "images", "image_pull_policy", "image_pull_secrets", "environment", "ca_bundle", "private_sources", "release",
@@ -110,36 +83,8 @@ def freeze(
 
 def controller_revision(owner: Owner, frozen: Frozen) -> Json:
     """The object; its data can't be changed once it is there."""
-    data = {name: getattr(frozen, name) for name in _KEPT}
+    data = {name: getattr(frozen, name) for name in KEPT}
     return owner.child("apps/v1", "ControllerRevision", frozen.name, revision=frozen.number, data=data)
-
-
-def thaw(revision: Mapping[str, Any]) -> Frozen:
-    """What a live ControllerRevision keeps, written by this release or another: the template is what counts."""
-    data = revision.get("data", {})
-    return Frozen(
-        name=revision["metadata"]["name"],
-        number=int(revision.get("revision", 0)),
-        **{name: data.get(name, kind()) for name, kind in _KEPT.items()},
-    )
-
-
-_KEPT: dict[str, type[Any]] = {
-    "engine": str,
-    "reason": str,
-    "summary": str,
-    "fit": str,
-    "resolved_revision": str,
-    "resource": str,
-    "image": str,
-    "notes": list,
-    "installation": str,
-    "job": str,
-    "prepared": str,
-    "progress_seconds": int,
-    "template": dict,
-    "plan": dict,
-}
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmservice_operator.children.owner import Json, Owner
+from llmservice_operator.facts.owner import Json, Owner
 from llmservice_runtime.contract.ports import DATA_PORT
 
 PORT = 80

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
-from llmservice_operator.children.owner import Json, Owner
+from llmservice_operator.facts.owner import Json, Owner
 
 
 def account_name(owner: Owner, spec: LLMServiceSpec) -> str:

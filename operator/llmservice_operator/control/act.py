@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TypeVar
 
+from llmservice_kube.cache import Cache
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError
+from llmservice_kube.kinds import CONTROLLER_REVISION, DEPLOYMENT, JOB, LLM_SERVICE, Json, Kind, kind_of
 from llmservice_operator.control.diff import APPLIED, must_apply, stamped
 from llmservice_operator.control.recorder import Recorder
-from llmservice_operator.core.values import NAME_CONFLICT, Delete, Outcome, Refused
-from llmservice_operator.kube.cache import Cache
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import CONTROLLER_REVISION, DEPLOYMENT, JOB, LLM_SERVICE, Json, Kind, kind_of
+from llmservice_operator.facts.values import NAME_CONFLICT, Delete, Outcome, Refused
 
 _LATE = (JOB, CONTROLLER_REVISION, DEPLOYMENT)
 """Kinds that need what is applied before them; the others need nothing, and wait for nothing."""

@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from llmservice_operator.kube.client import MANAGER
-from llmservice_operator.kube.kinds import Json
+from llmservice_kube.client import MANAGER
+from llmservice_kube.kinds import Json
 
 APPLIED = "llmservice.dev/applied"
 """Annotation with the digest of the applied object."""

@@ -12,10 +12,10 @@ from pydantic.alias_generators import to_camel
 
 from llmservice_api.patterns import NODE_PATH
 from llmservice_operator.control.work import Scope
-from llmservice_operator.core.config import ConfigMapKey, Monitoring, OperatorConfig, RuntimeImage
+from llmservice_operator.facts.config import ConfigMapKey, Monitoring, OperatorConfig, RuntimeImage
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
-from llmservice_runtime.selection.machine import Device
+from llmservice_runtime.machine.machine import Device
 
 _Namespace = Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
 

@@ -20,11 +20,11 @@ from kubernetes.aio.leaderelection.leaderelection import LeaderElection
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.aio.leaderelection.resourcelock.baselock import BaseLock
 
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError, LeadershipLost
+from llmservice_kube.kinds import LEASE, Json
+from llmservice_kube.login import Access
 from llmservice_operator.control.thread import in_a_thread
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.errors import ApiError, LeadershipLost
-from llmservice_operator.kube.kinds import LEASE, Json
-from llmservice_operator.kube.login import Access
 
 LEASE_SECONDS = 15
 RENEW_SECONDS = 10

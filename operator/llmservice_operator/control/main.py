@@ -16,17 +16,17 @@ from pathlib import Path
 
 from kubernetes.aio.config import ConfigException
 
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError, LeadershipLost
+from llmservice_kube.kinds import LLM_SERVICE
+from llmservice_kube.login import login, own_namespace
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.installation import Installation, read_installation
 from llmservice_operator.control.leader import Leadership, lead
 from llmservice_operator.control.monitoring import run_as_served
 from llmservice_operator.control.probes import PORT, probes
 from llmservice_operator.control.work import RELIST_SECONDS, RETRY_SECONDS, Work
-from llmservice_operator.core.config import OperatorConfig
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.errors import ApiError, LeadershipLost
-from llmservice_operator.kube.kinds import LLM_SERVICE
-from llmservice_operator.kube.login import login, own_namespace
+from llmservice_operator.facts.config import OperatorConfig
 from llmservice_runtime.contract.errors import UserError
 
 LEASE = "llmservice-operator"

@@ -8,10 +8,10 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from llmservice_operator.core.config import OperatorConfig
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import POD_MONITOR
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError
+from llmservice_kube.kinds import POD_MONITOR
+from llmservice_operator.facts.config import OperatorConfig
 
 LOOK_SECONDS = 60.0
 """Between two looks for the kind while it is missing."""

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable
 
 from llmservice_api.conditions import ConditionType
-from llmservice_operator.core.nodes import NodeKind, node_kinds
-from llmservice_operator.kube.cache import Key
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import NODE, Json
+from llmservice_kube.cache import Key
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError
+from llmservice_kube.kinds import NODE, Json
+from llmservice_operator.facts.nodes import NodeKind, node_kinds
 
 LOOK_SECONDS = 30.0
 """Between two looks while a service lacks a node. Nodes are not watched: their kubelets report all the time."""

@@ -9,9 +9,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from llmservice_operator.kube.client import MANAGER, Client
-from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import EVENT, Json
+from llmservice_kube.client import MANAGER, Client
+from llmservice_kube.errors import ApiError
+from llmservice_kube.kinds import EVENT, Json
 
 REMEMBERED = 2000
 """Sentences whose count is known; the API server forgets Events after an hour anyway."""

@@ -16,9 +16,9 @@ from typing import Any, cast
 
 import kopf
 
+from llmservice_kube.kinds import LLM_SERVICE, Json, Kind
+from llmservice_kube.login import Access
 from llmservice_operator.control.thread import in_a_thread
-from llmservice_operator.kube.kinds import LLM_SERVICE, Json, Kind
-from llmservice_operator.kube.login import Access
 
 Sink = Callable[[Kind, str | None, Json], None]
 """Gets (kind, type, object); the type is None for objects that were there when the watch began."""

@@ -13,21 +13,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from llmservice_api.labels import NAME
+from llmservice_kube.cache import Cache, Key, Place, place_of
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError, LeadershipLost
+from llmservice_kube.kinds import EVENT, JOB, LLM_SERVICE, OWNED, POD_MONITOR, Json, Kind
+from llmservice_kube.login import Access
 from llmservice_operator.control.act import Actor
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.nodes import Nodes
 from llmservice_operator.control.queue import KeyedQueue
 from llmservice_operator.control.recorder import Recorder
 from llmservice_operator.control.source import LONGEST_PAUSE, EventSource
-from llmservice_operator.core.config import OperatorConfig
-from llmservice_operator.core.reconcile import reconcile
-from llmservice_operator.core.values import Observed, Outcome
-from llmservice_operator.core.waiting import unclear
-from llmservice_operator.kube.cache import Cache, Key, Place, place_of
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.errors import ApiError, LeadershipLost
-from llmservice_operator.kube.kinds import EVENT, JOB, LLM_SERVICE, OWNED, POD_MONITOR, Json, Kind
-from llmservice_operator.kube.login import Access
+from llmservice_operator.facts.config import OperatorConfig
+from llmservice_operator.facts.values import Observed, Outcome
+from llmservice_operator.facts.waiting import unclear
+from llmservice_operator.reconcile import reconcile
 
 RELIST_SECONDS = 600.0
 """Between two relists, and between two passes over a service that nothing woke."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from llmservice_api.conditions import ConditionType, Reason
-from llmservice_operator.core.decide import Decision
-from llmservice_operator.core.live import Live, condition, holds, revision_of
-from llmservice_operator.core.problem import Problem
-from llmservice_operator.core.values import NAME_CONFLICT, Json, Observed, Refused
-from llmservice_operator.status.pods import Case, ended_by_node, pod_problem
-from llmservice_operator.status.refusal import way_out
+from llmservice_operator.decide.decision import Decision
+from llmservice_operator.diagnosis.pods import Case, ended_by_node, pod_problem
+from llmservice_operator.diagnosis.refusal import way_out
+from llmservice_operator.facts.live import Live, condition, holds, revision_of
+from llmservice_operator.facts.problem import Problem
+from llmservice_operator.facts.values import NAME_CONFLICT, Json, Observed, Refused
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 _WAITS = (Reason.WAITING, Reason.ADDING_NODE)

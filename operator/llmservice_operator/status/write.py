@@ -7,11 +7,11 @@ from datetime import datetime
 
 from llmservice_api.conditions import ConditionType, Reason
 from llmservice_api.labels import selector
-from llmservice_operator.children.owner import Owner
-from llmservice_operator.children.revision import Frozen
 from llmservice_operator.children.service import url
-from llmservice_operator.core.live import Live
-from llmservice_operator.core.values import Json, Note
+from llmservice_operator.facts.frozen import Frozen
+from llmservice_operator.facts.live import Live
+from llmservice_operator.facts.owner import Owner
+from llmservice_operator.facts.values import Json, Note
 from llmservice_operator.status.findings import FALSE, TRUE, UNKNOWN, Finding, plain
 
 TOLD = (

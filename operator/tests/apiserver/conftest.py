@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from llmservice_api.crd import custom_resource_definition
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import LLM_SERVICE, Json, Kind
-from llmservice_operator.kube.login import Access, login
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError
+from llmservice_kube.kinds import LLM_SERVICE, Json, Kind
+from llmservice_kube.login import Access, login
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "operator/bench"), str(ROOT / "e2e")]

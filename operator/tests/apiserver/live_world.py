@@ -8,14 +8,14 @@ from typing import Any
 
 from fake_controllers import Controllers  # type: ignore[import-not-found]
 
+from llmservice_kube.client import WRITES, Client
+from llmservice_kube.kinds import LLM_SERVICE, OWNED, POD, SERVICE_ACCOUNT, Json, Kind
+from llmservice_kube.login import Access
 from llmservice_operator.control.diff import APPLIED
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.work import TOGETHER_SECONDS, Scope, StillRefused, Work
-from llmservice_operator.core.config import OperatorConfig, RuntimeImage
-from llmservice_operator.core.nodes import NodeKind
-from llmservice_operator.kube.client import WRITES, Client
-from llmservice_operator.kube.kinds import LLM_SERVICE, OWNED, POD, SERVICE_ACCOUNT, Json, Kind
-from llmservice_operator.kube.login import Access
+from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
+from llmservice_operator.facts.nodes import NodeKind
 from llmservice_runtime.contract.engines import EngineType
 
 CONFIG = OperatorConfig((RuntimeImage("runtime:1", (EngineType.LLAMA_CPP,)),), "llm-system")

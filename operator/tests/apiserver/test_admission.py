@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import LLM_SERVICE, Json
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError
+from llmservice_kube.kinds import LLM_SERVICE, Json
 
 SAMPLES = sorted((Path(__file__).resolve().parents[3] / "config/samples").glob("*.yaml"))
 

@@ -20,11 +20,11 @@ from live_world import edit, make  # type: ignore[import-not-found]
 from process import Operator, operator  # type: ignore[import-not-found]
 
 from llmservice_api.crd import custom_resource_definition
-from llmservice_operator.core.live import condition, holds
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import DEPLOYMENT, LEASE, LLM_SERVICE, SERVICE_ACCOUNT, Json, Kind
-from llmservice_operator.kube.login import Access, login
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError
+from llmservice_kube.kinds import DEPLOYMENT, LEASE, LLM_SERVICE, SERVICE_ACCOUNT, Json, Kind
+from llmservice_kube.login import Access, login
+from llmservice_operator.facts.live import condition, holds
 
 ROOT = Path(__file__).resolve().parents[3]
 CRD = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)

@@ -17,9 +17,9 @@ from live_world import (  # type: ignore[import-not-found]
     written,
 )
 
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.kinds import CONTROLLER_REVISION, DEPLOYMENT, LLM_SERVICE, SERVICE, Json, Kind
-from llmservice_operator.kube.login import Access
+from llmservice_kube.client import Client
+from llmservice_kube.kinds import CONTROLLER_REVISION, DEPLOYMENT, LLM_SERVICE, SERVICE, Json, Kind
+from llmservice_kube.login import Access
 
 NAMESPACES = Kind("", "v1", "Namespace", "namespaces", namespaced=False)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 
-from llmservice_operator.children.owner import Json, Owner
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError
+from llmservice_kube.kinds import POD_MONITOR, Kind
 from llmservice_operator.children.pod_monitor import pod_monitor
 from llmservice_operator.control.diff import must_apply, stamped
 from llmservice_operator.control.monitoring import run_as_served
-from llmservice_operator.core.config import Monitoring, OperatorConfig
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import POD_MONITOR, Kind
+from llmservice_operator.facts.config import Monitoring, OperatorConfig
+from llmservice_operator.facts.owner import Json, Owner
 
 CRDS = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 CONFIG = OperatorConfig(images=(), operator_namespace="llm", monitoring=Monitoring(15, (("release", "kps"),)))

@@ -16,12 +16,12 @@ from live_world import make, work_in  # type: ignore[import-not-found]
 
 from llmservice_api.crd import custom_resource_definition
 from llmservice_api.labels import NAME
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError
+from llmservice_kube.kinds import LLM_SERVICE, OWNED, SERVICE, Kind
+from llmservice_kube.login import login
 from llmservice_operator.control.work import Work
-from llmservice_operator.core.live import holds
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import LLM_SERVICE, OWNED, SERVICE, Kind
-from llmservice_operator.kube.login import login
+from llmservice_operator.facts.live import holds
 
 CRD = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 PATIENCE = 90.0

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from live_world import settled  # type: ignore[import-not-found]
 
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError
+from llmservice_kube.kinds import CLAIM, DEPLOYMENT, JOB, LLM_SERVICE, POD, Json, Kind
+from llmservice_kube.login import Access
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.work import Scope, StillRefused, Work
-from llmservice_operator.core.config import ConfigMapKey, OperatorConfig, RuntimeImage
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import CLAIM, DEPLOYMENT, JOB, LLM_SERVICE, POD, Json, Kind
-from llmservice_operator.kube.login import Access
-from llmservice_operator.status.refusal import way_out
+from llmservice_operator.diagnosis.refusal import way_out
+from llmservice_operator.facts.config import ConfigMapKey, OperatorConfig, RuntimeImage
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.prepare.report import Prepared
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from llmservice_kube.client import Client
+from llmservice_kube.kinds import DEPLOYMENT, LLM_SERVICE, SERVICE, Json
 from llmservice_operator.control.diff import must_apply, stamped
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.kinds import DEPLOYMENT, LLM_SERVICE, SERVICE, Json
 
 
 def deployment(namespace: str) -> Json:

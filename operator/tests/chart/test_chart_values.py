@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from llmservice_operator.control.installation import Installation
 from llmservice_runtime.contract.engines import EngineType
-from llmservice_runtime.selection.machine import Device
+from llmservice_runtime.machine.machine import Device
 
 CHART = Path(__file__).resolve().parents[3] / "charts" / "llmservice"
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())

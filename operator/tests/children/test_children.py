@@ -12,14 +12,14 @@ from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.disruption_budget import disruption_budget
 from llmservice_operator.children.model_access import model_access
 from llmservice_operator.children.network_policy import network_policy
-from llmservice_operator.children.owner import Owner
 from llmservice_operator.children.prepare_job import job_name, prepare_job
 from llmservice_operator.children.revision import revision_name
 from llmservice_operator.children.service import service
 from llmservice_operator.children.service_account import account_name, service_account
-from llmservice_operator.core.config import OperatorConfig, RuntimeImage
-from llmservice_operator.core.nodes import NodeKind, node_kinds
-from llmservice_operator.core.quantity import parse_quantity
+from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
+from llmservice_operator.facts.nodes import NodeKind, node_kinds
+from llmservice_operator.facts.owner import Owner
+from llmservice_operator.facts.quantity import parse_quantity
 from llmservice_runtime.contract.engines import EngineType
 
 LONGEST = Owner("n" * 40, "apps", "u-1")

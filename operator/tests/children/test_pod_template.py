@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
-from llmservice_operator.children.owner import Owner
-from llmservice_operator.children.pod_template import forbidden, merged
+from llmservice_operator.children.pod_template import merged
 from llmservice_operator.children.prepare_job import job_name, prepare_job
-from llmservice_operator.core.config import ConfigMapKey, OperatorConfig, RuntimeImage
+from llmservice_operator.facts.config import ConfigMapKey, OperatorConfig, RuntimeImage
+from llmservice_operator.facts.owner import Owner
+from llmservice_operator.facts.pod_fields import forbidden
 from llmservice_runtime.contract.engines import EngineType
 
 OWNER = Owner("qwen", "apps", "u-1", queue="team")

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmservice_kube.client import MANAGER
 from llmservice_operator.control.diff import must_apply, stamped
-from llmservice_operator.kube.client import MANAGER
 
 WANTED: dict[str, Any] = {
     "apiVersion": "v1",

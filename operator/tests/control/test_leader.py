@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager, contextmanager
 import pytest
 from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
 
+from llmservice_kube.errors import LeadershipLost
+from llmservice_kube.kinds import LEASE
 from llmservice_operator.control import leader
 from llmservice_operator.control.leader import LEASE_SECONDS, Leadership, lead
-from llmservice_operator.kube.errors import LeadershipLost
-from llmservice_operator.kube.kinds import LEASE
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import asyncio
 
 from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
 
+from llmservice_kube.client import Client
+from llmservice_kube.kinds import EVENT, LLM_SERVICE, Json
 from llmservice_operator.control.recorder import Recorder
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.kinds import EVENT, LLM_SERVICE, Json
 
 SERVICE: Json = {
     "apiVersion": LLM_SERVICE.api_version,

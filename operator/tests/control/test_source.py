@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 import pytest
 from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
 
+from llmservice_kube.kinds import DEPLOYMENT, LLM_SERVICE, Json, Kind
 from llmservice_operator.control import source
-from llmservice_operator.kube.kinds import DEPLOYMENT, LLM_SERVICE, Json, Kind
 
 LABELS = "app.kubernetes.io/managed-by=llmservice"
 

@@ -11,15 +11,15 @@ from datetime import datetime
 import pytest
 from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
 
+from llmservice_kube.client import WRITES, Client
+from llmservice_kube.errors import ApiError
+from llmservice_kube.kinds import DEPLOYMENT, EVENT, LLM_SERVICE, NODE, SERVICE, Json, Kind
 from llmservice_operator.control import nodes, source
 from llmservice_operator.control import work as work_module
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.work import ROUNDS, SOON_SECONDS, TOGETHER_SECONDS, Scope, StillRefused, Work
-from llmservice_operator.core.config import OperatorConfig, RuntimeImage
-from llmservice_operator.core.values import NAME_CONFLICT, Delete, Note, Observed, Outcome
-from llmservice_operator.kube.client import WRITES, Client
-from llmservice_operator.kube.errors import ApiError
-from llmservice_operator.kube.kinds import DEPLOYMENT, EVENT, LLM_SERVICE, NODE, SERVICE, Json, Kind
+from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
+from llmservice_operator.facts.values import NAME_CONFLICT, Delete, Note, Observed, Outcome
 from llmservice_runtime.contract.engines import EngineType
 
 CONFIG = OperatorConfig((RuntimeImage("runtime:1", (EngineType.LLAMA_CPP,)),), "llm-system")

@@ -9,11 +9,11 @@ from core_world import CONFIG, CPU_IMAGE, World  # type: ignore[import-not-found
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.replica_pod import STARTUP_PERIOD
-from llmservice_operator.core.config import OperatorConfig, RuntimeImage
-from llmservice_operator.core.nodes import NodeKind
-from llmservice_operator.core.placing import places
+from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
+from llmservice_operator.facts.nodes import NodeKind
+from llmservice_operator.facts.placing import places
 from llmservice_runtime.contract.engines import EngineType
-from llmservice_runtime.selection.machine import Device
+from llmservice_runtime.machine.machine import Device
 
 LABELS = {"nvidia": "nvidia.com/gpu.product", "amd": "amd.com/gpu.product-name", "intel": "gpu.intel.com/product"}
 IMAGE = RuntimeImage("runtime:gpu", (EngineType.LLAMA_CPP,), (Device.NVIDIA, Device.AMD, Device.INTEL))

@@ -13,7 +13,7 @@ from core_world import CONFIG, FACTS, World  # type: ignore[import-not-found]
 
 from llmservice_operator.children.container import RUNTIME_USER
 from llmservice_operator.control.installation import read_installation
-from llmservice_operator.core.waiting import unclear
+from llmservice_operator.facts.waiting import unclear
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 

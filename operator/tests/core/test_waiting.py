@@ -10,7 +10,7 @@ from core_world import World  # type: ignore[import-not-found]
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmservice_operator.core.waiting import NODE_SECONDS, coming_node, no_node_comes, unclear
+from llmservice_operator.facts.waiting import NODE_SECONDS, coming_node, no_node_comes, unclear
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Json = dict[str, Any]

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmservice_api.labels import QUEUE
-from llmservice_operator.core.config import RuntimeImage
-from llmservice_operator.core.values import Refused
+from llmservice_operator.facts.config import RuntimeImage
+from llmservice_operator.facts.values import Refused
 from llmservice_runtime.contract.engines import EngineType
 
 FOLLOW = {"upgradePolicy": "Follow"}

@@ -16,8 +16,8 @@ from typing import Any
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
-from llmservice_operator.kube.kinds import EVENT, LEASE, LLM_SERVICE, NODE, OWNED, Json, Kind
-from llmservice_operator.kube.login import Access
+from llmservice_kube.kinds import EVENT, LEASE, LLM_SERVICE, NODE, OWNED, Json, Kind
+from llmservice_kube.login import Access
 
 KINDS = (LLM_SERVICE, *OWNED, EVENT, LEASE, NODE)
 Fault = Callable[[str, str], web.StreamResponse | None]

@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmservice_operator.kube.cache import Cache
-from llmservice_operator.kube.kinds import DEPLOYMENT, LLM_SERVICE, Json
+from llmservice_kube.cache import Cache
+from llmservice_kube.kinds import DEPLOYMENT, LLM_SERVICE, Json
 
 LABEL = "llmservice.dev/name"
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from fake_api import FakeApi, refusal  # type: ignore[import-not-found]
 
-from llmservice_operator.kube.client import Client
-from llmservice_operator.kube.errors import ApiError, LeadershipLost
-from llmservice_operator.kube.kinds import LLM_SERVICE, SERVICE, Json
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError, LeadershipLost
+from llmservice_kube.kinds import LLM_SERVICE, SERVICE, Json
 
 
 class Pauses(list[float]):

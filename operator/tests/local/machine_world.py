@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from llmservice_cli.local.client import Control, NoInstanceError
-from llmservice_runtime.install.check import tiny_model
+from llmservice_runtime.engines.llamacpp.install.check import tiny_model
 
 HERE = Path(__file__).parent
 CLI = (

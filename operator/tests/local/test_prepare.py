@@ -18,7 +18,7 @@ from llmservice_cli.local.order import Order
 from llmservice_cli.local.prepare import Preparation
 from llmservice_cli.places import Places
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.install.check import tiny_model
+from llmservice_runtime.engines.llamacpp.install.check import tiny_model
 from llmservice_runtime.sources.progress import Silent
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
-from llmservice_runtime.estimate.gpus import find_gpu
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Quantization, Task
-from llmservice_runtime.selection.machine import Machine
+from llmservice_runtime.machine.gpus import find_gpu
+from llmservice_runtime.machine.machine import Machine
 
 MakeFacts = Callable[..., ModelFacts]
 MakeMachine = Callable[..., Machine]

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
-from llmservice_operator.planning import explain
-from llmservice_operator.planning.plan import Fit, Plan, Refusal
-from llmservice_operator.planning.planner import make_plan
-from llmservice_operator.planning.remedies import Remedy, remedies
+from llmservice_planning import explain
+from llmservice_planning.plan import Fit, Plan, Refusal
+from llmservice_planning.planner import make_plan
+from llmservice_planning.remedies import Remedy, remedies
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.estimate.fit import Shortfall
 from llmservice_runtime.formats.facts import ModelFacts, Task
-from llmservice_runtime.selection.machine import Device, EngineBuild, Machine
+from llmservice_runtime.machine.machine import Device, EngineBuild, Machine
 
 MakeFacts = Callable[..., ModelFacts]
 MakeMachine = Callable[..., Machine]
@@ -206,7 +206,7 @@ def test_every_way_out_really_works(
 
 
 def _shortfall(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine) -> Shortfall | None:
-    from llmservice_operator.planning import planner
+    from llmservice_planning import planner
 
     made = planner._decide(spec, facts, machine, "")
     return made[1] if isinstance(made, tuple) else None

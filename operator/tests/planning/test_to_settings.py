@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
-from llmservice_operator.planning.plan import Plan
-from llmservice_operator.planning.planner import make_plan
-from llmservice_operator.planning.to_settings import runtime_settings
+from llmservice_planning.plan import Plan
+from llmservice_planning.planner import make_plan
+from llmservice_planning.to_settings import runtime_settings
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.formats.facts import ModelFacts
-from llmservice_runtime.selection.machine import Machine
+from llmservice_runtime.machine.machine import Machine
 
 
 def test_settings_carry_the_plan_and_the_service(

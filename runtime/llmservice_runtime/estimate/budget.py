@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.engines.llamacpp.options import DEFAULTS, LlamaOptions
 from llmservice_runtime.estimate import overhead
 from llmservice_runtime.estimate.kv import Pool, kv_bytes, padded
-from llmservice_runtime.estimate.llama_options import DEFAULTS, LlamaOptions
 from llmservice_runtime.estimate.weights import layer_weights, loaded_bytes, offloaded_bytes
 from llmservice_runtime.formats.facts import LayerKind, ModelFacts
-from llmservice_runtime.selection.machine import Device
+from llmservice_runtime.machine.machine import Device
 
 GPU = "GPU"
 HOST = "Host"

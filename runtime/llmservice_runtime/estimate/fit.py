@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.engines.llamacpp.options import DEFAULTS, LlamaOptions
 from llmservice_runtime.estimate import overhead
 from llmservice_runtime.estimate.budget import GPU, HOST, MemoryLine, Shape, budget, can_share, total
-from llmservice_runtime.estimate.llama_options import DEFAULTS, LlamaOptions
 from llmservice_runtime.formats.facts import ModelFacts
-from llmservice_runtime.selection.machine import Device, Gpu, Machine
+from llmservice_runtime.machine.machine import Device, Gpu, Machine
 
 STEP = 256
 """Contexts are planned in steps of this many tokens."""

@@ -8,7 +8,7 @@ them for Llama graphs of several shapes (measured, llama-cpp-python 0.3.36; see 
 from __future__ import annotations
 
 from llmservice_runtime.contract.engines import EngineType
-from llmservice_runtime.estimate.llama_options import DEFAULTS, PROMPT_ROWS, LlamaOptions
+from llmservice_runtime.engines.llamacpp.options import DEFAULTS, PROMPT_ROWS, LlamaOptions
 from llmservice_runtime.formats.facts import ModelFacts
 
 GIB = 1 << 30

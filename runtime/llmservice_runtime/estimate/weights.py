@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.formats.facts import ModelFacts
-from llmservice_runtime.selection.machine import Device
+from llmservice_runtime.machine.machine import Device
 
 ALIGNMENT = 1.02
 """Loaded over stored size: padding of shards and fused tensors (KAITO's measured factor)."""

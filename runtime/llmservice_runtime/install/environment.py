@@ -16,11 +16,8 @@ import llmservice_runtime
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.install.errors import InstallError
-from llmservice_runtime.install.lockfile import entries
-from llmservice_runtime.install.progress import Progress, ProgressLine
-from llmservice_runtime.install.tools import require_venv
-from llmservice_runtime.install.wheel import (
+from llmservice_runtime.engines.llamacpp.install.tools import require_venv
+from llmservice_runtime.engines.llamacpp.install.wheel import (
     ENGINE_LOCK,
     WheelPlan,
     default_wheel_cache,
@@ -29,6 +26,9 @@ from llmservice_runtime.install.wheel import (
     plan_wheel,
     run_logged,
 )
+from llmservice_runtime.install.errors import InstallError
+from llmservice_runtime.install.lockfile import entries
+from llmservice_runtime.install.progress import Progress, ProgressLine
 
 ENGINES_ENV = "LLMSERVICE_ENGINES_DIR"
 STAMP = "engine.json"
@@ -172,7 +172,7 @@ class _Packages(ProgressLine):
 
 def prove(folder: Path) -> None:
     """Run the built library in a child, so that a crash is an InstallError with a remedy."""
-    command = [str(folder / "bin" / "python"), "-m", "llmservice_runtime.install.check"]
+    command = [str(folder / "bin" / "python"), "-m", "llmservice_runtime.engines.llamacpp.install.check"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if run.returncode == 0:
         return

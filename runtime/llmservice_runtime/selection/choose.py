@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.engines.base.case import Case, Rule, first_objection
+from llmservice_runtime.engines.base.choice import Choice, NoChoice, RejectedEngine
+from llmservice_runtime.engines.llamacpp import rules as llamacpp
+from llmservice_runtime.engines.transformers import rules as transformers
+from llmservice_runtime.engines.vllm import rules as vllm
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
-from llmservice_runtime.selection import llamacpp, transformers, vllm
-from llmservice_runtime.selection.case import Case, Rule, first_objection
-from llmservice_runtime.selection.choice import Choice, NoChoice, RejectedEngine
-from llmservice_runtime.selection.machine import GPU_DEVICES, Device, Machine
+from llmservice_runtime.machine.machine import GPU_DEVICES, Device, Machine
 
 LABEL = {EngineType.VLLM: "vLLM", EngineType.TRANSFORMERS: "Transformers", EngineType.LLAMA_CPP: "llama.cpp"}
 """Engines as people write them."""

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.engines.llamacpp.arguments import parse_args
+from llmservice_runtime.engines.llamacpp.options import LlamaOptions, llama_options
 from llmservice_runtime.estimate.budget import GPU, HOST, total
 from llmservice_runtime.estimate.fit import Fit, Placement, Shortfall, Target, arrange, host_budget, place, valid_count
-from llmservice_runtime.estimate.gpus import find_gpu
-from llmservice_runtime.estimate.llama_args import parse_args
-from llmservice_runtime.estimate.llama_options import LlamaOptions, llama_options
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
-from llmservice_runtime.selection.machine import Device, Machine
+from llmservice_runtime.machine.gpus import find_gpu
+from llmservice_runtime.machine.machine import Device, Machine
 
 GIB = 1 << 30
 Geometry = Callable[..., ModelFacts]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llmservice_runtime.estimate.gpus import UnknownGpu, all_gpus, find_gpu
-from llmservice_runtime.selection.machine import Device
+from llmservice_runtime.machine.gpus import UnknownGpu, all_gpus, find_gpu
+from llmservice_runtime.machine.machine import Device
 
 GIB = 1 << 30
 

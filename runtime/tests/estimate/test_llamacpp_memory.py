@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.engines.llamacpp.options import PROMPT_ROWS
 from llmservice_runtime.estimate.budget import Shape, budget
-from llmservice_runtime.estimate.llama_options import PROMPT_ROWS
 from llmservice_runtime.estimate.overhead import CPU_BASE
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
-from llmservice_runtime.selection.machine import Device
+from llmservice_runtime.machine.machine import Device
 
 MIB = 1 << 20
 pytestmark = pytest.mark.engine
@@ -89,7 +89,7 @@ def allocated(path: Path, shape: Shape) -> int:
     with log_of(llama_cpp) as lines:
         model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         params = llama_cpp.llama_context_default_params()
-        # As the engine asks for it (llmservice_runtime.llamacpp.model).
+        # As the engine asks for it (llmservice_runtime.engines.llamacpp.serve.model).
         params.n_ctx, params.n_seq_max = shape.kv_tokens, shape.slots
         params.n_batch, params.n_ubatch = 2048, 512
         params.n_outputs_max = shape.sequences + PROMPT_ROWS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmservice_runtime.estimate.probe import cpu_flags, cpus, memory, nvidia_gpus, read_machine
+from llmservice_runtime.machine.probe import cpu_flags, cpus, memory, nvidia_gpus, read_machine
 
 GIB = 1 << 30
 

@@ -13,17 +13,17 @@ import pytest
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.install.check import tiny_model
+from llmservice_runtime.engines.llamacpp.install.check import tiny_model
+from llmservice_runtime.engines.llamacpp.install.tools import require_compiler
+from llmservice_runtime.engines.llamacpp.install.wheel import cached_wheel, obtain_wheel, plan_wheel, run_logged
 from llmservice_runtime.install.environment import Install, engine_python, install, installed_engines, prove
 from llmservice_runtime.install.errors import InstallError
 from llmservice_runtime.install.progress import ProgressLine
-from llmservice_runtime.install.tools import require_compiler
-from llmservice_runtime.install.wheel import cached_wheel, obtain_wheel, plan_wheel, run_logged
 
 HOLD = """
 import sys
 from pathlib import Path
-from llmservice_runtime.install.wheel import exclusive
+from llmservice_runtime.engines.llamacpp.install.wheel import exclusive
 with exclusive(Path(sys.argv[1]), "waiting"):
     print("held", flush=True)
     sys.stdin.readline()
@@ -120,6 +120,6 @@ def test_a_failed_build_quotes_the_compiler_and_names_the_log(tmp_path: Path) ->
 
 @pytest.mark.engine
 def test_the_proof_passes_on_the_installed_engine() -> None:
-    command = [str(engine_python(EngineType.LLAMA_CPP)), "-m", "llmservice_runtime.install.check"]
+    command = [str(engine_python(EngineType.LLAMA_CPP)), "-m", "llmservice_runtime.engines.llamacpp.install.check"]
     assert subprocess.run(command, timeout=60, check=False).returncode == 0
     assert tiny_model()[:4] == b"GGUF"

@@ -9,10 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmservice_runtime.install.cpu import X86_FEATURES, cmake_flags, cpu_features
+from llmservice_runtime.engines.llamacpp.install.cpu import X86_FEATURES, cmake_flags, cpu_features
+from llmservice_runtime.engines.llamacpp.install.wheel import (
+    BUILD_LOCK,
+    ENGINE_LOCK,
+    PACKAGE,
+    default_wheel_cache,
+    plan_wheel,
+)
 from llmservice_runtime.install.lockfile import entries, split_lock
 from llmservice_runtime.install.progress import Progress, ProgressLine, elapsed, parse_progress
-from llmservice_runtime.install.wheel import BUILD_LOCK, ENGINE_LOCK, PACKAGE, default_wheel_cache, plan_wheel
 
 SAPPHIRE_RAPIDS = (
     "fma sse4_2 avx f16c avx2 bmi2 avx512f avx512dq avx512cd avx512bw avx512vl avx512vbmi avx512_vnni avx512_bf16"

@@ -15,14 +15,14 @@ import pytest
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.serving.engine import Delta, FinishReason, GenerationRequest, SamplingParams
-from llmservice_runtime.serving.metrics import EngineMetrics
+from llmservice_runtime.openai.engine import Delta, FinishReason, GenerationRequest, SamplingParams
+from llmservice_runtime.openai.metrics import EngineMetrics
 
 pytest.importorskip("llama_cpp")
 import llama_cpp
 
-from llmservice_runtime.llamacpp.engine import LlamaCppEngine
-from llmservice_runtime.llamacpp.process import load
+from llmservice_runtime.engines.llamacpp.serve.engine import LlamaCppEngine
+from llmservice_runtime.engines.llamacpp.serve.process import load
 
 pytestmark = pytest.mark.engine
 

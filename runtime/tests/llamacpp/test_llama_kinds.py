@@ -14,8 +14,8 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.install.check import tiny_model
-from llmservice_runtime.serving.engine import (
+from llmservice_runtime.engines.llamacpp.install.check import tiny_model
+from llmservice_runtime.openai.engine import (
     Delta,
     FinishReason,
     GenerationRequest,
@@ -24,11 +24,11 @@ from llmservice_runtime.serving.engine import (
     GrammarKind,
     SamplingParams,
 )
-from llmservice_runtime.serving.metrics import EngineMetrics
+from llmservice_runtime.openai.metrics import EngineMetrics
 
 pytest.importorskip("llama_cpp")
-from llmservice_runtime.llamacpp.engine import LlamaCppEngine
-from llmservice_runtime.llamacpp.process import load
+from llmservice_runtime.engines.llamacpp.serve.engine import LlamaCppEngine
+from llmservice_runtime.engines.llamacpp.serve.process import load
 from tests.llamacpp.random_models import write
 
 pytestmark = pytest.mark.engine

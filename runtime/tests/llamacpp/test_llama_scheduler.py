@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmservice_runtime.llamacpp.scheduler import CHUNK_UNIT, DEEP, TURN, ChunkBudget, plan_step, turns
+from llmservice_runtime.engines.llamacpp.serve.scheduler import CHUNK_UNIT, DEEP, TURN, ChunkBudget, plan_step, turns
 
 
 @pytest.mark.parametrize(

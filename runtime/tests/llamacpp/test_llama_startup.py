@@ -8,9 +8,9 @@ import sys
 import pytest
 
 LEAN = """
-from llmservice_runtime.llamacpp.lean import import_llama_cpp
+from llmservice_runtime.engines.llamacpp.serve.lean import import_llama_cpp
 import_llama_cpp()
-import llama_cpp, llmservice_runtime.llamacpp.process
+import llama_cpp, llmservice_runtime.engines.llamacpp.serve.process
 from llguidance import llamacpp
 assert llama_cpp.llama_cpp._lib and llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
 """
@@ -22,7 +22,9 @@ def imported(code: str) -> set[str]:
     return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
 
 
-@pytest.mark.parametrize("module", ["llmservice_runtime.supervisor.serve", "llmservice_runtime.llamacpp.__main__"])
+@pytest.mark.parametrize(
+    "module", ["llmservice_runtime.supervisor.serve", "llmservice_runtime.engines.llamacpp.serve.__main__"]
+)
 def test_the_web_stack_comes_after_the_engine_and_the_load_began(module: str) -> None:
     assert not imported(f"import {module}") & {"aiohttp", "pydantic", "jinja2", "numpy", "llama_cpp"}
 

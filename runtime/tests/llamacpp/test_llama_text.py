@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmservice_runtime.contract.errors import UserError
-from llmservice_runtime.estimate.llama_args import parse_args
-from llmservice_runtime.llamacpp.draw import Desk
-from llmservice_runtime.llamacpp.sampler import Sampler, logprob_of
-from llmservice_runtime.llamacpp.stops import TextStream
-from llmservice_runtime.serving.engine import SamplingParams
+from llmservice_runtime.engines.llamacpp.arguments import parse_args
+from llmservice_runtime.generation.draw import Desk
+from llmservice_runtime.generation.sampler import Sampler, logprob_of
+from llmservice_runtime.generation.stops import TextStream
+from llmservice_runtime.openai.engine import SamplingParams
 
 VOCAB = 1000
 DESK = Desk(VOCAB)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Quantization, Task
-from llmservice_runtime.selection.machine import ALL_BUILDS, Device, EngineBuild, Gpu, Machine
+from llmservice_runtime.machine.machine import ALL_BUILDS, Device, EngineBuild, Gpu, Machine
 
 MakeFacts = Callable[..., ModelFacts]
 MakeMachine = Callable[..., Machine]

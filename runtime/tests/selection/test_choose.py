@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.engines.base.choice import Choice, NoChoice
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
-from llmservice_runtime.selection.choice import Choice, NoChoice
+from llmservice_runtime.machine.machine import Device, EngineBuild, Machine
 from llmservice_runtime.selection.choose import choose
-from llmservice_runtime.selection.machine import Device, EngineBuild, Machine
 
 MakeFacts = Callable[..., ModelFacts]
 MakeMachine = Callable[..., Machine]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from llmservice_runtime.serving.app import make_app
-from llmservice_runtime.serving.engine import (
+from llmservice_runtime.openai.app import make_app
+from llmservice_runtime.openai.engine import (
     Delta,
     FinishReason,
     GenerationRequest,
@@ -19,8 +19,8 @@ from llmservice_runtime.serving.engine import (
     GrammarError,
     TokenLogprob,
 )
-from llmservice_runtime.serving.metrics import EngineMetrics
-from llmservice_runtime.serving.state import Server
+from llmservice_runtime.openai.metrics import EngineMetrics
+from llmservice_runtime.openai.state import Server
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

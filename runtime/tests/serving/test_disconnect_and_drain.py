@@ -57,7 +57,7 @@ async def test_a_slow_reader_holds_back_the_engine(connect: Any, scripted: Any) 
 
 
 async def test_comments_while_waiting(connect: Any, scripted: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("llmservice_runtime.serving.stream.HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr("llmservice_runtime.openai.stream.HEARTBEAT_SECONDS", 0.05)
     gate = asyncio.Event()
     client = await connect(scripted(pieces=(gate, "late")))
     reply = await client.post("/v1/chat/completions", json=CHAT)

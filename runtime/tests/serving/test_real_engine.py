@@ -52,7 +52,7 @@ class Running:
         read, report = os.pipe()
         lifeline, self._life = os.pipe()
         self.child = subprocess.Popen(
-            [PYTHON, "-m", "llmservice_runtime.llamacpp", "--settings", settings],
+            [PYTHON, "-m", "llmservice_runtime.engines.llamacpp.serve", "--settings", settings],
             pass_fds=(report, lifeline),
             env={**os.environ, REPORT_FD_ENV: str(report), LIFELINE_FD_ENV: str(lifeline)},
         )

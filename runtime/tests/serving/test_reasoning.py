@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmservice_runtime.serving.reasoning import ReasoningReader
+from llmservice_runtime.openai.reasoning import ReasoningReader
 
 PIECES = st.lists(
     st.sampled_from(["<think>", "</think>", "<th", "ink>", "</", " ", "\n", "well", "yes", "<"]), max_size=12

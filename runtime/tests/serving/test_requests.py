@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmservice_runtime.serving.engine import GrammarKind
-from llmservice_runtime.serving.errors import ApiError
-from llmservice_runtime.serving.params import constraint
-from llmservice_runtime.serving.requests.chat import ChatRequest
-from llmservice_runtime.serving.requests.completion import CompletionRequest
-from llmservice_runtime.serving.requests.parse import parse
+from llmservice_runtime.openai.engine import GrammarKind
+from llmservice_runtime.openai.errors import ApiError
+from llmservice_runtime.openai.params import constraint
+from llmservice_runtime.openai.requests.chat import ChatRequest
+from llmservice_runtime.openai.requests.completion import CompletionRequest
+from llmservice_runtime.openai.requests.parse import parse
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 

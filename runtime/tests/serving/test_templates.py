@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from llmservice_runtime.serving.errors import ApiError
-from llmservice_runtime.serving.messages import normalise
-from llmservice_runtime.serving.requests.chat import Message
-from llmservice_runtime.serving.templates import ChatTemplate, TemplateError
+from llmservice_runtime.openai.errors import ApiError
+from llmservice_runtime.openai.messages import normalise
+from llmservice_runtime.openai.requests.chat import Message
+from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
 
 USER = [{"role": "user", "content": "Hi <b>"}]
 
@@ -70,7 +70,7 @@ def test_a_template_that_does_not_compile(source: str) -> None:
     ],
 )
 def test_hostile_templates_end_soon(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmservice_runtime.serving.templates.MAX_SECONDS", 0.3)
+    monkeypatch.setattr("llmservice_runtime.openai.templates.MAX_SECONDS", 0.3)
     start = time.monotonic()
     with pytest.raises(TemplateError):
         ChatTemplate(source).render(USER)

@@ -1,0 +1,1 @@
+"""What follows from what was observed: the next step of a service, without words. Pure."""

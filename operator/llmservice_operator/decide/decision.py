@@ -1,0 +1,142 @@
+"""What a valid service needs next: its model's facts, a plan, a cache, replicas. Steps in their order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from llmservice_api.v1alpha1 import LLMService
+from llmservice_operator.children.cache_claim import cache_claim
+from llmservice_operator.children.deployment import deployment
+from llmservice_operator.children.disruption_budget import disruption_budget
+from llmservice_operator.children.fetch_job import fetch_job, fetch_name
+from llmservice_operator.children.model_access import ModelAccess, model_access
+from llmservice_operator.children.network_policy import network_policy
+from llmservice_operator.children.pod_monitor import pod_monitor
+from llmservice_operator.children.prepare_job import job_name, prepare_job
+from llmservice_operator.children.revision import controller_revision, freeze, kept_revision
+from llmservice_operator.children.service import service as child_service
+from llmservice_operator.children.service_account import account_name, service_account
+from llmservice_operator.decide.preparation import Preparation, inspection_of, preparation
+from llmservice_operator.decide.rollout import decide_in, in_place
+from llmservice_operator.facts.config import OperatorConfig
+from llmservice_operator.facts.frozen import Frozen
+from llmservice_operator.facts.live import Live
+from llmservice_operator.facts.owner import Json, Owner
+from llmservice_operator.facts.placing import place_service
+from llmservice_operator.facts.problem import Problem
+from llmservice_operator.facts.values import Delete, Observed
+from llmservice_planning.explain import refusal_remedy
+from llmservice_planning.plan import Refusal
+
+KEPT_REVISIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`target` is the plan for the spec as it is; `in_force` the one that replicas run, which may be an older one."""
+
+    service: LLMService
+    access: ModelAccess
+    preparation: Preparation
+    target: Frozen | None
+    refusal: Problem | None
+    cached: bool
+    in_force: Frozen | None
+    replace_in_place: bool
+    apply: tuple[Json, ...]
+    delete: tuple[Delete, ...]
+    requeue_after: float | None
+
+
+def decide(
+    service: LLMService, owner: Owner, live: Live, observed: Observed, config: OperatorConfig, now: datetime
+) -> Decision:
+    """Everything that follows from what was observed, apart from words."""
+    access, inspection = model_access(owner, service.spec), job_name(owner, service.spec)
+    inspected = inspection_of(live, inspection, now)
+    target, refusal = _target(service, owner, live, inspected, observed, config)
+    filling = fetch_name(owner, service.spec, target) if target and access.shared else ""
+    fetched = preparation(live, filling, now)
+    cached = not access.shared or fetched.done
+    in_force = target if target and cached else live.running()
+    stay = in_force is not None and in_place(live, in_force.name, now)
+    waits = [inspected.retry_in, fetched.retry_in, decide_in(live, in_force.name, now) if in_force else None]
+    jobs = {inspection: inspected, filling: fetched}
+    return Decision(
+        service=service,
+        access=access,
+        preparation=dataclasses.replace(inspected, problem=inspected.problem or fetched.problem),
+        target=target,
+        refusal=refusal,
+        cached=cached,
+        in_force=in_force,
+        replace_in_place=stay,
+        apply=tuple(_children(service, owner, live, target, in_force, stay, cached, config)),
+        delete=tuple(_stale(live, jobs, target, in_force)),
+        requeue_after=min((wait for wait in waits if wait is not None), default=None),
+    )
+
+
+def _target(
+    service: LLMService, owner: Owner, live: Live, made: Preparation, observed: Observed, config: OperatorConfig
+) -> tuple[Frozen | None, Problem | None]:
+    """The plan for this spec: the frozen one where there is one, else a new one, else why there is none."""
+    if kept := kept_revision(owner, service.spec, config, live.revisions):
+        return kept, None
+    if made.prepared is None:
+        return None, None
+    facts, revision = made.prepared.facts, made.prepared.revision
+    placed = place_service(service.spec, facts, revision, observed.nodes, config)
+    if isinstance(placed, Refusal):
+        return None, Problem(placed.failure.value, f"{placed.reason} {refusal_remedy(placed)}".strip())
+    number = 1 + max((kept["revision"] for kept in live.revisions.values()), default=0)
+    return freeze(owner, service, placed, made.prepared, config, number), None
+
+
+def _children(
+    service: LLMService,
+    owner: Owner,
+    live: Live,
+    target: Frozen | None,
+    in_force: Frozen | None,
+    stay: bool,
+    cached: bool,
+    config: OperatorConfig,
+) -> Iterator[Json]:
+    """In the order in which they need each other."""
+    if made := service_account(owner, service.spec):
+        yield made
+    yield child_service(owner)
+    yield network_policy(owner, config)
+    yield disruption_budget(owner)
+    if config.monitoring is not None:
+        yield pod_monitor(owner, config.monitoring)
+    if claim := cache_claim(owner, service.spec):
+        yield claim
+    account = account_name(owner, service.spec)
+    if target is None and job_name(owner, service.spec) not in live.jobs:  # a Job can't be changed
+        yield prepare_job(owner, service.spec, config, account)
+    if target and target.name not in live.revisions:  # neither can a revision
+        yield controller_revision(owner, target)
+    if target and not cached and fetch_name(owner, service.spec, target) not in live.jobs:
+        yield fetch_job(owner, service.spec, target, config, account, live.claim_bound())
+    if in_force:
+        yield deployment(owner, in_force, service.spec.replicas, stay)
+
+
+def _stale(
+    live: Live, jobs: Mapping[str, Preparation], target: Frozen | None, in_force: Frozen | None
+) -> Iterator[Delete]:
+    """Jobs of other models, Jobs that must be made anew, and all but the newest revisions."""
+    for name, found in live.jobs.items():
+        made = jobs.get(name)
+        again = made is None or (made.lost and target is None) or made.retry_in == 0.0
+        if again and "deletionTimestamp" not in found["metadata"]:
+            yield Delete("batch/v1", "Job", name, found["metadata"]["uid"])
+    needed = {frozen.name for frozen in (target, in_force, live.running()) if frozen}
+    by_age = sorted(live.revisions, key=lambda name: live.revisions[name]["revision"], reverse=True)
+    for name in [name for name in by_age if name not in needed][KEPT_REVISIONS - 1 :]:
+        yield Delete("apps/v1", "ControllerRevision", name, live.revisions[name]["metadata"]["uid"])

@@ -1,0 +1,65 @@
+"""What the operator's installation decides: images and who may talk to replicas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.machine.machine import Device
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeImage:
+    """One runtime image: the engines in it, and the devices they were built for. Pin it by digest."""
+
+    image: str
+    engines: tuple[EngineType, ...]
+    devices: tuple[Device, ...] = (Device.CPU,)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigMapKey:
+    """One entry of a ConfigMap."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Monitoring:
+    """How the Prometheus operator is told of replicas. `labels` = (name, value) that its selector asks for."""
+
+    interval_seconds: int = 30
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorConfig:
+    """`images` in the order of preference; the first also reads headers and fills caches.
+
+    `gateway_namespace` and `prometheus_namespace` may reach replicas beside the service's own namespace and the
+    operator's; empty = nobody. `cluster_domain` ends the URL in status.
+    """
+
+    images: tuple[RuntimeImage, ...]
+    operator_namespace: str
+    gateway_namespace: str = ""
+    prometheus_namespace: str = ""
+    cluster_domain: str = "cluster.local"
+    image_pull_policy: str = "IfNotPresent"
+    private_sources: bool = False
+    """Whether models may come from addresses inside the network (a store in the cluster)."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """(name, value) for the prepare Job and the runtime: proxy, CA and HF_ENDPOINT settings."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """Secrets that every pod of a service pulls images with; they must be in its namespace."""
+    ca_bundle: ConfigMapKey | None = None
+    """A PEM bundle that is trusted beside the usual ones; its ConfigMap must be in the service's namespace."""
+    host_paths: tuple[str, ...] = ()
+    """Directories of nodes that services may use, as a cache or by podTemplate; no others, and none below them."""
+    node_access: bool = False
+    """Whether podTemplate may ask for host namespaces and ports, privileged containers and further capabilities."""
+    monitoring: Monitoring | None = None
+    """A PodMonitor for every service; None = not asked for, or the cluster has no such kind."""
+    release: str = ""
+    """The operator's version: services that follow upgrades are planned anew with another one."""

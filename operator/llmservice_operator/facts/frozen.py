@@ -1,0 +1,64 @@
+"""The plan in force, as a ControllerRevision keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llmservice_operator.facts.owner import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """A plan with the pod template it became; `number` orders revisions by when they were made."""
+
+    name: str
+    number: int
+    engine: str
+    reason: str
+    summary: str
+    fit: str
+    resolved_revision: str
+    resource: str
+    image: str
+    notes: list[str]
+    installation: str
+    """Digest of the installation that it was planned with."""
+    job: str
+    """Name of the Job that reported `prepared`."""
+    prepared: str
+    """The model's facts as the Job reported them: another plan for the same model needs no other look at it."""
+    progress_seconds: int
+    template: Json
+    plan: Json
+    """The whole plan, for people."""
+
+
+KEPT: dict[str, type[Any]] = {
+    "engine": str,
+    "reason": str,
+    "summary": str,
+    "fit": str,
+    "resolved_revision": str,
+    "resource": str,
+    "image": str,
+    "notes": list,
+    "installation": str,
+    "job": str,
+    "prepared": str,
+    "progress_seconds": int,
+    "template": dict,
+    "plan": dict,
+}
+"""What of it is kept, and the type of each."""
+
+
+def thaw(revision: Mapping[str, Any]) -> Frozen:
+    """What a live ControllerRevision keeps, written by this release or another: the template is what counts."""
+    data = revision.get("data", {})
+    return Frozen(
+        name=revision["metadata"]["name"],
+        number=int(revision.get("revision", 0)),
+        **{name: data.get(name, kind()) for name, kind in KEPT.items()},
+    )

@@ -1,0 +1,107 @@
+"""What of the cluster belongs to one service, sorted by what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from llmservice_api.labels import COMPONENT, REVISION, RUNTIME
+from llmservice_operator.facts.frozen import Frozen, thaw
+from llmservice_operator.facts.owner import Json, Owner, owns
+from llmservice_operator.facts.waiting import about
+
+JOB_LABELS = ("batch.kubernetes.io/job-name", "job-name")
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Pods are sorted oldest first, without those that are ending."""
+
+    deployment: Json | None
+    jobs: dict[str, Json]
+    replicas: tuple[Json, ...]
+    prepare_pods: tuple[Json, ...]
+    revisions: dict[str, Json]
+    events: tuple[Json, ...] = ()
+    claim: Json | None = None
+    """The claim that was made for the cache."""
+
+    def events_of(self, child: Json) -> tuple[Json, ...]:
+        """What was said about a pod or a Job that waits, oldest first."""
+        return about(self.events, child["metadata"].get("uid", ""))
+
+    def running(self) -> Frozen | None:
+        """The plan that the Deployment was last given."""
+        if self.deployment is None:
+            return None
+        labels = self.deployment["spec"]["template"]["metadata"].get("labels", {})
+        kept = self.revisions.get(labels.get(REVISION, ""))
+        return thaw(kept) if kept else None
+
+    def claim_bound(self) -> bool:
+        """Whether the cache's claim has its volume, and with it perhaps a node."""
+        return self.claim is not None and self.claim.get("status", {}).get("phase") == "Bound"
+
+    def pods_of_job(self, name: str) -> tuple[Json, ...]:
+        """Pods of a prepare Job, newest last."""
+        return tuple(pod for pod in self.prepare_pods if name in (_labels(pod).get(label) for label in JOB_LABELS))
+
+
+def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = ()) -> Live:
+    """Sort what carries the service's label; what another owner controls is left out."""
+    deployment: Json | None = None
+    claim: Json | None = None
+    jobs: dict[str, Json] = {}
+    revisions: dict[str, Json] = {}
+    replicas: list[Json] = []
+    prepare: list[Json] = []
+    for child in children:
+        kind, name = child["kind"], child["metadata"]["name"]
+        if kind == "Pod":
+            if "deletionTimestamp" not in child["metadata"]:
+                (replicas if _labels(child).get(COMPONENT) == RUNTIME else prepare).append(child)
+        elif owns(owner, child):
+            if kind == "Deployment":
+                deployment = child
+            elif kind == "Job":
+                jobs[name] = child
+            elif kind == "ControllerRevision":
+                revisions[name] = child
+            elif kind == "PersistentVolumeClaim":
+                claim = child
+    return Live(deployment, jobs, _by_age(replicas), _by_age(prepare), revisions, events, claim)
+
+
+def condition(obj: Mapping[str, Any], kind: str) -> Json | None:
+    """A condition of an object's status."""
+    found: list[Json] = obj.get("status", {}).get("conditions", [])
+    return next((entry for entry in found if entry["type"] == kind), None)
+
+
+def holds(obj: Mapping[str, Any], kind: str) -> bool:
+    """Whether a condition is True."""
+    found = condition(obj, kind)
+    return found is not None and found["status"] == "True"
+
+
+def revision_of(pod: Mapping[str, Any]) -> str:
+    """The revision that a replica runs."""
+    return _labels(pod).get(REVISION, "")
+
+
+def seconds_since(text: str | None, now: datetime) -> float:
+    """Age of a time as the API writes it; 0 when it is missing or in the future."""
+    if not text:
+        return 0.0
+    return max(0.0, (now - datetime.fromisoformat(text)).total_seconds())
+
+
+def _labels(obj: Mapping[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = obj["metadata"].get("labels", {})
+    return found
+
+
+def _by_age(pods: Iterable[Json]) -> tuple[Json, ...]:
+    return tuple(sorted(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp", ""), pod["metadata"]["name"])))

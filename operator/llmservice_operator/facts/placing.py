@@ -1,0 +1,224 @@
+"""Where a service could run: kinds of nodes as machines to plan for, and the first that takes it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
+from llmservice_operator.facts.nodes import NodeKind
+from llmservice_operator.facts.quantity import parse_quantity
+from llmservice_operator.facts.vendors import DEFAULT_RESOURCE, VENDORS, vendor
+from llmservice_planning.plan import Fit, Plan, Refusal
+from llmservice_planning.planner import make_plan
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.formats.facts import ModelFacts
+from llmservice_runtime.machine.gpus import UnknownGpu, find_gpu
+from llmservice_runtime.machine.machine import Device, EngineBuild, Gpu, Machine
+
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+COMMON_FLAGS = frozenset({"avx2"})
+"""What every server CPU of the last ten years has; nodes do not say."""
+UNSEEN = NodeKind(4, 16 << 30, "amd64")
+"""What is assumed of nodes that may not be read; the fit is Unknown then."""
+UNSEEN_GPU_BYTES = 24 << 30
+_MIG = "nvidia.com/mig-"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A machine to plan for. `resource` is the accelerator's resource name, empty on a CPU."""
+
+    machine: Machine
+    resource: str = ""
+    product_label: str = ""
+    product: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A plan, the place it was made for, the image that runs it, and every product it may run on, the planned first."""
+
+    plan: Plan
+    resource: str
+    image: str
+    product_label: str = ""
+    products: tuple[str, ...] = ()
+
+
+def place_service(
+    spec: LLMServiceSpec,
+    facts: ModelFacts,
+    revision: str,
+    nodes: tuple[NodeKind, ...] | None,
+    config: OperatorConfig,
+) -> Placed | Refusal:
+    """The first place that surely takes it, else the first that may; else why the most promising one does not."""
+    config = _own_image(spec, config)
+    refusal: Refusal | None = None
+    unknown: Placed | None = None
+    known = list(places(spec, nodes, config))
+    for place in known:
+        made = make_plan(spec, facts, place.machine, revision)
+        if isinstance(made, Refusal):
+            refusal = refusal or made
+            continue
+        if place.resource and spec.accelerator.resource_name and not made.accelerator_count:
+            refusal = refusal or _no_build(place.resource, made)
+            continue
+        image = image_for(made, place, config)
+        if image is None:
+            refusal = refusal or _no_image(made, config)
+        elif made.fit is Fit.FITS and place.machine.exact:
+            return _placed(made, place, image, known)
+        else:
+            unknown = unknown or _placed(dataclasses.replace(made, fit=Fit.UNKNOWN), place, image)
+    if unknown:
+        return unknown
+    assert refusal is not None, "there is always at least one place"
+    return refusal
+
+
+def places(spec: LLMServiceSpec, nodes: tuple[NodeKind, ...] | None, config: OperatorConfig) -> Iterator[Place]:
+    """Accelerators before CPUs, the smallest that takes it first; the largest CPU node."""
+    kinds = nodes or (UNSEEN,)
+    wanted = spec.accelerator.resource_name
+    devices = {device for image in config.images for device in image.devices}
+    found = False
+    if spec.accelerator.count != 0:
+        gpus = [place for kind in kinds for place in _accelerators(kind, wanted, devices, config)]
+        gpus.sort(key=lambda place: place.machine.gpus[0].memory_bytes if place.machine.gpus else 0)
+        found = bool(gpus)
+        yield from gpus
+    asked = bool(spec.accelerator.count) or wanted is not None
+    if asked and not found:
+        yield _unseen(spec, devices, config)
+    if not asked:
+        largest = max(kinds, key=lambda kind: (kind.memory_bytes, kind.cpus))
+        yield Place(_machine(largest, (), spec, config, exact=bool(nodes)))
+
+
+def image_for(plan: Plan, place: Place, config: OperatorConfig) -> str | None:
+    """The first configured image that has the plan's engine for the place's device."""
+    gpu = place.machine.gpu if plan.accelerator_count else None
+    device = gpu.vendor if gpu else Device.CPU
+    return next((i.image for i in config.images if plan.engine in i.engines and device in i.devices), None)
+
+
+def _own_image(spec: LLMServiceSpec, config: OperatorConfig) -> OperatorConfig:
+    """An image of the service's own is believed to carry the engine that the spec names, for every device."""
+    if spec.engine.image is None:
+        return config
+    image = RuntimeImage(spec.engine.image, (EngineType(spec.engine.type.value),), tuple(Device))
+    return dataclasses.replace(config, images=(image,))
+
+
+def _accelerators(kind: NodeKind, wanted: str | None, devices: set[Device], config: OperatorConfig) -> Iterator[Place]:
+    for resource, count in kind.resources:
+        known = any(resource.startswith(start) for start in VENDORS)
+        if resource != wanted if wanted else not known or vendor(resource) not in devices:
+            continue
+        gpu = _gpu(kind, resource)
+        machine = _machine(kind, (gpu or _unseen_gpu(resource),) * count, None, config, exact=gpu is not None)
+        yield Place(machine, resource, kind.product_label, kind.product)
+
+
+def _gpu(kind: NodeKind, resource: str) -> Gpu | None:
+    """What the labels and the catalogue know of a kind's accelerator; None = nothing."""
+    name = f"{kind.product}-{resource.removeprefix('nvidia.com/')}" if resource.startswith(_MIG) else kind.product
+    try:
+        found = find_gpu(name) if name else None
+    except UnknownGpu:
+        found = None
+    if found is not None and kind.gpu_memory_bytes and not resource.startswith(_MIG):
+        return dataclasses.replace(found, memory_bytes=kind.gpu_memory_bytes)
+    return found
+
+
+def _unseen_gpu(resource: str) -> Gpu:
+    return Gpu("GPU", vendor(resource), UNSEEN_GPU_BYTES, 80 if vendor(resource) is Device.NVIDIA else 0)
+
+
+def _unseen(spec: LLMServiceSpec, devices: set[Device], config: OperatorConfig) -> Place:
+    """An accelerator that was asked for and that no node has, or none that may be read: the scheduler decides."""
+    device = next((device for device in DEFAULT_RESOURCE if device in devices), Device.NVIDIA)
+    resource = spec.accelerator.resource_name or DEFAULT_RESOURCE[device]
+    gpus = (_unseen_gpu(resource),) * (spec.accelerator.count or 1)
+    return Place(_machine(UNSEEN, gpus, spec, config, exact=False), resource)
+
+
+def _machine(
+    kind: NodeKind, gpus: tuple[Gpu, ...], spec: LLMServiceSpec | None, config: OperatorConfig, exact: bool
+) -> Machine:
+    """`spec`'s memory limit bounds what may be planned."""
+    memory = kind.memory_bytes
+    if spec is not None and spec.resources.limits.memory is not None:
+        limit = int(parse_quantity(spec.resources.limits.memory))
+        memory = min(memory, limit) if exact else limit
+    return Machine(
+        cpus=max(1, kind.cpus),
+        memory_bytes=memory,
+        memory_available=memory,
+        cpu_flags=COMMON_FLAGS,
+        architecture=ARCHITECTURES.get(kind.architecture, kind.architecture),
+        gpus=gpus,
+        builds=builds(config),
+        exact=exact,
+    )
+
+
+def builds(config: OperatorConfig) -> tuple[EngineBuild, ...]:
+    """Every engine, for the devices that an image has it for."""
+    found = []
+    for engine in EngineType:
+        devices = frozenset(device for image in config.images if engine in image.engines for device in image.devices)
+        found.append(EngineBuild(engine, devices or frozenset(Device), bool(devices), "" if devices else _MISSING))
+    return tuple(found)
+
+
+_MISSING = "No image of this installation carries it."
+
+
+def _placed(plan: Plan, place: Place, image: str, others: Sequence[Place] = ()) -> Placed:
+    gpu = plan.accelerator_count > 0
+    products: tuple[str, ...] = ()
+    if gpu and place.product_label and place.product:
+        takers = [other.product for other in others if _takes(plan, place, other)]
+        products = tuple(dict.fromkeys([place.product, *sorted(takers)]))
+    return Placed(plan, place.resource if gpu else "", image, place.product_label if products else "", products)
+
+
+def _takes(plan: Plan, planned: Place, other: Place) -> bool:
+    """Whether a plan for one kind of GPU runs on another as well: it surely has no less of anything."""
+    one, two = planned.machine.gpu, other.machine.gpu
+    return (
+        one is not None
+        and two is not None
+        and other.machine.exact
+        and (other.resource, other.product_label) == (planned.resource, planned.product_label)
+        and two.memory_bytes >= one.memory_bytes
+        and two.capability >= one.capability
+        and other.machine.gpu_count >= plan.accelerator_count
+    )
+
+
+def _no_build(resource: str, plan: Plan) -> Refusal:
+    return Refusal(
+        FailureClass.ENGINE_NOT_INSTALLED,
+        f"accelerator.resourceName asks for {resource}, and no image of this installation is built for it.",
+        ("Have an image for it added to the operator's configuration.", "Leave accelerator.resourceName out."),
+        plan.rejected,
+    )
+
+
+def _no_image(plan: Plan, config: OperatorConfig) -> Refusal:
+    carried = sorted({engine.value for image in config.images for engine in image.engines})
+    return Refusal(
+        FailureClass.ENGINE_NOT_INSTALLED,
+        f"The plan asks for {plan.engine.value} on {plan.accelerator}, and no image of this installation carries it.",
+        (f"Have an image for it added to the operator's configuration (there: {', '.join(carried)}).",),
+        plan.rejected,
+    )

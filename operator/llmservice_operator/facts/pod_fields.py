@@ -1,0 +1,92 @@
+"""`spec.podTemplate`: what of it is the plan's own, and is refused with the field to use instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from llmservice_api.labels import NAME
+from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_operator.facts.paths import CA_FOLDER, CACHE_PATH, CLAIM_PATH, SECRETS_PATH, SETTINGS_FOLDER
+from llmservice_operator.facts.vendors import VENDORS
+
+CONTAINER = "runtime"
+"""The engine's container."""
+FETCH = "fetch"
+"""The init container that brings the model into a replica's own cache."""
+OWN_VOLUMES = frozenset(("cache", "model", "settings", "credentials", "ca"))
+OWN_PATHS = ("/tmp", CACHE_PATH, CLAIM_PATH, SECRETS_PATH, SETTINGS_FOLDER, CA_FOLDER)
+_DOMAIN = NAME.partition("/")[0] + "/"
+
+POD_FIELDS = {
+    "serviceAccountName": "Use spec.serviceAccountName.",
+    "serviceAccount": "Use spec.serviceAccountName.",
+    "terminationGracePeriodSeconds": "It follows from spec.endpoint.drainSeconds.",
+    "restartPolicy": "Replicas are always restarted; leave it out.",
+}
+"""Fields of the pod that the plan owns -> what to do instead."""
+CONTAINER_FIELDS = {
+    "image": "Use spec.engine.image.",
+    "command": "Use spec.engine.args.",
+    "args": "Use spec.engine.args.",
+    "ports": "They are the runtime's contract; a Service of your own may map them.",
+    "lifecycle": "It is part of the drain; see spec.endpoint.drainSeconds.",
+    "terminationMessagePath": "Failures are reported through it; leave it out.",
+    "terminationMessagePolicy": "Failures are reported through it; leave it out.",
+}
+PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
+HANDLERS = ("httpGet", "exec", "tcpSocket", "grpc")
+
+
+def forbidden(spec: LLMServiceSpec) -> Iterator[tuple[str, str]]:
+    """(field, what to do instead) for everything that the template says and the plan owns."""
+    template = spec.pod_template
+    if template is None:
+        return
+    for kind, entries in (("labels", template.metadata.labels), ("annotations", template.metadata.annotations)):
+        yield from ((f"metadata.{kind}.{name}", f"{_DOMAIN}* is the operator's.") for name in entries if _own(name))
+    yield from ((f"spec.{name}", POD_FIELDS[name]) for name in template.spec if name in POD_FIELDS)
+    for volume in named(template.spec.get("volumes")):
+        if volume.get("name") in OWN_VOLUMES:
+            yield f"spec.volumes[{volume['name']}]", "The name is taken: choose another."
+    if any(step.get("name") == FETCH for step in named(template.spec.get("initContainers"))):
+        yield f"spec.initContainers[{FETCH}]", f"It takes env, envFrom and mounts of containers[{CONTAINER}]."
+    yield from ((f"spec.containers[{CONTAINER}].{field}", remedy) for field, remedy in _container(spec))
+
+
+def _container(spec: LLMServiceSpec) -> Iterator[tuple[str, str]]:
+    container = runtime_container(spec)
+    yield from ((name, CONTAINER_FIELDS[name]) for name in container if name in CONTAINER_FIELDS)
+    for probe in PROBES:
+        handlers = [name for name in HANDLERS if name in (mapping(container.get(probe)))]
+        yield from ((f"{probe}.{name}", "Only its times can be set.") for name in handlers)
+    for kind in ("requests", "limits"):
+        for name in mapping(mapping(container.get("resources")).get(kind)):
+            if name in ("cpu", "memory"):
+                yield f"resources.{kind}.{name}", f"Use spec.resources.{kind}.{name}."
+            elif name == spec.accelerator.resource_name or name.startswith(tuple(VENDORS)):
+                yield f"resources.{kind}.{name}", "Use spec.accelerator.resourceName and count."
+    for mount in named(container.get("volumeMounts")):
+        path = str(mount.get("mountPath", ""))
+        if any(path == own or path.startswith(own + "/") for own in OWN_PATHS):
+            yield f"volumeMounts[{path}]", "The path is taken: choose another."
+
+
+def runtime_container(spec: LLMServiceSpec) -> Mapping[str, Any]:
+    """What the template says of the engine's container."""
+    containers = named(spec.pod_template.spec.get("containers")) if spec.pod_template else []
+    return next((container for container in containers if container.get("name") == CONTAINER), {})
+
+
+def _own(name: str) -> bool:
+    return name.startswith(_DOMAIN)
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value, or nothing when it is no mapping: the API server says so."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def named(value: Any) -> list[Mapping[str, Any]]:
+    """The mappings of a list; what is none is left to the API server."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

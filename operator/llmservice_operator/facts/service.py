@@ -1,0 +1,49 @@
+"""Reading an LLMService as the API server holds it, by the rules of a cluster."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from llmservice_api.conditions import Reason
+from llmservice_api.sentences import explain, field_path
+from llmservice_api.v1alpha1 import LLMService
+from llmservice_operator.facts.config import OperatorConfig
+from llmservice_operator.facts.node_access import not_lent
+from llmservice_operator.facts.pod_fields import forbidden
+from llmservice_operator.facts.problem import Problem
+from llmservice_operator.facts.values import Json
+
+WRITTEN = ("apiVersion", "kind", "metadata", "spec")
+
+
+def read_service(service: Json, config: OperatorConfig) -> LLMService | Problem:
+    """The typed object, or what is wrong with it here. Its status is ours and not read."""
+    try:
+        parsed = LLMService.model_validate({name: service[name] for name in WRITTEN if name in service})
+    except ValidationError as error:
+        return Problem(Reason.INVALID, _sentences(error))
+    return _not_in_a_cluster(parsed) or _not_in_a_template(parsed) or not_lent(parsed.spec, config) or parsed
+
+
+def _not_in_a_cluster(service: LLMService) -> Problem | None:
+    uri = service.spec.model.uri
+    if uri.startswith("file://") and not uri.startswith("file:///"):
+        return Problem(
+            Reason.INVALID,
+            f"spec.model.uri: {uri} is a relative path. In a cluster file:// is a path inside the runtime image: write "
+            "file:///path, or use pvc://CLAIM/PATH or a hub.",
+        )
+    return None
+
+
+def _not_in_a_template(service: LLMService) -> Problem | None:
+    said = [f"spec.podTemplate.{field} is the plan's. {remedy}" for field, remedy in forbidden(service.spec)]
+    return Problem(Reason.INVALID, " ".join(said[:5])) if said else None
+
+
+def _sentences(error: ValidationError) -> str:
+    said = []
+    for details in error.errors(include_url=False):
+        location, reason, remedy = explain(details, LLMService)
+        said.append(f"{field_path(location)}: {reason} {remedy}")
+    return " ".join(said[:5])

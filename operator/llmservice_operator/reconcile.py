@@ -1,0 +1,77 @@
+"""One reconcile: a pure function of what was observed.
+
+    read -> prepare (Job) -> plan -> freeze (ControllerRevision) -> cache -> roll out (Deployment) -> status
+
+Every step looks at what is there and says what should be; nothing is remembered between two calls.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+
+from llmservice_api.conditions import ConditionType, Reason
+from llmservice_api.labels import QUEUE
+from llmservice_operator.decide.decision import Decision, decide
+from llmservice_operator.decide.refusals import in_words
+from llmservice_operator.facts.config import OperatorConfig
+from llmservice_operator.facts.live import Live, live_of
+from llmservice_operator.facts.owner import Owner
+from llmservice_operator.facts.problem import Problem
+from llmservice_operator.facts.service import read_service
+from llmservice_operator.facts.values import Observed, Outcome
+from llmservice_operator.status.findings import TRUE, Finding, Picture, findings, invalid
+from llmservice_operator.status.plan_status import plan_status
+from llmservice_operator.status.write import notes, status
+
+LOOK_SECONDS = 30.0
+"""While something is under way, or no node takes a replica: what autoscalers say wakes nobody."""
+
+
+def reconcile(observed: Observed, config: OperatorConfig, now: datetime) -> Outcome:
+    """What to write so that the cluster becomes what the service's spec asks for. `now` is in UTC."""
+    metadata = observed.service["metadata"]
+    if "deletionTimestamp" in metadata:
+        return Outcome()  # ownerReferences clean up
+    owner = Owner(metadata["name"], metadata["namespace"], metadata["uid"], metadata.get("labels", {}).get(QUEUE, ""))
+    live = live_of(owner, observed.children, observed.events)
+    if observed.service["spec"].get("podTemplate"):
+        observed = dataclasses.replace(observed, refused=tuple(map(in_words, observed.refused)))
+    service = read_service(observed.service, config)
+    if isinstance(service, Problem):
+        # Terminal until the spec is edited: what runs is left alone, and nothing is tried again.
+        ready = (live.deployment or {}).get("status", {}).get("readyReplicas", 0)
+        return _report(Outcome(), invalid(service, observed, ready), None, live, owner, observed, config, now)
+    decision = decide(service, owner, live, observed, config, now)
+    outcome = Outcome(decision.apply, decision.delete, requeue_after=decision.requeue_after)
+    found = findings(Picture(decision, observed, live, now))
+    return _report(outcome, found, decision, live, owner, observed, config, now)
+
+
+def _report(
+    outcome: Outcome,
+    found: list[Finding],
+    decision: Decision | None,
+    live: Live,
+    owner: Owner,
+    observed: Observed,
+    config: OperatorConfig,
+    now: datetime,
+) -> Outcome:
+    """The outcome with its status and Events."""
+    before = observed.service.get("status", {})
+    in_force = decision.in_force if decision else live.running()
+    said = status(found, live, owner, observed.service, in_force, config.cluster_domain, now)
+    if in_force is not None:
+        said |= {"plan": plan_status(in_force, config), "currentRevision": in_force.name}
+    return Outcome(outcome.apply, outcome.delete, said, notes(found, before), _again(found, outcome.requeue_after))
+
+
+def _again(found: list[Finding], asked: float | None) -> float | None:
+    """While something is under way it is looked at now and then: some failures are only told by time."""
+    under_way = any(
+        (finding.type is ConditionType.PROGRESSING and finding.status == TRUE)
+        or (finding.type is ConditionType.SCHEDULED and finding.status != TRUE and finding.reason != Reason.WAITING)
+        for finding in found
+    )
+    return min(asked if asked is not None else LOOK_SECONDS, LOOK_SECONDS) if under_way else asked

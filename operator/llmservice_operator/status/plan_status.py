@@ -1,0 +1,37 @@
+"""The plan in force as status shows it, with what the user should know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llmservice_operator.children.revision import installation_digest
+from llmservice_operator.facts.config import OperatorConfig
+from llmservice_operator.facts.frozen import Frozen
+from llmservice_operator.facts.values import Json
+
+LIMIT = 4096
+"""Characters of a text in status."""
+MOST = 32
+"""Notes."""
+
+
+def plan_status(in_force: Frozen, config: OperatorConfig) -> Json:
+    """`status.plan`."""
+    said: Json = {"engine": in_force.engine, "reason": in_force.reason[:LIMIT], "summary": in_force.summary[:LIMIT]}
+    if in_force.image:
+        said["image"] = in_force.image
+    if notes := [*in_force.notes, *_newer(in_force, config)]:
+        said["notes"] = [note[:LIMIT] for note in notes[:MOST]]
+    return said
+
+
+def _newer(in_force: Frozen, config: OperatorConfig) -> Iterator[str]:
+    """Whether the installation has changed since the plan was made: a pinned service is told, and left as it is."""
+    if not in_force.installation or in_force.installation == installation_digest(config):
+        return
+    known = [image.image for image in config.images]
+    what = "other settings" if in_force.image in known else f"other images ({', '.join(known)})"
+    yield (
+        f"The installation has {what} now. This plan stays as it is until the spec changes; "
+        "rollout.upgradePolicy: Follow takes them over."
+    )

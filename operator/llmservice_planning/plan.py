@@ -1,0 +1,55 @@
+"""A plan: what will run, where, with how much memory, and why. Data; stored, shown and executed as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.engines.base.choice import RejectedEngine as RejectedEngine
+from llmservice_runtime.estimate.budget import MemoryLine as MemoryLine
+from llmservice_runtime.estimate.fit import Fit as Fit
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will run. Lengths in tokens, memory in bytes."""
+
+    engine: EngineType
+    reason: str
+    rejected: tuple[RejectedEngine, ...]
+    fit: Fit
+    accelerator: str
+    """GPU product, or `CPU`."""
+    accelerator_count: int
+    tensor_parallel_size: int
+    gpu_layers: int
+    """llama.cpp: layers on the GPU; -1 = all, 0 = none."""
+    context_tokens: int
+    max_sequences: int
+    kv_tokens: int
+    """KV pool, in tokens, shared by all sequences."""
+    memory: tuple[MemoryLine, ...]
+    memory_available: int
+    """Bytes that may be used, per device (Host when accelerator is CPU)."""
+    largest_context_tokens: int
+    """The largest context that would fit, for the explanation."""
+    revision: str
+    model: str
+    """One line: architecture, size, quantization."""
+    task: str
+    args: tuple[str, ...]
+    notes: tuple[str, ...] = field(default=())
+    missing: str = ""
+    """Empty when the engine is installed, else what to do: such a plan can be shown but not started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why nothing can run: `reason` with its numbers (the shortfall in GiB), and numbered ways out."""
+
+    failure: FailureClass
+    reason: str
+    ways_out: tuple[str, ...]
+    rejected: tuple[RejectedEngine, ...] = ()
+    fit: Fit = Fit.DOES_NOT_FIT

@@ -1,0 +1,182 @@
+"""Ways out of a refusal: changes of spec, model or machine, offered only if planning with them succeeds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_planning.words import memory
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.estimate.budget import HOST
+from llmservice_runtime.estimate.fit import Shortfall, valid_count
+from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization
+from llmservice_runtime.machine.gpus import find_gpu
+from llmservice_runtime.machine.machine import Device, Machine
+
+MOST = 3
+"""Ways that are offered."""
+
+GGUF_BITS = {"Q8_0": 8.6, "Q6_K": 6.7, "Q5_K_M": 5.9, "Q4_K_M": 5.2, "Q3_K_M": 4.2, "Q2_K": 3.4}
+"""Bits per weight of whole files, rounded up: small models keep a large share of their weights in finer types."""
+
+BIGGER = {
+    Device.NVIDIA: ("L4", "A10", "L40S", "A100-80GB", "H100-80GB", "H200", "B200"),
+    Device.AMD: ("MI210", "MI300X", "MI325X", "MI350X"),
+    Device.INTEL: ("Arc-Pro-B60", "Max-1100", "Max-1550"),
+}
+"""GPUs that data centres rent out, smallest first."""
+
+Works = Callable[[LLMServiceSpec, ModelFacts, Machine], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """One way out: what to do, and the case it leads to."""
+
+    text: str
+    spec: LLMServiceSpec
+    facts: ModelFacts
+    machine: Machine
+
+
+def remedies(
+    spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall, works: Works
+) -> tuple[Remedy, ...]:
+    """At most three ways that work, nearest first: change the spec, change the model, change the machine."""
+    found: list[Remedy] = []
+    for way in (
+        _smaller_context,
+        _smaller_cache,
+        _more_gpus,
+        _quantized,
+        _bigger_gpu,
+        _on_cpu,
+        _more_memory,
+        _smaller_model,
+    ):
+        first = next((r for r in way(spec, facts, machine, short) if works(r.spec, r.facts, r.machine)), None)
+        if first:
+            found.append(first)
+        if len(found) == MOST:
+            break
+    return tuple(found)
+
+
+Way = Iterator[Remedy]
+
+
+def _smaller_context(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+    """The largest context that fits; not worth saying below 512 tokens."""
+    tokens = short.largest_context
+    while tokens >= 512:
+        smaller = spec.model_copy(update={"context_tokens": tokens})
+        yield Remedy(f"Set contextTokens to {tokens}, the largest that fits.", smaller, facts, machine)
+        tokens = tokens * 9 // 10
+
+
+def _smaller_cache(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+    """llama.cpp can keep its cache in 8 bits."""
+    if short.shape.engine is EngineType.LLAMA_CPP and not any(arg.startswith("--kv-type") for arg in spec.engine.args):
+        engine = spec.engine.model_copy(update={"args": [*spec.engine.args, "--kv-type=q8_0"]})
+        eight = spec.model_copy(update={"engine": engine})
+        yield Remedy("Add --kv-type=q8_0 to engine.args: it halves the KV cache.", eight, facts, machine)
+
+
+def _more_gpus(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+    """More of the same GPU: on this machine when it has them, else on one that does."""
+    gpu = machine.gpu
+    if gpu is None or short.shape.device is Device.CPU:
+        return
+    for count in range(short.shape.gpus + 1, 17):
+        if not valid_count(short.shape.engine, facts, count):
+            continue
+        more = spec.model_copy(update={"accelerator": spec.accelerator.model_copy(update={"count": count})})
+        if count <= machine.gpu_count:
+            yield Remedy(f"Set accelerator.count to {count}.", more, facts, machine)
+        else:
+            text = f"Use a machine with {count} × {gpu.product} and set accelerator.count to {count}."
+            yield Remedy(text, more, facts, dataclasses.replace(machine, gpus=(gpu,) * count))
+
+
+def _quantized(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+    """A coarser version of the same model: 4-bit AWQ for vLLM, a GGUF for everything else."""
+    bits = 8 * facts.weight_bytes / max(1, facts.parameters)
+    if short.shape.engine is EngineType.VLLM and bits > 6:
+        awq = Quantization("awq", "AWQ 4-bit", 4, group_size=128)
+        smaller = _as_size(facts, 5.0, ModelFormat.SAFETENSORS, awq)
+        yield Remedy(_version("a 4-bit AWQ", smaller), spec, smaller, machine)
+    for name, wide in GGUF_BITS.items():
+        if wide < bits * 0.95:
+            smaller = _as_size(facts, wide, ModelFormat.GGUF, Quantization("gguf", name, wide))
+            yield Remedy(_version(f"a {name} GGUF", smaller), spec, smaller, machine)
+
+
+def _bigger_gpu(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+    """The smallest bigger kind, as many of them as now."""
+    gpu = machine.gpu
+    if gpu is None or short.shape.device is Device.CPU:
+        return
+    for name in BIGGER[gpu.vendor]:
+        bigger = find_gpu(name)
+        if bigger.memory_bytes > gpu.memory_bytes and bigger.capability >= gpu.capability:
+            count = machine.gpu_count
+            text = f"Use a bigger GPU: {count} × {bigger.product} ({memory(bigger.memory_bytes)} each) fits it."
+            yield Remedy(text, spec, facts, dataclasses.replace(machine, gpus=(bigger,) * count))
+
+
+def _on_cpu(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+    """The host's memory is often larger."""
+    if short.shape.device is Device.CPU:
+        return
+    cpu = spec.model_copy(update={"accelerator": spec.accelerator.model_copy(update={"count": 0})})
+    yield Remedy(
+        "Set accelerator.count to 0: it fits the host's memory and runs on the CPU, slowly.", cpu, facts, machine
+    )
+
+
+def _more_memory(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+    """More free host memory."""
+    if short.where != HOST:
+        return
+    for extra in (1.0, 1.05, 1.15, 1.5):
+        gib = -(-int((machine.memory_available + short.missing) * extra) // (1 << 30))
+        size = gib << 30
+        larger = dataclasses.replace(machine, memory_bytes=max(machine.memory_bytes, size), memory_available=size)
+        text = f"Free memory, or use a machine with {gib} GiB of free memory (now {memory(machine.memory_available)})."
+        if limit := spec.resources.limits.memory:
+            text = f"Raise resources.limits.memory to {gib}Gi (now {limit})."
+        yield Remedy(text, spec, facts, larger)
+
+
+def _smaller_model(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+    """What size would do, when this one is out of reach."""
+    for billions in (70, 32, 14, 8, 4, 3, 1.5, 0.5):
+        if billions * 1e9 < 0.8 * facts.parameters:
+            fewer = dataclasses.replace(
+                facts, parameters=int(billions * 1e9), layer_weight_bytes=(), context_tokens=8192
+            )
+            smaller = _as_size(fewer, GGUF_BITS["Q4_K_M"], ModelFormat.GGUF, Quantization("gguf", "Q4_K_M", 5))
+            planned = spec.model_copy(update={"context_tokens": None})
+            yield Remedy(
+                f"Use a smaller model: a Q4_K_M GGUF of {billions:g} B parameters fits.", planned, smaller, machine
+            )
+
+
+def _version(kind: str, facts: ModelFacts) -> str:
+    return f"Use {kind} of the same model (about {memory(facts.weight_bytes)}) in model.uri or model.include."
+
+
+def _as_size(facts: ModelFacts, bits: float, form: ModelFormat, quantization: Quantization) -> ModelFacts:
+    size = int(facts.parameters * bits / 8)
+    old = max(1, facts.weight_bytes)
+    return dataclasses.replace(
+        facts,
+        format=form,
+        quantization=quantization,
+        weight_bytes=size,
+        layer_weight_bytes=tuple(-(-layer * size // old) for layer in facts.layer_weight_bytes),
+        file_bytes=size,
+        notes=(),
+    )

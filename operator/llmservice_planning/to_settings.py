@@ -1,0 +1,37 @@
+"""A plan becomes the settings of a runtime replica."""
+
+from __future__ import annotations
+
+from llmservice_api.v1alpha1 import LLMService
+from llmservice_planning.plan import Plan
+from llmservice_runtime.contract.settings import RuntimeSettings
+
+LOAD_SECONDS = 600
+SLOWEST_READ = 50 << 20
+"""Bytes per second at which weights are read from the slowest disk that is planned for."""
+
+
+def runtime_settings(plan: Plan, service: LLMService, model_path: str) -> RuntimeSettings:
+    """Settings for one replica, with the contract's ports; a local mode replaces those with free ones.
+
+    `model_path` is absolute: a GGUF file (the first shard) or a model folder. The model answers to its full name
+    (`namespace/name`) and to its bare name.
+    """
+    weights = sum(line.bytes for line in plan.memory if line.name.startswith("weights"))
+    return RuntimeSettings(
+        engine=plan.engine,
+        model_path=model_path,
+        model_name=service.full_name,
+        model_aliases=(service.metadata.name,),
+        task=plan.task,
+        context_tokens=plan.context_tokens,
+        max_sequences=plan.max_sequences,
+        kv_tokens=plan.kv_tokens,
+        gpu_layers=plan.gpu_layers,
+        tensor_parallel_size=plan.tensor_parallel_size,
+        max_queued_requests=service.spec.endpoint.max_queued_requests,
+        drain_seconds=service.spec.endpoint.drain_seconds,
+        load_seconds=LOAD_SECONDS + weights // SLOWEST_READ,
+        engine_args=plan.args,
+        engine_env={variable.name: variable.value for variable in service.spec.engine.env},
+    )

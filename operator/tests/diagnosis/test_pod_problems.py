@@ -1,0 +1,134 @@
+"""Every class of failure has its reason and its remedy; a pod with which nothing is wrong has neither."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from llmservice_operator.diagnosis.pods import Case, pod_problem
+from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+Json = dict[str, Any]
+
+
+PREEMPTION = " no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful."
+
+
+def unschedulable(message: str = f"0/2 nodes are available: 2 Insufficient memory.{PREEMPTION}") -> Json:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return {"phase": "Pending", "conditions": [condition]}
+
+
+def waiting(reason: str, message: str = "said", **more: Any) -> Json:
+    return container(state={"waiting": {"reason": reason, "message": message}}, **more)
+
+
+def container(**status: Any) -> Json:
+    return {"containerStatuses": [{"name": "runtime", "image": "r:1", "ready": False, "restartCount": 2, **status}]}
+
+
+def ended(code: int, reason: str = "Error", message: str = "") -> Json:
+    terminated = {"exitCode": code, "reason": reason, "message": message}
+    return waiting("CrashLoopBackOff", lastState={"terminated": terminated})
+
+
+def record(failure: FailureClass) -> Json:
+    return ended(1, message=FailureRecord(failure, "It failed.", "Mend it.", "Loading").to_json())
+
+
+def creating(seconds: int) -> Json:
+    started = (NOW - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    sandbox = {"type": "PodReadyToStartContainers", "status": "False"}
+    return {"startTime": started, "conditions": [sandbox], **waiting("ContainerCreating")}
+
+
+GATED = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}
+EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
+FULL = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."}
+SILENT = {"conditions": [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]}
+NO_CLAIM = '0/2 nodes are available: persistentvolumeclaim "models" not found. not found.'
+CASES: list[tuple[str, Json, str, str]] = [
+    ("no room", unschedulable(), "Unschedulable", "2 Insufficient memory. Free or add"),
+    ("no such claim", unschedulable(NO_CLAIM), "VolumeFailed", 'persistentvolumeclaim "models" not found. Create'),
+    ("queued", GATED, "Waiting", "admitted"),
+    ("evicted", EVICTED, "Evicted", "A new one is made"),
+    ("silent node", SILENT, "NodeNotReady", "kubectl describe node"),
+    ("disk of the node", FULL, "DiskFull", "more disk"),
+    ("no such image", waiting("ErrImagePull", "not found"), "ImagePullFailed", "imagePullSecrets"),
+    ("no such image, later", waiting("ImagePullBackOff"), "ImagePullFailed", "r:1"),
+    ("bad image name", waiting("InvalidImageName"), "ImagePullFailed", "Check its name"),
+    ("bad container", waiting("CreateContainerConfigError"), "ContainerRefused", "kubectl describe"),
+    ("no such program", ended(128, "StartError", "exec: not found"), "ContainerRefused", "exec: not found"),
+    ("killed by the kernel", ended(137, "OOMKilled"), "OutOfMemory", "resources.limits.memory"),
+    ("killed by a probe", ended(137), "ProbeFailed", "--previous"),
+    ("ended by a probe", ended(0, "Completed"), "ProbeFailed", "--previous"),
+    ("crashed", ended(139), "Crashed", "exit code 139"),
+    ("volumes", creating(31), "VolumeFailed", "PersistentVolumeClaim"),
+    *((failure.value, record(failure), failure.value, "Mend it.") for failure in FailureClass),
+]
+
+
+@pytest.mark.parametrize(("status", "reason", "said"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_what_is_wrong_is_named_with_a_remedy(status: Json, reason: str, said: str) -> None:
+    problem = pod_problem(Case({"metadata": {}, "spec": {}, "status": status}, NOW))
+    assert problem is not None
+    assert str(problem.reason) == reason
+    assert said in problem.message
+    assert problem.message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {},
+        {"phase": "Pending"},
+        waiting("ContainerCreating"),
+        creating(29),
+        container(state={"running": {}}, restartCount=0),
+        # It failed once, and serves now.
+        container(ready=True, lastState={"terminated": {"exitCode": 1, "reason": "Error"}}),
+        # An init container that ended well.
+        {"initContainerStatuses": [{"name": "fetch", "restartCount": 0, "state": {"terminated": {"exitCode": 0}}}]},
+    ],
+)
+def test_a_pod_that_starts_or_serves_has_no_problem(status: Json) -> None:
+    assert pod_problem(Case({"metadata": {}, "spec": {}, "status": status}, NOW)) is None
+
+
+def test_a_gpu_that_no_node_has_is_told_from_one_that_is_taken() -> None:
+    pod = {"metadata": {}, "spec": {}, "status": unschedulable("Insufficient nvidia.com/gpu")}
+    missing = pod_problem(Case(pod, NOW, "nvidia.com/gpu", gpu_exists=False))
+    taken = pod_problem(Case(pod, NOW, "nvidia.com/gpu"))
+    assert missing and missing.reason == "NoSuchGPU"
+    assert taken and taken.reason == "Unschedulable"
+
+
+def test_who_is_killed_for_memory_is_told_the_limit() -> None:
+    limited = {"name": "runtime", "resources": {"limits": {"memory": "40Mi"}}}
+    pod = {"metadata": {}, "spec": {"containers": [limited]}, "status": ended(137, "OOMKilled")}
+    problem = pod_problem(Case(pod, NOW))
+    assert problem and "its limit of 40Mi" in problem.message
+
+
+def test_the_log_to_look_at_is_named() -> None:
+    pod = {"metadata": {"namespace": "apps", "name": "demo-1"}, "spec": {}, "status": ended(139)}
+    problem = pod_problem(Case(pod, NOW))
+    assert problem and "kubectl logs -n apps demo-1 --previous" in problem.message
+
+
+def test_the_kubelets_own_words_on_a_volume_are_passed_on() -> None:
+    said = {"reason": "FailedMount", "message": 'secret "hf" not found', "metadata": {}}
+    problem = pod_problem(Case({"metadata": {}, "spec": {}, "status": creating(31)}, NOW, events=[said]))
+    assert problem and 'secret "hf" not found' in problem.message
+
+
+def test_a_replica_that_drained_when_its_node_evicted_it_is_told_by_the_event() -> None:
+    message = "Pod ephemeral local storage usage exceeds the total limit of containers 16Mi."
+    said = {"reason": "Evicted", "message": message, "metadata": {}}
+    pod = {"metadata": {}, "spec": {"restartPolicy": "Always"}, "status": {"phase": "Succeeded"}}
+    problem = pod_problem(Case(pod, NOW, events=[said]))
+    assert problem and problem.reason == "DiskFull"
+    assert pod_problem(Case({**pod, "spec": {"restartPolicy": "Never"}}, NOW, events=[said])) is None

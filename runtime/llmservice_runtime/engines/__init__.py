@@ -1,0 +1,1 @@
+"""One folder per engine: its rules, arguments, memory, recipe and process."""

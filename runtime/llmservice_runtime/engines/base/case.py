@@ -1,0 +1,72 @@
+"""One question of the selector: may this engine run this model on this device?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
+from llmservice_runtime.machine.machine import Device, Gpu, Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A model on one device of a machine; `gpu` is None on the CPU."""
+
+    facts: ModelFacts
+    machine: Machine
+    device: Device
+    gpu: Gpu | None = None
+
+    @property
+    def method(self) -> str:
+        """Quantization method in the table's spelling; empty = not quantized."""
+        quantization = self.facts.quantization
+        return quantization.method.lower().replace("_", "-") if quantization else ""
+
+    @property
+    def scheme(self) -> str:
+        """Sub-format of the quantization in lower case; empty = none stated."""
+        quantization = self.facts.quantization
+        return (quantization.scheme or quantization.name).lower() if quantization else ""
+
+    @property
+    def bits(self) -> float:
+        """Nominal bits per weight; 0 = not quantized."""
+        return self.facts.quantization.bits if self.facts.quantization else 0
+
+    @property
+    def capability(self) -> int:
+        """SM times ten; 0 = not an NVIDIA GPU."""
+        return self.gpu.capability if self.gpu else 0
+
+    @property
+    def on_nvidia(self) -> bool:
+        """Whether compute capabilities apply."""
+        return self.device is Device.NVIDIA
+
+    @property
+    def where(self) -> str:
+        """The device as a sentence names it: `Tesla T4 (SM 7.5)` or `the CPU`."""
+        if self.gpu is None:
+            return "the CPU"
+        return f"{self.gpu.product} (SM {sm(self.capability)})" if self.capability else self.gpu.product
+
+
+Rule = Callable[[Case], str | None]
+"""A reason why the engine can't, as a sentence; None = nothing against it."""
+
+
+def sm(capability: int) -> str:
+    """`75` -> `7.5`."""
+    return f"{capability // 10}.{capability % 10}"
+
+
+def first_objection(rules: Iterable[Rule], case: Case) -> str | None:
+    """The first reason against, in the order of the rules; None = it runs."""
+    return next((reason for rule in rules if (reason := rule(case))), None)
+
+
+def is_gguf(case: Case) -> bool:
+    """Whether the weights are a GGUF."""
+    return case.facts.format is ModelFormat.GGUF

@@ -1,0 +1,179 @@
+"""The engine's own wheel: built once per version and CPU, kept in a cache, published whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmservice_runtime.engines.llamacpp.install.cpu import cmake_flags, cpu_features
+from llmservice_runtime.engines.llamacpp.install.tools import require_compiler, require_venv
+from llmservice_runtime.install.errors import InstallError
+from llmservice_runtime.install.lockfile import LockedBuild, split_lock
+from llmservice_runtime.install.progress import ProgressLine
+
+PACKAGE = "llama-cpp-python"
+HERE = Path(__file__).parent
+ENGINE_LOCK = HERE / "llamacpp.lock"
+BUILD_LOCK = HERE / "build.lock"
+BUILD_OPTIONS = ("-DLLAVA_BUILD=OFF",)
+"""The vision library is a third of the build and is not served."""
+MAX_JOBS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class WheelPlan:
+    """Which wheel this machine needs. `key` names it in the cache."""
+
+    locked: LockedBuild
+    flags: tuple[str, ...]
+    machine: str
+
+    @property
+    def key(self) -> str:
+        """Version, machine and a digest of the flags. The wheel holds no Python ABI, so every Python shares it."""
+        digest = hashlib.sha256("\n".join(self.flags).encode()).hexdigest()[:12]
+        return f"{PACKAGE}-{self.locked.version}-{self.machine}-{digest}"
+
+
+def plan_wheel(portable: bool = False) -> WheelPlan:
+    """The wheel for this machine's CPU."""
+    machine = platform.machine()
+    features = cpu_features(Path("/proc/cpuinfo").read_text())
+    return WheelPlan(
+        split_lock(ENGINE_LOCK.read_text(), PACKAGE),
+        (*cmake_flags(features, machine, portable), *BUILD_OPTIONS),
+        machine,
+    )
+
+
+def default_wheel_cache(environ: Mapping[str, str] | None = None) -> Path:
+    """`wheels` in LLMSERVICE_CACHE_DIR, else in XDG_CACHE_HOME/llmservice, else in ~/.cache/llmservice."""
+    env = os.environ if environ is None else environ
+    if cache := env.get("LLMSERVICE_CACHE_DIR"):
+        return Path(cache).expanduser().absolute() / "wheels"
+    return Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmservice" / "wheels"
+
+
+def cached_wheel(plan: WheelPlan, cache: Path) -> Path | None:
+    """The built wheel, when the cache has it."""
+    return next(iter(sorted((cache / plan.key).glob("*.whl"))), None)
+
+
+def obtain_wheel(plan: WheelPlan, cache: Path, rebuild: bool = False) -> Path:
+    """The wheel from the cache, or built now; a second process that wants the same one waits. InstallError."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with exclusive(cache / f".{plan.key}.lock", "another process builds llama.cpp; waiting for it"):
+        found = cached_wheel(plan, cache)
+        if found is not None and not rebuild:
+            return found
+        require_venv()
+        require_compiler()
+        for stale in cache.glob(f".build-{plan.key}-*"):  # of a build that was killed; nobody else holds the lock
+            shutil.rmtree(stale)
+        with tempfile.TemporaryDirectory(prefix=f".build-{plan.key}-", dir=cache) as folder:
+            built = _build(plan, Path(folder), cache / f"{plan.key}.log")
+            (cache / plan.key).mkdir(exist_ok=True)
+            target = cache / plan.key / built.name
+            built.replace(target)
+        return target
+
+
+@contextmanager
+def exclusive(path: Path, waiting: str) -> Iterator[None]:
+    """Hold a lock file; says `waiting` when somebody else has it. The kernel frees it when its holder dies."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.stderr.write(waiting + "\n")
+            sys.stderr.flush()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def run_logged(command: Sequence[str], progress: ProgressLine, log: Path, env: Mapping[str, str], what: str) -> None:
+    """Run a command, its output to `log` and to `progress`; InstallError quotes the log's errors and names it."""
+    with log.open("ab") as file:
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, bufsize=0)
+        assert child.stdout is not None
+        try:
+            rest = b""
+            while chunk := _read_showing_time(child.stdout.fileno(), progress):
+                file.write(chunk)
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    progress.feed(line.decode(errors="replace"))
+        except BaseException:
+            child.terminate()
+            raise
+        finally:
+            child.stdout.close()
+            code = child.wait()
+    if code != 0:
+        end = log.read_text(errors="replace").splitlines()[-400:]
+        raise InstallError(f"{what} failed: {_error_of(end)}", f"The whole log is {log}.")
+
+
+def _read_showing_time(fd: int, progress: ProgressLine) -> bytes:
+    """The next output; while none comes the clock on the progress line goes on. Empty = the end."""
+    while not select.select([fd], [], [], 1.0)[0]:
+        progress.tick()
+    return os.read(fd, 64 * 1024)
+
+
+def _error_of(lines: Sequence[str]) -> str:
+    """The first compiler or configuration error, else pip's last error, else the last line."""
+    for mark in (" error: ", "CMake Error", "fatal error", "No space left", "ERROR:"):
+        for line in lines:
+            if mark in line:
+                return line.strip()[:300]
+    return lines[-1].strip()[:300] if lines else "it wrote nothing"
+
+
+def _build(plan: WheelPlan, folder: Path, log: Path) -> Path:
+    """Build in a folder of its own with locked build tools; the finished wheel lies in it."""
+    log.write_text(f"{plan.key}\n{' '.join(plan.flags)}\n")
+    progress = ProgressLine("llama.cpp")
+    python = folder / "tools" / "bin" / "python"
+    env = {
+        **os.environ,
+        "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "CMAKE_ARGS": " ".join(plan.flags),
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(min(MAX_JOBS, len(os.sched_getaffinity(0)))),
+        "TMPDIR": str(folder),
+    }
+    source = folder / "source.lock"
+    source.write_text(plan.locked.entry)
+    pip = [str(python), "-m", "pip"]
+    out = folder / "out"
+    # Without pip's cache: it would give back a wheel of the same version that was built with other flags.
+    wheel = [*pip, "wheel", "-v", "--no-cache-dir", "--no-deps", "--no-build-isolation"]
+    try:
+        run_logged(
+            [sys.executable, "-m", "venv", str(python.parent.parent)], progress, log, env, "Making a build folder"
+        )
+        run_logged(
+            [*pip, "install", "--require-hashes", "-r", str(BUILD_LOCK)], progress, log, env, "Fetching build tools"
+        )
+        run_logged(
+            [*wheel, "--require-hashes", "-r", str(source), "-w", str(out)], progress, log, env, "Building llama.cpp"
+        )
+    except OSError as error:
+        raise InstallError(f"Building llama.cpp failed: {error}.", f"The whole log is {log}.") from error
+    wheels = list(out.glob("*.whl"))
+    if len(wheels) != 1:
+        raise InstallError(f"Building llama.cpp made {len(wheels)} wheels instead of one.", f"The whole log is {log}.")
+    progress.done(f"built, {wheels[0].stat().st_size >> 20} MB")
+    return wheels[0]

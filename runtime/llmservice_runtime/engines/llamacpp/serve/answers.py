@@ -1,0 +1,130 @@
+"""One answer on its way: its tokens, where they are computed, and what each new token makes of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmservice_runtime.engines.llamacpp.serve.binding import Floats, Ints
+from llmservice_runtime.engines.llamacpp.serve.tokenizer import LlamaTokenizer
+from llmservice_runtime.generation.grammar import Matcher
+from llmservice_runtime.generation.sampler import Sampler, logprob_of
+from llmservice_runtime.generation.stops import TextStream
+from llmservice_runtime.generation.stream import Stream
+from llmservice_runtime.openai.engine import Delta, FinishReason, GenerationRequest, TokenLogprob
+from llmservice_runtime.openai.metrics import FinishedRequest
+
+
+class Answer:
+    """State of one of the n answers of a request. Lives in the step thread; survives preemption whole.
+
+    `tokens[:length]` are prompt and answer, the first `fed` of them are in `slot`'s memory (None = not running).
+    """
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        index: int,
+        stream: Stream,
+        tokenizer: LlamaTokenizer,
+        context_tokens: int,
+        matcher: Matcher | None,
+    ) -> None:
+        params = request.params
+        self.stream = stream
+        self.index = index
+        self.params = params
+        self.prompt_length = len(request.prompt_tokens)
+        self.limit = min(self.prompt_length + max(params.max_tokens, 0), context_tokens)
+        self.tokens: Ints = np.empty(max(self.limit, self.prompt_length) + 1, np.int32)
+        self.tokens[: self.prompt_length] = request.prompt_tokens
+        self.length = self.prompt_length
+        self.fed = 0
+        self.slot: int | None = None
+        self.sampler = Sampler(
+            params, index, self.tokens[: self.length], tokenizer.vocab_size, sorted(tokenizer.end_tokens)
+        )
+        self.matcher = matcher
+        self.suspect = False
+        """It was in a batch that failed: it runs alone until a step succeeds."""
+        self.scheduled: float | None = None
+        self.first: float | None = None
+        self.last: float | None = None
+        self.cached = 0
+        self.prompt_logprobs: list[TokenLogprob | None] | None = [None] if request.prompt_logprobs else None
+        self._tokenizer = tokenizer
+        self._text = TextStream(params.stop, params.include_stop_str_in_output)
+
+    @property
+    def pending(self) -> int:
+        """Tokens not computed yet."""
+        return self.length - self.fed
+
+    @property
+    def generated(self) -> int:
+        """Tokens of the answer so far."""
+        return self.length - self.prompt_length
+
+    def note_prompt_row(self, position: int, row: Floats) -> None:
+        """Logits after prompt token `position` say how likely the next prompt token was."""
+        known = self.prompt_logprobs
+        if known is not None and len(known) == position + 1 < self.prompt_length:
+            token = int(self.tokens[position + 1])
+            known.append(logprob_of(row, token, self.params.logprobs or 0, self._tokenizer.token_bytes))
+
+    def nothing_to_generate(self) -> Delta:
+        """The only delta of an answer of no tokens (max_tokens 0: the prompt's logprobs were wanted)."""
+        return self._first(Delta(self.index, "", [], finish_reason=FinishReason.LENGTH))
+
+    def take(self, token: int, row: Floats, now: float) -> Delta:
+        """Append the chosen token; the delta says what it added and whether it ended the answer."""
+        params = self.params
+        self.tokens[self.length] = token
+        self.length += 1
+        self.sampler.accept(token)
+        delta = Delta(self.index, "", [token])
+        if params.logprobs is not None:
+            delta.logprobs = [logprob_of(row, token, params.logprobs, self._tokenizer.token_bytes)]
+        if self.first is None:
+            self._first(delta)
+            self.first = now
+        self.last = now
+        self._judge(token, delta)
+        if delta.finish_reason is not None and self._text.stopped_by is None:
+            delta.text += self._text.flush()
+        return delta
+
+    def _first(self, delta: Delta) -> Delta:
+        delta.cached_tokens = self.cached
+        delta.prompt_logprobs = self.prompt_logprobs
+        return delta
+
+    def _judge(self, token: int, delta: Delta) -> None:
+        params = self.params
+        if token in params.stop_token_ids:
+            delta.finish_reason, delta.stop_reason = FinishReason.STOP, token
+            return
+        if token in self._tokenizer.end_tokens and not params.ignore_eos:
+            delta.finish_reason = FinishReason.STOP
+            return
+        special = params.skip_special_tokens and token in self._tokenizer.special_tokens
+        piece = b"" if special else self._tokenizer.token_bytes(token)
+        delta.text = self._text.push(piece, self.generated >= params.min_tokens)
+        if self._text.stopped_by is not None:
+            delta.finish_reason, delta.stop_reason = FinishReason.STOP, self._text.stopped_by
+        elif self.matcher is not None and self.matcher.accept(token):
+            delta.finish_reason = FinishReason.STOP
+        elif self.length >= self.limit:
+            delta.finish_reason = FinishReason.LENGTH
+
+    def record(self, reason: FinishReason, now: float) -> FinishedRequest:
+        """What metrics keep of it."""
+        return FinishedRequest(
+            finish_reason=reason.value,
+            prompt_tokens=self.prompt_length,
+            generated_tokens=self.generated,
+            arrived=self.stream.arrived,
+            finished=now,
+            scheduled=self.scheduled,
+            first_token=self.first,
+            last_token=self.last,
+        )

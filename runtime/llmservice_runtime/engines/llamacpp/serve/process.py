@@ -1,0 +1,17 @@
+"""From settings to a served model: what the engine process of llama.cpp loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.llamacpp.arguments import parse_args
+from llmservice_runtime.engines.llamacpp.serve.engine import LlamaCppEngine
+from llmservice_runtime.engines.llamacpp.serve.model import load_model
+from llmservice_runtime.openai.metrics import EngineMetrics
+
+
+def load(settings: RuntimeSettings, metrics: EngineMetrics, progress: Callable[[float], None]) -> LlamaCppEngine:
+    """Load the model and start its step thread; blocks. `progress` gets 0..1. UserError for what a user can mend."""
+    args = parse_args(settings.engine_args)
+    return LlamaCppEngine(load_model(settings, args, progress), settings, metrics)

@@ -1,0 +1,224 @@
+"""The step thread: admit, plan, decode, sample, emit; again and again while there is work.
+
+Only this thread touches llama.cpp's context. Others talk to it through `post`; it talks to readers once a step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+
+import llama_cpp
+import numpy as np
+
+from llmservice_runtime.engines.llamacpp.serve.answers import Answer
+from llmservice_runtime.engines.llamacpp.serve.binding import Floats, logits
+from llmservice_runtime.engines.llamacpp.serve.decoder import Decoder
+from llmservice_runtime.engines.llamacpp.serve.kvcache import KvCache
+from llmservice_runtime.engines.llamacpp.serve.lanes import Lanes
+from llmservice_runtime.engines.llamacpp.serve.memory import Memory
+from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
+from llmservice_runtime.generation.draw import Desk
+from llmservice_runtime.generation.sampler import NoTokenError
+from llmservice_runtime.generation.stream import Stream, deliver
+from llmservice_runtime.openai.engine import Delta, FinishReason, GrammarError
+from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats
+
+log = logging.getLogger(__name__)
+
+Command = Callable[[], None]
+NOTHING = -1
+"""In place of a token: none could be chosen, and the answer has failed."""
+
+
+class StepLoop:
+    """Runs answers over one loaded model."""
+
+    def __init__(self, loaded: LoadedModel, max_sequences: int, metrics: EngineMetrics) -> None:
+        layout = loaded.layout
+        self._loaded = loaded
+        self._metrics = metrics
+        self._vocab = int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(loaded.model)))
+        kv = KvCache(
+            layout.slots, layout.cells, shared=not layout.split, reuse=layout.reuse, idle_cells=layout.idle_cells
+        )
+        self._lanes = Lanes(kv, Memory(loaded.context, split=layout.split), max_sequences, metrics)
+        self._desk = Desk(self._vocab)
+        self._decoder = Decoder(loaded, self._lanes, self._fail)
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._out: dict[asyncio.AbstractEventLoop, list[tuple[Stream, Delta]]] = defaultdict(list)
+        self._stopping = False
+        self._mark = time.perf_counter()
+        self.stats = EngineStats()
+        self.finished: deque[float] = deque(maxlen=64)
+        """When the last answers ended (monotonic seconds): what Retry-After is measured by."""
+        self._thread = threading.Thread(target=self._run, name="llama-steps", daemon=True)
+        self._thread.start()
+
+    # What other threads call.
+
+    def submit(self, answers: list[Answer]) -> None:
+        """Queue answers of one request."""
+        self._commands.put(lambda: self._lanes.waiting.extend(answers))
+
+    def cancel(self, stream: Stream) -> None:
+        """Drop all answers of a stream; nothing more is delivered for it."""
+        self._commands.put(lambda: self._drop(lambda answer: answer.stream is stream, None))
+
+    def abort_all(self, message: str) -> None:
+        """End every answer with an error delta."""
+        self._commands.put(lambda: self._drop(lambda answer: True, message))
+
+    def close(self) -> None:
+        """Stop the thread and wait for its step."""
+
+        def stop() -> None:
+            self._stopping = True
+
+        self._commands.put(stop)
+        self._thread.join()
+
+    # The thread.
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._obey()
+            try:
+                if not self._stopping and (self._lanes.running or self._lanes.waiting):
+                    self._step()
+            except Exception as error:
+                log.exception("a step failed")
+                self._drop(lambda answer: True, f"the engine failed: {error}")
+                self._lanes.forget()
+            self._flush()
+
+    def _obey(self) -> None:
+        """Carry out commands; without work, sleep until one comes."""
+        idle = not self._lanes.running and not self._lanes.waiting
+        while True:
+            try:
+                command = self._commands.get(block=idle)
+            except queue.Empty:
+                break
+            if idle:
+                self._mark = time.perf_counter()
+            idle = False
+            command()
+        self._publish()
+
+    def _publish(self) -> None:
+        waiting = len(self._lanes.waiting)
+        self.stats = EngineStats(
+            running=len(self._lanes.running),
+            waiting=waiting,
+            waiting_by_reason={"capacity": waiting},
+            kv_usage=self._lanes.kv.busy_cells() / self._lanes.kv.cells,
+        )
+
+    def _step(self) -> None:
+        self._lanes.admit()
+        self._lanes.tidy()
+        taken = self._decoder.step()
+        now = time.monotonic()
+        prompt = generated = 0
+        gaps: list[float] = []
+        rows = self._decoder.rows(taken)
+        scores = logits(self._loaded.context, rows, self._vocab) if rows else np.empty((0, self._vocab), np.float32)
+        row = 0
+        sampling: list[tuple[Answer, int]] = []
+        for answer, tokens in taken:
+            if tokens > 1 or answer.first is None:
+                prompt += tokens
+            for offset in range(self._decoder.outputs(answer, tokens)):
+                if answer.prompt_logprobs is not None and answer.first is None:
+                    answer.note_prompt_row(answer.fed + offset, scores[row])
+                row += 1
+            answer.fed += tokens
+            if answer.pending == 0:
+                sampling.append((answer, row - 1))
+        chosen = self._choose(scores, sampling)
+        for (answer, at), token in zip(sampling, chosen, strict=True):
+            if answer.last is not None:
+                gaps.append(now - answer.last)
+            generated += self._advance(answer, token, scores[at], now)
+        if generated:
+            self._lanes.running = [answer for answer in self._lanes.running if answer.slot is not None]
+        self._metrics.inter_token(gaps)
+        mark = time.perf_counter()
+        self._metrics.step(prompt, generated, self._decoder.seconds, mark - self._mark - self._decoder.seconds)
+        self._mark = mark
+
+    def _choose(self, scores: Floats, sampling: list[tuple[Answer, int]]) -> list[int]:
+        if len(sampling) == scores.shape[0] and all(answer.sampler.plain for answer, _ in sampling):
+            return [int(token) for token in scores.argmax(axis=1)]
+        chosen = []
+        for answer, row in sampling:
+            try:
+                barrier = answer.matcher.barrier() if answer.matcher is not None else None
+                chosen.append(answer.sampler.choose(scores[row], barrier, self._desk))
+            except (GrammarError, NoTokenError) as error:
+                self._fail(answer, f"no token can be chosen: {error}")
+                chosen.append(NOTHING)
+        return chosen
+
+    def _advance(self, answer: Answer, token: int, row: Floats, now: float) -> int:
+        """Hand the chosen token to its answer; how many tokens it generated."""
+        if token == NOTHING:
+            return 1
+        if answer.limit <= answer.prompt_length:
+            self._finish(answer, answer.nothing_to_generate(), now)
+            return 1
+        if answer.first is None:
+            self._metrics.first_token(now - answer.stream.arrived)
+        try:
+            delta = answer.take(token, row, now)
+        except GrammarError as error:
+            self._fail(answer, f"the grammar refused its own token: {error}")
+            return 1
+        if delta.finish_reason is not None:
+            self._finish(answer, delta, now)
+        else:
+            self._out[answer.stream.loop].append((answer.stream, delta))
+        return 1
+
+    def _finish(self, answer: Answer, delta: Delta, now: float) -> None:
+        self._lanes.release(answer, keep=True)
+        assert delta.finish_reason is not None
+        self._metrics.request_finished(answer.record(delta.finish_reason, now))
+        self.finished.append(now)
+        self._out[answer.stream.loop].append((answer.stream, delta))
+
+    def _fail(self, answer: Answer, message: str) -> None:
+        """End one answer with an error; its memory is not trusted."""
+        self._lanes.remove(answer, keep=False)
+        self._metrics.request_finished(answer.record(FinishReason.ERROR, time.monotonic()))
+        delta = Delta(answer.index, "", [], finish_reason=FinishReason.ERROR, error=message)
+        self._out[answer.stream.loop].append((answer.stream, delta))
+
+    def _drop(self, which: Callable[[Answer], bool], message: str | None) -> None:
+        """Remove answers: with a message as errors, without one silently (their reader is gone)."""
+        for answer in [a for a in (*self._lanes.running, *self._lanes.waiting) if which(a)]:
+            if message is not None:
+                self._fail(answer, message)
+                continue
+            self._lanes.remove(answer, keep=True)
+            self._metrics.request_finished(answer.record(FinishReason.ABORT, time.monotonic()))
+
+    def _flush(self) -> None:
+        """One call into each event loop for all that this step made."""
+        self._publish()
+        for loop, deltas in self._out.items():
+            try:
+                loop.call_soon_threadsafe(deliver, deltas)
+            except RuntimeError:
+                self._abandon(loop)
+        self._out.clear()
+
+    def _abandon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop is closed: nobody reads what it asked for."""
+        self._drop(lambda answer: answer.stream.loop is loop, None)

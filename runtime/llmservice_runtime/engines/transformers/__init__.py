@@ -1,0 +1,1 @@
+"""Hugging Face Transformers: every architecture that has code there."""

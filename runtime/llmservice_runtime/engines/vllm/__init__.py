@@ -1,0 +1,1 @@
+"""vLLM: the most requests at a time on GPUs."""

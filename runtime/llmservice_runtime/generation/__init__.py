@@ -1,0 +1,1 @@
+"""What every batching engine of ours needs: stops, streams, grammars, samplers."""

@@ -1,0 +1,90 @@
+"""The reader's end of a request: deltas cross from the step thread to the event loop once a step."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+
+from llmservice_runtime.openai.engine import Delta
+
+
+class Stream(AsyncIterator[Delta]):
+    """Deltas of all answers of one request. What a slow reader has not taken is merged, one delta per answer at most.
+
+    `on_end(k)` is told that k answers need no place any more; `on_cancel` that nobody reads; `start` runs before the
+    first delta. Whoever has a stream reads it to its end or closes it.
+    """
+
+    def __init__(
+        self,
+        answers: int,
+        on_end: Callable[[int], None],
+        on_cancel: Callable[[Stream], None],
+        start: Callable[[Stream], Awaitable[None]] | None = None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.arrived = time.monotonic()
+        self.open = answers
+        """Answers without a finish reason yet, as the reader's side knows."""
+        self._start = start
+        self._on_end = on_end
+        self._on_cancel = on_cancel
+        self._pending: dict[int, Delta] = {}
+        self._ready = asyncio.Event()
+
+    def push(self, delta: Delta) -> None:
+        """On the event loop: a delta arrived."""
+        if delta.finish_reason is not None:
+            self.open -= 1
+            self._on_end(1)
+        waiting = self._pending.get(delta.index)
+        if waiting is None:
+            self._pending[delta.index] = delta
+        else:
+            _merge(waiting, delta)
+        self._ready.set()
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Delta:
+        try:
+            if self._start is not None:
+                start, self._start = self._start, None
+                await start(self)
+            while not self._pending:
+                if self.open <= 0:
+                    raise StopAsyncIteration
+                self._ready.clear()
+                await self._ready.wait()
+        except StopAsyncIteration:
+            raise
+        except BaseException:
+            await self.aclose()
+            raise
+        return self._pending.pop(next(iter(self._pending)))
+
+    async def aclose(self) -> None:
+        """Cancel what still runs; the engine frees it with its next step."""
+        if self.open > 0:
+            self._on_end(self.open)
+            self.open = 0
+            self._on_cancel(self)
+
+
+def _merge(old: Delta, new: Delta) -> None:
+    old.text += new.text
+    old.token_ids += new.token_ids
+    if new.logprobs is not None:
+        old.logprobs = [*(old.logprobs or []), *new.logprobs]
+    old.finish_reason = new.finish_reason
+    old.stop_reason = new.stop_reason
+    old.error = new.error
+
+
+def deliver(deltas: Iterable[tuple[Stream, Delta]]) -> None:
+    """On the event loop: one step's deltas."""
+    for stream, delta in deltas:
+        if stream.open > 0:
+            stream.push(delta)

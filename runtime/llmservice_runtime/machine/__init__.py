@@ -1,0 +1,1 @@
+"""What a model could run on: CPUs, memory, GPUs, engines; read here, or told."""

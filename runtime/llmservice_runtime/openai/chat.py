@@ -1,0 +1,160 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from llmservice_runtime.openai import sse
+from llmservice_runtime.openai.chat_prompt import ChatPlan, plan_chat
+from llmservice_runtime.openai.engine import Delta, TokenLogprob
+from llmservice_runtime.openai.events import AnswerReader, Event, Message, Reasoning
+from llmservice_runtime.openai.generation import check, submitted
+from llmservice_runtime.openai.logprobs import chat_logprobs
+from llmservice_runtime.openai.requests.chat import ChatRequest
+from llmservice_runtime.openai.requests.parse import parse
+from llmservice_runtime.openai.state import SERVER
+from llmservice_runtime.openai.stream import stream
+from llmservice_runtime.openai.tool_parser import CallArguments, CallStart, Content
+from llmservice_runtime.openai.usage import Usage
+
+
+async def chat_completions(http: web.Request) -> web.StreamResponse:
+    """Answer a chat, streamed or whole."""
+    server = http.app[SERVER]
+    request = parse(ChatRequest, await http.read())
+    with server.drain.admitted():
+        model = server.check_model(request.model)
+        plan = await plan_chat(server, request)
+        async with submitted(server.ready_engine(), [plan.generation]) as deltas:
+            if request.stream:
+                return await stream(http, deltas, ChatWriter(plan, model, request), server.drain)
+            answers = [_Answer(plan.reader()) for _ in range(request.n)]
+            usage = Usage(len(plan.generation.prompt_tokens))
+            async for delta in deltas:
+                usage.add(check(delta))
+                answers[delta.index].add(delta)
+    body = {
+        "id": plan.generation.request_id,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [answer.choice(index, request.logprobs) for index, answer in enumerate(answers)],
+        "usage": usage.body(),
+    }
+    return web.Response(text=sse.dumps(body), content_type="application/json")
+
+
+@dataclass(slots=True)
+class _Answer:
+    """One answer that is not streamed, while it grows."""
+
+    reader: AnswerReader | None
+    message: Message = field(default_factory=Message)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    last: Delta | None = None
+
+    def add(self, delta: Delta) -> None:
+        self.message.add(events_of(delta, self.reader))
+        self.logprobs += delta.logprobs or []
+        self.last = delta
+
+    def choice(self, index: int, logprobs: bool) -> dict[str, Any]:
+        return {
+            "index": index,
+            "message": self.message.body(),
+            "logprobs": chat_logprobs(self.logprobs) if logprobs else None,
+            "finish_reason": finish_reason(self.last, self.reader),
+            "stop_reason": self.last.stop_reason if self.last else None,
+        }
+
+
+def events_of(delta: Delta, reader: AnswerReader | None) -> list[Event]:
+    """What one delta says: plain content when nothing needs reading."""
+    if reader is None:
+        return [Content(delta.text)] if delta.text else []
+    events = reader.feed(delta.text)
+    return events + reader.finish() if delta.finish_reason else events
+
+
+def finish_reason(delta: Delta | None, reader: AnswerReader | None) -> str | None:
+    """OpenAI's: an answer that called tools and came to its own end finished with `tool_calls`."""
+    if delta is None or delta.finish_reason is None:
+        return None
+    called = reader is not None and reader.called
+    return "tool_calls" if called and delta.finish_reason == "stop" else str(delta.finish_reason)
+
+
+class ChatWriter:
+    """Deltas to chunks. The role comes first; an event of its own for every tool-call piece; finish, then usage."""
+
+    def __init__(self, plan: ChatPlan, model: str, request: ChatRequest) -> None:
+        self._envelope = sse.Envelope(plan.generation.request_id, "chat.completion.chunk", int(time.time()), model)
+        self._readers = [plan.reader() for _ in range(request.n)]
+        self._logprobs = request.logprobs
+        options = request.stream_options
+        self._continuous = options is not None and options.continuous_usage_stats
+        self._with_usage = options is not None and options.include_usage
+        self._usage = Usage(len(plan.generation.prompt_tokens))
+        self._plain = not (self._logprobs or self._continuous)
+
+    def opening(self) -> bytes:
+        """`role` and empty content, once per answer."""
+        return b"".join(
+            self._envelope.choice(index, '"delta":{"role":"assistant","content":""}', usage=self._stats())
+            for index in range(len(self._readers))
+        )
+
+    def delta(self, delta: Delta) -> bytes:
+        """The chunks of one step of one answer."""
+        self._usage.add(delta)
+        reader = self._readers[delta.index]
+        if reader is None and self._plain and delta.finish_reason is None:
+            return self._envelope.content(delta.index, delta.text) if delta.text else b""
+        bodies = [_body(event) for event in events_of(delta, reader)]
+        chunks = []
+        logprobs = sse.dumps(chat_logprobs(delta.logprobs)) if self._logprobs and delta.logprobs else "null"
+        if logprobs != "null" and not bodies:
+            bodies = ['"delta":{"content":""}']
+        for body in bodies:
+            chunks.append(self._envelope.choice(delta.index, body, logprobs=logprobs, usage=self._stats()))
+            logprobs = "null"
+        if delta.finish_reason is not None:
+            reason = finish_reason(delta, reader)
+            chunks.append(
+                self._envelope.choice(
+                    delta.index,
+                    '"delta":{}',
+                    finish_reason=reason,
+                    stop_reason=delta.stop_reason,
+                    usage=self._stats(),
+                )
+            )
+        return b"".join(chunks)
+
+    def closing(self) -> bytes:
+        """The usage when it was asked for, then [DONE]."""
+        usage = self._envelope.usage(self._usage.json()) if self._with_usage else b""
+        return usage + sse.DONE
+
+    def _stats(self) -> str:
+        return self._usage.json() if self._continuous else ""
+
+
+def _body(event: Event) -> str:
+    """The `delta` of one event."""
+    match event:
+        case Content(text):
+            return f'"delta":{{"content":{sse.quote(text)}}}'
+        case Reasoning(text):
+            quoted = sse.quote(text)
+            return f'"delta":{{"reasoning":{quoted},"reasoning_content":{quoted}}}'
+        case CallStart(index, call_id, name):
+            function = f'"function":{{"name":{sse.quote(name)},"arguments":""}}'
+            call = f'{{"index":{index},"id":{sse.quote(call_id)},"type":"function",{function}}}'
+            return f'"delta":{{"tool_calls":[{call}]}}'
+        case CallArguments(index, text):
+            return f'"delta":{{"tool_calls":[{{"index":{index},"function":{{"arguments":{sse.quote(text)}}}}}]}}'

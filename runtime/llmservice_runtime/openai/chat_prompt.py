@@ -1,0 +1,186 @@
+"""From a chat request to a prompt, sampling parameters and a way to read the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmservice_runtime.openai.engine import GenerationRequest, Grammar, Tokenizer
+from llmservice_runtime.openai.errors import bad_request, unsupported
+from llmservice_runtime.openai.events import AnswerReader
+from llmservice_runtime.openai.messages import normalise
+from llmservice_runtime.openai.params import answer_length, checked, constraint, sampling
+from llmservice_runtime.openai.reasoning import CLOSE, OPEN, ReasoningReader
+from llmservice_runtime.openai.requests.chat import ChatRequest, Message, NamedToolChoice, Thinking, Tool
+from llmservice_runtime.openai.state import Server
+from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
+from llmservice_runtime.openai.tool_formats import ToolFormat, tool_format
+from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
+from llmservice_runtime.openai.tool_parser import ToolParser
+
+THREAD_CHARS = 16_384
+"""Longer texts are tokenized off the event loop; shorter ones take less time than the way to a thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPlan:
+    """What will be generated, and how its text is read."""
+
+    generation: GenerationRequest
+    reasoning: bool
+    """Whether thinking is told apart from content."""
+    thinking: bool
+    """Whether the prompt itself opened the thinking block."""
+    hide_reasoning: bool
+    tools: ToolFormat | None
+
+    def reader(self) -> AnswerReader | None:
+        """A reader for one answer; None when its text is content as it is."""
+        if not self.reasoning and self.tools is None:
+            return None
+        reasoning = ReasoningReader(self.thinking) if self.reasoning else None
+        return AnswerReader(reasoning, ToolParser(self.tools) if self.tools else None, self.hide_reasoning)
+
+
+async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
+    """Everything that can be refused is refused here, before queueing."""
+    engine = server.ready_engine()
+    template = server.chat_template()
+    tools, calls = _tools(request)
+    fmt = tool_format(template, engine.tokenizer) if tools else None
+    prompt = render(template, request.messages, request, tools)
+    tokens = await encode(engine.tokenizer, prompt, request.add_special_tokens)
+    max_tokens = answer_length(len(tokens), _wanted(request), server.context_tokens, "messages")
+    if request.top_logprobs is not None and not request.logprobs:
+        raise bad_request("`top_logprobs` needs `logprobs: true`.", "top_logprobs")
+    thinking = prompt.rstrip().endswith(OPEN)
+    thinks = CLOSE in template.source or thinking
+    grammar = _grammar(request, tools, fmt, calls, thinking)
+    params = sampling(
+        request,
+        max_tokens=max_tokens,
+        logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+        grammar=None if grammar is None else await checked(engine, grammar[1], grammar[0]),
+        vocab_size=engine.vocab_size,
+    )
+    if fmt is not None and fmt.begin_token is not None:
+        # The marker of a call is a special token: the reader must see it.
+        params = replace(params, skip_special_tokens=False)
+    generation = GenerationRequest(f"chatcmpl-{uuid.uuid4().hex}", tokens, params, request.n)
+    return ChatPlan(
+        generation,
+        reasoning=thinks and request.reasoning_format not in ("none", "raw"),
+        thinking=thinking,
+        hide_reasoning=request.reasoning_format == "hidden" or not request.include_reasoning,
+        tools=fmt,
+    )
+
+
+def render(
+    template: ChatTemplate, messages: Sequence[Message], request: ChatRequest | None, tools: Sequence[Tool] = ()
+) -> str:
+    """The prompt text; ApiError 400 when the template refuses the messages."""
+    kwargs = _template_kwargs(request, template) if request is not None else {}
+    continues = request is not None and request.continue_final_message
+    if request is not None and continues and _asks_for_turn(request):
+        raise bad_request(
+            "`continue_final_message` and `add_generation_prompt` exclude each other.", "continue_final_message"
+        )
+    try:
+        return template.render(
+            normalise(messages, template),
+            tools=[tool.model_dump(exclude_unset=True) for tool in tools] or None,
+            documents=request.documents if request is not None else None,
+            kwargs=kwargs,
+            add_generation_prompt=not continues and (request is None or request.add_generation_prompt),
+            continue_final_message=continues,
+        )
+    except TemplateError as error:
+        raise bad_request(f"`messages`: {error}.", "messages", "template_error") from error
+
+
+def _asks_for_turn(request: ChatRequest) -> bool:
+    """Whether the client itself asked for a new turn of the assistant (it is the default otherwise)."""
+    return "add_generation_prompt" in request.model_fields_set and request.add_generation_prompt
+
+
+async def encode(tokenizer: Tokenizer, text: str, add_special: bool) -> list[int]:
+    """Token ids; special tokens written in the text count as such, as templates need."""
+    if len(text) < THREAD_CHARS:
+        return tokenizer.encode(text, add_special=add_special, parse_special=True)
+    return await asyncio.to_thread(tokenizer.encode, text, add_special=add_special, parse_special=True)
+
+
+def _wanted(request: ChatRequest) -> int | None:
+    both = (request.max_tokens, request.max_completion_tokens)
+    if None not in both and both[0] != both[1]:
+        raise bad_request(
+            f"`max_tokens` is {both[0]} and `max_completion_tokens` is {both[1]}; send one of them.", "max_tokens"
+        )
+    return both[1] if both[0] is None else both[0]
+
+
+def _tools(request: ChatRequest) -> tuple[list[Tool], Calls]:
+    """The tools the model is told about: all, the one named, or none. `none` leaves them out of the prompt."""
+    tools, choice = request.tools or [], request.tool_choice
+    names = [tool.function.name for tool in tools]
+    if duplicate := next((name for name in names if names.count(name) > 1), None):
+        raise bad_request(f"`tools` has two functions named {duplicate!r}.", "tools")
+    if not tools and choice not in (None, "none", "auto"):
+        raise bad_request("`tool_choice` asks for a call, but `tools` is empty.", "tool_choice")
+    if choice == "none":
+        return [], Calls.AUTO
+    if isinstance(choice, NamedToolChoice):
+        if choice.function.name not in names:
+            raise bad_request(
+                f"`tool_choice` names {choice.function.name!r}; `tools` has {', '.join(names)}.", "tool_choice"
+            )
+        return [tool for tool in tools if tool.function.name == choice.function.name], Calls.REQUIRED
+    return tools, Calls.REQUIRED if choice == "required" else Calls.AUTO
+
+
+def _grammar(
+    request: ChatRequest, tools: list[Tool], fmt: ToolFormat | None, calls: Calls, thinking: bool
+) -> tuple[str, Grammar] | None:
+    held = constraint(request)
+    if fmt is not None:
+        if held is not None:
+            raise unsupported(
+                held[0], "an answer that may call `tools` can't be held to a format too; send one of them."
+            )
+        return "tools", tool_grammar(fmt, tools, calls, request.parallel_tool_calls, thinking)
+    if held is None or not thinking:
+        return held
+    nested = held_after_thinking(held[1])
+    if nested is None:
+        raise unsupported(
+            held[0],
+            "this model thinks before it answers; send a JSON schema or a regex, or switch `enable_thinking` off.",
+        )
+    return held[0], nested
+
+
+def _template_kwargs(request: ChatRequest, template: ChatTemplate) -> dict[str, Any]:
+    """Variables for the template. Thinking switches come in every spelling; a template reads the one it knows."""
+    kwargs: dict[str, Any] = {}
+    thinking = request.enable_thinking
+    if thinking is None and request.thinking is not None:
+        thinking = request.thinking.type != "disabled" if isinstance(request.thinking, Thinking) else request.thinking
+    if request.reasoning_effort is not None:
+        kwargs["reasoning_effort"] = request.reasoning_effort
+        if thinking is None:
+            thinking = request.reasoning_effort != "none"
+    if thinking is not None:
+        kwargs["enable_thinking"] = kwargs["thinking"] = thinking
+    kwargs |= request.chat_template_kwargs or {}
+    reserved = {"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"} & set(kwargs)
+    if reserved:
+        name = sorted(reserved)[0]
+        raise bad_request(f"`chat_template_kwargs.{name}` is reserved.", f"chat_template_kwargs.{name}")
+    if request.documents and not re.search(r"\bdocuments\b", template.source):
+        raise unsupported("documents", "this model's chat template does not take documents; put them into a message.")
+    return kwargs

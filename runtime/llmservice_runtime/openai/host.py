@@ -1,0 +1,144 @@
+"""The life of an engine process once its port is bound: load, prove, serve, drain, end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.openai.app import make_app
+from llmservice_runtime.openai.engine import Engine, FinishReason, GenerationRequest, SamplingParams
+from llmservice_runtime.openai.generation import submitted
+from llmservice_runtime.openai.loading import HostedEngine, Loading
+from llmservice_runtime.openai.reports import Reporter
+from llmservice_runtime.openai.state import Server
+
+STEP_REPORT_SECONDS = 1.0
+SETTLE_SECONDS, SETTLE_CHECKS = 0.02, 50
+"""A cancelled request leaves the engine with the step it is in."""
+
+log = logging.getLogger(__name__)
+
+
+class Host:
+    """Serves what `loading` loads on `listener`."""
+
+    def __init__(
+        self, settings: RuntimeSettings, loading: Loading, reporter: Reporter, listener: socket.socket
+    ) -> None:
+        self._settings = settings
+        self._loading = loading
+        self._reporter = reporter
+        self._listener = listener
+        self._metrics = loading.metrics
+        self._server = Server(
+            settings.model_name, settings.context_tokens, self._metrics, settings.model_aliases, settings.task
+        )
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        """Until told to stop; the exit code. UserError when nothing could be loaded."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        async with self._listening():
+            engine = await self._loaded()
+            reports = asyncio.ensure_future(self._report_steps(engine))
+            await self._stop.wait()
+            self._reporter.phase(Phase.DRAINING)
+            self._metrics.draining = True
+            await self._server.drain.run(self._settings.drain_seconds)
+            reports.cancel()
+        engine.close()
+        return 0
+
+    def _signalled(self, number: int) -> None:
+        """First: drain. Second, or nothing loaded yet: end now; a native load can't be interrupted otherwise."""
+        if self._server.engine is None:
+            os._exit(0)
+        if self._stop.is_set():
+            os._exit(128 + number)
+        self._stop.set()
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        runner = web.AppRunner(
+            make_app(self._server),
+            access_log=None,
+            handle_signals=False,
+            handler_cancellation=True,
+            shutdown_timeout=1.0,
+        )
+        await runner.setup()
+        try:
+            await web.SockSite(runner, self._listener).start()
+            yield
+        finally:
+            await runner.cleanup()
+
+    async def _loaded(self) -> HostedEngine:
+        """Load and prove; the API answers 503 meanwhile. UserError carries the failure class."""
+        engine = await asyncio.wrap_future(self._loading.engine)
+        with self._loading.timed(Phase.SELF_TEST):
+            await generate_one(engine)
+        self._metrics.clear()
+        self._metrics.stats = engine.stats
+        self._server.serve(engine)
+        gc.freeze()
+        gc.enable()
+        port = int(self._listener.getsockname()[1])
+        detail = {"context_tokens": engine.context_tokens, "max_sequences": self._settings.max_sequences}
+        self._reporter.ready(port, self._loading.seconds, detail)
+        log.info("%s answers on %s:%d", self._settings.model_name, self._settings.host, port)
+        return engine
+
+    async def _report_steps(self, engine: HostedEngine) -> None:
+        """A line a second while requests run, and one when the last has ended."""
+        drain = self._server.drain
+        while True:
+            await drain.busy.wait()
+            while not drain.idle.is_set():
+                self._report(engine)
+                try:
+                    await asyncio.wait_for(drain.idle.wait(), STEP_REPORT_SECONDS)
+                except TimeoutError:
+                    continue
+            for _ in range(SETTLE_CHECKS):
+                if not drain.idle.is_set() or not engine.stats().running:
+                    break
+                await asyncio.sleep(SETTLE_SECONDS)
+            self._report(engine)
+
+    def _report(self, engine: HostedEngine) -> None:
+        stats = engine.stats()
+        self._reporter.step(stats.running, stats.waiting, self._metrics.steps)
+
+
+async def generate_one(engine: Engine) -> None:
+    """Warming up and self-test in one: one token from a short prompt. UserError SelfTestFailed when none comes."""
+    prompt = engine.tokenizer.encode("Hello", add_special=True, parse_special=False) or [0]
+    params = SamplingParams(max_tokens=1, temperature=0.0, ignore_eos=True)
+    tokens = 0
+    problem = "no token came"
+    async with submitted(engine, [GenerationRequest("self-test", prompt, params)]) as deltas:
+        async for delta in deltas:
+            tokens += len(delta.token_ids)
+            if delta.finish_reason is FinishReason.ERROR:
+                problem = delta.error or problem
+    if tokens == 0:
+        raise UserError(
+            f"The model loaded but generated nothing: {problem}.",
+            "Check that the model file is whole and made for this version of the engine.",
+            FailureClass.SELF_TEST_FAILED,
+        )

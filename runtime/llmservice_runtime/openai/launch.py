@@ -1,0 +1,63 @@
+"""The start of every engine process of ours: bind, then load while the web stack is imported."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import socket
+
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.openai.loading import Load, Loading
+from llmservice_runtime.openai.reports import Reporter, die_with_parent
+
+BACKLOG = 1024
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: RuntimeSettings, load: Load) -> int:
+    """Host one engine until it is told to stop; the exit code of the process."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Until the host takes over: nothing is served yet.
+        signal.signal(number, lambda *_: os._exit(0))
+    # What is imported and loaded stays; the host collects again once it serves.
+    gc.disable()
+    die_with_parent()
+    reporter = Reporter.from_environment()
+    reporter.phase(Phase.STARTING)
+    try:
+        listener = bind(settings.host, settings.port)
+        loading = Loading(settings, load, reporter)
+        # The web stack takes longer to import than a small model to load.
+        import asyncio
+
+        from llmservice_runtime.openai.host import Host
+
+        return asyncio.run(Host(settings, loading, reporter, listener).run())
+    except UserError as error:
+        log.error("%s", error)
+        reporter.failure(error)
+        return 1
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """The listening socket, before anything slow happens; UserError PortInUse names the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"The engine can't listen on {host}:{port}: {error.strerror}.",
+            "End the process that holds the port, or choose another (0 = any free one).",
+            FailureClass.PORT_IN_USE,
+        ) from error
+    return listener

@@ -1,0 +1,67 @@
+"""A model on its way into memory, in a thread, with its phases told; and what an engine must offer to be hosted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Protocol
+
+from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.openai.engine import Engine
+from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats
+from llmservice_runtime.openai.reports import Reporter
+
+PROGRESS_STEP = 0.02
+"""Engines report every tensor; the supervisor hears of every fiftieth of the model."""
+
+
+class HostedEngine(Engine, Protocol):
+    """An engine that a process hosts."""
+
+    def stats(self) -> EngineStats:
+        """What runs and waits now; answers while a step runs."""
+        ...
+
+    def close(self) -> None:
+        """Stop the step thread and free the model."""
+        ...
+
+
+Load = Callable[[RuntimeSettings, EngineMetrics, Callable[[float], None]], HostedEngine]
+"""Loads the model, in a thread; the last argument takes progress 0..1. UserError for what a user can mend."""
+
+
+class Loading:
+    """A model on its way: `engine` is the future of it. Begins in a thread of its own when it is made."""
+
+    def __init__(self, settings: RuntimeSettings, load: Load, reporter: Reporter) -> None:
+        self.metrics = EngineMetrics(settings.model_name)
+        self._reporter = reporter
+        self._started = time.monotonic()
+        self._told = 0.0
+        self.engine = ThreadPoolExecutor(1, "load").submit(self._run, settings, load)
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._started
+
+    def _run(self, settings: RuntimeSettings, load: Load) -> HostedEngine:
+        with self.timed(Phase.LOADING):
+            return load(settings, self.metrics, self._progress)
+
+    def _progress(self, fraction: float) -> None:
+        if fraction - self._told >= PROGRESS_STEP:
+            self._told = fraction
+            self._reporter.phase(Phase.LOADING, round(fraction, 3))
+
+    @contextmanager
+    def timed(self, phase: Phase) -> Iterator[None]:
+        """Reports the phase and, at its end, how long it took."""
+        self._reporter.phase(phase)
+        start = time.monotonic()
+        yield
+        self.metrics.load_phases[phase.value] = time.monotonic() - start

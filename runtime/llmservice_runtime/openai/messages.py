@@ -1,0 +1,67 @@
+"""From the messages of a request to what chat templates expect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from llmservice_runtime.openai.errors import bad_request, unsupported
+from llmservice_runtime.openai.requests.chat import Message
+from llmservice_runtime.openai.templates import ChatTemplate
+
+TEXT_PARTS = {"text", "input_text", "output_text", "refusal"}
+
+
+def normalise(messages: Sequence[Message], template: ChatTemplate) -> list[dict[str, Any]]:
+    """Content parts become one text, arguments of tool calls become objects, `developer` becomes `system` where needed.
+
+    Raises ApiError 400 for a part that is not text, naming it.
+    """
+    return [_message(message, number, template) for number, message in enumerate(messages)]
+
+
+def _message(message: Message, number: int, template: ChatTemplate) -> dict[str, Any]:
+    plain = {name: value for name, value in message.model_dump(exclude_unset=True).items() if value is not None}
+    if message.role == "developer" and "developer" not in template.source:
+        plain["role"] = "system"
+    content = _text(message.content, f"messages.{number}.content")
+    if content is None and not (message.tool_calls and template.keeps_null_content):
+        content = ""
+    plain["content"] = content
+    if message.tool_calls:
+        plain["tool_calls"] = [_call(call, f"messages.{number}.tool_calls") for call in message.tool_calls]
+    return plain
+
+
+def _text(content: str | list[dict[str, Any]] | None, path: str) -> str | None:
+    """The text of a content; parts are joined by a line break, as vLLM does for templates that take strings."""
+    if content is None or isinstance(content, str):
+        return content
+    texts: list[str] = []
+    for number, part in enumerate(content):
+        kind = part.get("type")
+        if kind not in TEXT_PARTS:
+            raise unsupported(
+                f"{path}.{number}",
+                f"a content part of type {kind!r} can't be read by this text model; send text parts.",
+            )
+        text = part.get("refusal" if kind == "refusal" else "text")
+        if not isinstance(text, str):
+            raise bad_request(f"`{path}.{number}.text` must be a string.", f"{path}.{number}.text")
+        texts.append(text)
+    return "\n".join(texts)
+
+
+def _call(call: dict[str, Any], path: str) -> dict[str, Any]:
+    """Templates print arguments as an object; clients send them as JSON text."""
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise bad_request(f"`{path}` needs `function.name` in every call.", path)
+    arguments = function.get("arguments", "{}")
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError as error:
+            raise bad_request(f"`{path}`: the arguments of {function['name']} are not JSON: {error}.", path) from error
+    return {**call, "function": {**function, "arguments": arguments}}

@@ -1,0 +1,83 @@
+"""The body of /v1/chat/completions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from llmservice_runtime.openai.requests.fields import MAX_TOP_LOGPROBS, SharedFields, Strict
+
+MAX_TOOLS = 128
+
+
+class Message(BaseModel):
+    """One message. Fields beyond these reach the chat template as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class ToolFunction(BaseModel):
+    """What a model may call; `parameters` is a JSON schema. Fields beyond these reach the chat template."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(BaseModel):
+    """One entry of `tools`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["function"]
+    function: ToolFunction
+
+
+class ToolName(Strict):
+    """The function that `tool_choice` names."""
+
+    name: str
+
+
+class NamedToolChoice(Strict):
+    """`tool_choice` that names one function."""
+
+    type: Literal["function"]
+    function: ToolName
+
+
+class Thinking(BaseModel):
+    """`thinking: {type}` as Dify and Anthropic-style clients send it."""
+
+    type: Literal["enabled", "disabled", "auto"]
+
+
+class ChatRequest(SharedFields):
+    """POST /v1/chat/completions."""
+
+    messages: list[Message] = Field(min_length=1, max_length=100_000)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    parallel_tool_calls: bool = True
+    documents: list[dict[str, Any]] | None = Field(None, max_length=1024)
+    chat_template_kwargs: dict[str, Any] | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    add_special_tokens: bool = False
+    enable_thinking: bool | None = None
+    thinking: Thinking | bool | None = None
+    reasoning_format: Literal["none", "raw", "auto", "deepseek", "parsed", "hidden"] = "auto"
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    include_reasoning: bool = True

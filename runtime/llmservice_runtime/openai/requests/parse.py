@@ -1,0 +1,107 @@
+"""From body bytes to a request model, or to a 400 that names the field, the value and the range."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from llmservice_runtime.openai.errors import ApiError, bad_request, unsupported
+
+M = TypeVar("M", bound=BaseModel)
+
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+"""What may be half of a pair, escaped or raw; only then the whole text is checked."""
+
+INSTEAD: dict[str, str] = {
+    "audio": "this server answers in text only.",
+    "bad_words": "use `logit_bias` with -100 for the tokens, or a `stop` string.",
+    "cache_salt": "the prefix cache belongs to one tenant already.",
+    "chat_template": "templates of clients are not run; the model's own is used, see `chat_template_kwargs`.",
+    "echo": "chat answers never repeat the prompt; use /v1/completions with `echo`.",
+    "function_call": "use `tool_choice`.",
+    "functions": "use `tools`.",
+    "input": "this is the field of /v1/embeddings or /v1/responses; chat takes `messages`, completions take `prompt`.",
+    "keep_alive": "the service's `scaling.idleSeconds` says how long a model stays loaded.",
+    "length_penalty": "beam search is not offered; use `temperature` and `n`.",
+    "max_length": "use `max_tokens`.",
+    "max_new_tokens": "use `max_tokens`.",
+    "messages": "use /v1/chat/completions for messages; completions take `prompt`.",
+    "modalities": "this server answers in text only.",
+    "num_ctx": "the context length is the service's `contextTokens`.",
+    "num_predict": "use `max_tokens`.",
+    "prediction": "predicted outputs are not offered.",
+    "priority": "all requests of a service queue first come, first served.",
+    "prompt": "use /v1/completions for a prompt; chat takes `messages`.",
+    "prompt_logprobs": "use /v1/completions with `echo` and `logprobs`.",
+    "reasoning": "use `reasoning_effort` or `chat_template_kwargs`.",
+    "suffix": "the model has no fill-in-the-middle format here; put the text into `prompt`.",
+    "truncate_prompt_tokens": "shorten the prompt; /tokenize counts its tokens.",
+    "typical_p": "use `top_p` or `min_p`.",
+    "use_beam_search": "use `temperature` and `n`.",
+    "web_search_options": "this server has no web search; offer one through `tools`.",
+}
+"""Known fields of other servers and versions: what to use instead."""
+
+
+def parse(model: type[M], body: bytes) -> M:
+    """Validate a request body; ApiError 400 with the field, the value and the range."""
+    document = _document(body)
+    present = {name: value for name, value in document.items() if value is not None}
+    try:
+        return model.model_validate(present)
+    except ValidationError as error:
+        _refuse(error, model)
+
+
+def _document(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise bad_request(f"The body is not JSON: {reason}.", code="invalid_json") from error
+    if not isinstance(document, dict):
+        raise bad_request("The body must be a JSON object.", code="invalid_json")
+    if SURROGATE.search(body):
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except (UnicodeEncodeError, RecursionError) as error:
+            message = "The body has half of a surrogate pair (\\ud800 to \\udfff), which is no character."
+            raise bad_request(message, code="invalid_json") from error
+    return document
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _refuse(error: ValidationError, model: type[BaseModel]) -> NoReturn:
+    """Turn the most telling of pydantic's errors into ours."""
+    details = error.errors(include_url=False)
+    # An unknown field explains more than what else is wrong.
+    detail = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
+    where = [str(part) for part in detail["loc"]]
+    field = where[0] if where else ""
+    if detail["type"] == "extra_forbidden" and len(where) == 1:
+        raise unsupported(field, INSTEAD.get(field, "no such field here; docs/api.md lists what is accepted."))
+    if detail["type"] == "missing" and len(where) == 1:
+        raise ApiError(400, f"`{field}` is missing.", code="missing_required_parameter", param=field)
+    if model.model_fields.get(field) is not None and len({tuple(d["loc"][:1]) for d in details}) == 1:
+        options = sorted({str(d["msg"]) for d in details})
+        problem = "; or ".join(options[:4])
+    else:
+        problem = str(detail["msg"])
+    path = _path(where)
+    raise bad_request(f"`{path}` is not valid: {problem} (got {_shown(detail['input'])}).", param=path)
+
+
+def _path(where: list[str]) -> str:
+    """`messages.0.role`; names of union members that pydantic adds are dropped."""
+    return ".".join(part for part in where if part.replace("_", "").isalnum()) or "body"
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,78 @@
+"""What all handlers share: the model that is served, and whether it can answer now."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from llmservice_runtime.openai.drain import Drain
+from llmservice_runtime.openai.engine import Engine
+from llmservice_runtime.openai.errors import ApiError, bad_request, unavailable
+from llmservice_runtime.openai.metrics import EngineMetrics
+from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
+
+
+@dataclass(slots=True)
+class Server:
+    """One model behind the API. `engine` is None while it loads."""
+
+    model_name: str
+    context_tokens: int
+    metrics: EngineMetrics
+    aliases: tuple[str, ...] = ()
+    task: str = "Chat"
+    load_seconds: int = 30
+    """What a client that comes while the model loads is told to wait."""
+    created: int = field(default_factory=lambda: int(time.time()))
+    drain: Drain = field(default_factory=Drain)
+    engine: Engine | None = None
+    template: ChatTemplate | None = None
+    no_chat: str = ""
+    """Why chat is refused, with the remedy; empty = chat works."""
+
+    def serve(self, engine: Engine) -> None:
+        """Start answering with a loaded engine; a template that does not compile refuses chat only."""
+        tokenizer = engine.tokenizer
+        source = tokenizer.chat_template
+        if self.task == "Completion" and source:
+            self.no_chat = "This service completes text (task Completion). Use /v1/completions, or set `task: Chat`."
+        elif not source:
+            self.no_chat = (
+                f"The tokenizer of {self.model_name} has no chat template. Use /v1/completions, or serve a chat"
+                " (instruct) variant of the model whose files carry `tokenizer.chat_template`."
+            )
+        else:
+            try:
+                self.template = ChatTemplate(source, tokenizer.bos_token, tokenizer.eos_token)
+            except TemplateError as error:
+                self.no_chat = f"Chat is not possible with this model: {error}. Use /v1/completions."
+        self.context_tokens = engine.context_tokens
+        self.engine = engine
+
+    def ready_engine(self) -> Engine:
+        """The engine; ApiError 503 while the model loads."""
+        if self.engine is None:
+            raise unavailable(f"The model {self.model_name} is loading; retry.", "loading", self.load_seconds)
+        return self.engine
+
+    def chat_template(self) -> ChatTemplate:
+        """The model's chat template; ApiError 400 with the remedy when chat is not possible."""
+        if self.template is None:
+            raise bad_request(self.no_chat, "messages", "chat_not_supported")
+        return self.template
+
+    def check_model(self, name: str | None) -> str:
+        """The name to answer with; ApiError 404 that lists what is served. No name selects the only model."""
+        if name is None:
+            return self.model_name
+        if name == self.model_name or name in self.aliases:
+            return name
+        served = ", ".join((self.model_name, *self.aliases))
+        raise ApiError(
+            404, f"The model `{name}` is not served here. Served: {served}.", code="model_not_found", param="model"
+        )
+
+
+SERVER = web.AppKey("server", Server)

@@ -1,0 +1,49 @@
+"""POST /tokenize and /detokenize, as vLLM shapes them."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from llmservice_runtime.openai import sse
+from llmservice_runtime.openai.chat_prompt import encode, render
+from llmservice_runtime.openai.errors import bad_request
+from llmservice_runtime.openai.requests.chat import ChatRequest
+from llmservice_runtime.openai.requests.completion import DetokenizeRequest, TokenizeRequest
+from llmservice_runtime.openai.requests.parse import parse
+from llmservice_runtime.openai.state import SERVER
+
+
+async def tokenize(http: web.Request) -> web.Response:
+    """Token ids of a prompt or of rendered messages."""
+    server = http.app[SERVER]
+    request = parse(TokenizeRequest, await http.read())
+    server.check_model(request.model)
+    tokenizer = server.ready_engine().tokenizer
+    if (request.prompt is None) == (request.messages is None):
+        raise bad_request("Send either `prompt` or `messages`.", "prompt")
+    if request.prompt is not None:
+        text, special = request.prompt, True
+    else:
+        fields = {"messages", "tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"}
+        chat = ChatRequest.model_validate(request.model_dump(include=fields, exclude_unset=True))
+        text, special = render(server.chat_template(), chat.messages, chat, chat.tools or ()), False
+    if request.add_special_tokens is not None:
+        special = request.add_special_tokens
+    tokens = await encode(tokenizer, text, special)
+    body: dict[str, object] = {"count": len(tokens), "max_model_len": server.context_tokens, "tokens": tokens}
+    strings = [tokenizer.token_bytes(token).decode("utf-8", "replace") for token in tokens]
+    body["token_strs"] = strings if request.return_token_strs else None
+    return web.Response(text=sse.dumps(body), content_type="application/json")
+
+
+async def detokenize(http: web.Request) -> web.Response:
+    """The text of token ids, special tokens included."""
+    server = http.app[SERVER]
+    request = parse(DetokenizeRequest, await http.read())
+    server.check_model(request.model)
+    engine = server.ready_engine()
+    wrong = next((token for token in request.tokens if token >= engine.vocab_size), None)
+    if wrong is not None:
+        raise bad_request(f"`tokens` has id {wrong}; this model's ids are 0 to {engine.vocab_size - 1}.", "tokens")
+    text = engine.tokenizer.decode(request.tokens, skip_special=False)
+    return web.Response(text=sse.dumps({"prompt": text}), content_type="application/json")
