@@ -12,6 +12,7 @@ from llmservice_runtime.contract.errors import UserError
 COMMANDS = {
     "up": ("llmservice_cli.commands.up", "serve the services of manifests on this machine"),
     "down": ("llmservice_cli.commands.down", "stop services, or everything"),
+    "scale": ("llmservice_cli.commands.scale", "run more or fewer replicas of a service, or none"),
     "ps": ("llmservice_cli.commands.ps", "list services and replicas"),
     "logs": ("llmservice_cli.commands.logs", "print or follow the logs of a service"),
     "chat": ("llmservice_cli.commands.chat", "talk to a service in the terminal"),

@@ -62,6 +62,10 @@ class Proxy:
         """Requests being answered."""
         return self._in_flight.total()
 
+    def in_flight(self, replica: str) -> int:
+        """Requests that a replica answers now."""
+        return self._in_flight[replica]
+
     async def wait_idle(self) -> None:
         """Until no request runs."""
         await self._idle.wait()

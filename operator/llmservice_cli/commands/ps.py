@@ -88,7 +88,7 @@ def table(rows: list[tuple[str, ...]]) -> str:
 
 def _row(entry: dict[str, Any], wide: bool) -> tuple[str, ...]:
     status, ready = entry["object"]["status"], condition(entry, "Ready")
-    wanted = max(1, entry["object"]["spec"]["replicas"])
+    wanted = entry["object"]["spec"]["replicas"]
     said = "Ready" if ready["status"] == "True" else f"{ready['reason']}: {ready['message']}"
     model = entry["object"]["spec"]["model"]["uri"]
     row = (full_name(entry), model, entry["engine"] or "-", f"{status['readyReplicas']}/{wanted}", status["url"])

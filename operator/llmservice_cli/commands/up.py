@@ -118,7 +118,7 @@ def _submit_to_background(args: argparse.Namespace, places: Places, manifests: S
     url = control.snapshot()["url"]
     say(f"gateway at {url}, in the background")
     outcome = Submission(control, places, say, tell=True).run(manifests, progress_for, args.timeout)
-    if not outcome.ready and not outcome.waiting:
+    if outcome.nothing:
         for _ in control.down([], force=True):
             pass
         say("nothing could be served; stopped.")
@@ -131,7 +131,9 @@ def _report(outcome: Outcome, url: str, timeout: float | None) -> int:
     if outcome.ready:
         say(f"serving {', '.join(outcome.ready)} at {url}")
         say("`llmservice chat NAME` talks to it, `llmservice down` stops it.")
-    return 0 if outcome.ready else 1
+    if outcome.stopped:
+        say(f"stopped, as spec.replicas is 0: {', '.join(outcome.stopped)}; `llmservice scale` starts it.")
+    return 0 if outcome.ready or outcome.stopped else 1
 
 
 class Foreground:
@@ -164,7 +166,7 @@ class Foreground:
                 self._code = 0
                 return
             self._code = _report(outcome, url, self._timeout)
-            if not outcome.ready and not outcome.waiting:
+            if outcome.nothing:
                 say("nothing could be served.")
                 self._program.end_soon()
         except (NoInstanceError, StoppingError):

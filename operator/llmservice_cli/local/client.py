@@ -73,6 +73,12 @@ class Control:
         with self._request("POST", "/keep", order) as answer:
             return str(json.load(answer)["result"])
 
+    def scale(self, name: str, replicas: int) -> tuple[str, str]:
+        """Run so many replicas of a service; its full name, and the word that ServiceControl.scale gives."""
+        with self._request("POST", "/scale", {"name": name, "replicas": replicas}) as answer:
+            body = json.load(answer)
+        return str(body["name"]), str(body["result"])
+
     def down(self, names: Sequence[str], *, force: bool) -> Iterator[dict[str, Any]]:
         """Stop services (none named = everything, the instance too); yields progress: {running} and last {stopped}."""
         with self._request("POST", "/down", {"names": list(names), "force": force}, timeout=None) as answer:

@@ -29,6 +29,7 @@ class ControlServer:
         app.router.add_post("/announce", self._announce)
         app.router.add_post("/keep", self._keep)
         app.router.add_post("/apply", self._apply)
+        app.router.add_post("/scale", self._scale)
         app.router.add_post("/down", self._down)
         return app
 
@@ -64,6 +65,16 @@ class ControlServer:
         if refusal := self._refusal():
             return refusal
         return web.json_response({"result": self._instance.apply(Order.from_body(await request.json()))})
+
+    async def _scale(self, request: web.Request) -> web.Response:
+        if refusal := self._refusal():
+            return refusal
+        body = await request.json()
+        found = self._instance.known(body["name"])
+        if len(found) != 1:
+            return web.json_response({"unknown": body["name"], "candidates": found}, status=404)
+        result = self._instance.scale(found[0], int(body["replicas"]))
+        return web.json_response({"name": found[0], "result": result})
 
     async def _down(self, request: web.Request) -> web.StreamResponse:
         """Stop services and tell the progress as JSON lines; without names everything, the instance too."""

@@ -46,7 +46,7 @@ class Instance:
         name = order.service.full_name
         control = self._services.get(name)
         if control is None or control.stopping:  # one that stops drains on beside its successor
-            control = self._services[name] = ServiceControl(order, self._substrate)
+            control = self._services[name] = ServiceControl(order, self._substrate, self.gateway.proxy.in_flight)
         result = control.apply(order)
         self._follow()
         return result
@@ -55,6 +55,12 @@ class Instance:
         """`unchanged` or `scaled` when the order asks for what runs already; empty when it has to be prepared."""
         control = self._services.get(order.service.full_name)
         result = control.keep(order) if control and not control.stopping else ""
+        self._follow()
+        return result
+
+    def scale(self, name: str, replicas: int) -> str:
+        """Run so many replicas of a service by full name; `unchanged` or what ServiceControl.scale says."""
+        result = self._services[name].scale(replicas)
         self._follow()
         return result
 

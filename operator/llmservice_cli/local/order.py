@@ -27,8 +27,13 @@ class Order:
 
     @property
     def replicas(self) -> int:
-        """How many run. Nothing here wakes a service from zero, so there is always one."""
-        return max(1, self.service.spec.replicas)
+        """How many run; 0 = the service is stopped."""
+        return self.service.spec.replicas
+
+    def scaled(self, replicas: int) -> Order:
+        """The same with another number of replicas."""
+        spec = self.service.spec.model_copy(update={"replicas": replicas})
+        return dataclasses.replace(self, service=self.service.model_copy(update={"spec": spec}))
 
     def same_model(self, other: Order) -> bool:
         """Whether both ask for the same but for the number of replicas: a plan made for one holds for the other."""

@@ -1,12 +1,13 @@
-"""One service: which generation of replicas serves, which one is coming, and when they change places."""
+"""One service: which generation of replicas serves, which one is coming, how many, and when they change places."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 import functools
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from llmservice_api.v1alpha1 import Condition, LLMService
@@ -28,11 +29,13 @@ class Generation:
 
 
 class ServiceControl:
-    """`apply` says what is wanted, `settle` follows what the replicas do. New replicas start before old ones drain."""
+    """`apply` and `scale` say what is wanted, `settle` follows what the replicas do. New replicas start before old ones
+    drain. `in_flight` counts the requests that the gateway has at a replica: newer than what a replica reports."""
 
-    def __init__(self, order: Order, substrate: Substrate) -> None:
+    def __init__(self, order: Order, substrate: Substrate, in_flight: Callable[[str], int] = lambda _: 0) -> None:
         self.order = order
         self._substrate = substrate
+        self._in_flight = in_flight
         self._serving: Generation | None = None
         self._coming: Generation | None = None
         self._leaving: dict[str, asyncio.Task[None]] = {}
@@ -68,12 +71,21 @@ class ServiceControl:
             return ""
         return self.apply(dataclasses.replace(newest.order, service=order.service))
 
+    def scale(self, replicas: int) -> str:
+        """Run so many replicas from now on, none when 0; as `apply`. While nothing is prepared it is kept for then."""
+        if (newest := self._coming or self._serving) is None:
+            before, self.order = self.order.replicas, self.order.scaled(replicas)
+            return "unchanged" if before == replicas else "scaled"
+        return self.apply(newest.order.scaled(replicas))
+
     def settle(self) -> None:
         """Let the coming generation take over once it serves, or at once when nothing serves now."""
         if self._coming is None or self.stopping:
             return
         new = self._facts(self._coming)
-        here = any(facts.ready for facts in new) and all(facts.ready or facts.gave_up for facts in new)
+        here = not self._coming.order.replicas or (
+            any(facts.ready for facts in new) and all(facts.ready or facts.gave_up for facts in new)
+        )
         old = self._facts(self._serving) if self._serving else []
         if here or all(facts.gave_up for facts in old):
             leaving, self._serving, self._coming = self._serving, self._coming, None
@@ -102,6 +114,8 @@ class ServiceControl:
         """Whether waiting longer for the newest order is pointless: it serves, or it has failed."""
         if self.order.settings is None:
             return self.order.failure is not None
+        if not self.order.replicas:
+            return True
         newest = self._facts(self._coming or self._serving)
         failed = any(facts.gave_up or (facts.restarts >= PATIENCE and not facts.ready) for facts in newest)
         return failed or (bool(newest) and all(facts.ready for facts in newest))
@@ -136,11 +150,19 @@ class ServiceControl:
     def _scale(self, generation: Generation) -> None:
         settings = generation.order.settings
         assert settings is not None
-        wanted = generation.order.replicas
-        for slot in range(len(generation.names), wanted):
+        wanted, here = generation.order.replicas, self._facts(generation)
+        taken = {facts.slot for facts in here}
+        free = (slot for slot in itertools.count() if slot not in taken)
+        for slot in itertools.islice(free, max(0, wanted - len(here))):
             generation.names.append(self._substrate.start(self.order.service.full_name, slot, settings))
-        surplus, generation.names = generation.names[wanted:], generation.names[:wanted]
+        surplus = [facts.name for facts in sorted(here, key=self._worth)[: max(0, len(here) - wanted)]]
+        generation.names = [name for name in generation.names if name not in surplus]
         self._leave(surplus)
+
+    def _worth(self, facts: ReplicaFacts) -> tuple[bool, int, int]:
+        """Least first: those that don't serve, then the idle, then by what they do; the youngest of equals."""
+        busy = max(self._in_flight(facts.name), facts.running + facts.waiting)
+        return facts.ready, busy, -facts.slot
 
     def _drop_coming(self) -> None:
         if self._coming is not None:

@@ -41,6 +41,9 @@ def why_unready(view: View) -> Unready:
     for facts in view.serving:
         if facts.failure is not None and not facts.ready:
             return _failed(facts.failure, final=False)
+    if view.order.settings is not None and not view.order.replicas:
+        scale = f"llmservice scale {view.order.service.full_name} --replicas 1"
+        return Unready(Reason.STOPPED, "spec.replicas is 0.", f"Start it: {scale}", final=True)
     if not view.serving:
         return Unready(Reason.DOWNLOADING, "The model is being prepared; `llmservice up` shows the progress.")
     if any(facts.draining for facts in view.serving):

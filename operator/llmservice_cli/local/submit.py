@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from llmservice_api.conditions import Reason
 from llmservice_api.manifest import Manifest
 from llmservice_cli.local.client import Control
 from llmservice_cli.local.order import Order
@@ -23,11 +24,18 @@ PREPARING_POLL_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Full names of the services of one `up`. `waiting` ones were still starting when the time was over."""
+    """Full names of the services of one `up`. `waiting` ones were still starting when the time was over, `stopped` ones
+    have no replicas because they ask for none."""
 
     ready: tuple[str, ...]
     failed: tuple[str, ...]
     waiting: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
+
+    @property
+    def nothing(self) -> bool:
+        """Whether every service failed."""
+        return not (self.ready or self.waiting or self.stopped)
 
 
 class Submission:
@@ -90,4 +98,6 @@ class Submission:
             if prepared and (left == 0.0 or all(entry["settled"] for entry in mine.values())):
                 ready = tuple(name for name in mine if condition(mine[name], "Ready")["status"] == "True")
                 waiting = tuple(name for name in mine if name not in ready and not mine[name]["settled"])
-                return Outcome(ready, tuple(name for name in names if name not in ready + waiting), waiting)
+                stopped = tuple(name for name in mine if condition(mine[name], "Ready")["reason"] == Reason.STOPPED)
+                failed = tuple(name for name in names if name not in ready + waiting + stopped)
+                return Outcome(ready, failed, waiting, stopped)

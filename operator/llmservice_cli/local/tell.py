@@ -18,7 +18,7 @@ def situation(entry: dict[str, Any]) -> str:
     status = entry["object"]["status"]
     ready = condition(entry, "Ready")
     progress = condition(entry, "Progressing")
-    wanted = max(1, entry["object"]["spec"]["replicas"])
+    wanted = entry["object"]["spec"]["replicas"]
     if ready["status"] == "True":
         text = f"ready, {status['readyReplicas']}/{wanted}"
         if progress["reason"] != "Ready":
@@ -31,7 +31,7 @@ def situation(entry: dict[str, Any]) -> str:
     resolved = condition(entry, "ModelResolved")
     if resolved["status"] == "False":
         return f"failed ({resolved['reason']}): {resolved['message']}"
-    if ready["reason"] in ("Downloading", "Draining"):
+    if ready["reason"] in ("Downloading", "Draining", "Stopped"):
         return str(ready["reason"]).lower()
     phases = sorted({facts["phase"] for facts in entry["replicas"]})
     return ", ".join(phases).lower() or "starting"

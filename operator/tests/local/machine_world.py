@@ -115,6 +115,11 @@ class Here:
         until(look)
         return found[0]
 
+    def service(self, name: str) -> dict[str, Any]:
+        """Its entry in the snapshot."""
+        services: list[dict[str, Any]] = self.snapshot()["services"]
+        return next(entry for entry in services if entry["object"]["metadata"]["name"] == name)
+
     def snapshot(self) -> dict[str, Any]:
         return self.control.snapshot()
 

@@ -74,3 +74,38 @@ def test_down_of_one_service_keeps_the_others(running: Here) -> None:
 def test_the_state_folder_is_private(running: Here) -> None:
     assert stat.S_IMODE(running.state.stat().st_mode) == 0o700
     assert stat.S_IMODE((running.state / "control.sock").stat().st_mode) & 0o077 == 0
+
+
+def test_a_service_is_scaled_to_zero_and_back(running: Here) -> None:
+    running.up(manifest("nap", SAY="awake"))
+    assert "default/nap: scaled" in running.run("scale", "nap", "--replicas", "0")
+    until(lambda: not running.service("nap")["replicas"])
+    ready = next(c for c in running.service("nap")["object"]["status"]["conditions"] if c["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Stopped")
+    assert "llmservice scale default/nap --replicas 1" in ready["message"]
+    assert "default/nap: scaled" in running.run("scale", "default/nap", "--replicas", "2")
+    running.ready("nap", 2)
+    assert "awake0" in Stream(running.snapshot()["url"], "nap").whole()
+    assert "default/nap: unchanged" in running.run("scale", "nap", "--replicas", "2")
+
+
+def test_zero_replicas_in_a_manifest_start_none_and_stop_those_of_before(running: Here) -> None:
+    assert "stopped, as spec.replicas is 0: default/zero" in running.up(manifest("zero", replicas=0))
+    assert running.service("zero")["replicas"] == []
+    running.up(manifest("zero"))
+    running.ready("zero")
+    running.up(manifest("zero", replicas=0, SAY="other"))
+    until(lambda: not running.service("zero")["replicas"])
+
+
+def test_scaling_down_leaves_a_stream_alone(running: Here) -> None:
+    running.up(manifest("pair", replicas=2, WORDS=40, DELAY=0.1))
+    running.ready("pair", 2)
+    streams = [Stream(running.snapshot()["url"], "pair") for _ in range(2)]
+    running.run("scale", "pair", "--replicas", "0")
+    assert all("[DONE]" in stream.whole() for stream in streams)
+
+
+def test_a_number_of_replicas_that_cannot_be_is_refused(running: Here) -> None:
+    assert "--replicas is -1" in running.run("scale", "demo", "--replicas=-1", code=1)
+    assert "there is no service `nobody`" in running.run("scale", "nobody", "--replicas", "1", code=1)

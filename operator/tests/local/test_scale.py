@@ -1,0 +1,66 @@
+"""Which replicas end when a service is scaled, over a substrate that starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmservice_api.v1alpha1 import LLMService
+from llmservice_cli.local.order import Order
+from llmservice_cli.local.service import ServiceControl
+from llmservice_cli.local.substrate import ReplicaFacts
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.settings import RuntimeSettings
+
+SERVICE = LLMService.model_validate({"metadata": {"name": "demo"}, "spec": {"model": {"uri": "file://x.gguf"}}})
+ORDER = Order(SERVICE, settings=RuntimeSettings(EngineType.LLAMA_CPP, "/x.gguf", "default/demo"))
+
+
+class Room:
+    """A substrate whose replicas are ready at once and end when they are told to."""
+
+    def __init__(self) -> None:
+        self.all: dict[str, ReplicaFacts] = {}
+
+    def replicas(self) -> Sequence[ReplicaFacts]:
+        return [*self.all.values()]
+
+    def start(self, service: str, slot: int, settings: RuntimeSettings) -> str:
+        name = f"{service}-{len(self.all) + 1}"
+        self.all[name] = ReplicaFacts(name, slot, ready=True)
+        return name
+
+    async def stop(self, replica: str, *, force: bool = False) -> None:
+        self.all[replica] = replace(self.all[replica], ready=False)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 3)), max_size=5), st.integers(0, 7))
+async def test_the_least_busy_end_and_free_slots_are_used_again(
+    states: list[tuple[bool, int, int]], wanted: int
+) -> None:
+    room = Room()
+    in_flight: dict[str, int] = {}
+    control = ServiceControl(ORDER.scaled(0), room, lambda name: in_flight.get(name, 0))
+    control.apply(ORDER.scaled(len(states)))
+    for facts, (ready, reported, seen) in zip(room.replicas(), states, strict=True):
+        room.all[facts.name] = replace(facts, ready=ready, running=reported)
+        in_flight[facts.name] = seen
+    before = {facts.name: (facts.ready, max(facts.running, in_flight[facts.name])) for facts in room.replicas()}
+    assert control.scale(wanted) == ("unchanged" if wanted == len(states) else "scaled")
+    left = [facts.name for facts in control.replicas]
+    ended = [name for name in before if name not in left]
+    assert len(left) == len({facts.slot for facts in control.replicas}) == wanted
+    assert all(before[gone] <= before[kept] for gone in ended for kept in left if kept in before)
+
+
+async def test_a_freed_slot_is_taken_again() -> None:
+    room = Room()
+    control = ServiceControl(ORDER, room, lambda name: name == "default/demo-2")
+    control.apply(ORDER.scaled(2))
+    control.scale(1)
+    assert [facts.slot for facts in control.replicas] == [1]
+    control.scale(2)
+    assert sorted(facts.slot for facts in control.replicas) == [0, 1]
