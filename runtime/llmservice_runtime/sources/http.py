@@ -135,23 +135,32 @@ def open_range(client: HttpClient, url: str, path: str, start: int, stop: int | 
 
     With an `etag` that the file had when it was listed, another one now is an error: revisions are never mixed.
     """
-    wanted = f"bytes={start}-" + ("" if stop is None else str(stop - 1))
-    headers = {} if start == 0 and stop is None else {"Range": wanted}
-    with client.send("GET", url, headers) as response:
-        if response.status_code == 416:
-            yield Body(start, iter(()))
-            return
-        if response.status_code >= 400:
-            raise client.origin.from_status(response.status_code, f"file {path}", retry_after(response.headers))
-        if etag and response.headers.get("etag", etag) != etag:
+    with client.send("GET", url, range_header(start, stop)) as response:
+        if etag and response.status_code < 400 and response.headers.get("etag", etag) != etag:
             raise client.origin.damaged(path, "it was replaced at the source since it was listed")
-        offset = 0
-        if response.status_code == 206:
-            match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
-            offset = int(match[1]) if match else -1
-            if offset != start:
-                raise client.origin.damaged(path, f"asked for bytes from {start}, the server sent others")
-        yield Body(offset, response.iter_bytes(CHUNK_BYTES))
+        yield body_from(client.origin, response, path, start)
+
+
+def range_header(start: int, stop: int | None) -> dict[str, str]:
+    """Asks for bytes from `start` to before `stop` (None = the end); nothing is asked for when that is all."""
+    if start == 0 and stop is None:
+        return {}
+    return {"Range": f"bytes={start}-" + ("" if stop is None else str(stop - 1))}
+
+
+def body_from(origin: Origin, response: httpx.Response, path: str, start: int) -> Body:
+    """What came of a request for bytes from `start`: they, or the whole file where ranges are not known."""
+    if response.status_code == 416:
+        return Body(start, iter(()))
+    if response.status_code >= 400:
+        raise origin.from_status(response.status_code, f"file {path}", retry_after(response.headers))
+    offset = 0
+    if response.status_code == 206:
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+        offset = int(match[1]) if match else -1
+        if offset != start:
+            raise origin.damaged(path, f"asked for bytes from {start}, the server sent others")
+    return Body(offset, response.iter_bytes(CHUNK_BYTES))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

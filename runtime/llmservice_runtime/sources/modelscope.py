@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import quote
 
@@ -13,26 +12,22 @@ from llmservice_runtime.sources.errors import Origin
 from llmservice_runtime.sources.files import FileEntry
 from llmservice_runtime.sources.http import HttpClient, open_range
 from llmservice_runtime.sources.remote import Body, RemoteFiles
-from llmservice_runtime.sources.requests_body import body_of, requests_errors
 from llmservice_runtime.sources.secrets import MODELSCOPE_API_TOKEN, Secrets
 from llmservice_runtime.sources.settings import SourceSettings
-from llmservice_runtime.sources.tls import verify_argument
 from llmservice_runtime.sources.uri import ModelUri
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class ModelScopeFiles(RemoteFiles):
-    """A repository at a commit. Headers by range request, files by modelscope_hub's client."""
+    """A repository at a commit."""
 
     def __init__(self, uri: ModelUri, revision: str | None, secrets: Secrets, settings: SourceSettings) -> None:
         endpoint = settings.modelscope_endpoint
         origin = Origin(uri.shown, f"the ModelScope hub at {endpoint}", MODELSCOPE_API_TOKEN)
-        self._token = secrets.get(MODELSCOPE_API_TOKEN)
-        self._endpoint = endpoint
         headers = {}
-        if self._token:
-            headers = {"Authorization": f"Bearer {self._token}", "Cookie": f"m_session_id={self._token}"}
+        if token := secrets.get(MODELSCOPE_API_TOKEN):
+            headers = {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"}
         self._client = HttpClient(origin, settings, headers)
         wanted = revision or "master"
         self._api = f"{endpoint}/api/v1/models/{uri.container}/repo"
@@ -49,30 +44,9 @@ class ModelScopeFiles(RemoteFiles):
         super().__init__(uri, commit or _digest(entries), entries, origin, settings)
 
     def open_range(self, path: str, start: int, stop: int | None) -> AbstractContextManager[Body]:
-        """A bounded range by our own client; a whole file (no `stop`) through the hub's library."""
-        if stop is None:
-            return self._library(path, start)
+        """Range request."""
         url = f"{self._api}?Revision={quote(self._asked, safe='')}&FilePath={quote(path, safe='')}"
         return open_range(self._client, url, path, start, stop)
-
-    @contextmanager
-    def _library(self, path: str, start: int) -> Iterator[Body]:
-        from modelscope_hub._legacy_api import LegacyClient
-        from modelscope_hub.errors import APIError
-
-        client = LegacyClient(self._token, self._endpoint)
-        client._read_session.verify = verify_argument()
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-        with requests_errors():
-            try:
-                response = client.download_stream(
-                    self._uri.container, "model", path, revision=self._asked, headers=headers
-                )
-            except APIError as error:
-                wait = getattr(error, "retry_after", None)
-                raise self._origin.from_status(error.status_code or 500, f"file {path}", wait) from None
-            with response:
-                yield body_of(response, self._origin, path, start)
 
 
 def _files(answer: Any, origin: Origin, repository: str, revision: str) -> list[dict[str, Any]]:

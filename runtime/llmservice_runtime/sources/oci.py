@@ -6,22 +6,33 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import httpx
+
+from llmservice_runtime.sources.docker_config import stored_account
 from llmservice_runtime.sources.errors import Origin
 from llmservice_runtime.sources.files import FileEntry
-from llmservice_runtime.sources.guard import AddressRefusedError
-from llmservice_runtime.sources.oci_session import ACCEPTED, INDEX_TYPES, open_registry
+from llmservice_runtime.sources.http import HttpClient, body_from, range_header, retry_after
+from llmservice_runtime.sources.oci_login import Login
 from llmservice_runtime.sources.remote import Body, RemoteFiles
-from llmservice_runtime.sources.requests_body import body_of, requests_errors
 from llmservice_runtime.sources.retry import retry
 from llmservice_runtime.sources.secrets import OCI_PASSWORD, OCI_USERNAME, Secrets
 from llmservice_runtime.sources.settings import SourceSettings
 from llmservice_runtime.sources.uri import ModelUri
 
-if TYPE_CHECKING:
-    import requests
-
+INDEX_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+ACCEPTED = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    *INDEX_TYPES,
+)
+LOCAL_HOSTS = ("localhost", "127.", "[::1]")
+"""Registries on this machine speak plain HTTP, as every container tool has it."""
+DOCKER_HUB = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
 MANIFEST_LIMIT_BYTES = 4 << 20
 NAME_ANNOTATIONS = ("org.opencontainers.image.title", "org.cncf.model.filepath")
 NAMES_BY_TYPE = {
@@ -37,8 +48,10 @@ class OciFiles(RemoteFiles):
     def __init__(self, uri: ModelUri, revision: str | None, secrets: Secrets, settings: SourceSettings) -> None:
         origin = Origin(uri.shown, f"the registry {uri.container}", f"{OCI_USERNAME} and {OCI_PASSWORD}")
         self._origin, self._settings = origin, settings
-        self._registry = retry(lambda: open_registry(uri, secrets, settings, origin), origin, settings)
-        self._base = f"{self._registry.prefix}://{self._registry.hostname}/v2/{uri.path}"
+        host = DOCKER_HUB.get(uri.container, uri.container)
+        self._base = f"{'http' if host.startswith(LOCAL_HOSTS) else 'https'}://{host}/v2/{uri.path}"
+        self._client = HttpClient(origin, settings)
+        self._login = Login(self._client, origin, _account(host, secrets))
         digest, manifest = self._manifest(revision or uri.reference)
         if manifest.get("mediaType") in INDEX_TYPES or "manifests" in manifest:
             digest, manifest = self._manifest(self._first(manifest))
@@ -60,36 +73,33 @@ class OciFiles(RemoteFiles):
 
     @contextmanager
     def open_range(self, path: str, start: int, stop: int | None) -> Iterator[Body]:
-        """A range of the layer's blob, through ORAS and its tokens."""
-        wanted = f"bytes={start}-" + ("" if stop is None else str(stop - 1))
-        headers = {"Accept-Encoding": "identity"} | ({} if start == 0 and stop is None else {"Range": wanted})
-        with self._request(f"{self._base}/blobs/{self._digests[path]}", headers) as response:
-            yield body_of(response, self._origin, path, start)
+        """A range of the layer's blob."""
+        url = f"{self._base}/blobs/{self._digests[path]}"
+        with self._request(url, range_header(start, stop)) as response:
+            yield body_from(self._origin, response, path, start)
 
     @contextmanager
-    def _request(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
-        """One attempt. ORAS retries with pauses of its own otherwise: its undecorated method is called instead."""
-        with requests_errors():
-            try:
-                once = type(self._registry).do_request.__wrapped__
-                response = once(self._registry, url, "GET", headers=headers, stream=True)
-            except AddressRefusedError as error:
-                raise self._origin.bad(f"{error}, which may not be read.", "Use a public address.") from None
-            except ValueError as error:  # ORAS: the registry's challenge can't be answered
-                if "authentication" not in str(error):
-                    raise
-                raise self._origin.refused(401) from None
-            with response:
+    def _request(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        """One attempt, logged in: the registry says how when it is asked, and again when a token has expired."""
+        with self._client.send("GET", url, headers | self._login.headers) as response:
+            if response.status_code != 401:
                 yield response
+                return
+            challenge = response.headers.get("www-authenticate", "")
+        self._login.answer(challenge, url)
+        with self._client.send("GET", url, headers | self._login.headers) as response:
+            yield response
 
     def _manifest(self, reference: str) -> tuple[str, dict[str, Any]]:
         """Digest and manifest of a tag or digest."""
 
         def once() -> bytes:
             with self._request(f"{self._base}/manifests/{reference}", {"Accept": ", ".join(ACCEPTED)}) as response:
-                body = body_of(response, self._origin, f"manifest {reference}", 0)
+                if response.status_code >= 400:
+                    wait = retry_after(response.headers)
+                    raise self._origin.from_status(response.status_code, f"manifest {reference}", wait)
                 data = bytearray()
-                for chunk in body.chunks:
+                for chunk in response.iter_bytes():
                     data += chunk
                     if len(data) > MANIFEST_LIMIT_BYTES:
                         raise self._origin.damaged("the manifest", "it is longer than 4 MiB")
@@ -115,6 +125,13 @@ class OciFiles(RemoteFiles):
                 "Name one of them: oci://registry/repository@sha256:...",
             )
         return str(manifests[0].get("digest"))
+
+
+def _account(host: str, secrets: Secrets) -> tuple[str, str] | None:
+    user, password = secrets.get(OCI_USERNAME), secrets.get(OCI_PASSWORD)
+    if user and password:
+        return user, password
+    return stored_account(host, secrets.environ) if secrets.from_environment else None
 
 
 def _name(layer: dict[str, Any]) -> str | None:

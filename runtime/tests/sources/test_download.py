@@ -288,7 +288,7 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines() -> None:
 def test_importing_the_entry_is_light() -> None:
     code = (
         "import sys, llmservice_runtime.sources.open, llmservice_runtime.sources.download\n"
-        "heavy = 'huggingface_hub httpx boto3 oras requests modelscope_hub tqdm'.split()\n"
+        "heavy = 'huggingface_hub httpx boto3 tqdm'.split()\n"
         "print([m for m in heavy if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,10 @@ from moto.server import ThreadedMotoServer
 
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.sources.download import fetch
-from llmservice_runtime.sources.errors import SourceError
+from llmservice_runtime.sources.errors import Origin, SourceError
 from llmservice_runtime.sources.files import Source
+from llmservice_runtime.sources.http import HttpClient
+from llmservice_runtime.sources.oci_login import Login
 from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.progress import Silent
 from llmservice_runtime.sources.secrets import Secrets
@@ -240,9 +243,7 @@ def test_oci_lists_reads_and_resumes(make_server: Make, settings: SourceSettings
     assert {e.path: e.sha256 for e in files.entries()} == {n: sha(d) for n, d in FILES.items()}
     assert files.read("model.safetensors", 3, 4) == WEIGHTS[3:7]
     blob = f"/v2/acme/m/blobs/{digest_of(WEIGHTS)}"
-    # With Basic every request is first refused, then repeated with the password.
-    challenge = [lambda reply: reply] if scheme == "Basic" else []
-    server.faults[blob] = [*challenge, lambda reply: replace(reply, cut_after=300_000), *challenge, Reply(503)]
+    server.faults[blob] = [lambda reply: replace(reply, cut_after=300_000), Reply(503)]
     folder = fetch(files, ["model.safetensors"], tmp_path / "cache", Silent())
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert server.ranges(blob)[-1] not in (None, "bytes=0-")
@@ -262,6 +263,64 @@ def test_oci_says_gated_missing_and_wrong_kind(make_server: Make, settings: Sour
     server.handler = registry(server, content=json.dumps(image).encode())
     with pytest.raises(SourceError, match="oras push"):
         oci(server, settings)
+
+
+def test_oci_asks_for_another_token_when_one_has_expired(make_server: Make, settings: SourceSettings) -> None:
+    server = make_server()
+    server.handler = registry(server)
+    files = oci(server, settings)
+    realm = f'Bearer realm="{server.url}/token",service="r",scope="repository:acme/m:pull"'
+    expired = Reply(401, b"{}", {"WWW-Authenticate": realm})
+    server.faults[f"/v2/acme/m/blobs/{digest_of(WEIGHTS)}"] = [expired]
+    assert files.read("model.safetensors", 3, 4) == WEIGHTS[3:7]
+    assert [request.path for request in server.requests].count("/token") == 2
+
+
+def test_oci_without_an_account_reads_what_is_public(make_server: Make, settings: SourceSettings) -> None:
+    server = make_server()
+    inner = registry(server)
+
+    def anonymous(request: Request) -> Reply:
+        if request.path == "/token" and "authorization" not in request.headers:
+            return Reply(200, b'{"access_token": "t0k"}')
+        return inner(request)
+
+    server.handler = anonymous
+    uri = f"oci://127.0.0.1:{server.port}/acme/m:v1"
+    files = open_model(uri, None, base=Path(), secrets=Secrets(environ={"HOME": "/nowhere"}), settings=settings)
+    assert files.read("model.safetensors", 3, 4) == WEIGHTS[3:7]
+
+
+@pytest.mark.parametrize("helper", [False, True])
+def test_oci_takes_what_docker_login_stored(
+    make_server: Make, settings: SourceSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helper: bool
+) -> None:
+    server = make_server()
+    server.handler = registry(server, "Basic")
+    host = f"127.0.0.1:{server.port}"
+    config: dict[str, Any] = {"auths": {host: {"auth": base64.b64encode(b"me:pw").decode()}}}
+    if helper:
+        config = {"auths": {host: {}}, "credHelpers": {host: "test"}}
+        program = tmp_path / "docker-credential-test"
+        program.write_text(
+            f'#!/bin/sh\nread host; test "$host" = {host} && echo \'{{"Username":"me","Secret":"pw"}}\'\n'
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    secrets = Secrets(environ={"DOCKER_CONFIG": str(tmp_path)})
+    files = open_model(f"oci://{host}/acme/m:v1", None, base=Path(), secrets=secrets, settings=settings)
+    assert files.read("model.safetensors", 3, 4) == WEIGHTS[3:7]
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(SourceError, match=r"config\.json can't be read"):
+        open_model(f"oci://{host}/acme/m:v1", None, base=Path(), secrets=secrets, settings=settings)
+
+
+def test_oci_sends_no_password_over_http_for_a_registry_that_speaks_https(settings: SourceSettings) -> None:
+    origin = Origin("oci://r.io/m", "the registry r.io", "OCI_PASSWORD")
+    login = Login(HttpClient(origin, settings), origin, ("me", "pw"))
+    with pytest.raises(SourceError, match=r"http://r\.io/token .*not https"):
+        login.answer('Bearer realm="http://r.io/token",service="r"', "https://r.io/v2/m/manifests/v1")
 
 
 def test_oci_refuses_private_addresses_where_they_are_forbidden(make_server: Make, settings: SourceSettings) -> None:

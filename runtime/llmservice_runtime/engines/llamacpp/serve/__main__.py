@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +24,6 @@ def main() -> int:
         settings = RuntimeSettings.from_json(arguments.settings.read_text())
     except (OSError, ValueError) as error:
         parser.error(f"{arguments.settings}: {error}")
-    # aiohttp reads every CA certificate there is when it is imported (70 ms); no TLS connection is made from here.
-    os.environ.setdefault("SSL_CERT_FILE", os.devnull)
     return run(settings, _load)
 
 

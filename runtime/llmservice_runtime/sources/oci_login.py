@@ -1,0 +1,64 @@
+"""Logging in to an OCI registry: a challenge is answered with a password, or with a token from the server it names."""
+
+from __future__ import annotations
+
+import base64
+from urllib.parse import urlencode, urlsplit
+from urllib.request import parse_http_list, parse_keqv_list
+
+from llmservice_runtime.sources.errors import Origin
+from llmservice_runtime.sources.http import HttpClient, read_json, retry_after
+
+
+class Login:
+    """What is known of one registry's login. `account` = (user, password); None = anonymous.
+
+    Tokens are fetched when the registry asks for one: also anew, when the last has expired.
+    """
+
+    def __init__(self, client: HttpClient, origin: Origin, account: tuple[str, str] | None) -> None:
+        self._client = client
+        self._origin = origin
+        self._basic = _basic(*account) if account else None
+        self._authorization: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """For the next request."""
+        return {"Authorization": self._authorization} if self._authorization else {}
+
+    def answer(self, challenge: str, url: str) -> None:
+        """Take up the challenge (WWW-Authenticate) with which the registry refused a request to `url`.
+
+        Raises SourceError where it can't be taken up, TransientError where it may be later.
+        """
+        scheme, _, rest = challenge.partition(" ")
+        if scheme.lower() == "basic" and self._basic and self._authorization != self._basic:
+            self._authorization = self._basic
+            return
+        if scheme.lower() != "bearer":
+            raise self._origin.refused(401)
+        asked = parse_keqv_list([item for item in parse_http_list(rest) if "=" in item])
+        self._authorization = f"Bearer {self._token(asked, url)}"
+
+    def _token(self, asked: dict[str, str], url: str) -> str:
+        realm = asked.get("realm", "")
+        if urlsplit(realm).scheme not in ("https", urlsplit(url).scheme):
+            raise self._origin.bad(
+                f"{self._origin.hub} names {realm or 'no server'} to log in at, which is not https.",
+                "Credentials are not sent there. Have the registry's token server use https.",
+            )
+        query = urlencode({name: asked[name] for name in ("service", "scope") if asked.get(name)})
+        where = f"{realm}{'&' if urlsplit(realm).query else '?'}{query}" if query else realm
+        with self._client.send("GET", where, {"Authorization": self._basic} if self._basic else {}) as response:
+            if response.status_code >= 400:
+                raise self._origin.from_status(response.status_code, "token", retry_after(response.headers))
+            answer = read_json(self._origin, response, "a token")
+        token = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
+        if not isinstance(token, str):
+            raise self._origin.bad(f"{self._origin.hub} gives no token.", "Check the registry's token server.")
+        return token
+
+
+def _basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
