@@ -15,7 +15,7 @@ _READY = '.status.conditions[?(@.type=="Ready")]'
 _COLUMNS = (
     ("Model", "string", ".spec.model.uri", 0, "Where the model comes from."),
     ("Engine", "string", ".status.plan.engine", 0, "The engine that runs it."),
-    ("Ready", "string", ".status.ready", 0, "Replicas that serve, and how many are wanted."),
+    ("Ready", "string", ".status.ready", 0, "Replicas that are ready, and how many are wanted."),
     ("URL", "string", ".status.url", 0, "OpenAI base URL."),
     ("Age", "date", ".metadata.creationTimestamp", 0, "Time since it was created."),
     ("Reason", "string", f"{_READY}.reason", 0, "Why it is ready, or not."),

@@ -1,6 +1,8 @@
 """Patterns of names and quantities, and what each asks for in words."""
 
 LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+SERVICE_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+"""A Service's name is a label that begins with a letter (RFC 1035)."""
 SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
@@ -9,6 +11,8 @@ IMAGE = r"^[A-Za-z0-9][-A-Za-z0-9._:/@]*$"
 NODE_PATH = r"^(/[-A-Za-z0-9._]+)+$"
 PATTERNS = {
     LABEL: "lower-case letters, digits and '-', with a letter or a digit at both ends",
+    SERVICE_NAME: "lower-case letters, digits and '-', with a letter first and a letter or a digit last: "
+    "qwen-7b for 7b-qwen",
     SUBDOMAIN: "lower-case letters, digits, '-' and '.', with a letter or a digit at both ends",
     ENV_NAME: "letters, digits and '_', not starting with a digit",
     QUANTITY: "a quantity of Kubernetes: 500m, 2, 1.5Gi",

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-from llmservice_api.patterns import ENV_NAME, IMAGE, LABEL, PATTERNS, RESOURCE, SUBDOMAIN
+from llmservice_api.patterns import ENV_NAME, IMAGE, LABEL, PATTERNS, RESOURCE, SERVICE_NAME, SUBDOMAIN
 from llmservice_api.rules import ApiModel, ListMap, Rule
 from llmservice_api.workload import (
     CacheSpec,
@@ -32,7 +32,8 @@ NAME_LIMIT = 40
 """Characters of a service's name: children's names add to it and must stay DNS labels (63)."""
 SCHEMES = ("hf", "modelscope", "s3", "http", "https", "oci", "pvc", "file")
 
-DnsLabel = Annotated[str, StringConstraints(pattern=LABEL, min_length=1, max_length=NAME_LIMIT)]
+ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_NAME, min_length=1, max_length=NAME_LIMIT)]
+"""On one machine too, where no Service is made: what runs there runs in a cluster."""
 
 
 class ModelFormatAssertion(StrEnum):
@@ -259,7 +260,7 @@ class ObjectMeta(BaseModel):
 
     model_config = ConfigDict(extra="allow", populate_by_name=True, alias_generator=to_camel)
 
-    name: DnsLabel
+    name: ServiceName
     namespace: Annotated[str, StringConstraints(pattern=LABEL, min_length=1, max_length=63)] = "default"
     generation: int = 1
     labels: dict[str, str] = Field(default_factory=dict)
@@ -321,15 +322,15 @@ class LLMServiceStatus(ApiModel):
 
     observed_generation: _Count | None = Field(default=None, description="The generation that was acted upon.")
     replicas: _Count | None = Field(default=None, description="Replicas that exist.")
-    ready_replicas: _Count | None = Field(default=None, description="Replicas that serve.")
+    ready_replicas: _Count | None = Field(default=None, description="Replicas that are ready.")
     ready: Annotated[str, StringConstraints(max_length=16)] | None = Field(
-        default=None, description="Replicas that serve of those that are wanted, for people: 1/2."
+        default=None, description="Replicas that are ready of those that are wanted, for people: 1/2."
     )
     selector: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
         default=None, description="Label selector of the replicas, for /scale."
     )
     url: Annotated[str, StringConstraints(max_length=2048)] | None = Field(
-        default=None, description="OpenAI base URL of the service."
+        default=None, description="OpenAI base URL of the service; absent where nothing of the service answers at it."
     )
     model: ModelStatus | None = Field(default=None, description="What the model was resolved to.")
     current_revision: Annotated[str, StringConstraints(max_length=253)] | None = Field(
@@ -347,10 +348,10 @@ class LLMService(ApiModel):
     rules = (
         Rule(
             ".metadata.name",
-            f"self.metadata.name.size() <= {NAME_LIMIT} && self.metadata.name.matches('{LABEL}')",
+            f"self.metadata.name.size() <= {NAME_LIMIT} && self.metadata.name.matches('{SERVICE_NAME}')",
             lambda self: len(self.metadata.name) <= NAME_LIMIT,
-            f"the name is not a DNS label of at most {NAME_LIMIT} characters.",
-            f"Use {PATTERNS[LABEL]}.",
+            f"the name is not a DNS label of at most {NAME_LIMIT} characters that a Service can have.",
+            f"Use {PATTERNS[SERVICE_NAME]}.",
         ),
     )
 

@@ -11,6 +11,7 @@ import dataclasses
 from datetime import datetime
 
 from llmservice_api.conditions import ConditionType, Reason
+from llmservice_api.findings import TRUE, Finding
 from llmservice_api.labels import QUEUE
 from llmservice_operator.decide.decision import Decision, decide
 from llmservice_operator.decide.refusals import in_words
@@ -20,12 +21,14 @@ from llmservice_operator.facts.owner import Owner
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.service import read_service
 from llmservice_operator.facts.values import Observed, Outcome
-from llmservice_operator.status.findings import TRUE, Finding, Picture, findings, invalid
+from llmservice_operator.status.findings import Picture, findings, invalid
 from llmservice_operator.status.plan_status import plan_status
 from llmservice_operator.status.write import notes, status
 
 LOOK_SECONDS = 30.0
 """While something is under way, or no node takes a replica: what autoscalers say wakes nobody."""
+FOREIGN_SECONDS = 20.0
+"""While a foreign object has the name of a child: nobody tells when it goes."""
 
 
 def reconcile(observed: Observed, config: OperatorConfig, now: datetime) -> Outcome:
@@ -40,11 +43,10 @@ def reconcile(observed: Observed, config: OperatorConfig, now: datetime) -> Outc
     service = read_service(observed.service, config)
     if isinstance(service, Problem):
         # Terminal until the spec is edited: what runs is left alone, and nothing is tried again.
-        ready = (live.deployment or {}).get("status", {}).get("readyReplicas", 0)
-        return _report(Outcome(), invalid(service, observed, ready), None, live, owner, observed, config, now)
+        return _report(Outcome(), invalid(service, observed, owner, live), None, live, owner, observed, config, now)
     decision = decide(service, owner, live, observed, config, now)
     outcome = Outcome(decision.apply, decision.delete, requeue_after=decision.requeue_after)
-    found = findings(Picture(decision, observed, live, now))
+    found = findings(Picture(owner, decision, observed, live, now))
     return _report(outcome, found, decision, live, owner, observed, config, now)
 
 
@@ -69,6 +71,8 @@ def _report(
 
 def _again(found: list[Finding], asked: float | None) -> float | None:
     """While something is under way it is looked at now and then: some failures are only told by time."""
+    if any(finding.type is ConditionType.NAME_CONFLICT and finding.status == TRUE for finding in found):
+        return min(asked if asked is not None else FOREIGN_SECONDS, FOREIGN_SECONDS)
     under_way = any(
         (finding.type is ConditionType.PROGRESSING and finding.status == TRUE)
         or (finding.type is ConditionType.SCHEDULED and finding.status != TRUE and finding.reason != Reason.WAITING)

@@ -23,6 +23,14 @@ def service(owner: Owner) -> Json:
     )
 
 
+def leads_to_replicas(owner: Owner, live: Json | None) -> bool:
+    """Whether requests to the URL reach the replicas: `live` is the service's own, and leads where ours does."""
+    if live is None or "deletionTimestamp" in live["metadata"]:
+        return False
+    ports = [(port["port"], port.get("targetPort")) for port in live["spec"].get("ports", ())]
+    return live["spec"].get("selector") == owner.selector and (PORT, DATA_PORT) in ports
+
+
 def url(owner: Owner, cluster_domain: str) -> str:
     """OpenAI base URL."""
     return f"http://{owner.name}.{owner.namespace}.svc.{cluster_domain}/v1"

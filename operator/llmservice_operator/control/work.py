@@ -62,6 +62,11 @@ logger = logging.getLogger(__name__)
 class StillRefused(Exception):
     """Writes were refused that may succeed later; status says so, and they are tried again."""
 
+    def __init__(self, within: float | None = None) -> None:
+        super().__init__()
+        self.within = within
+        """Seconds after which they are tried again, however often they were refused; None = after a longer backoff."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -160,7 +165,7 @@ class Work:
         await self._actor.report(service, outcome)
         self._nodes.told(key, outcome.status)
         if self._actor.to_try_again(service["metadata"]["uid"]):
-            raise StillRefused
+            raise StillRefused(outcome.requeue_after)
         return SOON_SECONDS if wrote else outcome.requeue_after
 
     async def _events(self, namespace: str, children: Sequence[Json]) -> tuple[Json, ...]:
@@ -249,9 +254,11 @@ class Work:
             again = await self.reconcile(key)
         except LeadershipLost:
             raise
-        except StillRefused:
+        except StillRefused as refused:
             self.passes["refused"] += 1
             self.queue.failed(key, self._clock())
+            if refused.within is not None:
+                self.queue.wake(key, self._clock() + refused.within)
         except ApiError as error:
             self.passes["error"] += 1
             wait = self.queue.failed(key, self._clock(), error.retry_after or 0.0)

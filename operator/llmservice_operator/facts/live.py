@@ -27,6 +27,7 @@ class Live:
     events: tuple[Json, ...] = ()
     claim: Json | None = None
     """The claim that was made for the cache."""
+    service: Json | None = None
 
     def events_of(self, child: Json) -> tuple[Json, ...]:
         """What was said about a pod or a Job that waits, oldest first."""
@@ -53,6 +54,7 @@ def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = (
     """Sort what carries the service's label; what another owner controls is left out."""
     deployment: Json | None = None
     claim: Json | None = None
+    service: Json | None = None
     jobs: dict[str, Json] = {}
     revisions: dict[str, Json] = {}
     replicas: list[Json] = []
@@ -71,7 +73,9 @@ def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = (
                 revisions[name] = child
             elif kind == "PersistentVolumeClaim":
                 claim = child
-    return Live(deployment, jobs, _by_age(replicas), _by_age(prepare), revisions, events, claim)
+            elif kind == "Service":
+                service = child
+    return Live(deployment, jobs, _by_age(replicas), _by_age(prepare), revisions, events, claim, service)
 
 
 def condition(obj: Mapping[str, Any], kind: str) -> Json | None:

@@ -1,4 +1,11 @@
-"""What is known of a service at this moment, as findings: one per condition type."""
+"""What is known of a service in a cluster at this moment, as findings: one per condition type.
+
+Served means that requests to `status.url` are answered: a replica is ready, and the Service is there, is the
+LLMService's own and leads to it. Of the other children, none that is refused stops what runs. Without its
+NetworkPolicy a replica is reached by more than it should be, without its PodDisruptionBudget drains of nodes take
+more of them at once, without its PodMonitor nothing is measured; without ServiceAccount, claim, Job, revision or
+Deployment no further replica comes. All of that is told beside what is served.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +14,38 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from llmservice_api.conditions import ConditionType, Reason
+from llmservice_api.findings import (
+    FALSE,
+    TRUE,
+    UNKNOWN,
+    Finding,
+    as_asked,
+    available,
+    not_served,
+    resolved,
+    serving,
+    serving_earlier,
+    valid,
+)
+from llmservice_operator.children.service import leads_to_replicas
 from llmservice_operator.decide.decision import Decision
 from llmservice_operator.diagnosis.pods import Case, ended_by_node, pod_problem
 from llmservice_operator.diagnosis.refusal import way_out
 from llmservice_operator.facts.live import Live, condition, holds, revision_of
+from llmservice_operator.facts.owner import Owner
 from llmservice_operator.facts.problem import Problem
-from llmservice_operator.facts.values import NAME_CONFLICT, Json, Observed, Refused
+from llmservice_operator.facts.values import NAME_CONFLICT, Observed, Refused
 
-TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 _WAITS = (Reason.WAITING, Reason.ADDING_NODE)
 """Obstacles that pass by themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A condition without its times."""
-
-    type: ConditionType
-    status: str
-    reason: str
-    message: str
+SERVICE = "Service"
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """What was decided, and what the replicas are doing."""
 
+    owner: Owner
     decision: Decision
     observed: Observed
     live: Live
@@ -45,9 +58,13 @@ class Picture:
 
     @property
     def ready(self) -> int:
-        """Replicas that serve, of any revision."""
-        found: int = (self.live.deployment or {}).get("status", {}).get("readyReplicas", 0)
-        return found
+        """Replicas that are ready, of any revision."""
+        return ready_replicas(self.live)
+
+    @property
+    def served(self) -> int:
+        """Replicas that requests reach."""
+        return self.ready if leads_to_replicas(self.owner, self.live.service) else 0
 
     def serves_target(self) -> bool:
         """Whether a replica of the plan for this very spec is ready."""
@@ -81,36 +98,41 @@ class Picture:
         return None
 
 
+def ready_replicas(live: Live) -> int:
+    """As the Deployment counts them."""
+    found: int = (live.deployment or {}).get("status", {}).get("readyReplicas", 0)
+    return found
+
+
 def findings(picture: Picture) -> list[Finding]:
-    """Every condition, in a fixed order."""
-    steps = [
-        Finding(ConditionType.SPEC_VALID, TRUE, Reason.VALID, "The spec is valid."),
+    """Every condition."""
+    return [
+        valid(),
         _resolved(picture),
         _planned(picture),
         _cached(picture),
         _scheduled(picture),
         _progressing(picture),
-        _available(picture),
         _conflict(picture.observed.refused),
+        *_served(picture),
     ]
-    return [*steps, _ready(picture)]
 
 
-def invalid(problem: Problem, observed: Observed, ready: int) -> list[Finding]:
+def invalid(problem: Problem, observed: Observed, owner: Owner, live: Live) -> list[Finding]:
     """Of a spec that can't be acted upon: what runs is left as it is."""
-    if ready:
-        available = Finding(ConditionType.AVAILABLE, TRUE, Reason.READY, f"{_count(ready)} ready.")
-        serving = _serving_earlier(f"{_count(ready)} serving requests", problem)
-    else:
-        available = Finding(ConditionType.AVAILABLE, FALSE, problem.reason, problem.message)
-        serving = Finding(ConditionType.READY, FALSE, problem.reason, problem.message)
-    return [
-        Finding(ConditionType.SPEC_VALID, FALSE, problem.reason, problem.message),
-        Finding(ConditionType.PROGRESSING, FALSE, problem.reason, problem.message),
-        available,
-        _conflict(observed.refused),
-        serving,
+    found = [
+        Finding(kind, FALSE, problem.reason, problem.message)
+        for kind in (ConditionType.SPEC_VALID, ConditionType.PROGRESSING)
     ]
+    ready = ready_replicas(live)
+    if not ready or live.deployment is None:
+        return [*found, _conflict(observed.refused), *not_served(problem.reason, problem.message)]
+    if not leads_to_replicas(owner, live.service):
+        unreached = _unreached(observed.refused)
+        return [*found, _conflict(observed.refused), *not_served(unreached.reason, unreached.message)]
+    wanted = live.deployment["spec"].get("replicas", ready)
+    earlier = serving_earlier(ready, wanted, problem.reason, problem.message)
+    return [*found, _conflict(observed.refused), available(ready, wanted), earlier]
 
 
 def _resolved(picture: Picture) -> Finding:
@@ -118,8 +140,7 @@ def _resolved(picture: Picture) -> Finding:
     kind = ConditionType.MODEL_RESOLVED
     if decision.target or made.prepared:
         revision = decision.target.resolved_revision if decision.target else made.prepared and made.prepared.revision
-        what = f"The model is fixed at {revision}." if revision else "The model's headers were read."
-        return Finding(kind, TRUE, Reason.RESOLVED, what)
+        return resolved(revision or "")
     if made.problem:
         return Finding(kind, FALSE, made.problem.reason, made.problem.message)
     return Finding(kind, UNKNOWN, Reason.RESOLVING, "A Job reads the model's headers.")
@@ -177,7 +198,7 @@ def _progressing(picture: Picture) -> Finding:
     if problem:
         return Finding(kind, TRUE if problem.reason in _WAITS else FALSE, problem.reason, problem.message)
     if _settled(picture):
-        return Finding(kind, FALSE, Reason.READY, "All replicas are as the spec says.")
+        return as_asked()
     if picture.decision.replace_in_place:
         said = "There is no room for a replica more: old replicas end before new ones start, so requests may wait."
         return Finding(kind, TRUE, Reason.REPLACING_IN_PLACE, said)
@@ -190,36 +211,31 @@ def _progressing(picture: Picture) -> Finding:
     return Finding(kind, TRUE, Reason.STARTING, "The first replica starts.")
 
 
-def _available(picture: Picture) -> Finding:
-    kind = ConditionType.AVAILABLE
-    if picture.ready:
-        return Finding(kind, TRUE, Reason.READY, f"{picture.ready} of {picture.desired} replicas are ready.")
-    return Finding(kind, FALSE, *_why_not(picture))
+def _served(picture: Picture) -> list[Finding]:
+    """Available and Ready."""
+    served, wanted = picture.served, picture.desired
+    if not served:
+        return not_served(*_why_not(picture))
+    there, problem = available(served, wanted), obstacle(picture)
+    if not wanted:
+        return [there, Finding(ConditionType.READY, FALSE, *_why_not(picture))]
+    if problem is None:
+        return [there, serving(served, wanted)]
+    if picture.serves_target() or problem.reason in _WAITS:
+        return [there, serving(served, wanted, (problem.reason, problem.message))]
+    return [there, serving_earlier(served, wanted, problem.reason, problem.message)]
 
 
-def _ready(picture: Picture) -> Finding:
-    kind = ConditionType.READY
-    if picture.ready and picture.desired:
-        said = f"{picture.ready} of {picture.desired} replicas serve requests"
-        if (problem := obstacle(picture)) is None:
-            return Finding(kind, TRUE, Reason.READY, f"{said}.")
-        if picture.serves_target() or problem.reason in _WAITS:
-            return Finding(kind, TRUE, problem.reason, f"{said}. {problem.message}")
-        return _serving_earlier(said, problem)
-    return Finding(kind, FALSE, *_why_not(picture))
-
-
-def _serving_earlier(who: str, problem: Problem) -> Finding:
-    """Requests are answered, and not as the spec says: both are told in one line."""
-    said = f"{who} as an earlier spec says, because this one can't be carried out ({problem.reason}): {problem.message}"
-    return Finding(ConditionType.READY, TRUE, Reason.SERVING_EARLIER, said)
-
-
-def _count(replicas: int) -> str:
-    return "1 replica is" if replicas == 1 else f"{replicas} replicas are"
+def _unreached(refused: Sequence[Refused]) -> Problem:
+    """Replicas are ready, and no request comes to them."""
+    mine = [found for found in refused if found.kind == SERVICE]
+    return _write_problem(mine[0]) if mine else Problem(Reason.STARTING, "The Service that leads to it is being made.")
 
 
 def _why_not(picture: Picture) -> tuple[str, str]:
+    if picture.ready and not picture.served and picture.desired:
+        unreached = _unreached(picture.observed.refused)
+        return unreached.reason, unreached.message
     if problem := obstacle(picture):
         return problem.reason, problem.message
     if picture.desired == 0:
@@ -276,15 +292,3 @@ def _write_problem(refused: Refused) -> Problem:
         f"The API server refuses the {what} ({refused.reason}): {refused.message.rstrip('.')}. "
         f"{way_out(refused.message)}",
     )
-
-
-def plain(finding: Finding, generation: int, since: str) -> Json:
-    """The condition as the API spells it."""
-    return {
-        "type": str(finding.type),
-        "status": finding.status,
-        "reason": str(finding.reason),
-        "message": finding.message[:32768],
-        "lastTransitionTime": since,
-        "observedGeneration": generation,
-    }

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from llmservice_api.conditions import ConditionType, Reason
+from llmservice_api.findings import FALSE, TRUE, UNKNOWN, Finding, conditions
 from llmservice_api.labels import selector
-from llmservice_operator.children.service import url
+from llmservice_operator.children.service import leads_to_replicas, url
 from llmservice_operator.facts.frozen import Frozen
 from llmservice_operator.facts.live import Live
 from llmservice_operator.facts.owner import Owner
 from llmservice_operator.facts.values import Json, Note
-from llmservice_operator.status.findings import FALSE, TRUE, UNKNOWN, Finding, plain
 
 TOLD = (
     ConditionType.SPEC_VALID,
@@ -48,30 +48,19 @@ def status(
     """What status says now; the time of a condition stays while its status does."""
     generation: int = service["metadata"].get("generation", 1)
     deployed = (live.deployment or {}).get("status", {})
-    old = {condition["type"]: condition for condition in service.get("status", {}).get("conditions", ())}
-    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    conditions = []
-    for finding in found:
-        known = old.get(str(finding.type))
-        since = known["lastTransitionTime"] if known and known["status"] == finding.status else stamp
-        conditions.append(plain(finding, generation, since))
+    before = service.get("status", {}).get("conditions", ())
     body: Json = {
         "observedGeneration": generation,
         "replicas": deployed.get("replicas", 0),
         "readyReplicas": deployed.get("readyReplicas", 0),
         "ready": f"{deployed.get('readyReplicas', 0)}/{service.get('spec', {}).get('replicas', 1)}",
         "selector": selector(owner.selector),
-        "url": url(owner, cluster_domain),
-        "conditions": conditions,
+        "conditions": conditions(found, before, generation, now),
     }
-    if in_force is not None:
-        body["plan"] = {
-            "engine": in_force.engine,
-            "reason": in_force.reason[:4096],
-            "summary": in_force.summary[:4096],
-        }
-        if in_force.resolved_revision:
-            body["model"] = {"resolvedRevision": in_force.resolved_revision}
+    if leads_to_replicas(owner, live.service):
+        body["url"] = url(owner, cluster_domain)
+    if in_force is not None and in_force.resolved_revision:
+        body["model"] = {"resolvedRevision": in_force.resolved_revision}
     return body
 
 

@@ -131,6 +131,13 @@ def test_anchors_and_merge_keys_work_as_in_kubectl() -> None:
             "lower-case",
         ),
         (
+            HEAD + "metadata: {name: 7b-chat}\nspec: {model: {uri: 'hf://a/b'}}\n",
+            3,
+            "metadata.name",
+            "7b-chat",
+            "qwen-7b for 7b-qwen",
+        ),
+        (
             HEAD + f"metadata: {{name: {'a' * 41}}}\nspec: {{model: {{uri: 'hf://a/b'}}}}\n",
             3,
             "metadata.name",

@@ -56,10 +56,20 @@ async def test_what_is_wrong_is_refused_by_name(client: Client, namespace: str, 
     assert caught.value.refused
 
 
-@pytest.mark.parametrize("name", ["a" * 41, "a.b"])
+@pytest.mark.parametrize("name", ["a" * 41, "a.b", "7b-chat"])
 async def test_a_name_that_children_cannot_carry_is_refused(client: Client, namespace: str, name: str) -> None:
-    with pytest.raises(ApiError, match="DNS label"):
+    with pytest.raises(ApiError, match=r"DNS label .* qwen-7b for 7b-qwen") as caught:
         await client.create(service(namespace, name))
+    assert caught.value.refused
+
+
+async def test_a_name_that_is_taken_has_a_service_of_that_name(client: Client, namespace: str) -> None:
+    """The other side: what admission lets through is a name that the API server gives to a Service."""
+    for name in ("a", "a" * 40, "a7-b", "kubernetes"):
+        assert await client.create(service(namespace, name)) is not None
+        ports = {"ports": [{"port": 80}]}
+        made: Json = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}}
+        assert await client.create({**made, "spec": ports}) is not None
 
 
 async def test_defaults_are_filled_in_where_they_can_be_seen(client: Client, namespace: str) -> None:

@@ -88,6 +88,34 @@ async def test_a_foreign_object_is_never_adopted_also_when_it_comes_in_between(
         assert (await condition(client, key, "NameConflict"))["status"] == "False"
 
 
+async def test_ready_means_served_also_when_a_foreign_service_goes(
+    access: Access, client: Client, namespace: str
+) -> None:
+    """As `kubernetes` in `default`: the URL would lead to somebody else."""
+    key = await make(client, namespace, "kubernetes")
+    theirs = await client.create(foreign_service(*key))
+    assert theirs is not None
+    async with Client(access) as own:
+        work = work_in(access, own, namespace)
+        await settle(work, client, namespace)
+        live = await client.get(LLM_SERVICE, *key)
+        assert live is not None
+        assert (live["status"]["readyReplicas"], live["status"].get("url")) == (1, None)
+        for kind in ("Ready", "Available"):
+            found = await condition(client, key, kind)
+            assert (found["status"], found["reason"]) == ("False", "NameConflict")
+        for _ in range(12):  # a backoff would be minutes by now
+            await work._pass(key)
+        due = work.queue.next_due()
+        assert due is not None and due - work._clock() <= 30, "nothing tells when it goes"
+        await client.delete(SERVICE, key[0], key[1], theirs["metadata"]["uid"])
+        await settle(work, client, namespace)
+        live = await client.get(LLM_SERVICE, *key)
+        assert live is not None
+        assert live["status"]["url"] == f"http://kubernetes.{namespace}.svc.cluster.local/v1"
+        assert (await condition(client, key, "Ready"))["status"] == "True"
+
+
 async def test_our_fields_come_back_and_those_of_others_stay(access: Access, client: Client, namespace: str) -> None:
     key = await make(client, namespace)
     async with Client(access) as own:

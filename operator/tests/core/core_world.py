@@ -153,7 +153,8 @@ class World:
         self.objects = {key: obj for key, obj in self.objects.items() if key[0] != "Pod" or not _serves(obj)}
         wanted = self.get("Deployment")["spec"]["replicas"]
         for number in range(wanted):
-            self.replica(f"demo-{self.get('Deployment')['metadata']['generation']}-{number}", ready=True)
+            name = f"demo-{self.get('Deployment')['metadata']['generation']}-{number}"
+            self.replica(name, ready=True, conditions=[{"type": "Ready", "status": "True"}])
         counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas"), wanted)
         self.get("Deployment")["status"] = {**counts, "observedGeneration": self._generation()}
         return self
@@ -190,8 +191,11 @@ class World:
 
     def _write(self, outcome: Outcome) -> list[str]:
         written = []
+        refused = {(write.kind, write.name) for write in self.refused}
         for wanted in outcome.apply:
             key = wanted["kind"], wanted["metadata"]["name"]
+            if key in refused:
+                continue
             live = self.objects.get(key)
             if live is not None and _ours(live) == wanted:
                 continue

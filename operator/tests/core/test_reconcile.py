@@ -200,6 +200,66 @@ def test_a_foreign_object_is_named_and_nothing_of_it_is_touched(world: World) ->
     assert world.condition("Ready")["reason"] == "NameConflict"
 
 
+REFUSALS = [
+    Refused("Service", "demo", "NameConflict", "there"),
+    Refused("Service", "demo", "Invalid", "a DNS-1035 label must consist of lower case alphanumeric characters."),
+    Refused("Service", "demo", "Forbidden", "exceeded quota: q, requested: services=1."),
+]
+
+
+@pytest.mark.parametrize("refused", REFUSALS, ids=lambda refused: refused.reason)
+def test_nothing_is_ready_that_no_request_reaches(world: World, refused: Refused) -> None:
+    """Replicas are ready, and the Service that would lead to them is somebody else's or is not there."""
+    world.refused = (refused,)
+    world.served()
+    assert world.service["status"]["readyReplicas"] == 1
+    reason = "NameConflict" if refused.reason == "NameConflict" else "WriteRefused"
+    for kind in ("Ready", "Available"):
+        assert (world.condition(kind)["status"], world.condition(kind)["reason"]) == ("False", reason)
+        assert "Service demo" in world.condition(kind)["message"]
+    assert "url" not in world.service["status"]
+    world.refused = ()
+    world.pass_()
+    assert world.condition("Ready")["status"] == world.condition("Available")["status"] == "True"
+    assert world.service["status"]["url"]
+
+
+@pytest.mark.parametrize("kind", ["ServiceAccount", "NetworkPolicy", "PodDisruptionBudget", "Job", "Deployment"])
+def test_what_else_is_refused_is_told_beside_what_is_served(world: World, kind: str) -> None:
+    world.served()
+    world.refused = (Refused(kind, "demo", "Forbidden", "exceeded quota: q."),)
+    world.pass_()
+    ready = world.condition("Ready")
+    assert (ready["status"], ready["reason"]) == ("True", "WriteRefused")
+    assert kind in ready["message"]
+    assert world.service["status"]["url"]
+
+
+def test_a_service_that_leads_elsewhere_serves_nothing(world: World) -> None:
+    """Its selector was changed, and an admission rule refuses to have it changed back."""
+    world.served()
+    world.refused = (Refused("Service", "demo", "Forbidden", "admission webhook denied the request."),)
+    world.get("Service")["spec"]["selector"] = {"app": "theirs"}
+    world.pass_()
+    assert world.condition("Ready")["status"] == "False"
+    assert "url" not in world.service["status"]
+
+
+def test_an_invalid_edit_does_not_make_ready_what_no_request_reaches(world: World) -> None:
+    world.refused = REFUSALS[:1]
+    world.served()
+    world.edit(engine={"type": "Quantum"}).pass_()
+    assert world.condition("SpecValid")["status"] == world.condition("Ready")["status"] == "False"
+    assert "url" not in world.service["status"]
+
+
+def test_a_foreign_object_is_looked_for_again_within_half_a_minute(world: World) -> None:
+    world.refused = REFUSALS[:1]
+    world.served()
+    wait = world.look().requeue_after
+    assert wait is not None and wait <= 30
+
+
 def test_a_service_that_is_being_deleted_is_left_to_its_owner_references(world: World) -> None:
     world.served()
     world.service["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
