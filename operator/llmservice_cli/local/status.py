@@ -7,6 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmservice_api.conditions import ConditionType, Reason
+from llmservice_api.findings import (
+    FALSE,
+    TRUE,
+    UNKNOWN,
+    Finding,
+    as_asked,
+    available,
+    conditions,
+    not_served,
+    resolved,
+    serving,
+    serving_earlier,
+    valid,
+)
 from llmservice_api.v1alpha1 import Condition, LLMServiceStatus, ModelStatus
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.substrate import ReplicaFacts
@@ -55,18 +69,10 @@ def why_unready(view: View) -> Unready:
 
 def observe(view: View, url: str, before: Sequence[Condition], now: float) -> LLMServiceStatus:
     """The status; a condition keeps its transition time while its status stays the same. `now` is Unix time."""
-    order, why = view.order, why_unready(view)
-    text = f"{why.message} {why.remedy}".strip()
-    generation = order.service.metadata.generation
-    good = view.ready > 0
-    serves = f"{view.ready} of {order.replicas} replicas are ready."
-    found: list[tuple[ConditionType, str, str, str]] = [
-        (ConditionType.SPEC_VALID, "True", Reason.VALID, "The manifest is valid."),
-        _resolved(order),
-        (ConditionType.AVAILABLE, _truth(good), Reason.READY if good else why.reason, serves if good else text),
-        _progressing(view, why),
-        (ConditionType.READY, _truth(good), Reason.READY if good else why.reason, serves if good else text),
-    ]
+    order, generation = view.order, view.order.service.metadata.generation
+    found = [valid(), _resolved(order), _progressing(view), *_served(view)]
+    when = datetime.datetime.fromtimestamp(now, datetime.UTC)
+    made = conditions(found, [condition.model_dump(by_alias=True) for condition in before], generation, when)
     return LLMServiceStatus(
         observed_generation=generation,
         replicas=len(view.serving),
@@ -74,61 +80,51 @@ def observe(view: View, url: str, before: Sequence[Condition], now: float) -> LL
         url=url,
         model=ModelStatus(resolved_revision=order.revision),
         plan=order.plan,
-        conditions=[_condition(item, generation, before, now) for item in found],
+        conditions=[Condition.model_validate(condition) for condition in made],
     )
 
 
-def _resolved(order: Order) -> tuple[ConditionType, str, str, str]:
+def _resolved(order: Order) -> Finding:
+    kind = ConditionType.MODEL_RESOLVED
     if order.failure is not None:
-        message = f"{order.failure.message} {order.failure.remedy}".strip()
-        return ConditionType.MODEL_RESOLVED, "False", order.failure.failure, message
+        return Finding(kind, FALSE, order.failure.failure, _sentence(order.failure))
     if order.settings is None:
-        return (
-            ConditionType.MODEL_RESOLVED,
-            "Unknown",
-            Reason.DOWNLOADING,
-            "The model is being resolved and downloaded.",
-        )
-    return ConditionType.MODEL_RESOLVED, "True", Reason.RESOLVED, f"The model is at {order.settings.model_path}."
+        return Finding(kind, UNKNOWN, Reason.DOWNLOADING, "The model is being resolved and downloaded.")
+    return resolved(order.revision or "", f"It is at {order.settings.model_path}.")
 
 
-def _progressing(view: View, why: Unready) -> tuple[ConditionType, str, str, str]:
-    if view.order.failure is not None and view.serving:
-        message = f"The old version serves; the new one failed: {view.order.failure.message}"
-        return ConditionType.PROGRESSING, "False", view.order.failure.failure, message
-    broken = next((facts.failure for facts in view.coming if facts.failure is not None), None)
-    if broken is not None:
-        message = f"The old version serves; the new one failed: {broken.message} {broken.remedy}"
-        return ConditionType.PROGRESSING, "False", broken.failure, message
+def _progressing(view: View) -> Finding:
+    kind, why = ConditionType.PROGRESSING, why_unready(view)
+    if failed := _failed_edit(view):
+        return Finding(kind, FALSE, failed.failure, _sentence(failed))
     if view.coming:
-        return ConditionType.PROGRESSING, "True", Reason.LOADING, "A changed version is starting; the old one serves."
+        return Finding(kind, TRUE, Reason.ROLLING_OUT, "A changed version is starting; the old one serves.")
     if view.ready >= view.order.replicas:
-        return ConditionType.PROGRESSING, "False", Reason.READY, "Everything that was asked for runs."
-    return ConditionType.PROGRESSING, _truth(not why.final), why.reason, why.message
+        return as_asked()
+    return Finding(kind, FALSE if why.final else TRUE, why.reason, f"{why.message} {why.remedy}".strip())
 
 
-def _condition(
-    item: tuple[ConditionType, str, str, str], generation: int, before: Sequence[Condition], now: float
-) -> Condition:
-    kind, status, reason, message = item
-    old = next((condition for condition in before if condition.type == kind), None)
-    same = old is not None and old.status == status
-    when = datetime.datetime.fromtimestamp(now, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Condition.model_validate(
-        {
-            "type": str(kind),
-            "status": status,
-            "reason": str(reason),
-            "message": message,
-            "last_transition_time": old.last_transition_time if same and old else when,
-            "observed_generation": generation,
-        }
-    )
+def _served(view: View) -> list[Finding]:
+    """Available and Ready."""
+    if not view.ready:
+        why = why_unready(view)
+        return not_served(why.reason, f"{why.message} {why.remedy}".strip())
+    there, wanted = available(view.ready, view.order.replicas), view.order.replicas
+    if failed := _failed_edit(view):
+        return [there, serving_earlier(view.ready, wanted, failed.failure, _sentence(failed))]
+    return [there, serving(view.ready, wanted)]
+
+
+def _failed_edit(view: View) -> FailureRecord | None:
+    """Why what serves, or is to be served again, is not what the newest manifest asks for."""
+    if view.order.failure is not None and view.serving:
+        return view.order.failure
+    return next((facts.failure for facts in view.coming if facts.failure is not None), None)
+
+
+def _sentence(failure: FailureRecord) -> str:
+    return f"{failure.message} {failure.remedy}".strip()
 
 
 def _failed(failure: FailureRecord, *, final: bool) -> Unready:
     return Unready(failure.failure, failure.message, failure.remedy, retry_after=10, final=final)
-
-
-def _truth(value: bool) -> str:
-    return "True" if value else "False"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmservice_api.conditions import Reason
+
 
 def lines(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
     """A line for every service whose situation changed between two snapshots."""
@@ -21,6 +23,8 @@ def situation(entry: dict[str, Any]) -> str:
     wanted = entry["object"]["spec"]["replicas"]
     if ready["status"] == "True":
         text = f"ready, {status['readyReplicas']}/{wanted}"
+        if ready["reason"] == Reason.SERVING_EARLIER:
+            return f"{text}; {ready['message']}"
         if progress["reason"] != "Ready":
             text += f"; {progress['message']}"
         return text

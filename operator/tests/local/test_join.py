@@ -32,7 +32,9 @@ def test_a_changed_manifest_that_fails_leaves_the_old_one_serving(running: Here)
     running.up(manifest("stay", SAY="old"))
     running.up(manifest("stay", FAIL="BadArgument"))
     assert "old0" in Stream(running.snapshot()["url"], "stay").whole()
-    assert "the new one failed: it was told to" in running.run("ps", "-o", "json")
+    (ready,) = (found for found in running.ready("stay")["object"]["status"]["conditions"] if found["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("True", "ServingEarlierSpec")
+    assert "(BadArgument): it was told to" in ready["message"]
 
 
 def test_replicas_follow_the_manifest(running: Here) -> None:

@@ -50,6 +50,22 @@ def test_a_condition_keeps_its_time_while_its_status_stays(before: View, after: 
         assert (old.last_transition_time == new.last_transition_time) == (old.status == new.status)
 
 
+@pytest.mark.parametrize(
+    "view",
+    [
+        View(Order(SERVICE, failure=OUT), (ReplicaFacts("a", 0, ready=True),)),
+        View(
+            Order(SERVICE, settings=SETTINGS), (ReplicaFacts("a", 0, ready=True),), (ReplicaFacts("b", 0, failure=OUT),)
+        ),
+    ],
+)
+def test_a_failed_edit_beside_what_serves_is_said_as_in_a_cluster(view: View) -> None:
+    found = {condition.type: condition for condition in observe(view, "", (), 0.0).conditions}
+    assert (found["Ready"].status, found["Ready"].reason) == ("True", "ServingEarlierSpec")
+    assert "(OutOfMemory): It needs 9 GiB. Take a smaller one." in found["Ready"].message
+    assert (found["Progressing"].status, found["Progressing"].reason) == ("False", "OutOfMemory")
+
+
 @pytest.mark.parametrize(("gave_up", "final"), [(True, True), (False, False)])
 def test_a_failure_is_final_only_when_nobody_tries_again(gave_up: bool, final: bool) -> None:
     facts = ReplicaFacts("a", 0, failure=OUT, gave_up=gave_up)
