@@ -17,6 +17,8 @@ class FailureClass(StrEnum):
     HUB_UNREACHABLE = "HubUnreachable"
     MODEL_GATED = "ModelGated"
     MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_CHANGED = "ModelChanged"
+    """The source no longer holds what was asked for, but something else."""
     MODEL_DAMAGED = "ModelDamaged"
     UNSUPPORTED_FORMAT = "UnsupportedFormat"
     DOES_NOT_FIT = "DoesNotFit"

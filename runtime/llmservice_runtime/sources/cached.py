@@ -112,8 +112,8 @@ def _reconnect(uri: ModelUri, commit: str, connect: Connect, settings: SourceSet
     if source.revision != commit:
         raise SourceError(
             f"{FIELD}: {uri.shown} is at revision {source.revision} now, not at {commit}, which this plan is for.",
-            "Plan again.",
-            FailureClass.MODEL_NOT_FOUND,
+            "Run the command again: it plans with what is there now.",
+            FailureClass.MODEL_CHANGED,
         )
     return source
 

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import quote
 
-from llmservice_runtime.sources.errors import Origin
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.sources.errors import Origin, SourceError
 from llmservice_runtime.sources.files import FileEntry
 from llmservice_runtime.sources.http import HttpClient, open_range
 from llmservice_runtime.sources.remote import Body, RemoteFiles
@@ -16,6 +17,8 @@ from llmservice_runtime.sources.secrets import MODELSCOPE_API_TOKEN, Secrets
 from llmservice_runtime.sources.settings import SourceSettings
 from llmservice_runtime.sources.uri import ModelUri
 
+DEFAULT = "master"
+"""The branch without a revision."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -29,19 +32,31 @@ class ModelScopeFiles(RemoteFiles):
         if token := secrets.get(MODELSCOPE_API_TOKEN):
             headers = {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"}
         self._client = HttpClient(origin, settings, headers)
-        wanted = revision or "master"
+        wanted = revision or DEFAULT
         self._api = f"{endpoint}/api/v1/models/{uri.container}/repo"
-        answer = self._client.json(
-            f"{self._api}/files?Revision={quote(wanted, safe='')}&Recursive=True",
-            f"repository {uri.container} at revision {wanted}",
-        )
-        with origin.understood():
-            files = _files(answer, origin, uri.container, wanted)
-            entries = [FileEntry(str(f["Path"]), int(f.get("Size") or 0), f.get("Sha256") or None) for f in files]
-            commit = _commit(wanted, files)
+        try:
+            commit, entries = self._list(uri, wanted, origin)
+        except SourceError as error:
+            if error.failure is not FailureClass.MODEL_NOT_FOUND or not _COMMIT.fullmatch(wanted):
+                raise
+            commit, entries = self._list(uri, DEFAULT, origin)  # it may be a digest that a listing gave
+            if _digest(entries) != wanted:
+                raise error from None
+            commit, wanted = None, DEFAULT
         # Without a commit from the hub the listing's digest pins the content, and files are asked for by branch.
         self._asked = commit or wanted
         super().__init__(uri, commit or _digest(entries), entries, origin, settings)
+
+    def _list(self, uri: ModelUri, revision: str, origin: Origin) -> tuple[str | None, list[FileEntry]]:
+        """The commit of a revision, where the hub tells it, and its files."""
+        answer = self._client.json(
+            f"{self._api}/files?Revision={quote(revision, safe='')}&Recursive=True",
+            f"repository {uri.container} at revision {revision}",
+        )
+        with origin.understood():
+            files = _files(answer, origin, uri.container, revision)
+            entries = [FileEntry(str(f["Path"]), int(f.get("Size") or 0), f.get("Sha256") or None) for f in files]
+            return _commit(revision, files), entries
 
     def open_range(self, path: str, start: int, stop: int | None) -> AbstractContextManager[Body]:
         """Range request."""

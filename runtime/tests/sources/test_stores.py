@@ -90,8 +90,12 @@ def test_s3_replaced_object_and_pinned_digest(bucket: tuple[str, Any], settings:
     client.put_object(Bucket="models", Key="qwen/model.safetensors", Body=WEIGHTS[::-1])
     with pytest.raises(SourceError, match="replaced"):
         files.read("model.safetensors", 0, 10)
-    with pytest.raises(SourceError, match=r"spec\.model\.revision"):
+    with pytest.raises(SourceError, match=r"spec\.model\.revision") as caught:
         s3("s3://models/qwen", plain, endpoint, files.revision)
+    assert caught.value.failure is FailureClass.MODEL_CHANGED
+    now = s3("s3://models/qwen", plain, endpoint).revision
+    assert f"write {now} there" in caught.value.remedy
+    assert s3("s3://models/qwen", plain, endpoint, now).revision == now
 
 
 @pytest.mark.parametrize("uri", ["s3://models/nothing", "s3://no-such-bucket/x"])
@@ -126,7 +130,7 @@ def test_s3_settings_that_boto_refuses(settings: SourceSettings, monkeypatch: py
         s3("s3://models/qwen", settings, "http://127.0.0.1:9")
 
 
-def modelscope_hub(token: str | None = None) -> Handler:
+def modelscope_hub(token: str | None = None, commits: bool = True) -> Handler:
     def handle(request: Request) -> Reply:
         if token and request.headers.get("authorization") != f"Bearer {token}":
             return Reply(403, b'{"Code": 403, "Message": "denied"}')
@@ -145,10 +149,12 @@ def modelscope_hub(token: str | None = None) -> Handler:
                 }
                 for (n, d), (c, t) in zip(FILES.items(), [("a" * 40, 5), (HEAD, 9)], strict=True)
             ]
+            if not commits:
+                files = [{k: v for k, v in f.items() if k not in ("Revision", "CommittedDate")} for f in files]
             files.append({"Path": "sub", "Name": "sub", "Type": "tree", "Size": 0})
             return Reply(200, json.dumps({"Code": 200, "Success": True, "Data": {"Files": files}}).encode())
         if request.path == "/api/v1/models/acme/tiny/repo":
-            assert request.query["Revision"] == [HEAD]
+            assert request.query["Revision"] == [HEAD if commits else "master"]
             return file_reply(request, FILES[request.query["FilePath"][0]])
         return Reply(404, b'{"Code": 404}')
 
@@ -184,6 +190,21 @@ def test_modelscope_says_gated_and_missing(make_server: Make, settings: SourceSe
     with pytest.raises(SourceError, match="no-such-branch") as missing:
         modelscope(make_server(modelscope_hub()), settings, "no-such-branch")
     assert missing.value.failure is FailureClass.MODEL_NOT_FOUND
+
+
+def test_a_mirror_of_modelscope_without_commits_serves_what_was_planned_with_and_says_when_it_is_gone(
+    make_server: Make, settings: SourceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The revision is a digest of the listing then, which the hub itself does not know."""
+    server, plain = make_server(modelscope_hub(commits=False)), replace(settings, cache=None)
+    planned = modelscope(server, plain).revision
+    assert modelscope(server, plain, planned).revision == planned
+    assert modelscope(server, plain, planned).read("model.safetensors", 7, 9) == WEIGHTS[7:16]
+    monkeypatch.setitem(FILES, "config.json", b'{"another": 1}')
+    with pytest.raises(SourceError) as caught:
+        modelscope(server, plain, planned)
+    assert caught.value.failure is FailureClass.MODEL_NOT_FOUND
+    assert modelscope(server, plain).revision != planned
 
 
 def digest_of(data: bytes) -> str:

@@ -139,8 +139,34 @@ def test_a_pinned_digest_is_checked(make_server: Make, settings: SourceSettings,
     digest = opened(url, settings).revision
     plain = replace(settings, cache=None)
     assert open_model(url, digest, base=Path(), secrets=no_secrets, settings=plain).revision == digest
-    with pytest.raises(SourceError, match=r"spec\.model\.revision"):
+    with pytest.raises(SourceError, match=r"spec\.model\.revision") as caught:
         open_model(url, "main", base=Path(), secrets=no_secrets, settings=plain)
+    assert caught.value.failure is FailureClass.MODEL_CHANGED
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_ways_out_of_a_file_that_was_replaced_end_well(
+    make_server: Make, settings: SourceSettings, no_secrets: Secrets, tmp_path: Path, cached: bool
+) -> None:
+    """Planned with one file, fetched when there is another: what the remedy says, done, fetches what is there now."""
+    chosen = settings if cached else replace(settings, cache=None)
+    content = {"/x.gguf": GGUF}
+    server = make_server(static(content))
+    url = f"{server.url}/x.gguf"
+
+    def files(revision: str | None) -> Source:
+        return open_model(url, revision, base=Path(), secrets=no_secrets, settings=chosen)
+
+    planned = files(None).revision
+    content["/x.gguf"] = GGUF + b"more"
+    with pytest.raises(SourceError) as caught:
+        fetch(files(planned), ["x.gguf"], tmp_path / "models", Silent())
+    assert caught.value.failure is FailureClass.MODEL_CHANGED
+    now = files(None).revision
+    assert now != planned and f"write {now} there or leave it out" in caught.value.remedy
+    for revision in (now, None):
+        folder = fetch(files(revision), ["x.gguf"], tmp_path / "models", Silent())
+        assert (folder / "x.gguf").read_bytes() == content["/x.gguf"]
 
 
 @pytest.mark.parametrize(
