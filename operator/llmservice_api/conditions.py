@@ -64,6 +64,8 @@ class Reason(StrEnum):
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_REFUSED = "ContainerRefused"
     """The kubelet can't create the container from its specification."""
+    HELD_UP = "HeldUp"
+    """A container that somebody else put into a pod does not let ours start."""
     PROBE_FAILED = "ProbeFailed"
     EVICTED = "Evicted"
     NODE_NOT_READY = "NodeNotReady"

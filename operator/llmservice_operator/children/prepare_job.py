@@ -67,7 +67,8 @@ def job(
         spec,
     )
     template["spec"] |= place
-    mend = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [MUST_BE_MENDED]}}
+    ours = {"containerName": only["name"], "operator": "In", "values": [MUST_BE_MENDED]}
+    mend = {"action": "FailJob", "onExitCodes": ours}
     disruption = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     body = {"backoffLimit": TRIES, "podFailurePolicy": {"rules": [mend, disruption]}, "template": template}
     return owner.child("batch/v1", "Job", name, PREPARE, spec=body)

@@ -19,7 +19,7 @@ from llmservice_operator.children.prepare_job import job_name, prepare_job
 from llmservice_operator.children.revision import controller_revision, freeze, kept_revision
 from llmservice_operator.children.service import service as child_service
 from llmservice_operator.children.service_account import account_name, service_account
-from llmservice_operator.decide.preparation import Preparation, inspection_of, preparation
+from llmservice_operator.decide.preparation import Preparation, inspection_of, preparation, remembered
 from llmservice_operator.decide.rollout import decide_in, in_place
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import Frozen
@@ -60,11 +60,15 @@ def decide(
     target, refusal = _target(service, owner, live, inspected, observed, config)
     filling = fetch_name(owner, service.spec, target) if target and access.shared else ""
     fetched = preparation(live, filling, now)
-    cached = not access.shared or fetched.done
-    in_force = target if target and cached else live.running()
+    running = live.running()
+    runs = running is not None and target is not None and running.name == target.name
+    cached = not access.shared or fetched.done or runs  # replicas get no plan before its files are there
+    in_force = target if target and cached else running
     stay = in_force is not None and in_place(live, in_force.name, now)
-    waits = [inspected.retry_in, fetched.retry_in, decide_in(live, in_force.name, now) if in_force else None]
     jobs = {inspection: inspected, filling: fetched}
+    kept = {inspection: remembered(live, inspection) is not None, filling: runs}
+    ends = [made.end_in for name, made in jobs.items() if kept[name]]
+    waits = [inspected.retry_in, fetched.retry_in, *ends, decide_in(live, in_force.name, now) if in_force else None]
     return Decision(
         service=service,
         access=access,
@@ -75,7 +79,7 @@ def decide(
         in_force=in_force,
         replace_in_place=stay,
         apply=tuple(_children(service, owner, live, target, in_force, stay, cached, config)),
-        delete=tuple(_stale(live, jobs, target, in_force)),
+        delete=tuple(_stale(live, jobs, kept, target, in_force)),
         requeue_after=min((wait for wait in waits if wait is not None), default=None),
     )
 
@@ -128,13 +132,21 @@ def _children(
 
 
 def _stale(
-    live: Live, jobs: Mapping[str, Preparation], target: Frozen | None, in_force: Frozen | None
+    live: Live,
+    jobs: Mapping[str, Preparation],
+    kept: Mapping[str, bool],
+    target: Frozen | None,
+    in_force: Frozen | None,
 ) -> Iterator[Delete]:
-    """Jobs of other models, Jobs that must be made anew, and all but the newest revisions."""
+    """Jobs of other models, those to be made anew, those that go on after their work, and all but the newest revisions.
+
+    `kept`: what came of the Job is known without it.
+    """
     for name, found in live.jobs.items():
         made = jobs.get(name)
         again = made is None or (made.lost and target is None) or made.retry_in == 0.0
-        if again and "deletionTimestamp" not in found["metadata"]:
+        ended = made is not None and made.end_in == 0.0 and kept[name]
+        if (again or ended) and "deletionTimestamp" not in found["metadata"]:
             yield Delete("batch/v1", "Job", name, found["metadata"]["uid"])
     needed = {frozen.name for frozen in (target, in_force, live.running()) if frozen}
     by_age = sorted(live.revisions, key=lambda name: live.revisions[name]["revision"], reverse=True)

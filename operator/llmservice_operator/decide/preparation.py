@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
 
 from llmservice_api.conditions import Reason
 from llmservice_operator.children.prepare_job import INSPECT
+from llmservice_operator.diagnosis.held_up import SWITCH_OFF, container_status, goes_on, held_up
 from llmservice_operator.diagnosis.pods import Case, ending, pod_problem
 from llmservice_operator.diagnosis.refusal import way_out
 from llmservice_operator.facts.live import Live, condition, holds, seconds_since
+from llmservice_operator.facts.pod_fields import FETCH
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.values import Json
 from llmservice_operator.facts.waiting import last
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.prepare.report import Prepared
+from llmservice_runtime.prepare.run import TRY_AGAIN
 
+OWN = (INSPECT, FETCH)
+"""Containers of ours in these Jobs: others that are put beside them decide nothing."""
 RETRY_SECONDS = 300
 """After a Job failed: a Secret may have been corrected, a hub may be back, and no event would tell."""
+PASSING_SECONDS = 30
+"""The same where only a container that goes on keeps the Job from trying again what may pass by itself."""
+END_SECONDS = 30
+"""What else runs in a Job's pod may take so long to end after our container."""
 NO_POD_SECONDS = 30
 REPORT_SECONDS = 10
 """A Job may be seen to be done this much earlier than its pod, which has the report: they come by two watches."""
@@ -25,9 +35,10 @@ REPORT_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """How far a Job is. `done` = it succeeded. `lost` = done, but its report is gone with its pod.
+    """How far a Job is. `done` = our container succeeded. `lost` = done, but its report is gone with its pod.
 
-    `retry_in` = seconds until a failed Job is made anew.
+    `retry_in` = seconds until a failed Job is made anew. `end_in` = seconds until a Job that is done and goes on,
+    because of a container that is not ours (`beside`, as a sentence), is ended.
     """
 
     prepared: Prepared | None = None
@@ -35,6 +46,8 @@ class Preparation:
     done: bool = False
     lost: bool = False
     retry_in: float | None = None
+    end_in: float | None = None
+    beside: str = ""
 
 
 def preparation(live: Live, name: str, now: datetime) -> Preparation:
@@ -43,20 +56,27 @@ def preparation(live: Live, name: str, now: datetime) -> Preparation:
     if job is None or "deletionTimestamp" in job["metadata"]:
         return Preparation()
     pods = live.pods_of_job(name)
-    prepared, unreadable = _report(pods)
+    succeeded = next((pod for pod in reversed(pods) if _succeeded(pod)), None)
+    prepared, unreadable = _report(succeeded) if succeeded is not None else (None, None)
+    if unreadable:
+        return Preparation(problem=unreadable)
     if holds(job, "Complete"):
-        if unreadable:
-            return Preparation(problem=unreadable)
         ended = job["status"].get("completionTime")
         coming = ended is not None and seconds_since(ended, now) < REPORT_SECONDS
         return Preparation(prepared, done=True, lost=prepared is None and not coming)
+    if succeeded is not None:
+        wait = max(0.0, END_SECONDS - _ended_for(succeeded, now))
+        return Preparation(prepared, done=True, end_in=wait, beside="" if wait else _beside(succeeded))
     problem = _problem(live, pods, now)
     failed = condition(job, "Failed")
     if failed is not None and failed["status"] == "True":
         waited = seconds_since(failed.get("lastTransitionTime"), now)
         said = Problem(FailureClass.CRASHED, f"The Job {name} failed: {failed.get('message', '')}")
-        return Preparation(prepared, problem or said, retry_in=max(0.0, RETRY_SECONDS - waited))
-    return Preparation(prepared, problem or _no_pod(live, job, pods, now))
+        return Preparation(problem=problem or said, retry_in=max(0.0, RETRY_SECONDS - waited))
+    if problem is not None and pods and goes_on(pods[-1], own_name(pods[-1])) and (code := _exit_code(pods[-1])):
+        wait = PASSING_SECONDS if code == TRY_AGAIN else RETRY_SECONDS
+        return Preparation(problem=problem, retry_in=max(0.0, wait - _ended_for(pods[-1], now)))
+    return Preparation(problem=problem or _no_pod(live, job, pods, now))
 
 
 def inspection_of(live: Live, name: str, now: datetime) -> Preparation:
@@ -64,37 +84,49 @@ def inspection_of(live: Live, name: str, now: datetime) -> Preparation:
     found = preparation(live, name, now)
     if found.prepared is not None:
         return found
+    kept = remembered(live, name)
+    return Preparation(kept, done=True) if kept is not None else found
+
+
+def remembered(live: Live, name: str) -> Prepared | None:
+    """What the Job called `name` once reported, as the newest plan that was made of it has it."""
     kept = [revision for revision in live.revisions.values() if revision.get("data", {}).get("job") == name]
     if not kept:
-        return found
+        return None
     newest = max(kept, key=lambda revision: int(revision.get("revision", 0)))
     try:
-        return Preparation(Prepared.from_json(newest["data"].get("prepared", "")), done=True)
+        return Prepared.from_json(newest["data"].get("prepared", ""))
     except ValueError:
-        return found  # of another release: it is read again
+        return None  # of another release: it is read again
 
 
-def _report(pods: tuple[Json, ...]) -> tuple[Prepared | None, Problem | None]:
-    """What the newest pod that got so far reported; a problem when its report can't be read."""
-    for pod in reversed(pods):
-        for ended in _ends(pod):
-            if ended["exitCode"] == 0 and ended["name"] == INSPECT:
-                try:
-                    return Prepared.from_json(ended.get("message", "")), None
-                except ValueError as error:
-                    text = f"The runtime image's report can't be read ({error}). Use images of the operator's release."
-                    return None, Problem(FailureClass.CRASHED, text)
-    return None, None
+def _report(pod: Json) -> tuple[Prepared | None, Problem | None]:
+    """What a pod reported that read headers; a problem when its report can't be read."""
+    ended = _own_end(pod)
+    if ended is None or own_name(pod) != INSPECT:
+        return None, None
+    try:
+        return Prepared.from_json(ended.get("message", "")), None
+    except ValueError as error:
+        text = f"The runtime image's report can't be read ({error}). Use images of the operator's release."
+        return None, Problem(FailureClass.CRASHED, text)
 
 
 def _problem(live: Live, pods: tuple[Json, ...], now: datetime) -> Problem | None:
-    """Of the newest pod that has one: while a failure is tried again, it is still what is known."""
+    """Of the newest pod that has one: while a failure is tried again, it is still what is known.
+
+    While our container runs, nothing that became of others is a problem: it will say itself what it lacks.
+    """
     for pod in reversed(pods):
+        own = container_status(pod, own_name(pod))
         case = Case(pod, now, events=live.events_of(pod), what="pod that prepares the model")
-        for ended in _ends(pod):
-            if ended["exitCode"] and (problem := ending(case, {"name": ended["name"]}, ended)):
-                return problem
-        if problem := pod_problem(case):
+        if own is not None and "running" in own.get("state", {}):
+            alone = {**pod.get("status", {}), "containerStatuses": [own], "initContainerStatuses": []}
+            case = dataclasses.replace(case, pod={**pod, "status": alone})
+        ended = _own_end(pod)
+        if own is not None and ended is not None and (problem := ending(case, own, ended)):
+            return problem
+        if problem := pod_problem(case) or held_up(case, own_name(pod)):
             return problem
     return None
 
@@ -115,12 +147,34 @@ def _no_pod(live: Live, job: Json, pods: tuple[Json, ...], now: datetime) -> Pro
     )
 
 
-def _ends(pod: Json) -> list[Json]:
-    """The containers of a pod that ended, with their names."""
-    status = pod.get("status", {})
-    containers = (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
-    return [
-        {**ended, "name": container["name"]}
-        for container in containers
-        if (ended := container.get("state", {}).get("terminated"))
-    ]
+def own_name(pod: Json) -> str:
+    """Which of our containers a Job's pod has."""
+    names = {container["name"] for container in pod.get("status", {}).get("containerStatuses", ())}
+    return next((name for name in OWN if name in names), INSPECT)
+
+
+def _own_end(pod: Json) -> Json | None:
+    """How our container ended; None while it has not."""
+    own = container_status(pod, own_name(pod))
+    return own.get("state", {}).get("terminated") if own is not None else None
+
+
+def _exit_code(pod: Json) -> int | None:
+    ended = _own_end(pod)
+    return int(ended["exitCode"]) if ended is not None else None
+
+
+def _succeeded(pod: Json) -> bool:
+    return _exit_code(pod) == 0
+
+
+def _ended_for(pod: Json, now: datetime) -> float:
+    """Seconds since our container ended."""
+    return seconds_since((_own_end(pod) or {}).get("finishedAt"), now)
+
+
+def _beside(pod: Json) -> str:
+    """What goes on in the pod, as a sentence; empty when nothing does."""
+    if not (name := goes_on(pod, own_name(pod))):
+        return ""
+    return f"The container {name} of the pod {pod['metadata']['name']} goes on after its work is done: {SWITCH_OFF}."

@@ -29,10 +29,12 @@ from llmservice_api.findings import (
 )
 from llmservice_operator.children.service import leads_to_replicas
 from llmservice_operator.decide.decision import Decision
+from llmservice_operator.diagnosis.held_up import held_up
 from llmservice_operator.diagnosis.pods import Case, ended_by_node, pod_problem
 from llmservice_operator.diagnosis.refusal import way_out
 from llmservice_operator.facts.live import Live, condition, holds, revision_of
 from llmservice_operator.facts.owner import Owner
+from llmservice_operator.facts.pod_fields import CONTAINER
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.values import NAME_CONFLICT, Observed, Refused
 
@@ -88,7 +90,7 @@ class Picture:
             if (
                 revision_of(pod) == frozen.name
                 and not replaced
-                and (problem := pod_problem(Case(pod, self.now, frozen.resource, exists, self.live.events_of(pod))))
+                and (problem := _found(Case(pod, self.now, frozen.resource, exists, self.live.events_of(pod))))
             ):
                 return problem
         failed = condition(self.live.deployment, "ReplicaFailure")
@@ -102,6 +104,10 @@ def ready_replicas(live: Live) -> int:
     """As the Deployment counts them."""
     found: int = (live.deployment or {}).get("status", {}).get("readyReplicas", 0)
     return found
+
+
+def _found(case: Case) -> Problem | None:
+    return pod_problem(case) or held_up(case, CONTAINER)
 
 
 def findings(picture: Picture) -> list[Finding]:
@@ -140,7 +146,7 @@ def _resolved(picture: Picture) -> Finding:
     kind = ConditionType.MODEL_RESOLVED
     if decision.target or made.prepared:
         revision = decision.target.resolved_revision if decision.target else made.prepared and made.prepared.revision
-        return resolved(revision or "")
+        return resolved(revision or "", made.beside)
     if made.problem:
         return Finding(kind, FALSE, made.problem.reason, made.problem.message)
     return Finding(kind, UNKNOWN, Reason.RESOLVING, "A Job reads the model's headers.")
