@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
-from llmservice_api.workload import CacheSpec, ResourcesSpec, RolloutSpec
+from llmservice_api.workload import CacheSpec, PrepareSpec, ResourcesSpec, RolloutSpec
 
 
 def cluster_only(spec: LLMServiceSpec) -> tuple[str, ...]:
@@ -11,6 +11,8 @@ def cluster_only(spec: LLMServiceSpec) -> tuple[str, ...]:
     said = []
     if spec.resources != ResourcesSpec():
         said.append("spec.resources has no effect on one machine: a replica uses what the plan shows.")
+    if spec.prepare != PrepareSpec():
+        said.append("spec.prepare has no effect on one machine: models are read and downloaded without Jobs.")
     if spec.service_account_name is not None:
         said.append("spec.serviceAccountName has no effect on one machine.")
     if spec.cache != CacheSpec():

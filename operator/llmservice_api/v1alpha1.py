@@ -17,6 +17,7 @@ from llmservice_api.rules import ApiModel, ListMap, Rule
 from llmservice_api.workload import (
     CacheSpec,
     PodTemplate,
+    PrepareSpec,
     ResourcesSpec,
     RolloutSpec,
 )
@@ -234,6 +235,9 @@ class LLMServiceSpec(ApiModel):
     accelerator: AcceleratorSpec = Field(default_factory=AcceleratorSpec, description="Accelerators of one replica.")
     resources: ResourcesSpec = Field(
         default_factory=ResourcesSpec, description="What one replica asks of its node, beside accelerators."
+    )
+    prepare: PrepareSpec = Field(
+        default_factory=PrepareSpec, description="What reads and downloads the model before it is served."
     )
     service_account_name: Annotated[str, StringConstraints(pattern=SUBDOMAIN, min_length=1, max_length=253)] | None = (
         Field(

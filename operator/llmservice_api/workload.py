@@ -16,10 +16,20 @@ Quantity = Annotated[str, StringConstraints(pattern=QUANTITY, min_length=1, max_
 
 
 class ResourceAmounts(ApiModel):
-    """Amounts of CPU and memory."""
+    """Amounts of CPU, memory and the node's disk."""
 
     cpu: Quantity | None = Field(default=None, description="Cores.")
     memory: Quantity | None = Field(default=None, description="Bytes of memory.")
+    ephemeral_storage: Quantity | None = Field(
+        default=None,
+        alias="ephemeral-storage",
+        description="Bytes of the node's disk: logs, temporary files, and a cache of type EmptyDir.",
+    )
+
+    def amounts(self) -> dict[str, str]:
+        """Those that are said, by the names that pods have for them."""
+        found: dict[str, str] = self.model_dump(by_alias=True, exclude_none=True)
+        return found
 
 
 class ResourcesSpec(ApiModel):
@@ -32,6 +42,29 @@ class ResourcesSpec(ApiModel):
     limits: ResourceAmounts = Field(
         default_factory=ResourceAmounts,
         description="What may be used. The plan stays below the memory limit. Omitted = no limit.",
+    )
+
+
+class PrepareResources(ApiModel):
+    """What a container asks for that reads the model's headers or downloads it."""
+
+    requests: ResourceAmounts = Field(
+        default_factory=ResourceAmounts,
+        description="What is reserved. Omitted = the installation's, but no more than the limit: usually 0.1 cores and "
+        "256 MiB.",
+    )
+    limits: ResourceAmounts = Field(
+        default_factory=ResourceAmounts,
+        description="What may be used. Omitted = the installation's, but no less than the request: usually 2 cores and "
+        "512 MiB.",
+    )
+
+
+class PrepareSpec(ApiModel):
+    """The Jobs that read and download the model, and the init container by which a replica downloads. Clusters only."""
+
+    resources: PrepareResources = Field(
+        default_factory=PrepareResources, description="What each of their containers asks of its node."
     )
 
 

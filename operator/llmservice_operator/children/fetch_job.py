@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.model_access import model_access, prepare_arguments
-from llmservice_operator.children.prepare_job import PREPARING, job, job_parts, step
+from llmservice_operator.children.prepare_job import job, job_parts, step
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import Frozen
 from llmservice_operator.facts.nodes import PRODUCT_LABELS
@@ -33,9 +33,10 @@ def fetch_job(
     arguments = prepare_arguments(
         spec, access, fetch=True, private=config.private_sources, revision=frozen.resolved_revision
     )
-    name, only = fetch_name(owner, spec, frozen), step(FETCH, arguments, access, config)
+    name, only = fetch_name(owner, spec, frozen), step(FETCH, arguments, access, spec, config)
     if not bound:
-        only["resources"] = PREPARING | _anchor(spec, frozen)
+        limits = only["resources"].get("limits", {}) | _anchor(spec, frozen)
+        only["resources"] |= {"limits": limits} if limits else {}
     return job(owner, spec, config, account, name, only, access, **place(frozen))
 
 
@@ -49,7 +50,7 @@ def _anchor(spec: LLMServiceSpec, frozen: Frozen) -> Json:
     if not frozen.resource or labelled or claim is None or not claim.one_node:
         return {}
     limits = next(c for c in frozen.template["spec"]["containers"] if c["name"] == CONTAINER)["resources"]["limits"]
-    return {"limits": {frozen.resource: limits[frozen.resource]}}
+    return {frozen.resource: limits[frozen.resource]}
 
 
 def place(frozen: Frozen) -> Json:

@@ -9,6 +9,7 @@ from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.container import container, pod
 from llmservice_operator.children.model_access import ModelAccess, model_access, prepare_arguments
 from llmservice_operator.children.pod_template import job_part, merged_job
+from llmservice_operator.children.prepare_resources import prepare_resources
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.owner import Json, Owner, digest
 from llmservice_runtime.prepare.run import MUST_BE_MENDED
@@ -16,8 +17,6 @@ from llmservice_runtime.prepare.run import MUST_BE_MENDED
 INSPECT = "inspect"
 """Container that reports the facts."""
 TRIES = 6
-PREPARING = {"requests": {"cpu": "100m", "memory": "256Mi"}}
-"""Resources of what reads headers or downloads."""
 
 
 def job_name(owner: Owner, spec: LLMServiceSpec) -> str:
@@ -27,7 +26,7 @@ def job_name(owner: Owner, spec: LLMServiceSpec) -> str:
 
 def job_parts(owner: Owner, spec: LLMServiceSpec) -> Json:
     """What a Job of the service depends on."""
-    parts = spec.model_dump(mode="json", exclude_defaults=True, include={"model", "service_account_name"})
+    parts = spec.model_dump(mode="json", exclude_defaults=True, include={"model", "service_account_name", "prepare"})
     more = {"podTemplate": job_part(spec), "queue": owner.queue}
     return parts | {name: value for name, value in more.items() if value}
 
@@ -38,13 +37,16 @@ def prepare_job(owner: Owner, spec: LLMServiceSpec, config: OperatorConfig, acco
     arguments = prepare_arguments(
         spec, access, fetch=False, private=config.private_sources, revision=spec.model.revision or ""
     )
-    return job(owner, spec, config, account, job_name(owner, spec), step(INSPECT, arguments, access, config), access)
+    return job(
+        owner, spec, config, account, job_name(owner, spec), step(INSPECT, arguments, access, spec, config), access
+    )
 
 
-def step(name: str, arguments: list[str], access: ModelAccess, config: OperatorConfig) -> Json:
+def step(name: str, arguments: list[str], access: ModelAccess, spec: LLMServiceSpec, config: OperatorConfig) -> Json:
     """A container that talks to the model's source, with the installation's first image."""
     mounts = [*access.mounts(write=True), *access.secret_mounts()]
-    return container(name, config.images[0].image, arguments, config, volumeMounts=mounts, resources=PREPARING)
+    resources = prepare_resources(spec, config)
+    return container(name, config.images[0].image, arguments, config, volumeMounts=mounts, resources=resources)
 
 
 def job(

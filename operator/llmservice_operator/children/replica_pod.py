@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
-from typing import Any
 
 from llmservice_api.labels import REVISION, RUNTIME, SETTINGS
 from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
@@ -16,7 +15,7 @@ from llmservice_operator.children.model_access import (
     prepare_arguments,
 )
 from llmservice_operator.children.pod_template import claims_devices, merged
-from llmservice_operator.children.prepare_job import PREPARING
+from llmservice_operator.children.prepare_resources import prepare_resources
 from llmservice_operator.children.service_account import account_name
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.owner import Json, Owner
@@ -123,17 +122,12 @@ def _runtime(
 
 def resources(spec: LLMServiceSpec, placed: Placed) -> Json:
     """What was asked for; else the planned host memory and a little CPU. Accelerators are limits that are requested."""
-    limits = _amounts(spec.resources.limits)
+    limits = spec.resources.limits.amounts()
     mib = -(-total(placed.plan.memory, HOST) >> 20)
     planned = {"cpu": LEAST_CPU, "memory": f"{mib}Mi"}
-    requests = planned | limits | _amounts(spec.resources.requests)
+    requests = planned | limits | spec.resources.requests.amounts()
     accelerators = {placed.resource: str(placed.plan.accelerator_count)} if placed.resource else {}
     return {"requests": requests | accelerators, "limits": limits | accelerators}
-
-
-def _amounts(amounts: Any) -> dict[str, str]:
-    found: dict[str, str] = amounts.model_dump(exclude_none=True)
-    return found
 
 
 def _fetch(
@@ -142,7 +136,8 @@ def _fetch(
     """Brings the model into the pod's own cache, at the revision that was planned with."""
     arguments = prepare_arguments(spec, access, fetch=True, private=config.private_sources, revision=prepared.revision)
     mounts = [*access.mounts(write=True), *access.secret_mounts()]
-    return container(FETCH, placed.image, arguments, config, volumeMounts=mounts, resources=PREPARING)
+    resources = prepare_resources(spec, config)
+    return container(FETCH, placed.image, arguments, config, volumeMounts=mounts, resources=resources)
 
 
 def _probe(path: str, period: int, failures: int) -> Json:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.alias_generators import to_camel
 
 from llmservice_api.patterns import NODE_PATH
+from llmservice_api.workload import ResourceAmounts
 from llmservice_operator.control.work import Scope
 from llmservice_operator.facts.config import ConfigMapKey, Monitoring, OperatorConfig, RuntimeImage
 from llmservice_runtime.contract.engines import EngineType
@@ -39,6 +40,13 @@ class CaBundle(_Model):
 
     config_map: _Name
     key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = "ca.crt"
+
+
+class ResourcesEntry(_Model):
+    """What a container asks for that reads or downloads a model, unless the service says it."""
+
+    requests: ResourceAmounts = ResourceAmounts(cpu="100m", memory="256Mi")
+    limits: ResourceAmounts = ResourceAmounts(cpu="2", memory="512Mi")
 
 
 class MonitoringEntry(_Model):
@@ -79,6 +87,7 @@ class Installation(_Model):
     node_access: bool = False
     """Whether podTemplate may ask for host namespaces and ports, privileged containers and further capabilities."""
 
+    prepare_resources: ResourcesEntry = ResourcesEntry()
     monitoring: MonitoringEntry = MonitoringEntry()
 
     @field_validator("host_paths")
@@ -110,6 +119,8 @@ class Installation(_Model):
             host_paths=self.host_paths,
             node_access=self.node_access,
             ca_bundle=ConfigMapKey(self.ca_bundle.config_map, self.ca_bundle.key) if self.ca_bundle else None,
+            prepare_requests=tuple(sorted(self.prepare_resources.requests.amounts().items())),
+            prepare_limits=tuple(sorted(self.prepare_resources.limits.amounts().items())),
             monitoring=self.monitoring.told(),
             release=_release(),
         )

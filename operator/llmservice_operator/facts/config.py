@@ -59,6 +59,11 @@ class OperatorConfig:
     """Directories of nodes that services may use, as a cache or by podTemplate; no others, and none below them."""
     node_access: bool = False
     """Whether podTemplate may ask for host namespaces and ports, privileged containers and further capabilities."""
+    prepare_requests: tuple[tuple[str, str], ...] = (("cpu", "100m"), ("memory", "256Mi"))
+    """(resource, amount) of each container that reads headers or downloads. Measured: 50 to 130 MiB, whatever the
+    model; a file that is being written fills what is left of a limit and gives it back."""
+    prepare_limits: tuple[tuple[str, str], ...] = (("cpu", "2"), ("memory", "512Mi"))
+    """A quota on limits counts only pods that have some."""
     monitoring: Monitoring | None = None
     """A PodMonitor for every service; None = not asked for, or the cluster has no such kind."""
     release: str = ""

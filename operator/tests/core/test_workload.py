@@ -130,14 +130,14 @@ def test_where_no_label_tells_the_first_download_takes_the_gpu_whose_node_the_vo
     world = World(GPU_CONFIG, None).edit(cache=MADE, accelerator={"count": 2})
     world.pass_()
     world.prepared().pass_()
-    assert world.of("Job")[-1]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] == {
-        "nvidia.com/gpu": "2"
-    }
+    limits = world.of("Job")[-1]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits == {"cpu": "2", "memory": "512Mi", "nvidia.com/gpu": "2"}
     world.prepared().pass_()
     world.get("PersistentVolumeClaim", "demo-models")["status"] = {"phase": "Bound"}
     world.edit(model={"uri": "hf://a/other"}).pass_()
     world.prepared().pass_()
-    assert "limits" not in world.of("Job")[-1]["spec"]["template"]["spec"]["containers"][0]["resources"]
+    limits = world.of("Job")[-1]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits == {"cpu": "2", "memory": "512Mi"}
 
 
 def test_devices_of_resource_claims_are_not_asked_for_twice() -> None:
