@@ -6,6 +6,7 @@ What the server refuses is not an error here: it is told to the core, which says
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,26 +17,18 @@ from llmservice_kube.cache import Cache
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import CONTROLLER_REVISION, DEPLOYMENT, JOB, LLM_SERVICE, Json, Kind, kind_of
-from llmservice_operator.control.diff import APPLIED, must_apply, stamped
+from llmservice_operator.control.contested import contested
+from llmservice_operator.control.diff import digest_of, must_apply, stamped, why
+from llmservice_operator.control.ledger import Ledger, Place
 from llmservice_operator.control.recorder import Recorder
+from llmservice_operator.control.transitions import turned
 from llmservice_operator.facts.values import NAME_CONFLICT, Delete, Outcome, Refused
 
 _LATE = (JOB, CONTROLLER_REVISION, DEPLOYMENT)
 """Kinds that need what is applied before them; the others need nothing, and wait for nothing."""
-AGAIN_SECONDS = 600.0
-"""What is wrong in itself is sent again when it was changed, or after so long: a policy may have been changed."""
 T = TypeVar("T")
-Refusals = dict[tuple[str, str], Refused]
-"""By (kind, name) of the object that was refused."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Final:
-    """A refusal of what is wrong in itself. `sent` is (uid of the live object, digest of what was sent)."""
-
-    sent: tuple[str, str]
-    refused: Refused
-    until: float
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -45,26 +38,23 @@ class Actor:
     client: Client
     cache: Cache
     recorder: Recorder
-    refused: dict[str, Refusals] = field(default_factory=dict)
-    """By uid of the service: writes that were refused and did not succeed since."""
+    ledger: Ledger = field(default_factory=Ledger)
     clock: Callable[[], float] = time.monotonic
-    _final: dict[str, dict[tuple[str, str], _Final]] = field(default_factory=dict)
-    """By uid of the service, then (kind, name): those of the refused writes that are no use to repeat."""
-    _as_wanted: dict[str, dict[tuple[str, str], tuple[int | None, str]]] = field(default_factory=dict)
-    """By uid of the service, then (kind, name): the version and the digest that were found to need no write."""
 
     async def children(self, service: Json, outcome: Outcome) -> bool:
         """Apply and delete. True when something was written, or refused in another way than before: decide again."""
+        uid = service["metadata"]["uid"]
+        before = self.ledger.refused(uid)
+        wanted = {(desired["kind"], desired["metadata"]["name"]) for desired in outcome.apply}
+        self.ledger.only(uid, wanted, self.clock())
         early = [desired for desired in outcome.apply if kind_of(desired) not in _LATE]
-        results = await _together(self._apply(service, desired) for desired in early)
+        wrote = any(await _together(self._apply(service, desired) for desired in early))
         for desired in outcome.apply:
             if kind_of(desired) in _LATE:
-                results.append(await self._apply(service, desired))
-        refused = {(result.kind, result.name): result for result in results if isinstance(result, Refused)}
-        wrote = True in results
+                wrote |= await self._apply(service, desired)
         for delete in outcome.delete:
             wrote |= await self._delete(service, delete)
-        return self._remember(service["metadata"]["uid"], refused) or wrote
+        return self._news(service, before) or wrote
 
     async def report(self, service: Json, outcome: Outcome) -> None:
         """Write the status when it says something new, then the Events. Transitions only: no status, no Events."""
@@ -79,62 +69,66 @@ class Actor:
                 }
             )
             self.cache.event(LLM_SERVICE, "MODIFIED", written)
-        await _together(self.recorder.say(service, note.type, note.reason, note.message) for note in outcome.notes)
+            _log(service, "wrote its status", turned(service.get("status", {}), outcome.status))
+        for note in outcome.notes:  # one after the other: they are to be read in this order
+            await self.recorder.say(service, note.type, note.reason, note.message)
 
-    def to_try_again(self, uid: str) -> bool:
-        """Whether a write was refused that may succeed without an edit: over quota, denied, or in somebody's way."""
-        return bool(self.refused.get(uid, {}).keys() - self._final.get(uid, {}).keys())
+    def _news(self, service: Json, before: Mapping[Place, Refused]) -> bool:
+        """Whether writes are refused in another way than before, and a line in the log for each that is."""
+        now = self.ledger.refused(service["metadata"]["uid"])
+        for place, refused in now.items():
+            if before.get(place) != refused:
+                _log(service, f"{refused.kind} {refused.name} is not written", f"{refused.reason}: {refused.message}")
+        return before != now
 
-    def forget(self, uid: str) -> None:
-        """The service is gone."""
-        self.refused.pop(uid, None)
-        self._final.pop(uid, None)
-        self._as_wanted.pop(uid, None)
-
-    def _remember(self, uid: str, refused: Refusals) -> bool:
-        before = self.refused.pop(uid, {})
-        if refused:
-            self.refused[uid] = refused
-        return before != refused
-
-    async def _apply(self, service: Json, desired: Json) -> Refused | bool:
-        """True when it was written, False when it is as wanted."""
+    async def _apply(self, service: Json, desired: Json) -> bool:
+        """Whether it was written, or must be decided anew. Why it could not be is in the ledger."""
         kind, name, wanted = kind_of(desired), desired["metadata"]["name"], stamped(desired)
-        namespace = service["metadata"]["namespace"]
-        found = self.cache.version(kind, namespace, name), wanted["metadata"]["annotations"][APPLIED]
-        looked_at = self._as_wanted.setdefault(service["metadata"]["uid"], {})
-        if looked_at.get((kind.kind, name)) == found:
+        namespace, digest, now = service["metadata"]["namespace"], digest_of(wanted), self.clock()
+        line = self.ledger.line(service["metadata"]["uid"], (kind.kind, name))
+        version = self.cache.version(kind, namespace, name)
+        if version is not None and line.as_wanted == (version, digest):
+            line.settle(version, digest, now)
             return False
         live = self.cache.get(kind, namespace, name)
-        final, sent = self._final.setdefault(service["metadata"]["uid"], {}), (_uid(live), found[1])
-        known = final.pop((kind.kind, name), None)
-        if known is not None and known.sent == sent and self.clock() < known.until:
-            final[kind.kind, name] = known
-            return known.refused
-        if (kind.kind, name) in self.refused.get(service["metadata"]["uid"], {}):
+        sent = _uid(live), digest
+        if line.stands(sent, now):
+            return False
+        if line.refused is not None and not line.contested:
             live = await self.client.get(kind, namespace, name)  # what is in the way has no label and no watch
         if live is not None and _controller(live) != _controller(desired):
-            return _in_the_way(kind, name)
-        if not must_apply(wanted, live):
-            if found[0] is not None:
-                looked_at[kind.kind, name] = found
+            line.refuse(_in_the_way(kind, name), sent, now, final=False)
             return False
+        if not must_apply(wanted, live):
+            line.settle(version, digest, now)
+            return False
+        if line.undone(digest, now):
+            if not (paused := line.paused(now)) or not line.contested:
+                line.contest(await self._contested(kind, wanted))
+            if paused:
+                return False
         try:
-            uid = live["metadata"]["uid"] if live is not None else ""
-            written = await self.client.apply(wanted, new=live is None, uid=uid)
+            written = await self.client.apply(wanted, new=live is None, uid=_uid(live))
         except ApiError as error:
             if not (error.refused or error.conflict or error.missing):
                 raise
-            result = await self._refusal(kind, desired, live, error)
-            if error.final and isinstance(result, Refused) and result.reason != NAME_CONFLICT:
-                final[kind.kind, name] = _Final(sent, result, self.clock() + AGAIN_SECONDS)
-            return result
+            refused = await self._refusal(kind, desired, live, error)
+            if refused is not None:
+                line.refuse(refused, sent, now, error.final)
+            return refused is None
         self.cache.event(kind, "MODIFIED", {"apiVersion": kind.api_version, "kind": kind.kind, **written})
-        looked_at[kind.kind, name] = int(written["metadata"]["resourceVersion"]), found[1]
+        line.wrote(int(written["metadata"]["resourceVersion"]), digest, now)
+        _log(service, f"applied {kind} {name}", why(wanted, live))
         return True
 
-    async def _refusal(self, kind: Kind, desired: Json, live: Json | None, error: ApiError) -> Refused | bool:
-        """Why a write was refused; True when it was only that the cache lags: then it is decided anew."""
+    async def _contested(self, kind: Kind, wanted: Json) -> Refused:
+        """Who undoes what is written, and where: read anew, since the cache knows no managers but ours."""
+        metadata = wanted["metadata"]
+        live = await self.client.get(kind, metadata["namespace"], metadata["name"])
+        return contested(kind.kind, wanted, live)
+
+    async def _refusal(self, kind: Kind, desired: Json, live: Json | None, error: ApiError) -> Refused | None:
+        """Why a write was refused; None when it was only that the cache lags: then it is decided anew."""
         name = desired["metadata"]["name"]
         if error.conflict or error.status == HTTPStatus.UNPROCESSABLE_ENTITY:
             there = await self.client.get(kind, desired["metadata"]["namespace"], name)
@@ -145,7 +139,7 @@ class Actor:
                     self.cache.event(kind, "DELETED", live)
                 if there is not None:
                     self.cache.event(kind, "MODIFIED", there)
-                return True
+                return None
         return Refused(kind.kind, name, error.reason, error.message)
 
     async def _delete(self, service: Json, delete: Delete) -> bool:
@@ -158,7 +152,10 @@ class Actor:
             return False
         if live["metadata"]["uid"] != delete.uid or "deletionTimestamp" in live["metadata"]:
             return False
-        return await self.client.delete(kind, metadata["namespace"], delete.name, delete.uid)
+        deleted = await self.client.delete(kind, metadata["namespace"], delete.name, delete.uid)
+        if deleted:
+            _log(service, f"deleted {kind} {delete.name}", "the service no longer needs it")
+        return deleted
 
 
 async def _together(writes: Iterable[Awaitable[T]]) -> list[T]:
@@ -168,6 +165,12 @@ async def _together(writes: Iterable[Awaitable[T]]) -> list[T]:
         if isinstance(result, BaseException):
             raise result
     return [result for result in results if not isinstance(result, BaseException)]
+
+
+def _log(service: Json, what: str, reason: str) -> None:
+    """One line for each write that matters: what, of which service, and why."""
+    metadata = service["metadata"]
+    logger.info("%s/%s: %s: %s", metadata["namespace"], metadata["name"], what, reason)
 
 
 def _in_the_way(kind: Kind, name: str) -> Refused:

@@ -20,6 +20,7 @@ from llmservice_kube.kinds import EVENT, JOB, LLM_SERVICE, OWNED, POD_MONITOR, J
 from llmservice_kube.login import Access
 from llmservice_operator.control.act import Actor
 from llmservice_operator.control.health import Health
+from llmservice_operator.control.ledger import Ledger
 from llmservice_operator.control.nodes import Nodes
 from llmservice_operator.control.queue import KeyedQueue
 from llmservice_operator.control.recorder import Recorder
@@ -99,7 +100,8 @@ class Work:
         self.seconds = 0.0
         self._rounds: Counter[Key] = Counter()
         """Passes in a row that wrote children of a service."""
-        self._actor = Actor(client, self.cache, Recorder(client))
+        self._ledger = Ledger()
+        self._actor = Actor(client, self.cache, Recorder(client), self._ledger, clock)
         self._config = config
         self._scope = scope
         self._health = health
@@ -130,6 +132,7 @@ class Work:
                 await self._relist_kind(kind, namespace)
         if self._scope.nodes:
             await self._nodes.read()
+        self._ledger.keep({asked[0] for key in self.cache.services() if (asked := self.cache.asked(key))})
         self._health.heard()
 
     async def _relist_kind(self, kind: Kind, namespace: str | None) -> None:
@@ -164,9 +167,11 @@ class Work:
         del self._rounds[key]
         await self._actor.report(service, outcome)
         self._nodes.told(key, outcome.status)
-        if self._actor.to_try_again(service["metadata"]["uid"]):
+        uid = service["metadata"]["uid"]
+        if self._ledger.to_try_again(uid):
             raise StillRefused(outcome.requeue_after)
-        return SOON_SECONDS if wrote else outcome.requeue_after
+        waits = (SOON_SECONDS if wrote else None, outcome.requeue_after, self._ledger.due(uid, self._clock()))
+        return min((wait for wait in waits if wait is not None), default=None)
 
     async def _events(self, namespace: str, children: Sequence[Json]) -> tuple[Json, ...]:
         """What was said about children that wait. Nothing where Events may not be read: they are an extra."""
@@ -183,7 +188,7 @@ class Work:
         return tuple(found)
 
     def _decide(self, service: Json, children: tuple[Json, ...], events: tuple[Json, ...]) -> Outcome:
-        refused = self._actor.refused.get(service["metadata"]["uid"], {})
+        refused = self._ledger.refused(service["metadata"]["uid"])
         observed = Observed(service, children, self._nodes.kinds, tuple(refused.values()), events)
         return self._decide_by(observed, self._config, datetime.now(UTC))
 
@@ -196,7 +201,7 @@ class Work:
         if key is not None and (asked is None or asked != self.cache.asked(key)):  # nobody but us writes status
             self._wake([key], -HASTE_SECONDS if kind in URGENT else TOGETHER_SECONDS)
         if kind == LLM_SERVICE and event == "DELETED":
-            self._actor.forget(obj["metadata"]["uid"])
+            self._ledger.forget(obj["metadata"]["uid"])
 
     def _complaint(self, message: str) -> None:
         self._health.problem("watch", message, COMPLAINT_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from llmservice_operator.facts.values import NAME_CONFLICT, Refused
+from llmservice_operator.facts.values import CONTESTED, NAME_CONFLICT, Refused
 
 _TEMPLATE = re.compile(r"\.?\bspec\.template\.(?=spec|metadata|labels|annotations)")
 _PREFIX = re.compile(r'^(\S+ "[^"]+" is invalid|failed to create typed patch object \([^)]*\)): ')
@@ -13,7 +13,7 @@ _PREFIX = re.compile(r'^(\S+ "[^"]+" is invalid|failed to create typed patch obj
 
 def in_words(refused: Refused) -> Refused:
     """Fields of a pod template are named as the field of the LLMService that reaches them."""
-    if refused.reason == NAME_CONFLICT or not _TEMPLATE.search(refused.message):
+    if refused.reason in (NAME_CONFLICT, CONTESTED) or not _TEMPLATE.search(refused.message):
         return refused
     text = _TEMPLATE.sub("spec.podTemplate.", _PREFIX.sub("", refused.message))
     return dataclasses.replace(refused, reason="Invalid", message=text)

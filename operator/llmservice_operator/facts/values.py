@@ -16,6 +16,7 @@ class Refused:
     """A write that the API server refused. The shell passes it on to the next `reconcile`, until the write succeeds.
 
     `reason` is NameConflict (an object of that name is there and belongs to someone else: it is never touched),
+    Contested (somebody undoes what is written, so it is written rarely; `message` says who and what to do),
     else Kubernetes' own word (`Forbidden`, `Invalid`); `message` the server's sentence.
     """
 
@@ -26,6 +27,7 @@ class Refused:
 
 
 NAME_CONFLICT = "NameConflict"
+CONTESTED = "Contested"
 
 
 @dataclass(frozen=True, slots=True)

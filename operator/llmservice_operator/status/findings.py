@@ -36,7 +36,7 @@ from llmservice_operator.facts.live import Live, condition, holds, revision_of
 from llmservice_operator.facts.owner import Owner
 from llmservice_operator.facts.pod_fields import CONTAINER
 from llmservice_operator.facts.problem import Problem
-from llmservice_operator.facts.values import NAME_CONFLICT, Observed, Refused
+from llmservice_operator.facts.values import CONTESTED, NAME_CONFLICT, Observed, Refused
 
 _WAITS = (Reason.WAITING, Reason.ADDING_NODE)
 """Obstacles that pass by themselves."""
@@ -75,8 +75,14 @@ class Picture:
 
     def refused(self) -> Problem | None:
         """A write that the API server refused, foreign names first: nothing else can be done about these."""
-        refused = sorted(self.observed.refused, key=lambda found: found.reason != NAME_CONFLICT)
+        refused = [found for found in self.observed.refused if found.reason != CONTESTED]
+        refused.sort(key=lambda found: found.reason != NAME_CONFLICT)
         return _write_problem(refused[0]) if refused else None
+
+    def contested(self) -> Problem | None:
+        """An object that somebody takes from us again and again: told when nothing else is wrong."""
+        found = next((found for found in self.observed.refused if found.reason == CONTESTED), None)
+        return _write_problem(found) if found else None
 
     def replica_problem(self) -> Problem | None:
         """The first thing that is wrong with a replica of the plan in force, newest first."""
@@ -260,6 +266,7 @@ def obstacle(picture: Picture) -> Problem | None:
             decision.preparation.problem if waiting else None,
             decision.refusal,
             picture.replica_problem() if picture.desired else None,
+            picture.contested(),
         )
     )
     return next((problem for problem in candidates if problem), None)
@@ -293,6 +300,8 @@ def _write_problem(refused: Refused) -> Problem:
             f"There is a {what} already that does not belong to this service; it is left alone. Rename the service or "
             "remove that object.",
         )
+    if refused.reason == CONTESTED:
+        return Problem(Reason.CONTESTED, f"{what}: {refused.message}")
     return Problem(
         Reason.WRITE_REFUSED,
         f"The API server refuses the {what} ({refused.reason}): {refused.message.rstrip('.')}. "
