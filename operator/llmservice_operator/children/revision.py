@@ -20,8 +20,8 @@ from llmservice_planning.explain import summary
 from llmservice_runtime.prepare.report import Prepared
 
 _IN_PODS = (
-    "images", "image_pull_policy", "image_pull_secrets", "environment", "ca_bundle", "private_sources", "prepare_requests",
-    "prepare_limits", "release",
+    "images", "image_pull_policy", "image_pull_secrets", "environment", "ca_bundle", "private_sources",
+    "prepare_requests", "prepare_limits", "release",
 )  # fmt: skip
 """Fields of the installation that pods are made with."""
 
