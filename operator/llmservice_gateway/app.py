@@ -14,7 +14,7 @@ from llmservice_gateway import errors
 from llmservice_gateway.metrics import GatewayMetrics
 from llmservice_gateway.proxy import Limits, Proxy
 from llmservice_gateway.routing import AmbiguousModelError, Backend, UnknownModelError
-from llmservice_runtime.openai.errors import ApiError, bad_request, error_response, internal
+from llmservice_runtime.wire.errors import ApiError, bad_request, error_response, internal
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmservice_gateway.routing import AmbiguousModelError, Backend, Table, Unready
-from llmservice_runtime.openai.errors import MAX_RETRY_AFTER, ApiError, unavailable
+from llmservice_runtime.wire.errors import MAX_RETRY_AFTER, ApiError, unavailable
 
 
 def model_not_found(model: str, table: Table) -> ApiError:

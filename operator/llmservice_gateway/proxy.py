@@ -14,7 +14,7 @@ from aiohttp import web
 from llmservice_gateway.errors import gateway_draining, model_not_found, not_ready, replica_lost
 from llmservice_gateway.metrics import GatewayMetrics
 from llmservice_gateway.routing import Backend, Replica, Table, UnknownModelError, pick
-from llmservice_runtime.openai.sse import error_event
+from llmservice_runtime.wire.sse import error_event
 
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 """Another replica may do better. Not 500: a request that breaks one replica is not given a second one."""

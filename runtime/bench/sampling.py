@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from llmservice_runtime.engines.llamacpp.serve.binding import Floats
+from llmservice_runtime.generation.arrays import Floats
 from llmservice_runtime.generation.draw import Desk
 from llmservice_runtime.generation.sampler import Sampler
-from llmservice_runtime.openai.engine import SamplingParams
+from llmservice_runtime.protocol.engine import SamplingParams
 
 VOCAB = 32_000
 ROWS = 16

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from llmservice_runtime.engines.llamacpp.serve.binding import Floats
+from llmservice_runtime.generation.arrays import Floats
 from llmservice_runtime.generation.draw import Desk, pick, pick_nucleus
 
 Indices = npt.NDArray[np.intp]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from llmservice_runtime.engines.llamacpp.serve.binding import Floats
+from llmservice_runtime.generation.arrays import Floats
 
 BLOCK = 256
 GROUPS = 512

@@ -6,14 +6,13 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import llguidance
 import numpy as np
 
-from llmservice_runtime.engines.llamacpp.serve.binding import Floats
-from llmservice_runtime.engines.llamacpp.serve.tokenizer import LlamaTokenizer
-from llmservice_runtime.openai.engine import Grammar, GrammarError, GrammarKind
+from llmservice_runtime.generation.arrays import Floats
+from llmservice_runtime.protocol.engine import Grammar, GrammarError, GrammarKind, Tokenizer
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
@@ -26,6 +25,25 @@ _BARRIERS: Floats = np.where(_BITS, 0, -np.inf).astype(np.float32)
 """What each byte of llguidance's bit mask means for the logits of its eight tokens."""
 _LEAD = b"\x02"
 """No token joins this byte with text behind it."""
+
+
+class Vocabulary(Tokenizer, Protocol):
+    """What a grammar reads of a tokenizer beyond text: which tokens end an answer and which are no text."""
+
+    @property
+    def bos(self) -> int:
+        """Token id; negative = none."""
+        ...
+
+    @property
+    def eos(self) -> int:
+        """Token id; negative = none."""
+        ...
+
+    @property
+    def end_tokens(self) -> frozenset[int]: ...
+    @property
+    def special_tokens(self) -> frozenset[int]: ...
 
 
 class Matcher:
@@ -60,7 +78,7 @@ class Matcher:
 class GrammarCompiler:
     """Compiles grammars and keeps the last ones. Thread-safe; the first use builds the token trie (up to seconds)."""
 
-    def __init__(self, tokenizer: LlamaTokenizer) -> None:
+    def __init__(self, tokenizer: Vocabulary) -> None:
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
         self._native: llguidance.LLTokenizer | None = None
@@ -103,7 +121,7 @@ class GrammarCompiler:
 class _Vocabulary:
     """What llguidance's TokenizerWrapper reads."""
 
-    def __init__(self, tokenizer: LlamaTokenizer) -> None:
+    def __init__(self, tokenizer: Vocabulary) -> None:
         self._tokenizer = tokenizer
         self.greedy: Callable[[str], list[int]] | None = None
         """For tokenizers that change a text: the longest tokens that spell it."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmservice_runtime.engines.llamacpp.serve.binding import Floats, Ints
-from llmservice_runtime.openai.engine import SamplingParams
+from llmservice_runtime.generation.arrays import Floats, Ints
+from llmservice_runtime.protocol.engine import SamplingParams
 
 
 class Penalties:

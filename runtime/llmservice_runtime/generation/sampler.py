@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from llmservice_runtime.engines.llamacpp.serve.binding import Floats, Ints
+from llmservice_runtime.generation.arrays import Floats, Ints
 from llmservice_runtime.generation.crowd import Crowd
 from llmservice_runtime.generation.draw import Desk, largest, pick, pick_nucleus
 from llmservice_runtime.generation.penalties import Penalties
-from llmservice_runtime.openai.engine import SamplingParams, TokenLogprob
+from llmservice_runtime.protocol.engine import SamplingParams, TokenLogprob
 
 COLD = 1e-5
 """Temperatures below this are greedy, as in vLLM: the division would leave float32's range."""

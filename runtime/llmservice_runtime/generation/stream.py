@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-from llmservice_runtime.openai.engine import Delta
+from llmservice_runtime.protocol.engine import Delta
 
 
 class Stream(AsyncIterator[Delta]):

@@ -9,16 +9,16 @@ from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
 
-from llmservice_runtime.openai import sse
 from llmservice_runtime.openai.chat import chat_completions
 from llmservice_runtime.openai.completions import completions
 from llmservice_runtime.openai.drain import draining
-from llmservice_runtime.openai.errors import ApiError, error_response, internal
 from llmservice_runtime.openai.generation import as_api_error
 from llmservice_runtime.openai.metrics import CONTENT_TYPE
 from llmservice_runtime.openai.models import get_model, list_models
 from llmservice_runtime.openai.state import SERVER, Server
 from llmservice_runtime.openai.tokens import detokenize, tokenize
+from llmservice_runtime.wire import sse
+from llmservice_runtime.wire.errors import ApiError, error_response, internal
 
 MAX_BODY_BYTES = 32 << 20
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -8,9 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from llmservice_runtime.openai import sse
 from llmservice_runtime.openai.chat_prompt import ChatPlan, plan_chat
-from llmservice_runtime.openai.engine import Delta, TokenLogprob
 from llmservice_runtime.openai.events import AnswerReader, Event, Message, Reasoning
 from llmservice_runtime.openai.generation import check, submitted
 from llmservice_runtime.openai.logprobs import chat_logprobs
@@ -20,6 +18,8 @@ from llmservice_runtime.openai.state import SERVER
 from llmservice_runtime.openai.stream import stream
 from llmservice_runtime.openai.tool_parser import CallArguments, CallStart, Content
 from llmservice_runtime.openai.usage import Usage
+from llmservice_runtime.protocol.engine import Delta, TokenLogprob
+from llmservice_runtime.wire import sse
 
 
 async def chat_completions(http: web.Request) -> web.StreamResponse:

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmservice_runtime.openai.engine import GenerationRequest, Grammar, Tokenizer
-from llmservice_runtime.openai.errors import bad_request, unsupported
 from llmservice_runtime.openai.events import AnswerReader
 from llmservice_runtime.openai.messages import normalise
 from llmservice_runtime.openai.params import answer_length, checked, constraint, sampling
@@ -21,6 +19,8 @@ from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
 from llmservice_runtime.openai.tool_formats import ToolFormat, tool_format
 from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
 from llmservice_runtime.openai.tool_parser import ToolParser
+from llmservice_runtime.protocol.engine import GenerationRequest, Grammar, Tokenizer
+from llmservice_runtime.wire.errors import bad_request, unsupported
 
 THREAD_CHARS = 16_384
 """Longer texts are tokenized off the event loop; shorter ones take less time than the way to a thread."""

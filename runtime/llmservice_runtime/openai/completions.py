@@ -10,10 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from llmservice_runtime.openai import sse
 from llmservice_runtime.openai.chat_prompt import encode
-from llmservice_runtime.openai.engine import Delta, GenerationRequest, Tokenizer, TokenLogprob
-from llmservice_runtime.openai.errors import bad_request, unsupported
 from llmservice_runtime.openai.generation import check, submitted
 from llmservice_runtime.openai.logprobs import CompletionLogprobs
 from llmservice_runtime.openai.params import answer_length, checked, constraint, sampling
@@ -23,6 +20,9 @@ from llmservice_runtime.openai.requests.parse import parse
 from llmservice_runtime.openai.state import SERVER, Server
 from llmservice_runtime.openai.stream import stream
 from llmservice_runtime.openai.usage import Usage
+from llmservice_runtime.protocol.engine import Delta, GenerationRequest, Tokenizer, TokenLogprob
+from llmservice_runtime.wire import sse
+from llmservice_runtime.wire.errors import bad_request, unsupported
 
 
 async def completions(http: web.Request) -> web.StreamResponse:

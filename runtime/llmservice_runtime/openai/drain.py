@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from llmservice_runtime.openai.errors import ApiError, unavailable
+from llmservice_runtime.wire.errors import ApiError, unavailable
 
 
 class Drain:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from llmservice_runtime.openai.engine import (
+from llmservice_runtime.protocol.engine import (
     Delta,
     Engine,
     FinishReason,
@@ -15,7 +15,7 @@ from llmservice_runtime.openai.engine import (
     GrammarError,
     QueueFullError,
 )
-from llmservice_runtime.openai.errors import ApiError, bad_request, internal, queue_full, unavailable
+from llmservice_runtime.wire.errors import ApiError, bad_request, internal, queue_full, unavailable
 
 
 @asynccontextmanager

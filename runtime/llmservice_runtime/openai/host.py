@@ -18,11 +18,11 @@ from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.app import make_app
-from llmservice_runtime.openai.engine import Engine, FinishReason, GenerationRequest, SamplingParams
 from llmservice_runtime.openai.generation import submitted
 from llmservice_runtime.openai.loading import HostedEngine, Loading
 from llmservice_runtime.openai.reports import Reporter
 from llmservice_runtime.openai.state import Server
+from llmservice_runtime.protocol.engine import Engine, FinishReason, GenerationRequest, SamplingParams
 
 STEP_REPORT_SECONDS = 1.0
 SETTLE_SECONDS, SETTLE_CHECKS = 0.02, 50

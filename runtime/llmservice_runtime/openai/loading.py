@@ -10,9 +10,9 @@ from typing import Protocol
 
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.openai.engine import Engine
 from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats
 from llmservice_runtime.openai.reports import Reporter
+from llmservice_runtime.protocol.engine import Engine
 
 PROGRESS_STEP = 0.02
 """Engines report every tensor; the supervisor hears of every fiftieth of the model."""

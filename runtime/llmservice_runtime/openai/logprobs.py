@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from llmservice_runtime.openai.engine import TokenLogprob
+from llmservice_runtime.protocol.engine import TokenLogprob
 
 FLOOR = -9999.0
 """JSON has no minus infinity; vLLM writes this instead."""

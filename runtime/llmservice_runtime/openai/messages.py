@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from llmservice_runtime.openai.errors import bad_request, unsupported
 from llmservice_runtime.openai.requests.chat import Message
 from llmservice_runtime.openai.templates import ChatTemplate
+from llmservice_runtime.wire.errors import bad_request, unsupported
 
 TEXT_PARTS = {"text", "input_text", "output_text", "refusal"}
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from aiohttp import web
 
-from llmservice_runtime.openai import sse
 from llmservice_runtime.openai.state import SERVER, Server
+from llmservice_runtime.wire import sse
 
 
 def _card(server: Server, name: str) -> dict[str, Any]:

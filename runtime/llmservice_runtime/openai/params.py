@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from llmservice_runtime.openai.engine import Engine, Grammar, GrammarError, GrammarKind, SamplingParams
-from llmservice_runtime.openai.errors import ApiError, bad_request
 from llmservice_runtime.openai.requests.fields import SharedFields
+from llmservice_runtime.protocol.engine import Engine, Grammar, GrammarError, GrammarKind, SamplingParams
+from llmservice_runtime.wire.errors import ApiError, bad_request
 
 WHITE_SPACE = r"[ \n\t]{0,20}"
 """Between the parts of JSON: enough for a line break and an indentation."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from llmservice_runtime.openai.drain import Drain
-from llmservice_runtime.openai.engine import Engine
-from llmservice_runtime.openai.errors import ApiError, bad_request, unavailable
 from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
+from llmservice_runtime.protocol.engine import Engine
+from llmservice_runtime.wire.errors import ApiError, bad_request, unavailable
 
 
 @dataclass(slots=True)

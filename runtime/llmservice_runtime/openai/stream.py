@@ -11,11 +11,11 @@ from typing import Protocol
 
 from aiohttp import web
 
-from llmservice_runtime.openai import sse
 from llmservice_runtime.openai.drain import Drain, draining
-from llmservice_runtime.openai.engine import Delta
-from llmservice_runtime.openai.errors import internal
 from llmservice_runtime.openai.generation import as_api_error, check
+from llmservice_runtime.protocol.engine import Delta
+from llmservice_runtime.wire import sse
+from llmservice_runtime.wire.errors import internal
 
 HEARTBEAT_SECONDS = 10.0
 """Until this long a request that waits still gets a real status; then headers and a comment as often as this."""

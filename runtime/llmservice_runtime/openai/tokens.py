@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from llmservice_runtime.openai import sse
 from llmservice_runtime.openai.chat_prompt import encode, render
-from llmservice_runtime.openai.errors import bad_request
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import DetokenizeRequest, TokenizeRequest
 from llmservice_runtime.openai.requests.parse import parse
 from llmservice_runtime.openai.state import SERVER
+from llmservice_runtime.wire import sse
+from llmservice_runtime.wire.errors import bad_request
 
 
 async def tokenize(http: web.Request) -> web.Response:

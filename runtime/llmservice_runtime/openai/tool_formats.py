@@ -6,9 +6,9 @@ import secrets
 import string
 from dataclasses import dataclass
 
-from llmservice_runtime.openai.engine import Tokenizer
-from llmservice_runtime.openai.errors import unsupported
 from llmservice_runtime.openai.templates import ChatTemplate
+from llmservice_runtime.protocol.engine import Tokenizer
+from llmservice_runtime.wire.errors import unsupported
 
 
 @dataclass(frozen=True, slots=True)

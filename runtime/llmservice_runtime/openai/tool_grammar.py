@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from llmservice_runtime.openai.engine import Grammar, GrammarKind
 from llmservice_runtime.openai.params import bounded
 from llmservice_runtime.openai.requests.chat import Tool
 from llmservice_runtime.openai.tool_formats import ToolFormat
+from llmservice_runtime.protocol.engine import Grammar, GrammarKind
 
 TEXT = r"TEXT: /(.|\n)*/"
 THINK = 'think[lazy]: TEXT "</think>"'

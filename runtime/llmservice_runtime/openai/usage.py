@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmservice_runtime.openai.engine import Delta
-from llmservice_runtime.openai.sse import dumps
+from llmservice_runtime.protocol.engine import Delta
+from llmservice_runtime.wire.sse import dumps
 
 
 @dataclass(slots=True)

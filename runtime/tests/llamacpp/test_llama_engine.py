@@ -14,7 +14,8 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.openai.engine import (
+from llmservice_runtime.openai.metrics import EngineMetrics
+from llmservice_runtime.protocol.engine import (
     Delta,
     FinishReason,
     GenerationRequest,
@@ -24,7 +25,6 @@ from llmservice_runtime.openai.engine import (
     QueueFullError,
     SamplingParams,
 )
-from llmservice_runtime.openai.metrics import EngineMetrics
 
 pytest.importorskip("llama_cpp")
 from llmservice_runtime.engines.llamacpp.serve.engine import LlamaCppEngine

@@ -15,8 +15,8 @@ import pytest
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.openai.engine import Delta, FinishReason, GenerationRequest, SamplingParams
 from llmservice_runtime.openai.metrics import EngineMetrics
+from llmservice_runtime.protocol.engine import Delta, FinishReason, GenerationRequest, SamplingParams
 
 pytest.importorskip("llama_cpp")
 import llama_cpp

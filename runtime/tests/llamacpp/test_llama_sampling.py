@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("llama_cpp")
-from llmservice_runtime.engines.llamacpp.serve.binding import Floats
+from llmservice_runtime.generation.arrays import Floats
 from llmservice_runtime.generation.draw import Desk, largest
 from llmservice_runtime.generation.penalties import Penalties
 from llmservice_runtime.generation.sampler import NoTokenError, Sampler
-from llmservice_runtime.openai.engine import SamplingParams
+from llmservice_runtime.protocol.engine import SamplingParams
 
 VOCAB = 2_000
 DESK = Desk(VOCAB)

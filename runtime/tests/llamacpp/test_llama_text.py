@@ -14,7 +14,7 @@ from llmservice_runtime.engines.llamacpp.arguments import parse_args
 from llmservice_runtime.generation.draw import Desk
 from llmservice_runtime.generation.sampler import Sampler, logprob_of
 from llmservice_runtime.generation.stops import TextStream
-from llmservice_runtime.openai.engine import SamplingParams
+from llmservice_runtime.protocol.engine import SamplingParams
 
 VOCAB = 1000
 DESK = Desk(VOCAB)

@@ -11,7 +11,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from llmservice_runtime.openai.app import make_app
-from llmservice_runtime.openai.engine import (
+from llmservice_runtime.openai.metrics import EngineMetrics
+from llmservice_runtime.openai.state import Server
+from llmservice_runtime.protocol.engine import (
     Delta,
     FinishReason,
     GenerationRequest,
@@ -19,8 +21,6 @@ from llmservice_runtime.openai.engine import (
     GrammarError,
     TokenLogprob,
 )
-from llmservice_runtime.openai.metrics import EngineMetrics
-from llmservice_runtime.openai.state import Server
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

@@ -16,9 +16,9 @@ from conftest import ScriptedEngine  # type: ignore[attr-defined]
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.openai.engine import Delta, FinishReason, GenerationRequest
 from llmservice_runtime.openai.launch import run
 from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats
+from llmservice_runtime.protocol.engine import Delta, FinishReason, GenerationRequest
 
 
 @dataclass

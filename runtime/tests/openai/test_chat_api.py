@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmservice_runtime.openai.engine import Delta, FinishReason, QueueFullError
+from llmservice_runtime.protocol.engine import Delta, FinishReason, QueueFullError
 
 PING = {"model": "demo", "messages": [{"role": "user", "content": "ping"}]}
 

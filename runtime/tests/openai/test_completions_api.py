@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmservice_runtime.openai.engine import GrammarKind
+from llmservice_runtime.protocol.engine import GrammarKind
 
 
 async def post(client: Any, path: str, **body: Any) -> tuple[int, dict[str, Any]]:

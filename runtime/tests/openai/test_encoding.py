@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from llmservice_runtime.contract import metrics as names
-from llmservice_runtime.openai.engine import Delta
 from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats, FinishedRequest
-from llmservice_runtime.openai.sse import Envelope, error_event
 from llmservice_runtime.openai.usage import Usage
+from llmservice_runtime.protocol.engine import Delta
+from llmservice_runtime.wire.sse import Envelope, error_event
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 

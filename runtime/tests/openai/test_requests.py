@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmservice_runtime.openai.engine import GrammarKind
-from llmservice_runtime.openai.errors import ApiError
 from llmservice_runtime.openai.params import constraint
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import CompletionRequest
 from llmservice_runtime.openai.requests.parse import parse
+from llmservice_runtime.protocol.engine import GrammarKind
+from llmservice_runtime.wire.errors import ApiError
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from llmservice_runtime.openai.errors import ApiError
 from llmservice_runtime.openai.messages import normalise
 from llmservice_runtime.openai.requests.chat import Message
 from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
+from llmservice_runtime.wire.errors import ApiError
 
 USER = [{"role": "user", "content": "Hi <b>"}]
 

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
-from llmservice_runtime.openai.engine import Grammar, GrammarKind
-from llmservice_runtime.openai.errors import ApiError
 from llmservice_runtime.openai.requests.chat import Tool
 from llmservice_runtime.openai.templates import ChatTemplate
 from llmservice_runtime.openai.tool_formats import HERMES, LLAMA3, MISTRAL, ToolFormat, tool_format
 from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
 from llmservice_runtime.openai.tool_parser import CallArguments, CallStart, Content, ToolParser
+from llmservice_runtime.protocol.engine import Grammar, GrammarKind
+from llmservice_runtime.wire.errors import ApiError
 
 TOOLS = [
     Tool.model_validate({"type": "function", "function": {"name": "now"}}),

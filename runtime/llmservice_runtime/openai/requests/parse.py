@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from llmservice_runtime.openai.errors import ApiError, bad_request, unsupported
+from llmservice_runtime.wire.errors import ApiError, bad_request, unsupported
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmservice_runtime.engines.llamacpp.serve.binding import Floats, Ints
 from llmservice_runtime.engines.llamacpp.serve.tokenizer import LlamaTokenizer
+from llmservice_runtime.generation.arrays import Floats, Ints
 from llmservice_runtime.generation.grammar import Matcher
 from llmservice_runtime.generation.sampler import Sampler, logprob_of
 from llmservice_runtime.generation.stops import TextStream
 from llmservice_runtime.generation.stream import Stream
-from llmservice_runtime.openai.engine import Delta, FinishReason, GenerationRequest, TokenLogprob
 from llmservice_runtime.openai.metrics import FinishedRequest
+from llmservice_runtime.protocol.engine import Delta, FinishReason, GenerationRequest, TokenLogprob
 
 
 class Answer:

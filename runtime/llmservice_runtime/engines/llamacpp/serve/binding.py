@@ -12,6 +12,8 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from llmservice_runtime.generation.arrays import Floats, Ints
+
 log = logging.getLogger(__name__)
 
 LEVELS = {2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
@@ -19,9 +21,6 @@ LEVELS = {2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 
 recent_errors: deque[str] = deque(maxlen=20)
 """The last warnings and errors of llama.cpp: a failed load says its reason only here."""
-
-Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
 
 
 def _on_log(level: int, text: bytes | None, _data: Any) -> None:

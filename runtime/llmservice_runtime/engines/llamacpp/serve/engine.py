@@ -1,4 +1,4 @@
-"""The asyncio face of the llama.cpp engine: implements serving.engine.Engine."""
+"""The asyncio face of the llama.cpp engine: implements protocol.engine.Engine."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from llmservice_runtime.engines.llamacpp.serve.steps import StepLoop
 from llmservice_runtime.engines.llamacpp.serve.tokenizer import LlamaTokenizer
 from llmservice_runtime.generation.grammar import GrammarCompiler
 from llmservice_runtime.generation.stream import Stream
-from llmservice_runtime.openai.engine import GenerationRequest, Grammar, QueueFullError
 from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats
+from llmservice_runtime.protocol.engine import GenerationRequest, Grammar, QueueFullError
 
 MAX_RETRY_AFTER = 120
 RATE_WINDOW_SECONDS = 60.0
@@ -57,7 +57,7 @@ class LlamaCppEngine:
         return self._places
 
     def submit(self, request: GenerationRequest) -> Stream:
-        """See serving.engine.Engine. Must be called on an event loop."""
+        """See protocol.engine.Engine. Must be called on an event loop."""
         if self._drained is not None:
             self._metrics.rejected("draining")
             raise QueueFullError("This replica is shutting down.", 1, draining=True)

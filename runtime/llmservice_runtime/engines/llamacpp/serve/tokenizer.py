@@ -10,7 +10,7 @@ import llama_cpp
 
 
 class LlamaTokenizer:
-    """Implements serving.engine.Tokenizer. Token bytes are read on first use and kept: a list of `vocab_size`."""
+    """Implements protocol.engine.Tokenizer. Token bytes are read on first use and kept: a list of `vocab_size`."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
