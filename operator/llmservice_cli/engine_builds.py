@@ -5,15 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from llmservice_runtime.contract.engines import EngineType
-from llmservice_runtime.install.environment import INSTALLABLE, installed_engines
-from llmservice_runtime.machine.machine import GPU_DEVICES, Device, EngineBuild
-
-DEVICES = {
-    EngineType.LLAMA_CPP: frozenset({Device.CPU}),
-    EngineType.TRANSFORMERS: frozenset({Device.CPU, Device.NVIDIA, Device.AMD, Device.INTEL}),
-    EngineType.VLLM: frozenset({Device.NVIDIA, Device.AMD, Device.INTEL}),
-}
-"""llama.cpp is built from source for the CPU alone. The others are what a plan names; this release installs neither."""
+from llmservice_runtime.engines.registry import definition
+from llmservice_runtime.install.environment import install_command, installed_engines
+from llmservice_runtime.machine.machine import GPU_DEVICES, EngineBuild
 
 NO_INSTALLER = (
     "This release can't install it on one machine. What runs here now is a GGUF of the same model, on llama.cpp: look "
@@ -24,7 +18,7 @@ NO_INSTALLER = (
 def builds_here() -> tuple[EngineBuild, ...]:
     """Every engine, with the sentence that says how to install it where it is not."""
     return tuple(
-        EngineBuild(engine, DEVICES[engine], installed, "" if installed else _install(engine))
+        EngineBuild(engine, definition(engine).devices, installed, "" if installed else _install(engine))
         for engine, installed in installed_engines().items()
     )
 
@@ -35,6 +29,5 @@ def builds_elsewhere() -> tuple[EngineBuild, ...]:
 
 
 def _install(engine: EngineType) -> str:
-    if engine in INSTALLABLE:
-        return f"Install it with: llmservice-runtime install {INSTALLABLE[engine]}"
-    return NO_INSTALLER
+    command = install_command(engine)
+    return f"Install it with: {command}" if command else NO_INSTALLER

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from llmservice_planning.plan import MemoryLine, Plan, Refusal, RejectedEngine
 from llmservice_planning.words import memory
-from llmservice_runtime.selection.choose import LABEL
+from llmservice_runtime.engines.registry import label
 
 
 def summary(plan: Plan) -> str:
     """One line, as in status: `llama.cpp on CPU, context 32,768 tokens, 16 at a time, 7.1 of 21.0 GiB`."""
     where = device(plan)
     return (
-        f"{LABEL[plan.engine]} on {where}, context {plan.context_tokens:,} tokens, {plan.max_sequences} at a time, "
+        f"{label(plan.engine)} on {where}, context {plan.context_tokens:,} tokens, {plan.max_sequences} at a time, "
         f"{memory(used(plan))} of {memory(plan.memory_available)}"
     )
 
@@ -24,7 +24,7 @@ def text(name: str, plan: Plan, wide: bool = False) -> str:
         ("model", plan.model),
         ("revision", plan.revision or "(the source has none)"),
         ("task", plan.task),
-        ("engine", f"{LABEL[plan.engine]}. {plan.reason}"),
+        ("engine", f"{label(plan.engine)}. {plan.reason}"),
         ("where", device(plan)),
         ("context", f"{plan.context_tokens:,} tokens for prompt and answer{_room(plan)}"),
         ("sequences", f"{plan.max_sequences} at a time, sharing {plan.kv_tokens:,} tokens of KV cache"),
@@ -34,7 +34,7 @@ def text(name: str, plan: Plan, wide: bool = False) -> str:
     if plan.args:
         rows.append(("arguments", " ".join(plan.args)))
     if plan.missing:
-        rows.append(("missing", f"{LABEL[plan.engine]} is not installed here. {plan.missing}"))
+        rows.append(("missing", f"{label(plan.engine)} is not installed here. {plan.missing}"))
     parts = [f"{name} will run.\n" if not plan.missing else f"{name} can't start yet.\n", _table(rows)]
     parts += _section("memory budget", budget_lines(plan.memory, plan.accelerator_count)) if wide else []
     parts += _section("other engines", rejected_lines(plan.rejected))
@@ -82,7 +82,7 @@ def budget_lines(lines: Sequence[MemoryLine], gpus: int) -> list[str]:
 
 def rejected_lines(rejected: Iterable[RejectedEngine]) -> list[str]:
     """`vLLM: <reason>` for each."""
-    return [f"{LABEL[engine.engine]}: {engine.reason}" for engine in rejected]
+    return [f"{label(engine.engine)}: {engine.reason}" for engine in rejected]
 
 
 def _room(plan: Plan) -> str:

@@ -24,7 +24,7 @@ class Plan:
     accelerator_count: int
     tensor_parallel_size: int
     gpu_layers: int
-    """llama.cpp: layers on the GPU; -1 = all, 0 = none."""
+    """Layers on the GPUs where the others can stay on the host; -1 = all, 0 = none, or not by layers."""
     context_tokens: int
     max_sequences: int
     kv_tokens: int

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from llmservice_api.v1alpha1 import EngineTypeChoice, LLMServiceSpec, TaskChoice
 from llmservice_planning.plan import Fit, Plan, Refusal
-from llmservice_planning.remedies import remedies
+from llmservice_planning.remedies import Stuck, remedies
 from llmservice_planning.words import memory, model_line
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.engines.base.case import Case
 from llmservice_runtime.engines.base.choice import Choice, NoChoice
-from llmservice_runtime.engines.llamacpp.arguments import parse_args
-from llmservice_runtime.engines.llamacpp.options import DEFAULTS, LlamaOptions, llama_options
-from llmservice_runtime.estimate.budget import GPU, HOST, total
-from llmservice_runtime.estimate.fit import UNKNOWN_CONTEXT, Placement, Shortfall, Target, place, valid_count
-from llmservice_runtime.estimate.overhead import UTILISATION
+from llmservice_runtime.engines.registry import definition
+from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, total
+from llmservice_runtime.estimate.fit import UNKNOWN_CONTEXT, Placement, Shortfall, Target, place
 from llmservice_runtime.formats.facts import ModelFacts, Task
 from llmservice_runtime.machine.machine import Device, Machine
 from llmservice_runtime.selection.choose import choose
@@ -27,11 +26,11 @@ def make_plan(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, revisio
     made = _decide(spec, facts, machine, revision)
     if isinstance(made, Plan | Refusal):
         return made
-    choice, short = made
-    ways = remedies(spec, facts, machine, short, lambda s, f, m: isinstance(_decide(s, f, m, revision), Plan))
+    choice, stuck = made
+    ways = remedies(spec, facts, machine, stuck, lambda s, f, m: isinstance(_decide(s, f, m, revision), Plan))
     return Refusal(
         failure=FailureClass.DOES_NOT_FIT,
-        reason=_shortfall(facts, choice, short),
+        reason=_shortfall(facts, choice, stuck.short),
         ways_out=tuple(way.text for way in ways),
         rejected=choice.rejected,
     )
@@ -39,7 +38,7 @@ def make_plan(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, revisio
 
 def _decide(
     spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, revision: str
-) -> Plan | Refusal | tuple[Choice, Shortfall]:
+) -> Plan | Refusal | tuple[Choice, Stuck]:
     if refusal := _contradiction(spec, facts):
         return refusal
     requested = None if spec.engine.type is EngineTypeChoice.AUTO else EngineType(spec.engine.type.value)
@@ -47,16 +46,16 @@ def _decide(
     if isinstance(choice, NoChoice):
         failure = FailureClass.BAD_ARGUMENT if requested else FailureClass.UNSUPPORTED_FORMAT
         return Refusal(failure, choice.reason, choice.ways_out, choice.rejected)
-    if refusal := _bad_count(spec, facts, machine, choice):
+    memory = _memory(spec, choice)
+    if isinstance(memory, Refusal):
+        return memory
+    if refusal := _bad_count(spec, facts, machine, choice, memory):
         return refusal
     count = spec.accelerator.count or None
-    options = _options(spec, choice)
-    if isinstance(options, Refusal):
-        return options
-    target = Target(facts, choice.engine, choice.device, machine, choice.gpu, count, spec.context_tokens, options)
+    target = Target(facts, memory, choice.device, machine, choice.gpu, count, spec.context_tokens)
     placed = place(target)
     if isinstance(placed, Shortfall):
-        return choice, placed
+        return choice, Stuck(placed, definition(choice.engine), memory)
     return _plan(spec, facts, choice, target, placed, revision)
 
 
@@ -64,6 +63,7 @@ def _plan(
     spec: LLMServiceSpec, facts: ModelFacts, choice: Choice, target: Target, placed: Placement, revision: str
 ) -> Plan:
     shape = placed.shape
+    case = Case(facts, target.machine, choice.device, choice.gpu)
     layers = -1 if shape.gpu_layers > facts.layer_count else shape.gpu_layers
     return Plan(
         engine=choice.engine,
@@ -72,7 +72,7 @@ def _plan(
         fit=placed.fit,
         accelerator=choice.gpu.product if choice.gpu else "CPU",
         accelerator_count=shape.gpus,
-        tensor_parallel_size=shape.gpus if choice.engine is EngineType.VLLM and shape.gpus else 1,
+        tensor_parallel_size=max(1, shape.gpus) if target.memory.tensor_parallel else 1,
         gpu_layers=layers,
         context_tokens=shape.context_tokens,
         max_sequences=shape.sequences,
@@ -83,7 +83,7 @@ def _plan(
         revision=revision,
         model=model_line(facts),
         task=_task(spec, facts).value,
-        args=(*_engine_args(choice, target, placed), *spec.engine.args),
+        args=(*definition(choice.engine).arguments(case, shape), *spec.engine.args),
         notes=(*choice.notes, *_placement_notes(facts, target, placed)),
         missing=choice.missing,
     )
@@ -112,17 +112,17 @@ def _contradiction(spec: LLMServiceSpec, facts: ModelFacts) -> Refusal | None:
     return None
 
 
-def _options(spec: LLMServiceSpec, choice: Choice) -> LlamaOptions | Refusal:
-    """What the user's arguments mean for memory; arguments that the engine would refuse are refused here."""
-    if choice.engine is not EngineType.LLAMA_CPP:
-        return DEFAULTS
+def _memory(spec: LLMServiceSpec, choice: Choice) -> EngineMemory | Refusal:
+    """What the engine takes with the user's arguments; arguments that it would refuse are refused here."""
     try:
-        return llama_options(parse_args(spec.engine.args))
+        return definition(choice.engine).memory(spec.engine.args)
     except UserError as error:
         return Refusal(FailureClass.BAD_ARGUMENT, error.reason, (error.remedy,), choice.rejected)
 
 
-def _bad_count(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, choice: Choice) -> Refusal | None:
+def _bad_count(
+    spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, choice: Choice, memory: EngineMemory
+) -> Refusal | None:
     """A number of GPUs that the machine does not have or the engine can't split the model over."""
     count = spec.accelerator.count
     if not count or choice.gpu is None:
@@ -134,8 +134,8 @@ def _bad_count(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, choice
             f"accelerator.count is {count}, but there is {have}.",
             (f"Set accelerator.count to at most {machine.gpu_count}.", "Leave accelerator.count out: it is planned."),
         )
-    if not valid_count(choice.engine, facts, count):
-        valid = [str(n) for n in range(1, max(8, count) + 1) if valid_count(choice.engine, facts, n)]
+    if not memory.splits(facts, count):
+        valid = [str(n) for n in range(1, max(8, count) + 1) if memory.splits(facts, n)]
         heads = f"{facts.attention_heads} attention heads"
         return Refusal(
             FailureClass.BAD_ARGUMENT,
@@ -149,20 +149,6 @@ def _task(spec: LLMServiceSpec, facts: ModelFacts) -> Task:
     if spec.task is not TaskChoice.AUTO:
         return SERVED[spec.task]
     return Task.CHAT if facts.has_chat_template else Task.COMPLETION
-
-
-def _engine_args(choice: Choice, target: Target, placed: Placement) -> tuple[str, ...]:
-    """What the engine is told beyond the runtime's own settings."""
-    if choice.engine is not EngineType.VLLM:
-        return ()
-    shape = placed.shape
-    args = [f"--max-model-len={shape.context_tokens}", f"--max-num-seqs={shape.sequences}"]
-    if choice.gpu is None:
-        return tuple(args)
-    args += [f"--tensor-parallel-size={shape.gpus}", f"--gpu-memory-utilization={UTILISATION:.2f}"]
-    if choice.device is Device.NVIDIA and choice.gpu.capability < 80 and target.facts.dtype == "BF16":
-        args.append("--dtype=float16")
-    return tuple(args)
 
 
 def _placement_notes(facts: ModelFacts, target: Target, placed: Placement) -> tuple[str, ...]:
@@ -191,9 +177,9 @@ def _placement_notes(facts: ModelFacts, target: Target, placed: Placement) -> tu
 
 
 def _partial(facts: ModelFacts, target: Target, placed: Placement) -> bool:
-    """Whether llama.cpp leaves layers on the host."""
-    llama_on_gpu = target.engine is EngineType.LLAMA_CPP and target.device is not Device.CPU
-    return llama_on_gpu and placed.shape.gpu_layers <= facts.layer_count
+    """Whether layers are left on the host."""
+    offloads = target.memory.offloads and target.device is not Device.CPU
+    return offloads and placed.shape.gpu_layers <= facts.layer_count
 
 
 def _shortfall(facts: ModelFacts, choice: Choice, short: Shortfall) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_planning.words import memory
-from llmservice_runtime.contract.engines import EngineType
-from llmservice_runtime.estimate.budget import HOST
-from llmservice_runtime.estimate.fit import Shortfall, valid_count
+from llmservice_runtime.engines.base.definition import EngineDefinition
+from llmservice_runtime.estimate.budget import HOST, EngineMemory
+from llmservice_runtime.estimate.fit import Shortfall
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization
 from llmservice_runtime.machine.gpus import find_gpu
 from llmservice_runtime.machine.machine import Device, Machine
@@ -41,8 +41,17 @@ class Remedy:
     machine: Machine
 
 
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """What did not fit, and the engine it did not fit on."""
+
+    short: Shortfall
+    engine: EngineDefinition
+    memory: EngineMemory
+
+
 def remedies(
-    spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall, works: Works
+    spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck, works: Works
 ) -> tuple[Remedy, ...]:
     """At most three ways that work, nearest first: change the spec, change the model, change the machine."""
     found: list[Remedy] = []
@@ -56,7 +65,7 @@ def remedies(
         _more_memory,
         _smaller_model,
     ):
-        first = next((r for r in way(spec, facts, machine, short) if works(r.spec, r.facts, r.machine)), None)
+        first = next((r for r in way(spec, facts, machine, stuck) if works(r.spec, r.facts, r.machine)), None)
         if first:
             found.append(first)
         if len(found) == MOST:
@@ -67,30 +76,32 @@ def remedies(
 Way = Iterator[Remedy]
 
 
-def _smaller_context(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+def _smaller_context(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:
     """The largest context that fits; not worth saying below 512 tokens."""
-    tokens = short.largest_context
+    tokens = stuck.short.largest_context
     while tokens >= 512:
         smaller = spec.model_copy(update={"context_tokens": tokens})
         yield Remedy(f"Set contextTokens to {tokens}, the largest that fits.", smaller, facts, machine)
         tokens = tokens * 9 // 10
 
 
-def _smaller_cache(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
-    """llama.cpp can keep its cache in 8 bits."""
-    if short.shape.engine is EngineType.LLAMA_CPP and not any(arg.startswith("--kv-type") for arg in spec.engine.args):
-        engine = spec.engine.model_copy(update={"args": [*spec.engine.args, "--kv-type=q8_0"]})
+def _smaller_cache(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:
+    """Some engines can keep their cache in 8 bits."""
+    argument = stuck.engine.small_cache
+    name = argument.partition("=")[0]
+    if argument and not any(arg.startswith(name) for arg in spec.engine.args):
+        engine = spec.engine.model_copy(update={"args": [*spec.engine.args, argument]})
         eight = spec.model_copy(update={"engine": engine})
-        yield Remedy("Add --kv-type=q8_0 to engine.args: it halves the KV cache.", eight, facts, machine)
+        yield Remedy(f"Add {argument} to engine.args: it halves the KV cache.", eight, facts, machine)
 
 
-def _more_gpus(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+def _more_gpus(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:
     """More of the same GPU: on this machine when it has them, else on one that does."""
     gpu = machine.gpu
-    if gpu is None or short.shape.device is Device.CPU:
+    if gpu is None or stuck.short.shape.device is Device.CPU:
         return
-    for count in range(short.shape.gpus + 1, 17):
-        if not valid_count(short.shape.engine, facts, count):
+    for count in range(stuck.short.shape.gpus + 1, 17):
+        if not stuck.memory.splits(facts, count):
             continue
         more = spec.model_copy(update={"accelerator": spec.accelerator.model_copy(update={"count": count})})
         if count <= machine.gpu_count:
@@ -100,23 +111,23 @@ def _more_gpus(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short:
             yield Remedy(text, more, facts, dataclasses.replace(machine, gpus=(gpu,) * count))
 
 
-def _quantized(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
-    """A coarser version of the same model: 4-bit AWQ for vLLM, a GGUF for everything else."""
+def _quantized(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:
+    """A coarser version of the same model: what the engine knows of, then a GGUF."""
     bits = 8 * facts.weight_bytes / max(1, facts.parameters)
-    if short.shape.engine is EngineType.VLLM and bits > 6:
-        awq = Quantization("awq", "AWQ 4-bit", 4, group_size=128)
-        smaller = _as_size(facts, 5.0, ModelFormat.SAFETENSORS, awq)
-        yield Remedy(_version("a 4-bit AWQ", smaller), spec, smaller, machine)
+    for version in stuck.engine.coarser:
+        if bits > version.bits * 1.2:
+            smaller = _as_size(facts, version.bits, ModelFormat.SAFETENSORS, version.quantization)
+            yield Remedy(_version(version.name, smaller), spec, smaller, machine)
     for name, wide in GGUF_BITS.items():
         if wide < bits * 0.95:
             smaller = _as_size(facts, wide, ModelFormat.GGUF, Quantization("gguf", name, wide))
             yield Remedy(_version(f"a {name} GGUF", smaller), spec, smaller, machine)
 
 
-def _bigger_gpu(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+def _bigger_gpu(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:
     """The smallest bigger kind, as many of them as now."""
     gpu = machine.gpu
-    if gpu is None or short.shape.device is Device.CPU:
+    if gpu is None or stuck.short.shape.device is Device.CPU:
         return
     for name in BIGGER[gpu.vendor]:
         bigger = find_gpu(name)
@@ -126,9 +137,9 @@ def _bigger_gpu(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short
             yield Remedy(text, spec, facts, dataclasses.replace(machine, gpus=(bigger,) * count))
 
 
-def _on_cpu(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+def _on_cpu(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:
     """The host's memory is often larger."""
-    if short.shape.device is Device.CPU:
+    if stuck.short.shape.device is Device.CPU:
         return
     cpu = spec.model_copy(update={"accelerator": spec.accelerator.model_copy(update={"count": 0})})
     yield Remedy(
@@ -136,12 +147,12 @@ def _on_cpu(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Sh
     )
 
 
-def _more_memory(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+def _more_memory(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:
     """More free host memory."""
-    if short.where != HOST:
+    if stuck.short.where != HOST:
         return
     for extra in (1.0, 1.05, 1.15, 1.5):
-        gib = -(-int((machine.memory_available + short.missing) * extra) // (1 << 30))
+        gib = -(-int((machine.memory_available + stuck.short.missing) * extra) // (1 << 30))
         size = gib << 30
         larger = dataclasses.replace(machine, memory_bytes=max(machine.memory_bytes, size), memory_available=size)
         text = f"Free memory, or use a machine with {gib} GiB of free memory (now {memory(machine.memory_available)})."
@@ -150,7 +161,7 @@ def _more_memory(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, shor
         yield Remedy(text, spec, facts, larger)
 
 
-def _smaller_model(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, short: Shortfall) -> Way:
+def _smaller_model(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:
     """What size would do, when this one is out of reach."""
     for billions in (70, 32, 14, 8, 4, 3, 1.5, 0.5):
         if billions * 1e9 < 0.8 * facts.parameters:

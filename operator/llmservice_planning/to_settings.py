@@ -27,8 +27,6 @@ def runtime_settings(plan: Plan, service: LLMService, model_path: str) -> Runtim
         context_tokens=plan.context_tokens,
         max_sequences=plan.max_sequences,
         kv_tokens=plan.kv_tokens,
-        gpu_layers=plan.gpu_layers,
-        tensor_parallel_size=plan.tensor_parallel_size,
         max_queued_requests=service.spec.endpoint.max_queued_requests,
         drain_seconds=service.spec.endpoint.drain_seconds,
         load_seconds=LOAD_SECONDS + weights // SLOWEST_READ,

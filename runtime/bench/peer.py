@@ -16,7 +16,9 @@ from pathlib import Path
 
 import httpx
 
-from llmservice_runtime.engines.llamacpp.install.wheel import BUILD_LOCK, WheelPlan, plan_wheel
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.install.environment import Install, wheel_plan
+from llmservice_runtime.install.wheel import WheelPlan
 
 SWITCHED_OFF = (
     "LLAMA_CURL",
@@ -32,7 +34,8 @@ SWITCHED_OFF = (
 
 def build(cache: Path) -> Path:
     """llama-server for this CPU: the engine's own sdist, flags and locked build tools; built once, then cached."""
-    plan = plan_wheel()
+    plan = wheel_plan(Install(EngineType.LLAMA_CPP))
+    assert plan
     binary = cache / plan.key / "llama-server"
     if binary.exists():
         return binary
@@ -40,7 +43,7 @@ def build(cache: Path) -> Path:
     binary.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=binary.parent) as name:
         folder = Path(name)
-        source, tools = _unpack(plan, folder), _tools(folder)
+        source, tools = _unpack(plan, folder), _tools(plan, folder)
         switches = [f"-D{switch}=OFF" for switch in SWITCHED_OFF]
         configure = [str(tools / "cmake"), "-S", str(source), "-B", str(folder / "build"), "-G", "Ninja"]
         env = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ.get('PATH', '')}"}
@@ -64,10 +67,10 @@ def _unpack(plan: WheelPlan, folder: Path) -> Path:
     return next(folder.glob("llama_cpp_python-*/vendor/llama.cpp"))
 
 
-def _tools(folder: Path) -> Path:
+def _tools(plan: WheelPlan, folder: Path) -> Path:
     """A folder with cmake and ninja, from their lock."""
     subprocess.run([sys.executable, "-m", "venv", str(folder / "tools")], check=True)
-    pip = [str(folder / "tools" / "bin" / "pip"), "install", "-q", "--require-hashes", "-r", str(BUILD_LOCK)]
+    pip = [str(folder / "tools" / "bin" / "pip"), "install", "-q", "--require-hashes", "-r", str(plan.build_lock)]
     subprocess.run(pip, check=True)
     return folder / "tools" / "bin"
 

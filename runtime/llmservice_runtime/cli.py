@@ -11,7 +11,7 @@ from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.contract.settings import RuntimeSettings
 
-ENGINE_NAMES = {engine.value.lower(): engine for engine in EngineType}
+ENGINE_NAMES = {engine.folder: engine for engine in EngineType}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,15 +67,17 @@ def _serve(arguments: argparse.Namespace) -> int:
     from llmservice_runtime.supervisor.record import write_failure
 
     try:
+        from llmservice_runtime.engines import registry
         from llmservice_runtime.install.environment import engine_python
         from llmservice_runtime.supervisor.serve import options_for, serve
 
-        module = f"llmservice_runtime.engines.{settings.engine.value.lower()}.serve"
+        module = registry.process_module(settings.engine)
         command = [str(engine_python(settings.engine)), "-m", module, "--settings", str(arguments.settings.absolute())]
         return serve(
             options_for(
                 settings,
                 command,
+                last_words=registry.definition(settings.engine).last_words,
                 restart=arguments.restart,
                 supervisor_port=arguments.supervisor_port,
                 state_file=arguments.state_file,

@@ -15,12 +15,13 @@ from llmservice_cli.places import Places
 from llmservice_planning.words import memory
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines.base.choice import Choice
+from llmservice_runtime.engines.registry import definition, label
 from llmservice_runtime.estimate.fit import Placement, Target, place
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization
 from llmservice_runtime.formats.inspect import inspect_model, variants
 from llmservice_runtime.machine.machine import Machine
-from llmservice_runtime.selection.choose import LABEL, choose
+from llmservice_runtime.selection.choose import choose
 from llmservice_runtime.sources.files import Source
 
 CHECKPOINTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
@@ -113,7 +114,7 @@ def judged(facts: ModelFacts, machine: Machine) -> Iterator[Row]:
     for engine in EngineType:
         runs, reason = _verdict(facts, machine, engine)
         yield Row(
-            engine=LABEL[engine],
+            engine=label(engine),
             format=facts.format.value,
             quantization=facts.quantization.name if facts.quantization else facts.dtype,
             size=facts.file_bytes,
@@ -128,7 +129,7 @@ def _verdict(facts: ModelFacts, machine: Machine, engine: EngineType) -> tuple[b
     if not isinstance(choice, Choice):
         return False, choice.reason.removeprefix(f"engine.type is {engine.value}, but ")
     where = choice.gpu.product if choice.gpu else "CPU"
-    placed = place(Target(facts, engine, choice.device, machine, choice.gpu))
+    placed = place(Target(facts, definition(engine).memory(()), choice.device, machine, choice.gpu))
     if not isinstance(placed, Placement):
         return False, f"does not fit the {where}: {memory(placed.missing)} short."
     count = f"{placed.shape.gpus} × " if placed.shape.gpus > 1 else ""

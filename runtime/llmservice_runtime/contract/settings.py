@@ -38,9 +38,6 @@ class RuntimeSettings:
     """Sequences decoded together."""
     kv_tokens: int = 0
     """KV pool shared by all sequences, in tokens; 0 = max(context_tokens, what max_sequences usually need)."""
-    gpu_layers: int = 0
-    """llama.cpp: layers kept on the GPU; -1 = all."""
-    tensor_parallel_size: int = 1
     threads: int = 0
     """Compute threads; 0 = the CPUs this process may use."""
     max_queued_requests: int = 100
@@ -52,7 +49,7 @@ class RuntimeSettings:
     progress_seconds: float = 60.0
     """Liveness: running requests without a completed step for this long are NoProgress."""
     engine_args: tuple[str, ...] = ()
-    """spec.engine.args, checked against what the engine knows."""
+    """What the plan tells the engine (how GPUs share the model), then spec.engine.args; both checked when planned."""
     engine_env: dict[str, str] = field(default_factory=dict)
     failure_log: str = ""
     """Where the failure record goes; empty = nowhere (/dev/termination-log in a container)."""

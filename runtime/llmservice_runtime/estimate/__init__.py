@@ -1,1 +1,1 @@
-"""Memory estimate: weights, KV cache and overhead of an engine, and what of it fits a machine. Pure, except `probe`."""
+"""Memory arithmetic: weights, KV cache, what of an engine's budget fits a machine. Pure; knows no engine."""

@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from llmservice_runtime.contract.engines import EngineType
-from llmservice_runtime.engines.llamacpp.options import DEFAULTS, LlamaOptions
-from llmservice_runtime.estimate import overhead
-from llmservice_runtime.estimate.budget import GPU, HOST, MemoryLine, Shape, budget, can_share, total
+from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, MemoryLine, Shape, total
+from llmservice_runtime.estimate.overhead import GIB, UTILISATION, host_budget
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device, Gpu, Machine
 
@@ -29,8 +27,6 @@ UNKNOWN_CONTEXT = 4096
 USUAL_SEQUENCE = 2048
 """Tokens that a sequence usually needs; a shared pool is planned for that many each."""
 
-MAX_SEQUENCES = {EngineType.LLAMA_CPP: 16, EngineType.TRANSFORMERS: 32, EngineType.VLLM: 256}
-
 
 class Fit(StrEnum):
     """Whether the model fits an accelerator (or the machine)."""
@@ -45,13 +41,12 @@ class Target:
     """What is placed where: `count` and `context` are what the user asked for, None = planned."""
 
     facts: ModelFacts
-    engine: EngineType
+    memory: EngineMemory
     device: Device
     machine: Machine
     gpu: Gpu | None = None
     count: int | None = None
     context: int | None = None
-    options: LlamaOptions = DEFAULTS
 
     @property
     def longest(self) -> int:
@@ -66,7 +61,7 @@ class Target:
     def available(self, where: str) -> int:
         """Bytes that may be used there, per device."""
         if where == GPU:
-            return int((self.gpu.memory_bytes if self.gpu else 0) * overhead.UTILISATION)
+            return int((self.gpu.memory_bytes if self.gpu else 0) * UTILISATION)
         return host_budget(self.machine.memory_available)
 
 
@@ -91,11 +86,6 @@ class Shortfall:
     largest_context: int
 
 
-def host_budget(memory: int) -> int:
-    """What of the free host memory may be planned: a tenth stays free, at least 256 MiB and at most 2 GiB."""
-    return max(0, memory - min(2 * overhead.GIB, max(256 * overhead.MIB, memory // 10)))
-
-
 def place(target: Target) -> Placement | Shortfall:
     """The first way that fits, from the cheapest on: fewest GPUs first, partial offload last."""
     best: Shortfall | None = None
@@ -112,15 +102,15 @@ def place(target: Target) -> Placement | Shortfall:
 
 
 def _ways(target: Target) -> Iterator[tuple[int, int]]:
-    """(GPUs, llama.cpp layers on them) to try, cheapest first."""
+    """(GPUs, layers on them where layers can stay on the host) to try, cheapest first."""
     if target.device is Device.CPU:
         yield 0, 0
         return
     counts = gpu_counts(target)
     everything = target.facts.layer_count + 1
     for count in counts:
-        yield count, everything if target.engine is EngineType.LLAMA_CPP else 0
-    if target.engine is EngineType.LLAMA_CPP:
+        yield count, everything if target.memory.offloads else 0
+    if target.memory.offloads:
         count = counts[-1]
         layers = _most(
             0, everything, lambda k: _over(target, _shape(target, count, k, target.wanted, 1), GPU) <= 0 or k == 0
@@ -133,34 +123,23 @@ def gpu_counts(target: Target) -> list[int]:
     most = max(1, target.machine.gpu_count)
     if target.count:
         return [target.count]
-    return [count for count in range(1, most + 1) if valid_count(target.engine, target.facts, count)] or [1]
-
-
-def valid_count(engine: EngineType, facts: ModelFacts, count: int) -> bool:
-    """vLLM splits attention heads evenly, and KV heads evenly or by copying them; the others split by layers."""
-    if count == 1:
-        return True
-    if engine is not EngineType.VLLM:
-        return count <= max(1, facts.layer_count)
-    kv_heads = {group.kv_heads for group in facts.layers if group.kv_heads > 1}
-    even = facts.attention_heads == 0 or facts.attention_heads % count == 0
-    return even and all(heads % count == 0 or count % heads == 0 for heads in kv_heads)
+    return [count for count in range(1, most + 1) if target.memory.splits(target.facts, count)] or [1]
 
 
 def arrange(target: Target, gpus: int, gpu_layers: int) -> Placement | Shortfall:
     """The most sequences that leave the wanted context room, then the longest context, then the pool."""
-    sequences = MAX_SEQUENCES[target.engine]
+    sequences = target.memory.max_sequences
     while sequences > 1 and not _fits(target, _shape(target, gpus, gpu_layers, target.wanted, sequences)):
         sequences //= 2
     largest = largest_context(target, gpus, gpu_layers, sequences)
     if largest < target.wanted:
         shape = _shape(target, gpus, gpu_layers, target.wanted, 1)
         where = max((GPU, HOST), key=lambda place: _over(target, shape, place))
-        return Shortfall(shape, budget(target.facts, shape), _over(target, shape, where), where, largest)
+        return Shortfall(shape, target.memory.lines(target.facts, shape), _over(target, shape, where), where, largest)
     context = target.context or _planned_context(target, _shape(target, gpus, gpu_layers, 0, sequences), largest)
     base = _shape(target, gpus, gpu_layers, context, sequences)
     shape = dataclasses.replace(base, kv_tokens=_pool(target, base))
-    return Placement(shape, budget(target.facts, shape), largest)
+    return Placement(shape, target.memory.lines(target.facts, shape), largest)
 
 
 def _planned_context(target: Target, base: Shape, largest: int) -> int:
@@ -181,9 +160,9 @@ def _planned_context(target: Target, base: Shape, largest: int) -> int:
 def _pool(target: Target, base: Shape) -> int:
     """Tokens of the pool, at least one context.
 
-    vLLM on GPUs gets all that is left. Elsewhere memory is not ours alone: a whole context for every sequence
-    (llama.cpp decodes separate streams faster than a shared pool) if that is modest, and not more than the weights or
-    a GiB; else what sequences usually need.
+    An engine that fills its GPUs gets all that is left there. Elsewhere memory is not ours alone: a whole context for
+    every sequence (separate streams can be decoded faster than a shared pool) if that is modest, and not more than the
+    weights or a GiB; else what sequences usually need.
     """
     full = dataclasses.replace(base, kv_tokens=base.whole)
     if base.kv_tokens >= base.whole:
@@ -192,10 +171,10 @@ def _pool(target: Target, base: Shape) -> int:
     def fits(tokens: int) -> bool:
         return _fits(target, dataclasses.replace(base, kv_tokens=tokens))
 
-    if target.engine is EngineType.VLLM and target.device is not Device.CPU:
+    if target.memory.fills_gpus and target.device is not Device.CPU:
         return _most(base.kv_tokens, base.whole, fits)
-    cache = sum(line.bytes for line in budget(target.facts, full) if line.is_cache)
-    if _fits(target, full) and _modest(target, full) and cache <= max(overhead.GIB, target.facts.weight_bytes):
+    cache = sum(line.bytes for line in target.memory.lines(target.facts, full) if line.is_cache)
+    if _fits(target, full) and _modest(target, full) and cache <= max(GIB, target.facts.weight_bytes):
         return base.whole
     usual = base.sequences * min(base.context_tokens, USUAL_SEQUENCE)
     return _most(base.kv_tokens, max(base.kv_tokens, usual), fits)
@@ -203,7 +182,7 @@ def _pool(target: Target, base: Shape) -> int:
 
 def _modest(target: Target, shape: Shape) -> bool:
     """Whether the cache takes at most half of what everything else leaves."""
-    lines = budget(target.facts, shape)
+    lines = target.memory.lines(target.facts, shape)
     caches = {where: sum(n.bytes for n in lines if n.where == where and n.is_cache) for where in (GPU, HOST)}
     return all(total(lines, where) + caches[where] <= target.available(where) for where in (GPU, HOST))
 
@@ -222,20 +201,20 @@ def largest_context(target: Target, gpus: int, gpu_layers: int, sequences: int =
 
 
 def _shape(target: Target, gpus: int, gpu_layers: int, context: int, sequences: int) -> Shape:
-    options = target.options
-    shape = Shape(target.engine, target.device, context, sequences, context, gpus, gpu_layers, options)
-    if target.engine is EngineType.LLAMA_CPP and (options.split or not can_share(target.facts)):
-        return dataclasses.replace(shape, kv_tokens=shape.whole)
-    return shape
+    page = target.memory.page
+    shape = Shape(target.device, context, sequences, context, gpus, gpu_layers, page)
+    if target.memory.shares(target.facts):
+        return shape
+    return dataclasses.replace(shape, kv_tokens=shape.whole)
 
 
 def _fits(target: Target, shape: Shape) -> bool:
-    lines = budget(target.facts, shape)
+    lines = target.memory.lines(target.facts, shape)
     return all(total(lines, where) <= target.available(where) for where in (GPU, HOST))
 
 
 def _over(target: Target, shape: Shape, where: str) -> int:
-    return total(budget(target.facts, shape), where) - target.available(where)
+    return total(target.memory.lines(target.facts, shape), where) - target.available(where)
 
 
 def _most(low: int, high: int, holds: Callable[[int], bool]) -> int:

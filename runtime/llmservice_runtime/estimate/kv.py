@@ -14,13 +14,6 @@ from fractions import Fraction
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind
 
 F16 = Fraction(2)
-Q8_0 = Fraction(34, 32)
-Q4_0 = Fraction(18, 32)
-KV_TYPES = {
-    "f32": Fraction(4), "f16": F16, "bf16": F16, "q8_0": Q8_0, "q4_0": Q4_0, "q4_1": Fraction(20, 32),
-    "iq4_nl": Q4_0, "q5_0": Fraction(22, 32), "q5_1": Fraction(24, 32),
-}  # fmt: skip
-"""Bytes per element of the cache types, block scales included."""
 
 
 @dataclass(frozen=True, slots=True)

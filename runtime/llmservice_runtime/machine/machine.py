@@ -42,11 +42,7 @@ class EngineBuild:
 
 GPU_DEVICES = frozenset({Device.NVIDIA, Device.AMD, Device.INTEL})
 
-ALL_BUILDS = (
-    EngineBuild(EngineType.VLLM, frozenset({Device.CPU, Device.NVIDIA, Device.AMD, Device.INTEL})),
-    EngineBuild(EngineType.TRANSFORMERS, frozenset({Device.CPU, Device.NVIDIA, Device.AMD, Device.INTEL})),
-    EngineBuild(EngineType.LLAMA_CPP, frozenset({Device.CPU, Device.NVIDIA, Device.AMD, Device.INTEL})),
-)
+ALL_BUILDS = tuple(EngineBuild(engine, frozenset(Device)) for engine in EngineType)
 """Every engine, installed, for every device: the default of a machine whose engines are not known."""
 
 

@@ -6,31 +6,14 @@ facts + machine -> per engine and device: the first objection, or none
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from llmservice_runtime.contract.engines import EngineType
-from llmservice_runtime.engines.base.case import Case, Rule, first_objection
+from llmservice_runtime.engines.base.case import Case, first_objection
 from llmservice_runtime.engines.base.choice import Choice, NoChoice, RejectedEngine
-from llmservice_runtime.engines.llamacpp import rules as llamacpp
-from llmservice_runtime.engines.transformers import rules as transformers
-from llmservice_runtime.engines.vllm import rules as vllm
+from llmservice_runtime.engines.registry import definition, label
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
 from llmservice_runtime.machine.machine import GPU_DEVICES, Device, Machine
-
-LABEL = {EngineType.VLLM: "vLLM", EngineType.TRANSFORMERS: "Transformers", EngineType.LLAMA_CPP: "llama.cpp"}
-"""Engines as people write them."""
-
-RULES: dict[EngineType, tuple[Rule, ...]] = {
-    EngineType.VLLM: vllm.RULES,
-    EngineType.TRANSFORMERS: transformers.RULES,
-    EngineType.LLAMA_CPP: llamacpp.RULES,
-}
-NOTES: dict[EngineType, Callable[[Case], tuple[str, ...]]] = {
-    EngineType.VLLM: vllm.notes,
-    EngineType.TRANSFORMERS: transformers.notes,
-    EngineType.LLAMA_CPP: llamacpp.notes,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,31 +42,27 @@ def choose(
         return _nothing(facts, machine, requested, verdicts, allowed, gpus)
     best = wanted[0]
     build = machine.build(best.engine)
+    asked = f"{label(best.engine)} was asked for. " if requested else ""
     return Choice(
         engine=best.engine,
         device=best.case.device,
         gpu=best.case.gpu,
-        reason=_why(best, requested is not None),
+        reason=f"{asked}{definition(best.engine).reason(best.case)}",
         rejected=_rejected(verdicts, best),
-        notes=(*_unused_gpu(best, verdicts, machine), *NOTES[best.engine](best.case), *_general(facts)),
+        notes=(*_unused_gpu(best, verdicts, machine), *definition(best.engine).notes(best.case), *_general(facts)),
         missing="" if build.installed else build.install,
     )
 
 
 def order(facts: ModelFacts, device: Device) -> tuple[EngineType, ...]:
-    """Preference on a device. llama.cpp first: it reads GGUF alone, and nothing reads GGUF better. On a GPU vLLM serves
-    the most requests. On a CPU Transformers idles in a third of vLLM's memory, but vLLM has the kernels for quantized
-    weights."""
-    quantized = facts.quantization is not None and facts.quantization.method != "bitsandbytes"
-    if device in GPU_DEVICES or quantized:
-        return EngineType.LLAMA_CPP, EngineType.VLLM, EngineType.TRANSFORMERS
-    return EngineType.LLAMA_CPP, EngineType.TRANSFORMERS, EngineType.VLLM
+    """Preference on a device, as the engines themselves say."""
+    return tuple(sorted(EngineType, key=lambda engine: definition(engine).preference(facts, device)))
 
 
 def judge(engine: EngineType, facts: ModelFacts, machine: Machine, device: Device) -> Verdict:
     """May this engine run this model on this device? The model is asked first: a rebuild helps no format."""
     case = Case(facts, machine, device, machine.gpu if device in GPU_DEVICES else None)
-    objection = first_objection(RULES[engine], case) or _not_built(engine, case)
+    objection = first_objection(definition(engine).rules, case) or _not_built(engine, case)
     return Verdict(engine, case, objection or "")
 
 
@@ -92,9 +71,9 @@ def _not_built(engine: EngineType, case: Case) -> str | None:
     if case.device in build.devices:
         return None
     if not build.devices:
-        return f"{LABEL[engine]} is not part of this release."
+        return f"{label(engine)} is not part of this release."
     built_for = ", ".join(sorted(device.value for device in build.devices))
-    return f"the {LABEL[engine]} build here is for {built_for} only, not for {case.where}."
+    return f"the {label(engine)} build here is for {built_for} only, not for {case.where}."
 
 
 def _devices(machine: Machine, gpus: int | None) -> tuple[Device, ...]:
@@ -102,20 +81,9 @@ def _devices(machine: Machine, gpus: int | None) -> tuple[Device, ...]:
     return gpu if gpus else (*gpu, Device.CPU)
 
 
-def _why(best: Verdict, requested: bool) -> str:
-    facts, where, name = best.case.facts, best.case.where, LABEL[best.engine]
-    weights = facts.quantization.name if facts.quantization else f"{facts.dtype} weights"
-    asked = f"{name} was asked for. " if requested else ""
-    if best.engine is EngineType.LLAMA_CPP:
-        return f"{asked}The model is a GGUF ({weights}), which llama.cpp runs as it is, on {where}."
-    if best.engine is EngineType.VLLM:
-        return f"{asked}vLLM runs {weights} on {where} and serves the most requests at a time there."
-    return f"{asked}Transformers runs {weights} on {where} with continuous batching."
-
-
 def _rejected(verdicts: list[Verdict], best: Verdict) -> tuple[RejectedEngine, ...]:
     """One reason per other engine: its objection on the chosen device, or that it would run there too."""
-    second = f"it would run on {best.case.where} too, but {LABEL[best.engine]} is the better choice here."
+    second = f"it would run on {best.case.where} too, but {label(best.engine)} is the better choice here."
     return tuple(
         RejectedEngine(v.engine, v.objection or second)
         for engine in EngineType
@@ -162,11 +130,10 @@ def _nothing(
         )
     ways = []
     if here := [verdict for verdict in allowed if machine.build(verdict.engine).installed]:
-        ways.append(f"Leave engine.type out: {LABEL[here[0].engine]} runs this model here.")
+        ways.append(f"Leave engine.type out: {label(here[0].engine)} runs this model here.")
     if gpus and any(not judge(e, facts, machine, Device.CPU).objection for e in EngineType if requested in (None, e)):
         ways.append("Leave accelerator.count out, or set it to 0: the model then runs on the CPU.")
-    if facts.format is not ModelFormat.GGUF:
-        ways.append("Use a GGUF of the same model (hubs list them as <name>-GGUF): llama.cpp runs it on every machine.")
+    ways += [way for engine in EngineType if (way := definition(engine).way_out(facts))]
     if requested is not None:
         objection = next(v.objection for v in verdicts if v.engine is requested)
         return NoChoice(f"engine.type is {requested.value}, but {objection}", tuple(ways), rejected)

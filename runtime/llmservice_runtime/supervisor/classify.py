@@ -17,6 +17,10 @@ _NEAR_THE_END = 6
 """Lines that may follow an exception: where threads were, how to report a bug."""
 
 
+LastWords = Sequence[tuple[FailureClass, str]]
+"""A pattern of a line of output, and what it means."""
+
+
 @dataclass(frozen=True, slots=True)
 class Remains:
     """What an ended engine leaves behind. Sizes in bytes; None where unknown."""
@@ -35,6 +39,10 @@ class Remains:
     peak_memory: int | None = None
     port: int = 0
     model_path: str = ""
+    engine: str = ""
+    """Its name on the command line of llmservice-runtime."""
+    last_words: LastWords = ()
+    """What this engine says before it ends, beside what any does."""
 
 
 REMEDIES: dict[FailureClass, str] = {
@@ -43,12 +51,11 @@ REMEDIES: dict[FailureClass, str] = {
     " or choose a smaller quantization or a larger GPU.",
     FailureClass.DISK_FULL: "Free space in the model cache, or give it a larger volume.",
     FailureClass.PORT_IN_USE: "Stop the program that listens there, or choose another port (0 = any free one).",
-    FailureClass.ENGINE_NOT_INSTALLED: "Install it again: llmservice-runtime install llamacpp --rebuild.",
     FailureClass.MODEL_DAMAGED: "Check the disk; delete the damaged copy so that it is fetched again.",
     FailureClass.BAD_ARGUMENT: "Correct engine.args or the settings named in the message.",
 }
 
-_LAST_WORDS: tuple[tuple[FailureClass, str], ...] = (
+_LAST_WORDS: LastWords = (
     (
         FailureClass.OUT_OF_GPU_MEMORY,
         r"cuda.{0,60}out of memory|out of memory.{0,60}cuda|cudamalloc failed|outofdevicememory"
@@ -63,8 +70,7 @@ _LAST_WORDS: tuple[tuple[FailureClass, str], ...] = (
     ),
     (
         FailureClass.ENGINE_NOT_INSTALLED,
-        r"no module named '?(llama_cpp|llmservice_runtime|numpy|aiohttp)|cannot open shared object file"
-        r"|failed to load shared library",
+        r"no module named '?(llmservice_runtime|numpy|aiohttp)|cannot open shared object file",
     ),
     (FailureClass.BAD_ARGUMENT, r"error: (unrecognized arguments|argument |the following arguments)"),
 )
@@ -82,14 +88,14 @@ def classify(remains: Remains) -> FailureRecord:
         )
     if remains.reported is not None:
         report = remains.reported
-        remedy = report.remedy or REMEDIES.get(report.failure, "")
+        remedy = report.remedy or _remedy(report.failure, remains.engine)
         return _record(remains, report.failure, report.message, remedy)
     if remains.code == -signal.SIGKILL:
         return _killed(remains)
-    if words := _last_words(remains.tail):
+    if words := _last_words(remains):
         failure, line = words
         where = f" (port {remains.port})" if failure is FailureClass.PORT_IN_USE and remains.port else ""
-        return _record(remains, failure, f"The engine ended{where}: {line}", REMEDIES[failure])
+        return _record(remains, failure, f"The engine ended{where}: {line}", _remedy(failure, remains.engine))
     if remains.code < 0:
         return _signalled(remains)
     if remains.code == 0:
@@ -105,6 +111,17 @@ _LOOK = "Read the lines before the end in this replica's log; when they name no 
 _OTHER_FILE = (
     "The model file may be damaged, or of a kind this engine can't run: compare its checksum, or use another file."
 )
+
+
+def reinstall(engine: str) -> str:
+    """The command that makes an engine's environment again."""
+    return f"llmservice-runtime install {engine} --rebuild"
+
+
+def _remedy(failure: FailureClass, engine: str) -> str:
+    if failure is FailureClass.ENGINE_NOT_INSTALLED:
+        return f"Install it again: {reinstall(engine)}."
+    return REMEDIES.get(failure, "")
 
 
 def _killed(remains: Remains) -> FailureRecord:
@@ -126,9 +143,7 @@ def _signalled(remains: Remains) -> FailureRecord:
     quote = _quote(remains.tail)
     if number == signal.SIGILL:
         message = f"The engine met an instruction this CPU does not have (SIGILL): it was built for another CPU.{quote}"
-        return _record(
-            remains, FailureClass.CRASHED, message, "Build it here: llmservice-runtime install llamacpp --rebuild."
-        )
+        return _record(remains, FailureClass.CRASHED, message, f"Build it here: {reinstall(remains.engine)}.")
     if number == signal.SIGBUS:
         message = f"Reading the model failed (SIGBUS): {remains.model_path} became shorter or its disk failed.{quote}"
         return _record(remains, FailureClass.MODEL_DAMAGED, message, REMEDIES[FailureClass.MODEL_DAMAGED])
@@ -146,10 +161,10 @@ def _record(remains: Remains, failure: FailureClass, message: str, remedy: str) 
     return FailureRecord(failure, message, remedy, remains.phase.value, remains.code)
 
 
-def _last_words(tail: Sequence[str]) -> tuple[FailureClass, str] | None:
+def _last_words(remains: Remains) -> tuple[FailureClass, str] | None:
     """The last line that names a cause, and its class."""
-    for line in reversed(tail):
-        for failure, pattern in _LAST_WORDS:
+    for line in reversed(remains.tail):
+        for failure, pattern in (*remains.last_words, *_LAST_WORDS):
             if re.search(pattern, line, re.IGNORECASE):
                 return failure, line.strip()[:500]
     return None

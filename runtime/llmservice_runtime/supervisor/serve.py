@@ -16,7 +16,7 @@ from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import LIFELINE_FD_ENV
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.supervisor import kernel
-from llmservice_runtime.supervisor.classify import REMEDIES, Remains, classify
+from llmservice_runtime.supervisor.classify import LastWords, Remains, classify, reinstall
 from llmservice_runtime.supervisor.events import (
     Action,
     Begin,
@@ -40,12 +40,16 @@ from llmservice_runtime.supervisor.state import Policy, State, next_wakeup, step
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """`command` starts the engine; `state_file` is where ports and pids are published (empty = nowhere)."""
+    """`command` starts the engine; `state_file` is where ports and pids are published (empty = nowhere).
+
+    `last_words` are what this engine says before it fails, beside what any does.
+    """
 
     settings: RuntimeSettings
     command: tuple[str, ...]
     policy: Policy
     state_file: str = ""
+    last_words: LastWords = ()
 
 
 def policy_of(settings: RuntimeSettings, restart: bool) -> Policy:
@@ -75,6 +79,7 @@ class Supervisor:
         self._command = options.command
         self._policy = options.policy
         self._state_file = options.state_file
+        self._last_words = options.last_words
         self._state = State()
         self._engine: EngineProcess | None = None
         self._supervisor_port = 0
@@ -161,7 +166,7 @@ class Supervisor:
             record = FailureRecord(
                 FailureClass.ENGINE_NOT_INSTALLED,
                 f"The engine can't be started: {self._command[0]}: {error.strerror}.",
-                REMEDIES[FailureClass.ENGINE_NOT_INSTALLED],
+                f"Install it again: {reinstall(self._settings.engine.folder)}.",
                 self._state.phase.value,
             )
             asyncio.get_running_loop().call_soon(self._handle, Exited(record))
@@ -188,6 +193,8 @@ class Supervisor:
             peak_memory=ending.peak_memory,
             port=self._settings.port,
             model_path=self._settings.model_path,
+            engine=self._settings.engine.folder,
+            last_words=self._last_words,
         )
         self._handle(Exited(classify(remains), random.random()))
 
@@ -241,6 +248,7 @@ def options_for(
     settings: RuntimeSettings,
     command: Sequence[str],
     *,
+    last_words: LastWords = (),
     restart: bool = False,
     supervisor_port: int | None = None,
     state_file: str = "",
@@ -248,4 +256,4 @@ def options_for(
     """Settings and command line become one value."""
     if supervisor_port is not None:
         settings = replace(settings, supervisor_port=supervisor_port)
-    return ServeOptions(settings, tuple(command), policy_of(settings, restart), state_file)
+    return ServeOptions(settings, tuple(command), policy_of(settings, restart), state_file, last_words)

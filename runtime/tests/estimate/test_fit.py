@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines.llamacpp.arguments import parse_args
+from llmservice_runtime.engines.llamacpp.memory import LlamaMemory, streams
 from llmservice_runtime.engines.llamacpp.options import LlamaOptions, llama_options
+from llmservice_runtime.engines.registry import definition
+from llmservice_runtime.engines.vllm.memory import VllmMemory
 from llmservice_runtime.estimate.budget import GPU, HOST, total
-from llmservice_runtime.estimate.fit import Fit, Placement, Shortfall, Target, arrange, host_budget, place, valid_count
+from llmservice_runtime.estimate.fit import Fit, Placement, Shortfall, Target, arrange, place
+from llmservice_runtime.estimate.overhead import host_budget
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
 from llmservice_runtime.machine.gpus import find_gpu
 from llmservice_runtime.machine.machine import Device, Machine
@@ -27,12 +31,12 @@ def on_gpus(
 ) -> Placement | Shortfall:
     gpu = find_gpu(kind)
     machine = Machine(16, 512 * GIB, 500 * GIB, gpus=(gpu,) * count)
-    return place(Target(facts, engine, gpu.vendor, machine, gpu, context=context))
+    return place(Target(facts, definition(engine).memory(()), gpu.vendor, machine, gpu, context=context))
 
 
 def on_cpu(facts: ModelFacts, gib: float, context: int | None = None) -> Placement | Shortfall:
     machine = Machine(8, int(gib * GIB), int(gib * GIB))
-    return place(Target(facts, EngineType.LLAMA_CPP, Device.CPU, machine, context=context))
+    return place(Target(facts, LlamaMemory(), Device.CPU, machine, context=context))
 
 
 def inside(target_available: int, placement: Placement, where: str) -> bool:
@@ -58,9 +62,9 @@ def test_fewest_gpus_that_hold_it(geometry: Geometry, name: str, kind: str, have
 
 def test_tensor_parallel_sizes_divide_the_heads(geometry: Geometry) -> None:
     qwen = geometry("qwen2.5-7b")  # 28 heads, 4 KV heads
-    assert [n for n in range(1, 9) if valid_count(EngineType.VLLM, qwen, n)] == [1, 2, 4]
+    assert [n for n in range(1, 9) if VllmMemory().splits(qwen, n)] == [1, 2, 4]
     llama = geometry("llama-3-70b")  # 64 heads, 8 KV heads
-    assert [n for n in range(1, 17) if valid_count(EngineType.VLLM, llama, n)] == [1, 2, 4, 8, 16]
+    assert [n for n in range(1, 17) if VllmMemory().splits(llama, n)] == [1, 2, 4, 8, 16]
 
 
 def test_gguf_moves_whole_onto_a_gpu_that_holds_it_and_partly_onto_one_that_does_not(geometry: Geometry) -> None:
@@ -76,7 +80,7 @@ def test_gguf_moves_whole_onto_a_gpu_that_holds_it_and_partly_onto_one_that_does
     more = arrange(
         Target(
             facts,
-            EngineType.LLAMA_CPP,
+            LlamaMemory(),
             Device.NVIDIA,
             Machine(8, 500 * GIB, 500 * GIB, gpus=(find_gpu("P4"),)),
             find_gpu("P4"),
@@ -104,7 +108,7 @@ def test_small_contexts_get_a_stream_each(geometry: Geometry) -> None:
     placed = on_cpu(geometry("llama-3.1-8b-q4"), 64, context=2048)
     assert isinstance(placed, Placement)
     assert placed.shape.kv_tokens == placed.shape.sequences * 2048
-    assert placed.shape.streams
+    assert streams(placed.shape)
 
 
 def test_what_does_not_fit_says_what_is_missing(geometry: Geometry) -> None:
@@ -118,7 +122,7 @@ def test_what_does_not_fit_says_what_is_missing(geometry: Geometry) -> None:
 def test_the_unknown_machine_is_tried(geometry: Geometry) -> None:
     facts, gpu = geometry("llama-3-70b"), find_gpu("L4")
     machine = Machine(8, 64 * GIB, 64 * GIB, gpus=(gpu,), exact=False)
-    placed = place(Target(facts, EngineType.VLLM, Device.NVIDIA, machine, gpu))
+    placed = place(Target(facts, VllmMemory(), Device.NVIDIA, machine, gpu))
     assert isinstance(placed, Placement)
     assert placed.fit is Fit.UNKNOWN
 
@@ -142,7 +146,7 @@ def test_the_plan_is_inside_the_budget_and_the_largest_context_is_real(
 ) -> None:
     facts = geometry(name)
     machine = Machine(8, int(gib * GIB), int(gib * GIB))
-    target = Target(facts, EngineType.LLAMA_CPP, Device.CPU, machine, context=context)
+    target = Target(facts, LlamaMemory(), Device.CPU, machine, context=context)
     placed = place(target)
     if isinstance(placed, Placement):
         assert inside(target.available(HOST), placed, HOST)
@@ -156,10 +160,10 @@ def test_the_plan_is_inside_the_budget_and_the_largest_context_is_real(
 def test_an_eight_bit_cache_holds_almost_twice_the_context(geometry: Geometry) -> None:
     facts = geometry("llama-3.1-8b-q4")
     machine = Machine(8, 12 * GIB, 12 * GIB)
-    full = place(Target(facts, EngineType.LLAMA_CPP, Device.CPU, machine))
+    full = place(Target(facts, LlamaMemory(), Device.CPU, machine))
     for args in (["--kv-type=q8_0"], ["--kv-type", "q8_0"]):
         options = llama_options(parse_args(args))
-        eight = place(Target(facts, EngineType.LLAMA_CPP, Device.CPU, machine, options=options))
+        eight = place(Target(facts, LlamaMemory(options), Device.CPU, machine))
         assert 1.8 < eight.largest_context / full.largest_context < 1.95
 
 
@@ -167,7 +171,7 @@ def test_models_whose_memory_cannot_be_shared_get_whole_streams(geometry: Geomet
     layers = (LayerGroup(LayerKind.FULL, 6, 4, 256, 256), LayerGroup(LayerKind.SLIDING, 28, 4, 256, 256, window=1024))
     placed = on_cpu(geometry("llama-3.1-8b-q4", layers=layers), 32, context=8192)
     assert isinstance(placed, Placement)
-    assert placed.shape.streams
+    assert streams(placed.shape)
     assert placed.shape.kv_tokens == placed.shape.sequences * 8192
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmservice_runtime.estimate.kv import Q8_0, Pool, bytes_per_token, kv_bytes
+from llmservice_runtime.engines.llamacpp.options import Q8_0
+from llmservice_runtime.estimate.kv import Pool, bytes_per_token, kv_bytes
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
 
 KIB = 1024

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmservice_runtime.contract.engines import EngineType
-from llmservice_runtime.engines.llamacpp.options import PROMPT_ROWS
-from llmservice_runtime.estimate.budget import Shape, budget
-from llmservice_runtime.estimate.overhead import CPU_BASE
+from llmservice_runtime.engines.llamacpp.arguments import PROMPT_ROWS
+from llmservice_runtime.engines.llamacpp.memory import BASE, LlamaMemory, slots, streams
+from llmservice_runtime.estimate.budget import Shape
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
 from llmservice_runtime.machine.machine import Device
 
@@ -90,10 +89,10 @@ def allocated(path: Path, shape: Shape) -> int:
         model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         params = llama_cpp.llama_context_default_params()
         # As the engine asks for it (llmservice_runtime.engines.llamacpp.serve.model).
-        params.n_ctx, params.n_seq_max = shape.kv_tokens, shape.slots
+        params.n_ctx, params.n_seq_max = shape.kv_tokens, slots(shape)
         params.n_batch, params.n_ubatch = 2048, 512
         params.n_outputs_max = shape.sequences + PROMPT_ROWS
-        params.kv_unified = not shape.streams
+        params.kv_unified = not streams(shape)
         params.swa_full = False
         params.flash_attn_type = 1
         context = llama_cpp.llama_init_from_model(model, params)
@@ -137,8 +136,8 @@ def test_the_estimate_holds_what_llama_cpp_allocates(
         vocab_size=vocab,
         layer_weight_bytes=((size - 4 * hidden * vocab) // layers,) * layers,
     )
-    shape = Shape(EngineType.LLAMA_CPP, Device.CPU, context, 16, pool)
-    predicted = sum(line.bytes for line in budget(facts, shape)) - CPU_BASE[EngineType.LLAMA_CPP]
+    shape = Shape(Device.CPU, context, 16, pool, page=LlamaMemory.page)
+    predicted = sum(line.bytes for line in LlamaMemory().lines(facts, shape)) - BASE
     actual = allocated(path, shape)
     print(f"predicted {predicted / MIB:.1f} MiB, allocated {actual / MIB:.1f} MiB, {predicted / actual - 1:+.1%}")
     assert actual <= predicted * 1.002, "on the conservative side (sizes are logged with two decimals)"

@@ -14,20 +14,27 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.llamacpp.install.check import tiny_model
-from llmservice_runtime.engines.llamacpp.install.tools import require_compiler
-from llmservice_runtime.engines.llamacpp.install.wheel import cached_wheel, obtain_wheel, plan_wheel, run_logged
+from llmservice_runtime.engines.llamacpp.install.recipe import RECIPE
 from llmservice_runtime.install.environment import Install, engine_python, install, installed_engines, prove
 from llmservice_runtime.install.errors import InstallError
+from llmservice_runtime.install.lockfile import split_lock
 from llmservice_runtime.install.progress import ProgressLine
+from llmservice_runtime.install.tools import require_compiler
+from llmservice_runtime.install.wheel import WheelPlan, cached_wheel, obtain_wheel, plan_wheel, run_logged
 
 HOLD = """
 import sys
 from pathlib import Path
-from llmservice_runtime.engines.llamacpp.install.wheel import exclusive
+from llmservice_runtime.install.wheel import exclusive
 with exclusive(Path(sys.argv[1]), "waiting"):
     print("held", flush=True)
     sys.stdin.readline()
 """
+
+
+def llama_wheel() -> WheelPlan:
+    assert RECIPE.wheel
+    return plan_wheel("llama.cpp", RECIPE.wheel, split_lock(RECIPE.lock.read_text(), RECIPE.wheel.package))
 
 
 def test_an_engine_that_is_not_there_or_half_there_is_refused_with_the_command(
@@ -69,12 +76,12 @@ def test_a_missing_compiler_is_named_with_its_package(tmp_path: Path, os_release
     cc.write_text("#!/bin/sh\n")
     cc.chmod(0o755)
     with pytest.raises(InstallError) as error:
-        require_compiler({"PATH": str(tmp_path)}, os_release)
+        require_compiler("llama.cpp", {"PATH": str(tmp_path)}, os_release)
     assert "no C++ compiler" in error.value.reason and command in error.value.remedy
 
 
 def test_a_cached_wheel_is_used_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = plan_wheel()
+    plan = llama_wheel()
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InstallError):
         obtain_wheel(plan, tmp_path)
@@ -104,7 +111,7 @@ def test_a_build_that_crashes_on_this_cpu_is_refused_with_a_way_out(tmp_path: Pa
     python.write_text("#!/bin/sh\nkill -ILL $$\n")
     python.chmod(0o755)
     with pytest.raises(InstallError, match="SIGILL") as error:
-        prove(tmp_path)
+        prove(tmp_path, EngineType.LLAMA_CPP)
     assert "--portable" in error.value.remedy
 
 

@@ -10,20 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmservice_runtime.engines.llamacpp.install.cpu import X86_FEATURES, cmake_flags, cpu_features
-from llmservice_runtime.engines.llamacpp.install.wheel import (
-    BUILD_LOCK,
-    ENGINE_LOCK,
-    PACKAGE,
-    default_wheel_cache,
-    plan_wheel,
-)
+from llmservice_runtime.engines.llamacpp.install.recipe import RECIPE
 from llmservice_runtime.install.lockfile import entries, split_lock
 from llmservice_runtime.install.progress import Progress, ProgressLine, elapsed, parse_progress
+from llmservice_runtime.install.wheel import WheelPlan, default_wheel_cache, plan_wheel
 
 SAPPHIRE_RAPIDS = (
     "fma sse4_2 avx f16c avx2 bmi2 avx512f avx512dq avx512cd avx512bw avx512vl avx512vbmi avx512_vnni avx512_bf16"
     " avx_vnni amx_bf16 amx_tile amx_int8"
 )
+ENGINE_LOCK, WHEEL = RECIPE.lock, RECIPE.wheel
+assert WHEEL
+PACKAGE, BUILD_LOCK = WHEEL.package, WHEEL.build_lock
 HASWELL = "sse4_2 avx f16c avx2 bmi2 fma"
 
 
@@ -82,9 +80,14 @@ def test_a_lock_without_the_package_is_an_error() -> None:
         split_lock("numpy==1 \\\n    --hash=sha256:00\n", PACKAGE)
 
 
+def llama_wheel(portable: bool = False) -> WheelPlan:
+    assert WHEEL
+    return plan_wheel("llama.cpp", WHEEL, split_lock(ENGINE_LOCK.read_text(), PACKAGE), portable)
+
+
 def test_another_cpu_or_version_is_another_wheel(tmp_path: Path) -> None:
-    assert plan_wheel().key.startswith("llama-cpp-python-0.")
-    assert plan_wheel(portable=True).key != plan_wheel().key or "GGML_AVX512=OFF" in " ".join(plan_wheel().flags)
+    assert llama_wheel().key.startswith("llama-cpp-python-0.")
+    assert llama_wheel(portable=True).key != llama_wheel().key or "GGML_AVX512=OFF" in " ".join(llama_wheel().flags)
     assert default_wheel_cache({"LLMSERVICE_CACHE_DIR": str(tmp_path)}) == tmp_path / "wheels"
     assert default_wheel_cache({"XDG_CACHE_HOME": "/x"}) == Path("/x/llmservice/wheels")
 

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import RECORD_LIMIT_BYTES, FailureClass, FailureRecord
 from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.engines.registry import definition
 from llmservice_runtime.supervisor import kernel
 from llmservice_runtime.supervisor.classify import GIB, REMEDIES, Remains, classify
 from llmservice_runtime.supervisor.record import write_failure
@@ -48,7 +50,7 @@ def test_a_kernel_kill_is_out_of_memory_with_its_numbers() -> None:
         ("OSError: [Errno 12] Cannot allocate memory", FailureClass.OUT_OF_MEMORY),
         ("OSError: [Errno 28] No space left on device: '/cache/x'", FailureClass.DISK_FULL),
         ("OSError: [Errno 98] error while attempting to bind: address already in use", FailureClass.PORT_IN_USE),
-        ("ModuleNotFoundError: No module named 'llama_cpp'", FailureClass.ENGINE_NOT_INSTALLED),
+        ("ModuleNotFoundError: No module named 'numpy'", FailureClass.ENGINE_NOT_INSTALLED),
         ("serve: error: unrecognized arguments: --nope", FailureClass.BAD_ARGUMENT),
         ("ValueError: something else", FailureClass.CRASHED),
     ],
@@ -57,6 +59,24 @@ def test_last_words_name_the_cause(line: str, failure: FailureClass) -> None:
     record = classify(Remains(1, Phase.LOADING, tail=("loading", line, "  goodbye")))
     assert record.failure is failure
     assert line.strip()[:60] in record.message
+
+
+@pytest.mark.parametrize("engine", EngineType)
+def test_what_an_engine_of_its_own_says_names_that_engine_and_its_remedy(engine: EngineType) -> None:
+    words = ((FailureClass.ENGINE_NOT_INSTALLED, "no module named 'this'"),)
+    tail = ("ModuleNotFoundError: No module named 'this'",)
+    record = classify(Remains(1, Phase.LOADING, tail=tail, engine=engine.folder, last_words=words))
+    assert record.failure is FailureClass.ENGINE_NOT_INSTALLED
+    assert record.remedy == f"Install it again: llmservice-runtime install {engine.folder} --rebuild."
+    ill = classify(Remains(-signal.SIGILL, Phase.LOADING, engine=engine.folder))
+    assert f"install {engine.folder} --rebuild" in ill.remedy
+
+
+def test_llama_cpp_says_when_its_library_is_missing() -> None:
+    words = definition(EngineType.LLAMA_CPP).last_words
+    tail = ("ModuleNotFoundError: No module named 'llama_cpp'",)
+    assert classify(Remains(1, Phase.LOADING, tail=tail, last_words=words)).failure is FailureClass.ENGINE_NOT_INSTALLED
+    assert classify(Remains(1, Phase.LOADING, tail=tail)).failure is FailureClass.CRASHED
 
 
 def test_a_python_exception_is_quoted_without_its_stack() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
-from llmservice_runtime.machine.machine import Device, Gpu, Machine
+from llmservice_runtime.machine.machine import GPU_DEVICES, Device, Gpu, Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,11 @@ class Case:
         return self.gpu.capability if self.gpu else 0
 
     @property
+    def weights(self) -> str:
+        """The weights as a sentence names them: `Q4_K_M` or `BF16 weights`."""
+        return self.facts.quantization.name if self.facts.quantization else f"{self.facts.dtype} weights"
+
+    @property
     def on_nvidia(self) -> bool:
         """Whether compute capabilities apply."""
         return self.device is Device.NVIDIA
@@ -70,3 +75,9 @@ def first_objection(rules: Iterable[Rule], case: Case) -> str | None:
 def is_gguf(case: Case) -> bool:
     """Whether the weights are a GGUF."""
     return case.facts.format is ModelFormat.GGUF
+
+
+def preferred_for_throughput(facts: ModelFacts, device: Device) -> bool:
+    """Whether many requests at a time, or kernels for quantized weights, count more than little memory."""
+    quantized = facts.quantization is not None and facts.quantization.method != "bitsandbytes"
+    return device in GPU_DEVICES or quantized

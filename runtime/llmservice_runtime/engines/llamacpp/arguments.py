@@ -1,4 +1,4 @@
-"""spec.engine.args for llama.cpp: each one is passed on; an unknown one is refused by name.
+"""What llama.cpp is told: spec.engine.args, each passed on, an unknown one refused by name; and what was planned.
 
 The planner checks them with this, so that no replica is started to fail on them; the engine reads them with it.
 """
@@ -16,6 +16,8 @@ from llmservice_runtime.contract.errors import UserError
 KV_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2, "q4_1": 3, "iq4_nl": 20, "q5_0": 6, "q5_1": 7}
 """ggml_type numbers that a KV cache can have."""
 FLASH = {"auto": -1, "off": 0, "on": 1}
+PROMPT_ROWS = 64
+"""Rows of logits of prompts in one step, beside one per sequence: what prompt_logprobs may ask for."""
 ROPE_SCALING = {"none": 0, "linear": 1, "yarn": 2}
 
 
@@ -37,6 +39,8 @@ class EngineArgs:
     rope_scaling: str = ""
     rope_freq_base: float = 0.0
     rope_freq_scale: float = 0.0
+    gpu_layers: int = 0
+    """Planned, not the user's: layers on the GPU; -1 = all."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,7 +60,7 @@ def _positive(text: str) -> int:
 
 
 @cache
-def _parser() -> argparse.ArgumentParser:
+def _parser(planned: bool) -> argparse.ArgumentParser:
     parser = _Parser(add_help=False, allow_abbrev=False)
     for name in ("--threads", "--threads-batch", "--batch-size", "--ubatch-size"):
         parser.add_argument(name, type=_positive)
@@ -68,12 +72,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rope-scaling", choices=list(ROPE_SCALING))
     parser.add_argument("--rope-freq-base", type=float)
     parser.add_argument("--rope-freq-scale", type=float)
+    if planned:
+        parser.add_argument("--gpu-layers", type=int)
     return parser
 
 
-def parse_args(args: Sequence[str]) -> EngineArgs:
-    """UserError BadArgument names the argument and lists the known ones."""
-    given = {name: value for name, value in vars(_parser().parse_args(list(args))).items() if value is not None}
+def parse_args(args: Sequence[str], planned: bool = False) -> EngineArgs:
+    """UserError BadArgument names the argument and lists the known ones. `planned` = with what a plan adds to them."""
+    read = _parser(planned).parse_args(list(args))
+    given = {name: value for name, value in vars(read).items() if value is not None}
     parsed = EngineArgs(**given)
     if parsed.kv_type not in ("f32", "f16", "bf16") and parsed.flash_attn == "off":
         raise UserError(

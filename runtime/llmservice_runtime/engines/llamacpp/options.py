@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from llmservice_runtime.engines.llamacpp.arguments import EngineArgs
-from llmservice_runtime.estimate.kv import F16, KV_TYPES
+from llmservice_runtime.estimate.kv import F16
 
-PROMPT_ROWS = 64
-"""Rows of logits the engine keeps for prompts, beside one per sequence."""
+Q8_0 = Fraction(34, 32)
+Q4_0 = Fraction(18, 32)
+KV_BYTES = {
+    "f32": Fraction(4), "f16": F16, "bf16": F16, "q8_0": Q8_0, "q4_0": Q4_0, "q4_1": Fraction(20, 32),
+    "iq4_nl": Q4_0, "q5_0": Fraction(22, 32), "q5_1": Fraction(24, 32),
+}  # fmt: skip
+"""Bytes per element of the cache types, block scales included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +26,6 @@ class LlamaOptions:
     split: bool = False
 
 
-DEFAULTS = LlamaOptions()
-
-
 def llama_options(args: EngineArgs) -> LlamaOptions:
     """What of `spec.engine.args` counts here: --kv-type, --ubatch-size, --kv-layout."""
-    return LlamaOptions(KV_TYPES[args.kv_type], args.ubatch_size, args.kv_layout == "split")
+    return LlamaOptions(KV_BYTES[args.kv_type], args.ubatch_size, args.kv_layout == "split")

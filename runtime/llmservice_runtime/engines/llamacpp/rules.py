@@ -13,8 +13,3 @@ def not_gguf(case: Case) -> str | None:
 
 
 RULES: tuple[Rule, ...] = (not_gguf,)
-
-
-def notes(case: Case) -> tuple[str, ...]:
-    """Nothing changes."""
-    return ()

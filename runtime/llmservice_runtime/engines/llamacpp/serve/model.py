@@ -13,14 +13,12 @@ import llama_cpp
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.engines.llamacpp.arguments import FLASH, KV_TYPES, ROPE_SCALING, EngineArgs
+from llmservice_runtime.engines.llamacpp.arguments import FLASH, KV_TYPES, PROMPT_ROWS, ROPE_SCALING, EngineArgs
 from llmservice_runtime.engines.llamacpp.serve.binding import initialise, recent_errors
 from llmservice_runtime.engines.llamacpp.serve.layout import KvShape, Layout, choose_layout, pad
 
 TYPE_BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q4_0": 4.5, "q4_1": 5.0, "iq4_nl": 4.5}
 TYPE_BITS |= {"q5_0": 5.5, "q5_1": 6.0}
-PROMPT_ROWS = 64
-"""Rows of logits of a prompt in one step: what prompt_logprobs may ask for."""
 GIB = 1 << 30
 
 
@@ -68,7 +66,7 @@ def _open(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[float
 
     callback = llama_cpp.llama_progress_callback(report)
     params = llama_cpp.llama_model_default_params()
-    params.n_gpu_layers = settings.gpu_layers
+    params.n_gpu_layers = args.gpu_layers
     params.load_mode = (0 if args.no_mmap else 1) + (2 if args.mlock else 0)
     params.progress_callback = callback
     recent_errors.clear()
@@ -166,7 +164,7 @@ def _with_context(model: Any, settings: RuntimeSettings, args: EngineArgs) -> Lo
         available=available,
     )
     need = layout.cells * shape.token_bytes
-    if settings.gpu_layers == 0 and need > available:
+    if args.gpu_layers == 0 and need > available:
         raise _too_big(settings, layout, shape, need, available)
     batch = max(args.batch_size, settings.max_sequences)
     params = _context_params(settings, args, layout, batch)

@@ -13,5 +13,5 @@ from llmservice_runtime.openai.metrics import EngineMetrics
 
 def load(settings: RuntimeSettings, metrics: EngineMetrics, progress: Callable[[float], None]) -> LlamaCppEngine:
     """Load the model and start its step thread; blocks. `progress` gets 0..1. UserError for what a user can mend."""
-    args = parse_args(settings.engine_args)
+    args = parse_args(settings.engine_args, planned=True)
     return LlamaCppEngine(load_model(settings, args, progress), settings, metrics)

@@ -21,8 +21,8 @@ _COMPILERS = {
 _VENV = {"debian": "apt-get install python3-venv"}
 
 
-def require_compiler(environ: Mapping[str, str] | None = None, os_release: str | None = None) -> None:
-    """InstallError naming the compiler that is missing and the package that has it. CC and CXX are honoured."""
+def require_compiler(what: str, environ: Mapping[str, str] | None = None, os_release: str | None = None) -> None:
+    """InstallError naming the compiler that `what` is missing and the package that has it. CC and CXX are honoured."""
     env = os.environ if environ is None else environ
     path = env.get("PATH")
     missing = [
@@ -35,7 +35,7 @@ def require_compiler(environ: Mapping[str, str] | None = None, os_release: str |
     ]
     if missing:
         raise InstallError(
-            f"llama.cpp is built here, but there is no {' and no '.join(missing)} compiler.",
+            f"{what} is built here, but there is no {' and no '.join(missing)} compiler.",
             _how(_COMPILERS, "gcc and g++", os_release),
         )
 

@@ -16,25 +16,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmservice_runtime.engines.llamacpp.install.cpu import cmake_flags, cpu_features
-from llmservice_runtime.engines.llamacpp.install.tools import require_compiler, require_venv
+from llmservice_runtime.engines.base.recipe import OwnWheel
 from llmservice_runtime.install.errors import InstallError
-from llmservice_runtime.install.lockfile import LockedBuild, split_lock
+from llmservice_runtime.install.lockfile import LockedBuild
 from llmservice_runtime.install.progress import ProgressLine
+from llmservice_runtime.install.tools import require_compiler, require_venv
 
-PACKAGE = "llama-cpp-python"
-HERE = Path(__file__).parent
-ENGINE_LOCK = HERE / "llamacpp.lock"
-BUILD_LOCK = HERE / "build.lock"
-BUILD_OPTIONS = ("-DLLAVA_BUILD=OFF",)
-"""The vision library is a third of the build and is not served."""
 MAX_JOBS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class WheelPlan:
-    """Which wheel this machine needs. `key` names it in the cache."""
+    """Which wheel this machine needs. `title` is the engine as people write it; `key` names the wheel in the cache."""
 
+    title: str
+    package: str
+    build_lock: Path
     locked: LockedBuild
     flags: tuple[str, ...]
     machine: str
@@ -43,18 +40,12 @@ class WheelPlan:
     def key(self) -> str:
         """Version, machine and a digest of the flags. The wheel holds no Python ABI, so every Python shares it."""
         digest = hashlib.sha256("\n".join(self.flags).encode()).hexdigest()[:12]
-        return f"{PACKAGE}-{self.locked.version}-{self.machine}-{digest}"
+        return f"{self.package}-{self.locked.version}-{self.machine}-{digest}"
 
 
-def plan_wheel(portable: bool = False) -> WheelPlan:
+def plan_wheel(title: str, wheel: OwnWheel, locked: LockedBuild, portable: bool = False) -> WheelPlan:
     """The wheel for this machine's CPU."""
-    machine = platform.machine()
-    features = cpu_features(Path("/proc/cpuinfo").read_text())
-    return WheelPlan(
-        split_lock(ENGINE_LOCK.read_text(), PACKAGE),
-        (*cmake_flags(features, machine, portable), *BUILD_OPTIONS),
-        machine,
-    )
+    return WheelPlan(title, wheel.package, wheel.build_lock, locked, wheel.cmake_flags(portable), platform.machine())
 
 
 def default_wheel_cache(environ: Mapping[str, str] | None = None) -> Path:
@@ -73,12 +64,12 @@ def cached_wheel(plan: WheelPlan, cache: Path) -> Path | None:
 def obtain_wheel(plan: WheelPlan, cache: Path, rebuild: bool = False) -> Path:
     """The wheel from the cache, or built now; a second process that wants the same one waits. InstallError."""
     cache.mkdir(parents=True, exist_ok=True)
-    with exclusive(cache / f".{plan.key}.lock", "another process builds llama.cpp; waiting for it"):
+    with exclusive(cache / f".{plan.key}.lock", f"another process builds {plan.title}; waiting for it"):
         found = cached_wheel(plan, cache)
         if found is not None and not rebuild:
             return found
         require_venv()
-        require_compiler()
+        require_compiler(plan.title)
         for stale in cache.glob(f".build-{plan.key}-*"):  # of a build that was killed; nobody else holds the lock
             shutil.rmtree(stale)
         with tempfile.TemporaryDirectory(prefix=f".build-{plan.key}-", dir=cache) as folder:
@@ -144,7 +135,7 @@ def _error_of(lines: Sequence[str]) -> str:
 def _build(plan: WheelPlan, folder: Path, log: Path) -> Path:
     """Build in a folder of its own with locked build tools; the finished wheel lies in it."""
     log.write_text(f"{plan.key}\n{' '.join(plan.flags)}\n")
-    progress = ProgressLine("llama.cpp")
+    progress = ProgressLine(plan.title)
     python = folder / "tools" / "bin" / "python"
     env = {
         **os.environ,
@@ -165,15 +156,25 @@ def _build(plan: WheelPlan, folder: Path, log: Path) -> Path:
             [sys.executable, "-m", "venv", str(python.parent.parent)], progress, log, env, "Making a build folder"
         )
         run_logged(
-            [*pip, "install", "--require-hashes", "-r", str(BUILD_LOCK)], progress, log, env, "Fetching build tools"
+            [*pip, "install", "--require-hashes", "-r", str(plan.build_lock)],
+            progress,
+            log,
+            env,
+            "Fetching build tools",
         )
         run_logged(
-            [*wheel, "--require-hashes", "-r", str(source), "-w", str(out)], progress, log, env, "Building llama.cpp"
+            [*wheel, "--require-hashes", "-r", str(source), "-w", str(out)],
+            progress,
+            log,
+            env,
+            f"Building {plan.title}",
         )
     except OSError as error:
-        raise InstallError(f"Building llama.cpp failed: {error}.", f"The whole log is {log}.") from error
+        raise InstallError(f"Building {plan.title} failed: {error}.", f"The whole log is {log}.") from error
     wheels = list(out.glob("*.whl"))
     if len(wheels) != 1:
-        raise InstallError(f"Building llama.cpp made {len(wheels)} wheels instead of one.", f"The whole log is {log}.")
+        raise InstallError(
+            f"Building {plan.title} made {len(wheels)} wheels instead of one.", f"The whole log is {log}."
+        )
     progress.done(f"built, {wheels[0].stat().st_size >> 20} MB")
     return wheels[0]

@@ -1,0 +1,64 @@
+"""Everything that planning, installing and supervising ask of an engine. A value; making one imports no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.engines.base.case import Case, Rule
+from llmservice_runtime.engines.base.recipe import NoEnvironment, Recipe
+from llmservice_runtime.estimate.budget import EngineMemory, Shape
+from llmservice_runtime.formats.facts import ModelFacts, Quantization
+from llmservice_runtime.machine.machine import Device
+
+
+@dataclass(frozen=True, slots=True)
+class CoarserVersion:
+    """A smaller version that hubs have of most models: `name` as in `a 4-bit AWQ`, bits per weight of whole files."""
+
+    name: str
+    bits: float
+    quantization: Quantization
+
+
+def nothing_to_say(case: Case) -> tuple[str, ...]:
+    """No notes."""
+    return ()
+
+
+def no_way_out(facts: ModelFacts) -> str:
+    """Nothing else would run on it."""
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDefinition:
+    """One engine. Optional fields are for what only some engines have."""
+
+    label: str
+    """As people write it."""
+    rules: tuple[Rule, ...]
+    """Why it can't run a model on a device, in the order they are told."""
+    reason: Callable[[Case], str]
+    """The sentence why it was chosen."""
+    preference: Callable[[ModelFacts, Device], int]
+    """Its place among the engines that can; the lowest is chosen. Those that are there have 10, 20 and 30."""
+    memory: Callable[[Sequence[str]], EngineMemory]
+    """spec.engine.args -> what it takes with them. UserError when it would refuse them."""
+    devices: frozenset[Device]
+    """What a build made on the machine itself is for."""
+    recipe: Recipe | NoEnvironment | None = None
+    """How its environment is made; None = not part of this release on one machine."""
+    notes: Callable[[Case], tuple[str, ...]] = nothing_to_say
+    """What running the model there needs or changes."""
+    arguments: Callable[[Case, Shape], tuple[str, ...]] = lambda case, shape: ()
+    """plan -> command line, beyond the runtime's own settings; the user's engine.args come after them."""
+    way_out: Callable[[ModelFacts], str] = no_way_out
+    """Another version of a model that it would run, as advice when nothing runs this one; empty = none."""
+    small_cache: str = ""
+    """The argument of its own that halves the KV cache, `--name=value`; empty = it has none."""
+    coarser: tuple[CoarserVersion, ...] = ()
+    """What to look for when the model does not fit."""
+    last_words: tuple[tuple[FailureClass, str], ...] = ()
+    """Patterns of its own in the last lines of a failed process, beside those of every engine."""

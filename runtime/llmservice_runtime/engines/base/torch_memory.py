@@ -1,0 +1,64 @@
+"""What engines on PyTorch have in common: a process with its device context, fused weights, buffers of one pass.
+
+Sources: KAITO's memory estimator for vLLM (2.3 GiB and 5 % of the weights per GPU, measured as 1.7 GiB of activations
+and 0.6 GiB outside PyTorch).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, MemoryLine, Shape, kv_line
+from llmservice_runtime.estimate.kv import Pool, kv_bytes
+from llmservice_runtime.estimate.overhead import GIB, activations
+from llmservice_runtime.estimate.weights import layer_weights
+from llmservice_runtime.formats.facts import ModelFacts
+from llmservice_runtime.machine.machine import Device
+
+ALIGNMENT = 1.02
+"""Loaded over stored size: padding of shards and fused tensors (KAITO's measured factor)."""
+
+GPU_BASE = int(2.3 * GIB)
+GPU_SHARE_OF_WEIGHTS = 0.05
+
+STEP_TOKENS = 512
+LOGIT_ROWS = 64
+
+
+class TorchMemory(EngineMemory):
+    """An engine on PyTorch: what differs is below."""
+
+    cpu_base: ClassVar[int]
+    """Bytes of supervisor and engine processes before any weight is read."""
+    gpu_host: ClassVar[int]
+    """Host memory when the model is on GPUs: processes, pinned buffers."""
+
+    @abstractmethod
+    def stored(self, facts: ModelFacts, device: Device) -> int:
+        """Bytes of the weights in the type they are loaded as."""
+
+    @abstractmethod
+    def pool(self, facts: ModelFacts, shape: Shape) -> Pool:
+        """The KV cache as the engine lays it out."""
+
+    def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
+        weights = int(self.stored(facts, shape.device) * ALIGNMENT)
+        kv = kv_bytes(facts.layers, self.pool(facts, shape))
+        if shape.device is Device.CPU:
+            step = 4 * facts.vocab_size * LOGIT_ROWS + activations(facts, STEP_TOKENS)
+            return (
+                MemoryLine("weights", weights),
+                kv_line(shape, kv),
+                MemoryLine("engine and its buffers", self.cpu_base + step),
+            )
+        weights = -(-weights // shape.gpus)
+        if not self.tensor_parallel:
+            weights += max(layer_weights(facts)) if shape.gpus > 1 else 0
+            kv = -(-kv // shape.gpus)
+        return (
+            MemoryLine("weights", weights, GPU),
+            kv_line(shape, kv, GPU),
+            MemoryLine("engine and its buffers", GPU_BASE + int(weights * GPU_SHARE_OF_WEIGHTS), GPU),
+            MemoryLine("engine processes", self.gpu_host, HOST),
+        )

@@ -1,0 +1,62 @@
+"""llama.cpp to those who plan, install and supervise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.engines.base.case import Case
+from llmservice_runtime.engines.base.definition import EngineDefinition
+from llmservice_runtime.engines.llamacpp.arguments import parse_args
+from llmservice_runtime.engines.llamacpp.install.recipe import RECIPE
+from llmservice_runtime.engines.llamacpp.memory import LlamaMemory
+from llmservice_runtime.engines.llamacpp.options import llama_options
+from llmservice_runtime.engines.llamacpp.rules import RULES
+from llmservice_runtime.estimate.budget import Shape
+from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
+from llmservice_runtime.machine.machine import Device
+
+
+def preference(facts: ModelFacts, device: Device) -> int:
+    """First: it reads GGUF alone, and nothing reads GGUF better."""
+    return 10
+
+
+def reason(case: Case) -> str:
+    """Why it was chosen."""
+    return f"The model is a GGUF ({case.weights}), which llama.cpp runs as it is, on {case.where}."
+
+
+def memory(args: Sequence[str]) -> LlamaMemory:
+    """What it takes with the user's arguments; UserError names the one that it would refuse."""
+    return LlamaMemory(llama_options(parse_args(args)))
+
+
+def arguments(case: Case, shape: Shape) -> tuple[str, ...]:
+    """On GPUs how many layers they get; -1 = all."""
+    if case.gpu is None:
+        return ()
+    everything = shape.gpu_layers > case.facts.layer_count
+    return (f"--gpu-layers={-1 if everything else shape.gpu_layers}",)
+
+
+def way_out(facts: ModelFacts) -> str:
+    """Hubs have a GGUF of most models."""
+    if facts.format is ModelFormat.GGUF:
+        return ""
+    return "Use a GGUF of the same model (hubs list them as <name>-GGUF): llama.cpp runs it on every machine."
+
+
+ENGINE = EngineDefinition(
+    label="llama.cpp",
+    rules=RULES,
+    reason=reason,
+    preference=preference,
+    memory=memory,
+    arguments=arguments,
+    devices=frozenset({Device.CPU}),  # built from source for the CPU alone
+    recipe=RECIPE,
+    way_out=way_out,
+    small_cache="--kv-type=q8_0",
+    last_words=((FailureClass.ENGINE_NOT_INSTALLED, r"no module named '?llama_cpp|failed to load shared library"),),
+)

@@ -1,0 +1,95 @@
+"""What llama.cpp takes: tensors mapped as they are stored, cells in pages of 256, the buffers of its graph.
+
+Buffers as its allocator reports them for Llama graphs of several shapes (measured, llama-cpp-python 0.3.36; see
+docs/planning.md).
+"""
+
+from __future__ import annotations
+
+from llmservice_runtime.engines.llamacpp.arguments import PROMPT_ROWS
+from llmservice_runtime.engines.llamacpp.options import LlamaOptions
+from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, MemoryLine, Shape, kv_line
+from llmservice_runtime.estimate.kv import Pool, kv_bytes
+from llmservice_runtime.estimate.overhead import MIB, activations
+from llmservice_runtime.estimate.weights import layer_weights, offloaded_bytes
+from llmservice_runtime.formats.facts import LayerKind, ModelFacts
+from llmservice_runtime.machine.machine import Device
+
+BASE = 200 * MIB
+"""Supervisor and engine processes before any weight is read."""
+GPU_BASE = 600 * MIB
+"""CUDA context and cuBLAS workspace."""
+
+
+class LlamaMemory(EngineMemory):
+    """llama.cpp with the arguments that change its memory."""
+
+    max_sequences = 16
+    page = 256
+    offloads = True
+
+    def __init__(self, options: LlamaOptions | None = None) -> None:
+        self._options = options or LlamaOptions()
+
+    def shares(self, facts: ModelFacts) -> bool:
+        """Recurrent and sliding layers need separate streams: their cache can't be cut and shared."""
+        separate = any(group.kind in (LayerKind.RECURRENT, LayerKind.SLIDING) for group in facts.layers)
+        return not separate and not self._options.split
+
+    def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
+        """Layers on GPUs move with their part of the KV cache."""
+        kv = kv_bytes(facts.layers, self._pool(shape))
+        buffers = compute_buffer(facts, shape, self._options)
+        if shape.device is Device.CPU:
+            return (
+                MemoryLine("weights", facts.weight_bytes),
+                kv_line(shape, kv),
+                MemoryLine("engine and its buffers", BASE + buffers),
+            )
+        layers = max(1, facts.layer_count)
+        moved = min(shape.gpu_layers, layers)
+        on_gpu = offloaded_bytes(facts, shape.gpu_layers)
+        kv_gpu = -(-kv * moved // layers)
+        uneven = max(layer_weights(facts)) + -(-kv // layers) if shape.gpus > 1 else 0
+        return (
+            MemoryLine(f"weights of {moved} of {layers} layers", -(-on_gpu // shape.gpus) + uneven, GPU),
+            kv_line(shape, -(-kv_gpu // shape.gpus), GPU),
+            MemoryLine("engine and its buffers", GPU_BASE + buffers, GPU),
+            MemoryLine("weights", facts.weight_bytes - on_gpu, HOST),
+            kv_line(shape, kv - kv_gpu, HOST),
+            MemoryLine("engine and its buffers", BASE + buffers, HOST),
+        )
+
+    def _pool(self, shape: Shape) -> Pool:
+        """Of sliding layers the window and one graph are kept, per stream."""
+        return Pool(
+            tokens=shape.kv_tokens,
+            sequences=slots(shape),
+            element=self._options.element,
+            chunk=self._options.ubatch * (shape.sequences if streams(shape) else 1),
+            page=self.page,
+        )
+
+
+def streams(shape: Shape) -> bool:
+    """Whether every sequence gets a cache of its own: when the pool holds a whole context for each."""
+    return shape.kv_tokens >= shape.whole
+
+
+def slots(shape: Shape) -> int:
+    """Sequences that are kept, idle prefixes included."""
+    return shape.sequences if streams(shape) else 2 * shape.sequences
+
+
+def compute_buffer(facts: ModelFacts, shape: Shape, options: LlamaOptions) -> int:
+    """Compute and output buffers with flash attention.
+
+    The larger of two moments of the graph: the logits of all kept rows over the vocabulary beside hidden states, and
+    the feed-forward block beside the fp16 attention mask (2 bytes per cell and token). One more row of logits stays for
+    every slot.
+    """
+    cells = shape.context_tokens if streams(shape) else shape.kv_tokens
+    hidden = 3 * facts.hidden_size * options.ubatch
+    logits = 4 * (facts.vocab_size * (shape.sequences + PROMPT_ROWS) + hidden)
+    layer = 2 * cells * options.ubatch + activations(facts, options.ubatch)
+    return max(logits, layer) + 4 * facts.vocab_size * slots(shape)

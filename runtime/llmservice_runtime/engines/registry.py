@@ -1,0 +1,31 @@
+"""From an engine's name to its folder: the only place that looks there. A folder is read when it is asked for."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.engines.base.definition import EngineDefinition
+
+
+@cache
+def definition(engine: EngineType) -> EngineDefinition:
+    """`ENGINE` of the engine's `definition` module."""
+    found = import_module(f"{_package(engine)}.definition").ENGINE
+    assert isinstance(found, EngineDefinition), f"{_package(engine)}.definition.ENGINE is no EngineDefinition"
+    return found
+
+
+def label(engine: EngineType) -> str:
+    """The engine as people write it."""
+    return definition(engine).label
+
+
+def process_module(engine: EngineType) -> str:
+    """What `python -m` runs in the engine's environment to serve: `--settings FILE` names the RuntimeSettings."""
+    return f"{_package(engine)}.serve"
+
+
+def _package(engine: EngineType) -> str:
+    return f"llmservice_runtime.engines.{engine.folder}"

@@ -1,0 +1,31 @@
+"""Hugging Face Transformers to those who plan."""
+
+from __future__ import annotations
+
+from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
+from llmservice_runtime.engines.base.definition import EngineDefinition
+from llmservice_runtime.engines.transformers.memory import TransformersMemory
+from llmservice_runtime.engines.transformers.rules import RULES, notes
+from llmservice_runtime.formats.facts import ModelFacts
+from llmservice_runtime.machine.machine import Device
+
+
+def preference(facts: ModelFacts, device: Device) -> int:
+    """On a CPU it idles in a third of the memory that engines for throughput take."""
+    return 30 if preferred_for_throughput(facts, device) else 20
+
+
+def reason(case: Case) -> str:
+    """Why it was chosen."""
+    return f"Transformers runs {case.weights} on {case.where} with continuous batching."
+
+
+ENGINE = EngineDefinition(
+    label="Transformers",
+    rules=RULES,
+    notes=notes,
+    reason=reason,
+    preference=preference,
+    memory=lambda args: TransformersMemory(),
+    devices=frozenset(Device),
+)

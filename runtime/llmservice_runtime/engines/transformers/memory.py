@@ -1,0 +1,37 @@
+"""What Transformers takes: weights as they are stored, every token of every layer."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from llmservice_runtime.engines.base.torch_memory import TorchMemory
+from llmservice_runtime.estimate.budget import Shape
+from llmservice_runtime.estimate.kv import Pool
+from llmservice_runtime.estimate.overhead import GIB, MIB
+from llmservice_runtime.formats.facts import ModelFacts
+from llmservice_runtime.machine.machine import Device
+
+
+class TransformersMemory(TorchMemory):
+    """Transformers with continuous batching; GPUs have layers each."""
+
+    max_sequences = 32
+    cpu_base = 1536 * MIB
+    gpu_host = 3 * GIB
+
+    def stored(self, facts: ModelFacts, device: Device) -> int:
+        """fp32 stays fp32; MXFP4 is unpacked on a CPU."""
+        if device is Device.CPU and facts.quantization is not None and facts.quantization.method == "mxfp4":
+            return max(facts.weight_bytes, facts.parameters * 2)
+        return facts.weight_bytes
+
+    def pool(self, facts: ModelFacts, shape: Shape) -> Pool:
+        """The model's own type; sliding layers keep every token."""
+        own_fp32 = facts.quantization is None and facts.dtype == "F32"
+        return Pool(
+            tokens=shape.kv_tokens,
+            sequences=shape.sequences,
+            element=Fraction(4 if own_fp32 else 2),
+            chunk=0,
+            full_sliding=True,
+        )
