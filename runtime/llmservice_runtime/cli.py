@@ -77,7 +77,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             options_for(
                 settings,
                 command,
-                last_words=registry.definition(settings.engine).last_words,
+                last_words=lambda: registry.definition(settings.engine).last_words,
                 restart=arguments.restart,
                 supervisor_port=arguments.supervisor_port,
                 state_file=arguments.state_file,

@@ -13,10 +13,9 @@ from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_planning import explain
 from llmservice_planning.plan import Fit, Plan, Refusal
 from llmservice_planning.planner import make_plan
-from llmservice_planning.remedies import Remedy, remedies
+from llmservice_planning.remedies import Remedy, Stuck, remedies
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.estimate.fit import Shortfall
 from llmservice_runtime.formats.facts import ModelFacts, Task
 from llmservice_runtime.machine.machine import Device, EngineBuild, Machine
 
@@ -197,15 +196,15 @@ def test_every_way_out_really_works(
             offered.append(Remedy("", s, f, m))
         return works
 
-    shortfall = _shortfall(spec, facts, machine)
-    if shortfall is None:
+    stuck = _stuck(spec, facts, machine)
+    if stuck is None:
         return
-    texts = [remedy.text for remedy in remedies(spec, facts, machine, shortfall, record)]
+    texts = [remedy.text for remedy in remedies(spec, facts, machine, stuck, record)]
     assert tuple(texts) == answer.ways_out
     assert len(offered) == len(texts)
 
 
-def _shortfall(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine) -> Shortfall | None:
+def _stuck(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine) -> Stuck | None:
     from llmservice_planning import planner
 
     made = planner._decide(spec, facts, machine, "")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from llmservice_runtime.contract.engines import EngineType
-from llmservice_runtime.engines.base.definition import EngineDefinition
+
+if TYPE_CHECKING:  # a supervisor looks here when it starts, and needs no definition before its engine fails
+    from llmservice_runtime.engines.base.definition import EngineDefinition
 
 
 @cache
 def definition(engine: EngineType) -> EngineDefinition:
     """`ENGINE` of the engine's `definition` module."""
-    found = import_module(f"{_package(engine)}.definition").ENGINE
-    assert isinstance(found, EngineDefinition), f"{_package(engine)}.definition.ENGINE is no EngineDefinition"
+    found: EngineDefinition = import_module(f"{_package(engine)}.definition").ENGINE
     return found
 
 

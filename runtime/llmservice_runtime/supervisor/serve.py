@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
@@ -42,14 +42,14 @@ from llmservice_runtime.supervisor.state import Policy, State, next_wakeup, step
 class ServeOptions:
     """`command` starts the engine; `state_file` is where ports and pids are published (empty = nowhere).
 
-    `last_words` are what this engine says before it fails, beside what any does.
+    `last_words` gives what this engine says before it fails, beside what any does; asked when it has failed.
     """
 
     settings: RuntimeSettings
     command: tuple[str, ...]
     policy: Policy
     state_file: str = ""
-    last_words: LastWords = ()
+    last_words: Callable[[], LastWords] = tuple
 
 
 def policy_of(settings: RuntimeSettings, restart: bool) -> Policy:
@@ -194,7 +194,7 @@ class Supervisor:
             port=self._settings.port,
             model_path=self._settings.model_path,
             engine=self._settings.engine.folder,
-            last_words=self._last_words,
+            last_words=self._last_words(),
         )
         self._handle(Exited(classify(remains), random.random()))
 
@@ -248,7 +248,7 @@ def options_for(
     settings: RuntimeSettings,
     command: Sequence[str],
     *,
-    last_words: LastWords = (),
+    last_words: Callable[[], LastWords] = tuple,
     restart: bool = False,
     supervisor_port: int | None = None,
     state_file: str = "",

@@ -29,6 +29,20 @@ def test_the_web_stack_comes_after_the_engine_and_the_load_began(module: str) ->
     assert not imported(f"import {module}") & {"aiohttp", "pydantic", "jinja2", "numpy", "llama_cpp"}
 
 
+def test_a_supervisor_starts_without_what_plans_an_engine() -> None:
+    modules = imported("import llmservice_runtime.supervisor.serve, llmservice_runtime.install.environment")
+    assert "llmservice_runtime.engines.registry" in modules
+    assert not [name for name in modules if name.endswith(".definition") or "llmservice_runtime.estimate" in name]
+
+
+def test_what_plans_every_engine_imports_none() -> None:
+    modules = imported(
+        "from llmservice_runtime.engines.registry import EngineType, definition\nlist(map(definition, EngineType))"
+    )
+    assert "llmservice_runtime.engines.vllm.definition" in modules
+    assert not modules & {"vllm", "transformers", "torch", "llama_cpp", "numpy", "aiohttp", "pydantic"}
+
+
 def test_the_engine_has_llama_cpp_without_its_high_level_api() -> None:
     modules = imported(LEAN)
     assert "llama_cpp.llama_cpp" in modules
