@@ -21,6 +21,7 @@ from llmservice_api.workload import (
     ResourcesSpec,
     RolloutSpec,
 )
+from llmservice_runtime.contract.engines import EngineType
 
 GROUP = "llmservice.dev"
 VERSION = "v1alpha1"
@@ -116,12 +117,10 @@ class ModelSpec(ApiModel):
 
 
 class EngineTypeChoice(StrEnum):
-    """Engines that a spec can ask for."""
+    """What a spec can ask for: Auto, or an engine of the registry."""
 
     AUTO = "Auto"
-    VLLM = "VLLM"
-    TRANSFORMERS = "Transformers"
-    LLAMA_CPP = "LlamaCpp"
+    vars().update({engine.name: engine.value for engine in EngineType})
 
 
 class EnvVar(ApiModel):

@@ -9,11 +9,6 @@ from llmservice_runtime.engines.registry import definition
 from llmservice_runtime.install.environment import install_command, installed_engines
 from llmservice_runtime.machine.machine import GPU_DEVICES, EngineBuild
 
-NO_INSTALLER = (
-    "This release can't install it on one machine. What runs here now is a GGUF of the same model, on llama.cpp: look "
-    "for <name>-GGUF on the hub and put it in model.uri."
-)
-
 
 def builds_here() -> tuple[EngineBuild, ...]:
     """Every engine, with the sentence that says how to install it where it is not."""
@@ -29,5 +24,7 @@ def builds_elsewhere() -> tuple[EngineBuild, ...]:
 
 
 def _install(engine: EngineType) -> str:
-    command = install_command(engine)
-    return f"Install it with: {command}" if command else NO_INSTALLER
+    if command := install_command(engine):
+        return f"Install it with: {command}"
+    ways = [definition(other).way_out for other in EngineType if install_command(other)]
+    return " ".join(["This release can't install it on one machine.", *filter(None, ways)])

@@ -41,7 +41,7 @@ def test_documents_of_a_file_become_services_with_their_folder(tmp_path: Path) -
     path = write(tmp_path, f"# first\n{GOOD}---\n---\n{second}")
     first, other = load_manifests([path])
     assert (first.service.full_name, first.base, first.line) == ("default/demo", tmp_path, 2)
-    assert other.service.spec.engine.type is EngineTypeChoice.LLAMA_CPP
+    assert other.service.spec.engine.type is EngineTypeChoice("LlamaCpp")
     assert other.path == path
 
 

@@ -133,10 +133,16 @@ def _nothing(
         ways.append(f"Leave engine.type out: {label(here[0].engine)} runs this model here.")
     if gpus and any(not judge(e, facts, machine, Device.CPU).objection for e in EngineType if requested in (None, e)):
         ways.append("Leave accelerator.count out, or set it to 0: the model then runs on the CPU.")
-    ways += [way for engine in EngineType if (way := definition(engine).way_out(facts))]
+    ways += _other_versions(Case(facts, machine, Device.CPU))
     if requested is not None:
         objection = next(v.objection for v in verdicts if v.engine is requested)
         return NoChoice(f"engine.type is {requested.value}, but {objection}", tuple(ways), rejected)
     method = facts.quantization.name if facts.quantization else facts.dtype
     where = machine.gpu.product if machine.gpu and gpus else "this machine"
     return NoChoice(f"no engine runs {method} {facts.format} weights on {where}.", tuple(ways), rejected)
+
+
+def _other_versions(case: Case) -> list[str]:
+    """What engines that can't read this model would run instead."""
+    engines = map(definition, EngineType)
+    return [engine.way_out for engine in engines if engine.way_out and first_objection(engine.rules, case)]

@@ -27,11 +27,6 @@ def nothing_to_say(case: Case) -> tuple[str, ...]:
     return ()
 
 
-def no_way_out(facts: ModelFacts) -> str:
-    """Nothing else would run on it."""
-    return ""
-
-
 @dataclass(frozen=True, slots=True)
 class EngineDefinition:
     """One engine. Optional fields are for what only some engines have."""
@@ -54,8 +49,8 @@ class EngineDefinition:
     """What running the model there needs or changes."""
     arguments: Callable[[Case, Shape], tuple[str, ...]] = lambda case, shape: ()
     """plan -> command line, beyond the runtime's own settings; the user's engine.args come after them."""
-    way_out: Callable[[ModelFacts], str] = no_way_out
-    """Another version of a model that it would run, as advice when nothing runs this one; empty = none."""
+    way_out: str = ""
+    """Advice for models that its rules object to: another version that it would run; empty = none."""
     small_cache: str = ""
     """The argument of its own that halves the KV cache, `--name=value`; empty = it has none."""
     coarser: tuple[CoarserVersion, ...] = ()

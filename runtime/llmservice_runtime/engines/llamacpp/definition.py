@@ -13,7 +13,7 @@ from llmservice_runtime.engines.llamacpp.memory import LlamaMemory
 from llmservice_runtime.engines.llamacpp.options import llama_options
 from llmservice_runtime.engines.llamacpp.rules import RULES
 from llmservice_runtime.estimate.budget import Shape
-from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
+from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device
 
 
@@ -40,13 +40,6 @@ def arguments(case: Case, shape: Shape) -> tuple[str, ...]:
     return (f"--gpu-layers={-1 if everything else shape.gpu_layers}",)
 
 
-def way_out(facts: ModelFacts) -> str:
-    """Hubs have a GGUF of most models."""
-    if facts.format is ModelFormat.GGUF:
-        return ""
-    return "Use a GGUF of the same model (hubs list them as <name>-GGUF): llama.cpp runs it on every machine."
-
-
 ENGINE = EngineDefinition(
     label="llama.cpp",
     rules=RULES,
@@ -56,7 +49,7 @@ ENGINE = EngineDefinition(
     arguments=arguments,
     devices=frozenset({Device.CPU}),  # built from source for the CPU alone
     recipe=RECIPE,
-    way_out=way_out,
+    way_out="Use a GGUF of the same model (hubs list them as <name>-GGUF): llama.cpp runs it on every machine.",
     small_cache="--kv-type=q8_0",
     last_words=((FailureClass.ENGINE_NOT_INSTALLED, r"no module named '?llama_cpp|failed to load shared library"),),
 )
