@@ -1,13 +1,19 @@
-"""The watch cache: what the API server last said about services and what belongs to them.
+"""The cache: what the API server last said about objects, by kind, place and owner.
 
-Watch events fill it; a relist now and then corrects it, because a watch can lose events, deletions above all (objects
-that went away in a gap would stay for ever as ghosts). Objects are held as compact JSON: a quarter of the memory of
-dictionaries, and every reader gets a copy of its own. Of managedFields, which are half of an object, only ours is kept.
+Watch events, lists and the answers to own writes fill it, in whatever order they come. One rule keeps it true: of each
+place only what is newer than what is known counts, and absence is knowledge too. A deletion is remembered with its
+version (a tombstone), and a list makes known everything up to its own: an object that it did not have and that is
+older went away. So nothing that was deleted comes back by a list that was read before, by a late event, or by the
+late answer to a write; what takes its name again is newer than its deletion. A list also ends the tombstones that it
+covers, which bounds them.
+
+Objects are held as compact JSON: a quarter of the memory of dictionaries, and every reader gets a copy of its own. Of
+managedFields, which are half of an object, only ours is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pydantic_core import from_json, to_json
@@ -19,11 +25,14 @@ Key = tuple[str, str]
 """(namespace, name) of an LLMService."""
 Place = tuple[str, str]
 """(namespace, name) of any object."""
+Left = Callable[[Kind, str], None]
+"""Gets (kind, uid) of an object that is there no longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     version: int
+    uid: str
     owner: Key
     text: bytes
     asked: tuple[object, ...]
@@ -31,74 +40,88 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Shelf:
-    """The objects of one kind."""
+    """The objects of one kind. `lists` has the version of the newest list of each scope: a namespace, or None = all."""
 
     entries: dict[Place, _Entry] = field(default_factory=dict)
     by_owner: dict[Key, set[Place]] = field(default_factory=dict)
-    listed: bool = False
+    gone: dict[Place, int] = field(default_factory=dict)
+    """Tombstones: where an object went away, and at which version, as far as no list has told since."""
+    lists: dict[str | None, int] = field(default_factory=dict)
 
     def put(self, place: Place, entry: _Entry) -> None:
         self.drop(place)
+        self.gone.pop(place, None)
         self.entries[place] = entry
         self.by_owner.setdefault(entry.owner, set()).add(place)
 
-    def drop(self, place: Place) -> None:
-        if (entry := self.entries.pop(place, None)) is None:
-            return
-        self.by_owner[entry.owner].discard(place)
-        if not self.by_owner[entry.owner]:
-            del self.by_owner[entry.owner]
+    def drop(self, place: Place) -> _Entry | None:
+        if (entry := self.entries.pop(place, None)) is not None:
+            self.by_owner[entry.owner].discard(place)
+            if not self.by_owner[entry.owner]:
+                del self.by_owner[entry.owner]
+        return entry
+
+    def listed(self, namespace: str) -> int:
+        """Up to which version everything in the namespace is known by lists; 0 = it was not listed."""
+        return max(self.lists.get(None, 0), self.lists.get(namespace, 0))
 
 
 class Cache:
-    """Objects by kind, place and owning service. `owner_label` names the label that carries the service's name."""
+    """Objects by kind, place and owning service. `owner_label` names the label that carries the service's name.
 
-    def __init__(self, kinds: Iterable[Kind], owner_label: str) -> None:
+    `namespaces` are those that are listed, each by itself; empty = all of them at once. `left` is told of every object
+    that goes, however that became known.
+    """
+
+    def __init__(
+        self,
+        kinds: Iterable[Kind],
+        owner_label: str,
+        namespaces: Sequence[str] = (),
+        left: Left = lambda kind, uid: None,
+    ) -> None:
         self._shelves = {kind: _Shelf() for kind in kinds}
         self._owner_label = owner_label
+        self._scopes: tuple[str | None, ...] = tuple(namespaces) or (None,)
+        self._left = left
 
     @property
     def complete(self) -> bool:
-        """True once every kind was listed: only then does absence mean anything."""
-        return all(shelf.listed for shelf in self._shelves.values())
+        """True once every kind was listed in every namespace: only then does absence mean anything."""
+        return all(scope in shelf.lists for shelf in self._shelves.values() for scope in self._scopes)
 
     def event(self, kind: Kind, event_type: str | None, obj: Json) -> Key | None:
-        """Take one watch event in; the service to look at, or None when the event was older than what is known."""
+        """Take in a watch event, or the answer to a write; the service to look at, or None when it was no news.
+
+        Raises KeyError, TypeError, ValueError or AttributeError for an object without what every object has.
+        """
         shelf, place, version = self._shelves[kind], place_of(obj), int(obj["metadata"]["resourceVersion"])
-        known = shelf.entries.get(place)
         gone = event_type == "DELETED"
-        if known is not None and (known.version > version or (known.version == version and not gone)):
+        if not self._news(shelf, place, version, gone, self._listed(kind, obj)):
             return None
+        owner = self._owner(kind, obj)
         if gone:
-            shelf.drop(place)
-        else:
-            whole = {"apiVersion": kind.api_version, "kind": kind.kind, **obj, "metadata": _lean(obj["metadata"])}
-            asked = _asked(obj) if kind == LLM_SERVICE else ()
-            shelf.put(place, _Entry(version, self._owner(kind, obj), to_json(whole), asked))
-        return self._owner(kind, obj)
+            self._drop(kind, place)
+            shelf.gone[place] = version
+            return owner
+        whole = {"apiVersion": kind.api_version, "kind": kind.kind, **obj, "metadata": _lean(obj["metadata"])}
+        asked = _asked(obj) if kind == LLM_SERVICE else ()
+        entry = _Entry(version, str(obj["metadata"].get("uid", "")), owner, to_json(whole), asked)
+        before = shelf.entries.get(place)
+        shelf.put(place, entry)
+        if before is not None and before.uid != entry.uid:
+            self._left(kind, before.uid)
+        return owner
+
+    def listing(self, kind: Kind, namespace: str | None, resource_version: str) -> Listing:
+        """Begin to take in a list of this version, of one namespace or of all; it may be read page by page."""
+        return Listing(self, kind, namespace, int(resource_version))
 
     def replace(self, kind: Kind, namespace: str | None, items: Iterable[Json], resource_version: str) -> set[Key]:
-        """Take a whole list in (of one namespace, or of all); the services for which something was not known.
-
-        What a watch brought after the list was read is newer than the list and stays.
-        """
-        there, changed = set[Place](), set[Key]()
-        for obj in items:
-            there.add(place_of(obj))
-            if (key := self.event(kind, "MODIFIED", obj)) is not None:
-                changed.add(key)
-        return changed | self.sweep(kind, namespace, there, resource_version)
-
-    def sweep(self, kind: Kind, namespace: str | None, there: Set[Place], resource_version: str) -> set[Key]:
-        """Forget what a list of this version did not have; its services. The kind counts as listed from now on."""
-        shelf, read_at, changed = self._shelves[kind], int(resource_version), set[Key]()
-        for place, entry in list(shelf.entries.items()):
-            ghost = place not in there and entry.version <= read_at
-            if ghost and namespace in (None, place[0]):
-                shelf.drop(place)
-                changed.add(entry.owner)
-        shelf.listed = True
-        return changed
+        """Take a whole list in; the services for which something was not known."""
+        listing = self.listing(kind, namespace, resource_version)
+        changed = {key for obj in items if (key := listing.take(obj)) is not None}
+        return changed | listing.end()
 
     def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         """A copy of the object, or None."""
@@ -109,6 +132,11 @@ class Cache:
         """The object's resourceVersion, or None."""
         entry = self._shelves[kind].entries.get((namespace, name))
         return entry.version if entry is not None else None
+
+    def uid(self, kind: Kind, namespace: str, name: str) -> str | None:
+        """The object's uid, or None."""
+        entry = self._shelves[kind].entries.get((namespace, name))
+        return entry.uid if entry is not None else None
 
     def asked(self, key: Key) -> tuple[object, ...] | None:
         """Equal as long as the service asks for the same, whatever becomes of its status; None without it."""
@@ -126,13 +154,82 @@ class Cache:
         """Every LLMService that is known."""
         return sorted(self._shelves[LLM_SERVICE].entries)
 
+    def tombstones(self) -> int:
+        """Deletions that are remembered."""
+        return sum(len(shelf.gone) for shelf in self._shelves.values())
+
+    def _news(self, shelf: _Shelf, place: Place, version: int, gone: bool, listed: bool) -> bool:
+        """Whether this is newer than what is known of the place. `listed` = lists have objects like this one."""
+        if (known := shelf.entries.get(place)) is not None:
+            return version > known.version or (gone and version == known.version)
+        if not listed:
+            # Someone took its label away, so it left the watch at this very version without being deleted.
+            return version >= shelf.gone.get(place, 0)
+        return version > max(shelf.gone.get(place, 0), shelf.listed(place[0]))
+
+    def _drop(self, kind: Kind, place: Place) -> Key | None:
+        if (entry := self._shelves[kind].drop(place)) is None:
+            return None
+        self._left(kind, entry.uid)
+        return entry.owner
+
+    def _listed(self, kind: Kind, obj: Json) -> bool:
+        return kind == LLM_SERVICE or self._owner_label in (obj["metadata"].get("labels") or ())
+
     def _owner(self, kind: Kind, obj: Json) -> Key:
         namespace, name = place_of(obj)
-        return namespace, name if kind == LLM_SERVICE else obj["metadata"].get("labels", {}).get(self._owner_label, "")
+        labels = obj["metadata"].get("labels") or {}
+        return namespace, name if kind == LLM_SERVICE else labels.get(self._owner_label, "")
+
+
+class Listing:
+    """A list on its way into a cache: `take` each object, then `end`. One that was not read to its end changes nothing
+    of what is known to be absent."""
+
+    def __init__(self, cache: Cache, kind: Kind, namespace: str | None, version: int) -> None:
+        self._cache = cache
+        self._shelf = cache._shelves[kind]
+        self._kind = kind
+        self._namespace = namespace
+        self._version = version
+        self._there = set[Place]()
+        if version < self._shelf.lists.get(namespace, 0):
+            # No list is older than one that had ended before it began: etcd was restored, and versions began anew.
+            self._forget(lambda _: True)
+            self._forgive(lambda _: True)
+            del self._shelf.lists[namespace]
+
+    def take(self, obj: Json) -> Key | None:
+        """Take in an object of the list; the service to look at, or None when it was no news. Raises as `event`."""
+        self._there.add(place_of(obj))
+        return self._cache.event(self._kind, "MODIFIED", obj)
+
+    def end(self) -> set[Key]:
+        """Forget what the list did not have, apart from what is newer than the list; its services."""
+        changed = self._forget(lambda place: place not in self._there and self._older(place))
+        self._forgive(lambda at: at <= self._version)
+        lists = self._shelf.lists
+        lists[self._namespace] = max(self._version, lists.get(self._namespace, 0))
+        return changed
+
+    def _forget(self, which: Callable[[Place], bool]) -> set[Key]:
+        found = [place for place in self._shelf.entries if self._in_scope(place) and which(place)]
+        return {owner for place in found if (owner := self._cache._drop(self._kind, place)) is not None}
+
+    def _forgive(self, which: Callable[[int], bool]) -> None:
+        gone = self._shelf.gone
+        for place in [place for place, at in gone.items() if self._in_scope(place) and which(at)]:
+            del gone[place]
+
+    def _older(self, place: Place) -> bool:
+        return self._shelf.entries[place].version <= self._version
+
+    def _in_scope(self, place: Place) -> bool:
+        return self._namespace in (None, place[0])
 
 
 def _lean(metadata: Json) -> Json:
-    fields = [entry for entry in metadata.get("managedFields", ()) if entry.get("manager") == MANAGER]
+    fields = [entry for entry in metadata.get("managedFields") or () if entry.get("manager") == MANAGER]
     return {**metadata, "managedFields": fields}
 
 

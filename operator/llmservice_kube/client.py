@@ -24,6 +24,7 @@ from llmservice_kube.sockets import Sockets
 MANAGER = "llmservice-operator"
 """Field manager of everything but status."""
 STATUS_MANAGER = "llmservice-operator-status"
+SCALE_MANAGER = "llmservice-operator-scale"
 PAGE = 500
 """Objects per page of a list."""
 CONNECTIONS = 64
@@ -41,7 +42,8 @@ _HEADERS = {"Accept": _JSON, "User-Agent": MANAGER, "Accept-Encoding": "identity
 """Of every request. Near the server, packing its lists costs both sides more than sending them."""
 _CONDITIONS = frozenset(("resourceVersion", "uid"))
 """Metadata that makes a conflict final: sent again it would be one again."""
-_BODIES = {"apply": _APPLY, "apply_status": _APPLY, "patch": "application/merge-patch+json"}
+_MERGE = "application/merge-patch+json"
+_BODIES = {"apply": _APPLY, "apply_status": _APPLY, "patch": _MERGE, "scale": _MERGE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,10 @@ class Listing:
 
     items: list[Json]
     resource_version: str
+
+
+Begin = Callable[[str], Callable[[Json], object]]
+"""Gets the resourceVersion of a list, gives what its objects are handed to."""
 
 
 def always() -> None:
@@ -107,22 +113,23 @@ class Client:
         labels: str = "",
         fields: str = "",
         limit: int = PAGE,
-        each: Callable[[Json], object] | None = None,
+        begin: Begin | None = None,
     ) -> Listing:
         """Every object of a kind (in all namespaces when None) by label and field selector.
 
-        Begins anew when a page expired. With `each` objects are handed to it page by page (some of them twice then)
-        and are not in what is returned: no more than a page is in memory.
+        With `begin` objects are not in what is returned: no more than a page is in memory. It is called with the
+        list's version as the list begins, also when it begins anew because a page expired, and gives what takes each
+        object from then on.
         """
         selectors = {"labelSelector": labels, "fieldSelector": fields}
         query = {name: value for name, value in selectors.items() if value}
         for _ in range(3):
             try:
-                return await self._pages(kind, namespace, query, limit, each)
+                return await self._pages(kind, namespace, query, limit, begin)
             except ApiError as error:
                 if not error.expired:
                     raise
-        return await self._pages(kind, namespace, query, 0, each)
+        return await self._pages(kind, namespace, query, 0, begin)
 
     async def apply(self, obj: Mapping[str, Any], *, new: bool = False, uid: str = "", dry_run: bool = False) -> Json:
         """Server-side apply of the fields we own, by force.
@@ -148,6 +155,31 @@ class Client:
             return await self.send("create", kind, kind.path(metadata.get("namespace")), query, obj)
         except ApiError as error:
             if error.conflict:
+                return None
+            raise
+
+    async def scale(self, kind: Kind, namespace: str | None, name: str) -> Json | None:
+        """The object's Scale, or None: `spec.replicas` is what is asked for, `status.replicas` what is there."""
+        try:
+            return await self.send("get", kind, kind.path(namespace, name, "scale"))
+        except ApiError as error:
+            if error.missing:
+                return None
+            raise
+
+    async def rescale(self, kind: Kind, namespace: str | None, name: str, uid: str, replicas: int) -> Json | None:
+        """Ask the object of this uid for so many replicas, and change nothing else of it; its Scale as it is then.
+
+        None when there is no such object, or another one of its name. The field belongs to a manager of its own
+        (SCALE_MANAGER), so that what applies the object need not name it.
+        """
+        self._fence()
+        body = {"metadata": {"uid": uid}, "spec": {"replicas": replicas}}
+        path = kind.path(namespace, name, "scale")
+        try:
+            return await self.send("scale", kind, path, {"fieldManager": SCALE_MANAGER}, body)
+        except ApiError as error:
+            if error.missing or error.conflict:
                 return None
             raise
 
@@ -191,17 +223,22 @@ class Client:
         namespace: str | None,
         selectors: Mapping[str, str],
         limit: int,
-        each: Callable[[Json], object] | None,
+        begin: Begin | None,
     ) -> Listing:
         items: list[Json] = []
         query = {"limit": str(limit), **selectors}
+        take: Callable[[Json], object] | None = None if begin else items.append
         while True:
             page = await self.send("list", kind, kind.path(namespace), query)
+            version = page["metadata"]["resourceVersion"]
+            if take is None:
+                assert begin is not None
+                take = begin(version)
             # Items of a list carry neither field; with them every object says what it is.
-            for item in page["items"]:
-                (each or items.append)({"apiVersion": kind.api_version, "kind": kind.kind, **item})
+            for item in page["items"] or ():
+                take({"apiVersion": kind.api_version, "kind": kind.kind, **item})
             if not (rest := page["metadata"].get("continue")):
-                return Listing(items, page["metadata"]["resourceVersion"])
+                return Listing(items, version)
             query["continue"] = rest
 
     async def send(
@@ -214,7 +251,8 @@ class Client:
     ) -> Json:
         """One request of any verb, repeated while that can help: also a write whose answer was lost.
 
-        `verb` is get, list, apply, apply_status, create, replace, patch (JSON merge patch) or delete. No fence.
+        `verb` is get, list, apply, apply_status, create, replace, patch (JSON merge patch), scale (the same, of a
+        subresource) or delete. No fence.
         """
         unconditional = _CONDITIONS.isdisjoint((body or {}).get("metadata", ()))
         for pause in (*BACKOFFS, None):
@@ -259,12 +297,13 @@ _METHODS = {
     "list": "GET",
     "apply": "PATCH",
     "patch": "PATCH",
+    "scale": "PATCH",
     "apply_status": "PATCH",
     "create": "POST",
     "replace": "PUT",
     "delete": "DELETE",
 }
-WRITES = ("apply", "apply_status", "create", "patch", "replace", "delete")
+WRITES = ("apply", "apply_status", "create", "patch", "scale", "replace", "delete")
 
 
 def _refusal(what: str, response: aiohttp.ClientResponse, data: bytes) -> ApiError:

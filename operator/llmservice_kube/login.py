@@ -26,12 +26,13 @@ class Access:
         return str(self.configuration.host).rstrip("/")
 
     def ssl_context(self) -> ssl.SSLContext | bool:
-        """For aiohttp: True (the system's roots) for plain http, False when verification is switched off."""
+        """For aiohttp: True for plain http. Our own certificate is shown also where the server's is not verified."""
         if not self.server.startswith("https"):
             return True
-        if not self.configuration.verify_ssl:
-            return False
         context = ssl.create_default_context(cafile=self.configuration.ssl_ca_cert)
+        if not self.configuration.verify_ssl:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
         if self.configuration.cert_file:
             context.load_cert_chain(self.configuration.cert_file, self.configuration.key_file)
         return context

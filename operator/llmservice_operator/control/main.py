@@ -20,12 +20,13 @@ from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError, LeadershipLost
 from llmservice_kube.kinds import LLM_SERVICE
 from llmservice_kube.login import login, own_namespace
+from llmservice_kube.mirror import RELIST_SECONDS, RETRY_SECONDS
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.installation import Installation, read_installation
 from llmservice_operator.control.leader import Leadership, lead
 from llmservice_operator.control.monitoring import run_as_served
 from llmservice_operator.control.probes import PORT, probes
-from llmservice_operator.control.work import RELIST_SECONDS, RETRY_SECONDS, Work
+from llmservice_operator.control.work import Work
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_runtime.contract.errors import UserError
 

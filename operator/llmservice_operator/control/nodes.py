@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from llmservice_api.conditions import ConditionType
@@ -11,6 +12,8 @@ from llmservice_kube.cache import Key
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import NODE, Json
+from llmservice_kube.mirror import RELIST_SECONDS, RETRY_SECONDS
+from llmservice_kube.unreadable import ERRORS, Unreadable
 from llmservice_operator.facts.nodes import NodeKind, node_kinds
 
 LOOK_SECONDS = 30.0
@@ -24,12 +27,32 @@ logger = logging.getLogger(__name__)
 
 
 class Nodes:
-    """`kinds` is None until they were read, and where they may not be. `changed` is called when they are others."""
+    """`kinds` is None until they were read, and where they may not be. `changed` is called when they are others.
 
-    def __init__(self, client: Client, changed: Callable[[], None]) -> None:
+    `read_at_all` = whether the installation lets them be read; then nothing may be planned before `known`. `failed` is
+    told what became of a reading.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        changed: Callable[[], None],
+        *,
+        read_at_all: bool = True,
+        unreadable: Unreadable | None = None,
+        failed: Callable[[ApiError | None], None] = lambda error: None,
+        seconds: float = RELIST_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
         self._changed = changed
+        self._unreadable = unreadable or Unreadable()
+        self._failed = failed
+        self._seconds = seconds
+        self._clock = clock
         self._lacking: set[Key] = set()
+        self.known = not read_at_all
+        """Whether `kinds` says all that may be known, which it does from the first reading on."""
         self.kinds: tuple[NodeKind, ...] | None = None
 
     def told(self, key: Key, status: Json | None) -> None:
@@ -42,26 +65,47 @@ class Nodes:
 
     async def read(self) -> None:
         """Read them anew. Raises ApiError unless it is only that they may not be read."""
-        found: set[NodeKind] = set()
+        lists: list[set[NodeKind]] = []
+
+        def begin(resource_version: str) -> Callable[[Json], None]:
+            lists.append(set())
+            return take
+
+        def take(node: Json) -> None:
+            try:
+                lists[-1].update(node_kinds((node,)))
+            except ERRORS as error:
+                self._unreadable.left_out(NODE, node, error)
+
         kinds: tuple[NodeKind, ...] | None
         try:
-            await self._client.list(NODE, limit=PAGE, each=lambda node: found.update(node_kinds((node,))))
-            kinds = tuple(sorted(found))
+            await self._client.list(NODE, limit=PAGE, begin=begin)
+            kinds = tuple(sorted(lists[-1]))
         except ApiError as error:
             if not error.refused:
                 raise
             logger.info("nodes may not be read, so what fits is left to the scheduler: %s", error.message)
             kinds = None
-        if kinds != self.kinds:
+        first, self.known = not self.known, True
+        if kinds != self.kinds or first:
             self.kinds = kinds
             self._changed()
 
     async def run(self) -> None:
-        """Look for a new node while a service lacks one, until cancelled."""
+        """Read them now and then, and look for a new one while a service lacks one, until cancelled."""
+        while True:
+            try:
+                await self.read()
+            except ApiError as error:
+                self._failed(error)
+                await asyncio.sleep(LOOK_SECONDS if self.known else RETRY_SECONDS)
+                continue
+            self._failed(None)
+            await self._until_due()
+
+    async def _until_due(self) -> None:
+        due = self._clock() + self._seconds
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if self._lacking:
-                try:
-                    await self.read()
-                except ApiError as error:
-                    logger.warning("nodes could not be read: %s", error)
+            if self._lacking or self._clock() >= due:
+                return

@@ -41,7 +41,12 @@ class _Numbers(Collector):
         waiting.add_metric([], len(work.queue))
         restarts = CounterMetricFamily("llmservice_operator_watch_restarts", "Times the watches had to begin anew.")
         restarts.add_metric([], work.source.restarts)
-        yield from (requests, passes, seconds, waiting, restarts)
+        unreadable = CounterMetricFamily(
+            "llmservice_operator_unreadable_objects", "Objects that were left out; the log names them.", labels=["kind"]
+        )
+        for kind, count in work.mirror.unreadable.counts.items():
+            unreadable.add_metric([kind], count)
+        yield from (requests, passes, seconds, waiting, restarts, unreadable)
 
 
 @asynccontextmanager

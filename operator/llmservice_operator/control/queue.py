@@ -87,6 +87,12 @@ class KeyedQueue(Generic[K]):
         self.wake(key, now + wait)
         return wait
 
+    def abandoned(self, now: float) -> None:
+        """Whoever worked on keys is gone: those are due again."""
+        for key in list(self._working):
+            self._give_back(key)
+            self.wake(key, now)
+
     def _give_back(self, key: K) -> None:
         self._working.discard(key)
         if key in self._due:

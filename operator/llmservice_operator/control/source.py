@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import kopf
 
-from llmservice_kube.kinds import LLM_SERVICE, Json, Kind
+from llmservice_kube.kinds import Json, Kind
 from llmservice_kube.login import Access
 from llmservice_operator.control.thread import in_a_thread
 
@@ -45,9 +45,13 @@ class Backoffs(Iterable[float]):
             pause = min(LONGEST_PAUSE, 2 * pause)
 
 
-def settings(kinds: Iterable[Kind], labels: str) -> kopf.OperatorSettings:
-    """kopf's settings: read only, patient, bounded in time, and only objects with `labels` of the owned kinds."""
+def settings(selectors: Mapping[Kind, str], listed: Callable[[], None] = lambda: None) -> kopf.OperatorSettings:
+    """kopf's settings: read only, patient, bounded in time, and only objects with the labels that are asked for.
+
+    `listed` is called, in kopf's thread, each time that kopf has listed a kind and begins to watch it.
+    """
     result = kopf.OperatorSettings()
+    result.watching = _Watching(listed)
     result.scanning.disabled = True
     result.peering.standalone = True
     result.posting.enabled = False
@@ -61,10 +65,38 @@ def settings(kinds: Iterable[Kind], labels: str) -> kopf.OperatorSettings:
     result.process.ultimate_exiting_timeout = None
     result.persistence.diffbase_storage = _NoDiffs()
     result.persistence.progress_storage = _NoProgress()
-    for kind in kinds:
-        if kind != LLM_SERVICE:
+    for kind, labels in selectors.items():
+        if labels:
             result.watching.label_selectors[kind.group, kind.version, kind.plural] = labels
     return result
+
+
+class _Watching(type(kopf.OperatorSettings().watching)):  # type: ignore[misc]
+    """Notices that kopf has listed: it says so to nobody, and of a list without objects there is no event either.
+
+    It asks for the size of a page as a list begins and for the time of a watch as that begins, and each kind has a
+    task that does one after the other.
+    """
+
+    def __init__(self, listed: Callable[[], None]) -> None:
+        self._lists = set[asyncio.Task[Any] | None]()
+        self._listed = listed
+        super().__init__()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "chunk_size":
+            self._lists.add(_current_task())
+        elif name == "server_timeout" and (task := _current_task()) in self._lists:
+            self._lists.discard(task)
+            self._listed()
+        return super().__getattribute__(name)
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None  # the settings are being made, outside of any loop
 
 
 class _NoDiffs(kopf.DiffBaseStorage):
@@ -137,37 +169,42 @@ class _Mailbox:
 
     def _deliver(self, batch: list[tuple[Kind, str | None, Json]]) -> None:
         for kind, event, obj in batch:
-            self._sink(kind, event, obj)
+            try:
+                self._sink(kind, event, obj)
+            except Exception:  # what one event does to its reader is nothing to the others of the batch
+                logger.exception("an event of %s %s was lost by a bug", kind, event)
 
 
 class EventSource:
-    """Watches `kinds` in `namespaces` (all when empty) and hands each event to `sink`, in the loop of `run`.
+    """Watches kinds in `namespaces` (all when empty) and hands each event to `sink`, in the loop of `run`.
 
-    `complain` gets what goes wrong in the watches, again and again while it does.
+    `selectors` has the label selector of each kind, empty = all objects. `gap` is called each time that a kind was
+    listed anew, in a first life or a later one: what was deleted before that is in no event. `complain` gets what goes
+    wrong in the watches, again and again while it does.
     """
 
     def __init__(
         self,
         access: Access,
-        kinds: Sequence[Kind],
-        labels: str,
+        selectors: Mapping[Kind, str],
         sink: Sink,
         namespaces: Sequence[str] = (),
+        *,
+        gap: Callable[[], None] = lambda: None,
         complain: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._access = access
         self._complain = complain
-        self._kinds = kinds
-        self._labels = labels
+        self._selectors = selectors
         self._sink = sink
+        self._gap = gap
         self._namespaces = list(namespaces)
         self.restarts = 0
         """How often kopf ended by itself and was started again."""
 
-    async def run(self, on_life: Callable[[], None]) -> None:
-        """Watch until cancelled. With each new life of kopf `on_life` is called: deletions may have been missed."""
+    async def run(self) -> None:
+        """Watch until cancelled."""
         for pause in Backoffs():
-            on_life()
             try:
                 await self._one_life()
             except Exception as error:
@@ -181,20 +218,25 @@ class EventSource:
 
     async def _one_life(self) -> None:
         """One thread with kopf in it; returns or raises as kopf does, ends it when cancelled."""
-        registry = self._registry(asyncio.get_running_loop())
-        complaints = _Complaints(asyncio.get_running_loop(), self._complain)
+        here = asyncio.get_running_loop()
+        registry, complaints = self._registry(here), _Complaints(here, self._complain)
+
+        def listed() -> None:
+            if not here.is_closed():
+                here.call_soon_threadsafe(self._gap)
+
         logging.getLogger("kopf").addHandler(complaints)
         try:
-            async with in_a_thread("kopf", lambda: self._kopf(registry)) as ended:
+            async with in_a_thread("kopf", lambda: self._kopf(registry, listed)) as ended:
                 await asyncio.shield(ended)
         finally:
             logging.getLogger("kopf").removeHandler(complaints)
 
-    async def _kopf(self, registry: kopf.OperatorRegistry) -> None:
+    async def _kopf(self, registry: kopf.OperatorRegistry, listed: Callable[[], None]) -> None:
         """In kopf's thread. It is ended by cancelling this very task: a stop flag would leave it hanging."""
         await kopf.operator(
             registry=registry,
-            settings=settings(self._kinds, self._labels),
+            settings=settings(self._selectors, listed),
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
             # kopf's default asks for the user's name, which a container's user id need not have. No peer is told it.
@@ -209,7 +251,7 @@ class EventSource:
             return await self._access.for_kopf()
 
         mailbox = _Mailbox(here, self._sink)
-        for kind in self._kinds:
+        for kind in self._selectors:
             self._listen(registry, kind, mailbox)
         return registry
 

@@ -1,4 +1,4 @@
-"""The leader's work: lists and watches keep the cache, workers take keys from the queue and reconcile them."""
+"""The leader's work: a term of loops. Lists and watches keep the cache, passes take keys from the queue."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from llmservice_api.labels import NAME
-from llmservice_kube.cache import Cache, Key, Place, place_of
+from llmservice_kube.cache import Key, place_of
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError, LeadershipLost
 from llmservice_kube.kinds import EVENT, JOB, LLM_SERVICE, OWNED, POD_MONITOR, Json, Kind
 from llmservice_kube.login import Access
+from llmservice_kube.mirror import RELIST_SECONDS, Mirror
 from llmservice_operator.control.act import Actor
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.ledger import Ledger
@@ -25,21 +26,14 @@ from llmservice_operator.control.nodes import Nodes
 from llmservice_operator.control.queue import KeyedQueue
 from llmservice_operator.control.recorder import Recorder
 from llmservice_operator.control.source import LONGEST_PAUSE, EventSource
+from llmservice_operator.control.term import Loop, run_term
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.values import Observed, Outcome
 from llmservice_operator.facts.waiting import unclear
 from llmservice_operator.reconcile import reconcile
 
-RELIST_SECONDS = 600.0
-"""Between two relists, and between two passes over a service that nothing woke."""
-RETRY_SECONDS = 5.0
-"""Between two tries of a relist that failed."""
-GAP_SECONDS = 2.0
-"""From the last list of kopf's, begun anew after a gap, to the relist that finds what was lost in the gap."""
 COMPLAINT_SECONDS = 2 * LONGEST_PAUSE
 """How long a complaint about the watches counts: while it lasts, kopf repeats it within LONGEST_PAUSE."""
-RELIST_PAGE = 100
-"""Objects of a relist that are in memory at a time."""
 TOGETHER_SECONDS = 0.25
 """What becomes of children comes in bursts (pod, its conditions, Deployment): one decision looks at all of it."""
 URGENT = (LLM_SERVICE, JOB)
@@ -93,9 +87,22 @@ class Work:
     ) -> None:
         self.client = client
         self.kinds = (*KINDS, POD_MONITOR) if config.monitoring else KINDS
-        self.cache = Cache(self.kinds, NAME)
+        selectors = {kind: "" if kind == LLM_SERVICE else SELECTOR for kind in self.kinds}
+        self.mirror = Mirror(
+            client,
+            selectors,
+            NAME,
+            scope.namespaces,
+            changed=self._wake,
+            left=self._left,
+            read=self._read,
+            seconds=resync,
+        )
+        self.cache = self.mirror.cache
         self.queue: KeyedQueue[Key] = KeyedQueue()
-        self.source = EventSource(access, self.kinds, SELECTOR, self._event, scope.namespaces, self._complaint)
+        self.source = EventSource(
+            access, selectors, self._event, scope.namespaces, gap=self.mirror.gap, complain=self._complaint
+        )
         self.passes: Counter[str] = Counter()
         self.seconds = 0.0
         self._rounds: Counter[Key] = Counter()
@@ -109,43 +116,37 @@ class Work:
         self._clock = clock
         self._resync_seconds = resync
         self._bell = asyncio.Event()
-        self._relist_now = asyncio.Event()
-        self._nodes = Nodes(client, lambda: self._wake(self.cache.services()))
+        self._nodes = Nodes(
+            client,
+            lambda: self._wake(self.cache.services()),
+            read_at_all=scope.nodes,
+            unreadable=self.mirror.unreadable,
+            failed=self._nodes_read,
+            seconds=resync,
+        )
+        self.loops = [
+            Loop("relist", self.mirror.run),
+            Loop("watch", self.source.run),
+            Loop("passes", self._work_forever),
+        ]
+        if scope.nodes:
+            self.loops.append(Loop("nodes", self._nodes.run))
 
     async def run(self) -> None:
-        """Fill the cache, then watch and reconcile until cancelled."""
+        """Fill the cache, then watch and reconcile until cancelled. Raises LeadershipLost when the term is over."""
         self._health.lead()
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._relist_forever())
-                tasks.create_task(self.source.run(self._relist_now.set))
-                if self._scope.nodes:
-                    tasks.create_task(self._nodes.run())
-                tasks.create_task(self._work_forever(tasks))
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from group
+        await run_term(self.loops, self._health)
 
     async def relist(self) -> None:
         """Read everything anew. Raises ApiError when something cannot be read."""
-        for kind in self.kinds:
-            for namespace in self._scope.namespaces or (None,):
-                await self._relist_kind(kind, namespace)
+        await self.mirror.relist()
         if self._scope.nodes:
             await self._nodes.read()
-        self._ledger.keep({asked[0] for key in self.cache.services() if (asked := self.cache.asked(key))})
-        self._health.heard()
 
-    async def _relist_kind(self, kind: Kind, namespace: str | None) -> None:
-        there = set[Place]()
-
-        def take(obj: Json) -> None:
-            there.add(place_of(obj))
-            if (key := self.cache.event(kind, "MODIFIED", obj)) is not None:
-                self._wake([key])
-
-        labels = "" if kind == LLM_SERVICE else SELECTOR
-        listing = await self.client.list(kind, namespace, labels=labels, limit=RELIST_PAGE, each=take)
-        self._wake(self.cache.sweep(kind, namespace, there, listing.resource_version))
+    @property
+    def informed(self) -> bool:
+        """Whether all that passes read was read once in this term: a plan is frozen, and must not be made of less."""
+        return self.cache.complete and self._nodes.known
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass over one service; seconds until the next one that no event would bring.
@@ -194,56 +195,57 @@ class Work:
 
     def _event(self, kind: Kind, event: str | None, obj: Json) -> None:
         self._health.heard()
-        if event is None:  # kopf has listed anew, and says nothing of what went away in between
-            self._relist_now.set()
         asked = self.cache.asked(place_of(obj)) if kind == LLM_SERVICE else None
-        key = self.cache.event(kind, event, obj)
+        key = self.mirror.event(kind, event, obj)
         if key is not None and (asked is None or asked != self.cache.asked(key)):  # nobody but us writes status
             self._wake([key], -HASTE_SECONDS if kind in URGENT else TOGETHER_SECONDS)
-        if kind == LLM_SERVICE and event == "DELETED":
-            self._ledger.forget(obj["metadata"]["uid"])
+
+    def _left(self, kind: Kind, uid: str) -> None:
+        """An object is there no longer: nothing is remembered of a service that is gone, however that became known."""
+        if kind == LLM_SERVICE:
+            self._ledger.forget(uid)
+
+    def _read(self, error: ApiError | None) -> None:
+        if error is not None:
+            self._health.problem("relist", str(error))
+            return
+        uids = (self.cache.uid(LLM_SERVICE, *key) for key in self.cache.services())
+        self._ledger.keep({uid for uid in uids if uid})  # a pass may remember something of one that went meanwhile
+        self._health.solved("relist")
+        self._health.heard()
+        self._bell.set()
+
+    def _nodes_read(self, error: ApiError | None) -> None:
+        if error is None:
+            self._health.solved("nodes")
+        else:
+            self._health.problem("nodes", str(error))
 
     def _complaint(self, message: str) -> None:
         self._health.problem("watch", message, COMPLAINT_SECONDS)
 
-    def _wake(self, keys: Sequence[Key] | set[Key], delay: float = 0.0) -> None:
+    def _wake(self, keys: Collection[Key], delay: float = 0.0) -> None:
         at = self._clock() + delay
         for key in keys:
             if key[1]:
                 self.queue.wake(key, at)
         self._bell.set()
 
-    async def _relist_forever(self) -> None:
-        while True:
-            self._relist_now.clear()
-            try:
-                await self.relist()
-            except ApiError as error:
-                self._health.problem("relist", str(error))
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            self._health.solved("relist")
-            self._bell.set()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._resync()):
-                    await self._relist_now.wait()
-                    while self._relist_now.is_set():  # kopf still lists
-                        self._relist_now.clear()
-                        await asyncio.sleep(GAP_SECONDS)
-
-    async def _work_forever(self, tasks: asyncio.TaskGroup) -> None:
+    async def _work_forever(self) -> None:
         """Passes over what is due, WORKERS at a time."""
+        self.queue.abandoned(self._clock())
         room = asyncio.Semaphore(WORKERS)
-        while True:
-            await room.acquire()
-            tasks.create_task(self._pass(await self._next())).add_done_callback(lambda _: room.release())
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await room.acquire()
+                tasks.create_task(self._pass(await self._next())).add_done_callback(lambda _: room.release())
 
     async def _next(self) -> Key:
         """Wait for a key that is due."""
         while True:
             due = None
             self._bell.clear()
-            if self.cache.complete:
+            if self.informed:
                 if (key := self.queue.take(self._clock())) is not None:
                     return key
                 due = self.queue.next_due()

@@ -85,6 +85,15 @@ def test_one_failing_key_holds_up_no_other() -> None:
     assert keys.take(1) == "good"
 
 
+def test_what_a_loop_that_died_worked_on_is_due_again() -> None:
+    keys = queue()
+    for key in ("a", "b"):
+        keys.wake(key, 0)
+    assert keys.take(0) == "a"
+    keys.abandoned(1)
+    assert [keys.take(1), keys.take(1), keys.take(1)] == ["b", "a", None]
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["wake", "take", "done", "failed"])), max_size=60))
 def test_no_wake_is_ever_lost(steps: list[tuple[str, str]]) -> None:
     keys, now, owed, working = queue(), 0.0, set[str](), set[str]()

@@ -25,17 +25,22 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 class Heard:
     """What came out of the source."""
 
+    source: source.EventSource
+    trip_over = ""
+
     def __init__(self) -> None:
         self.events: list[tuple[str, str | None, str]] = []
-        self.lives = 0
+        self.gaps = 0
         self._news = asyncio.Event()
 
     def sink(self, kind: Kind, event: str | None, obj: Json) -> None:
+        if obj["metadata"]["name"] == self.trip_over:
+            raise KeyError("made")
         self.events.append((kind.kind, event, obj["metadata"]["name"]))
         self._news.set()
 
-    def began(self) -> None:
-        self.lives += 1
+    def gap(self) -> None:
+        self.gaps += 1
         self._news.set()
 
     async def until(self, holds: Callable[[], bool]) -> None:
@@ -57,8 +62,9 @@ async def api() -> AsyncIterator[FakeApi]:
 @asynccontextmanager
 async def watching(api: FakeApi, *namespaces: str) -> AsyncIterator[Heard]:
     heard = Heard()
-    events = source.EventSource(api.access, (LLM_SERVICE, DEPLOYMENT), LABELS, heard.sink, namespaces)
-    task = asyncio.create_task(events.run(heard.began))
+    selectors = {LLM_SERVICE: "", DEPLOYMENT: LABELS}
+    heard.source = source.EventSource(api.access, selectors, heard.sink, namespaces, gap=heard.gap)
+    task = asyncio.create_task(heard.source.run())
     try:
         yield heard
     finally:
@@ -125,7 +131,40 @@ async def test_410_means_to_list_again(api: FakeApi) -> None:
         api.mute_watches = False
         api.hang_up()
         await heard.event("LLMService", None, "b")
-    assert heard.lives == 1
+    assert heard.source.restarts == 0
+
+
+async def test_a_list_tells_that_it_was_made_even_when_nothing_is_left(api: FakeApi) -> None:
+    """Else what went away in a gap would stay until the next relist: there is no event, not even of the list."""
+    api.put(service("last"))
+    async with watching(api) as heard:
+        await heard.event("LLMService", None, "last")
+        await heard.until(lambda: heard.gaps == 2)  # each of the two kinds was listed once
+        api.mute_watches = True
+        api.remove(LLM_SERVICE, "apps", "last")
+        api.compact()
+        api.mute_watches = False
+        api.hang_up()
+        await heard.until(lambda: heard.gaps == 4)
+        assert heard.events == [("LLMService", None, "last")]
+        api.put(service("new"))
+        await heard.event("LLMService", "ADDED", "new")
+        api.hang_up()
+        api.put(service("newer"))
+        await heard.event("LLMService", "ADDED", "newer")
+        assert heard.gaps == 4, "a watch that goes on where it was has missed nothing"
+
+
+async def test_an_event_that_its_reader_trips_over_takes_no_other_with_it(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "GATHER_SECONDS", 0.2)  # both come in one batch
+    async with watching(api) as heard:
+        await heard.until(lambda: heard.gaps == 2)
+        heard.trip_over = "bad"
+        api.put(service("bad"))
+        api.put(service("good"))
+        await heard.event("LLMService", "ADDED", "good")
 
 
 async def test_a_watch_that_drops_goes_on_where_it_was(api: FakeApi) -> None:
@@ -143,7 +182,7 @@ async def test_an_error_in_a_stream_ends_kopf_but_not_us(api: FakeApi) -> None:
         bystander = asyncio.create_task(asyncio.Event().wait())
         api.stream_error = {"kind": "Status", "code": 500, "reason": "InternalError", "message": "made"}
         api.put(service("b"))
-        await heard.until(lambda: heard.lives == 2)
+        await heard.until(lambda: heard.source.restarts == 1)
         api.put(service("c"))
         await heard.until(lambda: any(name == "c" for _, _, name in heard.events))
         assert not bystander.done()
@@ -166,7 +205,7 @@ async def test_it_never_gives_up_on_a_server_that_refuses(api: FakeApi, status: 
     api.put(service("a"))
     async with watching(api) as heard:
         await heard.event("LLMService", None, "a")
-    assert heard.lives == 1
+    assert heard.source.restarts == 0
 
 
 async def test_it_stops_when_it_is_told_to_even_while_it_waits(api: FakeApi) -> None:

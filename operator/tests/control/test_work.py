@@ -11,6 +11,7 @@ from datetime import datetime
 import pytest
 from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
 
+from llmservice_kube import mirror
 from llmservice_kube.client import WRITES, Client
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import DEPLOYMENT, EVENT, LLM_SERVICE, NODE, SERVICE, Json, Kind
@@ -230,8 +231,10 @@ async def test_a_new_node_is_seen_soon_while_a_service_lacks_one_and_only_then(
     async with Client(api.access, sleep=no_sleep) as client:
         found = nodes.Nodes(client, seen.set)
         looking = asyncio.create_task(found.run())
+        await seen.wait()  # they are read once in any case
+        seen.clear()
         await asyncio.sleep(0.1)
-        assert api.requests == []
+        assert len(api.requests) == 1
         found.told(("apps", "a"), {"conditions": [{"type": "Planned", "status": "False"}]})
         api.put({"metadata": {"name": "gpu"}, "status": {"allocatable": {"nvidia.com/gpu": "1"}}}, NODE)
         async with asyncio.timeout(10):
@@ -318,6 +321,124 @@ async def test_a_ghost_is_not_worked_on(api: FakeApi) -> None:
         assert writes(work) == {}
 
 
+async def test_what_was_deleted_while_a_list_was_read_is_not_made_anew(api: FakeApi) -> None:
+    key = make(api)
+    async with working(api) as work:
+        await work.relist()
+        await settled(work, key)
+        service = api.objects[LLM_SERVICE, *key]
+
+        def delete(method: str, path: str) -> None:
+            """The list of services is on its way when the watch tells of the deletion."""
+            if path.endswith("/llmservices") and (LLM_SERVICE, *key) in api.objects:
+                asyncio.get_running_loop().call_soon(work._event, LLM_SERVICE, "DELETED", gone)
+                for kind in (LLM_SERVICE, DEPLOYMENT, SERVICE):
+                    api.remove(kind, *key)
+
+        gone = {**service, "metadata": {**service["metadata"], "resourceVersion": str(api.version + 1)}}
+        api.after_read = delete
+        await work.relist()
+        assert work.cache.services() == []
+        assert await work.reconcile(key) is None
+        assert (DEPLOYMENT, *key) not in api.objects
+
+
+async def test_of_a_service_that_is_gone_nothing_is_remembered_however_that_became_known(api: FakeApi) -> None:
+    api.fault = lambda method, path: refusal(422, "Invalid") if method == "PATCH" and "deployments" in path else None
+    key = make(api)
+    async with working(api) as work:
+        await work.relist()
+        await settled(work, key)
+        assert len(work._ledger) == 1
+        api.remove(LLM_SERVICE, *key)
+        await work.relist()  # no event told
+        assert len(work._ledger) == 0
+
+
+async def test_what_a_pass_remembers_of_a_service_that_went_meanwhile_is_forgotten(api: FakeApi) -> None:
+    key = make(api)
+    async with working(api) as work:
+        await work.relist()
+        service = api.objects[LLM_SERVICE, *key]
+
+        def refuse(method: str, path: str) -> object:
+            if method != "PATCH" or "deployments" not in path:
+                return None
+            version = str(int(service["metadata"]["resourceVersion"]) + 50)
+            work._event(
+                LLM_SERVICE,
+                "DELETED",
+                {**service, "metadata": {**service["metadata"], "resourceVersion": version}},
+            )
+            return refusal(422, "Invalid")
+
+        api.fault = refuse
+        assert work.queue.take(time.monotonic()) == key
+        await work._pass(key)
+        assert len(work._ledger) == 1
+        api.remove(LLM_SERVICE, *key)
+        await work.relist()
+        assert len(work._ledger) == 0
+
+
+async def test_nothing_is_planned_before_the_nodes_were_read(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "RETRY_SECONDS", 0.05)
+    api.put({"metadata": {"name": "n1"}, "status": {"allocatable": {"cpu": "8", "memory": "32Gi"}}}, NODE)
+    broken, seen = True, list[object]()
+    api.fault = lambda method, path: refusal(500) if broken and path.endswith("/nodes") else None
+
+    def look(observed: Observed, config: OperatorConfig, now: datetime) -> Outcome:
+        seen.append(observed.nodes)
+        return decide(observed, config, now)
+
+    make(api)
+    async with Client(api.access, sleep=no_sleep) as client:
+        work = Work(api.access, client, CONFIG, Scope(nodes=True), Health(1e9), look)
+        task = asyncio.create_task(work.run())
+        await until(lambda: work.cache.complete and ("GET", "/api/v1/nodes") in api.requests)
+        assert len(work.queue) == 1 and not work.informed
+        asked = api.requests.count(("GET", "/api/v1/nodes"))
+        await until(lambda: api.requests.count(("GET", "/api/v1/nodes")) > asked + 10)
+        assert seen == []
+        broken = False
+        await until(lambda: len(seen) > 0)
+        assert None not in seen
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("may", [True, False])
+async def test_nodes_that_may_not_be_read_hold_nothing_up(api: FakeApi, may: bool) -> None:
+    api.fault = lambda method, path: refusal(403, "Forbidden") if path.endswith("/nodes") else None
+    key = make(api)
+    async with Client(api.access, sleep=no_sleep) as client:
+        work = Work(api.access, client, CONFIG, Scope(nodes=may), Health(1e9), decide)
+        task = asyncio.create_task(work.run())
+        await until(lambda: (SERVICE, *key) in api.objects)
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_an_object_that_cannot_be_read_costs_nobody_but_itself(
+    api: FakeApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a list, in a watch, and among the nodes."""
+    bad, good = make(api, "bad"), make(api, "good")
+    api.objects[LLM_SERVICE, *bad]["metadata"]["resourceVersion"] = "odd"
+    api.put({"metadata": {"name": "odd"}, "status": {"allocatable": {"cpu": "lots"}}}, NODE)
+    api.put({"metadata": {"name": "n1"}, "status": {"allocatable": {"cpu": "8", "memory": "32Gi"}}}, NODE)
+    async with Client(api.access, sleep=no_sleep) as client:
+        work = Work(api.access, client, CONFIG, Scope(nodes=True), Health(1e9), decide)
+        for _ in range(2):
+            await work.relist()
+            work._event(LLM_SERVICE, "MODIFIED", api.objects[LLM_SERVICE, *bad])
+        assert work.cache.services() == [good]
+        assert work._nodes.kinds is not None and len(work._nodes.kinds) == 1
+        assert work.mirror.unreadable.counts == {"LLMService": 1, "Node": 1}
+    told = [record.getMessage() for record in caplog.records if "can't be read" in record.getMessage()]
+    assert [text.split(" can't")[0] for text in told] == ["LLMService apps/bad", "Node odd"]
+
+
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not holds():  # noqa: ASYNC110 - the server and the loop under test are seen from outside
@@ -373,7 +494,7 @@ async def test_what_a_service_asks_for_goes_before_reports_and_its_own_status_wa
 async def test_what_went_away_in_a_gap_of_the_watches_is_noticed_at_once(
     api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work_module, "GAP_SECONDS", 0.05)
+    monkeypatch.setattr(mirror, "GAP_SECONDS", 0.05)
     monkeypatch.setattr(source, "LONGEST_PAUSE", 0.05)
     key = make(api)
     async with running(api) as work:

@@ -35,11 +35,15 @@ class FakeApi:
     def __init__(self) -> None:
         self.objects: dict[tuple[Kind, str, str], Json] = {}
         self.history: list[tuple[int, str, Kind, Json]] = []
+        self.lists: list[list[Json]] = []
+        """What each list had when it began."""
         self.version = 100
         self.compacted = 0
         self.requests: list[tuple[str, str]] = []
         self.fault: Fault = lambda method, path: None
         self.after_write: Callable[[str, str], None] = lambda method, path: None
+        self.after_read: Callable[[str, str], None] = lambda method, path: None
+        """Called when a list was read and before it is answered."""
         self.mute_watches = False
         """True: watches bring nothing (a half-open connection)."""
         self.watchers: set[asyncio.Event] = set()
@@ -101,7 +105,9 @@ class FakeApi:
         if request.method == "GET" and name is None:
             if request.query.get("watch"):
                 return await self._watch(request, kind, namespace)
-            return self._list(request, kind, namespace)
+            answer = self._list(request, kind, namespace)
+            self.after_read(request.method, request.path)
+            return answer
         answer = await self._single(request, kind, namespace or "", name, subresource)
         if request.method != "GET":
             self.after_write(request.method, request.path)
@@ -151,14 +157,18 @@ class FakeApi:
         return web.json_response(self.put(merged, kind))
 
     def _list(self, request: web.Request, kind: Kind, namespace: str | None) -> web.Response:
-        if (after := request.query.get("continue")) and int(after.split(":")[1]) < self.compacted:
+        after = request.query.get("continue") or ""
+        start, version, number = map(int, after.split(":")) if after else (0, self.version, len(self.lists))
+        if version < self.compacted:
             return refusal(410, "Expired")
-        items = sorted(self._matching(request, kind, namespace), key=lambda obj: str(obj["metadata"]["name"]))
-        start, limit = int((after or "0:0").split(":")[0]), int(request.query.get("limit", "0")) or len(items)
+        if not after:
+            self.lists.append(sorted(self._matching(request, kind, namespace), key=_name))
+        items = self.lists[number]  # later pages are as old as the first
+        limit = int(request.query.get("limit", "0")) or len(items)
         page, rest = items[start : start + limit], items[start + limit :]
-        meta: Json = {"resourceVersion": str(self.version)}
+        meta: Json = {"resourceVersion": str(version)}
         if rest:
-            meta["continue"] = f"{start + limit}:{self.version}"
+            meta["continue"] = f"{start + limit}:{version}:{number}"
         plain = [{k: v for k, v in obj.items() if k not in ("apiVersion", "kind")} for obj in page]
         return web.json_response(
             {"kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": meta, "items": plain}
@@ -229,6 +239,10 @@ async def _send(response: web.StreamResponse, event: str, obj: Json) -> None:
 def _generation(old: Json | None, new: Json) -> int:
     before: int = old["metadata"]["generation"] if old else 0
     return before + (old is None or old.get("spec") != new.get("spec"))
+
+
+def _name(obj: Json) -> str:
+    return str(obj["metadata"]["name"])
 
 
 def _same(old: Json, new: Json) -> bool:

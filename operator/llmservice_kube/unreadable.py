@@ -1,0 +1,39 @@
+"""Objects that can't be read: each is left out and told once, and costs nobody but itself."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+
+from llmservice_kube.kinds import Json, Kind
+
+ERRORS = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What reading an object of an unforeseen shape raises."""
+REMEMBERED = 1000
+"""Objects that were told of; one that was forgotten is told of again."""
+
+logger = logging.getLogger(__name__)
+
+
+class Unreadable:
+    """`counts` has the objects that were left out, by kind: each object counts once for each reason."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._told: OrderedDict[tuple[str, str, str, str], None] = OrderedDict()
+
+    def left_out(self, kind: Kind, obj: Json, error: Exception) -> None:
+        """This object could not be read."""
+        metadata = obj.get("metadata") if isinstance(obj, dict) else None
+        metadata = metadata if isinstance(metadata, dict) else {}
+        namespace, name = (str(metadata.get(key, "")) for key in ("namespace", "name"))
+        told = kind.kind, namespace, name, f"{type(error).__name__}: {error}"
+        if told in self._told:
+            self._told.move_to_end(told)
+            return
+        self._told[told] = None
+        if len(self._told) > REMEMBERED:
+            self._told.popitem(last=False)
+        self.counts[kind.kind] += 1
+        where = f"{namespace}/{name}" if namespace else name
+        logger.error("%s %s can't be read and is left out: %s", kind, where, told[-1])
