@@ -19,9 +19,13 @@ INSPECT = "inspect"
 TRIES = 6
 
 
-def job_name(owner: Owner, spec: LLMServiceSpec) -> str:
-    """Another model, account or way to reach it is another Job; nothing else is."""
-    return f"{owner.name}-prepare-{digest(job_parts(owner, spec))}"
+def job_name(owner: Owner, spec: LLMServiceSpec, after: str = "") -> str:
+    """Another model, account or way to reach it is another Job; nothing else is.
+
+    `after` names the revision that makes it necessary to read the same once more.
+    """
+    parts = job_parts(owner, spec)
+    return f"{owner.name}-prepare-{digest([parts, after] if after else parts)}"
 
 
 def job_parts(owner: Owner, spec: LLMServiceSpec) -> Json:
@@ -31,15 +35,14 @@ def job_parts(owner: Owner, spec: LLMServiceSpec) -> Json:
     return parts | {name: value for name, value in more.items() if value}
 
 
-def prepare_job(owner: Owner, spec: LLMServiceSpec, config: OperatorConfig, account: str) -> Json:
+def prepare_job(owner: Owner, spec: LLMServiceSpec, config: OperatorConfig, account: str, name: str = "") -> Json:
     """It mounts no cache: where a claim's volume is made is decided by what needs it, not by this."""
     access = model_access(owner, spec).unshared()
     arguments = prepare_arguments(
         spec, access, fetch=False, private=config.private_sources, revision=spec.model.revision or ""
     )
-    return job(
-        owner, spec, config, account, job_name(owner, spec), step(INSPECT, arguments, access, spec, config), access
-    )
+    name = name or job_name(owner, spec)
+    return job(owner, spec, config, account, name, step(INSPECT, arguments, access, spec, config), access)
 
 
 def step(name: str, arguments: list[str], access: ModelAccess, spec: LLMServiceSpec, config: OperatorConfig) -> Json:

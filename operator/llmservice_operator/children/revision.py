@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
@@ -54,12 +54,21 @@ def kept_revision(
 
 
 def freeze(
-    owner: Owner, service: LLMService, placed: Placed, prepared: Prepared, config: OperatorConfig, number: int
+    owner: Owner,
+    service: LLMService,
+    placed: Placed,
+    prepared: Prepared,
+    config: OperatorConfig,
+    number: int,
+    taken: Container[str] = (),
+    again: str = "",
 ) -> Frozen:
-    """The plan and everything that follows from it, as of now."""
+    """The plan and everything that follows from it, as of now. `taken` are names of revisions that are there."""
     name, installation = revision_name(owner, service.spec), installation_digest(config)
     if service.spec.rollout.upgrade_policy is UpgradePolicy.FOLLOW:
         name = f"{name}-{installation}"
+    if name in taken:  # the same spec with other content
+        name = f"{revision_name(owner, service.spec)}-{digest([installation, number])}"
     settings = replica_settings(service, placed, prepared)
     template, notes = replica_template(owner, service, placed, prepared, config, name)
     return Frozen(
@@ -79,6 +88,7 @@ def freeze(
         progress_seconds=progress_seconds(settings, model_access(owner, service.spec), prepared),
         template=template,
         plan=_plain(dataclasses.asdict(placed.plan)),
+        again=again,
     )
 
 

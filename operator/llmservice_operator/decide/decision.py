@@ -15,11 +15,12 @@ from llmservice_operator.children.fetch_job import fetch_job, fetch_name
 from llmservice_operator.children.model_access import ModelAccess, model_access
 from llmservice_operator.children.network_policy import network_policy
 from llmservice_operator.children.pod_monitor import pod_monitor
-from llmservice_operator.children.prepare_job import job_name, prepare_job
-from llmservice_operator.children.revision import controller_revision, freeze, kept_revision
+from llmservice_operator.children.prepare_job import prepare_job
+from llmservice_operator.children.revision import controller_revision, freeze
 from llmservice_operator.children.service import service as child_service
 from llmservice_operator.children.service_account import account_name, service_account
-from llmservice_operator.decide.preparation import Preparation, inspection_of, preparation, remembered
+from llmservice_operator.decide.preparation import Preparation, preparation, remembered
+from llmservice_operator.decide.resolution import Resolution, resolution
 from llmservice_operator.decide.rollout import decide_in, in_place
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import Frozen
@@ -36,11 +37,15 @@ KEPT_REVISIONS = 3
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`target` is the plan for the spec as it is; `in_force` the one that replicas run, which may be an older one."""
+    """`target` is the plan for the spec as it is; `in_force` the one that replicas run, which may be an older one.
+
+    `again` says why the model's source is read another time (a clause); empty when it is not.
+    """
 
     service: LLMService
     access: ModelAccess
     preparation: Preparation
+    again: str
     target: Frozen | None
     refusal: Problem | None
     cached: bool
@@ -55,55 +60,61 @@ def decide(
     service: LLMService, owner: Owner, live: Live, observed: Observed, config: OperatorConfig, now: datetime
 ) -> Decision:
     """Everything that follows from what was observed, apart from words."""
-    access, inspection = model_access(owner, service.spec), job_name(owner, service.spec)
-    inspected = inspection_of(live, inspection, now)
-    target, refusal = _target(service, owner, live, inspected, observed, config)
-    filling = fetch_name(owner, service.spec, target) if target and access.shared else ""
+    access = model_access(owner, service.spec)
+    asked = resolution(owner, service.spec, access, live, config, now)
+    target, refusal = _target(service, owner, live, asked, observed, config)
+    wanted = target or asked.kept
+    filling = fetch_name(owner, service.spec, wanted) if wanted and access.shared else ""
     fetched = preparation(live, filling, now)
+    if target is None:  # what it failed with is being mended: it is kept to know that, and not tried again
+        fetched = dataclasses.replace(fetched, problem=None, done=False, retry_in=None)
     running = live.running()
     runs = running is not None and target is not None and running.name == target.name
     cached = not access.shared or fetched.done or runs  # replicas get no plan before its files are there
     in_force = target if target and cached else running
     stay = in_force is not None and in_place(live, in_force.name, now)
-    jobs = {inspection: inspected, filling: fetched}
-    kept = {inspection: remembered(live, inspection) is not None, filling: runs}
+    jobs = {asked.job: asked.made, filling: fetched}
+    kept = {asked.job: remembered(live, asked.job) is not None, filling: runs}
     ends = [made.end_in for name, made in jobs.items() if kept[name]]
-    waits = [inspected.retry_in, fetched.retry_in, *ends, decide_in(live, in_force.name, now) if in_force else None]
+    waits = [asked.made.retry_in, fetched.retry_in, *ends, decide_in(live, in_force.name, now) if in_force else None]
     return Decision(
         service=service,
         access=access,
-        preparation=dataclasses.replace(inspected, problem=inspected.problem or fetched.problem),
+        preparation=dataclasses.replace(asked.made, problem=asked.made.problem or fetched.problem),
+        again=asked.again,
         target=target,
         refusal=refusal,
         cached=cached,
         in_force=in_force,
         replace_in_place=stay,
-        apply=tuple(_children(service, owner, live, target, in_force, stay, cached, config)),
+        apply=tuple(_children(service, owner, live, asked, target, in_force, stay, cached, config)),
         delete=tuple(_stale(live, jobs, kept, target, in_force)),
         requeue_after=min((wait for wait in waits if wait is not None), default=None),
     )
 
 
 def _target(
-    service: LLMService, owner: Owner, live: Live, made: Preparation, observed: Observed, config: OperatorConfig
+    service: LLMService, owner: Owner, live: Live, asked: Resolution, observed: Observed, config: OperatorConfig
 ) -> tuple[Frozen | None, Problem | None]:
     """The plan for this spec: the frozen one where there is one, else a new one, else why there is none."""
-    if kept := kept_revision(owner, service.spec, config, live.revisions):
-        return kept, None
-    if made.prepared is None:
+    if asked.settled:
+        return asked.settled, None
+    prepared = asked.made.prepared
+    if prepared is None:
         return None, None
-    facts, revision = made.prepared.facts, made.prepared.revision
+    facts, revision = prepared.facts, prepared.revision
     placed = place_service(service.spec, facts, revision, observed.nodes, config)
     if isinstance(placed, Refusal):
         return None, Problem(placed.failure.value, f"{placed.reason} {refusal_remedy(placed)}".strip())
     number = 1 + max((kept["revision"] for kept in live.revisions.values()), default=0)
-    return freeze(owner, service, placed, made.prepared, config, number), None
+    return freeze(owner, service, placed, prepared, config, number, live.revisions, asked.again), None
 
 
 def _children(
     service: LLMService,
     owner: Owner,
     live: Live,
+    asked: Resolution,
     target: Frozen | None,
     in_force: Frozen | None,
     stay: bool,
@@ -121,8 +132,8 @@ def _children(
     if claim := cache_claim(owner, service.spec):
         yield claim
     account = account_name(owner, service.spec)
-    if target is None and job_name(owner, service.spec) not in live.jobs:  # a Job can't be changed
-        yield prepare_job(owner, service.spec, config, account)
+    if (target is None or asked.again) and asked.job not in live.jobs:  # a Job can't be changed
+        yield prepare_job(owner, service.spec, config, account, asked.job)
     if target and target.name not in live.revisions:  # neither can a revision
         yield controller_revision(owner, target)
     if target and not cached and fetch_name(owner, service.spec, target) not in live.jobs:

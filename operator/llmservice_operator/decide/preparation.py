@@ -82,10 +82,10 @@ def preparation(live: Live, name: str, now: datetime) -> Preparation:
 def inspection_of(live: Live, name: str, now: datetime) -> Preparation:
     """Of the Job called `name` that reads headers; what it once reported is kept in the plans that were made of it."""
     found = preparation(live, name, now)
-    if found.prepared is not None:
-        return found
     kept = remembered(live, name)
-    return Preparation(kept, done=True) if kept is not None else found
+    if kept is None:
+        return found
+    return dataclasses.replace(found, prepared=kept, problem=None, done=True, lost=False, retry_in=None)
 
 
 def remembered(live: Live, name: str) -> Prepared | None:

@@ -33,6 +33,8 @@ class Frozen:
     template: Json
     plan: Json
     """The whole plan, for people."""
+    again: str = ""
+    """Why the model was read another time for it (a clause); empty when it was not."""
 
 
 KEPT: dict[str, type[Any]] = {
@@ -50,6 +52,7 @@ KEPT: dict[str, type[Any]] = {
     "progress_seconds": int,
     "template": dict,
     "plan": dict,
+    "again": str,
 }
 """What of it is kept, and the type of each."""
 

@@ -41,6 +41,7 @@ from llmservice_operator.facts.values import CONTESTED, NAME_CONFLICT, Observed,
 _WAITS = (Reason.WAITING, Reason.ADDING_NODE)
 """Obstacles that pass by themselves."""
 SERVICE = "Service"
+READING = "A Job reads the model's headers."
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +153,21 @@ def _resolved(picture: Picture) -> Finding:
     kind = ConditionType.MODEL_RESOLVED
     if decision.target or made.prepared:
         revision = decision.target.resolved_revision if decision.target else made.prepared and made.prepared.revision
-        return resolved(revision or "", made.beside)
+        return resolved(revision or "", f"{_why_again(decision)} {made.beside}".strip())
     if made.problem:
         return Finding(kind, FALSE, made.problem.reason, made.problem.message)
-    return Finding(kind, UNKNOWN, Reason.RESOLVING, "A Job reads the model's headers.")
+    said = f"A Job reads the model's headers anew, since {decision.again}." if decision.again else READING
+    return Finding(kind, UNKNOWN, Reason.RESOLVING, said)
+
+
+def _why_again(decision: Decision) -> str:
+    """Why the model was read more than once, or is to be."""
+    if not decision.again:
+        again = decision.target.again if decision.target else ""
+        return f"It was read anew, since {again}." if again else ""
+    if problem := decision.preparation.problem:
+        return f"It is to be read anew, since {decision.again}. {problem.message}"
+    return f"It was read anew, since {decision.again}, and is the same."
 
 
 def _planned(picture: Picture) -> Finding:
@@ -215,7 +227,7 @@ def _progressing(picture: Picture) -> Finding:
         said = "There is no room for a replica more: old replicas end before new ones start, so requests may wait."
         return Finding(kind, TRUE, Reason.REPLACING_IN_PLACE, said)
     if picture.decision.target is None:
-        return Finding(kind, TRUE, Reason.RESOLVING, "The model's headers are read.")
+        return Finding(kind, TRUE, Reason.RESOLVING, _resolved(picture).message)
     if not picture.decision.cached:
         return Finding(kind, TRUE, Reason.DOWNLOADING, "The model is brought into the cache.")
     if picture.ready:
@@ -260,12 +272,13 @@ def obstacle(picture: Picture) -> Problem | None:
     """What keeps the spec from being carried out, the earliest step first."""
     decision = picture.decision
     waiting = decision.target is None or not decision.cached
+    mending = decision.again and decision.target is None  # what replicas lack is what is being read
     candidates: Iterator[Problem | None] = iter(
         (
             picture.refused(),
             decision.preparation.problem if waiting else None,
             decision.refusal,
-            picture.replica_problem() if picture.desired else None,
+            picture.replica_problem() if picture.desired and not mending else None,
             picture.contested(),
         )
     )

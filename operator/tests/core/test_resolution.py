@@ -1,0 +1,193 @@
+"""An unpinned model is read anew when spec.model was edited or a download finds other content; status says which."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from core_world import PREPARED, World  # type: ignore[import-not-found]
+
+from llmservice_operator.decide.preparation import RETRY_SECONDS
+from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+
+Json = dict[str, Any]
+CLAIM = {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "models"}}
+NEW = dataclasses.replace(PREPARED, revision="beef", path="/cache/models/hf/a--b/beef/model-Q4_K_M.gguf")
+GONE = (FailureClass.MODEL_CHANGED, FailureClass.MODEL_NOT_FOUND)
+
+
+def replica_lost_its_source(world: World, failure: FailureClass) -> None:
+    """A replica that starts anew can't download what was planned with."""
+    pod = world.replica("restarted")
+    record = FailureRecord(failure, "The content there is now beef, not c0ffee.", "Mend it.", "Preparing").to_json()
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": record}}
+    waits = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}
+    pod["status"]["initContainerStatuses"] = [
+        {"name": "fetch", "image": "r", "ready": False, "restartCount": 3, "state": waits, "lastState": ended}
+    ]
+
+
+def kinds(written: list[str]) -> list[str]:
+    return [name.split()[0] for name in written]
+
+
+def plan_revision(world: World) -> str:
+    found: str = world.service["status"]["model"]["resolvedRevision"]
+    return found
+
+
+def arguments(world: World) -> list[str]:
+    pod = world.get("Deployment")["spec"]["template"]["spec"]
+    found: list[str] = pod["initContainers"][0]["args"]
+    return found
+
+
+@pytest.mark.parametrize("failure", GONE)
+def test_a_replica_whose_source_changed_gets_what_is_there_now(world: World, failure: FailureClass) -> None:
+    world.served()
+    replica_lost_its_source(world, failure)
+    world.pass_()
+    resolved = world.condition("ModelResolved")
+    assert (resolved["status"], resolved["reason"]) == ("Unknown", "Resolving")
+    assert "anew, since the source no longer has c0ffee" in resolved["message"]
+    assert world.condition("Ready")["status"] == "True", "the replica that has it still serves"
+    assert world.condition("Progressing")["reason"] == "Resolving"
+    assert world.pass_() == [], "and it is asked once"
+    world.prepared(NEW).pass_()
+    assert "--revision=beef" in arguments(world)
+    world.rolled_out().pass_()
+    assert plan_revision(world) == "beef"
+    assert world.condition("ModelResolved")["message"].endswith("read anew, since the source no longer has c0ffee.")
+    assert len(world.of("Job")) == 0, "the Job that read it anew has done its work"
+    assert world.pass_() == []
+    world.edit(contextTokens=1024).pass_()
+    assert "--revision=beef" in arguments(world), "another plan for the same model does not bring the old content back"
+    world.edit(contextTokens=None).pass_()
+    assert "--revision=beef" in arguments(world)
+
+
+@pytest.mark.parametrize("failure", GONE)
+def test_a_cache_whose_source_changed_is_filled_with_what_is_there_now(world: World, failure: FailureClass) -> None:
+    world.edit(cache=CLAIM).pass_()
+    world.prepared().pass_()
+    world.prepare_failed(failure, "The content there is now beef, not c0ffee.", "Mend it.").pass_()
+    assert "no longer has c0ffee" in world.condition("ModelResolved")["message"]
+    assert world.condition("Progressing")["status"] == "True"
+    assert world.pass_() == []
+    assert "-Job" not in kinds(world.wait(RETRY_SECONDS).pass_()), "the download is not tried again with what is gone"
+    world.prepared(NEW).pass_()
+    assert "--revision=beef" in world.of("Job")[-1]["spec"]["template"]["spec"]["containers"][0]["args"]
+    world.prepared(NEW).pass_()
+    world.rolled_out().pass_()
+    assert plan_revision(world) == "beef"
+    assert world.condition("Ready")["reason"] == "Ready"
+    assert world.pass_() == []
+
+
+def test_a_plan_from_before_the_change_is_not_taken_up_again(world: World) -> None:
+    world.served()
+    world.edit(contextTokens=1024).pass_()
+    world.rolled_out().pass_()
+    replica_lost_its_source(world, FailureClass.MODEL_CHANGED)
+    world.pass_()
+    world.prepared(NEW).pass_()
+    world.rolled_out().pass_()
+    world.edit(contextTokens=None).pass_()
+    assert "--revision=beef" in arguments(world)
+    assert world.pass_() == []
+
+
+def test_a_pinned_model_stays_what_it_is_pinned_to(world: World) -> None:
+    world.edit(model={"uri": "https://h/x.gguf", "revision": "c0ffee"}).served()
+    jobs = len(world.of("Job"))
+    replica_lost_its_source(world, FailureClass.MODEL_CHANGED)
+    world.pass_()
+    assert len(world.of("Job")) == jobs
+    assert "now beef, not c0ffee" in world.condition("Ready")["message"]
+
+
+@pytest.mark.parametrize("out", [{"revision": "beef"}, {}])
+def test_the_ways_out_of_a_pin_that_no_longer_holds_end_well(world: World, out: Json) -> None:
+    """It was left out first, then pinned: leaving it out again must not bring the first plan back."""
+    uri = {"uri": "https://h/x.gguf"}
+    world.edit(model=uri).served()
+    world.edit(model={**uri, "revision": "c0ffee"}).pass_()
+    world.prepared().pass_()
+    world.rolled_out().pass_()
+    replica_lost_its_source(world, FailureClass.MODEL_CHANGED)
+    world.edit(model={**uri, **out}).pass_()
+    world.prepared(NEW).pass_()
+    world.rolled_out().pass_()
+    assert plan_revision(world) == "beef"
+    assert "--revision=beef" in arguments(world)
+    assert world.condition("Ready")["reason"] == "Ready"
+
+
+def to_another_model_and_back(world: World) -> None:
+    world.served()
+    world.edit(model={"uri": "hf://a/other"}).pass_()
+    world.prepared(dataclasses.replace(PREPARED, revision="0ther")).pass_()
+    world.rolled_out().pass_()
+    world.edit(model={"uri": "hf://a/b"}).pass_()
+
+
+def test_a_model_that_comes_back_is_read_anew(world: World) -> None:
+    to_another_model_and_back(world)
+    assert "anew, since spec.model was edited" in world.condition("ModelResolved")["message"]
+    assert plan_revision(world) == "0ther", "what runs goes on"
+    world.prepared(NEW).pass_()
+    world.rolled_out().pass_()
+    assert plan_revision(world) == "beef"
+    assert "since spec.model was edited" in world.condition("ModelResolved")["message"]
+    assert world.pass_() == []
+
+
+def test_a_model_that_comes_back_and_is_the_same_gets_its_plan_back(world: World) -> None:
+    world.served()
+    before = world.get("Deployment")["spec"]["template"]
+    world = World()
+    to_another_model_and_back(world)
+    world.prepared().pass_()
+    assert world.get("Deployment")["spec"]["template"] == before
+    world.rolled_out().pass_()
+    assert world.pass_() == []
+    assert len(world.of("ControllerRevision")) == 2
+
+
+def test_a_model_that_comes_back_while_its_hub_is_away_runs_as_it_was(world: World) -> None:
+    to_another_model_and_back(world)
+    world.prepare_failed(FailureClass.HUB_UNREACHABLE, "No route.", "Check it.").pass_()
+    assert plan_revision(world) == "c0ffee"
+    assert "No route." not in world.condition("Ready")["message"]
+    world.rolled_out().pass_()
+    assert world.condition("Ready")["reason"] == "Ready"
+    assert world.pass_() == []
+
+
+def test_an_edit_that_nothing_came_of_reads_nothing_anew(world: World) -> None:
+    world.served()
+    world.edit(model={"uri": "hf://a/no-such"}).pass_()
+    world.prepare_failed(FailureClass.MODEL_NOT_FOUND, "No such model.", "Check it.").pass_()
+    world.edit(model={"uri": "hf://a/b"}).pass_()
+    assert world.condition("ModelResolved")["status"] == "True"
+    assert world.condition("Ready")["reason"] == "Ready"
+
+
+def test_a_source_that_cannot_make_up_its_mind_is_asked_now_and_then(world: World) -> None:
+    """The download says that it changed, and whoever reads it again finds what was there."""
+    world.served()
+    replica_lost_its_source(world, FailureClass.MODEL_CHANGED)
+    world.pass_()
+    world.prepared()
+    world.of("Job")[-1]["status"]["completionTime"] = world.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    world.pass_()
+    assert world.pass_() == []
+    assert "--revision=c0ffee" in arguments(world)
+    assert "the same" in world.condition("ModelResolved")["message"]
+    wait = world.look().requeue_after
+    assert wait is not None and wait <= RETRY_SECONDS
+    written = world.wait(RETRY_SECONDS).pass_()
+    assert kinds(written)[:2] == ["-Job", "Job"]
+    world.prepared(NEW).pass_()
+    assert "--revision=beef" in arguments(world)
