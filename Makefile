@@ -18,7 +18,7 @@ WORKERS := 4
 # What a line with `time` took.
 export TIMEFORMAT := ... %0R s
 
-.PHONY: help up down test check unit e2e e2e-tests generate clean
+.PHONY: help up down test check unit e2e e2e-tests e2e-long generate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -36,7 +36,7 @@ up: $(VENV)/.cli $(VENV)/.engine ## serve the demo model on this machine and ask
 down: $(VENV)/.cli ## stop what `make up` started
 	@$(BIN)/llmservice down
 
-test: check unit ## everything that needs no cluster: static checks, then tests on the real engine
+test: check programs unit ## everything that needs no cluster: checks, then tests on the real engine and API server
 
 check: $(VENV)/.dev ## formatting, lint, types, layers, generated files
 	$(BIN)/ruff format --check .
@@ -46,16 +46,19 @@ check: $(VENV)/.dev ## formatting, lint, types, layers, generated files
 	time $(BIN)/lint-imports
 	$(BIN)/python -m llmservice_api.generate --check
 
-unit: $(VENV)/.dev $(VENV)/.engine
+unit: $(VENV)/.dev $(VENV)/.engine programs
 	$(BIN)/pytest -n $(WORKERS) --maxschedchunk 2 --durations 5 # the long ones stand side by side: hand out few at a time
 
-e2e: $(VENV)/.dev $(VENV)/.engine ## what a user does, from the README, with the real programs
+e2e: $(VENV)/.dev $(VENV)/.engine programs ## what a user does, from the README, with the real programs
 	$(CLUSTER) around $(MAKE) --no-print-directory e2e-tests
 
 E2E := e2e/test_make_up.py e2e/test_cluster_down.py e2e/kubernetes
-e2e-tests: $(VENV)/.dev $(VENV)/.engine ## the same on a cluster that is there (make cluster)
-	$(BIN)/pytest -n $(WORKERS) --dist loadscope -m "not alone" --durations 5 $(E2E)
-	$(BIN)/pytest -m alone --durations 5 e2e/kubernetes
+e2e-tests: $(VENV)/.dev $(VENV)/.engine programs ## the same on a cluster that is there (make cluster)
+	$(BIN)/pytest -n $(WORKERS) --dist loadscope -m "not alone and not long" --durations 5 $(E2E)
+	$(BIN)/pytest -m "alone and not long" --durations 5 e2e/kubernetes
+
+e2e-long: $(VENV)/.dev programs ## what takes long, before a release; writes what was counted to docs/e2e-long.md
+	$(BIN)/pytest -m long --counts docs/e2e-long.md e2e/long
 
 generate: $(VENV)/.dev ## CRD, field reference and schema from the pydantic models
 	$(BIN)/python -m llmservice_api.generate

@@ -1,6 +1,7 @@
 # Virtual environments, each from its lock file. A stamp stands for an environment that matches its lock.
 
 PIP = $(BIN)/pip --disable-pip-version-check
+BRIEF = config/make/brief
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -27,9 +28,6 @@ $(VENV)/.dev: $(LOCKS)/dev.lock pyproject.toml | $(VENV)/.engine
 	@$(PIP) install --require-hashes -r $(LOCKS)/dev.lock | $(BRIEF)
 	@$(PIP) install --no-deps "$$($(BIN)/llmservice-runtime install --wheel-only llamacpp)" | $(BRIEF)
 	@touch $@
-
-# pip's progress as one line a package, without the "already satisfied" noise.
-BRIEF = sed -u -n -e 's/^Collecting \([^ ]*\).*/    \1/p' -e 's/^Successfully installed.*/    installed/p'
 
 .PHONY: lock
 lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cluster import base, buildah, layout, programs, registry
-from cluster.console import run
+from cluster.artefact import alone, obtain
+from cluster.console import run, run_logged
 from cluster.controlplane import ControlPlane
 from cluster.layout import HERE, cache, digest_of
 
@@ -22,13 +24,17 @@ class Images:
     base: str
 
 
+_PAUSE_SOURCE = HERE / "images" / "pause.c"
+PAUSE = f"pause-{digest_of(_PAUSE_SOURCE)}"
+
+
 def images() -> Images:
     """Build and push what the registry lacks."""
-    pause, coredns, local_path = _pause(), programs.build(programs.COREDNS), programs.build(programs.LOCAL_PATH)
+    coredns, local_path = programs.COREDNS, programs.LOCAL_PATH
     return Images(
-        pause=_static(pause, pause.parent.name, ["/pause"]),
-        coredns=_static(coredns, coredns.parent.name, ["/coredns"]),
-        local_path=_static(local_path, local_path.parent.name, ["/local-path"]),
+        pause=_static(_pause(), PAUSE, ["/pause"]),
+        coredns=_static(programs.build(coredns), coredns.key, ["/coredns"]),
+        local_path=_static(programs.build(local_path), local_path.key, ["/local-path"]),
         base=_base(),
     )
 
@@ -50,27 +56,25 @@ def apply(plane: ControlPlane, names: Images) -> None:
 
 
 def _pause() -> Path:
-    source = HERE / "images" / "pause.c"
-    built = cache() / f"pause-{digest_of(source)}" / "pause"
-    if not built.exists():
-        built.parent.mkdir(parents=True, exist_ok=True)
-        run("gcc", "-Os", "-static", "-s", "-o", built, source)
-    return built
+    def make(folder: Path, log: Path) -> None:
+        run_logged(log, "gcc", "-Os", "-static", "-s", "-o", folder / "pause", _PAUSE_SOURCE)
+
+    return obtain(PAUSE, "compile pause", make) / "pause"
 
 
 def _static(program: Path, key: str, command: list[str]) -> str:
     """An image that holds one static program."""
     name, _, tag = key.rpartition("-")
     image = f"{name}:{tag}"
-    if not registry.has(name, tag):
-        folder = cache() / "static" / key
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        shutil.copy2(program, folder / program.name)
-        quoted = ", ".join(f'"{word}"' for word in command)
-        (folder / "Dockerfile").write_text(f"FROM scratch\nCOPY {program.name} /\nENTRYPOINT [{quoted}]\n")
-        buildah.build(image, folder / "Dockerfile", folder, {}, {}, folder / "build.log")
-        buildah.push(image)
+    with alone(f"image-{key}"):
+        if not registry.has(name, tag):
+            with TemporaryDirectory(dir=cache()) as made:
+                folder = Path(made)
+                shutil.copy2(program, folder / program.name)
+                quoted = ", ".join(f'"{word}"' for word in command)
+                (folder / "Dockerfile").write_text(f"FROM scratch\nCOPY {program.name} /\nENTRYPOINT [{quoted}]\n")
+                buildah.build(image, folder / "Dockerfile", folder, {}, {}, cache() / f"image-{key}.log")
+            buildah.push(image)
     return image
 
 

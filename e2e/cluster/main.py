@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     same.add_argument("--native", action="store_true", help="engines for this CPU")
     inside = commands.add_parser("around", help="up, load-images, run a command, down: cluster around pytest ...")
     inside.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
+    commands.add_parser("programs", help="build what tests run on: etcd, Kubernetes and helm")
     commands.add_parser("kubectl", help="kubectl on the cluster: cluster kubectl get pods")
     commands.add_parser("helm", help="helm on the cluster")
     for name, text in (("api-up", "etcd and API server alone, on loopback"), ("api-down", "stop those")):
@@ -112,7 +112,12 @@ def _kubectl(arguments: argparse.Namespace, words: list[str]) -> None:
 
 
 def _helm(arguments: argparse.Namespace, words: list[str]) -> None:
-    _become(shutil.which("helm") or programs.build(programs.HELM), arguments, words)
+    _become(programs.helm(), arguments, words)
+
+
+def _programs(*_: object) -> None:
+    print(programs.kube())
+    print(programs.helm())
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
@@ -123,6 +128,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "load-images": _load,
     "reproduce-images": _reproduce,
     "around": _around,
+    "programs": _programs,
     "kubectl": _kubectl,
     "helm": _helm,
     "api-up": lambda arguments, _: print(api.api_up(arguments.folder)),

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from cluster.artefact import alone
 from cluster.console import ClusterError, run, stage
 
 PACKAGES = {
@@ -45,7 +46,16 @@ def install(needed: Collection[str] = ()) -> None:
 
     Nothing is asked of the network when nothing is missing.
     """
-    wanted = [package for package in missing() if package in needed or not needed]
+    if _wanted(needed):
+        with alone("packages"):
+            _install(_wanted(needed))
+
+
+def _wanted(needed: Collection[str]) -> list[str]:
+    return [package for package in missing() if package in needed or not needed]
+
+
+def _install(wanted: list[str]) -> None:
     if not wanted:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.console import run_logged, stage
+from cluster.artefact import obtain
+from cluster.console import run_logged
 from cluster.golang import ENVIRONMENT, go
-from cluster.layout import HERE, cache, digest_of
+from cluster.layout import HERE, digest_of
 
 KUBERNETES = "1.34.4"
 _VERSION = "k8s.io/component-base/version"
@@ -19,17 +20,26 @@ KUBE_PROGRAMS = (
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A Go program: folder of its module below go/, package to build, linker flags."""
+    """A Go program: folder of its module below go/, package to build, linker flags, other names it is called by."""
 
     name: str
     package: str = "."
     flags: str = "-s -w"
+    links: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What it is made from, as a name of the cache."""
+        module = HERE / "go" / self.name
+        sources = [file for name in ("go.mod", "go.sum", "main.go") if (file := module / name).exists()]
+        return f"{self.name}-{digest_of(self.package, self.flags, *sources)}"
 
 
 KUBE = Program(
     "kube",
     # Without a version the API server says v0.0.0, and clients take it for an ancient one.
     flags=f"-s -w -X {_VERSION}.gitVersion=v{KUBERNETES} -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor=34",
+    links=KUBE_PROGRAMS,
 )
 COREDNS = Program("coredns")
 LOCAL_PATH = Program("local-path", "github.com/rancher/local-path-provisioner")
@@ -38,28 +48,24 @@ HELM = Program("helm", "helm.sh/helm/v3/cmd/helm")
 
 def kube() -> Path:
     """The folder with etcd and every Kubernetes program by name."""
-    folder = build(KUBE).parent
-    for name in KUBE_PROGRAMS:
-        if not (folder / name).is_symlink():
-            (folder / name).symlink_to("kube")
-    return folder
+    return build(KUBE).parent
+
+
+def helm() -> Path:
+    """The one on PATH, else ours."""
+    found = shutil.which("helm")
+    return Path(found) if found else build(HELM)
 
 
 def build(program: Program) -> Path:
-    """The program from the cache, or built now (a second caller waits); a half-built one is never taken."""
-    module = HERE / "go" / program.name
-    sources = [file for name in ("go.mod", "go.sum", "main.go") if (file := module / name).exists()]
-    folder = cache() / f"{program.name}-{digest_of(program.package, program.flags, *sources)}"
-    built = folder / program.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not built.exists():
-            with stage(f"build {program.name} from its Go module"):
-                partial = folder / f".{program.name}"
-                run_logged(
-                    folder / "build.log", go(), "build", "-trimpath", "-buildvcs=false", "-ldflags", program.flags,
-                    "-o", partial, program.package, cwd=module, env=ENVIRONMENT,
-                )  # fmt: skip
-                partial.replace(built)
-    return built
+    """The program from the cache, or built now."""
+
+    def make(folder: Path, log: Path) -> None:
+        run_logged(
+            log, go(), "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", program.flags,
+            "-o", folder / program.name, program.package, cwd=HERE / "go" / program.name, env=ENVIRONMENT,
+        )  # fmt: skip
+        for name in program.links:
+            (folder / name).symlink_to(program.name)
+
+    return obtain(program.key, f"build {program.name} from its Go module", make) / program.name

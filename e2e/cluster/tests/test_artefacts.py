@@ -1,0 +1,165 @@
+"""What is made once for all: many ask at the same time, makers are killed, and nobody ever sees a half."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from threading import Barrier, BrokenBarrierError, get_ident
+
+import pytest
+
+from cluster import console, images, programs
+from cluster.artefact import alone, log_of, obtain
+from cluster.console import ClusterError, run, run_logged, stage
+from cluster.layout import HERE
+
+GO = """#!/bin/sh
+# Go as far as the cluster asks it: a version, and a program that is slow to be written.
+case "$1" in
+  env) echo go1.26.0; exit ;;
+esac
+echo built >> "$BUILDS"
+while [ "$1" != -o ]; do shift; done
+printf '#!/bin/sh\\n' > "$2"
+sleep 0.2
+echo 'echo whole' >> "$2"
+chmod +x "$2"
+"""
+READY = "print('ready', flush=True); import sys; sys.stdin.readline()"
+BUSY = "import os, time; link = os.symlink; os.symlink = lambda *a, **k: (time.sleep(0.02), link(*a, **k))"
+"""A busy machine: others come in between a look and what is done about it."""
+KUBE = f"from cluster import programs; {BUSY}; {READY}; print(programs.kube())"
+HALF = """
+from cluster.artefact import obtain
+def make(folder, log):
+    (folder / "one").write_text("half")
+    print("made half", flush=True)
+    import sys; sys.stdin.readline()
+obtain("thing", "make a thing", make)
+"""
+
+
+@pytest.fixture(autouse=True)
+def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, a cheap Go, and the file with a line for each build."""
+    (tmp_path / "go").write_text(GO)
+    (tmp_path / "go").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("BUILDS", str(tmp_path / "builds"))
+    monkeypatch.setenv("LLMSERVICE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(HERE.parent))
+    return tmp_path / "builds"
+
+
+@contextmanager
+def python(code: str) -> Iterator[subprocess.Popen[str]]:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as child:  # type: ignore[call-overload]
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def all_at_once(code: str, count: int) -> Sequence[tuple[int | None, str, str]]:
+    """Exit code, output and errors of processes that begin together."""
+    with ExitStack() as stack:
+        children = [stack.enter_context(python(code)) for _ in range(count)]
+        for child in children:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("\n")
+            child.stdin.flush()
+        said = [child.communicate(timeout=60) for child in children]
+        return [(child.returncode, *words) for child, words in zip(children, said, strict=True)]
+
+
+def test_many_processes_that_need_kubernetes_on_a_fresh_machine_all_get_it(builds: Path) -> None:
+    ended = all_at_once(KUBE, 12)
+    assert [(code, errors) for code, _, errors in ended] == [(0, "")] * 12
+    assert builds.read_text() == "built\n"
+    assert len({output.splitlines()[-1] for _, output, _ in ended}) == 1
+    folder = Path(ended[0][1].splitlines()[-1])
+    assert {run(folder / name) for name in programs.KUBE_PROGRAMS} == {"whole\n"}
+
+
+def test_one_that_is_there_is_taken_without_waiting_for_anybody() -> None:
+    made = obtain("thing", "make a thing", lambda folder, _: (folder / "one").touch())
+    with alone("thing"):
+        assert obtain("thing", "make a thing", unwanted) == made
+
+
+def unwanted(folder: Path, log: Path) -> None:
+    raise AssertionError("made twice")
+
+
+def test_what_a_killed_maker_left_is_neither_seen_nor_kept() -> None:
+    with python(HALF) as child:
+        assert child.stdout is not None
+        while child.stdout.readline() != "made half\n":
+            continue
+        child.send_signal(signal.SIGKILL)
+    made = obtain("thing", "make a thing", lambda folder, _: (folder / "other").touch())
+    assert [file.name for file in made.iterdir()] == ["other"]
+
+
+def test_a_maker_that_fails_is_told_with_its_log_and_the_next_tries_again() -> None:
+    def fail(folder: Path, log: Path) -> None:
+        log.write_text("no such package")
+        raise ClusterError("It failed.", f"Whole log: {log}")
+
+    with pytest.raises(ClusterError) as error:
+        obtain("thing", "make a thing", fail)
+    assert Path(error.value.remedy.removeprefix("Whole log: ")) == log_of("thing")
+    assert log_of("thing").read_text() == "no such package"
+    assert obtain("thing", "make a thing", lambda folder, _: (folder / "one").touch()).is_dir()
+
+
+def test_two_that_build_an_image_of_one_name_each_hand_over_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    tags: dict[str, int] = {}
+    both = Barrier(2)
+
+    def build(key: str, native: bool) -> str:
+        tags[key] = get_ident()
+        with suppress(BrokenBarrierError):
+            both.wait(1)  # the other one comes in between, if it can
+        return ""
+
+    monkeypatch.setattr(images, "build", build)
+    monkeypatch.setattr(images.packages, "install", lambda _: None)
+    monkeypatch.setattr(images.buildah, "push", lambda *_: str(tags["operator"]))
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: (images.load("bare", ["operator"]), [str(get_ident())]), range(2)))
+    assert all(pushed == built for pushed, built in found)
+
+
+def test_what_takes_long_says_now_and_then_where_it_stands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(console, "TELL_SECONDS", 0.1)
+    with stage("build it"):
+        run_logged(tmp_path / "log", "/bin/sh", "-c", "echo package one; sleep 1")
+        assert run("/bin/sh", "-c", "sleep 0.5; cat", input="whole") == "whole"
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("    build it: ") and line.endswith(" s, package one") for line in lines) > 2
+    assert sum(line.startswith("    build it: ") and line.endswith(" s") for line in lines) > 2
+
+
+def test_who_waits_for_another_is_told_for_what(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "TELL_SECONDS", 0.1)
+    with ThreadPoolExecutor(1) as pool, alone("thing"):
+        waiting = pool.submit(obtain, "thing", "make a thing", lambda folder, _: (folder / "one").touch())
+        said = ""
+        while "another process is at thing" not in said:
+            said += capsys.readouterr().out
+            assert not waiting.done()
