@@ -51,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--secrets", type=Path, metavar="DIR", help="a folder per Secret, a file per key")
     prepare.add_argument("--secret", metavar="NAME", help="the Secret to use")
     prepare.add_argument("--allow-private", action="store_true", help="read addresses inside this network too")
+    prepare.add_argument(
+        "--proxy", action="append", default=[], metavar="URL", help="a proxy that may be inside this network"
+    )
     prepare.add_argument("--report", type=Path, metavar="FILE", help="write the facts here instead of standard output")
 
     install = commands.add_parser("install", help="create an engine's environment, building what must be built")
@@ -119,6 +122,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         secrets=arguments.secrets,
         fetch=arguments.fetch,
         private=arguments.allow_private,
+        proxies=tuple(arguments.proxy),
     )
     return run(request, arguments.report, progress_for())
 

@@ -30,9 +30,7 @@ def fetch_job(
     `bound`: the claim that was made has its volume.
     """
     access = model_access(owner, spec)
-    arguments = prepare_arguments(
-        spec, access, fetch=True, private=config.private_sources, revision=frozen.resolved_revision
-    )
+    arguments = prepare_arguments(spec, access, config, fetch=True, revision=frozen.resolved_revision)
     name, only = fetch_name(owner, spec, frozen), step(FETCH, arguments, access, spec, config)
     if not bound:
         limits = only["resources"].get("limits", {}) | _anchor(spec, frozen)

@@ -9,6 +9,7 @@ from typing import Any
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_api.workload import CacheType
 from llmservice_operator.children.cache_claim import claim_name
+from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.owner import Owner
 from llmservice_operator.facts.paths import CACHE_PATH, CLAIM_PATH, SECRETS_PATH, TERMINATION_LOG
 
@@ -80,14 +81,15 @@ def _cache_volume(owner: Owner, spec: LLMServiceSpec) -> Json:
 
 
 def prepare_arguments(
-    spec: LLMServiceSpec, access: ModelAccess, *, fetch: bool, private: bool, revision: str
+    spec: LLMServiceSpec, access: ModelAccess, config: OperatorConfig, *, fetch: bool, revision: str
 ) -> list[str]:
-    """Arguments of `llmservice-runtime prepare`."""
+    """Arguments of `llmservice-runtime prepare`. A proxy inside the network is the installation's to name."""
     arguments = ["prepare", f"--uri={access.uri}", f"--cache={CACHE_PATH}", f"--report={TERMINATION_LOG}"]
     arguments += [f"--revision={revision}"] if revision else []
     arguments += [f"--include={pattern}" for pattern in spec.model.include]
     arguments += [f"--expected-format={spec.model.expected_format.value}"] if spec.model.expected_format else []
     if spec.model.secret_ref:
         arguments += [f"--secrets={SECRETS_PATH}", f"--secret={spec.model.secret_ref.name}"]
-    arguments += ["--allow-private"] if private else []
+    inside = [f"--proxy={url}" for url in config.proxies]
+    arguments += ["--allow-private"] if config.private_sources else inside
     return arguments + (["--fetch"] if fetch else [])

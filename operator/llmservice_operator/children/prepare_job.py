@@ -38,9 +38,7 @@ def job_parts(owner: Owner, spec: LLMServiceSpec) -> Json:
 def prepare_job(owner: Owner, spec: LLMServiceSpec, config: OperatorConfig, account: str, name: str = "") -> Json:
     """It mounts no cache: where a claim's volume is made is decided by what needs it, not by this."""
     access = model_access(owner, spec).unshared()
-    arguments = prepare_arguments(
-        spec, access, fetch=False, private=config.private_sources, revision=spec.model.revision or ""
-    )
+    arguments = prepare_arguments(spec, access, config, fetch=False, revision=spec.model.revision or "")
     name = name or job_name(owner, spec)
     return job(owner, spec, config, account, name, step(INSPECT, arguments, access, spec, config), access)
 

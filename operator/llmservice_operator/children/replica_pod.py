@@ -134,7 +134,7 @@ def _fetch(
     spec: LLMServiceSpec, access: ModelAccess, placed: Placed, prepared: Prepared, config: OperatorConfig
 ) -> Json:
     """Brings the model into the pod's own cache, at the revision that was planned with."""
-    arguments = prepare_arguments(spec, access, fetch=True, private=config.private_sources, revision=prepared.revision)
+    arguments = prepare_arguments(spec, access, config, fetch=True, revision=prepared.revision)
     mounts = [*access.mounts(write=True), *access.secret_mounts()]
     resources = prepare_resources(spec, config)
     return container(FETCH, placed.image, arguments, config, volumeMounts=mounts, resources=resources)

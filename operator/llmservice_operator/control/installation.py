@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 from llmservice_api.patterns import NODE_PATH
 from llmservice_api.workload import ResourceAmounts
 from llmservice_operator.control.work import Scope
-from llmservice_operator.facts.config import ConfigMapKey, Monitoring, OperatorConfig, RuntimeImage
+from llmservice_operator.facts.config import Allow, ConfigMapKey, Monitoring, OperatorConfig, RuntimeImage
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.machine.machine import Device
@@ -21,6 +21,8 @@ from llmservice_runtime.machine.machine import Device
 _Namespace = Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
 
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+
+_Pattern = Annotated[str, Field(pattern=r"^[-A-Za-z0-9._:/@*]+$", max_length=512)]
 
 
 class _Model(BaseModel):
@@ -47,6 +49,15 @@ class ResourcesEntry(_Model):
 
     requests: ResourceAmounts = ResourceAmounts(cpu="100m", memory="256Mi")
     limits: ResourceAmounts = ResourceAmounts(cpu="2", memory="512Mi")
+
+
+class AllowEntry(_Model):
+    """What of its namespace a service may use; `*` in a pattern stands for any text."""
+
+    service_accounts: tuple[_Pattern, ...] = ("*",)
+    secrets: tuple[_Pattern, ...] = ("*",)
+    images: tuple[_Pattern, ...] = ("*",)
+    sidecars: bool = True
 
 
 class MonitoringEntry(_Model):
@@ -85,7 +96,11 @@ class Installation(_Model):
     """Directories of nodes that services may use. What a service writes into one could lead elsewhere, so what lies
     below is not lent with it, and none may lie below another."""
     node_access: bool = False
-    """Whether podTemplate may ask for host namespaces and ports, privileged containers and further capabilities."""
+    """Whether podTemplate may have every field, whatever it reaches beyond the pod."""
+    pod_fields: tuple[Annotated[str, Field(pattern=r"^[A-Za-z][-A-Za-z0-9._/]*$", max_length=253)], ...] = ()
+    """Fields of podTemplate that are lent one by one: volumes.nfs, nodeName, ..."""
+    allow: AllowEntry = AllowEntry()
+    """What of its namespace a service may use."""
 
     prepare_resources: ResourcesEntry = ResourcesEntry()
     monitoring: MonitoringEntry = MonitoringEntry()
@@ -118,6 +133,8 @@ class Installation(_Model):
             image_pull_secrets=self.image_pull_secrets,
             host_paths=self.host_paths,
             node_access=self.node_access,
+            pod_fields=self.pod_fields,
+            allow=Allow(**self.allow.model_dump()),
             ca_bundle=ConfigMapKey(self.ca_bundle.config_map, self.ca_bundle.key) if self.ca_bundle else None,
             prepare_requests=tuple(sorted(self.prepare_resources.requests.amounts().items())),
             prepare_limits=tuple(sorted(self.prepare_resources.limits.amounts().items())),

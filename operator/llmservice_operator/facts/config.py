@@ -34,6 +34,19 @@ class Monitoring:
 
 
 @dataclass(frozen=True, slots=True)
+class Allow:
+    """What of its namespace a service may use, as patterns with `*`; by default everything, as a pod may."""
+
+    service_accounts: tuple[str, ...] = ("*",)
+    """Accounts that a service may name; one that is made for it is always allowed."""
+    secrets: tuple[str, ...] = ("*",)
+    images: tuple[str, ...] = ("*",)
+    """Images of engine.image and of podTemplate; the installation's own are always allowed."""
+    sidecars: bool = True
+    """Whether podTemplate may add containers."""
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorConfig:
     """`images` in the order of preference; the first also reads headers and fills caches.
 
@@ -58,7 +71,10 @@ class OperatorConfig:
     host_paths: tuple[str, ...] = ()
     """Directories of nodes that services may use, as a cache or by podTemplate; no others, and none below them."""
     node_access: bool = False
-    """Whether podTemplate may ask for host namespaces and ports, privileged containers and further capabilities."""
+    """Whether podTemplate may have every field, whatever it reaches beyond the pod (`facts.pod_rules`)."""
+    pod_fields: tuple[str, ...] = ()
+    """Fields that podTemplate may have although they reach beyond the pod, or are unknown: `volumes.nfs`."""
+    allow: Allow = Allow()
     prepare_requests: tuple[tuple[str, str], ...] = (("cpu", "100m"), ("memory", "256Mi"))
     """(resource, amount) of each container that reads headers or downloads. Measured: 50 to 130 MiB, whatever the
     model; a file that is being written fills what is left of a limit and gives it back."""
@@ -68,3 +84,10 @@ class OperatorConfig:
     """A PodMonitor for every service; None = not asked for, or the cluster has no such kind."""
     release: str = ""
     """The operator's version: services that follow upgrades are planned anew with another one."""
+
+    @property
+    def proxies(self) -> list[str]:
+        """URLs of the proxies that the environment names, each once."""
+        named = [(name.lower(), value) for name, value in self.environment if value]
+        urls = [value for name, value in named if name.endswith("_proxy") and name != "no_proxy"]
+        return list(dict.fromkeys(url if "://" in url else f"http://{url}" for url in urls))

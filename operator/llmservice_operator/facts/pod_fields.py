@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ POD_FIELDS = {
     "serviceAccount": "Use spec.serviceAccountName.",
     "terminationGracePeriodSeconds": "It follows from spec.endpoint.drainSeconds.",
     "restartPolicy": "Replicas are always restarted; leave it out.",
+    "ephemeralContainers": "They are added to a pod that runs: use kubectl debug.",
+    "resources": "Use spec.resources, and resources of containers of your own.",
 }
 """Fields of the pod that the plan owns -> what to do instead."""
 CONTAINER_FIELDS = {
@@ -76,6 +79,14 @@ def runtime_container(spec: LLMServiceSpec) -> Mapping[str, Any]:
     """What the template says of the engine's container."""
     containers = named(spec.pod_template.spec.get("containers")) if spec.pod_template else []
     return next((container for container in containers if container.get("name") == CONTAINER), {})
+
+
+def repeated(spec: LLMServiceSpec) -> Iterator[str]:
+    """Fields whose name stands more than once: merging would make one of both, which nobody looked at."""
+    for group in ("containers", "initContainers", "volumes"):
+        items = named(spec.pod_template.spec.get(group)) if spec.pod_template else ()
+        counts = Counter(item["name"] for item in items if isinstance(item.get("name"), str))
+        yield from (f"spec.{group}[{name}]" for name, count in counts.items() if count > 1)
 
 
 def _own(name: str) -> bool:

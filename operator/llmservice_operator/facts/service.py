@@ -7,9 +7,10 @@ from pydantic import ValidationError
 from llmservice_api.conditions import Reason
 from llmservice_api.sentences import explain, field_path
 from llmservice_api.v1alpha1 import LLMService
+from llmservice_operator.facts.allowed import not_allowed
 from llmservice_operator.facts.config import OperatorConfig
-from llmservice_operator.facts.node_access import not_lent
-from llmservice_operator.facts.pod_fields import forbidden
+from llmservice_operator.facts.pod_fields import forbidden, repeated
+from llmservice_operator.facts.pod_leave import not_lent
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.values import Json
 
@@ -22,7 +23,14 @@ def read_service(service: Json, config: OperatorConfig) -> LLMService | Problem:
         parsed = LLMService.model_validate({name: service[name] for name in WRITTEN if name in service})
     except ValidationError as error:
         return Problem(Reason.INVALID, _sentences(error))
-    return _not_in_a_cluster(parsed) or _not_in_a_template(parsed) or not_lent(parsed.spec, config) or parsed
+    spec = parsed.spec
+    return (
+        _not_in_a_cluster(parsed)
+        or _not_in_a_template(parsed)
+        or not_lent(spec, config)
+        or not_allowed(spec, config)
+        or parsed
+    )
 
 
 def _not_in_a_cluster(service: LLMService) -> Problem | None:
@@ -38,6 +46,7 @@ def _not_in_a_cluster(service: LLMService) -> Problem | None:
 
 def _not_in_a_template(service: LLMService) -> Problem | None:
     said = [f"spec.podTemplate.{field} is the plan's. {remedy}" for field, remedy in forbidden(service.spec)]
+    said += [f"spec.podTemplate.{field} stands twice. Keep one." for field in repeated(service.spec)]
     return Problem(Reason.INVALID, " ".join(said[:5])) if said else None
 
 

@@ -160,11 +160,11 @@ async def test_a_rich_pod_template_is_taken_and_written_once(shop: Shop) -> None
     ("pod", "said"),
     [
         ({"tolerations": [{"key": "a", "operator": "Sometimes"}]}, "spec.podTemplate.spec.tolerations[0].operator"),
-        ({"nodeSelctor": {"a": "b"}}, "spec.podTemplate.spec.nodeSelctor"),
+        ({"affinity": {"nodeAfinity": {"a": "b"}}}, "spec.podTemplate.spec.affinity.nodeAfinity"),
         ({"priorityClassName": 5}, "spec.podTemplate.spec.priorityClassName"),
         ({"containers": [{"name": "side"}]}, "spec.podTemplate.spec.containers[1].image"),
         ({"containers": None}, "spec.podTemplate.spec.containers"),
-        ({"volumes": [{"name": "x"}, {"name": "x"}]}, "spec.podTemplate.spec.volumes"),
+        ({"volumes": [{"name": "x y"}]}, "spec.podTemplate.spec.volumes"),
     ],
 )
 async def test_what_the_server_refuses_is_told_with_its_field_and_what_runs_stays(

@@ -48,6 +48,10 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"monitoring": MONITORING}, {"monitoring": MONITORING}, "intervalSeconds"),
     ({"runtime": {**VALUES["runtime"], "caBundle": {"key": "ca"}}}, {"caBundle": {"key": "ca"}}, "caBundle"),
     *(({"runtime": {**VALUES["runtime"], "hostPaths": [path]}}, {"hostPaths": [path]}, path) for path in PATHS),
+    ({"runtime": {**VALUES["runtime"], "podFields": ["volumes[a]"]}}, {"podFields": ["volumes[a]"]}, "volumes[a]"),
+    ({"runtime": {**VALUES["runtime"], "allow": {"images": "*"}}}, {"allow": {"images": "*"}}, "images"),
+    ({"runtime": {**VALUES["runtime"], "allow": {"sidecar": 1}}}, {"allow": {"sidecar": 1}}, "sidecar"),
+    ({"runtime": {**VALUES["runtime"], "allow": {"secrets": ["a b"]}}}, {"allow": {"secrets": ["a b"]}}, "a b"),
     ({"monitorign": {}}, {"monitorign": {}}, "monitorign"),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -73,6 +74,20 @@ def test_the_job_gets_what_it_needs_to_run_and_to_reach_the_model_and_nothing_el
     assert {volume["name"] for volume in pod["volumes"]} >= {"data", "ca"}
     assert "claims" not in container["resources"]
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+
+
+def test_a_proxy_inside_the_network_is_the_installations_to_name() -> None:
+    def proxies(config: OperatorConfig, **container: Any) -> list[str]:
+        job = prepare_job(OWNER, spec({"spec": {"containers": [{"name": "runtime", **container}]}}), config, "account")
+        arguments = job["spec"]["template"]["spec"]["containers"][0]["args"]
+        return [argument for argument in arguments if argument.startswith(("--proxy", "--allow"))]
+
+    mine = {"env": [{"name": "HTTPS_PROXY", "value": "http://169.254.169.254"}]}
+    assert proxies(CONFIG) == proxies(CONFIG, **mine) == ["--proxy=http://proxy"]
+    assert proxies(dataclasses.replace(CONFIG, environment=(("NO_PROXY", "a"), ("X", "b")))) == []
+    assert proxies(dataclasses.replace(CONFIG, private_sources=True), **mine) == ["--allow-private"]
+    both = dataclasses.replace(CONFIG, environment=(("http_proxy", "p:3128"), ("HTTPS_PROXY", "http://p:3128")))
+    assert proxies(both) == ["--proxy=http://p:3128"]
 
 
 def test_only_what_reaches_the_job_makes_another_job() -> None:

@@ -228,7 +228,7 @@ def test_a_refused_pod_is_told_in_the_manifests_words(world: World) -> None:
     world.refused = (Refused("Deployment", "demo", "Invalid", message),)
     world.pass_()
     assert "spec.template.spec.tolerations" in world.condition("Ready")["message"], "not every pod has a podTemplate"
-    world.edit(podTemplate={"spec": {"tolerations": [{"operator": "Is"}]}}).pass_()
+    world.edit(podTemplate={"spec": {"tolerations": [{"key": "a", "operator": "Is"}]}}).pass_()
     assert "spec.podTemplate.spec.tolerations[1].operator: Invalid value" in world.condition("Ready")["message"]
 
 

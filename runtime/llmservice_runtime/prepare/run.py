@@ -6,7 +6,6 @@ import dataclasses
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import getproxies
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
@@ -35,7 +34,7 @@ class Request:
     """What to prepare. `cache` is the folder that the engine will read from; `secrets` has a folder per Secret.
 
     `fetch` brings the files there; otherwise headers are read and nothing is kept. `private` allows addresses inside
-    the network.
+    the network; without it only the `proxies` (URLs) may be there, whatever the environment names.
     """
 
     uri: str
@@ -47,6 +46,7 @@ class Request:
     secrets: Path | None = None
     fetch: bool = False
     private: bool = False
+    proxies: tuple[str, ...] = ()
 
 
 def prepare(request: Request, progress: Progress) -> Prepared:
@@ -79,9 +79,8 @@ def run(request: Request, report: Path | None, progress: Progress) -> int:
 
 def _checked(request: Request, progress: Progress) -> Prepared:
     """`prepare`, where nothing inside the network is reached unless `request.private` allows it."""
-    proxies = [url for scheme, url in getproxies().items() if scheme != "no"]
     try:
-        with nullcontext() if request.private else public_connections_only(proxies):
+        with nullcontext() if request.private else public_connections_only(request.proxies):
             return prepare(request, progress)
     except AddressRefusedError as error:
         raise SourceError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -261,6 +263,20 @@ def test_a_proxy_is_used_and_no_proxy_goes_around_it(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     opened(f"{server.url}/x.gguf", replace(settings, cache=None))
     assert (len(proxy.requests), len(server.requests)) == (1, 1)
+
+
+def test_a_proxy_of_the_environment_leads_not_inside_the_network_unless_it_was_named(
+    make_server: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = make_server(static({"/x.gguf": GGUF}))
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    arguments = ["prepare", "--uri=http://192.0.32.7/x.gguf", f"--cache={tmp_path}"]
+    command = [sys.executable, "-m", "llmservice_runtime", *arguments]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "127.0.0.1" in refused.stderr and "may not be read" in refused.stderr
+    assert proxy.requests == []
+    subprocess.run([*command, f"--proxy={proxy.url}"], capture_output=True, check=False)
+    assert proxy.requests
 
 
 def test_no_library_reaches_inside_the_network_while_that_is_refused(make_server: Make) -> None:
