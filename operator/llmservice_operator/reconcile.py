@@ -12,12 +12,12 @@ from datetime import datetime
 
 from llmservice_api.conditions import ConditionType, Reason
 from llmservice_api.findings import TRUE, Finding
-from llmservice_api.labels import QUEUE
 from llmservice_operator.decide.decision import Decision, decide
 from llmservice_operator.decide.refusals import in_words
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.live import Live, live_of
 from llmservice_operator.facts.owner import Owner
+from llmservice_operator.facts.passed_on import owner_of
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.service import read_service
 from llmservice_operator.facts.values import Observed, Outcome
@@ -33,10 +33,9 @@ FOREIGN_SECONDS = 20.0
 
 def reconcile(observed: Observed, config: OperatorConfig, now: datetime) -> Outcome:
     """What to write so that the cluster becomes what the service's spec asks for. `now` is in UTC."""
-    metadata = observed.service["metadata"]
-    if "deletionTimestamp" in metadata:
+    if "deletionTimestamp" in observed.service["metadata"]:
         return Outcome()  # ownerReferences clean up
-    owner = Owner(metadata["name"], metadata["namespace"], metadata["uid"], metadata.get("labels", {}).get(QUEUE, ""))
+    owner = owner_of(observed.service, config)
     live = live_of(owner, observed.children, observed.events)
     if observed.service["spec"].get("podTemplate"):
         observed = dataclasses.replace(observed, refused=tuple(map(in_words, observed.refused)))

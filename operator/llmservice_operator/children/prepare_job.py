@@ -64,7 +64,7 @@ def job(
     body = pod(account, access, config, [*access.volumes, *access.secret_volumes])
     template = merged_job(
         {
-            "metadata": {"labels": owner.labels(PREPARE)},
+            "metadata": {"labels": owner.labels(PREPARE), "annotations": owner.annotations},
             "spec": {"restartPolicy": "Never", **body, "containers": [only]},
         },
         spec,

@@ -78,7 +78,7 @@ def replica_template(
         body["initContainers"] = [_fetch(spec, access, placed, prepared, config)]
     metadata = {
         "labels": {**owner.labels(RUNTIME), REVISION: revision},
-        "annotations": {SETTINGS: settings.to_json()},
+        "annotations": {**owner.annotations, SETTINGS: settings.to_json()},
     }
     template, overridden = merged({"metadata": metadata, "spec": body}, spec)
     return template, list(_notes(spec, claimed, overridden))

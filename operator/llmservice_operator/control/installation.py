@@ -101,6 +101,8 @@ class Installation(_Model):
     """Fields of podTemplate that are lent one by one: volumes.nfs, nodeName, ..."""
     allow: AllowEntry = AllowEntry()
     """What of its namespace a service may use."""
+    not_passed_on: tuple[Annotated[str, Field(pattern=r"^[-A-Za-z0-9._/*]+$", max_length=317)], ...] = ()
+    """Labels and annotations, with `*` for any text, that children of an LLMService don't get."""
 
     prepare_resources: ResourcesEntry = ResourcesEntry()
     monitoring: MonitoringEntry = MonitoringEntry()
@@ -134,6 +136,7 @@ class Installation(_Model):
             host_paths=self.host_paths,
             node_access=self.node_access,
             pod_fields=self.pod_fields,
+            not_passed_on=self.not_passed_on,
             allow=Allow(**self.allow.model_dump()),
             ca_bundle=ConfigMapKey(self.ca_bundle.config_map, self.ca_bundle.key) if self.ca_bundle else None,
             prepare_requests=tuple(sorted(self.prepare_resources.requests.amounts().items())),

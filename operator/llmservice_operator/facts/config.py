@@ -75,6 +75,8 @@ class OperatorConfig:
     pod_fields: tuple[str, ...] = ()
     """Fields that podTemplate may have although they reach beyond the pod, or are unknown: `volumes.nfs`."""
     allow: Allow = Allow()
+    not_passed_on: tuple[str, ...] = ()
+    """Patterns of labels and annotations that children of an LLMService don't get, beside those of known tools."""
     prepare_requests: tuple[tuple[str, str], ...] = (("cpu", "100m"), ("memory", "256Mi"))
     """(resource, amount) of each container that reads headers or downloads. Measured: 50 to 130 MiB, whatever the
     model; a file that is being written fills what is left of a limit and gives it back."""

@@ -23,6 +23,9 @@ class Owner:
     uid: str
     queue: str = ""
     """Kueue's queue that its pods wait in; empty = none."""
+    passed_labels: tuple[tuple[str, str], ...] = ()
+    """Labels that its children have as well (`facts.passed_on`), and so the annotations."""
+    passed_annotations: tuple[tuple[str, str], ...] = ()
 
     @property
     def selector(self) -> dict[str, str]:
@@ -31,6 +34,7 @@ class Owner:
 
     def child(self, api_version: str, kind: str, name: str, component: str = "", **body: Any) -> Json:
         """A whole object of this service; `component` as in llmservice_api.labels."""
+        annotations = {"annotations": self.annotations} if self.annotations else {}
         return {
             "apiVersion": api_version,
             "kind": kind,
@@ -38,6 +42,7 @@ class Owner:
                 "name": name,
                 "namespace": self.namespace,
                 "labels": self.labels(component),
+                **annotations,
                 "ownerReferences": [
                     {
                         "apiVersion": API_VERSION,
@@ -54,9 +59,14 @@ class Owner:
 
     def labels(self, component: str = "") -> dict[str, str]:
         """Labels of a child or a pod."""
-        known = {NAME: self.name, "app.kubernetes.io/managed-by": "llmservice-operator"}
+        known = dict(self.passed_labels) | {NAME: self.name, "app.kubernetes.io/managed-by": "llmservice-operator"}
         queue = {QUEUE: self.queue} if self.queue else {}
         return known | ({COMPONENT: component} | queue if component else {})
+
+    @property
+    def annotations(self) -> dict[str, str]:
+        """Annotations of a child or a pod."""
+        return dict(self.passed_annotations)
 
 
 def owns(owner: Owner, obj: Mapping[str, Any]) -> bool:

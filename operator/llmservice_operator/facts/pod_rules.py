@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 Rule: TypeAlias = Callable[[Any], str]
 """A field's value -> what it gives pods beyond themselves; empty = nothing."""
 Fields: TypeAlias = "Mapping[str, Fields | Rule | None]"
-"""Known fields: a rule, the fields of a mapping (or of a list's mappings), or None = the pod's own, whatever it says."""
+"""Known fields: a rule, the fields of a mapping (or of a list's mappings), or None = the pod's own."""
 
 CAPABILITIES = frozenset((
     "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
