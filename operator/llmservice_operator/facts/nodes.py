@@ -12,6 +12,8 @@ PRODUCT_LABELS = ("nvidia.com/gpu.product", "amd.com/gpu.product-name", "gpu.int
 """Where feature discovery writes a GPU's name."""
 MEMORY_LABEL = "nvidia.com/gpu.memory"
 """MiB of one GPU."""
+MOST_PIECES = 256
+"""Of one extended resource: more are of no use to a replica, and a plan makes a list of them."""
 COARSE = 256 << 20
 """Bytes: nodes whose memory differs by less are alike. It is rounded down."""
 
@@ -34,7 +36,10 @@ class NodeKind:
 
 
 def node_kinds(nodes: Iterable[Mapping[str, Any]]) -> tuple[NodeKind, ...]:
-    """The distinct kinds among Node objects, cordoned and unready ones included: they may come back."""
+    """The distinct kinds among Node objects, cordoned and unready ones included: they may come back.
+
+    Raises ValueError, TypeError, KeyError or AttributeError for a node that can't be read.
+    """
     return tuple(sorted({_kind(node) for node in nodes}))
 
 
@@ -44,8 +49,8 @@ def _kind(node: Mapping[str, Any]) -> NodeKind:
     label = next((name for name in PRODUCT_LABELS if name in labels), "")
     mib = labels.get(MEMORY_LABEL, "")
     return NodeKind(
-        cpus=int(parse_quantity(allocatable.get("cpu", "0"))),
-        memory_bytes=int(parse_quantity(allocatable.get("memory", "0"))) // COARSE * COARSE,
+        cpus=max(0, int(parse_quantity(allocatable.get("cpu", "0")))),
+        memory_bytes=max(0, int(parse_quantity(allocatable.get("memory", "0")))) // COARSE * COARSE,
         architecture=labels.get("kubernetes.io/arch", "amd64"),
         resources=tuple(sorted(_extended(allocatable))),
         product=labels.get(label, ""),
@@ -58,5 +63,5 @@ def _extended(allocatable: Mapping[str, str]) -> Iterable[tuple[str, int]]:
     """Extended resources have a domain in their name; Kubernetes' own have none, or one of its own."""
     for name, amount in allocatable.items():
         own = "/" not in name or name.startswith("kubernetes.io/")
-        if not own and (count := int(parse_quantity(amount))):
-            yield name, count
+        if not own and (count := int(parse_quantity(amount))) > 0:
+            yield name, min(count, MOST_PIECES)

@@ -25,17 +25,23 @@ COMMON_FLAGS = frozenset({"avx2"})
 UNSEEN = NodeKind(4, 16 << 30, "amd64")
 """What is assumed of nodes that may not be read; the fit is Unknown then."""
 UNSEEN_GPU_BYTES = 24 << 30
+BOUNDLESS = 1 << 50
+"""Bytes of a GPU that takes everything."""
 _MIG = "nvidia.com/mig-"
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A machine to plan for. `resource` is the accelerator's resource name, empty on a CPU."""
+    """A machine to plan for. `resource` is the accelerator's resource name, empty on a CPU.
+
+    `sure` = some node is known to be like it. Without that its memory may still be exact: what the spec limits it to.
+    """
 
     machine: Machine
     resource: str = ""
     product_label: str = ""
     product: str = ""
+    sure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ def place_service(
     unknown: Placed | None = None
     known = list(places(spec, nodes, config))
     for place in known:
-        made = make_plan(spec, facts, place.machine, revision)
+        made = _over_limit(spec, facts, place, revision) or make_plan(spec, facts, place.machine, revision)
         if isinstance(made, Refusal):
             refusal = refusal or made
             continue
@@ -72,7 +78,7 @@ def place_service(
         image = image_for(made, place, config)
         if image is None:
             refusal = refusal or _no_image(made, config)
-        elif made.fit is Fit.FITS and place.machine.exact:
+        elif made.fit is Fit.FITS and place.sure:
             return _placed(made, place, image, known)
         else:
             unknown = unknown or _placed(dataclasses.replace(made, fit=Fit.UNKNOWN), place, image)
@@ -82,6 +88,16 @@ def place_service(
     return refusal
 
 
+def _over_limit(spec: LLMServiceSpec, facts: ModelFacts, place: Place, revision: str) -> Refusal | None:
+    """Why it would break the spec's own memory limit however large the unknown accelerator is; None = it need not."""
+    if place.sure or not place.resource or spec.resources.limits.memory is None:
+        return None
+    gpu = dataclasses.replace(place.machine.gpus[0], memory_bytes=BOUNDLESS)
+    gpus = (gpu,) * max(len(place.machine.gpus), spec.accelerator.count or 1)
+    made = make_plan(spec, facts, dataclasses.replace(place.machine, gpus=gpus, exact=True), revision)
+    return made if isinstance(made, Refusal) and made.failure is FailureClass.DOES_NOT_FIT else None
+
+
 def places(spec: LLMServiceSpec, nodes: tuple[NodeKind, ...] | None, config: OperatorConfig) -> Iterator[Place]:
     """Accelerators before CPUs, the smallest that takes it first; the largest CPU node."""
     kinds = nodes or (UNSEEN,)
@@ -89,7 +105,7 @@ def places(spec: LLMServiceSpec, nodes: tuple[NodeKind, ...] | None, config: Ope
     devices = {device for image in config.images for device in image.devices}
     found = False
     if spec.accelerator.count != 0:
-        gpus = [place for kind in kinds for place in _accelerators(kind, wanted, devices, config)]
+        gpus = [place for kind in kinds for place in _accelerators(kind, spec, devices, config)]
         gpus.sort(key=lambda place: place.machine.gpus[0].memory_bytes if place.machine.gpus else 0)
         found = bool(gpus)
         yield from gpus
@@ -98,7 +114,8 @@ def places(spec: LLMServiceSpec, nodes: tuple[NodeKind, ...] | None, config: Ope
         yield _unseen(spec, devices, config)
     if not asked:
         largest = max(kinds, key=lambda kind: (kind.memory_bytes, kind.cpus))
-        yield Place(_machine(largest, (), spec, config, exact=bool(nodes)))
+        limited = spec.resources.limits.memory is not None
+        yield Place(_machine(largest, (), spec, config, bool(nodes), exact=bool(nodes) or limited), sure=bool(nodes))
 
 
 def image_for(plan: Plan, place: Place, config: OperatorConfig) -> str | None:
@@ -116,14 +133,18 @@ def _own_image(spec: LLMServiceSpec, config: OperatorConfig) -> OperatorConfig:
     return dataclasses.replace(config, images=(image,))
 
 
-def _accelerators(kind: NodeKind, wanted: str | None, devices: set[Device], config: OperatorConfig) -> Iterator[Place]:
+def _accelerators(
+    kind: NodeKind, spec: LLMServiceSpec, devices: set[Device], config: OperatorConfig
+) -> Iterator[Place]:
+    wanted = spec.accelerator.resource_name
     for resource, count in kind.resources:
         known = any(resource.startswith(start) for start in VENDORS)
         if resource != wanted if wanted else not known or vendor(resource) not in devices:
             continue
         gpu = _gpu(kind, resource)
-        machine = _machine(kind, (gpu or _unseen_gpu(resource),) * count, None, config, exact=gpu is not None)
-        yield Place(machine, resource, kind.product_label, kind.product)
+        gpus = (gpu or _unseen_gpu(resource),) * count
+        machine = _machine(kind, gpus, spec, config, seen=True, exact=gpu is not None)
+        yield Place(machine, resource, kind.product_label, kind.product, sure=gpu is not None)
 
 
 def _gpu(kind: NodeKind, resource: str) -> Gpu | None:
@@ -147,17 +168,17 @@ def _unseen(spec: LLMServiceSpec, devices: set[Device], config: OperatorConfig) 
     device = next((device for device in DEFAULT_RESOURCE if device in devices), Device.NVIDIA)
     resource = spec.accelerator.resource_name or DEFAULT_RESOURCE[device]
     gpus = (_unseen_gpu(resource),) * (spec.accelerator.count or 1)
-    return Place(_machine(UNSEEN, gpus, spec, config, exact=False), resource)
+    return Place(_machine(UNSEEN, gpus, spec, config, seen=False, exact=False), resource, sure=False)
 
 
 def _machine(
-    kind: NodeKind, gpus: tuple[Gpu, ...], spec: LLMServiceSpec | None, config: OperatorConfig, exact: bool
+    kind: NodeKind, gpus: tuple[Gpu, ...], spec: LLMServiceSpec, config: OperatorConfig, seen: bool, exact: bool
 ) -> Machine:
-    """`spec`'s memory limit bounds what may be planned."""
+    """`spec`'s memory limit bounds what may be planned; of nodes that were not `seen` nothing else does."""
     memory = kind.memory_bytes
-    if spec is not None and spec.resources.limits.memory is not None:
+    if spec.resources.limits.memory is not None:
         limit = int(parse_quantity(spec.resources.limits.memory))
-        memory = min(memory, limit) if exact else limit
+        memory = min(memory, limit) if seen else limit
     return Machine(
         cpus=max(1, kind.cpus),
         memory_bytes=memory,

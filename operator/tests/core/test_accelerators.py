@@ -10,7 +10,7 @@ from core_world import CONFIG, CPU_IMAGE, World  # type: ignore[import-not-found
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.replica_pod import STARTUP_PERIOD
 from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
-from llmservice_operator.facts.nodes import NodeKind
+from llmservice_operator.facts.nodes import NodeKind, node_kinds
 from llmservice_operator.facts.placing import places
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.machine.machine import Device
@@ -113,3 +113,39 @@ def test_replicas_spread_over_nodes_and_may_start_as_long_as_planned() -> None:
     deployment = world.get("Deployment")["spec"]
     probe = deployment["template"]["spec"]["containers"][0]["startupProbe"]
     assert deployment["progressDeadlineSeconds"] > probe["failureThreshold"] * STARTUP_PERIOD
+
+
+UNSEEN_NODES: list[Any] = [None, (), (CPU_NODE,), (gpu_node("nvidia.com/gpu", "Unheard-Of"),)]
+
+
+@pytest.mark.parametrize("nodes", UNSEEN_NODES)
+def test_a_memory_limit_counts_beside_an_accelerator_that_nobody_knows(nodes: Any) -> None:
+    """However large the GPU is, some of it stays on the host; a GPU that is too small may always be a larger one."""
+    world = World(CONFIGURATION, nodes).edit(accelerator={"count": 1}, resources={"limits": {"memory": "300Mi"}})
+    world.pass_()
+    world.prepared().pass_()
+    assert world.condition("Planned")["reason"] == "DoesNotFit"
+    assert "Raise resources.limits.memory" in world.condition("Planned")["message"]
+    assert world.of("ControllerRevision") == []
+    world.edit(resources={"limits": {"memory": "2Gi"}}).pass_()
+    assert world.condition("Planned")["status"] == "True"
+
+
+def test_a_memory_limit_counts_where_a_known_accelerator_takes_only_a_part() -> None:
+    node = gpu_node("nvidia.com/gpu", "NVIDIA-L4", memory=3 << 30)
+    asked = {"accelerator": {"count": 1}}
+    assert pod_on(node, **asked)["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    world = World(CONFIGURATION, (node,)).edit(**asked, resources={"limits": {"memory": "1Gi"}})
+    world.pass_()
+    world.prepared().pass_()
+    assert world.condition("Planned")["reason"] == "DoesNotFit"
+
+
+@pytest.mark.parametrize("amount", ["9Ei", "1e12", "-3", "250n", "1e-3", "7"])
+def test_an_odd_number_of_accelerators_costs_nothing(amount: str) -> None:
+    node = {
+        "metadata": {"name": "n", "labels": {"nvidia.com/gpu.product": "NVIDIA-L4"}},
+        "status": {"allocatable": {"cpu": "16", "memory": "64Gi", "nvidia.com/gpu": amount}},
+    }
+    (kind,) = node_kinds([node])
+    assert pod_on(kind)["containers"][0]["name"] == "runtime"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 from core_world import (  # type: ignore[import-not-found]
@@ -388,8 +389,10 @@ def test_whatever_happens_a_second_pass_writes_nothing(steps: list[dict[str, obj
         json.dumps(world.service)
 
 
-def test_a_memory_limit_that_is_too_small_is_what_is_to_be_raised() -> None:
-    world = World().edit(resources={"limits": {"memory": "1Gi"}})
+@pytest.mark.parametrize("nodes", [None, (), "seen"])
+def test_a_memory_limit_that_is_too_small_is_what_is_to_be_raised(nodes: Any) -> None:
+    """The limit is the spec's own: no node that nobody has seen makes up for it."""
+    world = World(**({} if nodes == "seen" else {"nodes": nodes})).edit(resources={"limits": {"memory": "1Gi"}})
     world.pass_()
     world.prepared().pass_()
     ready = world.condition("Ready")
