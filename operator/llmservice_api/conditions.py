@@ -76,5 +76,7 @@ class Reason(StrEnum):
     """Somebody undoes what the operator writes, again and again: it is written rarely."""
     INTERNAL_ERROR = "InternalError"
     """The operator failed over this service by a bug of its own; what runs goes on."""
+    OTHER_INSTALLATION = "OtherInstallation"
+    """Of an Event: another installation of the operator looks after the service, so this one leaves it alone."""
     NAME_CONFLICT = "NameConflict"
     NO_CONFLICT = "NoConflict"

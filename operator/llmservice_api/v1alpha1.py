@@ -340,6 +340,10 @@ class LLMServiceStatus(ApiModel):
         default=None, description="The ControllerRevision that keeps the plan in force."
     )
     plan: PlanStatus | None = Field(default=None, description="The plan in force, in short.")
+    installation: Annotated[str, StringConstraints(max_length=63)] | None = Field(
+        default=None,
+        description="The namespace of the operator that looks after the service; one elsewhere leaves it alone.",
+    )
     conditions: Annotated[list[Condition], ListMap("type")] = Field(
         default_factory=list, max_length=32, description="What holds and what does not, with reasons."
     )

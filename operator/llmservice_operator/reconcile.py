@@ -63,6 +63,7 @@ def _report(
     before = observed.service.get("status", {})
     in_force = decision.in_force if decision else live.running()
     said = status(found, live, owner, observed.service, in_force, config.cluster_domain, now)
+    said["installation"] = config.operator_namespace
     if in_force is not None:
         said |= {"plan": plan_status(in_force, config), "currentRevision": in_force.name}
     return Outcome(outcome.apply, outcome.delete, said, notes(found, before), _again(found, outcome.requeue_after))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TypeVar
 
+from llmservice_api.conditions import Reason
 from llmservice_kube.cache import Cache
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
@@ -21,6 +22,7 @@ from llmservice_operator.control.contested import contested
 from llmservice_operator.control.diff import digest_of, must_apply, stamped, why
 from llmservice_operator.control.ledger import Ledger, Place
 from llmservice_operator.control.recorder import Recorder
+from llmservice_operator.control.rivals import left_alone
 from llmservice_operator.control.transitions import turned
 from llmservice_operator.facts.values import NAME_CONFLICT, Delete, Outcome, Refused
 
@@ -56,22 +58,34 @@ class Actor:
             wrote |= await self._delete(service, delete)
         return self._news(service, before) or wrote
 
-    async def report(self, service: Json, outcome: Outcome) -> None:
-        """Write the status when it says something new, then the Events. Transitions only: no status, no Events."""
-        if outcome.status is not None and outcome.status != service.get("status"):
-            metadata = service["metadata"]
-            written = await self.client.apply_status(
-                {
-                    "apiVersion": service["apiVersion"],
-                    "kind": service["kind"],
-                    "metadata": {name: metadata[name] for name in ("name", "namespace")},
-                    "status": outcome.status,
-                }
-            )
+    async def report(self, service: Json, outcome: Outcome) -> bool:
+        """Write the status when it says something new, then the Events. Transitions only: no status, no Events.
+
+        False when the status was not written, since the service has changed: decide again. That is asked only while
+        the service is not ours yet: of two installations that look at a new one, the first has it.
+        """
+        before = service.get("status", {})
+        if outcome.status is not None and outcome.status != before:
+            ours = outcome.status.get("installation") == before.get("installation")
+            names = ("name", "namespace") if ours else ("name", "namespace", "resourceVersion")
+            metadata = {name: service["metadata"][name] for name in names}
+            head = {"apiVersion": service["apiVersion"], "kind": service["kind"], "metadata": metadata}
+            try:
+                written = await self.client.apply_status({**head, "status": outcome.status})
+            except ApiError as error:
+                if ours or not error.conflict:
+                    raise
+                await self._look_again(service)
+                return False
             self.cache.event(LLM_SERVICE, "MODIFIED", written)
-            _log(service, "wrote its status", turned(service.get("status", {}), outcome.status))
+            _log(service, "wrote its status", turned(before, outcome.status))
         for note in outcome.notes:  # one after the other: they are to be read in this order
             await self.recorder.say(service, note.type, note.reason, note.message)
+        return True
+
+    async def left(self, service: Json, holder: str, mine: str) -> None:
+        """Say that the service is left to another installation, where nobody can take it back: in an Event."""
+        await self.recorder.say(service, "Warning", Reason.OTHER_INSTALLATION, left_alone(holder, mine))
 
     def _news(self, service: Json, before: Mapping[Place, Refused]) -> bool:
         """Whether writes are refused in another way than before, and a line in the log for each that is."""
@@ -141,6 +155,11 @@ class Actor:
                     self.cache.event(kind, "MODIFIED", there)
                 return None
         return Refused(kind.kind, name, error.reason, error.message)
+
+    async def _look_again(self, service: Json) -> None:
+        metadata = service["metadata"]
+        if (now := await self.client.get(LLM_SERVICE, metadata["namespace"], metadata["name"])) is not None:
+            self.cache.event(LLM_SERVICE, "MODIFIED", now)
 
     async def _delete(self, service: Json, delete: Delete) -> bool:
         """Nothing goes on the word of the cache: both the object and its service are read anew."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from kubernetes.aio.client.exceptions import ApiException
@@ -74,11 +75,13 @@ class LeaseLock(BaseLock):
         identity: str,
         leadership: Leadership,
         asked: Callable[[], None],
+        annotations: Mapping[str, str],
     ) -> None:
         super().__init__(name, namespace, identity)
         self._client = client
         self._leadership = leadership
         self._asked = asked
+        self._annotations = annotations
         self._lease: Json = {}
 
     async def get(
@@ -110,7 +113,7 @@ class LeaseLock(BaseLock):
         lease = {
             "apiVersion": LEASE.api_version,
             "kind": LEASE.kind,
-            "metadata": {"name": name, "namespace": namespace},
+            "metadata": {"name": name, "namespace": namespace, "annotations": dict(self._annotations)},
             "spec": _spec(election_record),
         }
         return await self._written(self._client.create(lease))
@@ -118,7 +121,9 @@ class LeaseLock(BaseLock):
     async def update(self, name: str, namespace: str, updated_record: LeaderElectionRecord) -> bool:
         """Write the Lease that `get` read; False when it was changed since."""
         spec = {**self._lease.get("spec", {}), **_spec(updated_record)}
-        return await self._written(self._client.replace({**self._lease, "spec": spec}))
+        known = self._lease["metadata"]
+        metadata = {**known, "annotations": {**known.get("annotations", {}), **self._annotations}}
+        return await self._written(self._client.replace({**self._lease, "metadata": metadata, "spec": spec}))
 
     async def release(self) -> None:
         """Give the Lease back, so that a standby need not wait for it to expire."""
@@ -165,11 +170,13 @@ async def lead(
     leadership: Leadership,
     work: Callable[[], Coroutine[Any, Any, None]],
     asked: Callable[[], None] = lambda: None,
+    annotations: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Wait for the Lease, then run `work` for as long as it is ours. Raises LeadershipLost when it no longer is.
 
     What `work` raises is raised. When cancelled, the Lease is given back. `asked` is called, in the election's thread,
-    each time that the API server was asked for the Lease, whatever it answered.
+    each time that the API server was asked for the Lease, whatever it answered. `annotations` are what the holder says
+    of itself on the Lease.
     """
     here = asyncio.get_running_loop()
     won = asyncio.Event()
@@ -182,7 +189,7 @@ async def lead(
 
     async def stand() -> None:
         async with Client(access) as client:
-            lock = LeaseLock(client, name, namespace, identity, leadership, asked)
+            lock = LeaseLock(client, name, namespace, identity, leadership, asked, annotations)
             config = Config(lock, LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS, started, stopped)
             try:
                 await LeaderElection(config).run()

@@ -26,11 +26,11 @@ from llmservice_operator.control.installation import Installation, read_installa
 from llmservice_operator.control.leader import Leadership, lead
 from llmservice_operator.control.monitoring import run_as_served
 from llmservice_operator.control.probes import PORT, probes
+from llmservice_operator.control.rivals import LEASE_NAME, WATCHED
 from llmservice_operator.control.work import Work
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_runtime.contract.errors import UserError
 
-LEASE = "llmservice-operator"
 SWITCH_SECONDS = 0.0005
 """A tenth of Python's own: after each system call one thread waits this long for the other while that computes."""
 GARBAGE = 10_000
@@ -97,8 +97,9 @@ async def _run(args: argparse.Namespace, installation: Installation) -> int:
         identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         try:
             await _wait_for_api(client, installation, health)
+            said = {WATCHED: ",".join(installation.namespaces)}
             term = partial(run_as_served, client, config, installation.namespaces, work)
-            await lead(access, LEASE, args.namespace, identity, leadership, term, health.asked)
+            await lead(access, LEASE_NAME, args.namespace, identity, leadership, term, health.asked, said)
         except LeadershipLost as error:
             logger.error("%s; ending, so that only one replica writes", error)
             return 1

@@ -35,8 +35,6 @@ class _Numbers(Collector):
         passes = CounterMetricFamily("llmservice_operator_reconciles", "Passes over a service.", labels=["result"])
         for result, count in work.passes.items():
             passes.add_metric([result], count)
-        seconds = CounterMetricFamily("llmservice_operator_reconcile_seconds", "Time spent in passes.")
-        seconds.add_metric([], work.seconds)
         waiting = GaugeMetricFamily("llmservice_operator_queue_length", "Services that wait, due or not.")
         waiting.add_metric([], len(work.queue))
         restarts = CounterMetricFamily("llmservice_operator_watch_restarts", "Times the watches had to begin anew.")
@@ -46,7 +44,20 @@ class _Numbers(Collector):
         )
         for kind, count in work.mirror.unreadable.counts.items():
             unreadable.add_metric([kind], count)
-        yield from (requests, passes, seconds, waiting, restarts, unreadable)
+        ready = GaugeMetricFamily(
+            "llmservice_operator_service_ready", "1 while a service is Ready.", labels=["namespace", "name"]
+        )
+        for key, is_ready in work.ready.items():
+            ready.add_metric(key, float(is_ready))
+        others = GaugeMetricFamily(
+            "llmservice_operator_services_of_others",
+            "Services that are left to another installation.",
+            labels=["installation"],
+        )
+        for installation, count in work.rivals.left().items():
+            others.add_metric([installation], count)
+        yield from (requests, passes, waiting, restarts, unreadable, ready, others)
+        yield from work.seconds.collect()
 
 
 @asynccontextmanager

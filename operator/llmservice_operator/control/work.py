@@ -12,6 +12,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from prometheus_client import Histogram
+
+from llmservice_api.conditions import ConditionType
 from llmservice_api.labels import NAME
 from llmservice_kube.cache import Key, place_of
 from llmservice_kube.client import Client
@@ -25,9 +28,11 @@ from llmservice_operator.control.ledger import Ledger
 from llmservice_operator.control.nodes import Nodes
 from llmservice_operator.control.queue import KeyedQueue
 from llmservice_operator.control.recorder import Recorder
+from llmservice_operator.control.rivals import Rivals
 from llmservice_operator.control.source import LONGEST_PAUSE, EventSource
 from llmservice_operator.control.term import Loop, run_term
 from llmservice_operator.facts.config import OperatorConfig
+from llmservice_operator.facts.live import holds
 from llmservice_operator.facts.values import Observed, Outcome
 from llmservice_operator.facts.waiting import unclear
 from llmservice_operator.reconcile import reconcile
@@ -40,6 +45,8 @@ URGENT = (LLM_SERVICE, JOB)
 """News of these lead to children: a spec asks for them, and what a Job learned decides on them."""
 HASTE_SECONDS = 30.0
 """Their passes go before others that have waited for less: those only report, once for all that has come meanwhile."""
+PASS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Bounds of the histogram of passes: one that writes nothing takes milliseconds, one that waits for the server long."""
 WORKERS = 32
 """Passes at a time."""
 ROUNDS = 3
@@ -104,7 +111,11 @@ class Work:
             access, selectors, self._event, scope.namespaces, gap=self.mirror.gap, complain=self._complaint
         )
         self.passes: Counter[str] = Counter()
-        self.seconds = 0.0
+        self.seconds = Histogram(
+            "llmservice_operator_reconcile_seconds", "Time that a pass took.", registry=None, buckets=PASS_SECONDS
+        )
+        self.ready: dict[Key, bool] = {}
+        """Whether each service is Ready, as status says."""
         self._rounds: Counter[Key] = Counter()
         """Passes in a row that wrote children of a service."""
         self._ledger = Ledger()
@@ -124,9 +135,13 @@ class Work:
             failed=self._nodes_read,
             seconds=resync,
         )
+        self.rivals = Rivals(
+            client, config.operator_namespace, health, lambda: self._wake(self.cache.services()), clock
+        )
         self.loops = [
             Loop("relist", self.mirror.run),
             Loop("watch", self.source.run),
+            Loop("installations", self.rivals.run),
             Loop("passes", self._work_forever),
         ]
         if scope.nodes:
@@ -156,7 +171,14 @@ class Work:
         """
         if (service := self.cache.get(LLM_SERVICE, *key)) is None:
             self._nodes.told(key, None)
+            self.rivals.forget(key)
+            self.ready.pop(key, None)
             self._rounds.pop(key, None)
+            return None
+        if (holder := self._holder(service)) is not None:
+            self.ready.pop(key, None)
+            if self.rivals.to_tell(key, holder):
+                await self._actor.left(service, holder, self._config.operator_namespace)
             return None
         children = tuple(self.cache.of(key))
         self.queue.looked(key)
@@ -166,13 +188,22 @@ class Work:
             if self._rounds[key] < ROUNDS:
                 return TOGETHER_SECONDS
         del self._rounds[key]
-        await self._actor.report(service, outcome)
+        if not await self._actor.report(service, outcome):
+            return TOGETHER_SECONDS
         self._nodes.told(key, outcome.status)
+        self.ready[key] = holds({"status": outcome.status or {}}, ConditionType.READY)
         uid = service["metadata"]["uid"]
         if self._ledger.to_try_again(uid):
             raise StillRefused(outcome.requeue_after)
         waits = (SOON_SECONDS if wrote else None, outcome.requeue_after, self._ledger.due(uid, self._clock()))
         return min((wait for wait in waits if wait is not None), default=None)
+
+    def _holder(self, service: Json) -> str | None:
+        """The other installation that has the service, if one has."""
+        self.rivals.learn(
+            lambda: (known for key in self.cache.services() if (known := self.cache.get(LLM_SERVICE, *key)))
+        )
+        return self.rivals.holder(service)
 
     async def _events(self, namespace: str, children: Sequence[Json]) -> tuple[Json, ...]:
         """What was said about children that wait. Nothing where Events may not be read: they are an extra."""
@@ -280,7 +311,7 @@ class Work:
             if self.cache.version(LLM_SERVICE, *key) is not None:
                 resync = self._resync()
                 self.queue.wake(key, self._clock() + (resync if again is None else min(again, resync)))
-        self.seconds += self._clock() - began
+        self.seconds.observe(self._clock() - began)
         self._bell.set()
 
     def _resync(self) -> float:
