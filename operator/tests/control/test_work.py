@@ -362,7 +362,7 @@ async def test_what_a_pass_remembers_of_a_service_that_went_meanwhile_is_forgott
         service = api.objects[LLM_SERVICE, *key]
 
         def refuse(method: str, path: str) -> object:
-            if method != "PATCH" or "deployments" not in path:
+            if method != "PATCH" or "/services/" not in path:
                 return None
             version = str(int(service["metadata"]["resourceVersion"]) + 50)
             work._event(
