@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+_DENIED = ("denied request", "denied the request")
 _UNREADABLE = "failed to create typed patch object"
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
@@ -36,8 +37,12 @@ class ApiError(Exception):
 
     @property
     def final(self) -> bool:
-        """True for an object that is wrong in itself: the same object will be refused again."""
-        return self._unreadable or self.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+        """True for an object that is wrong in itself: the same object will be refused again.
+
+        A policy or a webhook that denies says so with any status, and may be changed.
+        """
+        wrong = self.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+        return self._unreadable or (wrong and not any(words in self.message for words in _DENIED))
 
     @property
     def _unreadable(self) -> bool:

@@ -12,10 +12,9 @@ from llmservice_operator.children.pod_template import job_part, merged_job
 from llmservice_operator.children.prepare_resources import prepare_resources
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.owner import Json, Owner, digest
+from llmservice_operator.facts.pod_fields import INSPECT
 from llmservice_runtime.prepare.run import MUST_BE_MENDED
 
-INSPECT = "inspect"
-"""Container that reports the facts."""
 TRIES = 6
 
 

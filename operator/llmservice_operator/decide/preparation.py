@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from llmservice_api.conditions import Reason
-from llmservice_operator.children.prepare_job import INSPECT
 from llmservice_operator.diagnosis.held_up import SWITCH_OFF, container_status, goes_on, held_up
 from llmservice_operator.diagnosis.pods import Case, ending, pod_problem
-from llmservice_operator.diagnosis.refusal import way_out
+from llmservice_operator.diagnosis.refusal import JOB, way_out
 from llmservice_operator.facts.live import Live, condition, holds, seconds_since
-from llmservice_operator.facts.pod_fields import FETCH
+from llmservice_operator.facts.pod_fields import FETCH, INSPECT
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.values import Json
 from llmservice_operator.facts.waiting import last
@@ -139,7 +138,7 @@ def _no_pod(live: Live, job: Json, pods: tuple[Json, ...], now: datetime) -> Pro
         return None
     name = job["metadata"]["name"]
     if said:
-        return Problem(Reason.WRITE_REFUSED, f"The Job {name} can't make its pod: {said}. {way_out(said)}")
+        return Problem(Reason.WRITE_REFUSED, f"The Job {name} can't make its pod: {said}. {way_out(said, JOB)}")
     return Problem(
         Reason.WRITE_REFUSED,
         f"The Job {name} can't make its pod: a quota or an admission rule refuses it, or there is no ServiceAccount. "

@@ -12,7 +12,7 @@ from llmservice_api.conditions import Reason
 from llmservice_operator.children.container import RUNTIME_USER
 from llmservice_operator.facts.live import condition, seconds_since
 from llmservice_operator.facts.paths import CACHE_PATH
-from llmservice_operator.facts.pod_fields import FETCH
+from llmservice_operator.facts.pod_fields import CONTAINER, FETCH, INSPECT
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.values import Json
 from llmservice_operator.facts.waiting import coming_node, last, no_node_comes
@@ -27,6 +27,8 @@ _PREEMPTION = re.compile(
 _PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 _CREATE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreStartHookError"}
 _NO_DIRECTORY = "hostPath type check failed"
+_OVER_LIMIT = ("exceeds the total limit", "exceeded its local ephemeral storage limit")
+"""Words of the kubelet where a pod took more of a disk than it may, and the disk has room."""
 _OF_DISKS = {FailureClass.VOLUME_FAILED, FailureClass.DISK_FULL}
 _STARTING = {"ContainerCreating", "PodInitializing"}
 _ENDED_BY_KUBELET = {0, 137, 143}
@@ -55,7 +57,8 @@ class Case:
     @property
     def log(self) -> str:
         """Where the words before the end are."""
-        return f"{self.see('logs')} --previous."
+        again = self.pod.get("spec", {}).get("restartPolicy") != "Never"
+        return f"{self.see('logs')}{' --previous' if again else ''}."
 
 
 Check = Callable[[Case], Problem | None]
@@ -121,6 +124,12 @@ def _evicted(case: Case) -> Problem | None:
     if not ended_by_node(case.pod) or not (status.get("reason") or said):
         return None
     said = f"{said.rstrip('.')}."
+    if any(words in said for words in _OVER_LIMIT):
+        return Problem(
+            FailureClass.DISK_FULL,
+            f"The {case.what} took more of the node's disk than it may: {said} Raise limits.ephemeral-storage in "
+            f"{_resources(case)}, or use a cache on a PersistentVolumeClaim.",
+        )
     if "ephemeral" in said or "DiskPressure" in said:
         return Problem(
             FailureClass.DISK_FULL,
@@ -194,12 +203,7 @@ def ending(case: Case, container: Json, ended: Json) -> Problem | None:
         pass  # it left none: it was killed, or it is no runtime
     code, restarts = ended.get("exitCode", 0), container.get("restartCount", 0)
     if ended.get("reason") == "OOMKilled":
-        limit = _memory_limit(case.pod, container["name"])
-        return Problem(
-            FailureClass.OUT_OF_MEMORY,
-            f"The container used more memory than {limit} and was killed. Raise resources.limits.memory, or lower "
-            "contextTokens.",
-        )
+        return Problem(FailureClass.OUT_OF_MEMORY, _out_of_memory(case, container["name"]))
     if restarts and code in _ENDED_BY_KUBELET:
         return Problem(
             Reason.PROBE_FAILED,
@@ -210,6 +214,21 @@ def ending(case: Case, container: Json, ended: Json) -> Problem | None:
         return None
     often = f", {_times(restarts)}" if restarts else ""
     return Problem(FailureClass.CRASHED, f"The container ended with exit code {code}{often}. {case.log}")
+
+
+def _out_of_memory(case: Case, name: str) -> str:
+    used = f"used more memory than {_memory_limit(case.pod, name)} and was killed"
+    if name == CONTAINER:
+        return f"The container {used}. Raise spec.resources.limits.memory, or lower contextTokens."
+    if name in (FETCH, INSPECT):
+        return f"The container {name} {used}. Raise spec.prepare.resources.limits.memory."
+    return f"The container {name} {used}. Raise its limit in spec.podTemplate, or where it is injected."
+
+
+def _resources(case: Case) -> str:
+    """The field that says what the containers of this kind of pod ask for."""
+    names = {container["name"] for container in case.pod.get("spec", {}).get("containers", ())}
+    return "spec.prepare.resources" if names & {FETCH, INSPECT} else "spec.resources"
 
 
 def _where(case: Case, container: Json, problem: Problem) -> Problem:

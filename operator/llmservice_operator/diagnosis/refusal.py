@@ -1,31 +1,81 @@
-"""What to do when the API server refuses an object: by what its sentence speaks of."""
+"""What to do when the API server refuses an object: by what its sentence speaks of. Every way is tried by a test."""
 
 from __future__ import annotations
 
+import re
+
+from llmservice_operator.facts.pod_fields import CONTAINER, FETCH
+
+REPLICA = "spec.resources (for its download: spec.prepare.resources)"
+"""Where a service says what the containers of a replica ask for."""
+JOB = "spec.prepare.resources"
+"""The same of a Job that reads or downloads the model."""
+
+_EXCEEDED = re.compile(r"exceeded quota: (\S+), requested: ([^ ]+)")
+_UNSAID = re.compile(r"failed quota: (\S+): must specify (.+)")
+_COMPUTE = re.compile(r"^((requests|limits)\.)?(cpu|memory|ephemeral-storage)$")
+_STORAGE = re.compile(r"^(.+\.storageclass\.storage\.k8s\.io/)?requests\.storage$")
 _NODE_DIRECTORY = (
     "A directory of the node needs a namespace that admits hostPath volumes (Pod Security level privileged): have the "
     "namespace's raised, or keep the model on a PersistentVolumeClaim (spec.cache)."
 )
 _WAYS: tuple[tuple[str, str], ...] = (
-    ("exceeded quota", "Ask for less in spec.resources, or have the namespace's ResourceQuota raised."),
-    (
-        "must specify",
-        "The namespace's quota counts what the replica does not state: set spec.resources.requests and limits.",
-    ),
-    ("less than or equal to", "Ask for less in spec.resources, or have the default limit of the LimitRange raised."),
-    ("hostPath volumes", _NODE_DIRECTORY),
-    ('volume type "hostPath"', _NODE_DIRECTORY),
-    ("violates PodSecurity", "Have the namespace's Pod Security level or spec.podTemplate corrected."),
+    ('" cannot ', "Give the operator this right: the chart's rbac.yaml has what it needs."),
+    ("perpersistentvolumeclaim", "Ask for another size in spec.cache.persistentVolumeClaim.size, or have the "
+     "namespace's LimitRange changed."),
+    ("less than or equal to", "Where nothing is said, the namespace's LimitRange sets the limit: set the limit in "
+     "{resources} to the request or more."),
+    ("limit to request ratio", "Bring requests and limits in {resources} closer together, or have the namespace's "
+     "LimitRange changed."),
+    ("maximum ", "Ask for no more in {resources} than the namespace's LimitRange allows, or have it changed."),
+    ("minimum ", "Ask for no less in {resources} than the namespace's LimitRange allows, or have it changed."),
+    ("hostpath volumes", _NODE_DIRECTORY),
+    ('volume type "hostpath"', _NODE_DIRECTORY),
+    ("violates podsecurity", "Correct spec.podTemplate, or have the namespace's Pod Security level changed."),
     ("serviceaccount", "Create the ServiceAccount, or leave spec.serviceAccountName out and one is made."),
-    ("maximum ", "Ask for no more in spec.resources than the namespace's LimitRange allows."),
-    ("minimum ", "Ask for no less in spec.resources than the namespace's LimitRange allows."),
     ("denied", "Change the spec to what the admission policy asks for, or have the policy changed."),
-    ("cannot ", "Give the operator this right: the chart's rbac.yaml has what it needs."),
-)
+)  # fmt: skip
 OTHERWISE = "Correct the spec, the quota, the admission rule or the operator's rights."
 
 
-def way_out(message: str) -> str:
-    """The remedy for a refusal that says `message`."""
-    low = message.lower()
-    return next((way for word, way in _WAYS if word.lower() in low), OTHERWISE)
+def way_out(message: str, resources: str = REPLICA) -> str:
+    """The remedy for a refusal that says `message`; `resources` are the fields that say what its pod asks for."""
+    if found := _EXCEEDED.search(message):
+        return _less(found[1], [part.partition("=")[0] for part in found[2].split(",")], resources)
+    if found := _UNSAID.search(message):
+        return _say(found[1], found[2])
+    low = message.lower().replace("per persistentvolumeclaim", "perpersistentvolumeclaim")
+    return next((way for word, way in _WAYS if word in low), OTHERWISE).format(resources=resources)
+
+
+def _less(quota: str, counted: list[str], resources: str) -> str:
+    """A quota is used up: what can be asked for in a smaller amount, else what must go."""
+    fields = []
+    if any(_COMPUTE.match(name) for name in counted):
+        fields.append(resources)
+    if any(_STORAGE.match(name) for name in counted):
+        fields.append("spec.cache.persistentVolumeClaim.size")
+    if any(name.startswith("requests.") and "/" in name and not _STORAGE.match(name) for name in counted):
+        fields.append("spec.accelerator.count")
+    if fields:
+        return f"Ask for less in {' and '.join(fields)}, or have the ResourceQuota {quota} raised."
+    return f"Remove what the namespace no longer needs of these, or have the ResourceQuota {quota} raised."
+
+
+def _say(quota: str, unsaid: str) -> str:
+    """A quota counts what containers don't say: by container, as `limits.cpu for: a,b; limits.memory for: a`."""
+    said: dict[str, list[str]] = {}
+    for part in unsaid.split(";"):
+        amounts, _, containers = part.strip().rstrip(".").partition(" for: ")
+        for container in containers.split(",") if containers else [CONTAINER]:
+            where = {CONTAINER: "spec.resources", FETCH: JOB, "inspect": JOB}.get(
+                container.strip(), f"the container {container.strip()} (spec.podTemplate, or what injects it)"
+            )
+            said.setdefault(where, []).extend(_full(name) for name in amounts.split(","))
+    fields = "; ".join(f"{', '.join(dict.fromkeys(names))} in {where}" for where, names in said.items())
+    return f"The ResourceQuota {quota} counts what is not said: set {fields}."
+
+
+def _full(name: str) -> str:
+    """A quota's `memory` is `requests.memory`."""
+    return name.strip() if name.strip().startswith(("requests.", "limits.")) else f"requests.{name.strip()}"

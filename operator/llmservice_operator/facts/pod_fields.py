@@ -13,6 +13,8 @@ from llmservice_operator.facts.vendors import VENDORS
 
 CONTAINER = "runtime"
 """The engine's container."""
+INSPECT = "inspect"
+"""The container of the Job that reads the model's headers."""
 FETCH = "fetch"
 """The init container that brings the model into a replica's own cache."""
 OWN_VOLUMES = frozenset(("cache", "model", "settings", "credentials", "ca"))
