@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmservice_api.live import MARK, SENTENCE
 from llmservice_api.v1alpha1 import API_VERSION, GROUP, KIND, PLURAL, SHORT_NAME, VERSION, LLMService
 
 CRD_NAME = f"{PLURAL}.{GROUP}"
@@ -23,7 +24,7 @@ _COLUMNS = (
     ("Plan", "string", ".status.plan.summary", 1, "How it is run."),
 )
 _MAP = "additionalProperties"
-_DROPPED = ("title", _MAP, "$defs", "const")
+_DROPPED = ("title", _MAP, "$defs", "const", MARK)
 
 
 def custom_resource_definition() -> dict[str, Any]:
@@ -101,6 +102,8 @@ def _structural(schema: Schema, definitions: dict[str, Schema]) -> Schema:
         rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
         return _structural(option | rest, definitions)
     result = {key: value for key, value in schema.items() if key not in _DROPPED}
+    if MARK in schema:
+        result["description"] = f"{schema['description']} {SENTENCE}"
     if isinstance(schema.get(_MAP), dict):
         result[_MAP] = _structural(schema[_MAP], definitions)
     if "properties" in schema:

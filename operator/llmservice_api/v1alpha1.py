@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from llmservice_api.live import LIVE
 from llmservice_api.patterns import ENV_NAME, IMAGE, LABEL, PATTERNS, RESOURCE, SERVICE_NAME, SUBDOMAIN
 from llmservice_api.rules import ApiModel, ListMap, Rule
 from llmservice_api.workload import (
@@ -250,7 +251,7 @@ class LLMServiceSpec(ApiModel):
     pod_template: PodTemplate | None = Field(
         default=None, description="A partial PodTemplateSpec for what has no field of its own."
     )
-    replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
+    replicas: Annotated[int, Field(ge=0, le=1000), LIVE] = Field(
         default=1, description="Copies that serve; set through /scale."
     )
     endpoint: EndpointSpec = Field(

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from llmservice_api.live import LIVE
 from llmservice_api.patterns import NODE_PATH, QUANTITY, SUBDOMAIN
 from llmservice_api.rules import RULE_BROKEN, ApiModel, Rule
 
@@ -107,14 +108,14 @@ class ClaimSpec(ApiModel):
         default=None,
         description="Name of a claim that is there. Replicas on several nodes need one that several nodes can mount.",
     )
-    size: Quantity | None = Field(
+    size: Annotated[Quantity | None, LIVE] = Field(
         default=None,
         description="Size of a claim that is made as <name>-models. It goes with the service, not before.",
     )
-    storage_class_name: Annotated[str, StringConstraints(pattern=SUBDOMAIN, min_length=1, max_length=253)] | None = (
-        Field(default=None, description="StorageClass of the claim that is made. Omitted = the cluster's default.")
-    )
-    access_modes: Annotated[list[AccessMode], Field(min_length=1, max_length=2)] | None = Field(
+    storage_class_name: Annotated[
+        Annotated[str, StringConstraints(pattern=SUBDOMAIN, min_length=1, max_length=253)] | None, LIVE
+    ] = Field(default=None, description="StorageClass of the claim that is made. Omitted = the cluster's default.")
+    access_modes: Annotated[Annotated[list[AccessMode], Field(min_length=1, max_length=2)] | None, LIVE] = Field(
         default=None,
         description="Access modes of the claim that is made. Omitted = ReadWriteOnce, for one replica; more need "
         "ReadWriteMany.",
@@ -186,7 +187,7 @@ class UpgradePolicy(StrEnum):
 class RolloutSpec(ApiModel):
     """When replicas are replaced. Clusters only."""
 
-    upgrade_policy: UpgradePolicy = Field(
+    upgrade_policy: Annotated[UpgradePolicy, LIVE] = Field(
         default=UpgradePolicy.PINNED,
         description="Pinned: replicas change when the spec does, never with the operator. Follow: an upgrade of the "
         "operator, or another image or environment of its installation, plans anew and rolls out.",

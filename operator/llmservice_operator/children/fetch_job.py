@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmservice_api.live import in_pods
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.model_access import model_access, prepare_arguments
 from llmservice_operator.children.prepare_job import job, job_parts, step
@@ -17,8 +18,7 @@ PLACE = ("nodeSelector", "tolerations", "schedulerName")
 
 def fetch_name(owner: Owner, spec: LLMServiceSpec, frozen: Frozen) -> str:
     """Another revision of the model, claim or place is another Job."""
-    cache = spec.cache.model_dump(mode="json", exclude_defaults=True)
-    parts = [job_parts(owner, spec), cache, frozen.resolved_revision, place(frozen)]
+    parts = [job_parts(owner, spec), in_pods(spec.cache), frozen.resolved_revision, place(frozen)]
     return f"{owner.name}-fetch-{digest(parts)}"
 
 

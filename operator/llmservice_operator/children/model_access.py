@@ -30,6 +30,11 @@ class ModelAccess:
     secret_volume: Json | None
 
     @property
+    def own_download(self) -> bool:
+        """Whether every replica brings the model for itself."""
+        return self.remote and not self.shared
+
+    @property
     def volumes(self) -> list[Json]:
         """Of every pod that reads the model's files."""
         return [volume for volume in (self.cache_volume, self.model_volume) if volume]

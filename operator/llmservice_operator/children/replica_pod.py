@@ -46,7 +46,7 @@ def replica_settings(service: LLMService, placed: Placed, prepared: Prepared) ->
 
 def progress_seconds(settings: RuntimeSettings, access: ModelAccess, prepared: Prepared) -> int:
     """A rollout's deadline: beyond what a download and a start may take."""
-    download = prepared.facts.file_bytes // SLOWEST_DOWNLOAD if access.remote and not access.shared else 0
+    download = prepared.facts.file_bytes // SLOWEST_DOWNLOAD if access.own_download else 0
     return settings.load_seconds + download + 600
 
 
@@ -65,7 +65,7 @@ def replica_template(
         where.pop("affinity", None)
     settings = replica_settings(service, placed, prepared)
     grace = PRE_STOP_SECONDS + spec.endpoint.drain_seconds + GRACE_MARGIN_SECONDS
-    downloads = access.remote and not access.shared
+    downloads = access.own_download
     secrets = access.secret_volumes if downloads else []
     body = {
         **pod(account_name(owner, spec), access, config, [*access.volumes, _settings_volume(), *secrets]),

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Container, Mapping
 from typing import Any
 
+from llmservice_api.live import in_pods
 from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
 from llmservice_api.workload import UpgradePolicy
 from llmservice_operator.children.model_access import model_access
@@ -27,11 +28,13 @@ _IN_PODS = (
 
 
 def revision_name(owner: Owner, spec: LLMServiceSpec) -> str:
-    """Another spec is another revision; the number of replicas and when to plan anew are not part of it.
+    """Another spec is another revision, apart from fields that are live (`llmservice_api.live`).
 
     Defaults are left out, so that a field which a later release adds changes no name.
     """
-    parts = spec.model_dump(mode="json", exclude_defaults=True, exclude={"replicas", "rollout"})
+    parts = in_pods(spec)
+    if not model_access(owner, spec).own_download:  # only Jobs prepare: they are not of the revision
+        parts.pop("prepare", None)
     return f"{owner.name}-{digest(parts | ({'queue': owner.queue} if owner.queue else {}), 10)}"
 
 

@@ -44,6 +44,19 @@ def test_replicas_and_defaults_change_no_name() -> None:
     assert job_name(LONGEST, spec(model={"revision": "v2"})) != job_name(LONGEST, spec())
 
 
+def test_what_is_in_no_pod_changes_no_name() -> None:
+    def made(**body: Any) -> LLMServiceSpec:
+        return spec(cache={"type": "PersistentVolumeClaim", "persistentVolumeClaim": body})
+
+    assert revision_name(LONGEST, made(size="1Gi")) == revision_name(LONGEST, made(size="2Gi", storageClassName="fast"))
+    assert revision_name(LONGEST, made(size="1Gi")) != revision_name(LONGEST, made(claimName="a"))
+    follow: dict[str, Any] = {"rollout": {"upgradePolicy": "Follow"}}
+    assert revision_name(LONGEST, spec(**follow)) == revision_name(LONGEST, spec())
+    prepare: dict[str, Any] = {"prepare": {"resources": {"limits": {"memory": "1Gi"}}}}
+    assert revision_name(LONGEST, spec(**prepare)) != revision_name(LONGEST, spec()), "replicas download with it"
+    assert revision_name(LONGEST, spec(cache=CLAIM, **prepare)) == revision_name(LONGEST, spec(cache=CLAIM))
+
+
 def test_selectors_do_not_catch_the_pods_of_the_job() -> None:
     labels = prepare_job(LONGEST, spec(), CONFIG, "a")["spec"]["template"]["metadata"]["labels"]
     for child, path in (

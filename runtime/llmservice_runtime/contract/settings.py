@@ -55,8 +55,13 @@ class RuntimeSettings:
     """Where the failure record goes; empty = nowhere (/dev/termination-log in a container)."""
 
     def to_json(self) -> str:
-        """JSON text that `from_json` reads back to an equal value."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
+        """JSON text that `from_json` reads back to an equal value.
+
+        What is at its default is left out: an older runtime image refuses a setting that it does not know. So a default
+        stays what it is: who wants another writes it out, or gives the setting another name.
+        """
+        said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != _default(f)}
+        return json.dumps(said, indent=2)
 
     @staticmethod
     def from_json(text: str) -> RuntimeSettings:
@@ -71,3 +76,9 @@ class RuntimeSettings:
         for name in ("model_aliases", "engine_args"):
             body[name] = tuple(body.get(name, ()))
         return RuntimeSettings(**body)
+
+
+def _default(setting: dataclasses.Field[Any]) -> Any:
+    """What a setting is when nothing says it; MISSING for those that must be said."""
+    factory = setting.default_factory
+    return factory() if factory is not dataclasses.MISSING else setting.default
