@@ -39,6 +39,8 @@ class Reason(StrEnum):
     RESOLVED = "Resolved"
     VALID = "Valid"
     INVALID = "Invalid"
+    FIELDS_IGNORED = "FieldsIgnored"
+    """The CustomResourceDefinition has fields that this release does not know. Clusters only."""
     CACHED = "Cached"
 
     # Of clusters.

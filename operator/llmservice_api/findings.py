@@ -3,7 +3,7 @@ that both say. A finding is a condition without its times."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -60,9 +60,16 @@ def conditions(
     return made
 
 
-def valid() -> Finding:
-    """SpecValid."""
-    return Finding(ConditionType.SPEC_VALID, TRUE, Reason.VALID, "The spec is valid.")
+def valid(ignored: Sequence[str] = ()) -> Finding:
+    """SpecValid. `ignored` are fields that a CustomResourceDefinition of another release has."""
+    kind = ConditionType.SPEC_VALID
+    if not ignored:
+        return Finding(kind, TRUE, Reason.VALID, "The spec is valid.")
+    said = (
+        f"The spec is valid, but for what this release of the operator does not know and ignores: "
+        f"{', '.join(ignored[:20])}. The CustomResourceDefinition is of another release: bring the operator to it."
+    )
+    return Finding(kind, TRUE, Reason.FIELDS_IGNORED, said)
 
 
 def resolved(revision: str, why: str = "") -> Finding:

@@ -39,13 +39,13 @@ def reconcile(observed: Observed, config: OperatorConfig, now: datetime) -> Outc
     live = live_of(owner, observed.children, observed.events)
     if observed.service["spec"].get("podTemplate"):
         observed = dataclasses.replace(observed, refused=tuple(map(in_words, observed.refused)))
-    service = read_service(observed.service, config)
-    if isinstance(service, Problem):
+    read = read_service(observed.service, config)
+    if isinstance(read, Problem):
         # Terminal until the spec is edited: what runs is left alone, and nothing is tried again.
-        return _report(Outcome(), invalid(service, observed, owner, live), None, live, owner, observed, config, now)
-    decision = decide(service, owner, live, observed, config, now)
+        return _report(Outcome(), invalid(read, observed, owner, live), None, live, owner, observed, config, now)
+    decision = decide(read.service, owner, live, observed, config, now)
     outcome = Outcome(decision.apply, decision.delete, requeue_after=decision.requeue_after)
-    found = findings(Picture(owner, decision, observed, live, now))
+    found = findings(Picture(owner, decision, observed, live, now, read.ignored))
     return _report(outcome, found, decision, live, owner, observed, config, now)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import ValidationError
 
 from llmservice_api.conditions import Reason
@@ -9,6 +11,7 @@ from llmservice_api.sentences import explain, field_path
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_operator.facts.allowed import not_allowed
 from llmservice_operator.facts.config import OperatorConfig
+from llmservice_operator.facts.newer import unknown_fields, way_out, without
 from llmservice_operator.facts.pod_fields import forbidden, repeated
 from llmservice_operator.facts.pod_leave import not_lent
 from llmservice_operator.facts.problem import Problem
@@ -17,10 +20,25 @@ from llmservice_operator.facts.values import Json
 WRITTEN = ("apiVersion", "kind", "metadata", "spec")
 
 
-def read_service(service: Json, config: OperatorConfig) -> LLMService | Problem:
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The typed object. `ignored` are fields that a newer CustomResourceDefinition has (`spec.turbo`)."""
+
+    service: LLMService
+    ignored: tuple[str, ...] = ()
+
+
+def read_service(service: Json, config: OperatorConfig) -> Read | Problem:
     """The typed object, or what is wrong with it here. Its status is ours and not read."""
+    written = {name: service[name] for name in WRITTEN if name in service}
+    unknown: tuple[tuple[int | str, ...], ...] = ()
     try:
-        parsed = LLMService.model_validate({name: service[name] for name in WRITTEN if name in service})
+        try:
+            parsed = LLMService.model_validate(written)
+        except ValidationError as error:
+            if not (unknown := unknown_fields(error.errors(include_url=False))):
+                raise
+            parsed = LLMService.model_validate(without(written, unknown))
     except ValidationError as error:
         return Problem(Reason.INVALID, _sentences(error))
     spec = parsed.spec
@@ -29,7 +47,7 @@ def read_service(service: Json, config: OperatorConfig) -> LLMService | Problem:
         or _not_in_a_template(parsed)
         or not_lent(spec, config)
         or not_allowed(spec, config)
-        or parsed
+        or Read(parsed, tuple(map(field_path, unknown)))
     )
 
 
@@ -54,5 +72,5 @@ def _sentences(error: ValidationError) -> str:
     said = []
     for details in error.errors(include_url=False):
         location, reason, remedy = explain(details, LLMService)
-        said.append(f"{field_path(location)}: {reason} {remedy}")
+        said.append(f"{field_path(location)}: {reason} {way_out(details) or remedy}")
     return " ".join(said[:5])

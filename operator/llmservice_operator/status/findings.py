@@ -53,6 +53,8 @@ class Picture:
     observed: Observed
     live: Live
     now: datetime
+    ignored: tuple[str, ...] = ()
+    """Fields of the spec that this release does not know."""
 
     @property
     def desired(self) -> int:
@@ -120,7 +122,7 @@ def _found(case: Case) -> Problem | None:
 def findings(picture: Picture) -> list[Finding]:
     """Every condition."""
     return [
-        valid(),
+        valid(picture.ignored),
         _resolved(picture),
         _planned(picture),
         _cached(picture),

@@ -56,6 +56,17 @@ async def test_what_is_wrong_is_refused_by_name(client: Client, namespace: str, 
     assert caught.value.refused
 
 
+async def test_a_typo_is_refused_where_fields_are_checked_as_kubectl_does_and_pruned_elsewhere(
+    client: Client, namespace: str
+) -> None:
+    typo = service(namespace, contextToken=1024)
+    with pytest.raises(ApiError, match=r"unknown field \"spec\.contextToken\""):
+        await client.send("create", LLM_SERVICE, LLM_SERVICE.path(namespace), {"fieldValidation": "Strict"}, typo)
+    made = await client.create(typo)
+    assert made is not None
+    assert "contextToken" not in made["spec"]
+
+
 @pytest.mark.parametrize("name", ["a" * 41, "a.b", "7b-chat"])
 async def test_a_name_that_children_cannot_carry_is_refused(client: Client, namespace: str, name: str) -> None:
     with pytest.raises(ApiError, match=r"DNS label .* qwen-7b for 7b-qwen") as caught:

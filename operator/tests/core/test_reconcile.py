@@ -246,6 +246,33 @@ def test_a_service_that_leads_elsewhere_serves_nothing(world: World) -> None:
     assert "url" not in world.service["status"]
 
 
+def test_a_field_of_a_newer_crd_is_ignored_and_told(world: World) -> None:
+    """An upgrade brings the CRD first; its defaults are in every service at once."""
+    world.served()
+    before = copy.deepcopy(world.get("Deployment"))
+    spec = world.service["spec"]
+    spec["turbo"] = {"enabled": True}
+    spec["engine"] = {"type": "Auto", "speculation": "Off"}
+    assert world.pass_() == ["status"]
+    assert world.get("Deployment") == before
+    valid = world.condition("SpecValid")
+    assert (valid["status"], valid["reason"]) == ("True", "FieldsIgnored")
+    assert "spec.engine.speculation" in valid["message"] and "spec.turbo" in valid["message"]
+    assert world.condition("Ready")["status"] == "True"
+    assert kinds(world.edit(replicas=2).pass_()) == ["Deployment", "status"], "and it is worked on as before"
+
+
+def test_a_value_of_a_newer_crd_is_named_and_not_guessed(world: World) -> None:
+    world.served()
+    world.edit(cache={"type": "Shared", "shared": {"name": "x"}}).pass_()
+    valid = world.condition("SpecValid")
+    assert (valid["status"], valid["reason"]) == ("False", "Invalid")
+    assert 'spec.cache.type: "Shared" is not one of EmptyDir' in valid["message"]
+    assert "bring the operator to it" in valid["message"]
+    assert "spec.cache.shared" not in valid["message"]
+    assert world.condition("Ready")["reason"] == "ServingEarlierSpec"
+
+
 def test_an_invalid_edit_does_not_make_ready_what_no_request_reaches(world: World) -> None:
     world.refused = REFUSALS[:1]
     world.served()
