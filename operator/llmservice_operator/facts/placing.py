@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_api.v1alpha1 import AcceleratorSpec, LLMServiceSpec
 from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
 from llmservice_operator.facts.nodes import NodeKind
 from llmservice_operator.facts.quantity import parse_quantity
@@ -70,14 +70,14 @@ def place_service(
     for place in known:
         made = _over_limit(spec, facts, place, revision) or make_plan(spec, facts, place.machine, revision)
         if isinstance(made, Refusal):
-            refusal = refusal or made
+            refusal = refusal or _lacks_device(spec, facts, place, revision, config) or made
             continue
         if place.resource and spec.accelerator.resource_name and not made.accelerator_count:
             refusal = refusal or _no_build(place.resource, made)
             continue
         image = image_for(made, place, config)
         if image is None:
-            refusal = refusal or _no_image(made, config)
+            refusal = refusal or _no_image(made, place, config)
         elif made.fit is Fit.FITS and place.sure:
             return _placed(made, place, image, known)
         else:
@@ -235,11 +235,35 @@ def _no_build(resource: str, plan: Plan) -> Refusal:
     )
 
 
-def _no_image(plan: Plan, config: OperatorConfig) -> Refusal:
-    carried = sorted({engine.value for image in config.images for engine in image.engines})
+def _lacks_device(
+    spec: LLMServiceSpec, facts: ModelFacts, place: Place, revision: str, config: OperatorConfig
+) -> Refusal | None:
+    """Whether only an image is missing: an engine would run the model there, and none is built for that device."""
+    if not place.machine.gpus:
+        return None
+    anywhere = tuple(EngineBuild(engine, frozenset(Device)) for engine in EngineType)
+    made = make_plan(spec, facts, dataclasses.replace(place.machine, builds=anywhere), revision)
+    if isinstance(made, Refusal) or not made.accelerator_count or image_for(made, place, config) is not None:
+        return None
+    on_cpu = spec.model_copy(update={"accelerator": AcceleratorSpec(count=0)})
+    works = isinstance(make_plan(on_cpu, facts, place.machine, revision), Plan)
+    cpu = ("Write accelerator: {count: 0} instead: the model then runs on the CPU.",) if works else ()
+    return _no_image(made, place, config, cpu)
+
+
+def _no_image(plan: Plan, place: Place, config: OperatorConfig, ways: tuple[str, ...] = ()) -> Refusal:
+    """`ways` out beside another image."""
+    gpu = place.machine.gpu if plan.accelerator_count else None
+    where = f"{gpu.vendor.value} accelerators ({place.resource})" if gpu else "the CPU"
+    carried = sorted(
+        f"{engine.value} for {device.value}"
+        for image in config.images
+        for engine in image.engines
+        for device in image.devices
+    )
     return Refusal(
         FailureClass.ENGINE_NOT_INSTALLED,
-        f"The plan asks for {plan.engine.value} on {plan.accelerator}, and no image of this installation carries it.",
-        (f"Have an image for it added to the operator's configuration (there: {', '.join(carried)}).",),
+        f"The plan asks for {plan.engine.value} on {where}, and no image of this installation carries it.",
+        (f"Have an image for it added to the operator's configuration (there: {', '.join(carried)}).", *ways),
         plan.rejected,
     )

@@ -149,3 +149,41 @@ def test_an_odd_number_of_accelerators_costs_nothing(amount: str) -> None:
     }
     (kind,) = node_kinds([node])
     assert pod_on(kind)["containers"][0]["name"] == "runtime"
+
+
+VLLM_ONLY = RuntimeImage("runtime:vllm", (EngineType.VLLM,), (Device.NVIDIA,))
+
+
+@pytest.mark.parametrize("images", [(CPU_IMAGE,), (CPU_IMAGE, VLLM_ONLY)], ids=["no image", "none with this engine"])
+@pytest.mark.parametrize(
+    "accelerator",
+    [
+        {"count": 1},
+        {"resourceName": "nvidia.com/gpu"},
+        {"resourceName": "nvidia.com/gpu", "count": 1},
+        {"resourceName": "amd.com/gpu", "count": 1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("there", [False, True])
+def test_a_gpu_that_no_image_can_use_is_a_missing_image_and_no_fault_of_the_model(
+    images: tuple[RuntimeImage, ...], accelerator: dict[str, Any], there: bool
+) -> None:
+    """The format is fine, and a node may even have the GPU."""
+    nodes = (CPU_NODE, gpu_node("nvidia.com/gpu", "NVIDIA-L4")) if there else (CPU_NODE,)
+    world = World(OperatorConfig(images, "llm"), nodes).edit(accelerator=accelerator)
+    world.pass_()
+    world.prepared().pass_()
+    assert world.condition("Planned")["reason"] == "EngineNotInstalled"
+    assert accelerator.get("resourceName", "nvidia.com/gpu") in world.condition("Planned")["message"]
+    assert not world.of("Deployment")
+    world.edit(accelerator={"count": 0}).pass_()  # a way out that is offered
+    assert world.of("Deployment")
+
+
+def test_a_gpu_that_only_another_engine_can_use_is_left_out_where_none_was_asked_for() -> None:
+    nodes = (CPU_NODE, gpu_node("nvidia.com/gpu", "NVIDIA-L4"))
+    world = World(OperatorConfig((CPU_IMAGE, VLLM_ONLY), "llm"), nodes)
+    world.pass_()
+    world.prepared().pass_()
+    assert world.get("Deployment")["spec"]["template"]["spec"]["containers"][0]["image"] == "runtime:cpu"
