@@ -1,0 +1,71 @@
+"""`.ci/run` begins with nothing of the project's own, says what was warm, and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cluster.layout import REPOSITORY
+
+MAKE = """#!/bin/sh
+# Does what a stage would: leaves something in the cache and in the environment.
+test -e "$LLMSERVICE_CACHE_DIR" && was=there || was=new
+mkdir -p "$LLMSERVICE_CACHE_DIR" "${1#VENV=}"
+echo "$1 $2 $LLMSERVICE_CACHE_DIR $was" >> "$CALLS"
+test "$2" != "$FAILING"
+"""
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A make that does little, in front of the real one; the file with a line for each call."""
+    (tmp_path / "make").write_text(MAKE)
+    (tmp_path / "make").chmod(0o755)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path))  # with little in it to be measured
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    monkeypatch.setenv("FAILING", "")
+    monkeypatch.setenv("LLMSERVICE_CACHE_DIR", str(tmp_path / "somebody's"))
+    return tmp_path / "calls"
+
+
+def ci() -> subprocess.CompletedProcess[str]:
+    return subprocess.run([REPOSITORY / ".ci" / "run"], capture_output=True, text=True, timeout=120)
+
+
+def test_every_run_has_an_empty_cache_and_an_environment_of_its_own(calls: Path, tmp_path: Path) -> None:
+    runs = [ci(), ci()]
+    assert [run.returncode for run in runs] == [0, 0]
+    lines = [line.split() for line in calls.read_text().splitlines()]
+    assert [(words[1], words[3]) for words in lines] == [("test", "new"), ("e2e", "there")] * 2
+    folders = [Path(words[2]) for words in lines]
+    assert folders[0] == folders[1] != folders[2]
+    assert all(words[0] == f"VENV={Path(words[2]).with_name('venv')}" for words in lines)
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not (tmp_path / "somebody's").exists()
+
+
+def test_it_says_what_was_warm_and_how_long_each_stage_took(calls: Path) -> None:
+    said = ci().stdout
+    for name in ("processors", "Go", "ccache", "pip", "Debian packages"):
+        assert re.search(rf"^{name} +\S", said, re.M), said
+    assert said.index("=== what was warm") < said.index("=== make VENV=")
+    stages = re.findall(r"^\d+ s, exit code (\d): make VENV=\S+ (\w+)$", said, re.M)
+    assert stages == [("0", "test"), ("0", "e2e")]
+
+
+def test_a_stage_that_fails_ends_it_with_its_code_and_nothing_is_left(
+    calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAILING", "test")
+    run = ci()
+    assert run.returncode == 1
+    assert re.search(r"^\d+ s, exit code 1: make VENV=\S+ test$", run.stdout, re.M)
+    assert len(calls.read_text().splitlines()) == 1
+    assert list((tmp_path / "tmp").iterdir()) == []
