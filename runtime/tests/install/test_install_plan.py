@@ -13,7 +13,7 @@ from llmservice_runtime.engines.llamacpp.install.cpu import X86_FEATURES, cmake_
 from llmservice_runtime.engines.llamacpp.install.recipe import RECIPE
 from llmservice_runtime.install.lockfile import entries, split_lock
 from llmservice_runtime.install.progress import Progress, ProgressLine, elapsed, parse_progress
-from llmservice_runtime.install.wheel import WheelPlan, default_wheel_cache, plan_wheel
+from llmservice_runtime.install.wheel import WheelPlan, compiler_cache, default_wheel_cache, plan_wheel
 
 SAPPHIRE_RAPIDS = (
     "fma sse4_2 avx f16c avx2 bmi2 avx512f avx512dq avx512cd avx512bw avx512vl avx512vbmi avx512_vnni avx512_bf16"
@@ -121,3 +121,16 @@ def test_a_log_gets_a_line_now_and_then_even_when_nothing_new_is_known() -> None
     assert 12 <= len(lines) <= 16
     assert "[ 30 %] llama.cpp: compiling a59.cpp, 2m10s" in lines and lines[-1] == "[100 %] llama.cpp: built, 2m10s"
     assert elapsed(59.9) == "59s"
+
+
+def test_ccache_is_used_where_it_is_and_changes_no_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert compiler_cache() == ()
+    key = llama_wheel().key
+    (tmp_path / "ccache").touch(0o755)
+    program = tmp_path / "ccache"
+    assert compiler_cache() == (
+        f"-DCMAKE_C_COMPILER_LAUNCHER={program}",
+        f"-DCMAKE_CXX_COMPILER_LAUNCHER={program}",
+    )
+    assert llama_wheel().key == key
