@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-CACHE_ENV = "LLMSERVICE_CACHE_DIR"
+from llmservice_runtime.contract.cache import cache_dir
+
 STATE_ENV = "LLMSERVICE_STATE_DIR"
 SECRETS_ENV = "LLMSERVICE_SECRETS_DIR"
 
@@ -34,10 +35,9 @@ class Places:
         """
         env = os.environ if environ is None else environ
         home = Path(env.get("HOME") or Path.home())
-        cache = env.get(CACHE_ENV) or Path(env.get("XDG_CACHE_HOME") or home / ".cache") / "llmservice"
         state = env.get(STATE_ENV) or Path(env.get("XDG_STATE_HOME") or home / ".local" / "state") / "llmservice"
         secrets = env.get(SECRETS_ENV)
-        return Places(_absolute(cache), _absolute(state), _absolute(secrets) if secrets else None)
+        return Places(cache_dir(env), _absolute(state), _absolute(secrets) if secrets else None)
 
 
 def _absolute(path: str | Path) -> Path:

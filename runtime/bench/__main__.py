@@ -17,6 +17,7 @@ from bench.make_model import make_model
 from bench.scenarios import Scenario, all_scenarios
 from bench.stats import Figures
 from bench.table import Pair, header, row
+from llmservice_runtime.contract.cache import cache_dir
 
 PAGE = """# Benchmarks
 
@@ -96,9 +97,9 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="Markdown file to write")
     args = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
-    cache = Path(os.environ.get("LLMSERVICE_CACHE_DIR") or Path.home() / ".cache" / "llmservice")
-    model = make_model(cache / "bench")
-    binary = args.server or peer.build(cache / "bench")
+    cache = cache_dir() / "bench"
+    model = make_model(cache)
+    binary = args.server or peer.build(cache)
     lines = [header()]
     print(lines[0], flush=True)
     with (

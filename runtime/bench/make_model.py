@@ -12,6 +12,9 @@ import gguf
 import llama_cpp
 import numpy as np
 
+from llmservice_runtime.contract.cache import cache_dir
+from llmservice_runtime.install.wheel import exclusive
+
 LAYERS, WIDTH, HEADS, KV_HEADS, FORWARD, VOCAB, CONTEXT = 14, 1024, 16, 8, 2816, 32000, 4096
 NAME = "random-230m-q4_k_m.gguf"
 Q4_K_M = 15
@@ -82,9 +85,14 @@ def write_f16(path: Path, seed: int = 0) -> None:
 def make_model(folder: Path) -> Path:
     """Path of the quantized model in `folder`; made once (about half a minute), complete or not there."""
     target = folder / NAME
-    if target.exists():
-        return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder / f".{NAME}.lock", "another process makes the benchmark's model; waiting for it"):
+        if not target.exists():
+            _make(target)
+    return target
+
+
+def _make(target: Path) -> None:
     wide, half = target.with_suffix(".f16"), target.with_suffix(".new")
     sys.stderr.write("==> making the benchmark's model (once)\n")
     try:
@@ -99,8 +107,7 @@ def make_model(folder: Path) -> Path:
     finally:
         wide.unlink(missing_ok=True)
         half.unlink(missing_ok=True)
-    return target
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{make_model(Path.home() / '.cache' / 'llmservice' / 'bench')}\n")
+    sys.stdout.write(f"{make_model(cache_dir() / 'bench')}\n")

@@ -18,7 +18,7 @@ import httpx
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.install.environment import Install, wheel_plan
-from llmservice_runtime.install.wheel import WheelPlan
+from llmservice_runtime.install.wheel import WheelPlan, exclusive
 
 SWITCHED_OFF = (
     "LLAMA_CURL",
@@ -37,10 +37,15 @@ def build(cache: Path) -> Path:
     plan = wheel_plan(Install(EngineType.LLAMA_CPP))
     assert plan
     binary = cache / plan.key / "llama-server"
-    if binary.exists():
-        return binary
-    print("==> building llama-server (once)", flush=True)
     binary.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(binary.with_name(".lock"), "another process builds llama-server; waiting for it"):
+        if not binary.exists():
+            _build(plan, binary)
+    return binary
+
+
+def _build(plan: WheelPlan, binary: Path) -> None:
+    print("==> building llama-server (once)", flush=True)
     with tempfile.TemporaryDirectory(dir=binary.parent) as name:
         folder = Path(name)
         source, tools = _unpack(plan, folder), _tools(plan, folder)
@@ -53,7 +58,6 @@ def build(cache: Path) -> Path:
         subprocess.run(make, check=True, env=env)
         shutil.copy2(folder / "build" / "bin" / "llama-server", binary.with_suffix(".new"))
     binary.with_suffix(".new").rename(binary)
-    return binary
 
 
 def _unpack(plan: WheelPlan, folder: Path) -> Path:

@@ -22,6 +22,8 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
+from llmservice_runtime.contract.cache import cache_dir
+
 MODEL = Path(__file__).parent / "model"
 SOURCES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 KINDS = ("F16", "Q8_0", "Q4_K_M")
@@ -50,9 +52,8 @@ def content_hash(model: Path = MODEL) -> str:
 
 
 def default_folder(model: Path = MODEL) -> Path:
-    """Where derived files are kept: LLMSERVICE_CACHE_DIR, else ~/.cache/llmservice; one folder per content."""
-    cache = os.environ.get("LLMSERVICE_CACHE_DIR") or Path.home() / ".cache" / "llmservice"
-    return Path(cache) / "demo" / content_hash(model)
+    """Where derived files are kept in the cache of this user: one folder per content."""
+    return cache_dir() / "demo" / content_hash(model)
 
 
 def derive(kind: str, folder: Path | None = None, model: Path = MODEL) -> Path:

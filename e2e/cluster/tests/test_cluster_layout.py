@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 
 from cluster import layout
+from llmservice_cli.places import Places
+from llmservice_runtime.contract.cache import cache_dir
+from llmservice_runtime.install.wheel import default_wheel_cache
 
 
 def instance(number: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -49,6 +52,21 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert layout.cache() == tmp_path / "llmservice" / "cluster"
     monkeypatch.setenv("LLMSERVICE_CACHE_DIR", str(tmp_path / "own"))
     assert layout.cache() == tmp_path / "own" / "cluster"
+
+
+@pytest.mark.parametrize(
+    "variables", [{"LLMSERVICE_CACHE_DIR": "~/own", "XDG_CACHE_HOME": "/x"}, {"XDG_CACHE_HOME": "/x"}, {}]
+)
+def test_every_part_of_the_project_keeps_its_things_in_the_one_cache(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LLMSERVICE_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/home/somebody", **variables}.items():
+        monkeypatch.setenv(name, value)
+    demo = runpy.run_path(str(layout.REPOSITORY / "runtime" / "demo" / "make_gguf.py"))["default_folder"]()
+    places = {cache_dir(), Places.from_environment().cache, layout.cache().parent, default_wheel_cache().parent}
+    assert places == {demo.parents[1]}
 
 
 def test_a_cached_thing_is_named_by_all_that_it_is_made_from(tmp_path: Path) -> None:

@@ -11,18 +11,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmservice_runtime.contract.cache import cache_dir
 from llmservice_runtime.engines.base.recipe import OwnWheel
 from llmservice_runtime.install.errors import InstallError
 from llmservice_runtime.install.lockfile import LockedBuild
-from llmservice_runtime.install.progress import ProgressLine
+from llmservice_runtime.install.progress import LOG_SECONDS, ProgressLine
 from llmservice_runtime.install.tools import require_compiler, require_venv
 
 MAX_JOBS = 16
+LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,8 @@ def plan_wheel(title: str, wheel: OwnWheel, locked: LockedBuild, portable: bool 
 
 
 def default_wheel_cache(environ: Mapping[str, str] | None = None) -> Path:
-    """`wheels` in LLMSERVICE_CACHE_DIR, else in XDG_CACHE_HOME/llmservice, else in ~/.cache/llmservice."""
-    env = os.environ if environ is None else environ
-    if cache := env.get("LLMSERVICE_CACHE_DIR"):
-        return Path(cache).expanduser().absolute() / "wheels"
-    return Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llmservice" / "wheels"
+    """`wheels` in the cache of this user."""
+    return cache_dir(environ) / "wheels"
 
 
 def cached_wheel(plan: WheelPlan, cache: Path) -> Path | None:
@@ -82,15 +82,24 @@ def obtain_wheel(plan: WheelPlan, cache: Path, rebuild: bool = False) -> Path:
 
 @contextmanager
 def exclusive(path: Path, waiting: str) -> Iterator[None]:
-    """Hold a lock file; says `waiting` when somebody else has it. The kernel frees it when its holder dies."""
+    """Hold a lock file; says `waiting`, now and then, while somebody else has it. The kernel frees a dead one's."""
     with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.stderr.write(waiting + "\n")
-            sys.stderr.flush()
-            fcntl.flock(file, fcntl.LOCK_EX)
+        told = -LOG_SECONDS
+        while not _taken(file.fileno()):
+            if time.monotonic() - told >= LOG_SECONDS:
+                told = time.monotonic()
+                sys.stderr.write(waiting + "\n")
+                sys.stderr.flush()
+            time.sleep(LOOK_SECONDS)
         yield
+
+
+def _taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def run_logged(command: Sequence[str], progress: ProgressLine, log: Path, env: Mapping[str, str], what: str) -> None:

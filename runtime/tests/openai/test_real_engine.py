@@ -20,8 +20,9 @@ from aiohttp import ClientSession
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.report import LIFELINE_FD_ENV, REPORT_FD_ENV
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.install.environment import engines_dir
 
-PYTHON = Path(__file__).parents[3] / ".venv" / "engines" / "llamacpp" / "bin" / "python"
+PYTHON = engines_dir() / "llamacpp" / "bin" / "python"
 pytestmark = pytest.mark.engine
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
