@@ -1,6 +1,62 @@
-"""Tests that take minutes and roll dice: `make e2e-long`. They play controllers as the operator's benchmark does."""
+"""Tests that take minutes and roll dice: `make e2e-long`. They play controllers as the operator's benchmark does.
 
+`--counts FILE`: what a run counted, as a page that is committed.
+"""
+
+from __future__ import annotations
+
+import subprocess
 import sys
+import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "operator"))
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "operator"))
+HEAD = """# Long tests
+
+What `make e2e-long` counted when it last ran, on {date}, on {revision}. The run writes this page; whoever ran it
+commits it.
+
+| test | result | seconds | counted |
+|---|---|---|---|
+"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--counts", type=Path, help="write what the tests counted (record_property) to this page")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if page := config.getoption("--counts"):
+        config.pluginmanager.register(Counts(page), "counts")
+
+
+class Counts:
+    """Collects what tests recorded; writes the page when at least one ran."""
+
+    def __init__(self, page: Path) -> None:
+        self._page = page
+        self._rows: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A row for every test that ran, or that failed before or after it did."""
+        if report.when == "call" or report.failed:
+            counted = ", ".join(f"{count} {what}" for what, count in report.user_properties)
+            name = report.nodeid.removeprefix("e2e/long/").replace("|", "\\|")
+            self._rows.append(f"| {name} | {report.outcome} | {report.duration:.0f} | {counted} |\n")
+
+    def pytest_sessionfinish(self) -> None:
+        """The whole page anew."""
+        if self._rows:
+            head = HEAD.format(date=time.strftime("%Y-%m-%d"), revision=_revision())
+            self._page.write_text(head + "".join(sorted(self._rows)))
+
+
+def _revision() -> str:
+    """The commit, and whether more than that was tested."""
+    git = ("git", "-C", str(ROOT))
+    done = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    dirty = subprocess.run([*git, "status", "--porcelain", "--", ":!docs/e2e-long.md"], capture_output=True, text=True)
+    return (done.stdout.strip() or "no commit") + (" with changes" if dirty.stdout.strip() else "")
