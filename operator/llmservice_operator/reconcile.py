@@ -21,6 +21,7 @@ from llmservice_operator.facts.passed_on import owner_of
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.service import read_service
 from llmservice_operator.facts.values import Observed, Outcome
+from llmservice_operator.facts.waiting import unclear
 from llmservice_operator.status.findings import Picture, findings, invalid
 from llmservice_operator.status.plan_status import plan_status
 from llmservice_operator.status.write import notes, status
@@ -66,14 +67,15 @@ def _report(
     said["installation"] = config.operator_namespace
     if in_force is not None:
         said |= {"plan": plan_status(in_force, config), "currentRevision": in_force.name}
-    return Outcome(outcome.apply, outcome.delete, said, notes(found, before), _again(found, outcome.requeue_after))
+    return Outcome(outcome.apply, outcome.delete, said, notes(found, before), _again(found, observed, outcome))
 
 
-def _again(found: list[Finding], asked: float | None) -> float | None:
-    """While something is under way it is looked at now and then: some failures are only told by time."""
+def _again(found: list[Finding], observed: Observed, outcome: Outcome) -> float | None:
+    """While something is under way it is looked at now and then: some failures are only told by time, or by Events."""
+    asked = outcome.requeue_after
     if any(finding.type is ConditionType.NAME_CONFLICT and finding.status == TRUE for finding in found):
         return min(asked if asked is not None else FOREIGN_SECONDS, FOREIGN_SECONDS)
-    under_way = any(
+    under_way = bool(unclear(observed.children)) or any(
         (finding.type is ConditionType.PROGRESSING and finding.status == TRUE)
         or (finding.type is ConditionType.SCHEDULED and finding.status != TRUE and finding.reason != Reason.WAITING)
         for finding in found

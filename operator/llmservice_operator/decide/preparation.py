@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from llmservice_api.conditions import Reason
+from llmservice_operator.diagnosis.case import Case
 from llmservice_operator.diagnosis.held_up import SWITCH_OFF, container_status, goes_on, held_up
-from llmservice_operator.diagnosis.pods import Case, ending, pod_problem
+from llmservice_operator.diagnosis.pods import ending, pod_problem
 from llmservice_operator.diagnosis.refusal import JOB, way_out
 from llmservice_operator.facts.live import Live, condition, holds, seconds_since
 from llmservice_operator.facts.pod_fields import FETCH, INSPECT

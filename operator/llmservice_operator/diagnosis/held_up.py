@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmservice_api.conditions import Reason
-from llmservice_operator.diagnosis.pods import Case
+from llmservice_operator.diagnosis.case import Case
 from llmservice_operator.facts.live import seconds_since
 from llmservice_operator.facts.pod_fields import FETCH
 from llmservice_operator.facts.problem import Problem

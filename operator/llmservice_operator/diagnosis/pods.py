@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from llmservice_api.conditions import Reason
 from llmservice_operator.children.container import RUNTIME_USER
+from llmservice_operator.diagnosis.case import Case, called
+from llmservice_operator.diagnosis.volumes import unbound_claim, volume_elsewhere
 from llmservice_operator.facts.live import condition, seconds_since
 from llmservice_operator.facts.paths import CACHE_PATH
 from llmservice_operator.facts.pod_fields import CONTAINER, FETCH, INSPECT
@@ -20,12 +21,17 @@ from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 
 VOLUME_PATIENCE = 30
 """Seconds that mounting volumes may take before it is called a problem."""
-_CLAIM = re.compile(r"persistentvolumeclaim|unbound immediate|volume node affinity", re.IGNORECASE)
 _PREEMPTION = re.compile(
     r"\.? (no new claims to deallocate, )?preemption: .*|\bnot found\. (?=not found\.$)", re.DOTALL
 )
-_PULL = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
-_CREATE = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreStartHookError"}
+_PULL = {
+    "ErrImagePull", "ImagePullBackOff", "ImageInspectError", "InvalidImageName", "ErrImageNeverPull",
+    "RegistryUnavailable", "SignatureValidationFailed",
+}  # fmt: skip
+_CREATE = {
+    "CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PreCreateHookError",
+    "PreStartHookError", "PostStartHookError",
+}  # fmt: skip
 _NO_DIRECTORY = "hostPath type check failed"
 _OVER_LIMIT = ("exceeds the total limit", "exceeded its local ephemeral storage limit")
 """Words of the kubelet where a pod took more of a disk than it may, and the disk has room."""
@@ -33,32 +39,6 @@ _OF_DISKS = {FailureClass.VOLUME_FAILED, FailureClass.DISK_FULL}
 _STARTING = {"ContainerCreating", "PodInitializing"}
 _ENDED_BY_KUBELET = {0, 137, 143}
 """Exit codes after SIGTERM and SIGKILL, and of a supervisor that drained."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One pod at one moment. `gpu` is the resource it asks for, `gpu_exists` whether a known node has it.
-
-    `events` are those about the pod, oldest first, as far as they were read; `what` is how sentences call the pod.
-    """
-
-    pod: Json
-    now: datetime
-    gpu: str = ""
-    gpu_exists: bool = True
-    events: Sequence[Json] = ()
-    what: str = "replica"
-
-    def see(self, command: str) -> str:
-        """A command that shows more, to be pasted."""
-        metadata = self.pod["metadata"]
-        return f"See kubectl {command} -n {metadata.get('namespace', '')} {metadata.get('name', '')}"
-
-    @property
-    def log(self) -> str:
-        """Where the words before the end are."""
-        again = self.pod.get("spec", {}).get("restartPolicy") != "Never"
-        return f"{self.see('logs')}{' --previous' if again else ''}."
 
 
 Check = Callable[[Case], Problem | None]
@@ -77,20 +57,18 @@ def unscheduled(pod: Json) -> Json | None:
 
 
 def _no_node(case: Case) -> Problem | None:
-    found = unscheduled(case.pod)
+    found = unscheduled(case.pod) or _scheduler_failed(case.pod)
     if found is None:
         return None
     said = _scheduler(found.get("message", "no reason was given"))
-    if _CLAIM.search(said):
-        return Problem(
-            FailureClass.VOLUME_FAILED,
-            f"The {case.what} waits for its PersistentVolumeClaim: {said}. Create the claim, or correct its name or "
-            f"its StorageClass. {case.see('describe pod')}.",
-        )
+    if claim := unbound_claim(case, said):
+        return claim
     if coming := coming_node(case.events, case.now):
         return Problem(Reason.ADDING_NODE, f"A node is being added for the {case.what}: {coming}.")
     if refused := no_node_comes(case.events):
         said += f"; node autoscaler: {refused}"
+    if volume := volume_elsewhere(case, said):
+        return volume
     if case.gpu and not case.gpu_exists:
         return Problem(
             Reason.NO_SUCH_GPU,
@@ -102,6 +80,12 @@ def _no_node(case: Case) -> Problem | None:
         f"No node takes the {case.what}: {said}. Free or add nodes, or ask for less in resources, contextTokens or "
         "accelerator.count.",
     )
+
+
+def _scheduler_failed(pod: Json) -> Json | None:
+    """The condition where the scheduler met an error of its own, as when a volume is not bound in its time."""
+    found = condition(pod, "PodScheduled")
+    return found if found is not None and found.get("reason") == "SchedulerError" else None
 
 
 def _gated(case: Case) -> Problem | None:
@@ -172,15 +156,15 @@ def _created(case: Case) -> Problem | None:
         ended = _last_end(container)
         if waiting.get("reason") in _CREATE:
             said = waiting.get("message", waiting["reason"]).strip().rstrip(".")
-            return Problem(Reason.CONTAINER_REFUSED, _refused(case, said))
+            return Problem(Reason.CONTAINER_REFUSED, _refused(case, container, said))
         if ended is not None and ended.get("reason") in ("StartError", "ContainerCannotRun"):
             said = str(ended.get("message", ended["reason"])).strip().rstrip(".")
-            return Problem(Reason.CONTAINER_REFUSED, _refused(case, said))
+            return Problem(Reason.CONTAINER_REFUSED, _refused(case, container, said))
     return None
 
 
-def _refused(case: Case, said: str) -> str:
-    return f"The container can't be started: {said}. {case.see('describe pod')}."
+def _refused(case: Case, container: Json, said: str) -> str:
+    return f"{called(container['name'])} can't be started: {said}. {case.see('describe pod')}."
 
 
 def _ended(case: Case) -> Problem | None:
@@ -201,19 +185,19 @@ def ending(case: Case, container: Json, ended: Json) -> Problem | None:
         return _where(case, container, Problem.of(record))
     except ValueError:
         pass  # it left none: it was killed, or it is no runtime
-    code, restarts = ended.get("exitCode", 0), container.get("restartCount", 0)
+    code, restarts, name = ended.get("exitCode", 0), container.get("restartCount", 0), container["name"]
     if ended.get("reason") == "OOMKilled":
-        return Problem(FailureClass.OUT_OF_MEMORY, _out_of_memory(case, container["name"]))
+        return Problem(FailureClass.OUT_OF_MEMORY, _out_of_memory(case, name))
     if restarts and code in _ENDED_BY_KUBELET:
         return Problem(
             Reason.PROBE_FAILED,
-            f"The kubelet ended the {case.what} (exit code {code}, {_times(restarts)}): it did not start in its time, "
-            f"or stopped answering. {case.log}",
+            f"The kubelet ended {called(name).lower()} of the {case.what} (exit code {code}, {_times(restarts)}): it "
+            f"did not start in its time, or stopped answering. {case.log(name)}",
         )
     if code == 0:
         return None
     often = f", {_times(restarts)}" if restarts else ""
-    return Problem(FailureClass.CRASHED, f"The container ended with exit code {code}{often}. {case.log}")
+    return Problem(FailureClass.CRASHED, f"{called(name)} ended with exit code {code}{often}. {case.log(name)}")
 
 
 def _out_of_memory(case: Case, name: str) -> str:

@@ -30,8 +30,11 @@ class Live:
     service: Json | None = None
 
     def events_of(self, child: Json) -> tuple[Json, ...]:
-        """What was said about a pod or a Job that waits, oldest first."""
-        return about(self.events, child["metadata"].get("uid", ""))
+        """What was said about a pod or a Job that waits, and about the claim it may wait for, oldest first."""
+        claim = (self.claim or {}).get("metadata", {})
+        volumes = child["spec"].get("volumes", ())
+        mounts = any(v.get("persistentVolumeClaim", {}).get("claimName") == claim.get("name") for v in volumes)
+        return about(self.events, child["metadata"].get("uid", ""), claim.get("uid", "") if mounts else "")
 
     def running(self) -> Frozen | None:
         """The plan that the Deployment was last given."""

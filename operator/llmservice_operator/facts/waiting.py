@@ -21,7 +21,8 @@ _KARPENTER = "karpenter"
 
 
 def unclear(children: Iterable[Json]) -> tuple[str, ...]:
-    """uids of pods that have no node or no container yet, or were ended by their node, and of Jobs without a pod."""
+    """uids of what waits: pods that have no node or no container yet, or were ended by their node, Jobs without a pod,
+    and claims without a volume."""
     found = [child["metadata"] for child in children if _waits(child)]
     found.sort(key=lambda metadata: metadata.get("creationTimestamp", ""), reverse=True)
     return tuple(metadata["uid"] for metadata in found[:MOST] if "uid" in metadata)
@@ -35,6 +36,8 @@ def _waits(child: Json) -> bool:
         begun = any("running" in c["state"] or "terminated" in c["state"] for c in _containers(status))
         evicted = status.get("phase") == "Succeeded" and child["spec"].get("restartPolicy") == "Always"
         return (status.get("phase", "Pending") == "Pending" and not begun) or evicted
+    if child["kind"] == "PersistentVolumeClaim":
+        return bool(status.get("phase") == "Pending")
     ended = any(entry["status"] == "True" for entry in status.get("conditions", ()))
     return child["kind"] == "Job" and not ended and not any(status.get(name) for name in ("active", "failed"))
 
@@ -44,9 +47,9 @@ def _containers(status: Json) -> list[Json]:
     return [container for container in found if container.get("state")]
 
 
-def about(events: Iterable[Json], uid: str) -> tuple[Json, ...]:
-    """The Events about one object, oldest first."""
-    mine = [event for event in events if event.get("involvedObject", {}).get("uid") == uid]
+def about(events: Iterable[Json], *uids: str) -> tuple[Json, ...]:
+    """The Events about these objects, oldest first."""
+    mine = [event for event in events if event.get("involvedObject", {}).get("uid") in uids]
     return tuple(sorted(mine, key=said_at))
 
 

@@ -29,18 +29,21 @@ from llmservice_api.findings import (
 )
 from llmservice_operator.children.service import leads_to_replicas
 from llmservice_operator.decide.decision import Decision
+from llmservice_operator.diagnosis.case import Case
 from llmservice_operator.diagnosis.held_up import held_up
-from llmservice_operator.diagnosis.pods import Case, ended_by_node, pod_problem
+from llmservice_operator.diagnosis.pods import ended_by_node, pod_problem
 from llmservice_operator.diagnosis.refusal import way_out
 from llmservice_operator.facts.live import Live, condition, holds, revision_of
 from llmservice_operator.facts.owner import Owner
 from llmservice_operator.facts.pod_fields import CONTAINER
 from llmservice_operator.facts.problem import Problem
-from llmservice_operator.facts.values import CONTESTED, NAME_CONFLICT, Observed, Refused
+from llmservice_operator.facts.values import CONTESTED, NAME_CONFLICT, Json, Observed, Refused
+from llmservice_runtime.contract.failure import FailureClass
 
 _WAITS = (Reason.WAITING, Reason.ADDING_NODE)
 """Obstacles that pass by themselves."""
-SERVICE = "Service"
+SERVICE, CLAIM = "Service", "PersistentVolumeClaim"
+MADE_ANEW = "Delete the claim, if it holds nothing that is needed: it is made anew as the spec says."
 READING = "A Job reads the model's headers."
 
 
@@ -210,13 +213,19 @@ def _scheduled(picture: Picture) -> Finding:
     if not mine:
         return Finding(kind, UNKNOWN, Reason.WAITING, "There are no replicas yet.")
     problem = picture.replica_problem()
+    if problem and problem.reason == FailureClass.VOLUME_FAILED and not _all_placed(mine):
+        return Finding(kind, FALSE, problem.reason, problem.message)
     if problem and problem.reason == Reason.ADDING_NODE:
         return Finding(kind, UNKNOWN, problem.reason, problem.message)
     if problem and problem.reason in (Reason.UNSCHEDULABLE, Reason.NO_SUCH_GPU, Reason.WAITING):
         return Finding(kind, FALSE, problem.reason, problem.message)
-    if all(pod["spec"].get("nodeName") for pod in mine):
+    if _all_placed(mine):
         return Finding(kind, TRUE, Reason.SCHEDULED, "Every replica has a node.")
     return Finding(kind, UNKNOWN, Reason.WAITING, "The scheduler looks for a node.")
+
+
+def _all_placed(pods: Sequence[Json]) -> bool:
+    return all(pod["spec"].get("nodeName") for pod in pods)
 
 
 def _progressing(picture: Picture) -> Finding:
@@ -264,7 +273,7 @@ def _why_not(picture: Picture) -> tuple[str, str]:
         return unreached.reason, unreached.message
     if problem := obstacle(picture):
         return problem.reason, problem.message
-    if picture.desired == 0:
+    if picture.desired == 0 and picture.decision.target and picture.decision.cached:
         return Reason.STOPPED, "spec.replicas is 0."
     found = _progressing(picture)
     return found.reason, found.message
@@ -317,8 +326,6 @@ def _write_problem(refused: Refused) -> Problem:
         )
     if refused.reason == CONTESTED:
         return Problem(Reason.CONTESTED, f"{what}: {refused.message}")
-    return Problem(
-        Reason.WRITE_REFUSED,
-        f"The API server refuses the {what} ({refused.reason}): {refused.message.rstrip('.')}. "
-        f"{way_out(refused.message)}",
-    )
+    out = MADE_ANEW if refused.kind == CLAIM and "immutable" in refused.message else way_out(refused.message)
+    said = f"The API server refuses the {what} ({refused.reason}): {refused.message.rstrip('.')}. {out}"
+    return Problem(Reason.WRITE_REFUSED, said)

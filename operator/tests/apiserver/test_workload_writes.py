@@ -209,6 +209,30 @@ async def test_a_claim_is_made_and_one_of_a_single_node_is_not_scaled(shop: Shop
     assert caught.value.refused
 
 
+async def test_the_way_out_of_a_storage_class_that_is_missing_ends_well(shop: Shop) -> None:
+    """A claim's class can't be changed: what the message says has to be done in both places."""
+    namespace, name = shop.key
+
+    def cache(storage: str) -> Json:
+        made = {"size": "2Gi", "storageClassName": storage}
+        return {"type": "PersistentVolumeClaim", "persistentVolumeClaim": made}
+
+    await shop.write(model={"uri": "hf://a/b"}, cache=cache("no-such-class"))
+    await shop.look()
+    await shop.write(model={"uri": "hf://a/b"}, cache=cache("standard"))
+    ready = (await shop.look())["Ready"]
+    assert ready["reason"] == "WriteRefused"
+    assert "Delete the claim" in ready["message"]
+    claim = await shop.client.get(CLAIM, namespace, f"{name}-models")
+    assert claim is not None
+    free = {"metadata": {"finalizers": None}}  # the controller's part: nothing uses it
+    await shop.client.send("patch", CLAIM, CLAIM.path(namespace, f"{name}-models"), body=free)
+    await shop.client.delete(CLAIM, namespace, f"{name}-models", claim["metadata"]["uid"])
+    assert (await shop.look())["Ready"]["reason"] != "WriteRefused"
+    claim = await shop.client.get(CLAIM, namespace, f"{name}-models")
+    assert claim is not None and claim["spec"]["storageClassName"] == "standard"
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [

@@ -273,6 +273,26 @@ def test_a_value_of_a_newer_crd_is_named_and_not_guessed(world: World) -> None:
     assert world.condition("Ready")["reason"] == "ServingEarlierSpec"
 
 
+def test_what_is_not_to_run_is_stopped_only_once_its_model_is_read(world: World) -> None:
+    world.edit(replicas=0, cache=CLAIM).pass_()
+    assert world.condition("Ready")["reason"] == "Resolving"
+    world.prepared().pass_()
+    assert world.condition("Ready")["reason"] == "Downloading"
+    world.prepared().pass_()
+    assert world.condition("Ready")["reason"] == "Stopped"
+
+
+def test_a_volume_on_another_node_is_why_a_replica_has_none(world: World) -> None:
+    world.served()
+    world.edit(contextTokens=1024).pass_()
+    world.no_node(
+        world.replica("new"), "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity"
+    )
+    world.pass_()
+    scheduled = world.condition("Scheduled")
+    assert (scheduled["status"], scheduled["reason"]) == ("False", "VolumeFailed")
+
+
 def test_an_invalid_edit_does_not_make_ready_what_no_request_reaches(world: World) -> None:
     world.refused = REFUSALS[:1]
     world.served()

@@ -102,6 +102,35 @@ def test_it_goes_on_in_place_once_no_node_comes() -> None:
     assert "max node group size" in world.condition("Scheduled")["message"]
 
 
+def test_what_is_said_of_a_claim_is_told_by_who_waits_for_it() -> None:
+    """The scheduler only says that it has no volume yet."""
+    size = {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"size": "10Gi", "storageClassName": "fast"}}
+    world = World().edit(cache=size)
+    world.pass_()
+    world.prepared().pass_()
+    (claim,) = world.of("PersistentVolumeClaim")
+    claim["metadata"]["uid"] = "c-1"
+    claim["status"] = {"phase": "Pending"}
+    job = next(job for job in world.of("Job") if "-fetch-" in job["metadata"]["name"])
+    template = job["spec"]["template"]
+    labels = {**template["metadata"]["labels"], "batch.kubernetes.io/job-name": job["metadata"]["name"]}
+    pod: Json = {"kind": "Pod", "metadata": {"name": "f", "uid": "p-1", "labels": labels}, "spec": template["spec"]}
+    pod["status"] = {"phase": "Pending"}
+    world.objects["Pod", "f"] = pod
+    world.no_node(pod, "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims")
+    pod["spec"] = template["spec"]
+    children = [*world.of("PersistentVolumeClaim"), *world.of("Pod")]
+    assert "c-1" in unclear(children), "its Events are read"
+    told = event("ProvisioningFailed", 'storageclass.storage.k8s.io "fast" not found', uid="c-1")
+    world.events = (told,)
+    world.pass_()
+    ready = world.condition("Ready")
+    assert ready["reason"] == "VolumeFailed"
+    assert "There is no StorageClass fast." in ready["message"]
+    wait = world.look().requeue_after
+    assert wait is not None and wait <= 30, "no watch tells what Events say"
+
+
 def test_events_are_read_only_of_what_waits() -> None:
     world = World()
     world.served()

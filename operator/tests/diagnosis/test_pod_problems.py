@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from llmservice_operator.diagnosis.pods import Case, pod_problem
+from llmservice_operator.diagnosis.case import Case
+from llmservice_operator.diagnosis.pods import pod_problem
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -45,6 +46,16 @@ def creating(seconds: int) -> Json:
     return {"startTime": started, "conditions": [sandbox], **waiting("ContainerCreating")}
 
 
+SCHEDULER_ERROR = {
+    "conditions": [
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "SchedulerError",
+            "message": 'running PreBind plugin "VolumeBinding": binding volumes: context deadline exceeded',
+        }
+    ]
+}
 GATED = {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}
 EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."}
 FULL = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."}
@@ -53,12 +64,37 @@ NO_CLAIM = '0/2 nodes are available: persistentvolumeclaim "models" not found. n
 CASES: list[tuple[str, Json, str, str]] = [
     ("no room", unschedulable(), "Unschedulable", "2 Insufficient memory. Free or add"),
     ("no such claim", unschedulable(NO_CLAIM), "VolumeFailed", 'persistentvolumeclaim "models" not found. Create'),
+    *(
+        (said[:40], unschedulable(f"0/2 nodes are available: {said}.{PREEMPTION}"), "VolumeFailed", "ReadWriteMany")
+        for said in (
+            "2 node(s) didn't match PersistentVolume's node affinity",
+            "1 Insufficient memory, 1 node(s) had volume node affinity conflict",
+            "2 node(s) didn't find available persistent volumes to bind",
+            "2 node(s) had no available volume zone",
+            "2 node(s) did not have enough free storage",
+            "2 node(s) exceed max volume count",
+            "2 node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by "
+            "another pod",
+        )
+    ),
+    *(
+        (said[:40], unschedulable(f"0/2 nodes are available: {said}."), "VolumeFailed", "kubectl describe")
+        for said in (
+            "pod has unbound immediate PersistentVolumeClaims",
+            'persistentvolumeclaim "models" bound to non-existent persistentvolume "pv-1"',
+            "2 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
+        )
+    ),
+    ("scheduler", SCHEDULER_ERROR, "VolumeFailed", "binding volumes: context deadline exceeded"),
     ("queued", GATED, "Waiting", "admitted"),
     ("evicted", EVICTED, "Evicted", "A new one is made"),
     ("silent node", SILENT, "NodeNotReady", "kubectl describe node"),
     ("disk of the node", FULL, "DiskFull", "more disk"),
     ("no such image", waiting("ErrImagePull", "not found"), "ImagePullFailed", "imagePullSecrets"),
     ("no such image, later", waiting("ImagePullBackOff"), "ImagePullFailed", "r:1"),
+    ("image inspection", waiting("ImageInspectError"), "ImagePullFailed", "r:1"),
+    ("bad signature", waiting("SignatureValidationFailed"), "ImagePullFailed", "r:1"),
+    ("hook", waiting("PostStartHookError"), "ContainerRefused", "kubectl describe"),
     ("bad image name", waiting("InvalidImageName"), "ImagePullFailed", "Check its name"),
     ("bad container", waiting("CreateContainerConfigError"), "ContainerRefused", "kubectl describe"),
     ("no such program", ended(128, "StartError", "exec: not found"), "ContainerRefused", "exec: not found"),
@@ -132,3 +168,51 @@ def test_a_replica_that_drained_when_its_node_evicted_it_is_told_by_the_event() 
     problem = pod_problem(Case(pod, NOW, events=[said]))
     assert problem and problem.reason == "DiskFull"
     assert pod_problem(Case({**pod, "spec": {"restartPolicy": "Never"}}, NOW, events=[said])) is None
+
+
+SIDECARS = [
+    ("containerStatuses", ended(2)["containerStatuses"][0]),
+    ("initContainerStatuses", ended(2)["containerStatuses"][0]),  # a native one, or one that prepares
+    ("containerStatuses", waiting("CreateContainerError")["containerStatuses"][0]),
+    ("containerStatuses", ended(137)["containerStatuses"][0]),
+    ("containerStatuses", ended(137, "OOMKilled")["containerStatuses"][0]),
+]
+
+
+@pytest.mark.parametrize(("where", "status"), SIDECARS)
+def test_a_container_beside_the_engine_is_named(where: str, status: Json) -> None:
+    """Without -c, kubectl shows the log of whichever container stands first."""
+    serving = {"name": "runtime", "ready": True, "restartCount": 0, "state": {"running": {}}}
+    found: Json = {"containerStatuses": [serving], "initContainerStatuses": []}
+    found[where] = [*found[where], {**status, "name": "proxy"}]
+    pod = {"metadata": {"namespace": "apps", "name": "demo-1"}, "spec": {}, "status": found}
+    problem = pod_problem(Case(pod, NOW))
+    assert problem and "container proxy" in problem.message
+    if "kubectl logs" in problem.message:
+        assert "kubectl logs -n apps demo-1 -c proxy --previous" in problem.message
+
+
+def claim_event(reason: str, message: str) -> Json:
+    return {"reason": reason, "message": message, "metadata": {}, "involvedObject": {"kind": "PersistentVolumeClaim"}}
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "said"),
+    [
+        ("ProvisioningFailed", 'storageclass.storage.k8s.io "fast" not found', "There is no StorageClass fast."),
+        (
+            "FailedBinding",
+            "no persistent volumes available for this claim and no storage class is set",
+            "The cluster has no default StorageClass.",
+        ),
+    ],
+)
+def test_a_storage_class_that_is_missing_is_named(reason: str, message: str, said: str) -> None:
+    volume = {"name": "cache", "persistentVolumeClaim": {"claimName": "demo-models"}}
+    status = unschedulable("0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims.")
+    pod = {"metadata": {"namespace": "apps", "name": "p"}, "spec": {"volumes": [volume]}, "status": status}
+    problem = pod_problem(Case(pod, NOW, events=[claim_event(reason, message)]))
+    assert problem and problem.reason == "VolumeFailed"
+    assert said in problem.message
+    assert "spec.cache.persistentVolumeClaim.storageClassName" in problem.message
+    assert "kubectl delete pvc -n apps demo-models" in problem.message

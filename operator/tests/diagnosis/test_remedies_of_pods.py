@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from llmservice_operator.diagnosis.pods import Case, pod_problem
+from llmservice_operator.diagnosis.case import Case
+from llmservice_operator.diagnosis.pods import pod_problem
 from llmservice_operator.facts.problem import Problem
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
