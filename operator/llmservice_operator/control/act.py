@@ -28,6 +28,8 @@ from llmservice_operator.facts.values import NAME_CONFLICT, Delete, Outcome, Ref
 
 _LATE = (JOB, CONTROLLER_REVISION, DEPLOYMENT)
 """Kinds that need what is applied before them; the others need nothing, and wait for nothing."""
+_NOTHING = "", ""
+"""What a deletion sends."""
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class Actor:
         uid = service["metadata"]["uid"]
         before = self.ledger.refused(uid)
         wanted = {(desired["kind"], desired["metadata"]["name"]) for desired in outcome.apply}
+        wanted |= {(delete.kind, delete.name) for delete in outcome.delete}
         self.ledger.only(uid, wanted, self.clock())
         early = [desired for desired in outcome.apply if kind_of(desired) not in _LATE]
         wrote = any(await _together(self._apply(service, desired) for desired in early))
@@ -162,19 +165,31 @@ class Actor:
             self.cache.event(LLM_SERVICE, "MODIFIED", now)
 
     async def _delete(self, service: Json, delete: Delete) -> bool:
+        """Whether it was deleted. Why it could not be is in the ledger, as of any write."""
+        kind, now = kind_of({"apiVersion": delete.api_version, "kind": delete.kind}), self.clock()
+        line = self.ledger.line(service["metadata"]["uid"], (kind.kind, delete.name))
+        try:
+            deleted = await self._delete_what_still_is(service, kind, delete)
+        except ApiError as error:
+            if not error.refused:
+                raise
+            line.refuse(Refused(kind.kind, delete.name, error.reason, error.message), _NOTHING, now, final=False)
+            return False
+        line.settle(None, "", now)
+        if deleted:
+            _log(service, f"deleted {kind} {delete.name}", "the service no longer needs it")
+        return deleted
+
+    async def _delete_what_still_is(self, service: Json, kind: Kind, delete: Delete) -> bool:
         """Nothing goes on the word of the cache: both the object and its service are read anew."""
         metadata = service["metadata"]
-        kind = kind_of({"apiVersion": delete.api_version, "kind": delete.kind})
         owner = await self.client.get(LLM_SERVICE, metadata["namespace"], metadata["name"])
         live = await self.client.get(kind, metadata["namespace"], delete.name)
         if owner is None or live is None or owner["metadata"]["uid"] != metadata["uid"]:
             return False
         if live["metadata"]["uid"] != delete.uid or "deletionTimestamp" in live["metadata"]:
             return False
-        deleted = await self.client.delete(kind, metadata["namespace"], delete.name, delete.uid)
-        if deleted:
-            _log(service, f"deleted {kind} {delete.name}", "the service no longer needs it")
-        return deleted
+        return await self.client.delete(kind, metadata["namespace"], delete.name, delete.uid)
 
 
 async def _together(writes: Iterable[Awaitable[T]]) -> list[T]:

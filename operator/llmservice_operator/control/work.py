@@ -36,6 +36,7 @@ from llmservice_operator.facts.live import holds
 from llmservice_operator.facts.values import Observed, Outcome
 from llmservice_operator.facts.waiting import unclear
 from llmservice_operator.reconcile import reconcile
+from llmservice_operator.status.internal_error import internal_error
 
 COMPLAINT_SECONDS = 2 * LONGEST_PAUSE
 """How long a complaint about the watches counts: while it lasts, kopf repeats it within LONGEST_PAUSE."""
@@ -191,7 +192,7 @@ class Work:
         if not await self._actor.report(service, outcome):
             return TOGETHER_SECONDS
         self._nodes.told(key, outcome.status)
-        self.ready[key] = holds({"status": outcome.status or {}}, ConditionType.READY)
+        self._reported(key, outcome)
         uid = service["metadata"]["uid"]
         if self._ledger.to_try_again(uid):
             raise StillRefused(outcome.requeue_after)
@@ -297,14 +298,16 @@ class Work:
             self.queue.failed(key, self._clock())
             if refused.within is not None:
                 self.queue.wake(key, self._clock() + refused.within)
-        except ApiError as error:
-            self.passes["error"] += 1
-            wait = self.queue.failed(key, self._clock(), error.retry_after or 0.0)
-            logger.warning("%s: %s; again in %.0f s", name, error, wait)
-        except Exception:
-            self.passes["bug"] += 1
-            wait = self.queue.failed(key, self._clock())
-            logger.exception("%s: a pass failed by a bug; again in %.0f s", name, wait)
+        except Exception as error:
+            if isinstance(error, ApiError) and not error.final:
+                self.passes["error"] += 1
+                wait = self.queue.failed(key, self._clock(), error.retry_after or 0.0)
+                logger.warning("%s: %s; again in %.0f s", name, error, wait)
+            else:
+                self.passes["bug"] += 1
+                await self._tell_bug(key, error)
+                wait = self.queue.failed(key, self._clock())
+                logger.exception("%s: a pass failed by a bug; again in %.0f s", name, wait)
         else:
             self.passes["done"] += 1
             self.queue.done(key)
@@ -313,6 +316,22 @@ class Work:
                 self.queue.wake(key, self._clock() + (resync if again is None else min(again, resync)))
         self.seconds.observe(self._clock() - began)
         self._bell.set()
+
+    async def _tell_bug(self, key: Key, error: Exception) -> None:
+        """Say in the service's status that a pass failed by a bug; a pass that succeeds says something else again."""
+        try:
+            if (service := self.cache.get(LLM_SERVICE, *key)) is None:
+                return
+            outcome = internal_error(service, tuple(self.cache.of(key)), error, datetime.now(UTC))
+            await self._actor.report(service, outcome)
+            self._reported(key, outcome)
+        except LeadershipLost:
+            raise
+        except Exception as failure:
+            logger.warning("%s: the bug could not be told in status: %s", "/".join(key), failure)
+
+    def _reported(self, key: Key, outcome: Outcome) -> None:
+        self.ready[key] = holds({"status": outcome.status or {}}, ConditionType.READY)
 
     def _resync(self) -> float:
         """Seconds, spread so that services do not all come at once."""

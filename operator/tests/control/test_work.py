@@ -223,6 +223,72 @@ async def test_what_is_wrong_in_itself_is_not_sent_again_before_the_edit(api: Fa
         assert api.objects[LLM_SERVICE, *key]["status"] == {"children": 2, "refused": []}
 
 
+async def test_a_pass_that_fails_by_a_bug_says_so_in_that_services_status_until_one_succeeds(
+    api: FakeApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = make(api, "bad"), make(api, "good")
+    broken = True
+
+    def buggy(observed: Observed, config: OperatorConfig, now: datetime) -> Outcome:
+        if broken and observed.service["metadata"]["name"] == "bad":
+            raise KeyError("allocatable")
+        return decide(observed, config, now)
+
+    async with Client(api.access, sleep=no_sleep) as client:
+        work = Work(api.access, client, CONFIG, Scope(), Health(1e9), buggy)
+        await work.relist()
+        for _ in range(3):
+            for key in (bad, good):
+                await work._pass(key)
+        ready = next(c for c in api.objects[LLM_SERVICE, *bad]["status"]["conditions"] if c["type"] == "Ready")
+        assert (ready["status"], ready["reason"]) == ("False", "InternalError")
+        assert "KeyError: 'allocatable'" in ready["message"]
+        assert work.passes["bug"] == 3 and work.ready[bad] is False
+        assert api.objects[LLM_SERVICE, *good]["status"] == {"children": 2, "refused": []}
+        assert writes(work)["apply_status", "LLMService"] == 2  # once for each
+        assert "KeyError" in caplog.text and "Traceback" in caplog.text
+        broken = False
+        for _ in range(2):
+            await work._pass(bad)
+        assert api.objects[LLM_SERVICE, *bad]["status"] == {"children": 2, "refused": []}
+
+
+async def test_a_status_that_the_server_calls_invalid_is_a_bug_that_is_told(api: FakeApi) -> None:
+    key = make(api)
+    sent = 0
+
+    def invalid(method: str, path: str) -> object:
+        nonlocal sent
+        sent += path.endswith("/status")
+        return refusal(422, "Invalid") if path.endswith("/status") and sent == 1 else None
+
+    api.fault = invalid
+    async with working(api) as work:
+        await work.relist()
+        for _ in range(2):
+            await work._pass(key)
+        said = str(api.objects[LLM_SERVICE, *key]["status"])
+        assert "InternalError" in said and "422 Invalid" in said
+
+
+async def test_a_missing_right_to_delete_is_told_in_status(api: FakeApi) -> None:
+    key = make(api)
+    async with working(api) as work:
+        await work.relist()
+        await settled(work, key)
+        api.put({**api.objects[LLM_SERVICE, *key], "spec": {"extra": False}})
+        api.fault = lambda method, path: refusal(403, "Forbidden") if method == "DELETE" else None
+        await work.relist()
+        with pytest.raises(StillRefused):
+            await settled(work, key)
+        assert api.objects[LLM_SERVICE, *key]["status"]["refused"] == ["Forbidden"]
+        api.fault = lambda method, path: None
+        await settled(work, key)
+        await work.relist()
+        await settled(work, key)
+        assert api.objects[LLM_SERVICE, *key]["status"] == {"children": 1, "refused": []}
+
+
 async def test_a_new_node_is_seen_soon_while_a_service_lacks_one_and_only_then(
     api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
