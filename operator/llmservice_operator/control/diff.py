@@ -43,7 +43,7 @@ def must_apply(wanted: Mapping[str, Any], live: Mapping[str, Any] | None) -> boo
 def why(wanted: Mapping[str, Any], live: Mapping[str, Any] | None) -> str:
     """In a few words, for the log, why `wanted` must be applied: which fields differ, without their values."""
     if live is None:
-        return "it is not there"
+        return "it was not there"
     if digest_of(live) != digest_of(wanted):
         fields = [field for field in _differing(_content(wanted), _content(live)) if field != _OURS]
         gone = list(_surplus(_owned(live), _content(wanted)))

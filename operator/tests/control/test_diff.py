@@ -39,7 +39,7 @@ def test_absent_changed_or_lost_is_applied() -> None:
 
 def test_the_log_names_the_fields_and_no_values() -> None:
     wanted, there = stamped(WANTED), live(PORTS)
-    assert why(wanted, None) == "it is not there"
+    assert why(wanted, None) == "it was not there"
     edited = stamped({**WANTED, "spec": {"ports": [{"port": 80, "name": "http", "targetPort": 8000}], "type": "X"}})
     assert why(edited, there) == "spec.ports[name=http].targetPort, spec.type differ"
     less = stamped({**WANTED, "spec": {}})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 
 from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
 
@@ -42,3 +43,15 @@ async def test_an_event_that_is_refused_stops_nothing() -> None:
         api.fault = lambda method, path: refusal(403, "Forbidden")
         await Recorder(client).say(SERVICE, "Normal", "Ready", "It serves.")
         assert events(api) == []
+
+
+async def test_names_are_in_the_order_of_what_was_said_also_when_the_clock_stands_or_goes_back() -> None:
+    times = [datetime(2026, 1, 1, 0, 0, 5, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)]
+    async with fake_api() as api, Client(api.access) as client:
+        number = 0
+        recorder = Recorder(client, lambda: times[number > 20])
+        for number in range(40):
+            await recorder.say(SERVICE, "Normal", "Step", f"step {number}")
+        said = sorted(events(api), key=lambda event: str(event["metadata"]["name"]))
+        assert [event["message"] for event in said] == [f"step {number}" for number in range(40)]
+        assert len({event["metadata"]["name"] for event in said}) == 40
