@@ -21,6 +21,7 @@ from llmservice_cli.local.lock import CONTROL_SOCKET, socket_address
 from llmservice_cli.local.tell import lines
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.listening import dialled, in_url, listening
 
 HEARTBEAT_SECONDS = 2.0
 OPEN_FILES = 65536
@@ -29,17 +30,16 @@ OPEN_FILES = 65536
 
 def listen(host: str, port: int) -> socket.socket:
     """The gateway's socket; UserError when it can't be had. `port` 0 = the kernel chooses."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return listening(host, port, 1024)
     except OSError as error:
         in_use = (
             "the port is in use by another program"
             if error.errno == errno.EADDRINUSE
-            else (error.strerror or str(error)).lower()
+            else os.strerror(error.errno or 0).lower()
         )
         raise UserError(
-            f"the gateway can't listen on {host}:{port}: {in_use}.",
+            f"the gateway can't listen on {in_url(host)}:{port}: {in_use}.",
             "Choose another one with --port N (0 = any free one), or stop the program that has it "
             f"(`ss -ltnp 'sport = :{port}'` shows which).",
             FailureClass.PORT_IN_USE,
@@ -49,8 +49,7 @@ def listen(host: str, port: int) -> socket.socket:
 def base_url(listener: socket.socket) -> str:
     """How this machine reaches the gateway."""
     host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{dialled(host)[0]}:{port}"
 
 
 def _allow_many_files() -> None:

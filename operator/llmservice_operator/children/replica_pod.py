@@ -24,6 +24,7 @@ from llmservice_operator.facts.placing import Placed
 from llmservice_operator.facts.pod_fields import CONTAINER, FETCH
 from llmservice_operator.facts.vendors import usual_resource
 from llmservice_planning.to_settings import runtime_settings
+from llmservice_runtime.contract.listening import EVERY
 from llmservice_runtime.contract.ports import DATA_PORT, SUPERVISOR_PORT
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.estimate.budget import HOST, total
@@ -41,7 +42,7 @@ SLOWEST_DOWNLOAD = 5 << 20
 def replica_settings(service: LLMService, placed: Placed, prepared: Prepared) -> RuntimeSettings:
     """What the replica's supervisor is told; it listens on every address of its pod."""
     settings = runtime_settings(placed.plan, service, prepared.path)
-    return dataclasses.replace(settings, host="0.0.0.0", failure_log=TERMINATION_LOG)
+    return dataclasses.replace(settings, host=EVERY, failure_log=TERMINATION_LOG)
 
 
 def progress_seconds(settings: RuntimeSettings, access: ModelAccess, prepared: Prepared) -> int:

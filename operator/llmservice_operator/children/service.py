@@ -17,6 +17,7 @@ def service(owner: Owner) -> Json:
         owner.name,
         spec={
             "type": "ClusterIP",
+            "ipFamilyPolicy": "PreferDualStack",
             "selector": owner.selector,
             "ports": [{"name": PORT_NAME, "port": PORT, "targetPort": DATA_PORT, "protocol": "TCP"}],
         },

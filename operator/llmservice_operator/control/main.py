@@ -30,6 +30,7 @@ from llmservice_operator.control.rivals import LEASE_NAME, WATCHED
 from llmservice_operator.control.work import Work
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.listening import EVERY
 
 SWITCH_SECONDS = 0.0005
 """A tenth of Python's own: after each system call one thread waits this long for the other while that computes."""
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, required=True, help="the installation's file (YAML)")
     parser.add_argument("--kubeconfig", help="default: KUBECONFIG, else the pod's service account")
     parser.add_argument("--namespace", default=own_namespace(), help="where the Lease is (default: the pod's own)")
-    parser.add_argument("--host", default="0.0.0.0", help="address of probes and metrics")
+    parser.add_argument("--host", default=EVERY, help="address of probes and metrics (default: every one)")
     parser.add_argument("--port", type=int, default=PORT, help=f"port of probes and metrics (default: {PORT})")
     parser.add_argument(
         "--resync-seconds",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
@@ -12,8 +14,12 @@ from prometheus_client.registry import Collector
 
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.work import Work
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.listening import in_url, listening
 
 PORT = 8081
+BACKLOG = 128
 
 
 class _Numbers(Collector):
@@ -60,6 +66,14 @@ class _Numbers(Collector):
         yield from work.seconds.collect()
 
 
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        return listening(host, port, BACKLOG)
+    except OSError as error:
+        said = f"The operator can't listen on {in_url(host)}:{port}: {os.strerror(error.errno or 0)}."
+        raise UserError(said, "Choose another --port or --host.", FailureClass.PORT_IN_USE) from error
+
+
 @asynccontextmanager
 async def probes(health: Health, work: Callable[[], Work | None], host: str, port: int) -> AsyncIterator[int]:
     """Serve until left; gives the port, which is a free one when 0 was asked for."""
@@ -84,7 +98,7 @@ async def probes(health: Health, work: Callable[[], Work | None], host: str, por
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        await web.SockSite(runner, _listener(host, port)).start()
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()

@@ -57,6 +57,10 @@ def test_what_is_in_no_pod_changes_no_name() -> None:
     assert revision_name(LONGEST, spec(cache=CLAIM, **prepare)) == revision_name(LONGEST, spec(cache=CLAIM))
 
 
+def test_a_service_has_every_family_that_the_cluster_has() -> None:
+    assert service(LONGEST)["spec"]["ipFamilyPolicy"] == "PreferDualStack"
+
+
 def test_selectors_do_not_catch_the_pods_of_the_job() -> None:
     labels = prepare_job(LONGEST, spec(), CONFIG, "a")["spec"]["template"]["metadata"]["labels"]
     for child, path in (

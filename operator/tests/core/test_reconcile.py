@@ -56,7 +56,7 @@ def test_the_replica_gets_the_plan_as_settings(world: World) -> None:
     world.served()
     template = world.get("Deployment")["spec"]["template"]
     runtime = RuntimeSettings.from_json(template["metadata"]["annotations"][SETTINGS])
-    assert (runtime.engine, runtime.model_path, runtime.host) == (EngineType.LLAMA_CPP, PREPARED.path, "0.0.0.0")
+    assert (runtime.engine, runtime.model_path, runtime.host) == (EngineType.LLAMA_CPP, PREPARED.path, "::")
     (container,) = template["spec"]["containers"]
     assert container["startupProbe"]["failureThreshold"] * 5 >= runtime.load_seconds
     deployment = world.get("Deployment")["spec"]

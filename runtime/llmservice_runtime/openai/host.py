@@ -15,6 +15,7 @@ from aiohttp import web
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.listening import in_url
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.app import make_app
@@ -100,7 +101,7 @@ class Host:
         port = int(self._listener.getsockname()[1])
         detail = {"context_tokens": engine.context_tokens, "max_sequences": self._settings.max_sequences}
         self._reporter.ready(port, self._loading.seconds, detail)
-        log.info("%s answers on %s:%d", self._settings.model_name, self._settings.host, port)
+        log.info("%s answers on %s:%d", self._settings.model_name, in_url(self._settings.host), port)
         return engine
 
     async def _report_steps(self, engine: HostedEngine) -> None:

@@ -10,6 +10,7 @@ import socket
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.listening import in_url, listening
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.loading import Load, Loading
@@ -47,17 +48,11 @@ def run(settings: RuntimeSettings, load: Load) -> int:
 
 def bind(host: str, port: int) -> socket.socket:
     """The listening socket, before anything slow happens; UserError PortInUse names the port."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
+        return listening(host, port, BACKLOG)
     except OSError as error:
-        listener.close()
         raise UserError(
-            f"The engine can't listen on {host}:{port}: {error.strerror}.",
+            f"The engine can't listen on {in_url(host)}:{port}: {os.strerror(error.errno or 0)}.",
             "End the process that holds the port, or choose another (0 = any free one).",
             FailureClass.PORT_IN_USE,
         ) from error
-    return listener

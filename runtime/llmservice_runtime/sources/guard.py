@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from urllib.parse import urlsplit
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -44,10 +45,16 @@ def check_address(address: str, allow_private: bool, host: str) -> None:
         return
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
-        parsed = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo or (None, None))[1] or parsed
+        inside = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo or (None, None))[1] or _translated(parsed)
+        parsed = inside or parsed
     if not parsed.is_global or parsed.is_multicast:
         name = host if host == address else f"{host} ({address})"
         raise AddressRefusedError(f"{name} is an address inside this network")
+
+
+def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that a NAT64 gateway turns this one into: pods with IPv6 alone reach the old world so."""
+    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
 
 
 @contextmanager

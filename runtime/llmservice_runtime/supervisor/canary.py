@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import aiohttp
 
+from llmservice_runtime.contract.listening import dialled
+
 
 async def answers(host: str, port: int, seconds: float) -> bool:
     """Whether the engine's /health answers in time with anything but a server error."""
     timeout = aiohttp.ClientTimeout(total=seconds)
-    try:
-        async with (
-            aiohttp.ClientSession(trust_env=False, timeout=timeout) as session,
-            session.get(f"http://{_dial(host)}:{port}/health") as response,
-        ):
-            return response.status < 500
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return False
-
-
-def _dial(host: str) -> str:
-    """Where to reach a server that listens on `host`."""
-    if host in ("", "0.0.0.0"):
-        return "127.0.0.1"
-    if host == "::":
-        return "[::1]"
-    return f"[{host}]" if ":" in host else host
+    async with aiohttp.ClientSession(trust_env=False, timeout=timeout) as session:
+        for dial in dialled(host):
+            try:
+                async with session.get(f"http://{dial}:{port}/health") as response:
+                    return response.status < 500
+            except aiohttp.ClientConnectorError:
+                continue  # no such address here
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                return False
+    return False

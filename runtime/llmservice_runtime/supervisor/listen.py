@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.listening import in_url, listening
 
 BACKLOG = 128
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket (port 0 = any free one); UserError PortInUse names the port."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
+        return listening(host, port, BACKLOG)
     except OSError as error:
-        listener.close()
         raise UserError(
-            f"The supervisor can't listen on {host}:{port}: {error.strerror}.",
+            f"The supervisor can't listen on {in_url(host)}:{port}: {os.strerror(error.errno or 0)}.",
             "Choose another --supervisor-port (0 = any free one).",
             FailureClass.PORT_IN_USE,
         ) from error
-    return listener

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.contract.listening import in_url
 from llmservice_runtime.contract.report import LIFELINE_FD_ENV
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.supervisor import kernel
@@ -227,7 +228,7 @@ class Supervisor:
             "model": self._settings.model_name,
         }
         if not said:
-            self._log(state.phase.value + (f" on {self._settings.host}:{state.port}" if state.ready else ""))
+            self._log(state.phase.value + (f" on {in_url(self._settings.host)}:{state.port}" if state.ready else ""))
         try:
             write_state(self._state_file, body)
         except OSError as error:

@@ -219,13 +219,17 @@ def test_a_redirect_into_the_network_is_refused_before_it_is_followed(
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "192.168.0.1", "::1", "fe80::1", "fd00:ec2::254", "0.0.0.0"]
+    "address",
+    [
+        *("127.0.0.1", "10.1.2.3", "169.254.169.254", "192.168.0.1", "::1", "fe80::1", "fd00:ec2::254", "0.0.0.0"),
+        "64:ff9b::a9fe:a9fe",  # 169.254.169.254 through NAT64
+    ],
 )
 def test_names_of_inner_addresses_are_refused(address: str) -> None:
     with pytest.raises(AddressRefusedError):
         check_url("https://innocent.example/x", False, lambda host: ["93.184.216.34", address])
     check_url("https://innocent.example/x", True, lambda host: [address])
-    check_url("https://innocent.example/x", False, lambda host: ["93.184.216.34"])
+    check_url("https://innocent.example/x", False, lambda host: ["93.184.216.34", "64:ff9b::5db8:d822"])
 
 
 @pytest.mark.parametrize("url", ["http://0x7f000001/", "http://2130706433/", "http://[::ffff:127.0.0.1]/"])

@@ -1,0 +1,29 @@
+"""Where programs listen and how they are reached: every address of a pod, whatever families it has."""
+
+from __future__ import annotations
+
+import socket
+
+EVERY = "::"
+"""Every address: of IPv6 with IPv4 mapped into it, or of IPv4 alone where the kernel has no IPv6."""
+_EVERY_V4 = "0.0.0.0"
+
+
+def listening(host: str, port: int, backlog: int) -> socket.socket:
+    """A listening socket; port 0 = any free one. OSError when the address can't be had."""
+    if host == EVERY and not socket.has_dualstack_ipv6():
+        host = _EVERY_V4
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=backlog, dualstack_ipv6=host == EVERY)
+
+
+def dialled(host: str) -> tuple[str, ...]:
+    """Hosts, as URLs spell them, at which this machine may reach what listens on `host`; the first that answers."""
+    if host in ("", EVERY, _EVERY_V4):
+        return "127.0.0.1", "[::1]"
+    return (in_url(host),)
+
+
+def in_url(host: str) -> str:
+    """The host as a URL spells it: IPv6 addresses stand in brackets."""
+    return f"[{host}]" if ":" in host else host
