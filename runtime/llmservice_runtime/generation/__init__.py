@@ -1,1 +1,1 @@
-"""What every batching engine of ours needs: stops, streams, grammars, samplers."""
+"""What every batching engine of ours needs: answers with their stops, streams, grammars and samplers."""

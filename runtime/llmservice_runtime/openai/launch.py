@@ -1,12 +1,15 @@
-"""The start of every engine process of ours: bind, then load while the web stack is imported."""
+"""The start of every engine process of ours: read the settings, bind, then load while the web stack is imported."""
 
 from __future__ import annotations
 
+import argparse
 import gc
 import logging
 import os
 import signal
 import socket
+import sys
+from pathlib import Path
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
@@ -19,6 +22,21 @@ from llmservice_runtime.openai.reports import Reporter, die_with_parent
 BACKLOG = 1024
 
 log = logging.getLogger(__name__)
+
+
+def main(load: Load) -> int:
+    """`python -m <engine>.serve --settings FILE`: serve until told to stop; the exit code."""
+    parser = argparse.ArgumentParser(description="One model, for the supervisor to start.")
+    parser.add_argument("--settings", required=True, type=Path, help="JSON file of RuntimeSettings")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        settings = RuntimeSettings.from_json(arguments.settings.read_text())
+    except (OSError, ValueError) as error:
+        parser.error(f"{arguments.settings}: {error}")
+    # aiohttp reads every CA certificate there is when it is imported (70 ms); no TLS connection is made from here.
+    os.environ.setdefault("SSL_CERT_FILE", os.devnull)
+    return run(settings, load)
 
 
 def run(settings: RuntimeSettings, load: Load) -> int:

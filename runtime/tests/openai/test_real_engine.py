@@ -9,13 +9,14 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 from aiohttp import ClientSession
+from protocol_checks import CHECKS, Served  # type: ignore[import-not-found]
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.report import LIFELINE_FD_ENV, REPORT_FD_ENV
@@ -88,20 +89,9 @@ def client(engine: Running) -> Iterator[openai.OpenAI]:
         yield made
 
 
-def test_openai_python_reads_whole_answers_and_streams_alike(client: openai.OpenAI) -> None:
-    fields: dict[str, Any] = {"model": "tiny", "messages": CHAT["messages"], "max_tokens": 12, "temperature": 0}
-    whole = client.chat.completions.create(**fields)
-    text, last, usage = "", None, None
-    for chunk in client.chat.completions.create(**fields, stream=True, stream_options={"include_usage": True}):
-        if chunk.choices:
-            text += chunk.choices[0].delta.content or ""
-            last = chunk.choices[0].finish_reason or last
-        usage = chunk.usage or usage
-    assert text == whole.choices[0].message.content
-    assert last == whole.choices[0].finish_reason
-    assert usage is not None and whole.usage is not None
-    assert usage.completion_tokens == whole.usage.completion_tokens
-    assert usage.prompt_tokens_details is not None
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_it_serves_the_protocol(engine: Running, check: Callable[[Served], None]) -> None:
+    check(Served(engine.url, "tiny", 1024))
 
 
 async def test_openai_python_async_many_at_once(engine: Running) -> None:

@@ -10,11 +10,11 @@ import llama_cpp
 import numpy as np
 
 from llmservice_runtime.engines.llamacpp.arguments import PROMPT_ROWS
-from llmservice_runtime.engines.llamacpp.serve.answers import Answer
 from llmservice_runtime.engines.llamacpp.serve.binding import Batch, recent_errors
 from llmservice_runtime.engines.llamacpp.serve.lanes import Lanes
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
 from llmservice_runtime.engines.llamacpp.serve.scheduler import CHUNK_UNIT, ChunkBudget, plan_step, turns
+from llmservice_runtime.generation.answers import Answer
 
 log = logging.getLogger(__name__)
 

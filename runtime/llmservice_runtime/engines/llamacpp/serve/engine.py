@@ -7,10 +7,10 @@ import math
 import time
 
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.engines.llamacpp.serve.answers import Answer
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
 from llmservice_runtime.engines.llamacpp.serve.steps import StepLoop
 from llmservice_runtime.engines.llamacpp.serve.tokenizer import LlamaTokenizer
+from llmservice_runtime.generation.answers import Answer
 from llmservice_runtime.generation.grammar import GrammarCompiler
 from llmservice_runtime.generation.stream import Stream
 from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats

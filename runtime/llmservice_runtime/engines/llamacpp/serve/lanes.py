@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from llmservice_runtime.engines.llamacpp.serve.answers import Answer
 from llmservice_runtime.engines.llamacpp.serve.kvcache import KvCache, common_prefix
 from llmservice_runtime.engines.llamacpp.serve.memory import Memory
+from llmservice_runtime.generation.answers import Answer
 from llmservice_runtime.openai.metrics import EngineMetrics
 
 WORTH_WAITING = 64

@@ -16,13 +16,13 @@ from collections.abc import Callable
 import llama_cpp
 import numpy as np
 
-from llmservice_runtime.engines.llamacpp.serve.answers import Answer
 from llmservice_runtime.engines.llamacpp.serve.binding import logits
 from llmservice_runtime.engines.llamacpp.serve.decoder import Decoder
 from llmservice_runtime.engines.llamacpp.serve.kvcache import KvCache
 from llmservice_runtime.engines.llamacpp.serve.lanes import Lanes
 from llmservice_runtime.engines.llamacpp.serve.memory import Memory
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
+from llmservice_runtime.generation.answers import Answer
 from llmservice_runtime.generation.arrays import Floats
 from llmservice_runtime.generation.draw import Desk
 from llmservice_runtime.generation.sampler import NoTokenError

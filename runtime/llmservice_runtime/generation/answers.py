@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmservice_runtime.engines.llamacpp.serve.tokenizer import LlamaTokenizer
 from llmservice_runtime.generation.arrays import Floats, Ints
-from llmservice_runtime.generation.grammar import Matcher
+from llmservice_runtime.generation.grammar import Matcher, Vocabulary
 from llmservice_runtime.generation.sampler import Sampler, logprob_of
 from llmservice_runtime.generation.stops import TextStream
 from llmservice_runtime.generation.stream import Stream
@@ -25,7 +24,7 @@ class Answer:
         request: GenerationRequest,
         index: int,
         stream: Stream,
-        tokenizer: LlamaTokenizer,
+        tokenizer: Vocabulary,
         context_tokens: int,
         matcher: Matcher | None,
     ) -> None:
