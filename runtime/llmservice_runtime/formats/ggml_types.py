@@ -1,4 +1,7 @@
-"""Tensor types and file types of GGUF: block sizes, bytes per block, names (ggml.h, llama.h; gguf 0.19)."""
+"""Tensor types and file types of GGUF: block sizes, bytes per block, names.
+
+A test holds them against what the locked llama.cpp tells of itself (engines/llamacpp/capabilities.json).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ TYPES: dict[int, GgmlType] = {
     6: GgmlType("Q5_0", 32, 22),
     7: GgmlType("Q5_1", 32, 24),
     8: GgmlType("Q8_0", 32, 34),
-    9: GgmlType("Q8_1", 32, 40),
+    9: GgmlType("Q8_1", 32, 36),
     10: GgmlType("Q2_K", 256, 84),
     11: GgmlType("Q3_K", 256, 110),
     12: GgmlType("Q4_K", 256, 144),
@@ -48,6 +51,7 @@ TYPES: dict[int, GgmlType] = {
     39: GgmlType("MXFP4", 32, 17),
     40: GgmlType("NVFP4", 64, 36),
     41: GgmlType("Q1_0", 128, 18),
+    42: GgmlType("Q2_0", 64, 18),
 }
 """Tensor type number -> what it is."""
 

@@ -13,6 +13,13 @@ _NO_TEXT = (
     "ForQuestionAnswering", "ForMaskGeneration", "WhisperForConditionalGeneration", "ForVideoClassification",
 )  # fmt: skip
 _GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForVision2Seq", "ForImageTextToText")
+GENERATORS = frozenset(
+    {
+        "ChatGLMModel", "H2OVLChatModel", "InternVLChatModel", "MiDashengLMModel", "MossAudioModel", "Qwen2_5OmniModel",
+        "SkyworkR1VChatModel", "UltravoxModel", "VisionEncoderDecoderModel",
+    }
+)  # fmt: skip
+"""Classes that write text and are named as those that don't. A test holds them against what the engines told."""
 ENCODERS = ("bert", "nomic-bert", "jina-bert", "modern-bert", "neo-bert", "eurobert", "gemma-embedding", "t5encoder")
 """GGUF architectures that embed."""
 DIFFUSION = frozenset(
@@ -36,7 +43,7 @@ def task_of(architectures: Iterable[str], paths: Iterable[str], chat_template: b
             )
     if any(path == "modules.json" or path.startswith("1_Pooling/") for path in paths):
         return Task.EMBEDDING
-    if any(name.endswith(_GENERATES) for name in names):
+    if any(name.endswith(_GENERATES) or name in GENERATORS for name in names):
         return Task.CHAT if chat_template else Task.COMPLETION
     if any(name.endswith(("Model", "ForMaskedLM", "ForTextEncoding", "Embedding")) for name in names):
         return Task.EMBEDDING

@@ -9,11 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmservice_runtime.contract.engines import EngineType
-from llmservice_runtime.engines.base.case import Case, first_objection
+from llmservice_runtime.engines.base.case import Case, first_objection, is_gguf
 from llmservice_runtime.engines.base.choice import Choice, NoChoice, RejectedEngine
 from llmservice_runtime.engines.registry import definition, label
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
 from llmservice_runtime.machine.machine import GPU_DEVICES, Device, Machine
+
+
+UNPACKED = "Use the model's original weights (safetensors), which other engines may run."
+"""The way out of a GGUF that even its own engine can't run: a GGUF is made for that engine alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,4 +149,5 @@ def _nothing(
 def _other_versions(case: Case) -> list[str]:
     """What engines that can't read this model would run instead."""
     engines = map(definition, EngineType)
-    return [engine.way_out for engine in engines if engine.way_out and first_objection(engine.rules, case)]
+    ways = [engine.way_out for engine in engines if engine.way_out and first_objection(engine.rules, case)]
+    return [UNPACKED] if ways and is_gguf(case) else ways

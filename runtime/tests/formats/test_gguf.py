@@ -5,12 +5,12 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-import gguf
 import pytest
 
+from llmservice_runtime.engines.llamacpp.rules import known
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFormat, Task
-from llmservice_runtime.formats.ggml_types import FILE_TYPES, TYPES
+from llmservice_runtime.formats.ggml_types import FILE_TYPES, REMOVED, TYPES
 from llmservice_runtime.formats.inspect import inspect_model, variants
 from tests.formats.conftest import GgufMaker
 from tests.formats.model_samples import MemoryFiles, hf
@@ -20,12 +20,13 @@ def single(raw: bytes, **more: bytes) -> MemoryFiles:
     return MemoryFiles({"model.gguf": raw, **more})
 
 
-def test_type_table_is_that_of_the_library() -> None:
-    for kind in gguf.GGMLQuantizationType:
-        assert TYPES[kind.value] == (kind.name, *gguf.GGML_QUANT_SIZES[kind])
-    for ftype in gguf.LlamaFileType:
-        if ftype.name != "GUESSED":
-            assert FILE_TYPES[ftype.value] == ftype.name.removeprefix("MOSTLY_").removeprefix("ALL_")
+def test_type_tables_are_those_of_the_locked_library() -> None:
+    told = known()
+    assert {number: tuple(kind) for number, kind in TYPES.items()} == {
+        number: (kind.name, kind.block, kind.bytes) for number, kind in told.tensor_types.items() if kind.block
+    }
+    assert {number for number, kind in told.tensor_types.items() if not kind.block} == REMOVED
+    assert told.file_types == FILE_TYPES
 
 
 def test_facts_of_a_quantized_model(make_gguf: GgufMaker) -> None:

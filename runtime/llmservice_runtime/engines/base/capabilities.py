@@ -1,0 +1,148 @@
+"""What an engine told of itself, as values: capabilities.json beside its rules, read once.
+
+Each engine's generate.py fills the parts that it has; the others are empty.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmservice_runtime.engines.base.generated import FILE
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A quantization method of checkpoints.
+
+    `capability` is the lowest of NVIDIA's (SM times ten). `platforms` are those that the engine lists it for: CPU,
+    CUDA, ROCM, XPU. `weights` are the kinds it has kernels for (vLLM's GPTQ: bits and whether symmetric), empty = not
+    told. `cpu` and `gpu` say what a loader does there: Loads, Unpacks (to 16 bits) or Refuses.
+    """
+
+    capability: int = 0
+    platforms: frozenset[str] = frozenset()
+    weights: tuple[tuple[Any, ...], ...] = ()
+    deprecated: bool = False
+    cpu: str = "Loads"
+    gpu: str = "Loads"
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of the command line. `type`: flag, str, int, float, size (1k, 2M) or json; `also`: its other spellings.
+
+    `choices` is empty where any value goes; `default` None = decided at start.
+    """
+
+    type: str = "str"
+    also: tuple[str, ...] = ()
+    choices: tuple[str | int, ...] = ()
+    default: bool | int | float | str | None = None
+    many: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """`block` elements take `bytes` bytes. A number that was given up has no name and no elements."""
+
+    name: str
+    block: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """One engine at its locked version. Mappings are keyed by the engine's own names."""
+
+    engine: str
+    versions: Mapping[str, str]
+    architectures: Mapping[str, frozenset[str]]
+    """Architecture -> what it is registered as (Generation, CausalLM, ...); empty where the engine does not say."""
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    """Architecture -> the last version that had it."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Architecture -> address of the plug-in that has it."""
+    by_transformers: frozenset[str] = frozenset()
+    """Architectures that the engine lacks and runs through Transformers' code."""
+    conversions: tuple[tuple[str, str, str], ...] = ()
+    """Ends of architectures' names that stand for each other, with vLLM's --runner and --convert, in order."""
+    methods: Mapping[str, Method] = field(default_factory=dict)
+    """By the names of config.json's quant_method, `-` for `_`."""
+    algorithms: Mapping[str, str] = field(default_factory=dict)
+    """ModelOpt's quant_algo -> the method that reads it."""
+    schemes: Mapping[str, int] = field(default_factory=dict)
+    """Classes of methods that have several schemes -> lowest capability."""
+    kernels: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    """Kind of a linear layer's weights -> platform -> kernels in order of preference."""
+    no_float16: frozenset[str] = frozenset()
+    """Model types whose activations overflow 16-bit floats."""
+    options: Mapping[str, Option] = field(default_factory=dict)
+    parsers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """model_type -> fields of its config with their defaults; None = derived from others. `names`: common name -> the
+    config's own; `text`: model_type of the part that is sized; `layer_types`: the unit that layers repeat."""
+    tensor_types: Mapping[int, TensorType] = field(default_factory=dict)
+    file_types: Mapping[int, str] = field(default_factory=dict)
+    keys: frozenset[str] = frozenset()
+    """Keys of a GGUF that the library knows, `{arch}` for the architecture."""
+
+    def runs(self, architecture: str) -> bool:
+        """Whether the engine takes it: as registered, converted from a sibling, or by Transformers' code."""
+        if architecture in self.architectures or architecture in self.by_transformers:
+            return True
+        ends = [end for end, _, _ in self.conversions]
+        end = next((end for end in ends if architecture.endswith(end)), "")
+        return bool(end) and any(architecture.removesuffix(end) + other in self.architectures for other in ends)
+
+
+@functools.cache
+def capabilities(folder: Path) -> Capabilities:
+    """What the engine of this folder told. The file is generated: make generate-engines."""
+    told: dict[str, Any] = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    architectures = told["architectures"]
+    kinds = architectures if isinstance(architectures, dict) else dict.fromkeys(architectures, ())
+    return Capabilities(
+        engine=told["engine"],
+        versions=told["versions"],
+        architectures={name: frozenset(of) for name, of in kinds.items()},
+        **{name: read(told[name]) for name, read in _READERS.items() if name in told},
+    )
+
+
+def _method(told: Mapping[str, Any]) -> Method:
+    weights = tuple(tuple(kind) for kind in told.get("weights", ()))
+    lists = {"platforms": frozenset(told.get("platforms", ())), "packages": tuple(told.get("packages", ()))}
+    return Method(**{**told, **lists, "weights": weights})
+
+
+def _option(told: Mapping[str, Any]) -> Option:
+    return Option(**{**told, "also": tuple(told.get("also", ())), "choices": tuple(told.get("choices", ()))})
+
+
+def _tuples(told: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
+    return {name: tuple(values) for name, values in told.items()}
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "dropped": dict,
+    "elsewhere": dict,
+    "by_transformers": frozenset,
+    "conversions": lambda told: tuple(map(tuple, told)),
+    "methods": lambda told: {name.replace("_", "-"): _method(one) for name, one in told.items()},
+    "algorithms": dict,
+    "schemes": dict,
+    "kernels": lambda told: {kind: _tuples(platforms) for kind, platforms in told.items()},
+    "no_float16": frozenset,
+    "options": lambda told: {name: _option(one) for name, one in told.items()},
+    "parsers": _tuples,
+    "configs": dict,
+    "tensor_types": lambda told: {int(number): TensorType(**one) for number, one in told.items()},
+    "file_types": lambda told: {int(number): name for number, name in told.items()},
+    "keys": frozenset,
+}

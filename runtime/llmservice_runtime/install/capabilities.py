@@ -1,0 +1,119 @@
+"""`python -m llmservice_runtime.install.capabilities [--check] [ENGINE...]`: write or check every capabilities.json.
+
+Written in environments made from generate.lock (kept in the cache), or in the engine's own where it has no such lock.
+Checked by hashes, and by generating anew where the engine is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import llmservice_runtime
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.engines.base.generated import FILE, REMEDY, file_hash, stale
+from llmservice_runtime.engines.base.recipe import Recipe
+from llmservice_runtime.engines.registry import definition
+from llmservice_runtime.install.environment import engines_dir
+
+RUNTIME = Path(llmservice_runtime.__file__).parent
+DONE = "complete"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 = written, or nothing is stale."""
+    parser = argparse.ArgumentParser(prog="llmservice_runtime.install.capabilities", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is stale")
+    parser.add_argument("engines", nargs="*", metavar="ENGINE", help="folders below engines/ (default: all)")
+    args = parser.parse_args(argv)
+    folders = [folder for folder in engine_folders() if not args.engines or folder.name in args.engines]
+    problems = [problem for folder in folders for problem in (_check(folder) if args.check else _write(folder))]
+    sys.stderr.writelines(f"error: {problem}\n" for problem in problems)
+    return 1 if problems else 0
+
+
+def engine_folders() -> list[Path]:
+    """Folders of engines that can be asked."""
+    return sorted(file.parent for file in (RUNTIME / "engines").glob("*/generate.py"))
+
+
+def lock_of(folder: Path) -> Path:
+    """What the engine is installed from to be asked: a lock of its own for that, or the one it serves from."""
+    own = folder / "generate.lock"
+    if own.is_file():
+        return own
+    recipe = next(definition(engine).recipe for engine in EngineType if engine.folder == folder.name)
+    if not isinstance(recipe, Recipe):
+        raise FileNotFoundError(f"{folder} has neither a generate.lock nor a recipe to be asked in.")
+    return recipe.lock
+
+
+def differs(folder: Path) -> str:
+    """That the engine, asked again, tells something else than its file, as a sentence; empty = no, or not installed."""
+    python = engines_dir() / folder.name / "bin" / "python"
+    if not python.exists():
+        return ""
+    with tempfile.TemporaryDirectory() as place:
+        anew = Path(place) / FILE
+        _ask(folder, python, anew)
+        same = anew.read_bytes() == (folder / FILE).read_bytes()
+    return "" if same else f"{folder / FILE}: the engine that is installed here tells something else. {REMEDY}"
+
+
+def _check(folder: Path) -> Iterator[str]:
+    if problem := stale(folder / FILE, lock_of(folder)) or differs(folder):
+        yield problem
+
+
+def _write(folder: Path) -> Iterator[str]:
+    python = engines_dir() / folder.name / "bin" / "python"
+    if (folder / "generate.lock").is_file():
+        python = _environment(folder)
+    if not python.exists():
+        yield f"{folder.name} is not installed. Install it with: llmservice-runtime install {folder.name}"
+        return
+    sys.stderr.write(f"==> {folder.name}: asking it\n")
+    _ask(folder, python, folder / FILE)
+
+
+def _ask(folder: Path, python: Path, out: Path) -> None:
+    module = f"{RUNTIME.name}.engines.{folder.name}.generate"
+    command = [str(python), "-m", module, "--lock", str(lock_of(folder)), "--out", str(out)]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(RUNTIME.parent)})
+
+
+def _environment(folder: Path) -> Path:
+    """The interpreter of an environment made from generate.lock: as locked, whatever its packages say of each other."""
+    lock = folder / "generate.lock"
+    cache = Path(os.environ.get("LLMSERVICE_CACHE_DIR") or Path.home() / ".cache" / "llmservice").expanduser()
+    place = cache / "generate" / f"{folder.name}-{file_hash(lock)[:12]}"
+    python = place / "bin" / "python"
+    if not (place / DONE).is_file():
+        sys.stderr.write(f"==> {folder.name}: an environment to ask it in, {place}\n")
+        uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}") or "uv"
+        subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, str(place)], check=True)
+        install = [
+            uv,
+            "pip",
+            "install",
+            "-q",
+            "--python",
+            str(python),
+            "--require-hashes",
+            "--no-deps",
+            "-r",
+            str(lock),
+        ]
+        subprocess.run(install, check=True)
+        (place / DONE).touch()
+    return python
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""capabilities.json of every engine: of its lock, unedited, and what the engine says when it is asked again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from llmservice_runtime.engines.base.capabilities import capabilities
+from llmservice_runtime.engines.base.generated import FILE, sealed, stale, text_of
+from llmservice_runtime.engines.llamacpp.rules import known as llamacpp
+from llmservice_runtime.engines.transformers.rules import known as transformers
+from llmservice_runtime.engines.vllm.rules import known as vllm
+from llmservice_runtime.formats.facts import Task
+from llmservice_runtime.formats.tasks import GENERATORS, task_of
+from llmservice_runtime.install.capabilities import differs, engine_folders, lock_of, main
+
+FOLDERS = engine_folders()
+
+
+@pytest.fixture(params=FOLDERS, ids=[folder.name for folder in FOLDERS])
+def copied(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of an engine's generated file and of its lock."""
+    folder: Path = request.param
+    copy = tmp_path / folder.name
+    copy.mkdir()
+    shutil.copy(folder / FILE, copy / FILE)
+    shutil.copy(lock_of(folder), copy / "generate.lock")
+    return copy
+
+
+def test_every_engine_has_told(copied: Path) -> None:
+    assert stale(copied / FILE, copied / "generate.lock") == ""
+    assert len((copied / FILE).read_bytes()) < 150_000
+
+
+def test_an_edit_by_hand_is_stale(copied: Path) -> None:
+    content = json.loads((copied / FILE).read_text())
+    content["versions"]["made up"] = "1.0"
+    (copied / FILE).write_text(text_of(content))
+    assert "edited by hand" in stale(copied / FILE, copied / "generate.lock")
+
+
+def test_another_lock_is_stale(copied: Path) -> None:
+    lock = copied / "generate.lock"
+    lock.write_text(lock.read_text().replace("==", "==1", 1))
+    problem = stale(copied / FILE, lock)
+    assert "another generate.lock" in problem
+    assert "make generate-engines" in problem
+
+
+def test_a_missing_file_is_stale(copied: Path) -> None:
+    (copied / FILE).unlink()
+    assert "there is none" in stale(copied / FILE, copied / "generate.lock")
+
+
+def test_the_text_is_canonical(copied: Path) -> None:
+    text = (copied / FILE).read_text()
+    assert text_of(json.loads(text)) == text
+
+
+def test_the_locks_are_of_the_versions_that_were_asked() -> None:
+    for told, package in ((vllm(), "vllm"), (transformers(), "transformers"), (llamacpp(), "llama-cpp-python")):
+        (folder,) = (folder for folder in FOLDERS if capabilities(folder) == told)
+        names = (f"{package}==", f"{package}-cpu==")
+        locked = next(line for line in lock_of(folder).read_text().splitlines() if line.startswith(names))
+        assert locked.split("==")[1].split()[0] == told.versions[package]
+
+
+@pytest.mark.engine
+def test_an_installed_engine_says_the_same_when_asked_again() -> None:
+    assert main(["--check", "llamacpp"]) == 0
+
+
+@pytest.mark.engine
+def test_an_installed_engine_that_says_something_else_is_noticed(tmp_path: Path) -> None:
+    (folder,) = (folder for folder in FOLDERS if folder.name == "llamacpp")
+    copy = tmp_path / folder.name
+    copy.mkdir()
+    shutil.copy(lock_of(folder), copy / "generate.lock")
+    content = json.loads((folder / FILE).read_text())
+    content["architectures"].append("foobar")
+    (copy / FILE).write_text(text_of(sealed(content, copy / "generate.lock")))
+    assert stale(copy / FILE, copy / "generate.lock") == ""
+    assert "something else" in differs(copy)
+
+
+def test_vllm_tells_its_models_and_what_became_of_others() -> None:
+    told = vllm()
+    assert told.architectures["LlamaForCausalLM"] >= {"Generation"}
+    assert "Embedding" in told.architectures["BertModel"]
+    assert told.dropped["BaichuanForCausalLM"] == "0.23.0"
+    assert not told.runs("FooBarForCausalLM")
+    assert told.runs("Qwen3ForRewardModeling") is told.runs("Qwen3ForCausalLM") is True
+    assert "BartForConditionalGeneration" in told.elsewhere
+
+
+def test_what_writes_text_is_not_taken_for_an_embedding_model() -> None:
+    told = {**transformers().architectures, **vllm().architectures}
+    writes = {"Generation", "Multimodal", "CausalLM", "ImageTextToText"}
+    misleading = {name for name, kinds in told.items() if kinds & writes and name.endswith("Model")}
+    assert {name for name in misleading if task_of([name], (), True) is not Task.CHAT} == set()
+    assert misleading >= GENERATORS
+
+
+def test_vllm_tells_its_options() -> None:
+    options = vllm().options
+    parallel = options["--tensor-parallel-size"]
+    assert (parallel.type, parallel.also, parallel.default) == ("int", ("-tp",), 1)
+    assert options["--gpu-memory-utilization"].default == 0.92
+    assert options["--max-model-len"].type == "size"
+    assert 16 in options["--max-lora-rank"].choices
+    assert options["--enforce-eager"].type == "flag"
+    assert "hermes" in vllm().parsers["tool_call"]
+
+
+def test_transformers_tells_defaults_of_configs() -> None:
+    told = transformers()
+    assert told.architectures["BertModel"] >= {"Model"}
+    assert told.configs["llama"]["max_position_embeddings"] == 2048
+    assert told.configs["llama"]["num_key_value_heads"] is None
+    assert told.configs["gpt2"]["names"]["num_hidden_layers"] == "n_layer"
+    assert told.configs["gemma3"]["text"] == "gemma3_text"
+    assert told.configs["gemma3_text"]["layer_types"] == ["sliding_attention"] * 5 + ["full_attention"]
+
+
+def test_transformers_tells_what_its_quantizers_do_where() -> None:
+    methods = transformers().methods
+    assert methods["gptq"].packages == ("gptqmodel", "optimum")
+    assert (methods["fp8"].gpu, methods["fp8"].capability, methods["fp8"].cpu) == ("Loads", 89, "Unpacks")
+    assert methods["vptq"].cpu == methods["nvfp4"].gpu == "Refuses"
+    assert "modelopt" not in methods
+
+
+def test_llama_cpp_tells_what_it_loads() -> None:
+    told = llamacpp()
+    assert told.runs("llama") and told.runs("bert") and told.runs("qwen2")
+    assert not any(told.runs(name) for name in ("foobar", "clip", "gptj"))
+    assert "{arch}.context_length" in told.keys
