@@ -15,7 +15,6 @@ from llmservice_runtime.engines.registry import definition, label
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
 from llmservice_runtime.machine.machine import GPU_DEVICES, Device, Machine
 
-
 UNPACKED = "Use the model's original weights (safetensors), which other engines may run."
 """The way out of a GGUF that even its own engine can't run: a GGUF is made for that engine alone."""
 
