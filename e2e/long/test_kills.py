@@ -29,6 +29,7 @@ SERVICES = 8
 KILLS = 40
 AFTER_SECONDS = 1.2
 """The longest that an operator lives after the edits of its round."""
+REST_SECONDS = 5.0
 PATIENCE = 180.0
 REQUESTS = "llmservice_operator_api_requests_total"
 
@@ -123,6 +124,13 @@ async def writes(process: Operator) -> dict[str, float]:
     }
 
 
+async def rests(process: Operator) -> bool:
+    """Whether it has told all that it had to tell: reports wait for what runs, so they come after it is as asked."""
+    before = await writes(process)
+    await asyncio.sleep(REST_SECONDS)
+    return await writes(process) == before
+
+
 async def passes(process: Operator) -> float:
     """How often it has looked at a service."""
     metrics = await process.metrics()
@@ -150,6 +158,7 @@ async def test_killed_anywhere_among_edits_it_loses_nothing_and_then_rests(
                 await kill(process, client)
         async with operator(kubeconfig, tmp_path, home, name="last") as process:
             await until(wishes.kept, process)
+            await until(lambda: rests(process), process)
             await kill(process, client)
         async with operator(kubeconfig, tmp_path, home, name="idle") as process:
             await process.until("/readyz", "leading")
