@@ -16,11 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import llmservice_runtime
+from llmservice_runtime.contract.cache import cache_dir
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines.base.generated import FILE, REMEDY, file_hash, stale
 from llmservice_runtime.engines.base.recipe import Recipe
 from llmservice_runtime.engines.registry import definition
 from llmservice_runtime.install.environment import engines_dir
+from llmservice_runtime.install.wheel import exclusive
 
 RUNTIME = Path(llmservice_runtime.__file__).parent
 DONE = "complete"
@@ -91,28 +93,22 @@ def _ask(folder: Path, python: Path, out: Path) -> None:
 def _environment(folder: Path) -> Path:
     """The interpreter of an environment made from generate.lock: as locked, whatever its packages say of each other."""
     lock = folder / "generate.lock"
-    cache = Path(os.environ.get("LLMSERVICE_CACHE_DIR") or Path.home() / ".cache" / "llmservice").expanduser()
-    place = cache / "generate" / f"{folder.name}-{file_hash(lock)[:12]}"
-    python = place / "bin" / "python"
-    if not (place / DONE).is_file():
-        sys.stderr.write(f"==> {folder.name}: an environment to ask it in, {place}\n")
-        uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}") or "uv"
-        subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, str(place)], check=True)
-        install = [
-            uv,
-            "pip",
-            "install",
-            "-q",
-            "--python",
-            str(python),
-            "--require-hashes",
-            "--no-deps",
-            "-r",
-            str(lock),
-        ]
-        subprocess.run(install, check=True)
-        (place / DONE).touch()
-    return python
+    place = cache_dir() / "generate" / f"{folder.name}-{file_hash(lock)[:12]}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(place.with_name(f".{place.name}.lock"), f"another process makes {place.name}; waiting for it"):
+        if not (place / DONE).is_file():
+            sys.stderr.write(f"==> {folder.name}: an environment to ask it in, {place}\n")
+            _fill(place, lock)
+            (place / DONE).touch()
+    return place / "bin" / "python"
+
+
+def _fill(place: Path, lock: Path) -> None:
+    """uv says itself what it fetches; it is some GB."""
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}") or "uv"
+    subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, str(place)], check=True)
+    into = ["--python", str(place / "bin" / "python")]
+    subprocess.run([uv, "pip", "install", *into, "--require-hashes", "--no-deps", "-r", str(lock)], check=True)
 
 
 if __name__ == "__main__":

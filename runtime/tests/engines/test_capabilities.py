@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 
@@ -15,6 +18,7 @@ from llmservice_runtime.engines.transformers.rules import known as transformers
 from llmservice_runtime.engines.vllm.rules import known as vllm
 from llmservice_runtime.formats.facts import Task
 from llmservice_runtime.formats.tasks import GENERATORS, task_of
+from llmservice_runtime.install import capabilities as generation
 from llmservice_runtime.install.capabilities import differs, engine_folders, lock_of, main
 
 FOLDERS = engine_folders()
@@ -139,3 +143,25 @@ def test_llama_cpp_tells_what_it_loads() -> None:
     assert told.runs("llama") and told.runs("bert") and told.runs("qwen2")
     assert not any(told.runs(name) for name in ("foobar", "clip", "gptj"))
     assert "{arch}.context_length" in told.keys
+
+
+def test_two_that_generate_make_one_environment_and_each_takes_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    both = Barrier(2)
+
+    def fill(place: Path, lock: Path) -> None:
+        made.append(place)
+        (place / "bin").mkdir(parents=True)
+        with suppress(BrokenBarrierError):
+            both.wait(1)  # the other one comes in between, if it can
+        (place / "bin" / "python").touch()
+
+    monkeypatch.setenv("LLMSERVICE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(generation, "_fill", fill)
+    (tmp_path / "generate.lock").write_text("a==1\n")
+    with ThreadPoolExecutor(2) as pool:
+        pythons = list(pool.map(lambda _: (path := generation._environment(tmp_path), path.exists()), range(2)))
+    assert len(made) == 1
+    assert pythons == [(made[0] / "bin" / "python", True)] * 2
