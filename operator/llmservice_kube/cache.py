@@ -13,6 +13,7 @@ managedFields, which are half of an object, only ours is kept.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from pydantic_core import from_json, to_json
 
 from llmservice_kube.client import MANAGER
 from llmservice_kube.kinds import LLM_SERVICE, Json, Kind
+from llmservice_kube.unreadable import ERRORS, Read, Unreadable, as_it_is
 
 Key = tuple[str, str]
 """(namespace, name) of an LLMService."""
@@ -70,7 +72,8 @@ class Cache:
     """Objects by kind, place and owning service. `owner_label` names the label that carries the service's name.
 
     `namespaces` are those that are listed, each by itself; empty = all of them at once. `left` is told of every object
-    that goes, however that became known.
+    that goes, however that became known. An object is held as `read` gives it; one that can't be read is not taken in,
+    and what was held of it stays.
     """
 
     def __init__(
@@ -79,7 +82,10 @@ class Cache:
         owner_label: str,
         namespaces: Sequence[str] = (),
         left: Left = lambda kind, uid: None,
+        read: Read = as_it_is,
     ) -> None:
+        self.unreadable = Unreadable()
+        self._read = read
         self._shelves = {kind: _Shelf() for kind in kinds}
         self._owner_label = owner_label
         self._scopes: tuple[str | None, ...] = tuple(namespaces) or (None,)
@@ -91,10 +97,14 @@ class Cache:
         return all(scope in shelf.lists for shelf in self._shelves.values() for scope in self._scopes)
 
     def event(self, kind: Kind, event_type: str | None, obj: Json) -> Key | None:
-        """Take in a watch event, or the answer to a write; the service to look at, or None when it was no news.
+        """Take in a watch event, or the answer to a write; the service to look at, or None when it was no news."""
+        try:
+            return self._take(kind, event_type, obj)
+        except ERRORS as error:
+            self.unreadable.left_out(kind, obj, error)
+            return None
 
-        Raises KeyError, TypeError, ValueError or AttributeError for an object without what every object has.
-        """
+    def _take(self, kind: Kind, event_type: str | None, obj: Json) -> Key | None:
         shelf, place, version = self._shelves[kind], place_of(obj), int(obj["metadata"]["resourceVersion"])
         gone = event_type == "DELETED"
         if not self._news(shelf, place, version, gone, self._listed(kind, obj)):
@@ -104,6 +114,7 @@ class Cache:
             self._drop(kind, place)
             shelf.gone[place] = version
             return owner
+        obj = self._read(kind, obj)
         whole = {"apiVersion": kind.api_version, "kind": kind.kind, **obj, "metadata": _lean(obj["metadata"])}
         asked = _asked(obj) if kind == LLM_SERVICE else ()
         entry = _Entry(version, str(obj["metadata"].get("uid", "")), owner, to_json(whole), asked)
@@ -154,6 +165,14 @@ class Cache:
         """Every LLMService that is known."""
         return sorted(self._shelves[LLM_SERVICE].entries)
 
+    def can_read(self, kind: Kind, obj: Json) -> bool:
+        """Whether an object would be taken in."""
+        try:
+            self._read(kind, obj)
+        except ERRORS:
+            return False
+        return True
+
     def tombstones(self) -> int:
         """Deletions that are remembered."""
         return sum(len(shelf.gone) for shelf in self._shelves.values())
@@ -200,8 +219,9 @@ class Listing:
             del self._shelf.lists[namespace]
 
     def take(self, obj: Json) -> Key | None:
-        """Take in an object of the list; the service to look at, or None when it was no news. Raises as `event`."""
-        self._there.add(place_of(obj))
+        """Take in an object of the list; the service to look at, or None when it was no news."""
+        with contextlib.suppress(*ERRORS):
+            self._there.add(place_of(obj))
         return self._cache.event(self._kind, "MODIFIED", obj)
 
     def end(self) -> set[Key]:

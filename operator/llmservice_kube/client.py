@@ -42,8 +42,8 @@ _HEADERS = {"Accept": _JSON, "User-Agent": MANAGER, "Accept-Encoding": "identity
 """Of every request. Near the server, packing its lists costs both sides more than sending them."""
 _CONDITIONS = frozenset(("resourceVersion", "uid"))
 """Metadata that makes a conflict final: sent again it would be one again."""
-_MERGE = "application/merge-patch+json"
-_BODIES = {"apply": _APPLY, "apply_status": _APPLY, "patch": _MERGE, "scale": _MERGE}
+_BODIES = {"apply": _APPLY, "apply_status": _APPLY, "patch": "application/merge-patch+json"}
+_SCALE = {"apiVersion": "autoscaling/v1", "kind": "Scale"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +170,16 @@ class Client:
     async def rescale(self, kind: Kind, namespace: str | None, name: str, uid: str, replicas: int) -> Json | None:
         """Ask the object of this uid for so many replicas, and change nothing else of it; its Scale as it is then.
 
-        None when there is no such object, or another one of its name. The field belongs to a manager of its own
-        (SCALE_MANAGER), so that what applies the object need not name it.
+        None when there is no such object, or another one of its name. A replace, since the server has no apply for the
+        Scale of a custom resource and looks at no uid in a patch. Who asked is in managedFields (SCALE_MANAGER) only
+        until the first 0: the server leaves a zero out of a Scale, and from then on the field has no owner.
         """
         self._fence()
-        body = {"metadata": {"uid": uid}, "spec": {"replicas": replicas}}
+        metadata = {"name": name, "namespace": namespace or "", "uid": uid}
+        scale = {**_SCALE, "metadata": metadata, "spec": {"replicas": replicas}}
         path = kind.path(namespace, name, "scale")
         try:
-            return await self.send("scale", kind, path, {"fieldManager": SCALE_MANAGER}, body)
+            return await self.send("scale", kind, path, {"fieldManager": SCALE_MANAGER}, scale)
         except ApiError as error:
             if error.missing or error.conflict:
                 return None
@@ -251,8 +253,8 @@ class Client:
     ) -> Json:
         """One request of any verb, repeated while that can help: also a write whose answer was lost.
 
-        `verb` is get, list, apply, apply_status, create, replace, patch (JSON merge patch), scale (the same, of a
-        subresource) or delete. No fence.
+        `verb` is get, list, apply, apply_status, create, replace, patch (JSON merge patch), scale (a replace) or
+        delete. No fence.
         """
         unconditional = _CONDITIONS.isdisjoint((body or {}).get("metadata", ()))
         for pause in (*BACKOFFS, None):
@@ -297,7 +299,7 @@ _METHODS = {
     "list": "GET",
     "apply": "PATCH",
     "patch": "PATCH",
-    "scale": "PATCH",
+    "scale": "PUT",
     "apply_status": "PATCH",
     "create": "POST",
     "replace": "PUT",

@@ -16,7 +16,7 @@ from llmservice_kube.cache import Cache, Key, Left
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import Json, Kind
-from llmservice_kube.unreadable import ERRORS, Unreadable
+from llmservice_kube.unreadable import Read, as_it_is
 
 RELIST_SECONDS = 600.0
 """Between two relists that nothing asked for."""
@@ -28,7 +28,7 @@ PAGE = 100
 """Objects of a relist that are in memory at a time."""
 Changed = Callable[[Collection[Key]], None]
 """Gets the services for which a list told something new."""
-Read = Callable[[ApiError | None], None]
+Done = Callable[[ApiError | None], None]
 """Gets what became of a relist: None when everything was read."""
 
 
@@ -44,27 +44,23 @@ class Mirror:
         *,
         changed: Changed,
         left: Left = lambda kind, uid: None,
-        read: Read = lambda error: None,
+        read: Read = as_it_is,
+        done: Done = lambda error: None,
         seconds: float = RELIST_SECONDS,
     ) -> None:
-        self.cache = Cache(kinds, owner_label, namespaces, left)
-        self.unreadable = Unreadable()
+        self.cache = Cache(kinds, owner_label, namespaces, left, read)
         self._client = client
         self._kinds = kinds
         self._namespaces: Sequence[str | None] = tuple(namespaces) or (None,)
         self._changed = changed
-        self._read = read
+        self._done = done
         self._seconds = seconds
         self._gap = asyncio.Event()
         self._one_list = asyncio.Lock()
 
     def event(self, kind: Kind, event_type: str | None, obj: Json) -> Key | None:
-        """What a watch brought; the service to look at, or None when it was no news or can't be read."""
-        try:
-            return self.cache.event(kind, event_type, obj)
-        except ERRORS as error:
-            self.unreadable.left_out(kind, obj, error)
-            return None
+        """What a watch brought; the service to look at, or None when it was no news."""
+        return self.cache.event(kind, event_type, obj)
 
     def gap(self) -> None:
         """The watch has listed anew, and says nothing of what went away before."""
@@ -77,7 +73,7 @@ class Mirror:
             try:
                 await self.relist()
             except ApiError as error:
-                self._read(error)
+                self._done(error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             with contextlib.suppress(TimeoutError):
@@ -93,7 +89,7 @@ class Mirror:
             for kind in self._kinds:
                 for namespace in self._namespaces:
                     await self._relist(kind, namespace)
-            self._read(None)
+            self._done(None)
 
     async def _relist(self, kind: Kind, namespace: str | None) -> None:
         lists = []
@@ -103,13 +99,8 @@ class Mirror:
             return take
 
         def take(obj: Json) -> None:
-            try:
-                key = lists[-1].take(obj)
-            except ERRORS as error:
-                self.unreadable.left_out(kind, obj, error)
-            else:
-                if key is not None:
-                    self._changed((key,))
+            if (key := lists[-1].take(obj)) is not None:
+                self._changed((key,))
 
         await self._client.list(kind, namespace, labels=self._kinds[kind], limit=PAGE, begin=begin)
         self._changed(lists[-1].end())

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 
 from llmservice_kube.kinds import Json, Kind
 
 ERRORS = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 """What reading an object of an unforeseen shape raises."""
+Read = Callable[[Kind, Json], Json]
+"""Gives an object as it is to be held. Raises one of ERRORS when it can't be read."""
 REMEMBERED = 1000
 """Objects that were told of; one that was forgotten is told of again."""
 
 logger = logging.getLogger(__name__)
+
+
+def as_it_is(kind: Kind, obj: Json) -> Json:
+    """Reads everything."""
+    return obj
 
 
 class Unreadable:
@@ -37,3 +45,11 @@ class Unreadable:
         self.counts[kind.kind] += 1
         where = f"{namespace}/{name}" if namespace else name
         logger.error("%s %s can't be read and is left out: %s", kind, where, told[-1])
+
+    def readable(self, kind: Kind, objects: Iterable[Json], read: Read) -> Iterator[Json]:
+        """Those that can be read, as `read` gives them."""
+        for obj in objects:
+            try:
+                yield read(kind, obj)
+            except ERRORS as error:
+                self.left_out(kind, obj, error)

@@ -113,7 +113,7 @@ class Actor:
             return False
         if line.refused is not None and not line.contested:
             live = await self.client.get(kind, namespace, name)  # what is in the way has no label and no watch
-        if live is not None and _controller(live) != _controller(desired):
+        if live is not None and self._foreign(kind, live, desired):
             line.refuse(_in_the_way(kind, name), sent, now, final=False)
             return False
         if not must_apply(wanted, live):
@@ -138,6 +138,10 @@ class Actor:
         _log(service, f"applied {kind} {name}", why(wanted, live))
         return True
 
+    def _foreign(self, kind: Kind, live: Json, desired: Json) -> bool:
+        """Whether it is none that we made: somebody else's, or one with content that no release of ours writes."""
+        return _controller(live) != _controller(desired) or not self.cache.can_read(kind, live)
+
     async def _contested(self, kind: Kind, wanted: Json) -> Refused:
         """Who undoes what is written, and where: read anew, since the cache knows no managers but ours."""
         metadata = wanted["metadata"]
@@ -149,7 +153,7 @@ class Actor:
         name = desired["metadata"]["name"]
         if error.conflict or error.status == HTTPStatus.UNPROCESSABLE_ENTITY:
             there = await self.client.get(kind, desired["metadata"]["namespace"], name)
-            if there is not None and _controller(there) != _controller(desired):
+            if there is not None and self._foreign(kind, there, desired):
                 return _in_the_way(kind, name)
             if _uid(there) != _uid(live):
                 if live is not None:

@@ -48,7 +48,7 @@ class _Numbers(Collector):
         unreadable = CounterMetricFamily(
             "llmservice_operator_unreadable_objects", "Objects that were left out; the log names them.", labels=["kind"]
         )
-        for kind, count in work.mirror.unreadable.counts.items():
+        for kind, count in work.cache.unreadable.counts.items():
             unreadable.add_metric([kind], count)
         ready = GaugeMetricFamily(
             "llmservice_operator_service_ready", "1 while a service is Ready.", labels=["namespace", "name"]

@@ -33,6 +33,7 @@ from llmservice_operator.control.source import LONGEST_PAUSE, EventSource
 from llmservice_operator.control.term import Loop, run_term
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.live import holds
+from llmservice_operator.facts.shapes import readable
 from llmservice_operator.facts.values import Observed, Outcome
 from llmservice_operator.facts.waiting import unclear
 from llmservice_operator.reconcile import reconcile
@@ -60,6 +61,10 @@ Decide = Callable[[Observed, OperatorConfig, datetime], Outcome]
 KINDS = (LLM_SERVICE, *OWNED)
 
 logger = logging.getLogger(__name__)
+
+
+def _read(kind: Kind, obj: Json) -> Json:
+    return readable(kind.kind, obj)
 
 
 class StillRefused(Exception):
@@ -103,7 +108,8 @@ class Work:
             scope.namespaces,
             changed=self._wake,
             left=self._left,
-            read=self._read,
+            read=_read,
+            done=self._relisted,
             seconds=resync,
         )
         self.cache = self.mirror.cache
@@ -132,7 +138,7 @@ class Work:
             client,
             lambda: self._wake(self.cache.services()),
             read_at_all=scope.nodes,
-            unreadable=self.mirror.unreadable,
+            unreadable=self.cache.unreadable,
             failed=self._nodes_read,
             seconds=resync,
         )
@@ -217,7 +223,7 @@ class Work:
                     raise
                 logger.info("Events may not be read, so status says less of what waits: %s", error.message)
                 return ()
-            found += listing.items
+            found += self.cache.unreadable.readable(EVENT, listing.items, _read)
         return tuple(found)
 
     def _decide(self, service: Json, children: tuple[Json, ...], events: tuple[Json, ...]) -> Outcome:
@@ -237,7 +243,7 @@ class Work:
         if kind == LLM_SERVICE:
             self._ledger.forget(uid)
 
-    def _read(self, error: ApiError | None) -> None:
+    def _relisted(self, error: ApiError | None) -> None:
         if error is not None:
             self._health.problem("relist", str(error))
             return

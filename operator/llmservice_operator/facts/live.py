@@ -40,7 +40,7 @@ class Live:
         """The plan that the Deployment was last given."""
         if self.deployment is None:
             return None
-        labels = self.deployment["spec"]["template"]["metadata"].get("labels", {})
+        labels = self.deployment["spec"].get("template", {}).get("metadata", {}).get("labels", {})
         kept = self.revisions.get(labels.get(REVISION, ""))
         return thaw(kept) if kept else None
 

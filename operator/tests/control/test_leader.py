@@ -90,6 +90,30 @@ async def test_a_standby_survives_a_server_that_is_gone(api: FakeApi) -> None:
             await first.leads.wait()
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        None,
+        {},
+        {"holderIdentity": ""},
+        {"holderIdentity": "gone"},
+        {"holderIdentity": "gone", "leaseDurationSeconds": 0, "renewTime": None, "acquireTime": None},
+        {"holderIdentity": "gone", "leaseDurationSeconds": 1, "renewTime": "2020-01-01T00:00:00.000000Z"},
+        {"holderIdentity": "gone", "leaseDurationSeconds": 1, "renewTime": "odd", "acquireTime": "odd"},
+        {"holderIdentity": "gone", "renewTime": 7, "acquireTime": {}, "leaseTransitions": "many"},
+        {"holderIdentity": ["a"], "leaseDurationSeconds": "long"},
+    ],
+)
+async def test_a_lease_of_any_content_is_taken_over_in_time(api: FakeApi, spec: object) -> None:
+    body = {"metadata": {"name": "operator", "namespace": "llm"}}
+    api.put(body if spec is None else {**body, "spec": spec}, LEASE)
+    async with standing(api, "first") as (first, task):
+        leads = asyncio.create_task(first.leads.wait())
+        await asyncio.wait([leads, task], timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        assert first.leads.is_set() and not task.done()
+        assert api.objects[LEASE, "llm", "operator"]["spec"]["holderIdentity"] == "first"
+
+
 async def test_what_the_work_raises_is_raised(api: FakeApi) -> None:
     async def broken() -> None:
         raise RuntimeError("broken")

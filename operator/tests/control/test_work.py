@@ -499,7 +499,7 @@ async def test_an_object_that_cannot_be_read_costs_nobody_but_itself(
             work._event(LLM_SERVICE, "MODIFIED", api.objects[LLM_SERVICE, *bad])
         assert work.cache.services() == [good]
         assert work._nodes.kinds is not None and len(work._nodes.kinds) == 1
-        assert work.mirror.unreadable.counts == {"LLMService": 1, "Node": 1}
+        assert work.cache.unreadable.counts == {"LLMService": 1, "Node": 1}
     told = [record.getMessage() for record in caplog.records if "can't be read" in record.getMessage()]
     assert [text.split(" can't")[0] for text in told] == ["LLMService apps/bad", "Node odd"]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llmservice_operator.facts.nodes import node_kinds
 from llmservice_operator.facts.quantity import LARGEST, SMALLEST, parse_quantity
 
-SUFFIXES = {
+SUFFIXES: dict[str, int | Decimal] = {
     "": 1, "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "k": 10**3, "M": 10**6, "G": 10**9,
     "T": 10**12, "P": 10**15, "E": 10**18, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50,
     "Ei": 2**60, "e3": 1000, "E3": 1000, "e+3": 1000, "E-3": Decimal("0.001"), "e0": 1,

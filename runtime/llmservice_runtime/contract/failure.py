@@ -75,5 +75,5 @@ class FailureRecord:
                 phase=str(body["phase"]),
                 exit_code=body.get("exit_code"),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a failure record: {error}") from error

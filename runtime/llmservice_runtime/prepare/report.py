@@ -8,14 +8,28 @@ import dataclasses
 import json
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from types import NoneType
+from typing import Any, TypeVar, get_type_hints
 
 from llmservice_runtime.contract.failure import RECORD_LIMIT_BYTES
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Quantization, Task
 
 LARGEST = 1 << 20
 """Bytes that a report may unpack to: it comes from a container that its tenant controls."""
+LARGEST_NUMBER = 1 << 63
 _PACKED = "packed"
+_NOT_ONE = (KeyError, TypeError, AttributeError, OverflowError, RecursionError, binascii.Error, zlib.error)
+_PLAIN: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    float: (int, float),
+    str: (str,),
+    bool: (bool,),
+    int | None: (int, NoneType),
+    bool | None: (bool, NoneType),
+    str | None: (str, NoneType),
+}
+"""What the fields of facts may be, as far as they are plain."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +67,38 @@ class Prepared:
             if _PACKED in body:
                 body = json.loads(_unpack(body[_PACKED]))
             return Prepared(facts_from(body["facts"]), str(body["revision"]), str(body["path"]))
-        except (KeyError, TypeError, AttributeError, binascii.Error, zlib.error, UnicodeDecodeError) as error:
+        except _NOT_ONE as error:
             raise ValueError(f"not a report: {error}") from error
 
 
 def facts_from(body: dict[str, Any]) -> ModelFacts:
     """Facts from what dataclasses.asdict made of them. Raises KeyError, TypeError or ValueError when they are none."""
     quantization = body["quantization"]
-    return ModelFacts(
+    facts = ModelFacts(
         **{
             **body,
             "format": ModelFormat(body["format"]),
             "task": Task(body["task"]),
-            "quantization": None if quantization is None else Quantization(**quantization),
-            "layers": tuple(LayerGroup(**{**group, "kind": LayerKind(group["kind"])}) for group in body["layers"]),
+            "quantization": None if quantization is None else _checked(Quantization(**quantization)),
+            "layers": tuple(
+                _checked(LayerGroup(**{**group, "kind": LayerKind(group["kind"])})) for group in body["layers"]
+            ),
             "layer_weight_bytes": tuple(int(size) for size in body["layer_weight_bytes"]),
             "files": tuple(str(name) for name in body["files"]),
             "notes": tuple(str(note) for note in body["notes"]),
         }
     )
+    return _checked(facts)
+
+
+def _checked(value: T) -> T:
+    """The same, when its plain fields are of their types and its numbers could be sizes. Raises TypeError otherwise."""
+    for name, hint in get_type_hints(type(value)).items():
+        found, wanted = getattr(value, name), _PLAIN.get(hint)
+        number = isinstance(found, int | float)
+        if wanted is not None and (type(found) not in wanted or (number and not 0 <= found < LARGEST_NUMBER)):
+            raise TypeError(f"{name} is {found!r}")
+    return value
 
 
 def _unpack(packed: str) -> bytes:
