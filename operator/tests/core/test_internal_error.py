@@ -12,7 +12,7 @@ from llmservice_operator.status.internal_error import internal_error
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def bug(text: str = "1.5n") -> Exception:
+def bug(text: str = "many") -> Exception:
     try:
         parse_quantity(text)
     except ValueError as error:
@@ -39,7 +39,7 @@ def test_what_serves_goes_on_serving_and_status_says_what_failed_and_since_when(
     assert (ready["status"], ready["reason"]) == ("True", "InternalError")
     assert ready["message"].startswith("1 of 1 replicas serve requests. The operator fails over this service by a bug")
     assert (
-        "since 2026-01-02T03:04:05Z: ValueError: '1.5n' is not a quantity (facts/quantity.py, line" in ready["message"]
+        "since 2026-01-02T03:04:05Z: ValueError: 'many' is not a quantity (facts/quantity.py, line" in ready["message"]
     )
     assert "Report it" in ready["message"]
     assert conditions(status)["Progressing"]["reason"] == "InternalError"
