@@ -150,3 +150,19 @@ def test_a_container_that_cannot_write_leaves_its_class_in_the_report(
     assert process.returncode == 1
     assert FailureRecord.from_json((tmp_path / "report").read_text()).failure is FailureClass.VOLUME_FAILED
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("replaced", "failure"), [(True, FailureClass.MODEL_CHANGED), (False, FailureClass.MODEL_NOT_FOUND)]
+)
+def test_a_container_whose_source_has_something_else_now_says_so_at_once(
+    make_server: Callable[..., Server], tmp_path: Path, replaced: bool, failure: FailureClass
+) -> None:
+    """The operator then reads the model anew: these two classes are its sign, and no retry of the same can help."""
+    planned = "c0ffee" * 6 + "c0ff"
+    server = make_server(lambda request: file_reply(request, WEIGHTS, {"ETag": '"2"'}) if replaced else Reply(404))
+    uri = f"{server.url}/{NAME}"
+    with started(uri, tmp_path / "cache", tmp_path / "report", revision=f"--revision={planned}") as process:
+        process.communicate(timeout=60)
+    record = FailureRecord.from_json((tmp_path / "report").read_text())
+    assert (process.returncode, record.failure) == (1, failure)
