@@ -79,9 +79,9 @@ async def edit(client: Client, key: tuple[str, str], **spec: object) -> None:
     await client.send("patch", LLM_SERVICE, LLM_SERVICE.path(*key), {"fieldManager": "user"}, {"spec": spec})
 
 
-async def settle(work: Work, client: Client, namespace: str) -> None:
-    """Passes over every service, and the controllers' part, until neither does anything."""
-    controllers = Controllers(work.source._access)
+async def settle(work: Work, client: Client, namespace: str, report: str | None = None) -> None:
+    """Passes over every service, and the controllers' part, until neither does anything. `report` is what Jobs find."""
+    controllers = Controllers(work.source._access, report)
     while True:
         before = written(work.client)
         await one_pass(work)

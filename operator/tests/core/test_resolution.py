@@ -98,6 +98,17 @@ def test_a_plan_from_before_the_change_is_not_taken_up_again(world: World) -> No
     assert world.pass_() == []
 
 
+def test_a_branch_pins_nothing(world: World) -> None:
+    """Its commit may go, as after a forced push: what the branch says now is meant."""
+    world.edit(model={"uri": "hf://a/b", "revision": "main"}).served()
+    replica_lost_its_source(world, FailureClass.MODEL_NOT_FOUND)
+    world.pass_()
+    job = world.of("Job")[-1]["spec"]["template"]["spec"]["containers"][0]
+    assert "--revision=main" in job["args"]
+    world.prepared(NEW).pass_()
+    assert "--revision=beef" in arguments(world)
+
+
 def test_a_pinned_model_stays_what_it_is_pinned_to(world: World) -> None:
     world.edit(model={"uri": "https://h/x.gguf", "revision": "c0ffee"}).served()
     jobs = len(world.of("Job"))
