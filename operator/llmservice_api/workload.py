@@ -220,7 +220,8 @@ class PodTemplate(ApiModel):
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
         description="A partial PodSpec. Lists merge as in a strategic merge patch (containers, env and volumes by "
         "name, volumeMounts by mountPath), tolerations and envFrom are added, null removes. The engine's container is "
-        "`runtime`. What the plan owns is refused with the field to use instead; what else is overridden stands in "
+        "`runtime`. What the plan owns is refused with the field to use instead; what reaches beyond a pod of the "
+        "namespace, and what is unknown, needs the installation's leave; what else is overridden stands in "
         "status.plan.notes. Pull secrets, security context, tolerations, node selection, volumes, and the runtime's "
         "env, envFrom, volumeMounts and security context also reach the Jobs that prepare.",
     )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from core_world import CONFIG, World  # type: ignore[import-not-found]
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_operator.facts.allowed import not_allowed
 from llmservice_operator.facts.config import Allow
-from llmservice_operator.facts.pod_leave import reaches
+from llmservice_operator.facts.pod_leave import not_lent, reaches
 from llmservice_operator.facts.pod_rules import POD
 
+SAMPLES = sorted((Path(__file__).resolve().parents[3] / "config/samples").glob("*.yaml"))
 LENDING = dataclasses.replace(CONFIG, node_access=True)
 Json = dict[str, Any]
 
@@ -195,6 +199,15 @@ def test_annotations_that_the_kubelet_reads_are_no_way_around(name: str, value: 
     found = world.condition("SpecValid")
     assert (found["status"] == "True") == lent
     assert lent or f"spec.podTemplate.metadata.annotations.{name}" in found["message"]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.stem)
+def test_no_sample_needs_leave_but_for_a_directory(sample: Path) -> None:
+    config = dataclasses.replace(CONFIG, host_paths=("/var/lib/llmservice/models",))
+    for document in yaml.safe_load_all(sample.read_text()):
+        if document["kind"] == "LLMService":
+            spec = LLMServiceSpec.model_validate(document["spec"])
+            assert not_lent(spec, config) is not_allowed(spec, config) is None
 
 
 NAMES = st.sampled_from([*POD, "name", "nfs", "host", "unheard"])
