@@ -37,14 +37,15 @@ class Method:
 class Option:
     """An option of the command line. `type`: flag, str, int, float, size (1k, 2M) or json; `also`: its other spellings.
 
-    `choices` is empty where any value goes; `default` None = decided at start.
+    `choices` is empty where any value goes; `default` None = decided at start. `values` is argparse's: `+` one or more,
+    `*` any number, `?` one or none, empty = one.
     """
 
     type: str = "str"
     also: tuple[str, ...] = ()
     choices: tuple[str | int, ...] = ()
     default: bool | int | float | str | None = None
-    many: bool = False
+    values: str = ""
 
 
 @dataclass(frozen=True, slots=True)

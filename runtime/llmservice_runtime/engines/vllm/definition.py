@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import CoarserVersion, EngineDefinition
+from llmservice_runtime.engines.vllm.arguments import check
 from llmservice_runtime.engines.vllm.memory import VllmMemory
 from llmservice_runtime.engines.vllm.rules import BF16_FLOOR, RULES, notes
 from llmservice_runtime.estimate.budget import Shape
@@ -20,6 +23,12 @@ def preference(facts: ModelFacts, device: Device) -> int:
 def reason(case: Case) -> str:
     """Why it was chosen."""
     return f"vLLM runs {case.weights} on {case.where} and serves the most requests at a time there."
+
+
+def memory(args: Sequence[str]) -> VllmMemory:
+    """What it takes; UserError names the argument that it would refuse."""
+    check(args)
+    return VllmMemory()
 
 
 def arguments(case: Case, shape: Shape) -> tuple[str, ...]:
@@ -39,7 +48,7 @@ ENGINE = EngineDefinition(
     notes=notes,
     reason=reason,
     preference=preference,
-    memory=lambda args: VllmMemory(),
+    memory=memory,
     arguments=arguments,
     devices=frozenset({Device.NVIDIA, Device.AMD, Device.INTEL}),
     coarser=(CoarserVersion("a 4-bit AWQ", 5.0, Quantization("awq", "AWQ 4-bit", 4, group_size=128)),),

@@ -232,8 +232,8 @@ def _options() -> Iterator[tuple[str, dict[str, Any]]]:
         told: dict[str, Any] = {"type": _type(action)}
         if others:
             told["also"] = others
-        if action.nargs in ("+", "*"):
-            told["many"] = True
+        if action.nargs in ("+", "*", "?"):
+            told["values"] = action.nargs
         if action.choices and len(list(action.choices)) <= 64:
             told["choices"] = [one for one in action.choices if one is not None]
         default = action.default.value if isinstance(action.default, enum.Enum) else action.default
