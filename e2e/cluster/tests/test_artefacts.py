@@ -14,7 +14,7 @@ from threading import Barrier, BrokenBarrierError, get_ident
 
 import pytest
 
-from cluster import console, images, programs
+from cluster import buildah, console, images, packages, programs
 from cluster.artefact import alone, log_of, obtain
 from cluster.console import ClusterError, run, run_logged, stage
 from cluster.layout import HERE
@@ -134,8 +134,8 @@ def test_two_that_build_an_image_of_one_name_each_hand_over_their_own(monkeypatc
         return ""
 
     monkeypatch.setattr(images, "build", build)
-    monkeypatch.setattr(images.packages, "install", lambda _: None)
-    monkeypatch.setattr(images.buildah, "push", lambda *_: str(tags["operator"]))
+    monkeypatch.setattr(packages, "install", lambda _: None)
+    monkeypatch.setattr(buildah, "push", lambda *_: str(tags["operator"]))
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda _: (images.load("bare", ["operator"]), [str(get_ident())]), range(2)))
     assert all(pushed == built for pushed, built in found)
