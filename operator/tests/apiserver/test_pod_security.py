@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
@@ -57,6 +58,9 @@ BEYOND: list[Json] = [
 
 @pytest.mark.parametrize("spec", [*OWN, *BEYOND], ids=str)
 async def test_the_line_is_drawn_where_baseline_draws_it(client: Client, namespace: str, spec: Json) -> None:
+
+
+async def test_the_line_is_drawn_where_baseline_draws_it(client: Client, namespace: str) -> None:
     enforce = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}}
     await client.send("patch", NAMESPACE, NAMESPACE.path(None, namespace), body=enforce)
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}}
@@ -72,3 +76,21 @@ async def test_the_line_is_drawn_where_baseline_draws_it(client: Client, namespa
     assert needs_leave == ("violates PodSecurity" in refused), refused
     assert needs_leave == (spec in BEYOND), refused
     assert needs_leave or not refused
+
+
+    for number, spec in enumerate([*OWN, *BEYOND]):
+        template = {"model": {"uri": "hf://a/b"}, "podTemplate": {"spec": spec}}
+        needs_leave = bool(list(reaches(LLMServiceSpec.model_validate(template))))
+        refused = await _refused(client, namespace, f"p{number}", {**container(), **spec})
+        assert (needs_leave, "violates PodSecurity" in refused) == (spec in BEYOND,) * 2, (spec, refused)
+        assert needs_leave or not refused, (spec, refused)
+
+
+async def _refused(client: Client, namespace: str, name: str, spec: Json) -> str:
+    """Why the API server takes no such pod; empty when it does."""
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+    try:
+        await client.send("create", POD, POD.path(namespace), body=pod)
+    except ApiError as error:
+        return str(error)
+    return ""
