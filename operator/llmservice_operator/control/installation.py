@@ -77,6 +77,8 @@ class Installation(_Model):
     """The file's content; Helm writes it from its values."""
 
     images: Annotated[tuple[ImageEntry, ...], Field(min_length=1)]
+    name: Annotated[str, Field(max_length=63)] = ""
+    """The Helm release's name; empty = not told apart from others in the same namespace."""
     namespaces: tuple[_Namespace, ...] = ()
     """Namespaces that are watched; empty = all."""
     read_nodes: bool = False

@@ -76,12 +76,14 @@ class LeaseLock(BaseLock):
         leadership: Leadership,
         asked: Callable[[], None],
         annotations: Mapping[str, str],
+        seen: Callable[[Json], None],
     ) -> None:
         super().__init__(name, namespace, identity)
         self._client = client
         self._leadership = leadership
         self._asked = asked
         self._annotations = annotations
+        self._seen = seen
         self._lease: Json = {}
 
     async def get(
@@ -100,6 +102,7 @@ class LeaseLock(BaseLock):
             missing.body = '{"code": 404}'
             return False, missing
         self._lease, spec = lease, lease.get("spec", {})
+        self._seen(lease)
         seconds = spec.get("leaseDurationSeconds")
         return True, LeaderElectionRecord(
             holder_identity=spec.get("holderIdentity") or None,
@@ -171,12 +174,13 @@ async def lead(
     work: Callable[[], Coroutine[Any, Any, None]],
     asked: Callable[[], None] = lambda: None,
     annotations: Mapping[str, str] = MappingProxyType({}),
+    seen: Callable[[Json], None] = lambda _: None,
 ) -> None:
     """Wait for the Lease, then run `work` for as long as it is ours. Raises LeadershipLost when it no longer is.
 
     What `work` raises is raised. When cancelled, the Lease is given back. `asked` is called, in the election's thread,
     each time that the API server was asked for the Lease, whatever it answered. `annotations` are what the holder says
-    of itself on the Lease.
+    of itself on the Lease; `seen` gets the Lease each time that it was read, in the caller's loop.
     """
     here = asyncio.get_running_loop()
     won = asyncio.Event()
@@ -187,9 +191,13 @@ async def lead(
     async def stopped() -> None:
         raise LeadershipLost(f"the Lease {namespace}/{name} is no longer ours")
 
+    def tell(lease: Json) -> None:
+        if not here.is_closed():
+            here.call_soon_threadsafe(seen, lease)
+
     async def stand() -> None:
         async with Client(access) as client:
-            lock = LeaseLock(client, name, namespace, identity, leadership, asked, annotations)
+            lock = LeaseLock(client, name, namespace, identity, leadership, asked, annotations, tell)
             config = Config(lock, LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS, started, stopped)
             try:
                 await LeaderElection(config).run()

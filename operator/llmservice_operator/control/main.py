@@ -18,7 +18,7 @@ from kubernetes.aio.config import ConfigException
 
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError, LeadershipLost
-from llmservice_kube.kinds import LLM_SERVICE
+from llmservice_kube.kinds import LLM_SERVICE, Json
 from llmservice_kube.login import login, own_namespace
 from llmservice_kube.mirror import RELIST_SECONDS, RETRY_SECONDS
 from llmservice_operator.control.health import Health
@@ -26,7 +26,7 @@ from llmservice_operator.control.installation import Installation, read_installa
 from llmservice_operator.control.leader import Leadership, lead
 from llmservice_operator.control.monitoring import run_as_served
 from llmservice_operator.control.probes import PORT, probes
-from llmservice_operator.control.rivals import LEASE_NAME, WATCHED
+from llmservice_operator.control.rivals import LEASE_NAME, RELEASE, WATCHED, same_namespace
 from llmservice_operator.control.work import Work
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_runtime.contract.errors import UserError
@@ -95,12 +95,18 @@ async def _run(args: argparse.Namespace, installation: Installation) -> int:
             works[:] = [Work(access, client, served, installation.scope(), health, resync=args.resync_seconds)]
             await works[0].run()
 
+        def seen(lease: Json) -> None:
+            if other := same_namespace(lease, installation.name):
+                health.problem("lease", other)
+            else:
+                health.solved("lease")
+
         identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         try:
             await _wait_for_api(client, installation, health)
-            said = {WATCHED: ",".join(installation.namespaces)}
+            said = {WATCHED: ",".join(installation.namespaces), RELEASE: installation.name}
             term = partial(run_as_served, client, config, installation.namespaces, work)
-            await lead(access, LEASE_NAME, args.namespace, identity, leadership, term, health.asked, said)
+            await lead(access, LEASE_NAME, args.namespace, identity, leadership, term, health.asked, said, seen)
         except LeadershipLost as error:
             logger.error("%s; ending, so that only one replica writes", error)
             return 1

@@ -24,6 +24,8 @@ from llmservice_operator.control.health import Health
 LEASE_NAME = "llmservice-operator"
 WATCHED = "llmservice.dev/watched-namespaces"
 """Annotation of the Lease: what its holder watches, `a,b`; empty = all namespaces."""
+RELEASE = "llmservice.dev/release"
+"""Annotation of the Lease: the name of its holder's installation, which is that of the Helm release."""
 GONE_SECONDS = 60.0
 """An installation whose Lease was not renewed for so long is gone: four times what a standby waits to take over."""
 LOOK_SECONDS = 10.0
@@ -163,7 +165,8 @@ class Rivals:
         except ApiError as error:
             if not error.refused:
                 raise
-            logger.info("the Lease of the operator in %s may not be read: %s", namespace, error.message)
+            if not self._rivals[namespace].gone:
+                logger.info("the Lease of the operator in %s may not be read: %s", namespace, error.message)
             lease = {}
         spec, said = lease.get("spec", {}), lease.get("metadata", {}).get("annotations", {})
         mark = (spec["holderIdentity"], spec.get("renewTime")) if spec.get("holderIdentity") else None
@@ -202,6 +205,18 @@ class Rivals:
 def _claim(service: Json) -> str:
     found: str = service.get("status", {}).get("installation", "")
     return found
+
+
+def same_namespace(lease: Json, release: str) -> str | None:
+    """What to say when a release of another name holds the Lease: this one stands by, whatever it would watch."""
+    holder = lease.get("spec", {}).get("holderIdentity")
+    other = lease["metadata"].get("annotations", {}).get(RELEASE)
+    if not (holder and other and release) or other == release:
+        return None
+    return (
+        f"the release {other} leads in this namespace, and {release} only stands by, also for what {other} does not "
+        "watch. Install it in a namespace of its own."
+    )
 
 
 def left_alone(holder: str, mine: str) -> str:

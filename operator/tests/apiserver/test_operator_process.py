@@ -112,6 +112,18 @@ async def test_a_leader_that_is_told_to_stop_gives_the_lease_back_and_one_that_l
         assert await holder(client, namespace) == "thief"
 
 
+async def test_another_release_in_the_same_namespace_says_that_it_only_stands_by(
+    kubeconfig: Path, tmp_path: Path, namespace: str
+) -> None:
+    there, here = f"--namespace={namespace}", installation(namespace)
+    async with operator(kubeconfig, tmp_path, there, name="a", installation=f"name: a\n{here}") as first:
+        await first.until("/readyz", "leading")
+        async with operator(kubeconfig, tmp_path, there, name="b", installation=f"name: b\n{here}") as second:
+            await second.until("/readyz", "lease: the release a leads in this namespace")
+            first.process.send_signal(signal.SIGTERM)
+            await second.until("/readyz", "leading")
+
+
 @contextmanager
 def own_server(folder: Path) -> Iterator[Path]:
     """An API server of this test's own, to be mistreated."""

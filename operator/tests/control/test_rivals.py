@@ -8,7 +8,16 @@ from fake_api import FakeApi, fake_api  # type: ignore[import-not-found]
 from llmservice_kube.client import Client
 from llmservice_kube.kinds import LEASE, Json
 from llmservice_operator.control.health import Health
-from llmservice_operator.control.rivals import GONE_SECONDS, LEASE_NAME, LOOK_SECONDS, WATCHED, Rival, Rivals
+from llmservice_operator.control.rivals import (
+    GONE_SECONDS,
+    LEASE_NAME,
+    LOOK_SECONDS,
+    RELEASE,
+    WATCHED,
+    Rival,
+    Rivals,
+    same_namespace,
+)
 
 MINE, THEIRS = "llm-b", "llm-a"
 
@@ -147,3 +156,12 @@ async def test_without_others_nothing_is_asked(world: World) -> None:
     world.rivals.learn(lambda: [service(claim=MINE), service("new")])
     await world.look()
     assert world.api.requests == []
+
+
+def test_a_release_that_only_stands_by_behind_another_one_says_so() -> None:
+    lease: Json = {"metadata": {"annotations": {RELEASE: "first"}}, "spec": {"holderIdentity": "pod"}}
+    said = same_namespace(lease, "second")
+    assert said is not None and said.startswith("the release first leads in this namespace, and second only stands by")
+    assert same_namespace(lease, "first") is None
+    assert same_namespace({**lease, "spec": {"holderIdentity": ""}}, "second") is None
+    assert same_namespace({"metadata": {}, "spec": {"holderIdentity": "pod"}}, "second") is None
