@@ -180,11 +180,14 @@ def _version(kind: str, facts: ModelFacts) -> str:
 
 
 def _as_size(facts: ModelFacts, bits: float, form: ModelFormat, quantization: Quantization) -> ModelFacts:
+    """The same model in other weights. What a GGUF calls its architecture is not known from config.json, nor back."""
     size = int(facts.parameters * bits / 8)
+    same_names = (form is ModelFormat.GGUF) is (facts.format is ModelFormat.GGUF)
     old = max(1, facts.weight_bytes)
     return dataclasses.replace(
         facts,
         format=form,
+        architecture=facts.architecture if same_names else "",
         quantization=quantization,
         weight_bytes=size,
         layer_weight_bytes=tuple(-(-layer * size // old) for layer in facts.layer_weight_bytes),
