@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.engines import registry
+from llmservice_runtime.engines.base.recipe import NoEnvironment, Recipe
 from llmservice_runtime.engines.llamacpp.install.check import tiny_model
 from llmservice_runtime.engines.llamacpp.install.recipe import RECIPE
 from llmservice_runtime.install.environment import Install, engine_python, install, installed_engines, prove
@@ -24,6 +27,7 @@ from llmservice_runtime.install.wheel import WheelPlan, cached_wheel, obtain_whe
 
 HOLD = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from llmservice_runtime.install.wheel import exclusive
 with exclusive(Path(sys.argv[1]), "waiting"):
@@ -103,6 +107,31 @@ def test_a_second_installer_waits_and_a_killed_one_leaves_no_lock(tmp_path: Path
             first.kill()
             assert second.stdout.readline() == "held\n"
             second.communicate("\n", timeout=10)
+
+
+def test_an_engine_without_a_wheel_of_its_own_gets_its_lock_and_this_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "engine.lock"
+    lock.write_text("# nothing\n")
+    made = replace(registry.definition(EngineType.VLLM), recipe=Recipe(lock))
+    monkeypatch.setattr(registry, "definition", lambda engine: made)
+    monkeypatch.setenv("LLMSERVICE_ENGINES_DIR", str(tmp_path / "engines"))
+    folder = install(Install(EngineType.VLLM))
+    assert engine_python(EngineType.VLLM) == folder / "bin" / "python"
+    where = [str(folder / "bin" / "python"), "-c", "import llmservice_runtime; print(llmservice_runtime.__path__[0])"]
+    assert str(folder) in subprocess.run(where, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    before = (folder / "engine.json").stat().st_mtime_ns
+    assert install(Install(EngineType.VLLM)) == folder and (folder / "engine.json").stat().st_mtime_ns == before
+
+
+def test_an_engine_that_needs_no_environment_is_always_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = replace(registry.definition(EngineType.VLLM), recipe=NoEnvironment())
+    monkeypatch.setattr(registry, "definition", lambda engine: made)
+    monkeypatch.setenv("LLMSERVICE_ENGINES_DIR", str(tmp_path))
+    assert all(installed_engines().values())
+    assert engine_python(EngineType.VLLM) == Path(sys.executable)
+    assert install(Install(EngineType.VLLM)) == Path(sys.prefix) and not list(tmp_path.iterdir())
 
 
 def test_a_build_that_crashes_on_this_cpu_is_refused_with_a_way_out(tmp_path: Path) -> None:

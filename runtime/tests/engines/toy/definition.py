@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.engines.base.capabilities import capabilities
 from llmservice_runtime.engines.base.case import Case
 from llmservice_runtime.engines.base.definition import EngineDefinition
 from llmservice_runtime.engines.base.recipe import NoEnvironment
@@ -45,8 +47,10 @@ class ToyMemory(EngineMemory):
 
 def other_kind(case: Case) -> str | None:
     """It reads tables of its own kind only."""
-    kind = case.facts.model_type
-    return None if kind == "toy" else f"the toy reads toy models only, and this one is {kind or 'of no kind'}."
+    name = case.facts.architecture
+    if capabilities(Path(__file__).parent).runs(name):
+        return None
+    return f"the toy reads toy models only, and this one is {name or 'of no kind'}."
 
 
 def memory(args: Sequence[str]) -> ToyMemory:
