@@ -90,9 +90,13 @@ def test_a_failure_is_named_with_its_remedy(api: Api, failing: str, case: Case) 
     found = service.wait_condition("Ready", "False", case.reason, seconds=240)
     assert case.said in found["message"]
     assert service.condition("Progressing")["status"] == "False"
-    line = kubectl("--namespace", failing, "get", "llmsvc", case.name, "--no-headers")
-    assert f" {case.reason} " in line
-    assert found["message"][:60] in line
+
+    def shown() -> bool:
+        """A message changes when a kubelet says the same in other words."""
+        line = kubectl("--namespace", failing, "get", "llmsvc", case.name, "--no-headers")
+        return f" {case.reason} " in line and service.condition("Ready")["message"][:60] in line
+
+    service.wait(shown, "kubectl get tells reason and message")
     events = [one for one in api.list("events", failing) if one["involvedObject"].get("name") == case.name]
     assert any(one["type"] == "Warning" and one["reason"] == case.reason for one in events)
 
