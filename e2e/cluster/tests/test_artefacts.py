@@ -17,7 +17,8 @@ import pytest
 from cluster import buildah, console, images, packages, programs
 from cluster.artefact import alone, log_of, obtain
 from cluster.console import ClusterError, run, run_logged, stage
-from cluster.layout import HERE
+from cluster.layout import HERE, REPOSITORY
+from cluster.main import main
 
 GO = """#!/bin/sh
 # Go as far as the cluster asks it: a version, and a program that is slow to be written.
@@ -89,6 +90,17 @@ def test_many_processes_that_need_kubernetes_on_a_fresh_machine_all_get_it(build
     assert len({output.splitlines()[-1] for _, output, _ in ended}) == 1
     folder = Path(ended[0][1].splitlines()[-1])
     assert {run(folder / name) for name in programs.KUBE_PROGRAMS} == {"whole\n"}
+
+
+def test_what_tests_run_on_is_built_by_one_command_and_before_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["programs"]) == 0
+    assert "==> build kube from its Go module\n" in capsys.readouterr().out
+    assert (programs.kube() / "kube-apiserver").exists() and programs.helm().exists()
+    assert capsys.readouterr().out == ""
+    order = run("make", "-n", "-C", REPOSITORY, f"VENV={tmp_path}", "test")
+    assert order.index("cluster programs") < order.index("/bin/pytest")
 
 
 def test_one_that_is_there_is_taken_without_waiting_for_anybody() -> None:
