@@ -160,6 +160,16 @@ class EngineSpec(ApiModel):
         description="A runtime image that carries the engine, instead of the installation's. It must be of the "
         "operator's release. Clusters only.",
     )
+    load_seconds: Annotated[int, Field(ge=1, le=86_400)] | None = Field(
+        default=None,
+        description="How long a start may take until the model answers; beyond it the replica fails (LoadTimeout). "
+        "Omitted = 10 minutes, and what reading the weights takes at 50 MiB a second.",
+    )
+    progress_seconds: Annotated[int, Field(ge=1, le=86_400)] | None = Field(
+        default=None,
+        description="How long requests may run without a step, or an idle engine not answer; beyond it the replica is "
+        "restarted (NoProgress). Omitted = 60.",
+    )
 
 
 class TaskChoice(StrEnum):

@@ -7,6 +7,7 @@ from llmservice_planning.plan import Plan
 from llmservice_runtime.contract.settings import RuntimeSettings
 
 LOAD_SECONDS = 600
+PROGRESS_SECONDS = 60
 SLOWEST_READ = 50 << 20
 """Bytes per second at which weights are read from the slowest disk that is planned for."""
 
@@ -18,6 +19,7 @@ def runtime_settings(plan: Plan, service: LLMService, model_path: str) -> Runtim
     (`namespace/name`) and to its bare name.
     """
     weights = sum(line.bytes for line in plan.memory if line.name.startswith("weights"))
+    engine = service.spec.engine
     return RuntimeSettings(
         engine=plan.engine,
         model_path=model_path,
@@ -29,7 +31,8 @@ def runtime_settings(plan: Plan, service: LLMService, model_path: str) -> Runtim
         kv_tokens=plan.kv_tokens,
         max_queued_requests=service.spec.endpoint.max_queued_requests,
         drain_seconds=service.spec.endpoint.drain_seconds,
-        load_seconds=LOAD_SECONDS + weights // SLOWEST_READ,
+        load_seconds=engine.load_seconds or LOAD_SECONDS + weights // SLOWEST_READ,
+        progress_seconds=engine.progress_seconds or PROGRESS_SECONDS,
         engine_args=plan.args,
-        engine_env={variable.name: variable.value for variable in service.spec.engine.env},
+        engine_env={variable.name: variable.value for variable in engine.env},
     )

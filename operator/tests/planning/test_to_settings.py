@@ -34,4 +34,18 @@ def test_settings_carry_the_plan_and_the_service(
     assert settings.engine_args == ("--mlock",)
     assert settings.engine_env == {"A": "b"}
     assert settings.load_seconds > 600
+    assert settings.progress_seconds == 60
     assert RuntimeSettings.from_json(settings.to_json()) == settings
+
+
+def test_who_needs_more_time_gets_it(
+    make_spec: Callable[..., LLMServiceSpec],
+    make_facts: Callable[..., ModelFacts],
+    make_machine: Callable[..., Machine],
+) -> None:
+    spec = make_spec(engine={"loadSeconds": 3600, "progressSeconds": 300})
+    service = LLMService.model_validate({"metadata": {"name": "qwen", "namespace": "apps"}, "spec": spec})
+    plan = make_plan(service.spec, make_facts(gguf=True), make_machine(64), "abc")
+    assert isinstance(plan, Plan)
+    settings = runtime_settings(plan, service, "/models/x.gguf")
+    assert (settings.load_seconds, settings.progress_seconds) == (3600, 300)

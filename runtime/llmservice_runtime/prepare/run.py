@@ -15,7 +15,7 @@ from llmservice_runtime.prepare.report import Prepared
 from llmservice_runtime.sources.cache import model_folder
 from llmservice_runtime.sources.download import fetch
 from llmservice_runtime.sources.errors import FIELD, SourceError
-from llmservice_runtime.sources.guard import AddressRefusedError, public_connections_only
+from llmservice_runtime.sources.guard import WAY_OUT, AddressRefusedError, public_connections_only
 from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.progress import Progress
 from llmservice_runtime.sources.secrets import Secrets
@@ -85,7 +85,7 @@ def _checked(request: Request, progress: Progress) -> Prepared:
     except AddressRefusedError as error:
         raise SourceError(
             f"{FIELD}: {request.uri}: {error}, which may not be read.",
-            "Use a public address, or let the installation allow private sources (privateSources: true).",
+            WAY_OUT,
         ) from None
 
 

@@ -14,6 +14,9 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+WAY_OUT = "Use a public address, or let the installation allow private sources (privateSources: true)."
+
+
 class AddressRefusedError(Exception):
     """The host is, or resolves to, an address that may not be read."""
 

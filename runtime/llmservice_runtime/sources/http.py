@@ -16,7 +16,7 @@ from urllib.request import getproxies
 import httpx
 
 from llmservice_runtime.sources.errors import Origin, SourceError, TransientError
-from llmservice_runtime.sources.guard import AddressRefusedError, check_address, check_url
+from llmservice_runtime.sources.guard import WAY_OUT, AddressRefusedError, check_address, check_url
 from llmservice_runtime.sources.remote import Body
 from llmservice_runtime.sources.retry import retry
 from llmservice_runtime.sources.settings import SourceSettings
@@ -76,7 +76,7 @@ class HttpClient:
             finally:
                 response.close()
         except AddressRefusedError as error:
-            raise self.origin.bad(f"{error}, which may not be read.", "Use a public address.") from None
+            raise self.origin.bad(f"{error}, which may not be read.", WAY_OUT) from None
         except httpx.TransportError as error:
             raise self._transport(error) from error
         except (httpx.InvalidURL, httpx.DecodingError) as error:

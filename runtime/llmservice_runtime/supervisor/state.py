@@ -258,7 +258,7 @@ def _check_load(state: State, now: float, policy: Policy) -> Step:
         FailureClass.LOAD_TIMEOUT,
         f"The engine was not ready after {policy.load_seconds:.0f} s; it was in phase {state.phase.value}"
         f" for {now - state.phase_at:.0f} s.",
-        "Give it more time (load_seconds in the settings), or put the model on a faster disk.",
+        "Give it more time (engine.loadSeconds), or put the model on a faster disk.",
         state.phase.value,
     )
     return replace(state, killed_for=record, kill_at=now + STOP_MARGIN_SECONDS), [Do.KILL]
@@ -288,6 +288,6 @@ def _no_progress(state: State, seconds: float) -> FailureRecord:
     return FailureRecord(
         FailureClass.NO_PROGRESS,
         what,
-        "It is restarted. When this comes back under long prompts, raise progress_seconds in the settings.",
+        "It is restarted. When this comes back under long prompts, raise engine.progressSeconds.",
         state.phase.value,
     )
