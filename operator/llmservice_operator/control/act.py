@@ -95,7 +95,8 @@ class Actor:
         now = self.ledger.refused(service["metadata"]["uid"])
         for place, refused in now.items():
             if before.get(place) != refused:
-                _log(service, f"{refused.kind} {refused.name} is not written", f"{refused.reason}: {refused.message}")
+                said = f"{refused.kind} {refused.name} is not written: {refused.reason}: {refused.message}"
+                logger.warning("%s/%s: %s", service["metadata"]["namespace"], service["metadata"]["name"], said)
         return before != now
 
     async def _apply(self, service: Json, desired: Json) -> bool:

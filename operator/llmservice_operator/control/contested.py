@@ -7,7 +7,7 @@ from typing import Any
 
 from llmservice_kube.client import MANAGER
 from llmservice_operator.control.diff import listed, taken
-from llmservice_operator.control.ledger import LOOP_SECONDS, LOOP_WRITES, PAUSE_SECONDS
+from llmservice_operator.control.ledger import LOOP_WRITES, SLOW_WRITES
 from llmservice_operator.facts.values import CONTESTED, Refused
 
 
@@ -15,8 +15,8 @@ def contested(kind: str, wanted: Mapping[str, Any], live: Mapping[str, Any] | No
     """Which fields are lost, to whom, and what to do; `live` with all its managedFields, None when it was deleted."""
     name = wanted["metadata"]["name"]
     often = (
-        f"This happened more than {LOOP_WRITES} times in {LOOP_SECONDS:.0f} s, so it is written every "
-        f"{PAUSE_SECONDS:.0f} s from now on."
+        f"This happened more than {LOOP_WRITES} times in a minute, or {SLOW_WRITES} in ten, so it is written once a "
+        "minute from now on."
     )
     if live is None:
         way = f"Find out from the API server's audit log who deletes it and have that left alone: the {kind} is needed."
@@ -34,6 +34,6 @@ def contested(kind: str, wanted: Mapping[str, Any], live: Mapping[str, Any] | No
     else:
         who, way = (
             "somebody",
-            f"Find out who writes this {kind} (kubectl get --show-managed-fields) and have it stopped.",
+            f"Find out who writes this {kind} (kubectl get --show-managed-fields; a webhook?) and have it stopped.",
         )
     return Refused(kind, name, CONTESTED, f"{who} takes {listed(fields)} back as soon as it is written. {often} {way}")

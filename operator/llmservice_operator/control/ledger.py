@@ -2,14 +2,15 @@
 
 Three things are kept of an object. The version that was found to need no write, so that it need not be compared again.
 A refusal, which stands until the write succeeds; one of what is wrong in itself is not asked for again before something
-changed. And the writes of the last minute: when the same content had to be written again and again, somebody undoes it,
-and from then on it is written once a minute and told.
+changed. And the writes of the last minutes: when the same content had to be written again and again, somebody undoes
+it, and from then on it is written once a minute and told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from llmservice_operator.facts.values import NAME_CONFLICT, Refused
 
@@ -18,6 +19,11 @@ AGAIN_SECONDS = 600.0
 LOOP_WRITES = 10
 """Writes of the same content in LOOP_SECONDS; one more, and somebody undoes them."""
 LOOP_SECONDS = 60.0
+SLOW_WRITES = 30
+"""Writes in SLOW_SECONDS with no other content in between: somebody undoes each, who looks every now and then only.
+An autoscaler on the Deployment comes 40 times, while a Job that fails at once is made anew less than 20 times. Two
+contents that take turns are no such thing: an autoscaler on the service itself may want that."""
+SLOW_SECONDS = 600.0
 PAUSE_SECONDS = 60.0
 """Between two writes of what somebody undoes."""
 CALM_SECONDS = 150.0
@@ -41,7 +47,7 @@ class Line:
     _final: tuple[Sent, float] | None = None
     """What is no use to send again, and until when."""
     _writes: list[tuple[float, str]] = field(default_factory=list)
-    """(when, digest) of the writes of the last minute, and the last one."""
+    """(when, digest) of the last writes, at most SLOW_SECONDS before the very last."""
 
     def stands(self, sent: Sent, now: float) -> bool:
         """Whether the refusal would only be repeated."""
@@ -53,7 +59,7 @@ class Line:
 
     def refuse(self, refused: Refused, sent: Sent, now: float, final: bool) -> Refused:
         """The server did not take it; `final` when what was sent is wrong in itself."""
-        self.refused = refused
+        self.refused, self.contested = refused, False
         self._final = (sent, now + AGAIN_SECONDS) if final and refused.reason != NAME_CONFLICT else None
         return refused
 
@@ -70,16 +76,18 @@ class Line:
     def wrote(self, version: int, digest: str, now: float) -> None:
         """It was written."""
         self.as_wanted, self._final = (version, digest), None
-        self._writes = [*(write for write in self._writes if write[0] > now - LOOP_SECONDS), (now, digest)]
+        self._writes = [*(write for write in self._writes if write[0] > now - SLOW_SECONDS), (now, digest)]
         if not self.contested:
             self.refused = None
 
     def undone(self, digest: str, now: float) -> bool:
-        """Whether this content was written so often in the last minute that somebody must be undoing it."""
+        """Whether this content was written so often lately that somebody must be undoing it."""
         same = [at for at, written in self._writes if written == digest]
         if self.contested:
             return bool(same)  # other content, of an edit, need not wait
-        return sum(1 for at in same if at > now - LOOP_SECONDS) >= LOOP_WRITES
+        last = list(takewhile(lambda write: write[1] == digest, reversed(self._writes)))
+        fast = sum(1 for at in same if at > now - LOOP_SECONDS) >= LOOP_WRITES
+        return fast or sum(1 for at, _ in last if at > now - SLOW_SECONDS) >= SLOW_WRITES
 
     def paused(self, now: float) -> bool:
         """Whether it must wait for its next write, because somebody undoes them."""
@@ -99,7 +107,7 @@ class Line:
 
     def quiet(self, now: float) -> bool:
         """Whether there is nothing to be told of it, and its writes are too old to be those of a loop."""
-        return self.refused is None and now > self._last + LOOP_SECONDS
+        return self.refused is None and now > self._last + SLOW_SECONDS
 
     @property
     def _last(self) -> float:

@@ -9,6 +9,7 @@ from llmservice_operator.control.ledger import (
     LOOP_SECONDS,
     LOOP_WRITES,
     PAUSE_SECONDS,
+    SLOW_WRITES,
     Ledger,
     Line,
 )
@@ -60,6 +61,27 @@ def test_the_same_write_again_and_again_is_a_loop_and_edits_are_none() -> None:
     for number in range(100):
         edited.wrote(number, f"edit {number}", number / 10)
         assert not edited.undone(f"edit {number + 1}", number / 10)
+
+
+def test_who_undoes_every_write_slowly_is_noticed_and_contents_that_take_turns_are_not() -> None:
+    undone, turns = Line(), Line()
+    for number in range(SLOW_WRITES):
+        now = 15.0 * number  # as an autoscaler on the Deployment does
+        assert not undone.undone("digest", now)
+        undone.wrote(number, "digest", now)
+    assert undone.undone("digest", 15.0 * SLOW_WRITES)
+    for number in range(100):
+        digest = "ab"[number % 2]
+        assert not turns.undone(digest, 15.0 * number)
+        turns.wrote(number, digest, 15.0 * number)
+
+
+def test_a_contest_ends_where_the_server_refuses_the_write() -> None:
+    line = Line()
+    now = adversary(line, LOOP_WRITES)
+    line.contest(UNDONE)
+    line.refuse(QUOTA, SENT, now, final=False)
+    assert line.refused == QUOTA and line.to_try_again()
 
 
 def test_a_contested_object_is_written_rarely_told_and_over_when_a_write_stands() -> None:
