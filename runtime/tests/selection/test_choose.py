@@ -279,3 +279,11 @@ def test_vllm_reads_the_algorithms_of_modelopt_that_it_has(
     answer = choose(make_facts("modelopt", scheme=algorithm), make_machine(90), VLLM)
     assert isinstance(answer, Choice) is runs
     assert runs or (isinstance(answer, NoChoice) and algorithm in answer.reason)
+
+
+def test_a_strangers_architecture_writes_nothing_but_letters(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    answer = choose(make_facts(architecture="\x1b]0;pwned\x07Evil\nFake" + 100 * "x"), make_machine(90))
+    assert isinstance(answer, NoChoice)
+    said = [answer.reason, *answer.ways_out, *(rejected.reason for rejected in answer.rejected)]
+    assert all(sentence.isprintable() and len(sentence) < 300 for sentence in said)
+    assert "Evil?Fake" in why_not(answer, VLLM)

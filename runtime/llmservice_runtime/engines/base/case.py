@@ -19,6 +19,11 @@ class Case:
     gpu: Gpu | None = None
 
     @property
+    def architecture(self) -> str:
+        """As a sentence may say it: a stranger's repository names it. Empty = not known."""
+        return "".join(letter if letter.isprintable() else "?" for letter in self.facts.architecture[:80])
+
+    @property
     def method(self) -> str:
         """Quantization method in the table's spelling; empty = not quantized."""
         quantization = self.facts.quantization

@@ -22,7 +22,7 @@ def not_gguf(case: Case) -> str | None:
 
 def unknown_architecture(case: Case) -> str | None:
     """Architectures that the library can't load."""
-    name, told = case.facts.architecture, known()
+    name, told = case.architecture, known()
     if not name or told.runs(name):
         return None
     return f"llama.cpp (llama-cpp-python {told.versions['llama-cpp-python']}) does not know the architecture {name}."

@@ -37,7 +37,7 @@ def mistral_format(case: Case) -> str | None:
 
 def unknown_architecture(case: Case) -> str | None:
     """Architectures that no auto class has."""
-    name, told = case.facts.architecture, known()
+    name, told = case.architecture, known()
     if not name or told.runs(name):
         return None
     return f"Transformers {told.versions['transformers']} does not know the architecture {name}."

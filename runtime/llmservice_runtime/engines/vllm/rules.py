@@ -33,7 +33,7 @@ def known() -> Capabilities:
 
 def unknown_architecture(case: Case) -> str | None:
     """Architectures that are in no table of vLLM's, with what became of them."""
-    name, told = case.facts.architecture, known()
+    name, told = case.architecture, known()
     if is_gguf(case) or not name:
         return None
     version = told.versions["vllm"]
@@ -170,10 +170,8 @@ RULES: tuple[Rule, ...] = (
 def notes(case: Case) -> tuple[str, ...]:
     """What running it here changes."""
     said = []
-    if case.facts.architecture in known().by_transformers:
-        said.append(
-            f"vLLM has no code of its own for the architecture {case.facts.architecture}: it runs Transformers'."
-        )
+    if case.architecture in known().by_transformers:
+        said.append(f"vLLM has no code of its own for the architecture {case.architecture}: it runs Transformers'.")
     if case.on_nvidia and case.capability < BF16_FLOOR and case.facts.dtype == "BF16":
         said.append(f"bf16 weights run as fp16: {case.where} has no bf16.")
     fp8 = case.method == "fp8" or "fp8" in case.scheme or "float-quantized" in case.scheme
