@@ -35,6 +35,9 @@ _CREATE = {
 _NO_DIRECTORY = "hostPath type check failed"
 _OVER_LIMIT = ("exceeds the total limit", "exceeded its local ephemeral storage limit")
 """Words of the kubelet where a pod took more of a disk than it may, and the disk has room."""
+_UNMOUNTED = ("FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedMountOnFilesystemMismatch")
+_UNPREPARED = {"FailedCreatePodSandBox": "the network", "FailedPrepareDynamicResources": "the claimed devices"}
+"""Events of the kubelet before containers are made: about volumes, and about what else a node has to give."""
 _OF_DISKS = {FailureClass.VOLUME_FAILED, FailureClass.DISK_FULL}
 _STARTING = {"ContainerCreating", "PodInitializing"}
 _ENDED_BY_KUBELET = {0, 137, 143}
@@ -245,7 +248,16 @@ def _volumes(case: Case) -> Problem | None:
     creating = bool(waiting) and all(reason in _STARTING for reason in waiting)
     if sandbox is None or sandbox["status"] == "True" or not creating or _too_young(started, case.now):
         return None
-    said = last(case.events, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
+    said = last(case.events, *_UNMOUNTED, *_UNPREPARED)
+    if said and (
+        what := next((_UNPREPARED[reason] for reason in _UNPREPARED if last(case.events, reason) == said), "")
+    ):
+        node = case.pod["spec"].get("nodeName", "")
+        return Problem(
+            Reason.CONTAINER_REFUSED,
+            f"The node {node} can't prepare {what} of the {case.what}: {said}. Have the node looked after, or keep "
+            f"replicas off it. {case.see('describe pod')}.",
+        )
     if _NO_DIRECTORY in said and (path := _node_directory(case.pod)):
         node, make = case.pod["spec"].get("nodeName", ""), f"mkdir -p {path} && chown {_user(case.pod)} {path}"
         return Problem(
@@ -255,7 +267,7 @@ def _volumes(case: Case) -> Problem | None:
         )
     return Problem(
         FailureClass.VOLUME_FAILED,
-        f"The {case.what} waits for its volumes or its network{': ' + said if said else ''}. A Secret, ConfigMap or "
+        f"The {case.what} waits for its volumes{': ' + said if said else ' or its network'}. A Secret, ConfigMap or "
         f"PersistentVolumeClaim that it names may be missing, or mounted on another node. {case.see('describe pod')}.",
     )
 

@@ -216,3 +216,20 @@ def test_a_storage_class_that_is_missing_is_named(reason: str, message: str, sai
     assert said in problem.message
     assert "spec.cache.persistentVolumeClaim.storageClassName" in problem.message
     assert "kubectl delete pvc -n apps demo-models" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("reason", "class_", "said"),
+    [
+        ("FailedMapVolume", "VolumeFailed", "waits for its volumes: no such device"),
+        ("FailedCreatePodSandBox", "ContainerRefused", "can't prepare the network of the replica: no such device"),
+        ("FailedPrepareDynamicResources", "ContainerRefused", "can't prepare the claimed devices"),
+    ],
+)
+def test_what_a_node_cannot_prepare_is_told_from_a_volume(reason: str, class_: str, said: str) -> None:
+    older = {"reason": "FailedMount", "message": "timed out", "metadata": {}}
+    told = {"reason": reason, "message": "no such device", "metadata": {}}
+    pod = {"metadata": {}, "spec": {"nodeName": "n1"}, "status": creating(31)}
+    problem = pod_problem(Case(pod, NOW, events=[older, told]))
+    assert problem and problem.reason == class_
+    assert said in problem.message
