@@ -22,7 +22,8 @@ from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.service import read_service
 from llmservice_operator.facts.values import Observed, Outcome
 from llmservice_operator.facts.waiting import unclear
-from llmservice_operator.status.findings import Picture, findings, invalid
+from llmservice_operator.status.findings import findings, invalid
+from llmservice_operator.status.picture import Picture
 from llmservice_operator.status.plan_status import plan_status
 from llmservice_operator.status.write import notes, status
 

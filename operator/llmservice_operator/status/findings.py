@@ -9,9 +9,7 @@ Deployment no further replica comes. All of that is told beside what is served.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
 
 from llmservice_api.conditions import ConditionType, Reason
 from llmservice_api.findings import (
@@ -29,97 +27,17 @@ from llmservice_api.findings import (
 )
 from llmservice_operator.children.service import leads_to_replicas
 from llmservice_operator.decide.decision import Decision
-from llmservice_operator.diagnosis.case import Case
-from llmservice_operator.diagnosis.held_up import held_up
-from llmservice_operator.diagnosis.pods import ended_by_node, pod_problem
-from llmservice_operator.diagnosis.refusal import way_out
-from llmservice_operator.facts.live import Live, condition, holds, revision_of
+from llmservice_operator.facts.live import Live, revision_of
 from llmservice_operator.facts.owner import Owner
-from llmservice_operator.facts.pod_fields import CONTAINER
 from llmservice_operator.facts.problem import Problem
-from llmservice_operator.facts.values import CONTESTED, NAME_CONFLICT, Json, Observed, Refused
+from llmservice_operator.facts.values import Json, Observed
+from llmservice_operator.status.picture import Picture, ready_replicas
+from llmservice_operator.status.refused import conflict, unreached
 from llmservice_runtime.contract.failure import FailureClass
 
 _WAITS = (Reason.WAITING, Reason.ADDING_NODE)
 """Obstacles that pass by themselves."""
-SERVICE, CLAIM = "Service", "PersistentVolumeClaim"
-MADE_ANEW = "Delete the claim, if it holds nothing that is needed: it is made anew as the spec says."
 READING = "A Job reads the model's headers."
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What was decided, and what the replicas are doing."""
-
-    owner: Owner
-    decision: Decision
-    observed: Observed
-    live: Live
-    now: datetime
-    ignored: tuple[str, ...] = ()
-    """Fields of the spec that this release does not know."""
-
-    @property
-    def desired(self) -> int:
-        """Replicas that are wanted."""
-        return self.decision.service.spec.replicas
-
-    @property
-    def ready(self) -> int:
-        """Replicas that are ready, of any revision."""
-        return ready_replicas(self.live)
-
-    @property
-    def served(self) -> int:
-        """Replicas that requests reach."""
-        return self.ready if leads_to_replicas(self.owner, self.live.service) else 0
-
-    def serves_target(self) -> bool:
-        """Whether a replica of the plan for this very spec is ready."""
-        target = self.decision.target
-        return any(target and revision_of(pod) == target.name and holds(pod, "Ready") for pod in self.live.replicas)
-
-    def refused(self) -> Problem | None:
-        """A write that the API server refused, foreign names first: nothing else can be done about these."""
-        refused = [found for found in self.observed.refused if found.reason != CONTESTED]
-        refused.sort(key=lambda found: found.reason != NAME_CONFLICT)
-        return _write_problem(refused[0]) if refused else None
-
-    def contested(self) -> Problem | None:
-        """An object that somebody takes from us again and again: told when nothing else is wrong."""
-        found = next((found for found in self.observed.refused if found.reason == CONTESTED), None)
-        return _write_problem(found) if found else None
-
-    def replica_problem(self) -> Problem | None:
-        """The first thing that is wrong with a replica of the plan in force, newest first."""
-        frozen = self.decision.in_force
-        if frozen is None or self.live.deployment is None:
-            return None
-        nodes = self.observed.nodes
-        exists = nodes is None or any(name == frozen.resource for kind in nodes for name, _ in kind.resources)
-        for pod in reversed(self.live.replicas):
-            replaced = ended_by_node(pod) and self.ready >= self.desired
-            if (
-                revision_of(pod) == frozen.name
-                and not replaced
-                and (problem := _found(Case(pod, self.now, frozen.resource, exists, self.live.events_of(pod))))
-            ):
-                return problem
-        failed = condition(self.live.deployment, "ReplicaFailure")
-        if failed is not None and failed["status"] == TRUE:
-            said = failed.get("message", "").rstrip(".")
-            return Problem(Reason.WRITE_REFUSED, f"Replicas can't be created: {said}. {way_out(said)}")
-        return None
-
-
-def ready_replicas(live: Live) -> int:
-    """As the Deployment counts them."""
-    found: int = (live.deployment or {}).get("status", {}).get("readyReplicas", 0)
-    return found
-
-
-def _found(case: Case) -> Problem | None:
-    return pod_problem(case) or held_up(case, CONTAINER)
 
 
 def findings(picture: Picture) -> list[Finding]:
@@ -131,7 +49,7 @@ def findings(picture: Picture) -> list[Finding]:
         _cached(picture),
         _scheduled(picture),
         _progressing(picture),
-        _conflict(picture.observed.refused),
+        conflict(picture.observed.refused),
         *_served(picture),
     ]
 
@@ -144,13 +62,13 @@ def invalid(problem: Problem, observed: Observed, owner: Owner, live: Live) -> l
     ]
     ready = ready_replicas(live)
     if not ready or live.deployment is None:
-        return [*found, _conflict(observed.refused), *not_served(problem.reason, problem.message)]
+        return [*found, conflict(observed.refused), *not_served(problem.reason, problem.message)]
     if not leads_to_replicas(owner, live.service):
-        unreached = _unreached(observed.refused)
-        return [*found, _conflict(observed.refused), *not_served(unreached.reason, unreached.message)]
+        why = unreached(observed.refused)
+        return [*found, conflict(observed.refused), *not_served(why.reason, why.message)]
     wanted = live.deployment["spec"].get("replicas", ready)
     earlier = serving_earlier(ready, wanted, problem.reason, problem.message)
-    return [*found, _conflict(observed.refused), available(ready, wanted), earlier]
+    return [*found, conflict(observed.refused), available(ready, wanted), earlier]
 
 
 def _resolved(picture: Picture) -> Finding:
@@ -229,10 +147,10 @@ def _all_placed(pods: Sequence[Json]) -> bool:
 
 
 def _progressing(picture: Picture) -> Finding:
-    kind, problem = ConditionType.PROGRESSING, obstacle(picture)
+    kind, problem = ConditionType.PROGRESSING, picture.obstacle()
     if problem:
         return Finding(kind, TRUE if problem.reason in _WAITS else FALSE, problem.reason, problem.message)
-    if _settled(picture):
+    if picture.settled():
         return as_asked()
     if picture.decision.replace_in_place:
         said = "There is no room for a replica more: old replicas end before new ones start, so requests may wait."
@@ -251,7 +169,7 @@ def _served(picture: Picture) -> list[Finding]:
     served, wanted = picture.served, picture.desired
     if not served:
         return not_served(*_why_not(picture))
-    there, problem = available(served, wanted), obstacle(picture)
+    there, problem = available(served, wanted), picture.obstacle()
     if not wanted:
         return [there, Finding(ConditionType.READY, FALSE, *_why_not(picture))]
     if problem is None:
@@ -261,71 +179,13 @@ def _served(picture: Picture) -> list[Finding]:
     return [there, serving_earlier(served, wanted, problem.reason, problem.message)]
 
 
-def _unreached(refused: Sequence[Refused]) -> Problem:
-    """Replicas are ready, and no request comes to them."""
-    mine = [found for found in refused if found.kind == SERVICE]
-    return _write_problem(mine[0]) if mine else Problem(Reason.STARTING, "The Service that leads to it is being made.")
-
-
 def _why_not(picture: Picture) -> tuple[str, str]:
     if picture.ready and not picture.served and picture.desired:
-        unreached = _unreached(picture.observed.refused)
-        return unreached.reason, unreached.message
-    if problem := obstacle(picture):
+        why = unreached(picture.observed.refused)
+        return why.reason, why.message
+    if problem := picture.obstacle():
         return problem.reason, problem.message
     if picture.desired == 0 and picture.decision.target and picture.decision.cached:
         return Reason.STOPPED, "spec.replicas is 0."
     found = _progressing(picture)
     return found.reason, found.message
-
-
-def obstacle(picture: Picture) -> Problem | None:
-    """What keeps the spec from being carried out, the earliest step first."""
-    decision = picture.decision
-    waiting = decision.target is None or not decision.cached
-    mending = decision.again and decision.target is None  # what replicas lack is what is being read
-    candidates: Iterator[Problem | None] = iter(
-        (
-            picture.refused(),
-            decision.preparation.problem if waiting else None,
-            decision.refusal,
-            picture.replica_problem() if picture.desired and not mending else None,
-            picture.contested(),
-        )
-    )
-    return next((problem for problem in candidates if problem), None)
-
-
-def _settled(picture: Picture) -> bool:
-    """Whether as many replicas of the target as wanted are ready, and no others are there."""
-    decision, live = picture.decision, picture.live
-    if decision.target is None or decision.in_force != decision.target or live.deployment is None:
-        return False
-    status, metadata = live.deployment.get("status", {}), live.deployment["metadata"]
-    if status.get("observedGeneration", 0) < metadata.get("generation", 0):
-        return False
-    counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")]
-    return counts == [picture.desired] * 3
-
-
-def _conflict(refused: Sequence[Refused]) -> Finding:
-    kind = ConditionType.NAME_CONFLICT
-    foreign = [found for found in refused if found.reason == NAME_CONFLICT]
-    if not foreign:
-        return Finding(kind, FALSE, Reason.NO_CONFLICT, "No foreign object has the name of one of the service's own.")
-    return Finding(kind, TRUE, Reason.NAME_CONFLICT, _write_problem(foreign[0]).message)
-
-
-def _write_problem(refused: Refused) -> Problem:
-    what = f"{refused.kind} {refused.name}"
-    if refused.reason == NAME_CONFLICT:
-        return Problem(
-            Reason.NAME_CONFLICT,
-            f"There is a {what} already that does not belong to this service; it is left alone. Rename the service or "
-            "remove that object.",
-        )
-    if refused.reason == CONTESTED:
-        return Problem(Reason.CONTESTED, f"{what}: {refused.message}")
-    out = MADE_ANEW if refused.kind == CLAIM and "immutable" in refused.message else way_out(refused.message)
-    said = f"The API server refuses the {what} ({refused.reason}): {refused.message.rstrip('.')}. {out}"
-    return Problem(Reason.WRITE_REFUSED, said)
