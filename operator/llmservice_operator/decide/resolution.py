@@ -62,6 +62,8 @@ def resolution(
     if kept is None or spec.model.revision == kept.resolved_revision:
         return Resolution(kept, plain, inspection_of(live, plain, now))
     gone = _gone(owner, spec, access, kept, live, now)
+    if gone and kept.again and (rest := _rest(kept, live, now)):
+        return Resolution(kept, plain, dataclasses.replace(inspection_of(live, plain, now), retry_in=rest))
     again = f"the source no longer has {kept.resolved_revision or 'it'}" if gone else _edited(kept, live)
     if not again:
         return Resolution(kept, plain, inspection_of(live, plain, now))
@@ -80,6 +82,12 @@ def _superseded(kept: Frozen, live: Live) -> bool:
     plans = (thaw(revision) for revision in live.revisions.values())
     newest = max((plan for plan in plans if plan.job == kept.job), key=lambda plan: plan.number, default=kept)
     return newest.number > kept.number and newest.resolved_revision != kept.resolved_revision
+
+
+def _rest(kept: Frozen, live: Live, now: datetime) -> float:
+    """Seconds until a source that changes under every download is read once more: it would roll without an end."""
+    made = live.revisions.get(kept.name, {}).get("metadata", {}).get("creationTimestamp")
+    return max(0.0, RETRY_SECONDS - seconds_since(made, now))
 
 
 def _edited(kept: Frozen, live: Live) -> str:

@@ -185,6 +185,22 @@ def test_an_edit_that_nothing_came_of_reads_nothing_anew(world: World) -> None:
     assert world.condition("Ready")["reason"] == "Ready"
 
 
+def test_a_source_that_changes_under_every_download_rolls_now_and_then_and_not_without_an_end(world: World) -> None:
+    """As a server does that gives another ETag to every request."""
+    world.served()
+    replica_lost_its_source(world, FailureClass.MODEL_CHANGED)
+    world.pass_()
+    world.prepared(NEW).pass_()
+    world.objects.pop(("Pod", "restarted"))
+    replica_lost_its_source(world, FailureClass.MODEL_CHANGED)
+    world.pass_()
+    assert world.of("Job") == []
+    assert "beef, not c0ffee" in world.condition("Progressing")["message"]
+    wait = world.look().requeue_after
+    assert wait is not None and wait <= RETRY_SECONDS
+    assert "Job" in kinds(world.wait(RETRY_SECONDS).pass_())
+
+
 def test_a_source_that_cannot_make_up_its_mind_is_asked_now_and_then(world: World) -> None:
     """The download says that it changed, and whoever reads it again finds what was there."""
     world.served()
