@@ -20,49 +20,121 @@ from harness.service import DEMO, LITTLE, Service
 
 @dataclass(frozen=True)
 class Case:
-    """A service that fails. `uri`: {hub} and {registry} are filled in. `said` must be in the sentence."""
+    """A service that fails. `uri`: {hub} and {registry} are filled in. `said` must be in the sentence.
+
+    `mend` is what the sentence says to do, as a change of the spec; `make` as an object (plural, body) to create.
+    """
 
     name: str
     reason: str
     said: str
     uri: str = DEMO
     spec: Json = field(default_factory=dict)
+    mend: Json = field(default_factory=dict)
+    make: tuple[str, Json] | None = None
 
 
 CLAIM: Json = {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "nothing"}}
+GOOD: Json = {"model": {"uri": "{hub}/demo.gguf"}}
+NAMED: Json = {"metadata": {"name": "nothing"}}
+STORAGE: Json = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 CASES = (
-    Case("hub-refuses", "HubUnreachable", "refused", "http://{node}:9/m.gguf"),
+    Case("hub-refuses", "HubUnreachable", "refused", "http://{node}:9/m.gguf", mend=GOOD),
     Case("hub-unknown", "HubUnreachable", "name resolution", "http://no-such-host.invalid/m.gguf"),
     Case("hub-broken", "HubUnreachable", "status 500", "{hub}/broken.gguf"),
     Case("gated", "ModelGated", "status 403", "{hub}/gated.gguf"),
     Case("private", "ModelGated", "credentials", "{hub}/private.gguf"),
-    Case("missing", "ModelNotFound", "spelling", "{hub}/missing.gguf"),
+    Case("missing", "ModelNotFound", "spelling", "{hub}/missing.gguf", mend=GOOD),
     Case("no-file", "ModelNotFound", "/models/none.gguf", "file:///models/none.gguf"),
-    Case("format", "UnsupportedFormat", "", spec={"model": {"uri": DEMO, "expectedFormat": "Safetensors"}}),
-    Case("cut-off", "ModelDamaged", "Download the file again", "{hub}/half.gguf"),
+    Case(
+        "format",
+        "UnsupportedFormat",
+        "",
+        spec={"model": {"uri": DEMO, "expectedFormat": "Safetensors"}},
+        mend={"model": {"expectedFormat": None}},
+    ),
+    Case("cut-off", "ModelDamaged", "Download the file again", "{hub}/half.gguf", mend=GOOD),
     Case("garbage", "ModelDamaged", "Download the file again", "{hub}/garbage.gguf"),
-    Case("does-not-fit", "DoesNotFit", "short", spec={"resources": {**LITTLE, "limits": {"memory": "100Mi"}}}),
-    Case("context", "BadArgument", "Set contextTokens", spec={"contextTokens": 50_000_000}),
-    Case("argument", "BadArgument", "--no-such-thing", spec={"engine": {"args": ["--no-such-thing=1"]}}),
-    Case("no-gpu", "NoSuchGPU", "accelerator.count to 0", spec={"accelerator": {"resourceName": "nvidia.com/gpu"}}),
+    Case(
+        "does-not-fit",
+        "DoesNotFit",
+        "short",
+        spec={"resources": {**LITTLE, "limits": {"memory": "100Mi"}}},
+        mend={"resources": {"limits": {"memory": "1Gi"}}},
+    ),
+    Case(
+        "context",
+        "BadArgument",
+        "Set contextTokens",
+        spec={"contextTokens": 50_000_000},
+        mend={"contextTokens": 1024},
+    ),
+    Case(
+        "argument",
+        "BadArgument",
+        "--no-such-thing",
+        spec={"engine": {"args": ["--no-such-thing=1"]}},
+        mend={"engine": {"args": None}},
+    ),
+    Case(
+        "no-gpu",
+        "NoSuchGPU",
+        "accelerator.count to 0",
+        spec={"accelerator": {"resourceName": "nvidia.com/gpu"}},
+        mend={"accelerator": {"resourceName": None, "count": 0}},
+    ),
     Case("no-build", "EngineNotInstalled", "amd.com/gpu", spec={"accelerator": {"resourceName": "amd.com/gpu"}}),
-    Case("too-large", "Unschedulable", "Insufficient cpu", spec={"resources": {"requests": {"cpu": "1000"}}}),
+    Case(
+        "too-large",
+        "Unschedulable",
+        "Insufficient cpu",
+        spec={"resources": {"requests": {"cpu": "1000"}}},
+        mend={"resources": LITTLE},
+    ),
     Case(
         "no-image",
         "ImagePullFailed",
         "nothing:here",
         spec={"engine": {"type": "LlamaCpp", "image": "{registry}/nothing:here"}},
+        mend={"engine": {"image": None}},
     ),
     Case("crash", "Crashed", "", spec={"engine": {"env": [{"name": "PYTHONHOME", "value": "/nowhere"}]}}),
-    Case("no-secret", "VolumeFailed", 'secret "nothing" not found', "{hub}/demo.gguf"),
-    Case("no-claim", "VolumeFailed", "Create the claim", "{hub}/demo.gguf", {"cache": CLAIM}),
-    Case("no-account", "WriteRefused", "serviceAccountName", spec={"serviceAccountName": "nobody"}),
+    Case(
+        "no-secret",
+        "VolumeFailed",
+        'secret "nothing" not found',
+        "{hub}/demo.gguf",
+        make=("secrets", {**NAMED, "stringData": {"HTTP_BEARER_TOKEN": "t"}}),
+    ),
+    Case(
+        "no-claim",
+        "VolumeFailed",
+        "Create the claim",
+        "{hub}/demo.gguf",
+        {"cache": CLAIM},
+        make=("persistentvolumeclaims", {**NAMED, "spec": STORAGE}),
+    ),
+    Case(
+        "no-account",
+        "WriteRefused",
+        "serviceAccountName",
+        spec={"serviceAccountName": "nobody"},
+        mend={"serviceAccountName": None},
+    ),
 )
 
 
+@dataclass(frozen=True)
+class Failing:
+    """A namespace with every service of the table, and what their texts are filled in with."""
+
+    namespace: str
+    known: dict[str, str]
+
+
 @pytest.fixture(scope="module")
-def failing(api: Api, images: release.Images, installed: release.Values) -> Iterator[str]:
-    """A namespace with every service of the table."""
+def failing(api: Api, images: release.Images, installed: release.Values) -> Iterator[Failing]:
+    """Every service of the table, failing."""
     namespace = f"failures-{uuid.uuid4().hex[:6]}"
     api.create("namespaces", "", {"metadata": {"name": namespace}})
     try:
@@ -79,26 +151,41 @@ def failing(api: Api, images: release.Images, installed: release.Values) -> Iter
                 {"secretRef": {"name": "nothing"}} if "secret" in case.name else {}
             )
             Service(api, namespace, case.name).create(model=model, **spec)
-        yield namespace
+        yield Failing(namespace, known)
     finally:
         api.delete("namespaces", "", namespace)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_a_failure_is_named_with_its_remedy(api: Api, failing: str, case: Case) -> None:
-    service = Service(api, failing, case.name)
+def test_a_failure_is_named_with_its_remedy(api: Api, failing: Failing, case: Case) -> None:
+    service = Service(api, failing.namespace, case.name)
     found = service.wait_condition("Ready", "False", case.reason, seconds=240)
     assert case.said in found["message"]
     assert service.condition("Progressing")["status"] == "False"
 
     def shown() -> bool:
         """A message changes when a kubelet says the same in other words."""
-        line = kubectl("--namespace", failing, "get", "llmsvc", case.name, "--no-headers")
+        line = kubectl("--namespace", failing.namespace, "get", "llmsvc", case.name, "--no-headers")
         return f" {case.reason} " in line and service.condition("Ready")["message"][:60] in line
 
     service.wait(shown, "kubectl get tells reason and message")
-    events = [one for one in api.list("events", failing) if one["involvedObject"].get("name") == case.name]
+    events = [one for one in api.list("events", failing.namespace) if one["involvedObject"].get("name") == case.name]
     assert any(one["type"] == "Warning" and one["reason"] == case.reason for one in events)
+
+
+MENDED = [case for case in CASES if case.mend or case.make]
+
+
+@pytest.mark.parametrize("case", MENDED, ids=[case.name for case in MENDED])
+def test_what_the_sentence_says_makes_the_service_ready(api: Api, failing: Failing, case: Case) -> None:
+    service = Service(api, failing.namespace, case.name)
+    service.wait_condition("Ready", "False", case.reason, seconds=240)
+    if case.make:
+        api.create(case.make[0], failing.namespace, case.make[1])
+    if case.mend:
+        service.edit(**_filled(case.mend, failing.known))
+    service.wait_ready(seconds=300)
+    service.delete()  # it makes room for the others
 
 
 def _filled(value: Json | str | list[Json], known: dict[str, str]) -> Json:

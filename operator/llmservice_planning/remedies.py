@@ -141,10 +141,11 @@ def _on_cpu(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: St
     """The host's memory is often larger."""
     if stuck.short.shape.device is Device.CPU:
         return
-    cpu = spec.model_copy(update={"accelerator": spec.accelerator.model_copy(update={"count": 0})})
-    yield Remedy(
-        "Set accelerator.count to 0: it fits the host's memory and runs on the CPU, slowly.", cpu, facts, machine
-    )
+    none = {"count": 0, "resource_name": None}  # a resource that is named contradicts a count of 0
+    cpu = spec.model_copy(update={"accelerator": spec.accelerator.model_copy(update=none)})
+    alone = " and leave resourceName out" if spec.accelerator.resource_name else ""
+    text = f"Set accelerator.count to 0{alone}: it fits the host's memory and runs on the CPU, slowly."
+    yield Remedy(text, cpu, facts, machine)
 
 
 def _more_memory(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:

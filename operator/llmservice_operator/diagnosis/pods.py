@@ -76,7 +76,7 @@ def _no_node(case: Case) -> Problem | None:
         return Problem(
             Reason.NO_SUCH_GPU,
             f"No node of the cluster has {case.gpu} (scheduler: {said}). Add such nodes, name another "
-            "accelerator.resourceName, or set accelerator.count to 0.",
+            "accelerator.resourceName, or set accelerator.count to 0 and leave resourceName out.",
         )
     return Problem(
         Reason.UNSCHEDULABLE,

@@ -162,6 +162,7 @@ sizes = st.sampled_from([1, 7, 14, 32, 70])
     gpu=st.sampled_from(["", "T4", "L4", "V100-16GB", "A100-40GB", "RTX-4090", "MI210"]),
     count=st.integers(1, 4),
     context=st.none() | st.integers(512, 131072),
+    named=st.booleans(),
 )
 def test_every_way_out_really_works(
     make_spec: MakeSpec,
@@ -173,6 +174,7 @@ def test_every_way_out_really_works(
     gpu: str,
     count: int,
     context: int | None,
+    named: bool,
 ) -> None:
     old = make_facts(gguf=gguf)
     scale = billions * 1e9 / old.parameters
@@ -182,7 +184,8 @@ def test_every_way_out_really_works(
         weight_bytes=int(old.weight_bytes * scale),
         layer_weight_bytes=tuple(int(b * scale) for b in old.layer_weight_bytes),
     )
-    spec, machine = make_spec(contextTokens=context), make_machine(gib, gpu, count)
+    accelerator = {"accelerator": {"resourceName": "nvidia.com/gpu"}} if named else {}
+    spec, machine = make_spec(contextTokens=context, **accelerator), make_machine(gib, gpu, count)
     answer = make_plan(spec, facts, machine, "")
     if isinstance(answer, Plan):
         assert explain.used(answer) <= answer.memory_available
@@ -191,6 +194,7 @@ def test_every_way_out_really_works(
     offered: list[Remedy] = []
 
     def record(s: LLMServiceSpec, f: ModelFacts, m: Machine) -> bool:
+        LLMServiceSpec.model_validate(s.model_dump(mode="json", by_alias=True, exclude_none=True))
         works = isinstance(make_plan(s, f, m, ""), Plan)
         if works:
             offered.append(Remedy("", s, f, m))

@@ -128,14 +128,14 @@ def _nothing(
     if gpus and not machine.gpu:
         return NoChoice(
             f"accelerator.count is {gpus}, and this machine has no GPU that it can see.",
-            ("Leave accelerator.count out, or set it to 0: the model then runs on the CPU.",),
+            ("Leave accelerator out, or set accelerator.count to 0 and no more: the model then runs on the CPU.",),
             rejected,
         )
     ways = []
     if here := [verdict for verdict in allowed if machine.build(verdict.engine).installed]:
         ways.append(f"Leave engine.type out: {label(here[0].engine)} runs this model here.")
     if gpus and any(not judge(e, facts, machine, Device.CPU).objection for e in EngineType if requested in (None, e)):
-        ways.append("Leave accelerator.count out, or set it to 0: the model then runs on the CPU.")
+        ways.append("Leave accelerator out, or set accelerator.count to 0 and no more: the model then runs on the CPU.")
     ways += _other_versions(Case(facts, machine, Device.CPU))
     if requested is not None:
         objection = next(v.objection for v in verdicts if v.engine is requested)
