@@ -38,6 +38,8 @@ CLAIM: Json = {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claim
 GOOD: Json = {"model": {"uri": "{hub}/demo.gguf"}}
 NAMED: Json = {"metadata": {"name": "nothing"}}
 STORAGE: Json = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+STUCK: Json = {"name": "stuck", "image": "{runtime}", "command": ["python3", "-c", "import time; time.sleep(3600)"]}
+"""As a mesh would inject it: it never ends."""
 CASES = (
     Case("hub-refuses", "HubUnreachable", "refused", "http://{node}:9/m.gguf", mend=GOOD),
     Case("hub-unknown", "HubUnreachable", "name resolution", "http://no-such-host.invalid/m.gguf"),
@@ -100,6 +102,13 @@ CASES = (
     ),
     Case("crash", "Crashed", "", spec={"engine": {"env": [{"name": "PYTHONHOME", "value": "/nowhere"}]}}),
     Case(
+        "held-up",
+        "HeldUp",
+        "-c stuck",
+        spec={"podTemplate": {"spec": {"initContainers": [STUCK]}}},
+        mend={"podTemplate": None},
+    ),
+    Case(
         "no-secret",
         "VolumeFailed",
         'secret "nothing" not found',
@@ -143,6 +152,7 @@ def failing(api: Api, images: release.Images, installed: release.Values) -> Iter
             "hub": start_hub(api, namespace, images.runtime),
             "node": node,
             "registry": images.runtime.rpartition("/")[0],
+            "runtime": images.runtime,
         }
         for case in CASES:
             spec = {"endpoint": {"drainSeconds": 0}, **_filled(case.spec, known)}

@@ -81,6 +81,8 @@ def test_a_container_that_needs_more_memory_than_its_limit(api: Api, service: Se
         api.delete("pods", service.namespace, pod["metadata"]["name"])
     found = service.wait_condition("Ready", "False", "OutOfMemory", seconds=180)
     assert "resources.limits.memory" in found["message"] or "memory limit" in found["message"]
+    service.edit(resources={"limits": {"memory": "1Gi"}})
+    service.wait_condition("Ready", "True", "Ready", seconds=240)
 
 
 def test_a_disk_that_is_full(api: Api, service: Service, images: release.Images) -> None:
@@ -88,4 +90,7 @@ def test_a_disk_that_is_full(api: Api, service: Service, images: release.Images)
     limit_range(api, service.namespace, **{"ephemeral-storage": "16Mi"})
     service.create(f"{hub}/large.gguf", resources={"requests": {"cpu": "20m"}})
     found = service.wait_condition("Ready", "False", "DiskFull", seconds=240)
+    assert "Raise limits.ephemeral-storage in spec.resources" in found["message"]
     assert "PersistentVolumeClaim" in found["message"]
+    service.edit(resources={"limits": {"ephemeral-storage": "512Mi"}})
+    service.wait_condition("Ready", "True", "Ready", seconds=240)

@@ -18,7 +18,7 @@ from live_world import CONFIG, edit, make, one_pass, work_in, written  # type: i
 
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
-from llmservice_kube.kinds import DEPLOYMENT, LLM_SERVICE, SERVICE_ACCOUNT, Json, Kind
+from llmservice_kube.kinds import CLAIM, DEPLOYMENT, LLM_SERVICE, SERVICE_ACCOUNT, Json, Kind
 from llmservice_kube.login import Access, login
 from llmservice_operator.facts.config import RuntimeImage
 from llmservice_operator.facts.nodes import NodeKind
@@ -477,3 +477,21 @@ async def test_a_right_that_the_operator_lacks_is_given_by_the_charts_rules(
             while (ready := await town.settle())["reason"] != "Ready":
                 assert ready["reason"] == "WriteRefused", ready["message"]
                 await asyncio.sleep(0.1)  # rights count some time after they were written
+
+
+async def test_a_storage_class_is_corrected_and_the_claim_made_anew(town: Town) -> None:
+    """What status says where a claim's class does not exist; a claim can't be changed."""
+    claim = {"size": "20Gi", "storageClassName": "missing"}
+    await make(town.client, town.namespace, cache={**MADE, "persistentVolumeClaim": claim})
+    await town.settle()
+    await edit(town.client, town.key, cache={"persistentVolumeClaim": {"storageClassName": "fast"}})
+    name = f"{town.key[1]}-models"
+    old = await town.client.get(CLAIM, town.namespace, name)
+    assert old is not None and old["spec"]["storageClassName"] == "missing"
+    await town.client.delete(CLAIM, town.namespace, name, old["metadata"]["uid"])
+    path = CLAIM.path(town.namespace, name)  # as the controller does that keeps claims which are in use
+    await town.client.send("patch", CLAIM, path, body={"metadata": {"finalizers": None}})
+    ready = await town.settle()
+    assert (ready["status"], ready["reason"]) == ("True", "Ready"), ready["message"]
+    new = await town.client.get(CLAIM, town.namespace, name)
+    assert new is not None and new["spec"]["storageClassName"] == "fast"
