@@ -65,6 +65,17 @@ class Nodes:
 
     async def read(self) -> None:
         """Read them anew. Raises ApiError unless it is only that they may not be read."""
+        kinds = await self._list()
+        if kinds is None:
+            await asyncio.sleep(RETRY_SECONDS)  # a server that has just begun refuses what it allows a moment later
+            kinds = await self._list()
+        first, self.known = not self.known, True
+        if kinds != self.kinds or first:
+            self.kinds = kinds
+            self._changed()
+
+    async def _list(self) -> tuple[NodeKind, ...] | None:
+        """None when they may not be read."""
         lists: list[set[NodeKind]] = []
 
         def begin(resource_version: str) -> Callable[[Json], None]:
@@ -77,19 +88,14 @@ class Nodes:
             except ERRORS as error:
                 self._unreadable.left_out(NODE, node, error)
 
-        kinds: tuple[NodeKind, ...] | None
         try:
             await self._client.list(NODE, limit=PAGE, begin=begin)
-            kinds = tuple(sorted(lists[-1]))
         except ApiError as error:
             if not error.refused:
                 raise
             logger.info("nodes may not be read, so what fits is left to the scheduler: %s", error.message)
-            kinds = None
-        first, self.known = not self.known, True
-        if kinds != self.kinds or first:
-            self.kinds = kinds
-            self._changed()
+            return None
+        return tuple(sorted(lists[-1]))
 
     async def run(self) -> None:
         """Read them now and then, and look for a new one while a service lacks one, until cancelled."""

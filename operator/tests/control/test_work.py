@@ -473,7 +473,10 @@ async def test_nothing_is_planned_before_the_nodes_were_read(api: FakeApi, monke
 
 
 @pytest.mark.parametrize("may", [True, False])
-async def test_nodes_that_may_not_be_read_hold_nothing_up(api: FakeApi, may: bool) -> None:
+async def test_nodes_that_may_not_be_read_hold_nothing_up(
+    api: FakeApi, may: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "RETRY_SECONDS", 0.05)
     api.fault = lambda method, path: refusal(403, "Forbidden") if path.endswith("/nodes") else None
     key = make(api)
     async with Client(api.access, sleep=no_sleep) as client:
@@ -482,6 +485,42 @@ async def test_nodes_that_may_not_be_read_hold_nothing_up(api: FakeApi, may: boo
         await until(lambda: (SERVICE, *key) in api.objects)
         task.cancel()
         await asyncio.wait([task])
+
+
+async def test_nodes_that_are_refused_for_a_moment_are_known_all_the_same(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that has just begun does not know its roles yet; a plan that was made of that would be frozen."""
+    monkeypatch.setattr(nodes, "RETRY_SECONDS", 0.05)
+    api.put({"metadata": {"name": "n1"}, "status": {"allocatable": {"cpu": "8", "memory": "32Gi"}}}, NODE)
+    for _ in range(2):  # as it begins, and later
+        answers = [refusal(403, "Forbidden")]
+        api.fault = lambda method, path: answers.pop() if path.endswith("/nodes") and answers else None  # noqa: B023
+        async with Client(api.access, sleep=no_sleep) as client:
+            found = nodes.Nodes(client, lambda: None)
+            await found.read()
+            assert answers == [] and found.known
+            assert found.kinds is not None and len(found.kinds) == 1
+
+
+async def test_the_last_service_that_went_in_a_gap_of_the_watches_is_forgotten_at_once(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kopf's new list is empty, so it makes no event."""
+    monkeypatch.setattr(mirror, "GAP_SECONDS", 0.05)
+    monkeypatch.setattr(source, "LONGEST_PAUSE", 0.05)
+    key = make(api)
+    async with running(api) as work:
+        await until(lambda: (SERVICE, *key) in api.objects)
+        await until(lambda: len(api.watchers) == len(work_module.KINDS))
+        api.mute_watches = True
+        for kind, namespace, name in list(api.objects):
+            api.remove(kind, namespace, name)
+        api.compact()
+        api.mute_watches = False
+        api.hang_up()
+        await until(lambda: work.cache.services() == [])
+        assert (SERVICE, *key) not in api.objects
 
 
 async def test_an_object_that_cannot_be_read_costs_nobody_but_itself(
