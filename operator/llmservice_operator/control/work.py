@@ -235,7 +235,7 @@ class Work:
         self._health.heard()
         asked = self.cache.asked(place_of(obj)) if kind == LLM_SERVICE else None
         key = self.mirror.event(kind, event, obj)
-        if key is not None and (asked is None or asked != self.cache.asked(key)):  # nobody but us writes status
+        if key is not None and (asked is None or asked != self.cache.asked(key)):  # our own status is no news
             self._wake([key], -HASTE_SECONDS if kind in URGENT else TOGETHER_SECONDS)
 
     def _left(self, kind: Kind, uid: str) -> None:
