@@ -197,3 +197,22 @@ def test_a_replica_that_an_init_container_holds_up_says_so(world: World) -> None
     world.pass_()
     assert world.condition("Ready")["reason"] == "HeldUp"
     assert "linkerd-init" in world.condition("Ready")["message"]
+
+
+def test_injection_that_is_switched_off_is_another_job(world: World) -> None:
+    """What HeldUp says to do: the Job's pod carries the label, and the one that is held up goes."""
+    world.pass_()
+    waiting = {"waiting": {"reason": "PodInitializing"}}
+    init = ({"name": "istio-init"}, {"name": "istio-init", "state": running(world.now)})
+    job_pod(world, waiting, init=init)
+    world.wait(200).pass_()
+    assert "spec.podTemplate.metadata" in world.condition("ModelResolved")["message"]
+    before = jobs(world)
+    world.edit(podTemplate={"metadata": {"labels": {"sidecar.istio.io/inject": "false"}}}).pass_()
+    assert jobs(world) != before and len(jobs(world)) == 1
+    labels = newest_job(world)["spec"]["template"]["metadata"]["labels"]
+    assert labels["sidecar.istio.io/inject"] == "false"
+    world.objects = {key: obj for key, obj in world.objects.items() if key[0] != "Pod"}
+    world.prepared().pass_()
+    world.rolled_out().pass_()
+    assert world.condition("Ready")["status"] == "True"

@@ -115,6 +115,15 @@ async def test_what_fails_while_loading_keeps_its_class(host: Host, mode: str, f
     assert await hosted.exit_code() == 1
 
 
+async def test_after_a_self_test_that_failed_a_model_that_is_whole_serves(host: Host) -> None:
+    """What SelfTestFailed says to do: another file takes the place of the one that says nothing."""
+    mute = await host("mute")
+    assert "whole" in (await mute.report("failure"))["remedy"]
+    assert await mute.exit_code() == 1
+    whole = await host()
+    assert (await whole.report("ready"))["port"]
+
+
 async def test_sigterm_while_loading_ends_at_once(host: Host) -> None:
     hosted = await host("slow")
     await hosted.report("phase", phase="Loading", progress=0.5)

@@ -218,3 +218,11 @@ def test_the_supervisor_is_light(replica: Make) -> None:
     assert resident < 60
     threads = int(status.split("Threads:")[1].split()[0])
     assert threads == 1
+
+
+def test_who_needs_longer_between_steps_is_given_more(replica: Make) -> None:
+    """What NoProgress says to do: the silence that ends a replica above is none where the bound is wider."""
+    one = replica("busy", progress_seconds=60)
+    one.wait_ready()
+    time.sleep(1.5)
+    assert one.get("/livez")[0] == 200
