@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from cluster.layout import cache
 Maker = Callable[[Path, Path], None]
 """Fills an empty folder, and writes what it does to a log."""
 LOOK_SECONDS = 0.1
+_LOCKS = Path("/run/lock")
+"""Where a machine keeps locks; gone with a restart, as their holders are."""
 
 
 def obtain(key: str, what: str, make: Maker) -> Path:
@@ -42,11 +45,20 @@ def log_of(key: str) -> Path:
     return cache() / key / "make.log"
 
 
+def machine() -> Path:
+    """The folder of locks on what is this user's on the whole machine, whichever cache is used."""
+    return (_LOCKS if _LOCKS.is_dir() else Path("/tmp")) / f"llmservice-{os.geteuid()}"
+
+
 @contextmanager
-def alone(name: str) -> Iterator[None]:
-    """Nobody else who shares the cache is in a block of this name. The kernel frees it when its holder dies."""
-    cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / f".{name}.lock").open("w") as lock:
+def alone(name: str, where: Path | None = None) -> Iterator[None]:
+    """Nobody else is in a block of this name. The kernel frees it when its holder dies.
+
+    `where`: the folder of the lock, that says among whom (default: the cache, so all who share that).
+    """
+    folder = where or cache()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{name}.lock").open("w") as lock:
         clock = Clock(f"another process is at {name}; waiting for it")
         while not _taken(lock.fileno()):
             time.sleep(LOOK_SECONDS)

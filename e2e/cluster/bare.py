@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from cluster import addons, controlplane, network, node, packages, processes, programs, registry, teardown
-from cluster.artefact import alone
+from cluster.artefact import alone, machine
 from cluster.console import ClusterError, run, stage, wait_until
 from cluster.controlplane import ControlPlane
 from cluster.layout import NAME, REGISTRY, STATE
@@ -17,7 +17,7 @@ NODES = tuple(Node(STATE, number) for number in (1, 2))
 
 def up() -> None:
     """Bring up what is not: a second call, or one after a failure or an interruption, goes on where it stands."""
-    with alone(NAME):
+    with alone(NAME, machine()):
         _require_root()
         packages.install()  # a package manager is never ended half-way: it stands outside the cluster's control group
         with processes.joined("up"):
@@ -51,7 +51,7 @@ def _up() -> None:
 def down() -> None:
     """Remove it, from whatever state it is in."""
     _require_root()
-    with alone(NAME):
+    with alone(NAME, machine()):
         teardown.down(STATE)
 
 

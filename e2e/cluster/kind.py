@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from cluster.artefact import alone
+from cluster.artefact import alone, machine
 from cluster.console import ClusterError, run, stage
 from cluster.layout import NAME, cache
 from cluster.programs import kube
@@ -43,7 +43,7 @@ def configuration() -> dict[str, object]:
 
 def up() -> None:
     """Create the cluster unless kind lists it; whoever asks meanwhile waits."""
-    with alone(NAME):
+    with alone(NAME, machine()):
         _up()
 
 
@@ -68,7 +68,7 @@ def exists() -> bool:
 
 def down() -> None:
     """Delete it; nothing happens when there is none."""
-    with alone(NAME):
+    with alone(NAME, machine()):
         _kind("delete", "cluster", "--name", NAME, "--kubeconfig", kubeconfig())
         kubeconfig().unlink(missing_ok=True)
 

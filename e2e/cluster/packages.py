@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from cluster.artefact import alone
+from cluster.artefact import alone, machine
 from cluster.console import ClusterError, run, stage
 
 PACKAGES = {
@@ -47,7 +47,7 @@ def install(needed: Collection[str] = ()) -> None:
     Nothing is asked of the network when nothing is missing.
     """
     if _wanted(needed):
-        with alone("packages"):
+        with alone("packages", machine()):
             _install(_wanted(needed))
 
 

@@ -14,8 +14,8 @@ from threading import Barrier, BrokenBarrierError, get_ident
 
 import pytest
 
-from cluster import buildah, console, images, packages, programs
-from cluster.artefact import alone, log_of, obtain
+from cluster import artefact, buildah, console, images, packages, programs
+from cluster.artefact import alone, log_of, machine, obtain
 from cluster.console import ClusterError, run, run_logged, stage
 from cluster.layout import HERE, REPOSITORY
 from cluster.main import main
@@ -175,3 +175,21 @@ def test_who_waits_for_another_is_told_for_what(
         while "another process is at thing" not in said:
             said += capsys.readouterr().out
             assert not waiting.done()
+
+
+def test_packages_are_installed_by_one_at_a_time_whichever_cache_each_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Packages and the cluster are the machine's: CI's own cache must not let it in beside `make cluster`."""
+    lacking = ["gcc"]
+    monkeypatch.setattr(artefact, "_LOCKS", tmp_path)
+    monkeypatch.setattr(packages, "missing", lambda: list(lacking))
+    monkeypatch.setattr(packages, "_install", lambda wanted: lacking.clear())
+    with ThreadPoolExecutor(1) as pool, alone("packages", machine()):
+        monkeypatch.setenv("LLMSERVICE_CACHE_DIR", str(tmp_path / "of CI"))
+        other = pool.submit(packages.install)
+        with pytest.raises(TimeoutError):
+            other.result(timeout=0.5)
+        assert lacking == ["gcc"]
+    assert other.exception() is None
+    assert lacking == []
