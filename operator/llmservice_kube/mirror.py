@@ -21,7 +21,8 @@ from llmservice_kube.unreadable import Read, as_it_is
 RELIST_SECONDS = 600.0
 """Between two relists that nothing asked for."""
 RETRY_SECONDS = 5.0
-"""Between two tries of a relist that failed."""
+"""Between two tries of a relist that failed; twice as long each time, up to LONGEST_RETRY."""
+LONGEST_RETRY = 60.0
 GAP_SECONDS = 2.0
 """From the last list of the watch's, begun anew after a gap, to the relist that finds what was lost in the gap."""
 PAGE = 100
@@ -68,14 +69,19 @@ class Mirror:
 
     async def run(self) -> None:
         """Relist now, then after each gap and now and then, until cancelled."""
+        retry = RETRY_SECONDS
         while True:
             self._gap.clear()
             try:
                 await self.relist()
             except ApiError as error:
                 self._done(error)
-                await asyncio.sleep(RETRY_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(retry):
+                        await self._gap.wait()  # the watch lists again: what failed may be over
+                retry = min(LONGEST_RETRY, 2 * retry)
                 continue
+            retry = RETRY_SECONDS
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds * random.uniform(0.8, 1.2)):
                     await self._gap.wait()
@@ -84,11 +90,19 @@ class Mirror:
                         await asyncio.sleep(GAP_SECONDS)
 
     async def relist(self) -> None:
-        """Read everything anew. Raises ApiError when something cannot be read."""
+        """Read everything anew. Raises ApiError when something cannot be read; what can be, is."""
+        error: ApiError | None = None
         async with self._one_list:
             for kind in self._kinds:
                 for namespace in self._namespaces:
-                    await self._relist(kind, namespace)
+                    try:
+                        await self._relist(kind, namespace)
+                    except ApiError as found:
+                        if not (found.missing or found.refused):
+                            raise  # an outage, which the others would meet as well
+                        error = error or found
+            if error is not None:
+                raise error
             self._done(None)
 
     async def _relist(self, kind: Kind, namespace: str | None) -> None:

@@ -14,7 +14,7 @@ from llmservice_kube.kinds import POD_MONITOR
 from llmservice_operator.facts.config import OperatorConfig
 
 LOOK_SECONDS = 60.0
-"""Between two looks for the kind while it is missing."""
+"""Between two looks whether the kind is served."""
 
 logger = logging.getLogger(__name__)
 
@@ -26,34 +26,44 @@ async def run_as_served(
     work: Callable[[OperatorConfig], Coroutine[Any, Any, None]],
     pause: float = LOOK_SECONDS,
 ) -> None:
-    """Run `work` with the configuration as it is served, and anew once PodMonitors can be made after all."""
-    served, said = await as_served(client, config, namespaces)
-    if not said:
+    """Run `work` with the configuration as it is served, and anew when PodMonitors begin or cease to be served."""
+    if config.monitoring is None:
         await work(config)
         return
-    logger.warning("services get no PodMonitor until it can be listed: %s", said)
-    working = asyncio.create_task(work(served))
-    looking = asyncio.create_task(_until_served(client, config, namespaces, pause))
-    try:
-        await asyncio.wait((working, looking), return_when=asyncio.FIRST_COMPLETED)
-        await (working if working.done() else looking)
-    finally:
-        for task in (working, looking):
-            task.cancel()
-        await asyncio.wait((working, looking))
-    if working.cancelled():
-        logger.info("services get PodMonitors from now on")
-        await work(config)
+    served, said = await as_served(client, config, namespaces)
+    while True:
+        if said:
+            logger.warning("services get no PodMonitor until it can be listed: %s", said)
+        working = asyncio.create_task(work(served))
+        looking = asyncio.create_task(_until_other(client, config, namespaces, bool(said), pause))
+        try:
+            await asyncio.wait((working, looking), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                await working
+                return
+            served, said = await looking
+        finally:
+            for task in (working, looking):
+                task.cancel()
+            await asyncio.wait((working, looking))
+        if not said:
+            logger.info("services get PodMonitors from now on")
 
 
-async def _until_served(client: Client, config: OperatorConfig, namespaces: Sequence[str], pause: float) -> None:
-    said = "not yet"
-    while said:
+async def _until_other(
+    client: Client, config: OperatorConfig, namespaces: Sequence[str], missing: bool, pause: float
+) -> tuple[OperatorConfig, str]:
+    """Wait until the kind is served although it was `missing`, or was found missing twice although it was served."""
+    other = 0
+    while True:
         await asyncio.sleep(pause)
         try:
-            _, said = await as_served(client, config, namespaces)
-        except ApiError as error:  # an outage, which `work` tells
-            said = str(error)
+            served, said = await as_served(client, config, namespaces)
+        except ApiError:  # an outage, which `work` tells
+            continue
+        other = other + 1 if bool(said) != missing else 0
+        if other == (1 if missing else 2):
+            return served, said
 
 
 async def as_served(client: Client, config: OperatorConfig, namespaces: Sequence[str]) -> tuple[OperatorConfig, str]:
@@ -62,7 +72,7 @@ async def as_served(client: Client, config: OperatorConfig, namespaces: Sequence
         return config, ""
     try:
         for namespace in namespaces or (None,):
-            await client.list(POD_MONITOR, namespace)
+            await client.send("list", POD_MONITOR, POD_MONITOR.path(namespace), {"limit": "1"})
     except ApiError as error:
         if not (error.missing or error.refused):
             raise

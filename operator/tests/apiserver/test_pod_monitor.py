@@ -55,6 +55,10 @@ async def test_services_get_one_once_the_cluster_knows_the_kind(client: Client, 
         assert (await terms.get()).monitoring is None
         await client.send("create", CRDS, CRDS.path(), body=definition())
         assert await terms.get() == CONFIG
+        await client.send("delete", CRDS, CRDS.path(None, definition()["metadata"]["name"]))
+        assert (await terms.get()).monitoring is None, "a kind that went holds up no list of the others"
+        await _created(client)
+        assert await terms.get() == CONFIG
     running.cancel()
     await asyncio.wait([running])
 
@@ -67,6 +71,19 @@ async def test_services_get_one_once_the_cluster_knows_the_kind(client: Client, 
     assert live["metadata"]["labels"]["release"] == "kps"
     assert live["spec"]["selector"]["matchLabels"]["llmservice.dev/name"] == "demo"
     assert live["spec"]["podMetricsEndpoints"] == [{"port": "http", "path": "/metrics", "interval": "15s"}]
+
+
+async def _created(client: Client) -> None:
+    """Again: the one before goes when its objects are gone."""
+    while True:
+        try:
+            await client.send("create", CRDS, CRDS.path(), body=definition())
+        except ApiError as error:
+            if not error.conflict:
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            return
 
 
 async def _applied(client: Client, wanted: Json) -> Json:

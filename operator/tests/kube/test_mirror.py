@@ -106,3 +106,13 @@ async def test_only_the_namespaces_that_are_asked_for_are_read(api: FakeApi, cli
     await found.relist()
     assert found.cache.complete
     assert found.cache.services() == [("one", "a"), ("two", "a")]
+
+
+async def test_a_kind_that_may_not_be_listed_is_told_and_holds_up_no_other(api: FakeApi, client: Client) -> None:
+    api.fault = lambda method, path: refusal(403, "Forbidden") if path.endswith("/llmservices") else None
+    api.put({"metadata": {"name": "d", "namespace": "apps", "labels": {LABEL: "a"}}, "spec": {}}, DEPLOYMENT)
+    found = mirror_of(client)
+    with pytest.raises(ApiError, match="403"):
+        await found.relist()
+    assert found.cache.get(DEPLOYMENT, "apps", "d") is not None
+    assert not found.cache.complete
