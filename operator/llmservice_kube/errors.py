@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 _DENIED = ("denied request", "denied the request")
+_NO_WEBHOOK = "failed calling webhook"
 _UNREADABLE = "failed to create typed patch object"
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
@@ -31,9 +32,13 @@ class ApiError(Exception):
 
     @property
     def refused(self) -> bool:
-        """True for an object that the server will not take: invalid, over quota, denied by admission or RBAC."""
+        """True for an object that the server will not take: invalid, over quota, denied by admission or RBAC.
+
+        Also one whose admission webhook does not answer. That may pass, and may just as well last, for this object
+        only, while the server is well.
+        """
         refusals = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY)
-        return self._unreadable or self.status in refusals
+        return self._unreadable or self._no_webhook or self.status in refusals
 
     @property
     def final(self) -> bool:
@@ -43,6 +48,10 @@ class ApiError(Exception):
         """
         wrong = self.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
         return self._unreadable or (wrong and not any(words in self.message for words in _DENIED))
+
+    @property
+    def _no_webhook(self) -> bool:
+        return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and _NO_WEBHOOK in self.message
 
     @property
     def _unreadable(self) -> bool:

@@ -20,6 +20,8 @@ _NODE_DIRECTORY = (
     "namespace's raised, or keep the model on a PersistentVolumeClaim (spec.cache)."
 )
 _WAYS: tuple[tuple[str, str], ...] = (
+    ("failed calling webhook", "Have the admission webhook that it names mended or removed; until then nothing of this "
+     "kind can be written."),
     ('" cannot ', "Give the operator this right: the chart's rbac.yaml has what it needs."),
     ("perpersistentvolumeclaim", "Ask for another size in spec.cache.persistentVolumeClaim.size, or have the "
      "namespace's LimitRange changed."),
