@@ -26,7 +26,7 @@ def contested(kind: str, wanted: Mapping[str, Any], live: Mapping[str, Any] | No
     if others:
         who, way = (
             " and ".join(others),
-            f"Have {' and '.join(others)} leave these fields alone, or set them in the spec.",
+            f"Have {' and '.join(others)} leave these fields alone.",
         )
     elif MANAGER in managers:
         who = "another installation of this operator, or an older release of it,"

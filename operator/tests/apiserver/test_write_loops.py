@@ -103,6 +103,10 @@ async def test_a_child_that_is_deleted_for_ever_is_made_rarely_and_told(
             clock.now += 0.1
         assert own.counts["apply", "Service"] - before == LOOP_WRITES
         assert "Service qwen: somebody deletes it as soon as it is made" in (await told(client, key))["message"]
+        for pause in (PAUSE_SECONDS, CALM_SECONDS):  # it is left alone
+            clock.now += pause
+            await settle(work, client, namespace)
+        assert (await told(client, key))["reason"] == "Ready"
 
 
 async def test_a_rival_of_an_older_release_that_claims_nothing_is_told_from_a_stranger(
