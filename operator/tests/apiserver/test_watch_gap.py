@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import aiohttp
-import yaml
 from fake_controllers import Controllers  # type: ignore[import-not-found]
 from live_world import make, work_in  # type: ignore[import-not-found]
+from wire import wire  # type: ignore[import-not-found]
 
 from llmservice_api.crd import custom_resource_definition
 from llmservice_api.labels import NAME
@@ -25,66 +24,6 @@ from llmservice_operator.facts.live import holds
 
 CRD = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 PATIENCE = 90.0
-
-
-class Wire:
-    """A connection to `port` of this machine that can be cut and mended."""
-
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self.whole = True
-        self._open: set[asyncio.StreamWriter] = set()
-
-    def cut(self) -> None:
-        """Break what is open, and take nothing new."""
-        self.whole = False
-        for writer in self._open:
-            writer.close()
-
-    async def through(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Both ways, until one of the two hangs up."""
-        self._open.add(writer)
-        try:
-            if self.whole:
-                there, back = await asyncio.open_connection("127.0.0.1", self.port)
-                self._open.add(back)
-                ways = [asyncio.create_task(_pump(reader, back)), asyncio.create_task(_pump(there, writer))]
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-                for way in ways:
-                    way.cancel()
-                await asyncio.wait(ways)
-                back.close()
-                self._open.discard(back)
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-            self._open.discard(writer)
-
-
-async def _pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    try:
-        while data := await source.read(1 << 16):
-            target.write(data)
-            await target.drain()
-    except ConnectionError:
-        pass
-
-
-@asynccontextmanager
-async def wire(kubeconfig: Path, folder: Path) -> AsyncIterator[tuple[Wire, Path]]:
-    """The wire to the API server of a kubeconfig, and a kubeconfig that goes through it."""
-    content = yaml.safe_load(kubeconfig.read_text())  # noqa: ASYNC240 - a small local file
-    cluster = content["clusters"][0]["cluster"]
-    line = Wire(urlsplit(cluster["server"]).port or 443)
-    server = await asyncio.start_server(line.through, "127.0.0.1", 0)
-    cluster["server"] = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    (folder / "wire.kubeconfig").write_text(yaml.safe_dump(content))
-    try:
-        yield line, folder / "wire.kubeconfig"
-    finally:
-        server.close()
-        line.cut()
 
 
 async def forget_history(client: Client, folder: Path) -> None:
