@@ -101,6 +101,9 @@ class Control:
                 raise StoppingError
             if answer.status == 404:
                 raise _unknown(json.load(answer))
+            if answer.status == 409:
+                refusal = json.load(answer)
+                raise UserError(refusal["reason"], refusal["remedy"])
             if answer.status != 200:
                 raise UserError(
                     f"the running instance answered {answer.status}: {answer.read(500).decode(errors='replace')}",

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from llmservice_cli.local.instance import Instance
 from llmservice_cli.local.order import Order
+from llmservice_runtime.contract.errors import UserError
 
 HEARTBEAT_SECONDS = 1.0
 
@@ -70,10 +71,14 @@ class ControlServer:
         if refusal := self._refusal():
             return refusal
         body = await request.json()
-        found = self._instance.known(body["name"])
+        name, replicas = body["name"], body["replicas"]
+        found = self._instance.known(name)
         if len(found) != 1:
-            return web.json_response({"unknown": body["name"], "candidates": found}, status=404)
-        result = self._instance.scale(found[0], int(body["replicas"]))
+            return web.json_response({"unknown": name, "candidates": found}, status=404)
+        try:
+            result = self._instance.scale(found[0], replicas)
+        except UserError as error:
+            return web.json_response({"reason": error.reason, "remedy": error.remedy}, status=409)
         return web.json_response({"name": found[0], "result": result})
 
     async def _down(self, request: web.Request) -> web.StreamResponse:

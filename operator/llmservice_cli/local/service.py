@@ -15,6 +15,7 @@ from llmservice_cli.local.order import Order
 from llmservice_cli.local.status import View, observe, why_unready
 from llmservice_cli.local.substrate import ReplicaFacts, Substrate
 from llmservice_gateway.routing import Backend, Replica
+from llmservice_runtime.contract.errors import UserError
 
 PATIENCE = 2
 """Failed starts after which whoever waits for a service is told that it failed; it is still tried again."""
@@ -41,11 +42,15 @@ class ServiceControl:
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._created = int(time.time())
         self._conditions: Sequence[Condition] = ()
+        self._asked: int | None = None
+        """Replicas that were asked for while the service was being prepared for the first time."""
         self.stopping = False
 
     def apply(self, order: Order) -> str:
         """Want `order` from now on; `created`, `unchanged`, `scaled`, `replacing`, `preparing` or `failed`."""
         newest = self._coming or self._serving
+        if self._asked is not None and order.settings is not None:
+            order, self._asked = order.scaled(self._asked), None
         same = newest is not None and order.digest == newest.order.digest
         if order.settings is None:
             self.order = order
@@ -72,11 +77,24 @@ class ServiceControl:
         return self.apply(dataclasses.replace(newest.order, service=order.service))
 
     def scale(self, replicas: int) -> str:
-        """Run so many replicas from now on, none when 0; as `apply`. While nothing is prepared it is kept for then."""
-        if (newest := self._coming or self._serving) is None:
-            before, self.order = self.order.replicas, self.order.scaled(replicas)
-            return "unchanged" if before == replicas else "scaled"
-        return self.apply(newest.order.scaled(replicas))
+        """Run so many replicas from now on, none when 0; `unchanged`, `scaled`, or as `apply`.
+
+        While nothing is prepared it is kept for then. UserError once it is being stopped.
+        """
+        if self.stopping:
+            raise UserError(
+                f"{self.order.service.full_name} is being stopped.", "Serve it again: `llmservice up -f FILE`."
+            )
+        newest = self._coming or self._serving
+        if newest is not None and self.order.settings is not None:
+            return self.apply(newest.order.scaled(replicas))
+        before, self.order = self.order.replicas, self.order.scaled(replicas)
+        if newest is not None:  # what serves beside an order that could not be carried out
+            newest.order = newest.order.scaled(replicas)
+            self._scale(newest)
+        else:
+            self._asked = replicas
+        return "unchanged" if before == replicas else "scaled"
 
     def settle(self) -> None:
         """Let the coming generation take over once it serves, or at once when nothing serves now."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +15,8 @@ from llmservice_cli.local.order import Order
 from llmservice_cli.local.service import ServiceControl
 from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.settings import RuntimeSettings
 
 SERVICE = LLMService.model_validate({"metadata": {"name": "demo"}, "spec": {"model": {"uri": "file://x.gguf"}}})
@@ -54,6 +58,39 @@ async def test_the_least_busy_end_and_free_slots_are_used_again(
     ended = [name for name in before if name not in left]
     assert len(left) == len({facts.slot for facts in control.replicas}) == wanted
     assert all(before[gone] <= before[kept] for gone in ended for kept in left if kept in before)
+
+
+async def test_a_service_that_is_being_stopped_is_not_scaled() -> None:
+    room = Room()
+    control = ServiceControl(ORDER, room)
+    control.apply(ORDER)
+    ends = asyncio.ensure_future(control.stop())
+    await asyncio.sleep(0)
+    with pytest.raises(UserError, match="default/demo is being stopped"):
+        control.scale(3)
+    await ends
+    assert len(room.all) == 1
+
+
+async def test_what_is_asked_for_while_a_service_is_prepared_is_kept_for_then() -> None:
+    room = Room()
+    control = ServiceControl(Order(SERVICE), room)
+    control.apply(Order(SERVICE))
+    assert control.scale(3) == "scaled"
+    control.apply(ORDER)
+    assert len(control.replicas) == 3
+    control.apply(ORDER)  # a later `up` has its own number
+    assert len(control.replicas) == 1
+
+
+async def test_scaling_beside_a_failed_edit_keeps_its_failure() -> None:
+    room = Room()
+    control = ServiceControl(ORDER, room)
+    control.apply(ORDER)
+    control.apply(Order(SERVICE, failure=FailureRecord(FailureClass.MODEL_NOT_FOUND, "gone", "look", "Preparing")))
+    assert control.scale(2) == "scaled"
+    assert len(control.replicas) == 2
+    assert control.order.failure is not None and control.order.replicas == 2
 
 
 async def test_a_freed_slot_is_taken_again() -> None:
