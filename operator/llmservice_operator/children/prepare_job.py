@@ -27,6 +27,11 @@ def job_name(owner: Owner, spec: LLMServiceSpec, after: str = "") -> str:
     return f"{owner.name}-prepare-{digest([parts, after] if after else parts)}"
 
 
+def model_digest(spec: LLMServiceSpec) -> str:
+    """Which model is meant: what was read of it stays true when only the Jobs' surroundings change."""
+    return digest(spec.model.model_dump(mode="json", exclude_defaults=True))
+
+
 def job_parts(owner: Owner, spec: LLMServiceSpec) -> Json:
     """What a Job of the service depends on."""
     parts = spec.model_dump(mode="json", exclude_defaults=True, include={"model", "service_account_name", "prepare"})

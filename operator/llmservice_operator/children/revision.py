@@ -11,7 +11,7 @@ from llmservice_api.live import in_pods
 from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
 from llmservice_api.workload import UpgradePolicy
 from llmservice_operator.children.model_access import model_access
-from llmservice_operator.children.prepare_job import job_name
+from llmservice_operator.children.prepare_job import job_name, model_digest
 from llmservice_operator.children.replica_pod import progress_seconds, replica_settings, replica_template
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import KEPT, Frozen, thaw
@@ -87,6 +87,7 @@ def freeze(
         notes=[*placed.plan.notes, *notes],
         installation=installation,
         job=job_name(owner, service.spec),
+        model=model_digest(service.spec),
         prepared=prepared.to_json(),
         progress_seconds=progress_seconds(settings, model_access(owner, service.spec), prepared),
         template=template,

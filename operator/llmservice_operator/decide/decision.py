@@ -19,7 +19,7 @@ from llmservice_operator.children.prepare_job import prepare_job
 from llmservice_operator.children.revision import controller_revision, freeze
 from llmservice_operator.children.service import service as child_service
 from llmservice_operator.children.service_account import account_name, service_account
-from llmservice_operator.decide.preparation import Preparation, preparation, remembered
+from llmservice_operator.decide.preparation import Preparation, preparation
 from llmservice_operator.decide.resolution import Resolution, resolution
 from llmservice_operator.decide.rollout import decide_in, in_place
 from llmservice_operator.facts.config import OperatorConfig
@@ -74,7 +74,7 @@ def decide(
     in_force = target if target and cached else running
     stay = in_force is not None and in_place(live, in_force.name, now)
     jobs = {asked.job: asked.made, filling: fetched}
-    kept = {asked.job: remembered(live, asked.job) is not None, filling: runs}
+    kept = {asked.job: asked.known, filling: runs}
     ends = [made.end_in for name, made in jobs.items() if kept[name]]
     waits = [asked.made.retry_in, fetched.retry_in, *ends, decide_in(live, in_force.name, now) if in_force else None]
     return Decision(
@@ -132,7 +132,7 @@ def _children(
     if claim := cache_claim(owner, service.spec):
         yield claim
     account = account_name(owner, service.spec)
-    if (target is None or asked.again) and asked.job not in live.jobs:  # a Job can't be changed
+    if ((target is None and not asked.known) or asked.again) and asked.job not in live.jobs:  # it can't be changed
         yield prepare_job(owner, service.spec, config, account, asked.job)
     if target and target.name not in live.revisions:  # neither can a revision
         yield controller_revision(owner, target)

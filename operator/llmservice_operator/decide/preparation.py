@@ -79,25 +79,12 @@ def preparation(live: Live, name: str, now: datetime) -> Preparation:
     return Preparation(problem=problem or _no_pod(live, job, pods, now))
 
 
-def inspection_of(live: Live, name: str, now: datetime) -> Preparation:
-    """Of the Job called `name` that reads headers; what it once reported is kept in the plans that were made of it."""
+def inspection_of(live: Live, name: str, known: Prepared | None, now: datetime) -> Preparation:
+    """Of the Job called `name` that reads headers, which it need not do where they are `known`."""
     found = preparation(live, name, now)
-    kept = remembered(live, name)
-    if kept is None:
+    if known is None:
         return found
-    return dataclasses.replace(found, prepared=kept, problem=None, done=True, lost=False, retry_in=None)
-
-
-def remembered(live: Live, name: str) -> Prepared | None:
-    """What the Job called `name` once reported, as the newest plan that was made of it has it."""
-    kept = [revision for revision in live.revisions.values() if revision.get("data", {}).get("job") == name]
-    if not kept:
-        return None
-    newest = max(kept, key=lambda revision: int(revision.get("revision", 0)))
-    try:
-        return Prepared.from_json(newest["data"].get("prepared", ""))
-    except ValueError:
-        return None  # of another release: it is read again
+    return dataclasses.replace(found, prepared=known, problem=None, done=True, lost=False, retry_in=None)
 
 
 def _report(pod: Json) -> tuple[Prepared | None, Problem | None]:

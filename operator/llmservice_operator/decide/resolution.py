@@ -1,8 +1,8 @@
 """Which content of the model: that of the plan that is kept, until there is a reason to ask the source anew.
 
-A plan keeps the revision that was read once. When the spec names no revision that fixes the content, the source is read
-again when spec.model was edited since, and when a download says that the source has something else now. What was read
-then is another plan for the same spec.
+A plan keeps the revision that was read once, and so does every other plan for the same spec.model. When the spec names
+no revision that fixes the content, the source is read again when spec.model was edited since, and when a download says
+that the source has something else now. What was read then is another plan for the same spec.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from datetime import datetime
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.fetch_job import fetch_name
 from llmservice_operator.children.model_access import ModelAccess
-from llmservice_operator.children.prepare_job import job_name
+from llmservice_operator.children.prepare_job import job_name, model_digest
 from llmservice_operator.children.revision import kept_revision
 from llmservice_operator.decide.preparation import RETRY_SECONDS, Preparation, inspection_of, preparation
 from llmservice_operator.facts.config import OperatorConfig
@@ -24,63 +24,83 @@ from llmservice_operator.facts.live import Live, revision_of, seconds_since
 from llmservice_operator.facts.owner import Json, Owner
 from llmservice_operator.facts.pod_fields import FETCH
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.prepare.report import Prepared
 
 _GONE = (FailureClass.MODEL_CHANGED, FailureClass.MODEL_NOT_FOUND)
 """What a download says when the source no longer has the revision that it asked for."""
+_EDITED = "spec.model was edited since it was read"
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """`kept` is the plan that is there for this spec; `job` the Job that reads the headers, `made` what came of it.
 
-    `again` says why the source is read another time (a clause); empty when it is not.
+    `again` says why the source is read another time (a clause); empty when it is not. `known` = what was read is kept
+    in a plan, so that the Job need not be there.
     """
 
     kept: Frozen | None
     job: str
     made: Preparation
     again: str = ""
+    known: bool = False
 
     @property
     def settled(self) -> Frozen | None:
         """The kept plan, where nothing better is to be had: the source was not asked, has the same, or is away."""
         if self.kept is None or not self.again:
             return self.kept
-        found, problem = self.made.prepared, self.made.problem
+        found = self.made.prepared
         same = found is not None and found.revision == self.kept.resolved_revision
-        away = problem is not None and problem.reason == FailureClass.HUB_UNREACHABLE
-        return self.kept if same or away else None
+        return self.kept if same or _away(self.made) else None
 
 
 def resolution(
     owner: Owner, spec: LLMServiceSpec, access: ModelAccess, live: Live, config: OperatorConfig, now: datetime
 ) -> Resolution:
     """What is known of the model's content, and what is asked."""
-    kept, plain = kept_revision(owner, spec, config, live.revisions), job_name(owner, spec)
-    if kept is not None and _superseded(kept, live):
+    model, plain = model_digest(spec), job_name(owner, spec)
+    plans = [thaw(revision) for revision in live.revisions.values()]
+    newest = max((plan for plan in plans if plan.about(model, plain)), key=lambda plan: plan.number, default=None)
+    kept = kept_revision(owner, spec, config, live.revisions)
+    if kept is not None and newest is not None and _superseded(kept, newest):
         kept = None
-    if kept is None or spec.model.revision == kept.resolved_revision:
-        return Resolution(kept, plain, inspection_of(live, plain, now))
-    gone = _gone(owner, spec, access, kept, live, now)
-    if gone and kept.again and (rest := _rest(kept, live, now)):
-        return Resolution(kept, plain, dataclasses.replace(inspection_of(live, plain, now), retry_in=rest))
-    again = f"the source no longer has {kept.resolved_revision or 'it'}" if gone else _edited(kept, live)
-    if not again:
-        return Resolution(kept, plain, inspection_of(live, plain, now))
-    newest = max(live.revisions.values(), key=lambda revision: int(revision["revision"]))
-    job = job_name(owner, spec, after=newest["metadata"]["name"])
+    known = _prepared(newest)
+    plain_one = Resolution(kept, plain, inspection_of(live, plain, known, now), known=known is not None)
+    last = kept or (newest if known else None)
+    if last is None or spec.model.revision == last.resolved_revision:
+        return plain_one
+    gone = kept is not None and _gone(owner, spec, access, kept, live, now)
+    if gone and last.again and (rest := _rest(last, live, now)):
+        return dataclasses.replace(plain_one, made=dataclasses.replace(plain_one.made, retry_in=rest))
+    if not gone and not _edited(last, live, model, plain):
+        return plain_one
+    again = f"the source no longer has {last.resolved_revision or 'it'}" if gone else _EDITED
+    job = job_name(owner, spec, after=max(plans, key=lambda plan: plan.number).name)
     made = preparation(live, job, now)
-    if gone and made.prepared is not None and made.prepared.revision == kept.resolved_revision:
+    if kept is None and _away(made):
+        return plain_one
+    if gone and made.prepared is not None and made.prepared.revision == last.resolved_revision:
         # The source can't make up its mind: the download is tried again, and so is this.
         ended = live.jobs[job].get("status", {}).get("completionTime")
         made = dataclasses.replace(made, retry_in=max(0.0, RETRY_SECONDS - seconds_since(ended, now)))
     return Resolution(kept, job, made, again)
 
 
-def _superseded(kept: Frozen, live: Live) -> bool:
+def _prepared(plan: Frozen | None) -> Prepared | None:
+    """What was read of the model, as a plan keeps it."""
+    try:
+        return Prepared.from_json(plan.prepared) if plan is not None else None
+    except ValueError:
+        return None  # of another release: it is read again
+
+
+def _away(made: Preparation) -> bool:
+    return made.problem is not None and made.problem.reason == FailureClass.HUB_UNREACHABLE
+
+
+def _superseded(kept: Frozen, newest: Frozen) -> bool:
     """Whether other content was found since, for another spec of the same model."""
-    plans = (thaw(revision) for revision in live.revisions.values())
-    newest = max((plan for plan in plans if plan.job == kept.job), key=lambda plan: plan.number, default=kept)
     return newest.number > kept.number and newest.resolved_revision != kept.resolved_revision
 
 
@@ -90,12 +110,12 @@ def _rest(kept: Frozen, live: Live, now: datetime) -> float:
     return max(0.0, RETRY_SECONDS - seconds_since(made, now))
 
 
-def _edited(kept: Frozen, live: Live) -> str:
+def _edited(last: Frozen, live: Live, model: str, job: str) -> bool:
     """Whether another model ran since: an edit that nothing came of changes nothing."""
     running = live.running()
-    if running is None or not running.job or running.number <= kept.number or running.job == kept.job:
-        return ""
-    return "spec.model was edited since it was read"
+    if running is None or not running.job or running.number <= last.number:
+        return False
+    return not running.about(model, job)
 
 
 def _gone(owner: Owner, spec: LLMServiceSpec, access: ModelAccess, kept: Frozen, live: Live, now: datetime) -> bool:

@@ -26,7 +26,7 @@ class Frozen:
     installation: str
     """Digest of the installation that it was planned with."""
     job: str
-    """Name of the Job that reported `prepared`."""
+    """Name of the Job that reads the headers for the same spec."""
     prepared: str
     """The model's facts as the Job reported them: another plan for the same model needs no other look at it."""
     progress_seconds: int
@@ -35,6 +35,12 @@ class Frozen:
     """The whole plan, for people."""
     again: str = ""
     """Why the model was read another time for it (a clause); empty when it was not."""
+    model: str = ""
+    """Digest of spec.model, which `prepared` is about; empty in plans of an earlier release."""
+
+    def about(self, model: str, job: str) -> bool:
+        """Whether it is a plan for a model, given by its digest; plans of an earlier release only know their `job`."""
+        return self.model == model if self.model else self.job == job
 
 
 KEPT: dict[str, type[Any]] = {
@@ -53,6 +59,7 @@ KEPT: dict[str, type[Any]] = {
     "template": dict,
     "plan": dict,
     "again": str,
+    "model": str,
 }
 """What of it is kept, and the type of each."""
 

@@ -218,3 +218,91 @@ def test_a_source_that_cannot_make_up_its_mind_is_asked_now_and_then(world: Worl
     assert kinds(written)[:2] == ["-Job", "Job"]
     world.prepared(NEW).pass_()
     assert "--revision=beef" in arguments(world)
+
+
+TOLERATED = {"podTemplate": {"spec": {"tolerations": [{"key": "a", "operator": "Exists"}]}}}
+SURROUNDINGS: list[Json] = [
+    TOLERATED,
+    {"podTemplate": {"metadata": {"labels": {"team": "x"}}}},
+    {"podTemplate": {"spec": {"nodeSelector": {"pool": "b"}}}},
+    {"podTemplate": {"spec": {"containers": [{"name": "runtime", "env": [{"name": "A", "value": "b"}]}]}}},
+    {"serviceAccountName": "other"},
+    {"prepare": {"resources": {"limits": {"memory": "1Gi"}}}},
+    {"prepare": {"resources": {"limits": {"memory": "1Gi"}}}, "contextTokens": 2048},
+    {"contextTokens": 2048},
+]
+"""Edits that leave spec.model alone."""
+
+
+def jobs(world: World, kind: str) -> list[str]:
+    return [name for job in world.of("Job") if f"-{kind}-" in (name := job["metadata"]["name"])]
+
+
+@pytest.mark.parametrize("fields", SURROUNDINGS, ids=str)
+def test_an_edit_beside_the_model_keeps_its_content_and_asks_no_source(world: World, fields: Json) -> None:
+    world.served()
+    before = jobs(world, "prepare")
+    world.edit(**fields).pass_()
+    assert set(jobs(world, "prepare")) <= set(before)
+    assert world.condition("ModelResolved")["status"] == "True"
+    assert "--revision=c0ffee" in arguments(world)
+    world.rolled_out().pass_()
+    assert plan_revision(world) == "c0ffee"
+    assert world.condition("Ready")["reason"] == "Ready"
+    assert world.pass_() == []
+
+
+def test_an_edit_beside_the_model_fills_the_claim_with_the_same_content(world: World) -> None:
+    world.edit(cache=CLAIM).served()
+    before = jobs(world, "fetch")
+    world.edit(**TOLERATED).pass_()
+    assert jobs(world, "prepare") == [] and len(filling := jobs(world, "fetch")) == 1 and filling != before
+    pod = world.of("Job")[-1]["spec"]["template"]["spec"]
+    assert "--revision=c0ffee" in pod["containers"][0]["args"]
+    assert pod["tolerations"] == [{"key": "a", "operator": "Exists"}]
+    assert {"claimName": "models"} in [volume.get("persistentVolumeClaim") for volume in pod["volumes"]]
+    world.prepared().pass_()
+    world.rolled_out().pass_()
+    assert plan_revision(world) == "c0ffee"
+    assert world.condition("Ready")["reason"] == "Ready"
+    assert world.pass_() == []
+
+
+def test_a_plan_that_is_refused_asks_no_source_for_what_is_known(world: World) -> None:
+    world.served()
+    world.edit(**TOLERATED, resources={"limits": {"memory": "1Gi"}}).pass_()
+    assert world.condition("Planned")["status"] == "False"
+    assert jobs(world, "prepare") == []
+
+
+def test_a_model_that_comes_back_with_another_plan_is_read_anew_as_well(world: World) -> None:
+    to_another_model_and_back(world)
+    world.edit(contextTokens=1024).pass_()
+    assert "anew, since spec.model was edited" in world.condition("ModelResolved")["message"]
+    world.prepared(NEW).pass_()
+    world.rolled_out().pass_()
+    assert plan_revision(world) == "beef"
+    assert world.pass_() == []
+
+
+def test_a_model_that_comes_back_with_another_plan_while_its_hub_is_away_has_the_content_that_it_had(
+    world: World,
+) -> None:
+    to_another_model_and_back(world)
+    world.edit(contextTokens=1024).pass_()
+    world.prepare_failed(FailureClass.HUB_UNREACHABLE, "No route.", "Check it.").pass_()
+    world.rolled_out().pass_()
+    assert plan_revision(world) == "c0ffee"
+    assert "anew" not in world.condition("ModelResolved")["message"]
+    assert world.condition("Ready")["reason"] == "Ready"
+    assert world.pass_() == []
+
+
+def test_a_plan_of_an_earlier_release_that_does_not_say_its_model_goes_on(world: World) -> None:
+    world.served()
+    for revision in world.of("ControllerRevision"):
+        del revision["data"]["model"]
+    assert world.pass_() == []
+    world.edit(contextTokens=1024).pass_()
+    assert "--revision=c0ffee" in arguments(world)
+    assert len(jobs(world, "prepare")) == 1, "the one there was"
