@@ -6,6 +6,7 @@ from llmservice_api.live import in_pods
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.model_access import model_access, prepare_arguments
 from llmservice_operator.children.prepare_job import job, job_parts, step
+from llmservice_operator.children.revision_name import former_name, is_of
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import Frozen
 from llmservice_operator.facts.nodes import PRODUCT_LABELS
@@ -17,8 +18,10 @@ PLACE = ("nodeSelector", "tolerations", "schedulerName")
 
 
 def fetch_name(owner: Owner, spec: LLMServiceSpec, frozen: Frozen) -> str:
-    """Another revision of the model, claim or place is another Job."""
-    parts = [job_parts(owner, spec), in_pods(spec.cache), frozen.resolved_revision, place(frozen)]
+    """Another revision of the model, claim or place is another Job; a plan of an earlier release keeps its Job."""
+    former = is_of(former_name(owner, spec), frozen.name)
+    cache = spec.cache.model_dump(mode="json", exclude_defaults=True) if former else in_pods(spec.cache)
+    parts = [job_parts(owner, spec), cache, frozen.resolved_revision, place(frozen)]
     return f"{owner.name}-fetch-{digest(parts)}"
 
 

@@ -7,12 +7,12 @@ import functools
 from collections.abc import Container, Mapping
 from typing import Any
 
-from llmservice_api.live import in_pods
 from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
 from llmservice_api.workload import UpgradePolicy
 from llmservice_operator.children.model_access import model_access
 from llmservice_operator.children.prepare_job import job_name, model_digest
 from llmservice_operator.children.replica_pod import progress_seconds, replica_settings, replica_template
+from llmservice_operator.children.revision_name import former_name, is_of, revision_name
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import KEPT, Frozen, thaw
 from llmservice_operator.facts.owner import Json, Owner, digest
@@ -27,17 +27,6 @@ _IN_PODS = (
 """Fields of the installation that pods are made with."""
 
 
-def revision_name(owner: Owner, spec: LLMServiceSpec) -> str:
-    """Another spec is another revision, apart from fields that are live (`llmservice_api.live`).
-
-    Defaults are left out, so that a field which a later release adds changes no name.
-    """
-    parts = in_pods(spec)
-    if not model_access(owner, spec).own_download:  # only Jobs prepare: they are not of the revision
-        parts.pop("prepare", None)
-    return f"{owner.name}-{digest(parts | ({'queue': owner.queue} if owner.queue else {}), 10)}"
-
-
 @functools.lru_cache(maxsize=8)
 def installation_digest(config: OperatorConfig) -> str:
     """Of what an installation puts into pods: images, environment, pull secrets, and the operator's release."""
@@ -49,8 +38,8 @@ def kept_revision(
     owner: Owner, spec: LLMServiceSpec, config: OperatorConfig, revisions: Mapping[str, Json]
 ) -> Frozen | None:
     """The newest plan for this spec; of a service that follows upgrades, for this installation as well."""
-    name = revision_name(owner, spec)
-    found = [thaw(kept) for known, kept in revisions.items() if known == name or known.startswith(f"{name}-")]
+    names = (revision_name(owner, spec), former_name(owner, spec))
+    found = [thaw(kept) for known, kept in revisions.items() if any(is_of(name, known) for name in names)]
     if spec.rollout.upgrade_policy is UpgradePolicy.FOLLOW:
         found = [frozen for frozen in found if frozen.installation == installation_digest(config)]
     return max(found, key=lambda frozen: frozen.number, default=None)

@@ -13,7 +13,7 @@ from llmservice_operator.children.disruption_budget import disruption_budget
 from llmservice_operator.children.model_access import model_access
 from llmservice_operator.children.network_policy import network_policy
 from llmservice_operator.children.prepare_job import job_name, prepare_job
-from llmservice_operator.children.revision import revision_name
+from llmservice_operator.children.revision_name import revision_name
 from llmservice_operator.children.service import service
 from llmservice_operator.children.service_account import account_name, service_account
 from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
