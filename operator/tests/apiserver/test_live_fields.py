@@ -55,6 +55,8 @@ IN_PODS: dict[str, list[Json]] = {
     "engine.args": [{"engine": {"args": ["--mlock"]}}],
     "engine.env": [{"engine": {"env": [{"name": "A", "value": "b"}]}}],
     "engine.image": [{"engine": {"image": "mine:1"}}],
+    "engine.progressSeconds": [{"engine": {"progressSeconds": 61}}],
+    "engine.loadSeconds": [{"engine": {"loadSeconds": 601}}],
     "contextTokens": [{"contextTokens": 512}],
     "accelerator.count": [{"accelerator": {"count": 1}}],
     "accelerator.resourceName": [{"accelerator": {"resourceName": "nvidia.com/gpu"}}],

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -92,11 +94,19 @@ def test_a_damaged_copy_is_replaced_by_a_whole_one(kitchen: Kitchen, tmp_path: P
     kitchen.ready(model_path=str(copy))
 
 
-def test_a_load_that_took_too_long_is_given_more_time(kitchen: Kitchen) -> None:
-    found = kitchen.record(load_seconds=0)
+def test_a_load_that_took_too_long_is_given_more_time(kitchen: Kitchen, tmp_path: Path) -> None:
+    """An engine that waits for its disk: for ever, then longer than was too long, by one second."""
+    disk, bound = tmp_path / "disk", 1
+    os.mkfifo(disk)
+    (tmp_path / "sitecustomize.py").write_text(f"open({str(disk)!r}).close()")
+    slow = {"engine_env": {"PYTHONPATH": str(tmp_path)}}
+    found = kitchen.record(load_seconds=bound, **slow)
     assert found["failure"] == "LoadTimeout"
     assert "Give it more time (engine.loadSeconds)" in found["remedy"]
-    kitchen.ready(load_seconds=600)
+    writer = Timer(bound + 1, lambda: disk.open("w").close())
+    writer.daemon = True  # it waits for the engine to read
+    writer.start()
+    kitchen.ready(load_seconds=600, **slow)
 
 
 def test_a_context_for_which_there_is_no_memory_is_shortened(kitchen: Kitchen) -> None:
