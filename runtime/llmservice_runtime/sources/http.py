@@ -83,6 +83,12 @@ class HttpClient:
             raise self.origin.bad(f"{self.origin.hub} answers nonsense ({error}).", "Check the endpoint.") from error
 
     def _follow(self, method: str, url: str, headers: dict[str, str]) -> httpx.Response:
+        try:
+            return self._hops(method, url, headers)
+        except ValueError as error:  # of whatever takes an address apart that is none
+            raise httpx.InvalidURL(str(error)) from error
+
+    def _hops(self, method: str, url: str, headers: dict[str, str]) -> httpx.Response:
         origin = _origin(url)
         for _ in range(MAX_REDIRECTS + 1):
             check_url(url, self.settings.allow_private)
@@ -114,6 +120,8 @@ class HttpClient:
             return self.origin.untrusted(
                 text.partition("certificate verify failed:")[2].strip(" ()") or "verify failed"
             )
+        if "Invalid URL" in text:  # of a redirect: httpx looks at it before we do
+            return self.origin.bad(f"{self.origin.hub} answers nonsense ({text}).", "Check the endpoint.")
         if isinstance(error, httpx.UnsupportedProtocol):
             return self.origin.bad(f"{self.origin.hub} redirects to something that is not HTTP.", "Check the URI.")
         return TransientError(_plain(error, text))

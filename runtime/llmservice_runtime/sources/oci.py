@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -30,9 +33,8 @@ ACCEPTED = (
     "application/vnd.docker.distribution.manifest.v2+json",
     *INDEX_TYPES,
 )
-LOCAL_HOSTS = ("localhost", "127.", "[::1]")
-"""Registries on this machine speak plain HTTP, as every container tool has it."""
 DOCKER_HUB = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 MANIFEST_LIMIT_BYTES = 4 << 20
 NAME_ANNOTATIONS = ("org.opencontainers.image.title", "org.cncf.model.filepath")
 NAMES_BY_TYPE = {
@@ -49,7 +51,7 @@ class OciFiles(RemoteFiles):
         origin = Origin(uri.shown, f"the registry {uri.container}", f"{OCI_USERNAME} and {OCI_PASSWORD}")
         self._origin, self._settings = origin, settings
         host = DOCKER_HUB.get(uri.container, uri.container)
-        self._base = f"{'http' if host.startswith(LOCAL_HOSTS) else 'https'}://{host}/v2/{uri.path}"
+        self._base = f"{'http' if is_this_machine(host) else 'https'}://{host}/v2/{uri.path}"
         self._client = HttpClient(origin, settings)
         self._login = Login(self._client, origin, _account(host, secrets))
         digest, manifest = self._manifest(revision or uri.reference)
@@ -57,17 +59,21 @@ class OciFiles(RemoteFiles):
             digest, manifest = self._manifest(self._first(manifest))
         with origin.understood():
             layers = [layer for layer in manifest.get("layers") or [] if int(layer.get("size", 0)) > 0]
-            named = {name: layer for layer in layers if (name := _name(layer)) and not _is_archive(layer)}
+            named = [(name, layer) for layer in layers if (name := _name(layer)) and not _is_archive(layer)]
             if not named:
                 kinds = ", ".join(sorted({str(layer.get("mediaType")) for layer in layers})) or "none"
                 raise origin.bad(
                     f"no layer is a named model file (layers: {kinds}).",
                     "Push the files as they are with `oras push`, not packed into a container image.",
                 )
-            self._digests = {name: str(layer["digest"]) for name, layer in named.items()}
+            self._digests: dict[str, str] = {}
+            for name, layer in named:
+                if name in self._digests:
+                    raise origin.bad(f"two layers are named {name}.", "Push every file under a name of its own.")
+                self._digests[name] = self._sha256(name, str(layer["digest"]))
             entries = [
                 FileEntry(name, int(layer["size"]), self._digests[name].removeprefix("sha256:"))
-                for name, layer in named.items()
+                for name, layer in named
             ]
         super().__init__(uri, digest, entries, origin, settings)
 
@@ -90,8 +96,19 @@ class OciFiles(RemoteFiles):
         with self._client.send("GET", url, headers | self._login.headers) as response:
             yield response
 
+    def _sha256(self, what: str, digest: str) -> str:
+        """The digest; SourceError when it is not one that what comes is compared with."""
+        if not _SHA256.fullmatch(digest):
+            raise self._origin.bad(
+                f"{what} has the digest {digest[:20]}..., and only sha256 can be checked.",
+                "Push it with sha256 digests, as `oras push` does.",
+            )
+        return digest
+
     def _manifest(self, reference: str) -> tuple[str, dict[str, Any]]:
         """Digest and manifest of a tag or digest."""
+        if ":" in reference:
+            self._sha256("the manifest", reference)
 
         def once() -> bytes:
             with self._request(f"{self._base}/manifests/{reference}", {"Accept": ", ".join(ACCEPTED)}) as response:
@@ -107,7 +124,7 @@ class OciFiles(RemoteFiles):
 
         data = retry(once, self._origin, self._settings)
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        if reference.startswith("sha256:") and reference != digest:
+        if ":" in reference and reference != digest:
             raise self._origin.damaged("the manifest", f"it has the digest {digest}, not {reference}")
         try:
             manifest = json.loads(data)
@@ -125,6 +142,18 @@ class OciFiles(RemoteFiles):
                 "Name one of them: oci://registry/repository@sha256:...",
             )
         return str(manifests[0].get("digest"))
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether `host` (and perhaps `:port`) is `localhost` or a loopback address, and no name that begins like one.
+
+    A registry there speaks plain HTTP, as every container tool has it.
+    """
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _account(host: str, secrets: Secrets) -> tuple[str, str] | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import re
 from urllib.parse import urlencode, urlsplit
-from urllib.request import parse_http_list, parse_keqv_list
+from urllib.request import parse_http_list
 
 from llmservice_runtime.sources.errors import Origin
 from llmservice_runtime.sources.http import HttpClient, read_json, retry_after
+
+_CHALLENGE = re.compile(r"([^\s=]+)(?:\s+([^\s=].*))?", re.DOTALL)
+"""What begins a challenge in a list: a scheme alone, or with its first parameter after a space."""
 
 
 class Login:
@@ -30,20 +34,21 @@ class Login:
     def answer(self, challenge: str, url: str) -> None:
         """Take up the challenge (WWW-Authenticate) with which the registry refused a request to `url`.
 
-        Raises SourceError where it can't be taken up, TransientError where it may be later.
+        Of several the first that can be taken up: a password only where there is one that was not refused just now.
+        Raises SourceError where there is none, TransientError where it may be later.
         """
-        scheme, _, rest = challenge.partition(" ")
-        if scheme.lower() == "basic" and self._basic and self._authorization != self._basic:
-            self._authorization = self._basic
-            return
-        if scheme.lower() != "bearer":
-            raise self._origin.refused(401)
-        asked = parse_keqv_list([item for item in parse_http_list(rest) if "=" in item])
-        self._authorization = f"Bearer {self._token(asked, url)}"
+        for scheme, asked in challenges(challenge):
+            if scheme == "basic" and self._basic and self._authorization != self._basic:
+                self._authorization = self._basic
+                return
+            if scheme == "bearer":
+                self._authorization = f"Bearer {self._token(asked, url)}"
+                return
+        raise self._origin.refused(401)
 
     def _token(self, asked: dict[str, str], url: str) -> str:
         realm = asked.get("realm", "")
-        if urlsplit(realm).scheme not in ("https", urlsplit(url).scheme):
+        if _scheme(realm) not in ("https", urlsplit(url).scheme):
             raise self._origin.bad(
                 f"{self._origin.hub} names {realm or 'no server'} to log in at, which is not https.",
                 "Credentials are not sent there. Have the registry's token server use https.",
@@ -58,6 +63,25 @@ class Login:
         if not isinstance(token, str):
             raise self._origin.bad(f"{self._origin.hub} gives no token.", "Check the registry's token server.")
         return token
+
+
+def challenges(header: str) -> list[tuple[str, dict[str, str]]]:
+    """The challenges of a WWW-Authenticate header, in its order: scheme and parameters, names in lower case."""
+    found: list[tuple[str, dict[str, str]]] = []
+    for item in parse_http_list(header):
+        if begins := _CHALLENGE.fullmatch(item):
+            found.append((begins[1].lower(), {}))
+        name, equals, value = (begins[2] or "" if begins else item).partition("=")
+        if equals and found:
+            found[-1][1][name.strip().lower()] = value.strip().removeprefix('"').removesuffix('"')
+    return found
+
+
+def _scheme(address: str) -> str:
+    try:
+        return urlsplit(address).scheme
+    except ValueError:
+        return ""
 
 
 def _basic(user: str, password: str) -> str:

@@ -20,6 +20,7 @@ from llmservice_runtime.sources.download import fetch
 from llmservice_runtime.sources.errors import Origin, SourceError
 from llmservice_runtime.sources.files import Source
 from llmservice_runtime.sources.http import HttpClient
+from llmservice_runtime.sources.oci import is_this_machine
 from llmservice_runtime.sources.oci_login import Login
 from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.progress import Silent
@@ -342,6 +343,93 @@ def test_oci_sends_no_password_over_http_for_a_registry_that_speaks_https(settin
     login = Login(HttpClient(origin, settings), origin, ("me", "pw"))
     with pytest.raises(SourceError, match=r"http://r\.io/token .*not https"):
         login.answer('Bearer realm="http://r.io/token",service="r"', "https://r.io/v2/m/manifests/v1")
+
+
+@pytest.mark.parametrize(
+    "offered",
+    [
+        'Basic realm="a", Bearer realm="{url}/token", service="r", scope="repository:acme/m:pull,push"',
+        'Negotiate, bearer Realm="{url}/token",SERVICE=r',
+        'Negotiate bG9uZw==, Bearer  realm = "{url}/token"',
+    ],
+)
+def test_oci_finds_the_challenge_it_can_take_up(make_server: Make, settings: SourceSettings, offered: str) -> None:
+    server = make_server()
+    inner = registry(server)
+
+    def handle(request: Request) -> Reply:
+        if request.path == "/token":
+            return Reply(200, b'{"token": "t0k"}')
+        reply = inner(request)
+        return (
+            replace(reply, headers={"WWW-Authenticate": offered.format(url=server.url)})
+            if reply.status == 401
+            else reply
+        )
+
+    server.handler = handle
+    uri = f"oci://127.0.0.1:{server.port}/acme/m:v1"
+    files = open_model(uri, None, base=Path(), secrets=Secrets(environ={"HOME": "/nowhere"}), settings=settings)
+    assert files.read("model.safetensors", 3, 4) == WEIGHTS[3:7]
+
+
+@pytest.mark.parametrize("realm", ["http://[::1", "http://127.0.0.1:99999/token", "/token", f"http://{'a' * 64}.com/"])
+def test_oci_refuses_a_token_server_whose_address_is_none(
+    make_server: Make, settings: SourceSettings, realm: str
+) -> None:
+    server = make_server()
+    server.handler = lambda request: Reply(401, b"", {"WWW-Authenticate": f'Bearer realm="{realm}"'})
+    with pytest.raises(SourceError):
+        oci(server, settings)
+
+
+def layer(name: str, data: bytes, **over: Any) -> dict[str, Any]:
+    title = {"org.opencontainers.image.title": name}
+    return {"mediaType": "a/b", "digest": digest_of(data), "size": len(data), "annotations": title, **over}
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ([layer("a.gguf", b"a"), layer("a.gguf", b"b")], r"two layers are named a\.gguf"),
+        ([layer("a.gguf", b"a", digest="sha512:" + 128 * "0")], "only sha256 can be checked"),
+        ([layer("a.gguf", b"a", digest="../../_catalog")], "only sha256 can be checked"),
+    ],
+)
+def test_oci_refuses_layers_that_it_could_mix_up_or_not_check(
+    make_server: Make, settings: SourceSettings, layers: list[dict[str, Any]], said: str
+) -> None:
+    server = make_server()
+    server.handler = registry(server, content=json.dumps({"layers": layers}).encode())
+    with pytest.raises(SourceError, match=said):
+        oci(server, settings)
+
+
+def test_oci_refuses_a_manifest_that_it_could_not_check(make_server: Make, settings: SourceSettings) -> None:
+    server = make_server()
+    uri, revision = f"oci://127.0.0.1:{server.port}/acme/m", "sha512:" + 128 * "0"
+    with pytest.raises(SourceError, match="only sha256 can be checked"):
+        open_model(uri, revision, base=Path(), secrets=Secrets(environ={}), settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("host", "plain"),
+    [
+        ("localhost", True),
+        ("localhost:5000", True),
+        ("127.0.0.1:5000", True),
+        ("127.1.2.3", True),
+        ("[::1]:5000", True),
+        ("localhost.example.com", False),
+        ("localhosts", False),
+        ("127.example.com:5000", False),
+        ("127.0.0.1.example.com", False),
+        ("[::1", False),
+        ("10.0.0.1:5000", False),
+    ],
+)
+def test_oci_speaks_plain_http_with_this_machine_alone(host: str, plain: bool) -> None:
+    assert is_this_machine(host) is plain
 
 
 def test_oci_refuses_private_addresses_where_they_are_forbidden(make_server: Make, settings: SourceSettings) -> None:

@@ -200,6 +200,17 @@ def test_private_addresses_are_refused_directly_and_after_redirects(
     assert server.requests == []
 
 
+@pytest.mark.parametrize(
+    "place", ["http://127.0.0.1:99999/x", "http://[::1", f"http://{'a' * 64}.com/", "http://[::1]]/"]
+)
+def test_a_redirect_to_no_address_is_an_error_of_the_source(
+    make_server: Make, settings: SourceSettings, place: str
+) -> None:
+    server = make_server(lambda request: Reply(302, b"", {"Location": place}))
+    with pytest.raises(SourceError, match="Check the endpoint"):
+        opened(f"{server.url}/x.gguf", settings)
+
+
 def test_a_redirect_into_the_network_is_refused_before_it_is_followed(
     make_server: Make, settings: SourceSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
