@@ -1,33 +1,47 @@
-# Virtual environments, each from its lock file. A stamp stands for an environment that matches its lock.
+# Virtual environments, each from its lock file. A stamp stands for an environment that matches its lock. It is written last:
+# without the first one there is no environment, whatever a creation that failed or was killed has left.
 
 PIP = $(BIN)/pip --disable-pip-version-check
 BRIEF = config/make/brief
 
-$(VENV)/bin/python:
+$(VENV)/.cli: $(LOCKS)/cli.lock pyproject.toml
+$(VENV)/.engine: runtime/llmservice_runtime/engines/llamacpp/install/llamacpp.lock | $(VENV)/.cli
+$(VENV)/.dev: $(LOCKS)/dev.lock pyproject.toml | $(VENV)/.engine
+
+ifneq ($(ALONE),yes)
+
+# One make at a time in a checkout: it looks again at what is left to do when its turn has come.
+$(VENV)/.cli $(VENV)/.engine $(VENV)/.dev:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11; fix: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@echo "==> virtual environment in $(VENV)"
-	@$(PYTHON) -m venv $(VENV) || \
-		{ echo "error: no venv module; fix: install your distribution's python3-venv package" >&2; exit 1; }
+	@$(PYTHON) config/make/alone $(MAKE) --no-print-directory ALONE=yes $@
 
-$(VENV)/.cli: $(LOCKS)/cli.lock pyproject.toml | $(VENV)/bin/python
+else
+
+# pyvenv.cfg: only what was an environment is cleared.
+$(VENV)/.cli:
+	@test -e $@ || echo "==> virtual environment in $(VENV)"
+	@test -e $@ || $(PYTHON) -m venv $$(test ! -e $(VENV)/pyvenv.cfg || echo --clear) $(VENV) || \
+		{ echo "error: no venv module; fix: install your distribution's python3-venv package" >&2; exit 1; }
 	@echo "==> command line and its libraries"
 	@test -e $(VENV)/.dev || $(PIP) install --require-hashes -r $(LOCKS)/cli.lock | $(BRIEF)
 	@$(PIP) install --require-hashes -r $(LOCKS)/build.lock | $(BRIEF)
 	@$(PIP) install --no-deps --no-build-isolation -e . | $(BRIEF)
 	@touch $@
 
-$(VENV)/.engine: runtime/llmservice_runtime/engines/llamacpp/install/llamacpp.lock | $(VENV)/.cli
+$(VENV)/.engine:
 	@echo "==> engine: llama.cpp (built once for this CPU, then cached)"
 	@$(BIN)/llmservice-runtime install llamacpp
 	@touch $@
 
 # The development environment also holds the engine's own wheel, so that tests can drive it in their process.
-$(VENV)/.dev: $(LOCKS)/dev.lock pyproject.toml | $(VENV)/.engine
+$(VENV)/.dev:
 	@echo "==> development tools"
 	@$(PIP) install --require-hashes -r $(LOCKS)/dev.lock | $(BRIEF)
 	@$(PIP) install --no-deps "$$($(BIN)/llmservice-runtime install --wheel-only llamacpp)" | $(BRIEF)
 	@touch $@
+
+endif
 
 .PHONY: lock
 lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses)
