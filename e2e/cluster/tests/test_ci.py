@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,13 @@ MAKE = """#!/bin/sh
 test -e "$LLMSERVICE_CACHE_DIR" && was=there || was=new
 mkdir -p "$LLMSERVICE_CACHE_DIR" "${1#VENV=}"
 echo "$1 $2 $LLMSERVICE_CACHE_DIR $was" >> "$CALLS"
+env | grep ^LLMSERVICE_ > "$CALLS.environment"
+test ! -p "$CALLS.gate" || (
+    trap '' HUP INT TERM # a grandchild that takes its time, and writes once more
+    echo "$LLMSERVICE_CACHE_DIR" > "$CALLS.gate"
+    sleep 1
+    mkdir -p "$LLMSERVICE_CACHE_DIR/again"
+)
 test "$2" != "$FAILING"
 """
 
@@ -69,3 +77,24 @@ def test_a_stage_that_fails_ends_it_with_its_code_and_nothing_is_left(
     assert re.search(r"^\d+ s, exit code 1: make VENV=\S+ test$", run.stdout, re.M)
     assert len(calls.read_text().splitlines()) == 1
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_nothing_of_the_callers_own_reaches_the_stages(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LLMSERVICE_ENGINES_DIR", "LLMSERVICE_STATE_DIR", "LLMSERVICE_SECRETS_DIR"):
+        monkeypatch.setenv(name, "/somebody's")
+    assert ci().returncode == 0
+    seen = calls.with_suffix(".environment").read_text().splitlines()
+    assert [line.partition("=")[0] for line in seen] == ["LLMSERVICE_CACHE_DIR"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_stage_and_then_nothing_is_left(calls: Path, tmp_path: Path, number: signal.Signals) -> None:
+    gate = calls.with_suffix(".gate")
+    os.mkfifo(gate)
+    run = subprocess.Popen([REPOSITORY / ".ci" / "run"], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    gate.read_text()  # the stage runs
+    run.send_signal(number)
+    said = run.communicate(timeout=60)[0]
+    assert run.returncode == 128 + number, said
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert len(calls.read_text().splitlines()) == 1
