@@ -17,7 +17,17 @@ from llmservice_api.conditions import Reason
 from llmservice_kube.cache import Cache
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
-from llmservice_kube.kinds import CONTROLLER_REVISION, DEPLOYMENT, JOB, LLM_SERVICE, Json, Kind, kind_of
+from llmservice_kube.kinds import (
+    CLAIM,
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    JOB,
+    LLM_SERVICE,
+    SERVICE_ACCOUNT,
+    Json,
+    Kind,
+    kind_of,
+)
 from llmservice_operator.control.contested import contested
 from llmservice_operator.control.diff import digest_of, must_apply, stamped, why
 from llmservice_operator.control.ledger import Ledger, Place
@@ -28,6 +38,8 @@ from llmservice_operator.facts.values import NAME_CONFLICT, Delete, Outcome, Ref
 
 _LATE = (JOB, CONTROLLER_REVISION, DEPLOYMENT)
 """Kinds that need what is applied before them; the others need nothing, and wait for nothing."""
+_NAMED = (SERVICE_ACCOUNT, CLAIM)
+"""Kinds that pods name and get rights or files from: those of somebody else, of the same name, are not ours to lend."""
 _NOTHING = "", ""
 """What a deletion sends."""
 T = TypeVar("T")
@@ -55,7 +67,7 @@ class Actor:
         early = [desired for desired in outcome.apply if kind_of(desired) not in _LATE]
         wrote = any(await _together(self._apply(service, desired) for desired in early))
         for desired in outcome.apply:
-            if kind_of(desired) in _LATE:
+            if kind_of(desired) in _LATE and not (_makes_pods(desired) and self._lacks(outcome.apply)):
                 wrote |= await self._apply(service, desired)
         for delete in outcome.delete:
             wrote |= await self._delete(service, delete)
@@ -139,6 +151,15 @@ class Actor:
         _log(service, f"applied {kind} {name}", why(wanted, live))
         return True
 
+    def _lacks(self, wanted: Iterable[Json]) -> bool:
+        """Whether something that the pods name is not there, or is there and none of the service's own."""
+        return any(self._is_not_ours(desired) for desired in wanted if kind_of(desired) in _NAMED)
+
+    def _is_not_ours(self, desired: Json) -> bool:
+        kind, metadata = kind_of(desired), desired["metadata"]
+        live = self.cache.get(kind, metadata["namespace"], metadata["name"])
+        return live is None or self._foreign(kind, live, desired)
+
     def _foreign(self, kind: Kind, live: Json, desired: Json) -> bool:
         """Whether it is none that we made: somebody else's, or one with content that no release of ours writes."""
         return _controller(live) != _controller(desired) or not self.cache.can_read(kind, live)
@@ -204,6 +225,11 @@ async def _together(writes: Iterable[Awaitable[T]]) -> list[T]:
         if isinstance(result, BaseException):
             raise result
     return [result for result in results if not isinstance(result, BaseException)]
+
+
+def _makes_pods(desired: Json) -> bool:
+    """Whether pods come of it that may run: not of a Deployment that is scaled to none."""
+    return kind_of(desired) == JOB or (kind_of(desired) == DEPLOYMENT and desired["spec"].get("replicas", 1) != 0)
 
 
 def _log(service: Json, what: str, reason: str) -> None:
