@@ -12,9 +12,11 @@ from datetime import datetime
 
 from llmservice_api.conditions import ConditionType, Reason
 from llmservice_api.findings import TRUE, Finding
-from llmservice_operator.decide.decision import Decision, decide
+from llmservice_operator.decide.decision import decide
 from llmservice_operator.decide.refusals import in_words
+from llmservice_operator.decide.upkeep import upkeep
 from llmservice_operator.facts.config import OperatorConfig
+from llmservice_operator.facts.frozen import Frozen
 from llmservice_operator.facts.live import Live, live_of
 from llmservice_operator.facts.owner import Owner
 from llmservice_operator.facts.passed_on import owner_of
@@ -38,23 +40,27 @@ def reconcile(observed: Observed, config: OperatorConfig, now: datetime) -> Outc
     if "deletionTimestamp" in observed.service["metadata"]:
         return Outcome()  # ownerReferences clean up
     owner = owner_of(observed.service, config)
-    live = live_of(owner, observed.children, observed.events)
+    current = observed.service.get("status", {}).get("currentRevision", "")
+    live = live_of(owner, observed.children, observed.events, current)
     if observed.service["spec"].get("podTemplate"):
         observed = dataclasses.replace(observed, refused=tuple(map(in_words, observed.refused)))
     read = read_service(observed.service, config)
     if isinstance(read, Problem):
-        # Terminal until the spec is edited: what runs is left alone, and nothing is tried again.
-        return _report(Outcome(), invalid(read, observed, owner, live), None, live, owner, observed, config, now)
+        # Terminal until the spec is edited: what runs is kept running, and nothing else is tried.
+        kept = upkeep(owner, live, observed.service["spec"], config, now)
+        outcome = Outcome(kept.apply, requeue_after=kept.requeue_after)
+        found = invalid(read, observed, owner, live)
+        return _report(outcome, found, kept.in_force, live, owner, observed, config, now)
     decision = decide(read.service, owner, live, observed, config, now)
     outcome = Outcome(decision.apply, decision.delete, requeue_after=decision.requeue_after)
     found = findings(Picture(owner, decision, observed, live, now, read.ignored))
-    return _report(outcome, found, decision, live, owner, observed, config, now)
+    return _report(outcome, found, decision.in_force, live, owner, observed, config, now)
 
 
 def _report(
     outcome: Outcome,
     found: list[Finding],
-    decision: Decision | None,
+    in_force: Frozen | None,
     live: Live,
     owner: Owner,
     observed: Observed,
@@ -63,7 +69,6 @@ def _report(
 ) -> Outcome:
     """The outcome with its status and Events."""
     before = observed.service.get("status", {})
-    in_force = decision.in_force if decision else live.running()
     said = status(found, live, owner, observed.service, in_force, config.cluster_domain, now)
     said["installation"] = config.operator_namespace
     if in_force is not None:

@@ -28,6 +28,8 @@ def leads_to_replicas(owner: Owner, live: Json | None) -> bool:
     """Whether requests to the URL reach the replicas: `live` is the service's own, and leads where ours does."""
     if live is None or "deletionTimestamp" in live["metadata"]:
         return False
+    if live["spec"].get("type", "ClusterIP") != "ClusterIP":
+        return False  # a name outside, or a port of every node: what the URL reaches is not known
     ports = [(port["port"], port.get("targetPort")) for port in live["spec"].get("ports", ())]
     return live["spec"].get("selector") == owner.selector and (PORT, DATA_PORT) in ports
 

@@ -13,6 +13,9 @@ def account_name(owner: Owner, spec: LLMServiceSpec) -> str:
 
 def service_account(owner: Owner, spec: LLMServiceSpec) -> Json | None:
     """None when the service names one."""
-    if spec.service_account_name is not None:
-        return None
-    return owner.child("v1", "ServiceAccount", account_name(owner, spec), automountServiceAccountToken=False)
+    return own_account(owner) if spec.service_account_name is None else None
+
+
+def own_account(owner: Owner) -> Json:
+    """The one that is made."""
+    return owner.child("v1", "ServiceAccount", f"{owner.name}-llm", automountServiceAccountToken=False)

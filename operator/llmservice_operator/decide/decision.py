@@ -69,6 +69,8 @@ def decide(
     if target is None:  # what it failed with is being mended: it is kept to know that, and not tried again
         fetched = dataclasses.replace(fetched, problem=None, done=False, retry_in=None)
     running = live.running()
+    if live.deployment is None and running and target and running.name == target.name:
+        running = None  # it is made anew as it was made: when its files are there
     runs = running is not None and target is not None and running.name == target.name
     cached = not access.shared or fetched.done or runs  # replicas get no plan before its files are there
     in_force = target if target and cached else running

@@ -28,6 +28,8 @@ class Live:
     claim: Json | None = None
     """The claim that was made for the cache."""
     service: Json | None = None
+    current: str = ""
+    """Name of the plan in force as status has it: the Deployment says it, unless somebody deleted that."""
 
     def events_of(self, child: Json) -> tuple[Json, ...]:
         """What was said about a pod or a Job that waits, and about the claim it may wait for, oldest first."""
@@ -38,10 +40,10 @@ class Live:
 
     def running(self) -> Frozen | None:
         """The plan that the Deployment was last given."""
-        if self.deployment is None:
-            return None
-        labels = self.deployment["spec"].get("template", {}).get("metadata", {}).get("labels", {})
-        kept = self.revisions.get(labels.get(REVISION, ""))
+        name = self.current
+        if self.deployment is not None:
+            name = self.deployment["spec"].get("template", {}).get("metadata", {}).get("labels", {}).get(REVISION, "")
+        kept = self.revisions.get(name)
         return thaw(kept) if kept else None
 
     def claim_bound(self) -> bool:
@@ -53,8 +55,8 @@ class Live:
         return tuple(pod for pod in self.prepare_pods if name in (_labels(pod).get(label) for label in JOB_LABELS))
 
 
-def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = ()) -> Live:
-    """Sort what carries the service's label; what another owner controls is left out."""
+def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = (), current: str = "") -> Live:
+    """Sort what carries the service's label; what another owner controls is left out. `current` as in Live."""
     deployment: Json | None = None
     claim: Json | None = None
     service: Json | None = None
@@ -78,7 +80,7 @@ def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = (
                 claim = child
             elif kind == "Service":
                 service = child
-    return Live(deployment, jobs, _by_age(replicas), _by_age(prepare), revisions, events, claim, service)
+    return Live(deployment, jobs, _by_age(replicas), _by_age(prepare), revisions, events, claim, service, current)
 
 
 def condition(obj: Mapping[str, Any], kind: str) -> Json | None:
