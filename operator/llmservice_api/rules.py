@@ -20,6 +20,8 @@ class Rule:
     """`cel` and `holds` say the same about one object.
 
     `field` is the field to blame as Kubernetes spells it (`.uri`), `message` a sentence, `remedy` what to do.
+    `created`: it is about what can't be changed, so the API server asks it of new objects only. One that an older
+    schema let in could never be written again otherwise, and neither could its status.
     """
 
     field: str
@@ -27,10 +29,13 @@ class Rule:
     holds: Callable[[Any], bool]
     message: str
     remedy: str
+    created: bool = False
 
-    def to_kubernetes(self) -> dict[str, str]:
+    def to_kubernetes(self) -> dict[str, str | bool]:
         """An entry of x-kubernetes-validations. A CRD's schema does not know metadata: no field there can be blamed."""
-        entry = {"rule": self.cel, "message": f"{self.message} {self.remedy}"}
+        entry: dict[str, str | bool] = {"rule": self.cel, "message": f"{self.message} {self.remedy}"}
+        if self.created:
+            entry |= {"rule": f"oldSelf.hasValue() || ({self.cel})", "optionalOldSelf": True}
         if not self.field.startswith(".metadata"):
             entry["fieldPath"] = self.field
         return entry

@@ -370,6 +370,7 @@ class LLMService(ApiModel):
             lambda self: len(self.metadata.name) <= NAME_LIMIT,
             f"the name is not a DNS label of at most {NAME_LIMIT} characters that a Service can have.",
             f"Use {PATTERNS[SERVICE_NAME]}.",
+            created=True,
         ),
     )
 

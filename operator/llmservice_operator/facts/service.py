@@ -17,6 +17,9 @@ from llmservice_operator.facts.pod_leave import not_lent
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.values import Json
 
+NAME = ("metadata", "name")
+RENAMED = "A name can't be changed: make the service anew under another one, and delete this one."
+"""An older schema let it in."""
 WRITTEN = ("apiVersion", "kind", "metadata", "spec")
 
 
@@ -72,5 +75,6 @@ def _sentences(error: ValidationError) -> str:
     said = []
     for details in error.errors(include_url=False):
         location, reason, remedy = explain(details, LLMService)
-        said.append(f"{field_path(location)}: {reason} {way_out(details) or remedy}")
+        out = f"{remedy} {RENAMED}" if location == NAME else way_out(details) or remedy
+        said.append(f"{field_path(location)}: {reason} {out}")
     return " ".join(said[:5])
