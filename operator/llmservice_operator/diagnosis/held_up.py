@@ -1,10 +1,10 @@
-"""Containers that others put into our pods: one that does not let ours start, and one that goes on after ours."""
+"""Containers that others put into our pods: they don't let ours start, keep it from requests, or go on after it."""
 
 from __future__ import annotations
 
 from llmservice_api.conditions import Reason
 from llmservice_operator.diagnosis.case import Case
-from llmservice_operator.facts.live import seconds_since
+from llmservice_operator.facts.live import condition, seconds_since
 from llmservice_operator.facts.pod_fields import FETCH
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.values import Json
@@ -36,6 +36,30 @@ def held_up(case: Case, own: str) -> Problem | None:
             f"The init container {name} of the {case.what} runs since {since} and {has}, so the container {own} can't "
             f"start. {case.see('logs')} -c {name}. Correct what puts it there, or {SWITCH_OFF}.",
         )
+    return None
+
+
+def kept_from_requests(case: Case, own: str) -> Problem | None:
+    """Which container is not ready while the one called `own` is, once that has lasted for long."""
+    status = case.pod.get("status", {})
+    if not (container_status(case.pod, own) or {}).get("ready"):
+        return None
+    native = {c["name"] for c in case.pod.get("spec", {}).get("initContainers", ()) if c.get("restartPolicy")}
+    sidecars = (c for c in status.get("initContainerStatuses", ()) if c["name"] in native)
+    since = (condition(case.pod, "ContainersReady") or {}).get("lastTransitionTime") or ""
+    for container in (*status.get("containerStatuses", ()), *sidecars):
+        running = container.get("state", {}).get("running")
+        if container.get("ready") or running is None:
+            continue
+        known = max(since, running.get("startedAt") or "")
+        if seconds_since(known, case.now) >= HELD_SECONDS:
+            name = container["name"]
+            return Problem(
+                Reason.HELD_UP,
+                f"The container {name} of the {case.what} is not ready since {known}, so no requests come to it, "
+                f"although the container {own} is ready. {case.see('logs')} -c {name}, and its readinessProbe. Correct "
+                f"what puts it there, or {SWITCH_OFF}.",
+            )
     return None
 
 

@@ -10,7 +10,7 @@ from llmservice_api.conditions import Reason
 from llmservice_operator.children.service import leads_to_replicas
 from llmservice_operator.decide.decision import Decision
 from llmservice_operator.diagnosis.case import Case
-from llmservice_operator.diagnosis.held_up import held_up
+from llmservice_operator.diagnosis.held_up import held_up, kept_from_requests
 from llmservice_operator.diagnosis.pods import ended_by_node, pod_problem
 from llmservice_operator.diagnosis.refusal import way_out
 from llmservice_operator.facts.live import Live, condition, holds, revision_of
@@ -120,4 +120,4 @@ def ready_replicas(live: Live) -> int:
 
 
 def _found(case: Case) -> Problem | None:
-    return pod_problem(case) or held_up(case, CONTAINER)
+    return pod_problem(case) or held_up(case, CONTAINER) or kept_from_requests(case, CONTAINER)

@@ -216,3 +216,33 @@ def test_injection_that_is_switched_off_is_another_job(world: World) -> None:
     world.prepared().pass_()
     world.rolled_out().pass_()
     assert world.condition("Ready")["status"] == "True"
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_sidecar_that_is_not_ready_beside_a_ready_engine_is_named(world: World, native: bool) -> None:
+    """The whole replica gets no requests then, and the engine's container has nothing to say about it."""
+    world.pass_()
+    world.prepared().pass_()
+    pod = world.replica("demo-1", ready=True)
+    pod["spec"]["initContainers"] = [{"name": PROXY, "restartPolicy": "Always"}] if native else []
+    beside = {"name": PROXY, "ready": False, "started": True, "state": running(world.now)}
+    engine = {**pod["status"]["containerStatuses"][0], "state": running(world.now)}
+    pod["status"] = {
+        "containerStatuses": [engine] if native else [engine, beside],
+        "initContainerStatuses": [beside] if native else [],
+    }
+    world.wait(110).pass_()
+    assert world.condition("Progressing")["reason"] == "Starting"
+    world.wait(10).pass_()
+    for kind in ("Ready", "Progressing"):
+        said = world.condition(kind)
+        assert (said["status"], said["reason"]) == ("False", "HeldUp")
+        assert f"container {PROXY} of the replica is not ready" in said["message"]
+        assert f"logs -n  demo-1 -c {PROXY}" in said["message"]
+    changed = {"type": "ContainersReady", "status": "False"}
+    pod["status"]["conditions"] = [{**changed, "lastTransitionTime": world.now.strftime("%Y-%m-%dT%H:%M:%SZ")}]
+    world.pass_()
+    assert world.condition("Progressing")["reason"] == "Starting", "it was ready until now"
+    engine["ready"] = False
+    world.wait(500).pass_()
+    assert world.condition("Progressing")["reason"] == "Starting", "the engine itself loads"
