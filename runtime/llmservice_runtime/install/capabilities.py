@@ -34,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a file is stale")
     parser.add_argument("engines", nargs="*", metavar="ENGINE", help="folders below engines/ (default: all)")
     args = parser.parse_args(argv)
+    known = [folder.name for folder in engine_folders()]
+    if unknown := [name for name in args.engines if name not in known]:
+        parser.error(f"no such engine: {', '.join(unknown)}. Those that can be asked are {', '.join(known)}")
     folders = [folder for folder in engine_folders() if not args.engines or folder.name in args.engines]
     problems = [problem for folder in folders for problem in (_check(folder) if args.check else _write(folder))]
     sys.stderr.writelines(f"error: {problem}\n" for problem in problems)

@@ -60,6 +60,15 @@ def test_a_missing_file_is_stale(copied: Path) -> None:
     assert "there is none" in stale(copied / FILE, copied / "generate.lock")
 
 
+@pytest.mark.parametrize("check", [(), ("--check",)])
+def test_an_engine_that_is_none_is_refused_by_name(check: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*check, "nosuch"])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert "nosuch" in said and all(folder.name in said for folder in engine_folders())
+
+
 def test_the_text_is_canonical(copied: Path) -> None:
     text = (copied / FILE).read_text()
     assert text_of(json.loads(text)) == text
