@@ -80,8 +80,11 @@ class Merge:
         """A term in which the expressions of two hold."""
         if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
             return other
-        names = dict.fromkeys([*one, *other])
-        return {name: [*one.get(name, []), *(other.get(name) or [])] for name in names}
+        both = {**one, **{name: value for name, value in other.items() if value is not None}}
+        for name, value in one.items():
+            if isinstance(value, list) and isinstance(other.get(name), list):
+                both[name] = [*value, *other[name]]
+        return both
 
 
 def _clean(value: Any) -> Any:

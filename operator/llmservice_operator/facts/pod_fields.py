@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -41,6 +42,10 @@ CONTAINER_FIELDS = {
 }
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 HANDLERS = ("httpGet", "exec", "tcpSocket", "grpc")
+POD_LISTS = ("containers", "initContainers", "volumes")
+CONTAINER_PARTS = (*PROBES, "resources", "volumeMounts", "env")
+"""Parts of the pod, and of the engine's container, that are the plan's and may be added to; null would remove them."""
+_KEPT = "null would remove what the plan says there: leave it out."
 
 
 def forbidden(spec: LLMServiceSpec) -> Iterator[tuple[str, str]]:
@@ -51,6 +56,7 @@ def forbidden(spec: LLMServiceSpec) -> Iterator[tuple[str, str]]:
     for kind, entries in (("labels", template.metadata.labels), ("annotations", template.metadata.annotations)):
         yield from ((f"metadata.{kind}.{name}", f"{_DOMAIN}* is the operator's.") for name in entries if _own(name))
     yield from ((f"spec.{name}", POD_FIELDS[name]) for name in template.spec if name in POD_FIELDS)
+    yield from ((f"spec.{name}", _KEPT) for name in POD_LISTS if template.spec.get(name, ()) is None)
     for volume in named(template.spec.get("volumes")):
         if volume.get("name") in OWN_VOLUMES:
             yield f"spec.volumes[{volume['name']}]", "The name is taken: choose another."
@@ -62,18 +68,23 @@ def forbidden(spec: LLMServiceSpec) -> Iterator[tuple[str, str]]:
 def _container(spec: LLMServiceSpec) -> Iterator[tuple[str, str]]:
     container = runtime_container(spec)
     yield from ((name, CONTAINER_FIELDS[name]) for name in container if name in CONTAINER_FIELDS)
+    yield from ((name, _KEPT) for name in CONTAINER_PARTS if container.get(name, ()) is None)
     for probe in PROBES:
         handlers = [name for name in HANDLERS if name in (mapping(container.get(probe)))]
         yield from ((f"{probe}.{name}", "Only its times can be set.") for name in handlers)
+    resources = mapping(container.get("resources"))
     for kind in ("requests", "limits"):
-        for name in mapping(mapping(container.get("resources")).get(kind)):
+        if resources.get(kind, ()) is None:
+            yield f"resources.{kind}", _KEPT
+        for name in mapping(resources.get(kind)):
             if name in ("cpu", "memory"):
                 yield f"resources.{kind}.{name}", f"Use spec.resources.{kind}.{name}."
             elif name == spec.accelerator.resource_name or name.startswith(tuple(VENDORS)):
                 yield f"resources.{kind}.{name}", "Use spec.accelerator.resourceName and count."
     for mount in named(container.get("volumeMounts")):
         path = str(mount.get("mountPath", ""))
-        if any(path == own or path.startswith(own + "/") for own in OWN_PATHS):
+        meant = posixpath.normpath("/" + path.lstrip("/"))  # as the kubelet takes it
+        if any(meant == own or meant.startswith(own + "/") for own in OWN_PATHS):
             yield f"volumeMounts[{path}]", "The path is taken: choose another."
 
 
@@ -96,10 +107,10 @@ def _own(name: str) -> bool:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """The value, or nothing when it is no mapping: the API server says so."""
+    """The value, or nothing when it is no mapping: others say so."""
     return value if isinstance(value, Mapping) else {}
 
 
 def named(value: Any) -> list[Mapping[str, Any]]:
-    """The mappings of a list; what is none is left to the API server."""
+    """The mappings of a list; what is none is told by others (`pod_shapes`)."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

@@ -75,7 +75,7 @@ def reaches(spec: LLMServiceSpec) -> Iterator[Reach]:
 
 
 def _walk(value: Any, fields: Fields, place: str, path: str) -> Iterator[Reach]:
-    """What is of another shape than the field's is left to the API server, which does not take it."""
+    """What is of another shape than the field's is left to others: it is not taken."""
     if isinstance(value, list):
         for index, item in enumerate(value):
             name = item.get("name", index) if isinstance(item, Mapping) else index

@@ -14,6 +14,7 @@ from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.newer import unknown_fields, way_out, without
 from llmservice_operator.facts.pod_fields import forbidden, repeated
 from llmservice_operator.facts.pod_leave import not_lent
+from llmservice_operator.facts.pod_shapes import misshapen
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.values import Json
 
@@ -47,6 +48,7 @@ def read_service(service: Json, config: OperatorConfig) -> Read | Problem:
     spec = parsed.spec
     return (
         _not_in_a_cluster(parsed)
+        or _not_a_pod(parsed)
         or _not_in_a_template(parsed)
         or not_lent(spec, config)
         or not_allowed(spec, config)
@@ -63,6 +65,13 @@ def _not_in_a_cluster(service: LLMService) -> Problem | None:
             "file:///path, or use pvc://CLAIM/PATH or a hub.",
         )
     return None
+
+
+def _not_a_pod(service: LLMService) -> Problem | None:
+    template = service.spec.pod_template
+    wrong = misshapen(template.spec) if template else ()
+    said = [f"spec.podTemplate.{field}: {what}. Write it as in a pod, or leave it out." for field, what in wrong]
+    return Problem(Reason.INVALID, " ".join(said[:5])) if said else None
 
 
 def _not_in_a_template(service: LLMService) -> Problem | None:

@@ -175,7 +175,6 @@ def test_what_reaches_out_of_a_pod_is_refused_unless_it_is_lent(spec: Json, said
         volume(projected={"sources": [{"serviceAccountToken": {"audience": "bank", "path": "token"}}]}),
         volume(image={"reference": "models:1"}),
         volume(ephemeral={"volumeClaimTemplate": {"spec": {}}}),
-        {"securityContext": "no mapping", "initContainers": "no list"},
     ],
 )
 def test_what_stays_in_a_pod_is_not_held_against_it(spec: Json) -> None:
