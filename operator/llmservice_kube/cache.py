@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from pydantic_core import from_json, to_json
 
+from llmservice_kube.answers import parsed
 from llmservice_kube.client import MANAGER
 from llmservice_kube.kinds import LLM_SERVICE, Json, Kind
 from llmservice_kube.unreadable import ERRORS, Read, Unreadable, as_it_is
@@ -114,7 +115,7 @@ class Cache:
             self._drop(kind, place)
             shelf.gone[place] = version
             return owner
-        obj = self._read(kind, obj)
+        obj = self._read(kind, parsed(obj))
         whole = {"apiVersion": kind.api_version, "kind": kind.kind, **obj, "metadata": _lean(obj["metadata"])}
         asked = _asked(obj) if kind == LLM_SERVICE else ()
         entry = _Entry(version, str(obj["metadata"].get("uid", "")), owner, to_json(whole), asked)
@@ -168,7 +169,7 @@ class Cache:
     def can_read(self, kind: Kind, obj: Json) -> bool:
         """Whether an object would be taken in."""
         try:
-            self._read(kind, obj)
+            self._read(kind, parsed(obj))
         except ERRORS:
             return False
         return True

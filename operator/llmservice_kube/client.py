@@ -16,6 +16,7 @@ from typing import Any, Self
 import aiohttp
 from pydantic_core import from_json, to_json
 
+from llmservice_kube.answers import MOST_BYTES, answer, is_json
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import Json, Kind, kind_of
 from llmservice_kube.login import Access
@@ -288,10 +289,14 @@ class Client:
                 data = await response.read()
                 if response.status >= 400:
                     raise _refusal(what, response, data)
-                answer: Json = from_json(data)
-                return answer
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ApiError(what, 0, type(error).__name__, str(error) or "timed out") from error
+        try:
+            return answer(data) if len(data) <= MOST_BYTES else await asyncio.to_thread(answer, data)
+        except ValueError as error:
+            # An object that can't be parsed now can't be the next time; what is no JSON at all is of something else.
+            status = response.status if is_json(data) else 0
+            raise ApiError(what, status, "Unreadable", f"the answer can't be parsed: {error}") from error
 
 
 _METHODS = {

@@ -7,9 +7,10 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-import kopf
 from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
+
+from llmservice_kube.session import Session
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -42,18 +43,9 @@ class Access:
         header: str | None = await self.configuration.get_api_key_with_prefix("BearerToken")
         return header
 
-    async def for_kopf(self) -> kopf.ConnectionInfo:
+    async def for_kopf(self) -> Session:
         """The same for kopf's own requests."""
-        scheme, _, token = (await self.authorization() or "").partition(" ")
-        return kopf.ConnectionInfo(
-            server=self.server,
-            ca_path=self.configuration.ssl_ca_cert,
-            insecure=not self.configuration.verify_ssl,
-            scheme=scheme.title() or None,
-            token=token or None,
-            certificate_path=self.configuration.cert_file,
-            private_key_path=self.configuration.key_file,
-        )
+        return Session(server=self.server, authorization=await self.authorization(), ssl_context=self.ssl_context())
 
 
 async def login(kubeconfig: str | None = None) -> Access:

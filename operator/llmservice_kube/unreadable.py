@@ -6,6 +6,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 
+from llmservice_kube.answers import parsed
 from llmservice_kube.kinds import Json, Kind
 
 ERRORS = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
@@ -50,6 +51,6 @@ class Unreadable:
         """Those that can be read, as `read` gives them."""
         for obj in objects:
             try:
-                yield read(kind, obj)
+                yield read(kind, parsed(obj))
             except ERRORS as error:
                 self.left_out(kind, obj, error)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from llmservice_api.conditions import ConditionType
+from llmservice_kube.answers import parsed
 from llmservice_kube.cache import Key
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
@@ -84,7 +85,7 @@ class Nodes:
 
         def take(node: Json) -> None:
             try:
-                lists[-1].update(node_kinds((node,)))
+                lists[-1].update(node_kinds((parsed(node),)))
             except ERRORS as error:
                 self._unreadable.left_out(NODE, node, error)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 import yaml
 from live_world import make, one_pass, settle, work_in, written  # type: ignore[import-not-found]
 
 from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import CONTROLLER_REVISION, LLM_SERVICE, NODE, Json
 from llmservice_kube.login import Access, login
 from llmservice_operator.control.nodes import Nodes
@@ -41,6 +43,27 @@ async def test_a_revision_that_nobody_of_us_wrote_stops_one_service_until_it_is_
         await _delete(client, namespace, made)
         await settle(work, client, namespace)
         assert (await _ready(client, key))["reason"] == "Ready"
+
+
+async def test_objects_that_no_parser_reads_cost_no_service_but_themselves(
+    access: Access, client: Client, namespace: str
+) -> None:
+    key = await make(client, namespace)
+    deep: Json = {}
+    for _ in range(240):
+        deep = {"a": deep}
+    metadata: Json = {"name": "deep", "namespace": namespace, "labels": {"llmservice.dev/name": "deep"}}
+    service: Json = {"apiVersion": LLM_SERVICE.api_version, "kind": "LLMService", "metadata": metadata}
+    service["spec"] = {"model": {"uri": "hf://a/b"}, "podTemplate": {"spec": {"x": deep}}}
+    revision: Json = {"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata, "revision": 1}
+    for odd in (service, {**revision, "data": deep}):
+        with pytest.raises(ApiError, match="201 Unreadable"):  # it is made; the answer has it as well
+            await client.create(odd)
+    async with Client(access) as own:
+        work = work_in(access, own, namespace)
+        await settle(work, client, namespace)
+        assert work.cache.unreadable.counts == {"ControllerRevision": 1, "LLMService": 1}
+    assert (await _ready(client, key))["reason"] == "Ready"
 
 
 async def test_every_amount_that_a_node_may_have_is_read(client: Client, namespace: str) -> None:

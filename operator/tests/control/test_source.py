@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
 
+from llmservice_kube.answers import MARK
 from llmservice_kube.kinds import DEPLOYMENT, LLM_SERVICE, Json, Kind
 from llmservice_operator.control import source
 
@@ -30,12 +31,14 @@ class Heard:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str | None, str]] = []
+        self.objects: dict[str, Json] = {}
         self.gaps = 0
         self._news = asyncio.Event()
 
     def sink(self, kind: Kind, event: str | None, obj: Json) -> None:
         if obj["metadata"]["name"] == self.trip_over:
             raise KeyError("made")
+        self.objects[obj["metadata"]["name"]] = obj
         self.events.append((kind.kind, event, obj["metadata"]["name"]))
         self._news.set()
 
@@ -232,3 +235,27 @@ async def test_it_runs_as_a_user_without_a_name(api: FakeApi, monkeypatch: pytes
     api.put(service("old"))
     async with watching(api) as heard:
         await heard.event("LLMService", None, "old")
+
+
+@pytest.mark.parametrize("spec", ["half a surrogate pair", "nested deep"])
+async def test_an_object_that_no_parser_reads_costs_neither_the_watch_nor_the_list(api: FakeApi, spec: str) -> None:
+    deep: Json = {}
+    for _ in range(300):  # more than is read, and less than the server in this process can't write
+        deep = {"a": [deep]}
+    odd = {"x": "\ud800" if spec == "half a surrogate pair" else deep}
+    api.put(service("first"))
+    async with watching(api) as heard:
+        await heard.event("LLMService", None, "first")
+        await heard.until(lambda: bool(api.watchers))
+        api.put({**service("odd"), "spec": odd})
+        await heard.event("LLMService", "ADDED", "odd")
+        assert MARK in heard.objects["odd"]
+        api.put(service("second"))
+        await heard.event("LLMService", "ADDED", "second")
+        api.version += 1
+        api.compact()
+        api.hang_up()
+        await heard.event("LLMService", None, "odd")
+        await heard.event("LLMService", None, "second")
+        assert MARK in heard.objects["odd"] and MARK not in heard.objects["second"]
+        assert heard.source.restarts == 0
