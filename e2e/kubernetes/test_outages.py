@@ -42,7 +42,7 @@ def test_a_drained_node_costs_no_request(service: Service, client: Client) -> No
         service.wait_ready(2, seconds=120)
     assert all(pod["spec"]["nodeName"] != node for pod in service.pods())
     assert not sent.failures, f"{len(sent.failures)} of {sent.requests} (client on {client_node}): {sent.failures[:5]}"
-    assert sent.requests > 10
+    assert sent.requests > 2, "nothing was sent, so nothing was shown"
 
 
 @pytest.mark.node_level
