@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from llmservice_cli.main import main
+from llmservice_runtime.contract.engines import EngineType
 
 MANIFEST = """
 apiVersion: llmservice.dev/v1alpha1
@@ -68,7 +69,7 @@ def test_the_plan_as_data(folder: Path, capsys: pytest.CaptureFixture[str], outp
     assert body["name"] == "apps/tiny"
     assert body["plan"]["engine"] == "LlamaCpp"
     assert body["plan"]["contextTokens"] == 2048
-    assert {r["engine"] for r in body["plan"]["rejected"]} == {"VLLM", "Transformers"}
+    assert {r["engine"] for r in body["plan"]["rejected"]} == set(EngineType) - {"LlamaCpp"}
 
 
 def test_another_machine(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +114,7 @@ def test_two_services_share_the_machine(folder: Path, capsys: pytest.CaptureFixt
 def test_engines_of_a_folder_are_one_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["engines", str(folder), "-o", "json"])
     rows = json.loads(capsys.readouterr().out)
-    assert len(rows) == 6
+    assert len(rows) == 2 * len(EngineType)
     assert {row["quantization"] for row in rows} == {"F16", "Q8_0"}
     assert all(row["reason"] for row in rows)
     main(["engines", str(folder)])

@@ -125,6 +125,27 @@ def test_it_is_planned_with_a_reason_and_so_are_the_others(tree: Tree) -> None:
     assert "the toy" in tree.run("engines", "model")
 
 
+def test_a_strangers_architecture_writes_nothing_but_letters_in_its_reason(tree: Tree) -> None:
+    write_model(tree.folder / "strange")
+    config = tree.folder / "strange" / "config.json"
+    config.write_text(config.read_text().replace("ToyForCausalLM", r"\u001b]0;Evil\nFake" + 100 * "x"))
+    rows = json.loads(tree.run("engines", "strange", "-o", "json", code=1))
+    (reason,) = (row["reason"] for row in rows if row["engine"] == "the toy")
+    assert "Evil?Fake" in reason and reason.isprintable() and len(reason) < 300
+
+
+def test_what_is_generated_is_all_that_has_to_be_generated_again(tree: Tree) -> None:
+    """CONTRIBUTING says so: `make generate` after the line and the folder."""
+    schema = tree.folder / "charts/llmservice/values.schema.json"
+    schema.parent.mkdir(parents=True)
+    shutil.copy(ROOT / schema.relative_to(tree.folder), schema)
+    generate = [sys.executable, "-m", "llmservice_api.generate"]
+    for more, code in (["--check"], 1), ([], 0), (["--check"], 0):
+        assert subprocess.run([*generate, *more], env=tree.env, cwd=tree.folder).returncode == code
+    image = json.loads(schema.read_text())["properties"]["runtime"]["properties"]["images"]["items"]["properties"]
+    assert "Toy" in image["engines"]["items"]["enum"]
+
+
 def test_its_own_arguments_are_checked_by_it(tree: Tree) -> None:
     body = json.loads((tree.folder / "toy.yaml").read_text())
     body["spec"]["engine"] = {"type": "Toy", "args": ["--nope"]}

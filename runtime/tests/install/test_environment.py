@@ -51,7 +51,7 @@ def test_an_engine_that_is_not_there_or_half_there_is_refused_with_the_command(
         engine_python(EngineType.LLAMA_CPP)
     assert error.value.failure is FailureClass.ENGINE_NOT_INSTALLED
     assert error.value.remedy == "Install it with: llmservice-runtime install llamacpp"
-    assert not any(installed_engines().values())
+    assert not installed_engines()[EngineType.LLAMA_CPP]
     (tmp_path / "llamacpp" / "engine.json").write_text("{}")
     assert engine_python(EngineType.LLAMA_CPP) == tmp_path / "llamacpp" / "bin" / "python"
     assert installed_engines()[EngineType.LLAMA_CPP]

@@ -47,7 +47,7 @@ class ToyMemory(EngineMemory):
 
 def other_kind(case: Case) -> str | None:
     """It reads tables of its own kind only."""
-    name = case.facts.architecture
+    name = case.architecture
     if capabilities(Path(__file__).parent).runs(name):
         return None
     return f"the toy reads toy models only, and this one is {name or 'of no kind'}."
