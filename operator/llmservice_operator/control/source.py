@@ -247,7 +247,7 @@ class EventSource:
         registry = kopf.OperatorRegistry()
 
         @kopf.on.login(registry=registry)
-        async def _login(**_: Any) -> kopf.ConnectionInfo:
+        async def _login(**_: Any) -> kopf.AiohttpSession:
             return await self._access.for_kopf()
 
         mailbox = _Mailbox(here, self._sink)
