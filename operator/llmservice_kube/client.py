@@ -326,6 +326,6 @@ def _refusal(what: str, response: aiohttp.ClientResponse, data: bytes) -> ApiErr
         what,
         response.status,
         status.get("reason") or response.reason or "Error",
-        status.get("message") or "",
+        " ".join(str(status.get("message") or "").split()),  # policies answer in several lines
         float(asked) if asked.isdigit() else None,
     )

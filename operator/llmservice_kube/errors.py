@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 _DENIED = ("denied request", "denied the request")
 _NO_WEBHOOK = "failed calling webhook"
+_TOO_LARGE = "request is too large"
 _UNREADABLE = "failed to create typed patch object"
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
@@ -28,7 +29,9 @@ class ApiError(Exception):
     @property
     def passing(self) -> bool:
         """True when the same request may succeed later without anything being changed."""
-        return not self._unreadable and (self.status == 0 or self.status >= 500 or self.status in _PASSING)
+        return not (self._unreadable or self.too_large) and (
+            self.status == 0 or self.status >= 500 or self.status in _PASSING
+        )
 
     @property
     def refused(self) -> bool:
@@ -38,7 +41,7 @@ class ApiError(Exception):
         only, while the server is well.
         """
         refusals = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY)
-        return self._unreadable or self._no_webhook or self.status in refusals
+        return self._unreadable or self._no_webhook or self.too_large or self.status in refusals
 
     @property
     def final(self) -> bool:
@@ -47,7 +50,13 @@ class ApiError(Exception):
         A policy or a webhook that denies says so with any status, and may be changed.
         """
         wrong = self.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
-        return self._unreadable or (wrong and not any(words in self.message for words in _DENIED))
+        return self._unreadable or self.too_large or (wrong and not any(words in self.message for words in _DENIED))
+
+    @property
+    def too_large(self) -> bool:
+        """True for an object that etcd or the server can't hold: the server may call that an error of its own."""
+        failed = self.status >= HTTPStatus.INTERNAL_SERVER_ERROR and _TOO_LARGE in self.message
+        return failed or self.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
     @property
     def _no_webhook(self) -> bool:

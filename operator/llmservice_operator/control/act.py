@@ -30,7 +30,9 @@ from llmservice_kube.kinds import (
 )
 from llmservice_operator.control.contested import contested
 from llmservice_operator.control.diff import digest_of, must_apply, stamped, why
+from llmservice_operator.control.health import Health
 from llmservice_operator.control.ledger import Ledger, Place
+from llmservice_operator.control.older_crd import OlderCrd
 from llmservice_operator.control.recorder import Recorder
 from llmservice_operator.control.rivals import left_alone
 from llmservice_operator.control.transitions import turned
@@ -56,6 +58,9 @@ class Actor:
     recorder: Recorder
     ledger: Ledger = field(default_factory=Ledger)
     clock: Callable[[], float] = time.monotonic
+    crd: OlderCrd = field(default_factory=lambda: OlderCrd(Health(float("inf")), time.monotonic))
+    _large: dict[str, str] = field(default_factory=dict)
+    """Version of each service, by uid, that was too large for its status to be written."""
 
     async def children(self, service: Json, outcome: Outcome) -> bool:
         """Apply and delete. True when something was written, or refused in another way than before: decide again."""
@@ -79,24 +84,54 @@ class Actor:
         False when the status was not written, since the service has changed: decide again. That is asked only while
         the service is not ours yet: of two installations that look at a new one, the first has it.
         """
+        if outcome.status is not None:
+            try:
+                if not await self._status(service, outcome.status):
+                    await self._look_again(service)
+                    return False
+            except ApiError as error:
+                if not error.too_large:
+                    raise
+                await self._too_large(service, error)
+                return True
+        for note in outcome.notes:  # one after the other: they are to be read in this order
+            await self.recorder.say(service, note.type, note.reason, note.message)
+        return True
+
+    async def _status(self, service: Json, status: Json) -> bool:
+        """Write what differs from the status that is there, as far as the CRD has it. False as in `report`."""
         before = service.get("status", {})
-        if outcome.status is not None and outcome.status != before:
-            ours = outcome.status.get("installation") == before.get("installation")
+        while (said := self.crd.takes(status)) != before:
+            ours = said.get("installation") == before.get("installation")
             names = ("name", "namespace") if ours else ("name", "namespace", "resourceVersion")
             metadata = {name: service["metadata"][name] for name in names}
             head = {"apiVersion": service["apiVersion"], "kind": service["kind"], "metadata": metadata}
             try:
-                written = await self.client.apply_status({**head, "status": outcome.status})
+                written = await self.client.apply_status({**head, "status": said})
             except ApiError as error:
+                if self.crd.learn(error, said):
+                    continue
                 if ours or not error.conflict:
                     raise
-                await self._look_again(service)
                 return False
+            self.crd.wrote(said)
             self.cache.event(LLM_SERVICE, "MODIFIED", written)
-            _log(service, "wrote its status", turned(before, outcome.status))
-        for note in outcome.notes:  # one after the other: they are to be read in this order
-            await self.recorder.say(service, note.type, note.reason, note.message)
+            _log(service, "wrote its status", turned(before, said))
+            break
         return True
+
+    async def _too_large(self, service: Json, error: ApiError) -> None:
+        """Said once of each version: nothing but an edit makes the service smaller."""
+        metadata = service["metadata"]
+        if self._large.get(metadata["uid"]) == metadata["resourceVersion"]:
+            return
+        self._large[metadata["uid"]] = metadata["resourceVersion"]
+        said = (
+            f"The service is so large that its status can't be written ({error.message}). Make its spec or its "
+            "annotations smaller."
+        )
+        logger.warning("%s/%s: %s", metadata["namespace"], metadata["name"], said)
+        await self.recorder.say(service, "Warning", Reason.WRITE_REFUSED, said)
 
     async def left(self, service: Json, holder: str, mine: str) -> None:
         """Say that the service is left to another installation, where nobody can take it back: in an Event."""

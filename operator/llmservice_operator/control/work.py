@@ -26,6 +26,7 @@ from llmservice_operator.control.act import Actor
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.ledger import Ledger
 from llmservice_operator.control.nodes import Nodes
+from llmservice_operator.control.older_crd import OlderCrd
 from llmservice_operator.control.queue import KeyedQueue
 from llmservice_operator.control.recorder import Recorder
 from llmservice_operator.control.rivals import Rivals
@@ -126,7 +127,7 @@ class Work:
         self._rounds: Counter[Key] = Counter()
         """Passes in a row that wrote children of a service."""
         self._ledger = Ledger()
-        self._actor = Actor(client, self.cache, Recorder(client), self._ledger, clock)
+        self._actor = Actor(client, self.cache, Recorder(client), self._ledger, clock, OlderCrd(health, clock))
         self._config = config
         self._scope = scope
         self._health = health

@@ -62,8 +62,8 @@ def said_at(event: Json) -> str:
 
 def last(events: Sequence[Json], *reasons: str) -> str:
     """The sentence of the newest Event with one of these reasons; empty without one."""
-    said = [event.get("message", "") for event in events if event.get("reason") in reasons]
-    return said[-1].strip().rstrip(".") if said else ""
+    said = [_sentence(event) for event in events if event.get("reason") in reasons]
+    return said[-1] if said else ""
 
 
 def coming_node(events: Sequence[Json], now: datetime) -> str:
@@ -72,13 +72,18 @@ def coming_node(events: Sequence[Json], now: datetime) -> str:
     if not told or _refuses(told[-1]) or not (at := said_at(told[-1])):
         return ""
     waited = (now - datetime.fromisoformat(f"{at}+00:00")).total_seconds()
-    return told[-1].get("message", "").strip().rstrip(".") if waited < NODE_SECONDS else ""
+    return _sentence(told[-1]) if waited < NODE_SECONDS else ""
 
 
 def no_node_comes(events: Sequence[Json]) -> str:
     """Why a node autoscaler adds none; empty when it did not say."""
     told = [event for event in events if event.get("reason") in _COMING or _refuses(event)]
-    return told[-1].get("message", "").strip().rstrip(".") if told and _refuses(told[-1]) else ""
+    return _sentence(told[-1]) if told and _refuses(told[-1]) else ""
+
+
+def _sentence(event: Json) -> str:
+    """In one line, without its end: policies speak in several."""
+    return " ".join((event.get("message") or "").split()).rstrip(".")
 
 
 def _refuses(event: Json) -> bool:

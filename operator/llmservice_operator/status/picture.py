@@ -81,7 +81,7 @@ class Picture:
                 return problem
         failed = condition(self.live.deployment, "ReplicaFailure")
         if failed is not None and failed["status"] == "True":
-            said = failed.get("message", "").rstrip(".")
+            said = " ".join(failed.get("message", "").split()).rstrip(".")
             return Problem(Reason.WRITE_REFUSED, f"Replicas can't be created: {said}. {way_out(said)}")
         return None
 

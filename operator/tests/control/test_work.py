@@ -271,6 +271,31 @@ async def test_a_status_that_the_server_calls_invalid_is_a_bug_that_is_told(api:
         assert "InternalError" in said and "422 Invalid" in said
 
 
+async def test_a_service_too_large_for_its_status_is_told_once_in_an_event(
+    api: FakeApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, sent = make(api), list[str]()
+
+    def full(method: str, path: str) -> object:
+        if not path.endswith("/status"):
+            return None
+        sent.append(path)
+        return refusal(500, "InternalError", message="etcdserver: request is too large")
+
+    api.fault = full
+    async with working(api) as work:
+        await work.relist()
+        for _ in range(3):
+            await work._pass(key)
+            await work._pass(key)
+        said = [obj["message"] for (kind, _, _), obj in api.objects.items() if kind == EVENT]
+        told = [message for message in said if "so large that its status can't be written" in message]
+        assert len(told) == 1 and "Make its spec or its annotations smaller." in told[0]
+        assert sum("so large" in record.message for record in caplog.records) == 1
+        assert work.passes["bug"] == work.passes["error"] == 0
+        assert len(sent) <= 6, "no repetition within a pass"
+
+
 async def test_a_missing_right_to_delete_is_told_in_status(api: FakeApi) -> None:
     key = make(api)
     async with working(api) as work:

@@ -24,8 +24,11 @@ Fault = Callable[[str, str], web.StreamResponse | None]
 """Gets (method, path); what it returns is answered instead."""
 
 
-def refusal(status: int, reason: str = "Broken", headers: dict[str, str] | None = None) -> web.Response:
-    body = {"kind": "Status", "status": "Failure", "code": status, "reason": reason, "message": f"made {status}"}
+def refusal(
+    status: int, reason: str = "Broken", headers: dict[str, str] | None = None, message: str = ""
+) -> web.Response:
+    said = message or f"made {status}"
+    body = {"kind": "Status", "status": "Failure", "code": status, "reason": reason, "message": said}
     return web.json_response(body, status=status, headers=headers)
 
 

@@ -86,6 +86,31 @@ async def test_what_cannot_pass_is_not_repeated(api: FakeApi) -> None:
     assert pauses == []
 
 
+async def test_a_policy_that_speaks_in_several_lines_is_one_line(api: FakeApi) -> None:
+    said = "denied the request: \n\nresource Service/apps/a was blocked:\n\n  owner: 'a label is missing'\n"
+    api.fault = lambda method, path: refusal(400, "BadRequest", message=said)
+    async with Client(api.access, sleep=Pauses()) as client:
+        with pytest.raises(ApiError) as caught:
+            await client.apply(service("a"))
+    assert caught.value.message == (
+        "denied the request: resource Service/apps/a was blocked: owner: 'a label is missing'"
+    )
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(500, "etcdserver: request is too large"), (413, "Request entity too large: limit is 3")]
+)
+async def test_what_is_too_large_is_not_repeated_and_wrong_in_itself(api: FakeApi, status: int, message: str) -> None:
+    api.fault = lambda method, path: refusal(status, "InternalError", message=message)
+    pauses = Pauses()
+    async with Client(api.access, sleep=pauses) as client:
+        with pytest.raises(ApiError) as caught:
+            await client.apply(service("a"))
+    assert (caught.value.refused, caught.value.final, caught.value.passing) == (True, True, False)
+    assert pauses == []
+
+
 async def test_a_server_that_is_gone_is_an_error_of_status_0(api: FakeApi) -> None:
     access = api.access
     access.configuration.host = "http://127.0.0.1:1"
