@@ -123,7 +123,10 @@ def test_vllm_tells_its_options() -> None:
     parallel = options["--tensor-parallel-size"]
     assert (parallel.type, parallel.also, parallel.default) == ("int", ("-tp",), 1)
     assert options["--gpu-memory-utilization"].default == 0.92
-    assert options["--max-model-len"].type == "size"
+    assert options["--gpu-memory-utilization"].bounds == {"gt": 0, "le": 1}
+    assert options["--lora-modules"].type == "lora"
+    assert (options["--compilation-config"].type, options["--allowed-origins"].type) == ("object", "json")
+    assert options["--max-model-len"].type == "size_or_auto"
     assert 16 in options["--max-lora-rank"].choices
     assert options["--enforce-eager"].type == "flag"
     assert "hermes" in vllm().parsers["tool_call"]

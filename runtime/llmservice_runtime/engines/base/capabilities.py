@@ -35,10 +35,12 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option of the command line. `type`: flag, str, int, float, size (1k, 2M) or json; `also`: its other spellings.
+    """An option of the command line. `also`: its other spellings.
 
-    `choices` is empty where any value goes; `default` None = decided at start. `values` is argparse's: `+` one or more,
-    `*` any number, `?` one or none, empty = one.
+    `type`: flag, str, int, float, size (1k, 2M), size_or_auto, json (any value), object (a JSON object), str_or_object
+    or lora (name=path, or an object). `choices` is empty where any value goes; `default` None = decided at start.
+    `values` is argparse's: `+` one or more, `*` any number, `?` one or none, empty = one. `bounds` are those of a
+    number: ge, gt, le, lt.
     """
 
     type: str = "str"
@@ -46,6 +48,7 @@ class Option:
     choices: tuple[str | int, ...] = ()
     default: bool | int | float | str | None = None
     values: str = ""
+    bounds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

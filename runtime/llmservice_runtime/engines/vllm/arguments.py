@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,9 +14,11 @@ from typing import Any, NoReturn
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.engines.base.capabilities import Option, capabilities
+from llmservice_runtime.engines.vllm import values
 
 HERE = Path(__file__).parent
-_SIZE = re.compile(r"-1|auto|\d+(\.\d+)?[kmgt]?", re.IGNORECASE)
+LEVELS = ("0", "1", "2", "3")
+"""What may follow an -O that stands alone."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,16 +38,24 @@ def check(args: Sequence[str]) -> None:
 
 def _spelled(args: Sequence[str]) -> Iterator[str]:
     """As vLLM reads names: `_` for `-`, -O3 as an option, and `--config.key value` as a part of a JSON value."""
-    for arg in args:
-        if arg.startswith("-O"):
+    left = deque(args)
+    while left:
+        arg = left.popleft()
+        if arg.startswith("-O") and (arg != "-O" or (left and left[0] in LEVELS)):
             yield "--optimization-level"
             if level := arg[2:].removeprefix("="):
                 yield level
             continue
         name, equals, value = arg.partition("=")
-        if re.match(r"--?[a-zA-Z]", name):
-            name = name.partition(".")[0].replace("_", "-")
-        yield f"{name}{equals}{value}"
+        if not re.match(r"--?[a-zA-Z]", name):
+            yield arg
+            continue
+        name, dot, key = name.partition(".")
+        name = name.replace("_", "-") if name.startswith("--") else name
+        if dot and (equals or left):
+            yield from (name, json.dumps({key: value if equals else left.popleft()}))
+        else:
+            yield f"{name}{equals}{value}"
 
 
 @cache
@@ -57,11 +69,7 @@ def _parser() -> _Parser:
 def _how(option: Option) -> dict[str, Any]:
     if option.type == "flag":
         return {"action": "store_true"}
-    kind = {"int": int, "float": float, "size": _size}.get(option.type, str)
+    kind = values.KINDS.get(option.type, str)
+    if option.bounds:
+        kind = values.within(kind, option.bounds)
     return {"type": kind, "choices": option.choices or None, "nargs": option.values or None}
-
-
-def _size(text: str) -> str:
-    if not _SIZE.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number such as 8192, 8k or 1.5M")
-    return text

@@ -10,8 +10,10 @@ import argparse
 import ast
 import enum
 import functools
+import importlib
 import importlib.metadata
 import inspect
+import pkgutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,12 +38,14 @@ TYPES = {
     "int": "int",
     "float": "float",
     "human_readable_int": "size",
-    "human_readable_int_or_auto": "size",
+    "human_readable_int_or_auto": "size_or_auto",
     "loads": "json",
-    "parse_dataclass": "json",
-    "union_dict_and_str": "json",
+    "parse_dataclass": "object",
+    "union_dict_and_str": "str_or_object",
+    "LoRAParserAction": "lora",
 }
 """The parser's functions -> what a value is; all others take a text."""
+SIGNS = ("ge", "gt", "le", "lt")
 
 
 def ask() -> dict[str, Any]:
@@ -221,10 +225,11 @@ def _kernels() -> Iterator[tuple[str, dict[str, list[str]]]]:
 
 
 def _options() -> Iterator[tuple[str, dict[str, Any]]]:
-    """`vllm serve`'s options. `type`: flag, str, int, float, size (1k, 2M), json, ...; absent = a text."""
+    """`vllm serve`'s options. `type`: as `Option` has it; absent = a text."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+    bounds = _bounds()
     for action in make_arg_parser(FlexibleArgumentParser())._actions:
         if not action.option_strings or isinstance(action, argparse._HelpAction):
             continue
@@ -236,6 +241,8 @@ def _options() -> Iterator[tuple[str, dict[str, Any]]]:
             told["values"] = action.nargs
         if action.choices and len(list(action.choices)) <= 64:
             told["choices"] = [one for one in action.choices if one is not None]
+        if action.dest in bounds:
+            told["bounds"] = bounds[action.dest]
         default = action.default.value if isinstance(action.default, enum.Enum) else action.default
         if isinstance(default, PLAIN) and default != argparse.SUPPRESS:
             told["default"] = default
@@ -245,10 +252,26 @@ def _options() -> Iterator[tuple[str, dict[str, Any]]]:
 def _type(action: argparse.Action) -> str:
     if action.nargs == 0:
         return "flag"
+    if kind := TYPES.get(type(action).__name__):
+        return kind
     given: Any = action.type
     while inspect.isfunction(given) and (inner := inspect.getclosurevars(given).nonlocals.get("return_type")):
         given = inner  # "or None", and errors as argparse wants them
     return TYPES.get(getattr(given, "__name__", "str"), "str")
+
+
+def _bounds() -> dict[str, dict[str, float]]:
+    """Field of vLLM's configs -> what its numbers are held to (ge, gt, le, lt), as far as the configs agree."""
+    import vllm.config
+
+    found: dict[str, list[dict[str, float]]] = {}
+    for module in pkgutil.iter_modules(vllm.config.__path__, "vllm.config."):
+        for config in vars(importlib.import_module(module.name)).values():
+            for name, field in getattr(config, "__pydantic_fields__", {}).items() if inspect.isclass(config) else ():
+                told = {sign: getattr(one, sign) for one in field.metadata for sign in SIGNS if hasattr(one, sign)}
+                if told and told not in found.setdefault(name, []):
+                    found[name].append(told)
+    return {name: told[0] for name, told in found.items() if len(told) == 1}
 
 
 def _parsers() -> Mapping[str, list[str]]:
