@@ -64,3 +64,21 @@ async def test_other_content_is_another_plan_for_the_same_spec(
         await edit(client, key, contextTokens=1024)
         await settle(work_in(access, other, namespace), client, namespace, NEW)
         assert "--revision=beef" in await downloads(client, key)
+
+
+async def test_an_edit_that_reaches_the_jobs_keeps_the_content(access: Access, client: Client, namespace: str) -> None:
+    """Whoever would read the source now would find something else there."""
+    key = await make(client, namespace)
+    async with Client(access) as own:
+        work = work_in(access, own, namespace)
+        await settle(work, client, namespace)
+        before = await downloads(client, key)
+        tolerations = [{"key": "pool", "operator": "Equal", "value": "llm"}]
+        await edit(client, key, podTemplate={"spec": {"tolerations": tolerations}})
+        await settle(work, client, namespace, NEW)
+        assert await downloads(client, key) == before
+        live = await client.get(DEPLOYMENT, *key)
+        assert live is not None and live["spec"]["template"]["spec"]["tolerations"] == tolerations
+        sent = written(own)
+        await one_pass(work)
+        assert written(own) == sent
