@@ -77,15 +77,24 @@ def replica_template(
     }
     if downloads:
         body["initContainers"] = [_fetch(spec, access, placed, prepared, config)]
-    metadata = {
-        "labels": {**owner.labels(RUNTIME), REVISION: revision},
-        "annotations": {**owner.annotations, SETTINGS: settings.to_json()},
-    }
+    metadata = _metadata(owner, revision, settings.to_json())
     template, overridden = merged({"metadata": metadata, "spec": body}, spec)
-    return template, list(_notes(spec, claimed, overridden))
+    return template, list(_notes(owner, spec, claimed, overridden))
 
 
-def _notes(spec: LLMServiceSpec, claimed: bool, overridden: list[str]) -> Iterator[str]:
+def pod_metadata(owner: Owner, spec: LLMServiceSpec, revision: str, settings: str) -> Json:
+    """Labels and annotations of a template that has its settings: what is passed on is today's."""
+    template, _ = merged({"metadata": _metadata(owner, revision, settings), "spec": {}}, spec)
+    found: Json = template["metadata"]
+    return found
+
+
+def _metadata(owner: Owner, revision: str, settings: str) -> Json:
+    labels = {**owner.labels(RUNTIME), REVISION: revision}
+    return {"labels": labels, "annotations": {**owner.annotations, SETTINGS: settings}}
+
+
+def _notes(owner: Owner, spec: LLMServiceSpec, claimed: bool, overridden: list[str]) -> Iterator[str]:
     if spec.engine.image:
         yield (
             f"engine.image is {spec.engine.image}: nothing vouches for its engines, and an upgrade of the operator "
@@ -95,6 +104,11 @@ def _notes(spec: LLMServiceSpec, claimed: bool, overridden: list[str]) -> Iterat
         yield "Accelerators come from podTemplate's resource claims: whether the model fits them is not known."
     if overridden:
         yield f"podTemplate overrides {', '.join(overridden[:20])}{' and more' if overridden[20:] else ''}."
+    if left := owner.left_out:
+        yield (
+            f"Not passed on to pods and other children, for want of room: {', '.join(left[:5])}"
+            f"{' and more' if left[5:] else ''}. Labels, and annotations, get 64 names and 32 KiB."
+        )
 
 
 def _runtime(

@@ -7,11 +7,12 @@ import functools
 from collections.abc import Container, Mapping
 from typing import Any
 
+from llmservice_api.labels import REVISION, SETTINGS
 from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
 from llmservice_api.workload import UpgradePolicy
 from llmservice_operator.children.model_access import model_access
 from llmservice_operator.children.prepare_job import job_name, model_digest
-from llmservice_operator.children.replica_pod import progress_seconds, replica_settings, replica_template
+from llmservice_operator.children.replica_pod import pod_metadata, progress_seconds, replica_settings, replica_template
 from llmservice_operator.children.revision_name import former_name, is_of, revision_name
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import KEPT, Frozen, thaw
@@ -83,6 +84,20 @@ def freeze(
         plan=_plain(dataclasses.asdict(placed.plan)),
         again=again,
     )
+
+
+def brought_back(owner: Owner, spec: LLMServiceSpec, frozen: Frozen, number: int) -> Frozen:
+    """A plan that no replica runs, with the labels and annotations that its service passes on by now.
+
+    Those that are gone since go; the rest of it stays as it was. The same one when nothing differs.
+    """
+    before = frozen.template["metadata"]
+    metadata = pod_metadata(owner, spec, frozen.name, before.get("annotations", {}).get(SETTINGS, ""))
+    if metadata == before:
+        return frozen
+    name = f"{revision_name(owner, spec)}-{digest([frozen.name, number])}"
+    metadata["labels"] = {**metadata["labels"], REVISION: name}
+    return dataclasses.replace(frozen, name=name, number=number, template={**frozen.template, "metadata": metadata})
 
 
 def controller_revision(owner: Owner, frozen: Frozen) -> Json:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.facts.owner import Json, Owner
 
@@ -17,5 +19,6 @@ def service_account(owner: Owner, spec: LLMServiceSpec) -> Json | None:
 
 
 def own_account(owner: Owner) -> Json:
-    """The one that is made."""
-    return owner.child("v1", "ServiceAccount", f"{owner.name}-llm", automountServiceAccountToken=False)
+    """The one that is made. It has no annotations: clouds give an account rights by these."""
+    plain = dataclasses.replace(owner, passed_annotations=())
+    return plain.child("v1", "ServiceAccount", f"{owner.name}-llm", automountServiceAccountToken=False)

@@ -16,7 +16,7 @@ from llmservice_operator.children.model_access import ModelAccess, model_access
 from llmservice_operator.children.network_policy import network_policy
 from llmservice_operator.children.pod_monitor import pod_monitor
 from llmservice_operator.children.prepare_job import prepare_job
-from llmservice_operator.children.revision import controller_revision, freeze
+from llmservice_operator.children.revision import brought_back, controller_revision, freeze
 from llmservice_operator.children.service import service as child_service
 from llmservice_operator.children.service_account import account_name, service_account
 from llmservice_operator.decide.preparation import Preparation, preparation
@@ -99,8 +99,11 @@ def _target(
     service: LLMService, owner: Owner, live: Live, asked: Resolution, observed: Observed, config: OperatorConfig
 ) -> tuple[Frozen | None, Problem | None]:
     """The plan for this spec: the frozen one where there is one, else a new one, else why there is none."""
+    number = 1 + max((kept["revision"] for kept in live.revisions.values()), default=0)
     if asked.settled:
-        return asked.settled, None
+        running = live.running()
+        runs = running is not None and running.name == asked.settled.name
+        return asked.settled if runs else brought_back(owner, service.spec, asked.settled, number), None
     prepared = asked.made.prepared
     if prepared is None:
         return None, None
@@ -108,7 +111,6 @@ def _target(
     placed = place_service(service.spec, facts, revision, observed.nodes, config)
     if isinstance(placed, Refusal):
         return None, Problem(placed.failure.value, f"{placed.reason} {refusal_remedy(placed)}".strip())
-    number = 1 + max((kept["revision"] for kept in live.revisions.values()), default=0)
     return freeze(owner, service, placed, prepared, config, number, live.revisions, asked.again), None
 
 

@@ -26,6 +26,8 @@ class Owner:
     passed_labels: tuple[tuple[str, str], ...] = ()
     """Labels that its children have as well (`facts.passed_on`), and so the annotations."""
     passed_annotations: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[str, ...] = ()
+    """Labels and annotations that its children would have if there were room."""
 
     @property
     def selector(self) -> dict[str, str]:

@@ -5,14 +5,14 @@ What a tool marks as its own on the children it would prune: they are in no repo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 from llmservice_api.labels import QUEUE
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.owner import Owner
-from llmservice_operator.facts.pod_rules import ANNOTATIONS
+from llmservice_operator.facts.pod_rules import annotation
 
 MOST = 64
 """Labels, and annotations, that are passed on at most: the first by name."""
@@ -26,8 +26,13 @@ _OF_CONTROLLERS = frozenset(("pod-template-hash", "controller-revision-hash", "c
 _DOMAINS = (
     "kubernetes.io", "k8s.io", "llmservice.dev", "helm.sh", "argoproj.io", "fluxcd.io", "cattle.io", "k14s.io",
     "configsync.gke.io", "configmanagement.gke.io", "crossplane.io", "pulumi.com", "skaffold.dev", "tilt.dev",
+    "kluctl.io", "okteto.com", "kpt.dev", "operators.coreos.com",
+    "eks.amazonaws.com", "iam.gke.io", "azure.workload.identity",
 )  # fmt: skip
-"""Kubernetes' own, ours, and those of tools that deploy: Helm, Argo CD, Flux, Fleet, kapp, Config Sync, ..."""
+"""Kubernetes' own, ours, those of tools that deploy (Helm, Argo CD, Flux, Fleet, kapp, Config Sync, ...), and those by
+which clouds give rights to accounts."""
+_STARTS = ("olm.", "io.cattle.")
+"""Names of tools that are no domains read from the right."""
 
 
 def owner_of(service: Mapping[str, Any], config: OperatorConfig) -> Owner:
@@ -41,23 +46,40 @@ def owner_of(service: Mapping[str, Any], config: OperatorConfig) -> Owner:
         labels.get(QUEUE, ""),
         tuple(_passed(labels, config.not_passed_on)),
         tuple(_passed(annotations, config.not_passed_on)),
+        tuple(_left_out(labels, config.not_passed_on)) + tuple(_left_out(annotations, config.not_passed_on)),
     )
 
 
 def _passed(entries: Mapping[str, str], kept: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """In the order of names; `kept` are patterns of names that the installation does not pass on."""
-    names = sorted(name for name in entries if not (_kept(name) or any(fnmatchcase(name, found) for found in kept)))
+    return ((name, entries[name]) for name in _fitting(entries, _meant(entries, kept)))
+
+
+def _left_out(entries: Mapping[str, str], kept: tuple[str, ...]) -> list[str]:
+    meant = _meant(entries, kept)
+    fitting = frozenset(_fitting(entries, meant))
+    return [name for name in meant if name not in fitting]
+
+
+def _meant(entries: Mapping[str, str], kept: tuple[str, ...]) -> list[str]:
+    return sorted(name for name in entries if not (_kept(name) or any(fnmatchcase(name, found) for found in kept)))
+
+
+def _fitting(entries: Mapping[str, str], names: Iterable[str]) -> list[str]:
+    """What is too large for the room that is left is left out, and stops nothing that comes after it."""
+    fitting: list[str] = []
     room = ROOM
-    for name in names[:MOST]:
-        room -= len(f"{name}{entries[name]}".encode())
-        if room < 0:
-            return
-        yield name, entries[name]
+    for name in names:
+        size = len(f"{name}{entries[name]}".encode())
+        if size <= room and len(fitting) < MOST:
+            fitting.append(name)
+            room -= size
+    return fitting
 
 
 def _kept(name: str) -> bool:
     """Whether somebody else reads it: a controller, a tool that deploys, a container runtime."""
     domain = name.partition("/")[0] if "/" in name else ""
-    if name in _BY_TOOLS or name in _OF_CONTROLLERS or name.startswith(tuple(ANNOTATIONS)):
+    if name in _BY_TOOLS or name in _OF_CONTROLLERS or name.startswith(_STARTS) or annotation(name):
         return True
     return domain != FAMILIAR and any(domain == known or domain.endswith(f".{known}") for known in _DOMAINS)

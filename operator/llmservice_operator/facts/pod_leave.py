@@ -14,7 +14,7 @@ from typing import Any
 from llmservice_api.conditions import Reason
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.facts.config import OperatorConfig
-from llmservice_operator.facts.pod_rules import ANNOTATIONS, POD, Fields
+from llmservice_operator.facts.pod_rules import POD, Fields, annotation
 from llmservice_operator.facts.problem import Problem
 
 SHOWN = 5
@@ -68,9 +68,8 @@ def reaches(spec: LLMServiceSpec) -> Iterator[Reach]:
     if spec.pod_template is None:
         return
     for name, value in spec.pod_template.metadata.annotations.items():
-        for start, rule in ANNOTATIONS.items():
-            if name.startswith(start) and (what := rule(value)):
-                yield Reach(f"metadata.annotations.{name}", f"metadata.annotations.{start}", value, what)
+        if (found := annotation(name)) and (what := found[1](value)):
+            yield Reach(f"metadata.annotations.{name}", f"metadata.annotations.{found[0]}", value, what)
     yield from _walk(spec.pod_template.spec, POD, "spec", "")
 
 

@@ -27,7 +27,11 @@ SYSCTLS = frozenset((
 ))  # fmt: skip
 """Those that a pod has for itself."""
 SELINUX_TYPES = frozenset(("container_t", "container_init_t", "container_kvm_t", "container_engine_t"))
-CONTROL_PLANE = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
+CONTROL_PLANE = frozenset((
+    "node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/controlplane", "node-role.kubernetes.io/master",
+    "node-role.kubernetes.io/etcd", "CriticalAddonsOnly",
+))  # fmt: skip
+"""Taints of nodes that run the cluster itself."""
 
 
 def gives(what: str) -> Rule:
@@ -179,11 +183,28 @@ POD: Fields = {
     },
 }  # fmt: skip
 """Fields of a PodSpec, without those that the plan owns (`pod_fields`): these are refused before."""
+_RUNTIME = "a setting of the container runtime"
 ANNOTATIONS: Mapping[str, Rule] = {
     "container.apparmor.security.beta.kubernetes.io/": lambda value: _PROFILES if value == "unconfined" else "",
     "container.seccomp.security.alpha.kubernetes.io/": gives(_PROFILES),
     "seccomp.security.alpha.kubernetes.io/": gives(_PROFILES),
-    "io.kubernetes.cri-o.": gives("a setting of the container runtime"),
-    "io.containerd.": gives("a setting of the container runtime"),
-}
+    **dict.fromkeys((
+        "io.kubernetes.cri-o.", "io.kubernetes.cri.", "io.containerd.", "io.katacontainers.", "dev.gvisor.",
+        "run.oci.", "org.systemd.property.", "org.opencontainers.", "cdi.k8s.io/",
+    ), gives(_RUNTIME)),
+}  # fmt: skip
 """Annotations of pods that the kubelet or the container runtime reads, by what they begin with."""
+RUNTIME_DOMAINS = ("crio.io", "cri-o.io", "katacontainers.io", "containerd.io", "gvisor.dev", "cdi.k8s.io")
+"""Domains whose annotations a container runtime reads, and those of domains below."""
+
+
+def annotation(name: str) -> tuple[str, Rule] | None:
+    """(what an installation writes to lend it, what it gives) of an annotation that reaches beyond the pod."""
+    for start, rule in ANNOTATIONS.items():
+        if name.startswith(start):
+            return start, rule
+    domain = name.partition("/")[0]
+    for known in RUNTIME_DOMAINS:
+        if domain == known or domain.endswith(f".{known}"):
+            return known, gives(_RUNTIME)
+    return None
