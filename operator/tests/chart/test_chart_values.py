@@ -38,6 +38,19 @@ def test_every_value_is_in_the_schema() -> None:
     jsonschema.validate(VALUES, SCHEMA)
 
 
+def test_values_that_an_earlier_release_did_not_have_are_at_their_default() -> None:
+    """`helm upgrade --reuse-values` knows the values of then: the templates write null for what came since."""
+    images = [{"image": "runtime:1", "engines": ["LlamaCpp"]}]
+    optional = {field.alias: None for field in Installation.model_fields.values() if not field.is_required()}
+    assert Installation.model_validate({"images": images, **optional}) == Installation.model_validate(
+        {"images": images}
+    )
+    partly = {"prepareResources": {"requests": None}, "allow": {"sidecars": None}, "monitoring": {"labels": None}}
+    assert Installation.model_validate({"images": images, **partly}) == Installation.model_validate({"images": images})
+    with pytest.raises(ValidationError, match="images"):
+        Installation.model_validate({"images": None})
+
+
 PATHS = ("models", "/", "/models/", "/var//models", "/a b", "/var/../etc", "/./a")
 MONITORING = {"enabled": True, "intervalSeconds": 0}
 WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
