@@ -55,9 +55,11 @@ def _in_pods(model: type[BaseModel], dumped: Mapping[str, Any]) -> dict[str, Any
         if LIVE in field.metadata:
             continue
         inner = _model(field.annotation)
-        part = _in_pods(inner, value) if inner is not None and isinstance(value, Mapping) else value
-        if part or not value:  # a part of which all is live is not there
-            kept[name] = part
+        if inner is not None and isinstance(value, Mapping):
+            value = _in_pods(inner, value)
+            if not value:  # a part that is empty, or of which all is live, is not there
+                continue
+        kept[name] = value
     return kept
 
 

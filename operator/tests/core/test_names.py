@@ -63,7 +63,7 @@ def renamed(world: World, **old: str) -> None:
     """What an earlier release left: the same with names of its own."""
     text = json.dumps([[list(key), obj] for key, obj in world.objects.items()])
     for now, name in old.items():
-        text = text.replace(now.replace("_", "-"), name)
+        text = text.replace(now, name)
     world.objects = {(kind, name): obj for (kind, name), obj in json.loads(text)}
 
 
@@ -81,10 +81,22 @@ def test_an_upgrade_from_the_first_release_rolls_nothing_and_downloads_nothing(c
         assert names(world, "Job")[-1] == f"demo-{fetch}"  # a download that runs goes on
         world.prepared().pass_()
     else:
-        assert made == f"demo-{revision}"
+        renamed(world, **{made: f"demo-{revision}"})
     world.rolled_out().pass_()
     before = world.get("Deployment")["spec"]["template"]
     world.wait(86_400).edit(replicas=world.get("Deployment")["spec"]["replicas"]).pass_()
     assert world.get("Deployment")["spec"]["template"] == before
     assert names(world, "ControllerRevision") == [f"demo-{revision}"]
     assert world.service["status"]["currentRevision"] == f"demo-{revision}"
+
+
+EMPTY: list[Json] = [{}, {"spec": {}}, {"metadata": {}}, {"metadata": {"labels": {}}, "spec": {}}]
+
+
+@pytest.mark.parametrize("template", EMPTY)
+def test_a_template_that_says_nothing_rolls_nothing(template: Json) -> None:
+    world = World().served()
+    before = world.get("Deployment")["spec"]["template"]
+    world.edit(podTemplate=template).pass_()
+    assert world.get("Deployment")["spec"]["template"] == before
+    assert len(names(world, "ControllerRevision")) == 1
