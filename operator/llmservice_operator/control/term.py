@@ -52,11 +52,22 @@ async def _keep(loop: Loop, health: Health) -> None:
                 raise cause from error
             logger.exception("the loop %r ended by a bug", loop.name)
             said = f"it ended by a bug: {type(cause).__name__}: {cause}"
+        except asyncio.CancelledError:
+            if cancelled():
+                raise
+            logger.exception("the loop %r ended by something in it that was cancelled", loop.name)
+            said = "it ended by something in it that was cancelled"
         if time.monotonic() - began > LONGEST_PAUSE:
             pause = FIRST_PAUSE
         health.problem(loop.name, f"{said}; again in {pause:.0f} s", seconds=LONGEST_PAUSE)
         await asyncio.sleep(pause)
         pause = min(LONGEST_PAUSE, 2 * pause)
+
+
+def cancelled() -> bool:
+    """Whether it is this task that is to end. A CancelledError of its own accord is a bug like any other."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

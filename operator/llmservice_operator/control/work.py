@@ -31,7 +31,7 @@ from llmservice_operator.control.queue import KeyedQueue
 from llmservice_operator.control.recorder import Recorder
 from llmservice_operator.control.rivals import Rivals
 from llmservice_operator.control.source import LONGEST_PAUSE, EventSource
-from llmservice_operator.control.term import Loop, run_term
+from llmservice_operator.control.term import Loop, cancelled, run_term
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.live import holds
 from llmservice_operator.facts.shapes import readable
@@ -50,6 +50,8 @@ HASTE_SECONDS = 30.0
 """Their passes go before others that have waited for less: those only report, once for all that has come meanwhile."""
 PASS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Bounds of the histogram of passes: one that writes nothing takes milliseconds, one that waits for the server long."""
+EVENTS_SECONDS = 5.0
+"""How long a pass waits for Events."""
 WORKERS = 32
 """Passes at a time."""
 ROUNDS = 3
@@ -214,16 +216,16 @@ class Work:
         return self.rivals.holder(service)
 
     async def _events(self, namespace: str, children: Sequence[Json]) -> tuple[Json, ...]:
-        """What was said about children that wait. Nothing where Events may not be read: they are an extra."""
+        """What was said about children that wait. Nothing where Events can't be read: they are an extra."""
         found: list[Json] = []
         for uid in unclear(children):
             try:
-                listing = await self.client.list(EVENT, namespace, fields=f"involvedObject.uid={uid}")
-            except ApiError as error:
-                if not error.refused:
-                    raise
-                logger.info("Events may not be read, so status says less of what waits: %s", error.message)
-                return ()
+                async with asyncio.timeout(EVENTS_SECONDS):
+                    listing = await self.client.list(EVENT, namespace, fields=f"involvedObject.uid={uid}")
+            except (ApiError, TimeoutError) as error:
+                why = str(error) or f"no answer within {EVENTS_SECONDS:.0f} s"
+                logger.info("Events can't be read, so status says less of what waits: %s", why)
+                break
             found += self.cache.unreadable.readable(EVENT, listing.items, _read)
         return tuple(found)
 
@@ -305,7 +307,10 @@ class Work:
             self.queue.failed(key, self._clock())
             if refused.within is not None:
                 self.queue.wake(key, self._clock() + refused.within)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as found:
+            if isinstance(found, asyncio.CancelledError) and cancelled():
+                raise
+            error = found if isinstance(found, Exception) else RuntimeError("something in the pass was cancelled")
             if isinstance(error, ApiError) and not error.final:
                 self.passes["error"] += 1
                 wait = self.queue.failed(key, self._clock(), error.retry_after or 0.0)

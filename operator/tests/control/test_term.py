@@ -73,3 +73,25 @@ async def test_a_loop_that_ends_by_itself_is_told_and_begins_anew() -> None:
     assert "ended by itself" in health.problems["short"]
     running.cancel()
     await asyncio.wait([running])
+
+
+async def test_a_loop_that_ends_by_something_cancelled_within_begins_anew() -> None:
+    health, lives, again = Health(1e9), 0, asyncio.Event()
+
+    async def odd() -> None:
+        nonlocal lives
+        lives += 1
+        if lives == 2:
+            again.set()
+            await asyncio.Event().wait()
+        inner = asyncio.get_running_loop().create_future()
+        inner.cancel()
+        await inner
+
+    running = asyncio.create_task(run_term([Loop("odd", odd), Loop("fine", asyncio.Event().wait)], health))
+    async with asyncio.timeout(10):
+        await again.wait()
+    assert "cancelled" in health.problems["odd"]
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()

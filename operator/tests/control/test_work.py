@@ -14,7 +14,7 @@ from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found
 from llmservice_kube import mirror
 from llmservice_kube.client import WRITES, Client
 from llmservice_kube.errors import ApiError
-from llmservice_kube.kinds import DEPLOYMENT, EVENT, LLM_SERVICE, NODE, SERVICE, Json, Kind
+from llmservice_kube.kinds import DEPLOYMENT, EVENT, LLM_SERVICE, NODE, POD, SERVICE, Json, Kind
 from llmservice_operator.control import nodes, source
 from llmservice_operator.control import work as work_module
 from llmservice_operator.control.health import Health
@@ -251,6 +251,55 @@ async def test_a_pass_that_fails_by_a_bug_says_so_in_that_services_status_until_
         for _ in range(2):
             await work._pass(bad)
         assert api.objects[LLM_SERVICE, *bad]["status"] == {"children": 2, "refused": []}
+
+
+async def test_a_pass_in_which_something_is_cancelled_is_a_bug_and_its_service_is_looked_at_again(
+    api: FakeApi,
+) -> None:
+    key, broken = make(api), True
+
+    def odd(observed: Observed, config: OperatorConfig, now: datetime) -> Outcome:
+        if broken:
+            raise asyncio.CancelledError
+        return decide(observed, config, now)
+
+    async with Client(api.access, sleep=no_sleep) as client:
+        work = Work(api.access, client, CONFIG, Scope(), Health(1e9), odd)
+        await work.relist()
+        assert work.queue.take(time.monotonic()) == key
+        await work._pass(key)
+        assert work.passes["bug"] == 1
+        broken = False
+        assert work.queue.take(time.monotonic() + 1000) == key
+
+
+@pytest.mark.parametrize("how", ["fails", "hangs", "is refused"])
+async def test_events_that_cant_be_listed_stop_no_service(
+    api: FakeApi, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_module, "EVENTS_SECONDS", 0.3)
+    key = make(api)
+    asked = 0
+
+    def broken(method: str, path: str) -> object:
+        nonlocal asked
+        if method != "GET" or not path.endswith("/events"):
+            return None
+        asked += 1
+        return refusal(403 if how == "is refused" else 500)
+
+    api.fault = broken
+    pod = child(POD, api.objects[LLM_SERVICE, *key], {})
+    api.put({**pod, "status": {"phase": "Pending"}}, POD)
+
+    async def sleep(seconds: float) -> None:
+        await (asyncio.Event().wait() if how == "hangs" else asyncio.sleep(0))
+
+    async with Client(api.access, sleep=sleep) as client:
+        work = Work(api.access, client, CONFIG, Scope(), Health(1e9), decide)
+        await work.relist()
+        await work.reconcile(key)
+        assert asked >= 1 and (SERVICE, *key) in api.objects
 
 
 async def test_a_status_that_the_server_calls_invalid_is_a_bug_that_is_told(api: FakeApi) -> None:
