@@ -94,8 +94,20 @@ class Cache:
 
     @property
     def complete(self) -> bool:
-        """True once every kind was listed in every namespace: only then does absence mean anything."""
-        return all(scope in shelf.lists for shelf in self._shelves.values() for scope in self._scopes)
+        """True once every kind was listed in every namespace."""
+        return all(self._knows(scope) for scope in self._scopes)
+
+    @property
+    def useful(self) -> bool:
+        """True once every kind was listed somewhere: in one of the namespaces, or in all at once."""
+        return any(self._knows(scope) for scope in self._scopes)
+
+    def knows(self, namespace: str) -> bool:
+        """Whether every kind was listed in this namespace: only then does absence mean anything there."""
+        return self._knows(None) or self._knows(namespace)
+
+    def _knows(self, scope: str | None) -> bool:
+        return all(scope in shelf.lists for shelf in self._shelves.values())
 
     def event(self, kind: Kind, event_type: str | None, obj: Json) -> Key | None:
         """Take in a watch event, or the answer to a write; the service to look at, or None when it was no news."""

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import uuid
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -117,15 +118,27 @@ async def _run(args: argparse.Namespace, installation: Installation) -> int:
 
 
 async def _wait_for_api(client: Client, installation: Installation, health: Health) -> None:
-    """Stand by, unready and saying why, until services can be listed: server, CRD and right are there."""
-    while True:
+    """Stand by, unready and saying why, until services can be listed: server, CRD and right are there.
+
+    One namespace is enough. Of another that is gone, or may not be read, the relists tell.
+    """
+    while (error := await _listable(client, installation.namespaces)) is not None:
+        cure = " Install the CRD of LLMService." if error.missing else ""
+        health.problem("api", f"{error}{cure}")
+        await asyncio.sleep(RETRY_SECONDS)
+    health.solved("api")
+
+
+async def _listable(client: Client, namespaces: Sequence[str]) -> ApiError | None:
+    """None when services can be listed somewhere; else why not."""
+    first: ApiError | None = None
+    for namespace in namespaces or (None,):
         try:
-            for namespace in installation.namespaces or (None,):
-                await client.list(LLM_SERVICE, namespace)
+            await client.send("list", LLM_SERVICE, LLM_SERVICE.path(namespace), {"limit": "1"})
         except ApiError as error:
-            cure = " Install the CRD of LLMService." if error.missing else ""
-            health.problem("api", f"{error}{cure}")
-            await asyncio.sleep(RETRY_SECONDS)
+            first = first or error
+            if not (error.missing or error.refused):
+                break  # an outage, which the others would meet as well
         else:
-            health.solved("api")
-            return
+            return None
+    return first

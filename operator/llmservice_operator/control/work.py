@@ -57,7 +57,7 @@ WORKERS = 32
 ROUNDS = 3
 """Passes in a row that write children before one reports all the same: somebody undoes what is written."""
 SOON_SECONDS = 1.0
-"""Until the next pass then."""
+"""Until the next pass then, and until a namespace that was not listed is looked at again."""
 SELECTOR = NAME
 """What belongs to a service carries this label, whatever its value."""
 Decide = Callable[[Observed, OperatorConfig, datetime], Outcome]
@@ -170,8 +170,11 @@ class Work:
 
     @property
     def informed(self) -> bool:
-        """Whether all that passes read was read once in this term: a plan is frozen, and must not be made of less."""
-        return self.cache.complete and self._nodes.known
+        """Whether all that passes read was read once in this term, at least in one of the namespaces.
+
+        A plan is frozen, and must not be made of less. One namespace that is gone, or may not be read, costs no other.
+        """
+        return self.cache.useful and self._nodes.known
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass over one service; seconds until the next one that no event would bring.
@@ -249,6 +252,8 @@ class Work:
     def _relisted(self, error: ApiError | None) -> None:
         if error is not None:
             self._health.problem("relist", str(error))
+            if error.refused or error.missing:
+                self._health.heard()
             return
         uids = (self.cache.uid(LLM_SERVICE, *key) for key in self.cache.services())
         self._ledger.keep({uid for uid in uids if uid})  # a pass may remember something of one that went meanwhile
@@ -288,7 +293,11 @@ class Work:
             self._bell.clear()
             if self.informed:
                 if (key := self.queue.take(self._clock())) is not None:
-                    return key
+                    if self.cache.knows(key[0]):
+                        return key
+                    self.queue.done(key)
+                    self.queue.wake(key, self._clock() + SOON_SECONDS)
+                    continue
                 due = self.queue.next_due()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):

@@ -15,9 +15,10 @@ from llmservice_kube import mirror
 from llmservice_kube.client import WRITES, Client
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import DEPLOYMENT, EVENT, LLM_SERVICE, NODE, POD, SERVICE, Json, Kind
-from llmservice_operator.control import nodes, source
+from llmservice_operator.control import main, nodes, source
 from llmservice_operator.control import work as work_module
 from llmservice_operator.control.health import Health
+from llmservice_operator.control.installation import Installation
 from llmservice_operator.control.work import ROUNDS, SOON_SECONDS, TOGETHER_SECONDS, Scope, StillRefused, Work
 from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
 from llmservice_operator.facts.values import NAME_CONFLICT, Delete, Note, Observed, Outcome
@@ -686,3 +687,47 @@ async def test_what_went_away_in_a_gap_of_the_watches_is_noticed_at_once(
         api.hang_up()
         await until(lambda: (SERVICE, *key) in api.objects)
         assert work.source.restarts == 0
+
+
+async def test_a_namespace_that_is_gone_stops_no_service_of_another_and_is_told(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(mirror, "RETRY_SECONDS", 0.05)
+    gone = True
+    api.fault = lambda method, path: refusal(403, "Forbidden") if gone and "/namespaces/gone/" in path else None
+    key = make(api)
+    api.put({"metadata": {"name": "late", "namespace": "gone"}, "spec": {}})
+    health = Health(1e9)
+    async with Client(api.access, sleep=no_sleep) as client:
+        installation = Installation.model_validate(
+            {"images": [{"image": "runtime:1", "engines": ["LlamaCpp"]}], "namespaces": ["gone", "apps"]}
+        )
+        await main._wait_for_api(client, installation, health)
+        work = Work(api.access, client, CONFIG, Scope(("gone", "apps")), health, decide)
+        task = asyncio.create_task(work.run())
+        await until(lambda: (SERVICE, *key) in api.objects and "relist" in health.problems)
+        assert "/namespaces/gone/llmservices: 403" in health.problems["relist"]
+        gone = False
+        await until(lambda: (SERVICE, "gone", "late") in api.objects and "relist" not in health.problems)
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_in_a_namespace_that_is_listed_in_part_nothing_is_decided(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "RETRY_SECONDS", 0.05)
+    refused = "/namespaces/part/pods"
+    api.fault = lambda method, path: refusal(403, "Forbidden") if path.endswith(refused) else None
+    key = make(api)
+    api.put({"metadata": {"name": "late", "namespace": "part"}, "spec": {}})
+    async with Client(api.access, sleep=no_sleep) as client:
+        work = Work(api.access, client, CONFIG, Scope(("part", "apps")), Health(1e9), decide)
+        task = asyncio.create_task(work.run())
+        await until(lambda: (SERVICE, *key) in api.objects)
+        assert (SERVICE, "part", "late") not in api.objects and work.passes["done"] >= 1
+        refused = "nothing"
+        await until(lambda: (SERVICE, "part", "late") in api.objects)
+        task.cancel()
+        await asyncio.wait([task])
