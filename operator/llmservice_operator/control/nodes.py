@@ -19,6 +19,8 @@ from llmservice_operator.facts.nodes import NodeKind, node_kinds
 
 LOOK_SECONDS = 30.0
 """Between two looks while a service lacks a node. Nodes are not watched: their kubelets report all the time."""
+PATIENCE_SECONDS = 60.0
+"""How long a refusal lasts before it is believed: a plan that was made without nodes is frozen."""
 PAGE = 100
 """Nodes that are in memory at a time. A list of any version (`resourceVersion=0`) would not come in pages."""
 _OF_NODES = (ConditionType.PLANNED, ConditionType.SCHEDULED)
@@ -65,18 +67,28 @@ class Nodes:
             self._lacking.discard(key)
 
     async def read(self) -> None:
-        """Read them anew. Raises ApiError unless it is only that they may not be read."""
-        kinds = await self._list()
-        if kinds is None:
-            await asyncio.sleep(RETRY_SECONDS)  # a server that has just begun refuses what it allows a moment later
-            kinds = await self._list()
+        """Read them anew. Raises ApiError unless it is only that they may not be read.
+
+        A refusal is told at once, and believed when it has lasted for PATIENCE_SECONDS; until then what was known
+        counts. A server that has just begun refuses what it allows a moment later, and rights are installed late.
+        """
+        patience = self._clock() + PATIENCE_SECONDS
+        while isinstance(kinds := await self._list(), ApiError):
+            self._failed(kinds)
+            if self._clock() >= patience or (self.known and self.kinds is None):
+                logger.info("nodes may not be read, so what fits is left to the scheduler: %s", kinds.message)
+                kinds = None
+                break
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            self._failed(None)
         first, self.known = not self.known, True
         if kinds != self.kinds or first:
             self.kinds = kinds
             self._changed()
 
-    async def _list(self) -> tuple[NodeKind, ...] | None:
-        """None when they may not be read."""
+    async def _list(self) -> tuple[NodeKind, ...] | ApiError:
+        """What the server said when they may not be read."""
         lists: list[set[NodeKind]] = []
 
         def begin(resource_version: str) -> Callable[[Json], None]:
@@ -94,8 +106,7 @@ class Nodes:
         except ApiError as error:
             if not error.refused:
                 raise
-            logger.info("nodes may not be read, so what fits is left to the scheduler: %s", error.message)
-            return None
+            return error
         return tuple(sorted(lists[-1]))
 
     async def run(self) -> None:
@@ -107,7 +118,6 @@ class Nodes:
                 self._failed(error)
                 await asyncio.sleep(LOOK_SECONDS if self.known else RETRY_SECONDS)
                 continue
-            self._failed(None)
             await self._until_due()
 
     async def _until_due(self) -> None:

@@ -552,30 +552,44 @@ async def test_nodes_that_may_not_be_read_hold_nothing_up(
     api: FakeApi, may: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nodes, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(nodes, "PATIENCE_SECONDS", 0.2)
     api.fault = lambda method, path: refusal(403, "Forbidden") if path.endswith("/nodes") else None
-    key = make(api)
+    key, health = make(api), Health(1e9)
     async with Client(api.access, sleep=no_sleep) as client:
-        work = Work(api.access, client, CONFIG, Scope(nodes=may), Health(1e9), decide)
+        work = Work(api.access, client, CONFIG, Scope(nodes=may), health, decide)
         task = asyncio.create_task(work.run())
         await until(lambda: (SERVICE, *key) in api.objects)
+        assert ("/nodes: 403 Forbidden" in health.problems.get("nodes", "")) == may
         task.cancel()
         await asyncio.wait([task])
 
 
-async def test_nodes_that_are_refused_for_a_moment_are_known_all_the_same(
+async def test_nodes_that_are_refused_for_a_while_are_known_all_the_same(
     api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that has just begun does not know its roles yet; a plan that was made of that would be frozen."""
-    monkeypatch.setattr(nodes, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(nodes, "RETRY_SECONDS", 0.01)
     api.put({"metadata": {"name": "n1"}, "status": {"allocatable": {"cpu": "8", "memory": "32Gi"}}}, NODE)
-    for _ in range(2):  # as it begins, and later
-        answers = [refusal(403, "Forbidden")]
-        api.fault = lambda method, path: answers.pop() if path.endswith("/nodes") and answers else None  # noqa: B023
-        async with Client(api.access, sleep=no_sleep) as client:
-            found = nodes.Nodes(client, lambda: None)
+    answers: list[object] = []
+    api.fault = lambda method, path: answers.pop() if path.endswith("/nodes") and answers else None
+    told: list[ApiError | None] = []
+    now = 0.0
+    async with Client(api.access, sleep=no_sleep) as client:
+        found = nodes.Nodes(client, lambda: None, failed=told.append, clock=lambda: now)
+        for _ in range(2):  # as it begins, and later
+            answers[:] = [refusal(403, "Forbidden") for _ in range(5)]
+            told.clear()
             await found.read()
             assert answers == [] and found.known
             assert found.kinds is not None and len(found.kinds) == 1
+            assert [error is not None for error in told] == [True] * 5 + [False]
+        answers[:] = [refusal(403, "Forbidden") for _ in range(50)]
+        reading = asyncio.create_task(found.read())
+        await until(lambda: len(answers) < 48)
+        assert found.kinds is not None, "what was known counts"
+        now = nodes.PATIENCE_SECONDS
+        await reading
+        assert found.kinds is None, "they may not be read any longer"
 
 
 async def test_the_last_service_that_went_in_a_gap_of_the_watches_is_forgotten_at_once(
@@ -725,8 +739,8 @@ async def test_in_a_namespace_that_is_listed_in_part_nothing_is_decided(
     async with Client(api.access, sleep=no_sleep) as client:
         work = Work(api.access, client, CONFIG, Scope(("part", "apps")), Health(1e9), decide)
         task = asyncio.create_task(work.run())
-        await until(lambda: (SERVICE, *key) in api.objects)
-        assert (SERVICE, "part", "late") not in api.objects and work.passes["done"] >= 1
+        await until(lambda: (SERVICE, *key) in api.objects and work.passes["done"] >= 1)
+        assert (SERVICE, "part", "late") not in api.objects
         refused = "nothing"
         await until(lambda: (SERVICE, "part", "late") in api.objects)
         task.cancel()
