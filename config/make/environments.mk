@@ -14,7 +14,7 @@ ifneq ($(ALONE),yes)
 $(VENV)/.cli $(VENV)/.engine $(VENV)/.dev:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11; fix: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@$(PYTHON) config/make/alone $(MAKE) --no-print-directory ALONE=yes $@
+	@$(PYTHON) config/make/alone $(MAKE) -s ALONE=yes $@
 
 else
 
