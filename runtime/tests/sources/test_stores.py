@@ -403,6 +403,8 @@ def test_oci_refuses_layers_that_it_could_mix_up_or_not_check(
     server.handler = registry(server, content=json.dumps({"layers": layers}).encode())
     with pytest.raises(SourceError, match=said):
         oci(server, settings)
+    server.handler = registry(server)  # pushed as the message says
+    assert {entry.path for entry in oci(server, settings).entries()} == set(FILES)
 
 
 def test_oci_refuses_a_manifest_that_it_could_not_check(make_server: Make, settings: SourceSettings) -> None:
