@@ -19,10 +19,22 @@ _NODE_DIRECTORY = (
     "A directory of the node needs a namespace that admits hostPath volumes (Pod Security level privileged): have the "
     "namespace's raised, or keep the model on a PersistentVolumeClaim (spec.cache)."
 )
+_POLICY = "Change the spec to what the admission policy asks for, or have the policy changed."
+_DENIED = ("denied the request", "denied request")
+"""What follows are a webhook's or a policy's own words, which may be anything."""
+_NAMES = re.compile(r'(?<!volume type )"[^"]*"')
+"""What stands in quotes are names, which may be anything as well."""
 _WAYS: tuple[tuple[str, str], ...] = (
     ("failed calling webhook", "Have the admission webhook that it names mended or removed; until then nothing of this "
      "kind can be written."),
+    (_DENIED[0], _POLICY),
+    (_DENIED[1], _POLICY),
     ('" cannot ', "Give the operator this right: the chart's rbac.yaml has what it needs."),
+    ("being terminated", "The namespace is being deleted, with all that is in it: make the service in another one."),
+    ("no priorityclass with name", "Correct priorityClassName in spec.podTemplate, or have the PriorityClass made."),
+    ("insufficient quota to match these scopes", "The namespace has no ResourceQuota for such pods: have one made, or "
+     "leave out of spec.podTemplate what the scopes name (priorityClassName)."),
+    ("status unknown for quota", "The ResourceQuota is new and not counted yet: it passes by itself."),
     ("perpersistentvolumeclaim", "Ask for another size in spec.cache.persistentVolumeClaim.size, or have the "
      "namespace's LimitRange changed."),
     ("less than or equal to", "Where nothing is said, the namespace's LimitRange sets the limit: set the limit in "
@@ -35,18 +47,19 @@ _WAYS: tuple[tuple[str, str], ...] = (
     ('volume type "hostpath"', _NODE_DIRECTORY),
     ("violates podsecurity", "Correct spec.podTemplate, or have the namespace's Pod Security level changed."),
     ("serviceaccount", "Create the ServiceAccount, or leave spec.serviceAccountName out and one is made."),
-    ("denied", "Change the spec to what the admission policy asks for, or have the policy changed."),
+    ("denied", _POLICY),
 )  # fmt: skip
 OTHERWISE = "Correct the spec, the quota, the admission rule or the operator's rights."
 
 
 def way_out(message: str, resources: str = REPLICA) -> str:
     """The remedy for a refusal that says `message`; `resources` are the fields that say what its pod asks for."""
-    if found := _EXCEEDED.search(message):
+    denied = any(words in message for words in _DENIED)
+    if not denied and (found := _EXCEEDED.search(message)):
         return _less(found[1], [part.partition("=")[0] for part in found[2].split(",")], resources)
-    if found := _UNSAID.search(message):
+    if not denied and (found := _UNSAID.search(message)):
         return _say(found[1], found[2])
-    low = message.lower().replace("per persistentvolumeclaim", "perpersistentvolumeclaim")
+    low = _NAMES.sub('""', message).lower().replace("per persistentvolumeclaim", "perpersistentvolumeclaim")
     return next((way for word, way in _WAYS if word in low), OTHERWISE).format(resources=resources)
 
 

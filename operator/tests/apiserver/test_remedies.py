@@ -27,6 +27,7 @@ from llmservice_runtime.machine.machine import Device
 
 QUOTA = Kind("", "v1", "ResourceQuota", "resourcequotas")
 LIMITS = Kind("", "v1", "LimitRange", "limitranges")
+PRIORITY = Kind("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", namespaced=False)
 NAMESPACE = Kind("", "v1", "Namespace", "namespaces", namespaced=False)
 POLICY = Kind(
     "admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", namespaced=False
@@ -178,6 +179,11 @@ async def gpus(town: Town) -> None:
 async def account(town: Town) -> None:
     body = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "someone", "namespace": town.namespace}}
     await town.client.create(body)
+
+
+async def priority(town: Town) -> None:
+    body = {"apiVersion": PRIORITY.api_version, "kind": PRIORITY.kind, "metadata": {"name": "high"}, "value": 1000}
+    await town.client.send("create", PRIORITY, PRIORITY.path(), body=body)
 
 
 def prepare(**resources: Any) -> Step:
@@ -381,6 +387,18 @@ CASES: list[Case] = [
         [],
         {"serviceAccountName": "someone"},
         [("leave spec.serviceAccountName out", spec(serviceAccountName=None))],
+    ),
+    (
+        "no such priority, corrected",
+        [],
+        {"podTemplate": {"spec": {"priorityClassName": "higher"}}},
+        [("Correct priorityClassName in spec.podTemplate", spec(podTemplate=None))],
+    ),
+    (
+        "no such priority, made",
+        [],
+        {"podTemplate": {"spec": {"priorityClassName": "high"}}},
+        [("or have the PriorityClass made", priority)],
     ),
     (
         "a directory of the node, in a namespace that is raised",
