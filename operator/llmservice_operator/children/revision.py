@@ -106,6 +106,12 @@ def controller_revision(owner: Owner, frozen: Frozen) -> Json:
     return owner.child("apps/v1", "ControllerRevision", frozen.name, revision=frozen.number, data=data)
 
 
+def taken_up(owner: Owner, revisions: Mapping[str, Json], name: str) -> Json:
+    """A kept plan that comes after another one once more: the newest, as its number says; its data stay as they are."""
+    newest = max(int(kept.get("revision", 0)) for kept in revisions.values())
+    return owner.child("apps/v1", "ControllerRevision", name, revision=newest + 1, data=revisions[name]["data"])
+
+
 def _plain(value: Any) -> Any:
     """Tuples as lists, as JSON returns them."""
     if isinstance(value, Mapping):

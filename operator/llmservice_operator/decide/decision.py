@@ -16,7 +16,7 @@ from llmservice_operator.children.model_access import ModelAccess, model_access
 from llmservice_operator.children.network_policy import network_policy
 from llmservice_operator.children.pod_monitor import pod_monitor
 from llmservice_operator.children.prepare_job import prepare_job
-from llmservice_operator.children.revision import brought_back, controller_revision, freeze
+from llmservice_operator.children.revision import brought_back, controller_revision, freeze, taken_up
 from llmservice_operator.children.service import service as child_service
 from llmservice_operator.children.service_account import account_name, service_account
 from llmservice_operator.decide.preparation import Preparation, preparation
@@ -140,6 +140,8 @@ def _children(
         yield prepare_job(owner, service.spec, config, account, asked.job)
     if target and target.name not in live.revisions:  # neither can a revision
         yield controller_revision(owner, target)
+    elif target and (running := live.running()) and running.number > target.number:
+        yield taken_up(owner, live.revisions, target.name)
     if target and not cached and fetch_name(owner, service.spec, target) not in live.jobs:
         yield fetch_job(owner, service.spec, target, config, account, live.claim_bound())
     if in_force:

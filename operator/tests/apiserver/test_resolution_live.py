@@ -11,7 +11,7 @@ from live_world import edit, make, one_pass, settle, work_in, written  # type: i
 
 from llmservice_api.labels import REVISION
 from llmservice_kube.client import Client
-from llmservice_kube.kinds import DEPLOYMENT, JOB, LLM_SERVICE, POD, Json
+from llmservice_kube.kinds import CONTROLLER_REVISION, DEPLOYMENT, JOB, LLM_SERVICE, POD, Json
 from llmservice_kube.login import Access
 from llmservice_operator.facts.live import condition
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
@@ -79,6 +79,19 @@ async def test_an_edit_that_reaches_the_jobs_keeps_the_content(access: Access, c
         assert await downloads(client, key) == before
         live = await client.get(DEPLOYMENT, *key)
         assert live is not None and live["spec"]["template"]["spec"]["tolerations"] == tolerations
+        sent = written(own)
+        await one_pass(work)
+        assert written(own) == sent
+        await edit(client, key, podTemplate=None)
+        await settle(work, client, namespace, NEW)
+        kept = {
+            found["metadata"]["name"]: found["revision"]
+            for found in (await client.list(CONTROLLER_REVISION, namespace)).items
+        }
+        live = await client.get(DEPLOYMENT, *key)
+        assert live is not None
+        in_force = live["spec"]["template"]["metadata"]["labels"][REVISION]
+        assert sorted(kept.values()) == [2, 3] and kept[in_force] == 3, "what is taken up again is the newest"
         sent = written(own)
         await one_pass(work)
         assert written(own) == sent

@@ -166,6 +166,20 @@ def test_a_model_that_comes_back_and_is_the_same_gets_its_plan_back(world: World
     assert len(world.of("ControllerRevision")) == 2
 
 
+def test_every_turn_to_another_model_reads_it_anew(world: World) -> None:
+    """There, back to the same content, and there again."""
+    to_another_model_and_back(world)
+    world.prepared().pass_()
+    world.rolled_out().pass_()
+    assert world.pass_() == []
+    world.edit(model={"uri": "hf://a/other"}).pass_()
+    assert "anew, since spec.model was edited" in world.condition("ModelResolved")["message"]
+    world.prepared(NEW).pass_()
+    world.rolled_out().pass_()
+    assert plan_revision(world) == "beef"
+    assert world.pass_() == []
+
+
 def test_a_model_that_comes_back_while_its_hub_is_away_runs_as_it_was(world: World) -> None:
     to_another_model_and_back(world)
     world.prepare_failed(FailureClass.HUB_UNREACHABLE, "No route.", "Check it.").pass_()
