@@ -163,7 +163,6 @@ async def test_a_rich_pod_template_is_taken_and_written_once(shop: Shop) -> None
         ({"affinity": {"nodeAfinity": {"a": "b"}}}, "spec.podTemplate.spec.affinity.nodeAfinity"),
         ({"priorityClassName": 5}, "spec.podTemplate.spec.priorityClassName"),
         ({"containers": [{"name": "side"}]}, "spec.podTemplate.spec.containers[1].image"),
-        ({"containers": None}, "spec.podTemplate.spec.containers"),
         ({"volumes": [{"name": "x y"}]}, "spec.podTemplate.spec.volumes"),
     ],
 )
