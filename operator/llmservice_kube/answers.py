@@ -16,8 +16,10 @@ from llmservice_kube.kinds import Json
 
 MARK = "llmservice.dev/unparsed"
 """Field of an object that could not be parsed: why. No object of a server has such a field."""
-MOST_BYTES = 1 << 20
-"""Of an object as text. Parsed it takes twenty times as much, if it is made for that."""
+MOST_WEIGHT = 16 << 20
+"""Of an object, in bytes: about what it takes when it is parsed. A page of a hundred usual ones has less."""
+_EACH = 64
+"""Bytes that a value takes beside its text."""
 _FEW = 100
 """Brackets in a watch event that can't be nested too deep, so that most are read only once."""
 _NAMES = ("name", "namespace", "uid", "resourceVersion", "labels")
@@ -25,9 +27,12 @@ _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]', re.DOTALL)
 _FIELD = re.compile(rb'\s*("(?:[^"\\]++|\\.)*+")\s*:\s*', re.DOTALL)
 
 
-def answer(text: bytes) -> Json:
-    """An answer; objects of a list that can't be parsed are marked. Raises ValueError for one that is no list."""
-    if len(text) <= MOST_BYTES:
+def answer(text: bytes, most: int | None = None) -> Json:
+    """An answer; objects of a list that can't be parsed are marked. Raises ValueError for one that is no list.
+
+    Of a list that is read object by object, no more is read than weighs `most`; None = all of it.
+    """
+    if weight(text) <= MOST_WEIGHT:
         try:
             return _plain(text)
         except ValueError:
@@ -37,15 +42,16 @@ def answer(text: bytes) -> Json:
     if (items := fields.pop("items", None)) is None:
         return _plain(text)
     found: Json = {name: from_json(value) for name, value in fields.items()}
-    return {**found, "items": None if items.strip() == b"null" else [_object(item) for item in _cut(items)]}
+    return {**found, "items": None if items.strip() == b"null" else list(_objects(_cut(items), most))}
 
 
 def event(line: bytes) -> bytes:
     """A line of a watch; an object that can't be parsed is marked. What is no event at all stays as it is."""
-    if len(line) <= MOST_BYTES and line.count(b"{") + line.count(b"[") <= _FEW and b"\\u" not in line:
+    light = weight(line) <= MOST_WEIGHT
+    if light and line.count(b"{") + line.count(b"[") <= _FEW and b"\\u" not in line:
         return line
     try:
-        if len(line) <= MOST_BYTES:
+        if light:
             from_json(line)
             return line
     except ValueError:
@@ -64,12 +70,26 @@ def parsed(obj: Json) -> Json:
     return obj
 
 
+def weight(text: bytes) -> int:
+    """About how many bytes this takes when it is parsed."""
+    return len(text) + _EACH * (text.count(b"[") + text.count(b"{") + text.count(b","))
+
+
 def is_json(text: bytes) -> bool:
     """Whether this is an object, as far as its brackets say."""
     try:
         return text.strip().startswith(b"{") and bool(_cut(text))
     except ValueError:
         return False
+
+
+def _objects(items: list[bytes], most: int | None) -> Iterator[Json]:
+    read = 0
+    for item in items:
+        read += weight(item) if weight(item) <= MOST_WEIGHT else 0
+        if most is not None and read > most:
+            return
+        yield _object(item)
 
 
 def _plain(text: bytes) -> Json:
@@ -79,8 +99,8 @@ def _plain(text: bytes) -> Json:
 
 def _object(text: bytes) -> Json:
     try:
-        if len(text) > MOST_BYTES:
-            raise ValueError(f"it has {len(text)} bytes; at most {MOST_BYTES} are read")
+        if weight(text) > MOST_WEIGHT:
+            raise ValueError(f"it is too large: {len(text)} bytes, which take {weight(text) >> 20} MiB to read")
         return _plain(text)
     except ValueError as error:
         fields = dict(_fields(text))

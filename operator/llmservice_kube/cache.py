@@ -30,6 +30,8 @@ Place = tuple[str, str]
 """(namespace, name) of any object."""
 Left = Callable[[Kind, str], None]
 """Gets (kind, uid) of an object that is there no longer."""
+MOST_BYTES = 384 << 10
+"""Of an object that is held: what a pod's annotations may have, and a third. Everything usual has a tenth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,9 @@ class Cache:
         obj = self._read(kind, parsed(obj))
         whole = {"apiVersion": kind.api_version, "kind": kind.kind, **obj, "metadata": _lean(obj["metadata"])}
         asked = _asked(obj) if kind == LLM_SERVICE else ()
-        entry = _Entry(version, str(obj["metadata"].get("uid", "")), owner, to_json(whole), asked)
+        if len(text := to_json(whole)) > MOST_BYTES:
+            raise ValueError(f"it is too large: {len(text)} bytes; at most {MOST_BYTES} are kept")
+        entry = _Entry(version, str(obj["metadata"].get("uid", "")), owner, text, asked)
         before = shelf.entries.get(place)
         shelf.put(place, entry)
         if before is not None and before.uid != entry.uid:

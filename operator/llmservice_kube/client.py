@@ -16,7 +16,7 @@ from typing import Any, Self
 import aiohttp
 from pydantic_core import from_json, to_json
 
-from llmservice_kube.answers import MOST_BYTES, answer, is_json
+from llmservice_kube.answers import answer, is_json
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import Json, Kind, kind_of
 from llmservice_kube.login import Access
@@ -28,6 +28,8 @@ STATUS_MANAGER = "llmservice-operator-status"
 SCALE_MANAGER = "llmservice-operator-scale"
 PAGE = 500
 """Objects per page of a list."""
+PAGE_BYTES = 2 << 20
+"""Of a page; one that is larger is asked for with fewer objects. Parsed it may take forty times as much."""
 CONNECTIONS = 64
 """Requests that are under way at a time."""
 REQUEST_SECONDS = 30.0
@@ -44,6 +46,9 @@ _HEADERS = {"Accept": _JSON, "User-Agent": MANAGER, "Accept-Encoding": "identity
 _CONDITIONS = frozenset(("resourceVersion", "uid"))
 """Metadata that makes a conflict final: sent again it would be one again."""
 _BODIES = {"apply": _APPLY, "apply_status": _APPLY, "patch": "application/merge-patch+json"}
+_SMALL = 1 << 18
+"""Bytes of an answer that is read on the spot."""
+_LARGE = "PageTooLarge"
 _SCALE = {"apiVersion": "autoscaling/v1", "kind": "Scale"}
 
 
@@ -229,10 +234,19 @@ class Client:
         begin: Begin | None,
     ) -> Listing:
         items: list[Json] = []
-        query = {"limit": str(limit), **selectors}
+        query = dict(selectors)
         take: Callable[[Json], object] | None = None if begin else items.append
+        now = limit
         while True:
-            page = await self.send("list", kind, kind.path(namespace), query)
+            query["limit"] = str(now)
+            try:
+                page = await self.send("list", kind, kind.path(namespace), query)
+            except ApiError as error:
+                if error.reason != _LARGE:
+                    raise
+                now = max(1, now // 8)
+                continue
+            now = min(limit, 2 * now)
             version = page["metadata"]["resourceVersion"]
             if take is None:
                 assert begin is not None
@@ -286,13 +300,13 @@ class Client:
         url = self._access.server + path
         try:
             async with self._session.request(_METHODS[verb], url, params=query, data=data, headers=headers) as response:
-                data = await response.read()
+                data = await _body(what, response, verb == "list" and int((query or {}).get("limit", 0)) > 1)
                 if response.status >= 400:
                     raise _refusal(what, response, data)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ApiError(what, 0, type(error).__name__, str(error) or "timed out") from error
         try:
-            return answer(data) if len(data) <= MOST_BYTES else await asyncio.to_thread(answer, data)
+            return answer(data) if len(data) <= _SMALL else await asyncio.to_thread(answer, data)
         except ValueError as error:
             # An object that can't be parsed now can't be the next time; what is no JSON at all is of something else.
             status = response.status if is_json(data) else 0
@@ -311,6 +325,19 @@ _METHODS = {
     "delete": "DELETE",
 }
 WRITES = ("apply", "apply_status", "create", "patch", "scale", "replace", "delete")
+
+
+async def _body(what: str, response: aiohttp.ClientResponse, page: bool) -> bytes:
+    """All of an answer. Raises ApiError for a page of several objects as soon as it is too large to be read whole."""
+    if not page or response.status >= 400:
+        return await response.read()
+    found = bytearray()
+    async for chunk in response.content.iter_any():
+        found += chunk
+        if len(found) > PAGE_BYTES:
+            response.close()
+            raise ApiError(what, response.status, _LARGE, f"more than {PAGE_BYTES} bytes")
+    return bytes(found)
 
 
 def _refusal(what: str, response: aiohttp.ClientResponse, data: bytes) -> ApiError:

@@ -12,7 +12,9 @@ import aiohttp
 import kopf
 from aiohttp.connector import Connection
 
-from llmservice_kube.answers import answer, event
+from llmservice_kube.answers import MOST_WEIGHT, answer, event
+
+MOST_OF_A_PAGE = MOST_WEIGHT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +50,13 @@ class Response(aiohttp.ClientResponse):
         return self
 
     async def json(self, **options: Any) -> Any:
-        """An answer; what refuses is read as aiohttp does."""
+        """An answer; what refuses is read as aiohttp does.
+
+        Of a page that is too large to be held at once the end is left out: the relist after kopf's list brings it.
+        """
         if self.status >= 400:
             return await super().json(**options)
-        return await asyncio.to_thread(answer, await self.read())
+        return await asyncio.to_thread(answer, await self.read(), MOST_OF_A_PAGE)
 
 
 class _Lines:

@@ -25,8 +25,8 @@ Sink = Callable[[Kind, str | None, Json], None]
 
 LONGEST_PAUSE = 30.0
 """Seconds between two tries of a request that keeps failing, and between two lives of the thread."""
-PAGE = 100
-"""Objects of a first list that are in memory at a time, of each kind."""
+PAGE = 20
+"""Objects of a first list that are in memory at a time, of each kind. Each may have more than a MiB."""
 IDLE_SECONDS = 0.1
 """kopf has a task for each object, which keeps the last event for so long after it."""
 GATHER_SECONDS = 0.01

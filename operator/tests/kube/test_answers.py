@@ -12,6 +12,7 @@ from pydantic_core import from_json
 
 from llmservice_kube import answers
 from llmservice_kube.answers import MARK, answer, event, parsed
+from llmservice_kube.cache import MOST_BYTES
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import LLM_SERVICE, Json
@@ -23,7 +24,7 @@ UNPARSABLE = {
     "nested deep": DEEP,
     "nested deep in arrays": "[" * 3000 + "]" * 3000,
     "half a surrogate pair": '{"a":"\\ud800"}',
-    "large": json.dumps("x" * answers.MOST_BYTES),
+    "large": json.dumps([[]] * 200_000),
 }
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -91,6 +92,23 @@ async def test_a_mirror_holds_what_can_be_parsed_and_counts_the_rest(api: FakeAp
         api.remove(LLM_SERVICE, "apps", "b")
         await mirror.relist()
         assert mirror.cache.services() == [("apps", "a")]
+
+
+async def test_what_is_too_large_is_not_held(api: FakeApi) -> None:
+    for name, size in (("a", 10), ("b", MOST_BYTES)):
+        api.put({"metadata": {"name": name, "namespace": "apps"}, "spec": {"x": "x" * size}})
+    async with Client(api.access) as client:
+        mirror = Mirror(client, {LLM_SERVICE: ""}, LABEL, changed=lambda keys: None)
+        await mirror.relist()
+        assert mirror.cache.services() == [("apps", "a")]
+        assert mirror.cache.unreadable.counts == {"LLMService": 1}
+
+
+def test_of_a_list_that_is_read_object_by_object_no_more_is_read_than_is_asked_for() -> None:
+    items = [{"metadata": {"name": str(index)}, "spec": [[]] * 40_000} for index in range(6)]
+    text = json.dumps({"items": items}, separators=(",", ":")).encode()
+    assert len(answer(text)["items"]) == 6
+    assert answer(text, 11 << 20)["items"] == items[:2]
 
 
 async def test_an_object_that_cant_be_parsed_is_no_server_that_does_not_answer(api: FakeApi) -> None:

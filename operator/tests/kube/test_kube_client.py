@@ -167,3 +167,17 @@ async def test_a_create_finds_what_is_there(api: FakeApi) -> None:
     async with Client(api.access) as client:
         assert await client.create(service("a")) is not None
         assert await client.create(service("a")) is None
+
+
+async def test_a_page_that_is_too_large_is_asked_for_with_fewer_objects(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmservice_kube.client.PAGE_BYTES", 20_000)
+    names = [f"s{index:02}" for index in range(40)]
+    for index, name in enumerate(names):
+        size = 15_000 if index in (17, 18, 19, 39) else 30_000 if index == 20 else 10
+        api.put({"metadata": {"name": name, "namespace": "apps"}, "spec": {"x": "x" * size}})
+    async with Client(api.access) as client:
+        listing = await client.list(LLM_SERVICE, limit=16)
+        assert [item["metadata"]["name"] for item in listing.items] == names
+        assert client.counts["list", "LLMService"] < 25
