@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from pydantic_core import from_json, to_json
 
-from llmservice_kube.answers import parsed
+from llmservice_kube.answers import parsed, weight
 from llmservice_kube.client import MANAGER
 from llmservice_kube.kinds import LLM_SERVICE, Json, Kind
 from llmservice_kube.unreadable import ERRORS, Read, Unreadable, as_it_is
@@ -32,6 +32,8 @@ Left = Callable[[Kind, str], None]
 """Gets (kind, uid) of an object that is there no longer."""
 MOST_BYTES = 384 << 10
 """Of an object that is held: what a pod's annotations may have, and a third. Everything usual has a tenth."""
+MOST_WEIGHT = 4 << 20
+"""Of it as passes look at it, many at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +134,8 @@ class Cache:
         obj = self._read(kind, parsed(obj))
         whole = {"apiVersion": kind.api_version, "kind": kind.kind, **obj, "metadata": _lean(obj["metadata"])}
         asked = _asked(obj) if kind == LLM_SERVICE else ()
-        if len(text := to_json(whole)) > MOST_BYTES:
-            raise ValueError(f"it is too large: {len(text)} bytes; at most {MOST_BYTES} are kept")
+        if len(text := to_json(whole)) > MOST_BYTES or weight(text) > MOST_WEIGHT:
+            raise ValueError(f"it is too large: {len(text)} bytes, which take {weight(text) >> 10} KiB to look at")
         entry = _Entry(version, str(obj["metadata"].get("uid", "")), owner, text, asked)
         before = shelf.entries.get(place)
         shelf.put(place, entry)

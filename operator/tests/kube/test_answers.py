@@ -95,13 +95,13 @@ async def test_a_mirror_holds_what_can_be_parsed_and_counts_the_rest(api: FakeAp
 
 
 async def test_what_is_too_large_is_not_held(api: FakeApi) -> None:
-    for name, size in (("a", 10), ("b", MOST_BYTES)):
-        api.put({"metadata": {"name": name, "namespace": "apps"}, "spec": {"x": "x" * size}})
+    for name, spec in (("a", "x"), ("b", "x" * MOST_BYTES), ("c", [[]] * 50_000)):
+        api.put({"metadata": {"name": name, "namespace": "apps"}, "spec": {"x": spec}})
     async with Client(api.access) as client:
         mirror = Mirror(client, {LLM_SERVICE: ""}, LABEL, changed=lambda keys: None)
         await mirror.relist()
         assert mirror.cache.services() == [("apps", "a")]
-        assert mirror.cache.unreadable.counts == {"LLMService": 1}
+        assert mirror.cache.unreadable.counts == {"LLMService": 2}
 
 
 def test_of_a_list_that_is_read_object_by_object_no_more_is_read_than_is_asked_for() -> None:
