@@ -36,6 +36,8 @@ async def test_a_label_comes_and_goes_without_a_roll(access: Access, client: Cli
     red, labelled = await label("red")
     assert {name.partition(" ")[0] for name in labelled} >= {"Deployment", "Service", "ServiceAccount", "NetworkPolicy"}
     assert {metadata["labels"]["team"] for metadata in labelled.values()} == {"red"}
+    account = next(name for name in labelled if name.startswith("ServiceAccount "))
+    assert "acme.example/contact" not in labelled.pop(account).get("annotations", {}), "clouds give rights by them"
     assert {metadata["annotations"]["acme.example/contact"] for metadata in labelled.values()} == {"red"}
     assert red["spec"] == first["spec"]
     plain, unlabelled = await label(None)
