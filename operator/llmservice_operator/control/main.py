@@ -33,8 +33,6 @@ from llmservice_operator.facts.config import OperatorConfig
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.listening import EVERY
 
-SWITCH_SECONDS = 0.0005
-"""A tenth of Python's own: after each system call one thread waits this long for the other while that computes."""
 GARBAGE = 10_000
 """New containers before the collector looks at the youngest: a page of a list has as many, and no cycles."""
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -47,7 +45,6 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     logging.basicConfig(level=args.log_level, format=LOG_FORMAT, stream=sys.stderr)
     logging.getLogger("kopf").setLevel(logging.WARNING)
-    sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()  # what was imported stays: the collector need not look at it, which was a third of reading objects
     gc.set_threshold(GARBAGE, 10, 10)
     try:
