@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -17,7 +15,7 @@ from llmservice_runtime.sources.docker_config import stored_account
 from llmservice_runtime.sources.errors import Origin
 from llmservice_runtime.sources.files import FileEntry
 from llmservice_runtime.sources.http import HttpClient, body_from, range_header, retry_after
-from llmservice_runtime.sources.oci_login import Login
+from llmservice_runtime.sources.oci_login import Login, is_this_machine
 from llmservice_runtime.sources.remote import Body, RemoteFiles
 from llmservice_runtime.sources.retry import retry
 from llmservice_runtime.sources.secrets import OCI_PASSWORD, OCI_USERNAME, Secrets
@@ -142,18 +140,6 @@ class OciFiles(RemoteFiles):
                 "Name one of them: oci://registry/repository@sha256:...",
             )
         return str(manifests[0].get("digest"))
-
-
-def is_this_machine(host: str) -> bool:
-    """Whether `host` (and perhaps `:port`) is `localhost` or a loopback address, and no name that begins like one.
-
-    A registry there speaks plain HTTP, as every container tool has it.
-    """
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _account(host: str, secrets: Secrets) -> tuple[str, str] | None:

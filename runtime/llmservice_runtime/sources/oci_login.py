@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from urllib.parse import urlencode, urlsplit
 from urllib.request import parse_http_list
@@ -48,7 +49,7 @@ class Login:
 
     def _token(self, asked: dict[str, str], url: str) -> str:
         realm = asked.get("realm", "")
-        if _scheme(realm) not in ("https", urlsplit(url).scheme):
+        if not _safe(realm, url):
             raise self._origin.bad(
                 f"{self._origin.hub} names {realm or 'no server'} to log in at, which is not https.",
                 "Credentials are not sent there. Have the registry's token server use https.",
@@ -77,11 +78,27 @@ def challenges(header: str) -> list[tuple[str, dict[str, str]]]:
     return found
 
 
-def _scheme(address: str) -> str:
+def _safe(realm: str, url: str) -> bool:
+    """Whether a password may go to `realm` for a registry at `url`: over https, or between programs of this machine."""
     try:
-        return urlsplit(address).scheme
+        parts = urlsplit(realm)
     except ValueError:
-        return ""
+        return False
+    return parts.scheme == "https" or (
+        parts.scheme == urlsplit(url).scheme == "http" and is_this_machine(parts.netloc.rpartition("@")[2])
+    )
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether `host` (and perhaps `:port`) is `localhost` or a loopback address, and no name that begins like one.
+
+    A registry there speaks plain HTTP, as every container tool has it.
+    """
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _basic(user: str, password: str) -> str:

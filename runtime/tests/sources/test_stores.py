@@ -20,8 +20,7 @@ from llmservice_runtime.sources.download import fetch
 from llmservice_runtime.sources.errors import Origin, SourceError
 from llmservice_runtime.sources.files import Source
 from llmservice_runtime.sources.http import HttpClient
-from llmservice_runtime.sources.oci import is_this_machine
-from llmservice_runtime.sources.oci_login import Login
+from llmservice_runtime.sources.oci_login import Login, is_this_machine
 from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.progress import Silent
 from llmservice_runtime.sources.secrets import Secrets
@@ -338,11 +337,12 @@ def test_oci_takes_what_docker_login_stored(
         open_model(f"oci://{host}/acme/m:v1", None, base=Path(), secrets=secrets, settings=settings)
 
 
-def test_oci_sends_no_password_over_http_for_a_registry_that_speaks_https(settings: SourceSettings) -> None:
+@pytest.mark.parametrize("registry_at", ["https://r.io", "http://localhost:5000"])
+def test_oci_sends_no_password_over_http_to_another_machine(settings: SourceSettings, registry_at: str) -> None:
     origin = Origin("oci://r.io/m", "the registry r.io", "OCI_PASSWORD")
     login = Login(HttpClient(origin, settings), origin, ("me", "pw"))
     with pytest.raises(SourceError, match=r"http://r\.io/token .*not https"):
-        login.answer('Bearer realm="http://r.io/token",service="r"', "https://r.io/v2/m/manifests/v1")
+        login.answer('Bearer realm="http://r.io/token",service="r"', f"{registry_at}/v2/m/manifests/v1")
 
 
 @pytest.mark.parametrize(
