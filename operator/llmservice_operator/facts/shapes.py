@@ -126,6 +126,8 @@ class _WorkloadSpec(_Shape, total=False):
 
 
 class _Data(_Shape, total=False):
+    """`facts.frozen.KEPT`, with what is read of the template; a test holds them together."""
+
     engine: str
     reason: str
     summary: str
@@ -140,6 +142,8 @@ class _Data(_Shape, total=False):
     progress_seconds: int
     template: Required[_Template]
     plan: Json
+    again: str
+    model: str
 
 
 class _Any(_Shape, total=False):

@@ -13,6 +13,7 @@ from core_world import PREPARED, Json, World  # type: ignore[import-not-found]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmservice_operator.facts.frozen import KEPT
 from llmservice_operator.facts.shapes import readable
 from llmservice_operator.facts.values import Observed
 from llmservice_operator.facts.waiting import unclear
@@ -139,3 +140,13 @@ def _reported(world: World, text: str) -> None:
     world.prepared()
     pod = world.of("Pod")[-1]
     pod["status"]["containerStatuses"][0]["state"]["terminated"]["message"] = text
+
+
+@pytest.mark.parametrize("field", KEPT)
+def test_every_field_that_a_revision_keeps_is_looked_at_before_it_is_read(field: str) -> None:
+    (revision,) = worlds()[2].of("ControllerRevision")
+    odd = copy.deepcopy(revision)
+    assert readable("ControllerRevision", odd) is odd
+    odd["data"][field] = 1.5
+    with pytest.raises(ValueError, match=field):
+        readable("ControllerRevision", odd)
