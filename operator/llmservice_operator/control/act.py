@@ -28,7 +28,7 @@ from llmservice_kube.kinds import (
     Kind,
     kind_of,
 )
-from llmservice_operator.control.contested import contested
+from llmservice_operator.control.contested import contested, hurried
 from llmservice_operator.control.diff import digest_of, must_apply, stamped, why
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.ledger import Ledger, Place
@@ -172,6 +172,10 @@ class Actor:
                 line.contest(await self._contested(kind, wanted))
             if paused:
                 return False
+        elif (pace := self.ledger.pace(service["metadata"]["uid"], kind.kind)).slowed(now):
+            line.contest(hurried(kind.kind, name))
+            if pace.paused(now):
+                return False
         try:
             written = await self.client.apply(wanted, new=live is None, uid=_uid(live))
         except ApiError as error:
@@ -183,6 +187,7 @@ class Actor:
             return refused is None
         self.cache.event(kind, "MODIFIED", {"apiVersion": kind.api_version, "kind": kind.kind, **written})
         line.wrote(int(written["metadata"]["resourceVersion"]), digest, now)
+        self.ledger.pace(service["metadata"]["uid"], kind.kind).wrote(now)
         _log(service, f"applied {kind} {name}", why(wanted, live))
         return True
 

@@ -1,4 +1,4 @@
-"""What to say of an object that somebody takes from us again and again. Pure."""
+"""What to say of an object that has to be written again and again. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from llmservice_kube.client import MANAGER
 from llmservice_operator.control.diff import listed, taken
 from llmservice_operator.control.ledger import LOOP_WRITES, SLOW_WRITES
+from llmservice_operator.control.pace import HURRY_WRITES
 from llmservice_operator.facts.values import CONTESTED, Refused
 
 
@@ -37,3 +38,15 @@ def contested(kind: str, wanted: Mapping[str, Any], live: Mapping[str, Any] | No
             f"Find out who writes this {kind} (kubectl get --show-managed-fields; a webhook?) and have it stopped.",
         )
     return Refused(kind, name, CONTESTED, f"{who} takes {listed(fields)} back as soon as it is written. {often} {way}")
+
+
+def hurried(kind: str, name: str) -> Refused:
+    """What is wanted of the object is another thing every time: somebody edits the service all the time."""
+    return Refused(
+        kind,
+        name,
+        CONTESTED,
+        f"what is asked of objects of this kind has changed more than {HURRY_WRITES} times in a minute, so they are "
+        "written once a minute from now on. Find out who edits this LLMService, its labels or its annotations "
+        "(kubectl get llmsvc -o yaml --show-managed-fields) and have it stopped.",
+    )

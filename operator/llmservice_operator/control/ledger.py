@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+from llmservice_operator.control.pace import CALM_SECONDS, PAUSE_SECONDS, Pace
 from llmservice_operator.facts.values import NAME_CONFLICT, Refused
 
 AGAIN_SECONDS = 600.0
@@ -24,10 +25,6 @@ SLOW_WRITES = 30
 An autoscaler on the Deployment comes 40 times, while a Job that fails at once is made anew less than 20 times. Two
 contents that take turns are no such thing: an autoscaler on the service itself may want that."""
 SLOW_SECONDS = 600.0
-PAUSE_SECONDS = 60.0
-"""Between two writes of what somebody undoes."""
-CALM_SECONDS = 150.0
-"""It is over when the last write stood for so long."""
 Place = tuple[str, str]
 """(kind, name) of an object of the service."""
 Sent = tuple[str, str]
@@ -68,7 +65,7 @@ class Line:
         self._final = None
         if version is not None:
             self.as_wanted = version, digest
-        if self.contested and now < self._writes[-1][0] + CALM_SECONDS:
+        if self.contested and now < self._last + CALM_SECONDS:
             return self.refused
         self.refused, self.contested = None, False
         return None
@@ -119,10 +116,15 @@ class Ledger:
 
     def __init__(self) -> None:
         self._pages: dict[str, dict[Place, Line]] = {}
+        self._paces: dict[str, dict[str, Pace]] = {}
 
     def line(self, uid: str, place: Place) -> Line:
         """What is known of one object."""
         return self._pages.setdefault(uid, {}).setdefault(place, Line())
+
+    def pace(self, uid: str, kind: str) -> Pace:
+        """How often objects of a kind are written for a service."""
+        return self._paces.setdefault(uid, {}).setdefault(kind, Pace())
 
     def only(self, uid: str, wanted: Set[Place], now: float) -> None:
         """What is no longer wanted of a service is not refused either; it is forgotten once its writes are old."""
@@ -148,11 +150,12 @@ class Ledger:
     def forget(self, uid: str) -> None:
         """The service is gone."""
         self._pages.pop(uid, None)
+        self._paces.pop(uid, None)
 
     def keep(self, uids: Set[object]) -> None:
         """Services of other uids are gone."""
-        for uid in self._pages.keys() - uids:
-            del self._pages[uid]
+        for uid in (self._pages.keys() | self._paces.keys()) - uids:
+            self.forget(str(uid))
 
     def __len__(self) -> int:
         return len(self._pages)

@@ -16,7 +16,8 @@ class Refused:
     """A write that the API server refused. The shell passes it on to the next `reconcile`, until the write succeeds.
 
     `reason` is NameConflict (an object of that name is there and belongs to someone else: it is never touched),
-    Contested (somebody undoes what is written, so it is written rarely; `message` says who and what to do),
+    Contested (somebody undoes what is written, or wants another thing all the time, so it is written rarely; `message`
+    says who and what to do),
     else Kubernetes' own word (`Forbidden`, `Invalid`); `message` the server's sentence.
     """
 

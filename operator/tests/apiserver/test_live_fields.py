@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from live_world import CONFIG, NODES, make, settle, work_in  # type: ignore[import-not-found]
+from live_world import CONFIG, NODES, Clock, in_time, make, settle, work_in  # type: ignore[import-not-found]
 
 from llmservice_api.labels import REVISION
 from llmservice_api.live import fields
@@ -85,11 +85,12 @@ LIVE: dict[str, Json] = {
 class Edited:
     """A served service whose spec is edited."""
 
-    def __init__(self, work: Work, client: Client, key: tuple[str, str]) -> None:
-        self.work, self.client, self.key = work, client, key
+    def __init__(self, work: Work, client: Client, key: tuple[str, str], clock: Clock) -> None:
+        self.work, self.client, self.key, self.clock = work, client, key, clock
 
     async def edit(self, change: Json) -> Json:
         """Merge into the spec, but for the cache, which is replaced; then the Deployment that follows from it."""
+        self.clock.now += 10  # as fast as a person edits: more than that is slowed down
         live = await self.client.get(LLM_SERVICE, *self.key)
         assert live is not None
         kept = {name: value for name, value in live["spec"].items() if name != "cache" or name not in change}
@@ -108,8 +109,9 @@ async def served(access: Access, client: Client, namespace: str, **spec: Any) ->
     key = await make(client, namespace, **spec)
     work = work_in(access, client, namespace, INSTALLATION)
     work._nodes.kinds = (*NODES, GPU_NODE)
+    clock = in_time(work)
     await settle(work, client, namespace)
-    return Edited(work, client, key)
+    return Edited(work, client, key, clock)
 
 
 def test_every_field_is_edited_here() -> None:

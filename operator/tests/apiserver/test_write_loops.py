@@ -5,28 +5,14 @@ from __future__ import annotations
 import logging
 
 import pytest
-from live_world import edit, make, settle, work_in  # type: ignore[import-not-found]
+from live_world import edit, in_time, make, settle, work_in  # type: ignore[import-not-found]
 
 from llmservice_kube.client import Client
 from llmservice_kube.kinds import LLM_SERVICE, NETWORK_POLICY, SERVICE, Json
 from llmservice_kube.login import Access
-from llmservice_operator.control.ledger import CALM_SECONDS, LOOP_WRITES, PAUSE_SECONDS
+from llmservice_operator.control.ledger import LOOP_WRITES
+from llmservice_operator.control.pace import CALM_SECONDS, HURRY_WRITES, PAUSE_SECONDS
 from llmservice_operator.control.work import Work
-
-
-class Clock:
-    """The ledger's clock."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def in_time(work: Work) -> Clock:
-    clock = Clock()
-    work._actor.clock = work._clock = clock
-    return clock
 
 
 async def take(client: Client, key: tuple[str, str], manager: str = "policy-engine") -> None:
@@ -107,6 +93,40 @@ async def test_a_child_that_is_deleted_for_ever_is_made_rarely_and_told(
             clock.now += pause
             await settle(work, client, namespace)
         assert (await told(client, key))["reason"] == "Ready"
+
+
+async def test_a_service_that_is_edited_all_the_time_is_followed_rarely_and_told(
+    access: Access, client: Client, namespace: str
+) -> None:
+    key = await make(client, namespace)
+    async with Client(access) as own:
+        work = work_in(access, own, namespace)
+        clock = in_time(work)
+        await settle(work, client, namespace)
+        clock.now += 1000
+        before = {kind: own.counts["apply", kind] for kind in ("Service", "Deployment", "NetworkPolicy")}
+        for number in range(3 * HURRY_WRITES):
+            await label(client, key, f"beat-{number}")
+            await look(work, key)
+            clock.now += 1
+        for kind, count in before.items():
+            assert own.counts["apply", kind] - count <= HURRY_WRITES + 1, kind
+        ready = await told(client, key)
+        assert (ready["status"], ready["reason"]) == ("True", "Contested")
+        assert "Find out who edits this LLMService, its labels or its annotations" in ready["message"]
+        clock.now += PAUSE_SECONDS  # it has stopped: the last edit is carried out, and nothing more is said
+        await settle(work, client, namespace)
+        live = await client.get(SERVICE, *key)
+        assert live is not None and live["metadata"]["labels"]["beat"] == f"beat-{3 * HURRY_WRITES - 1}"
+        clock.now += CALM_SECONDS
+        await settle(work, client, namespace)
+        assert (await told(client, key))["reason"] == "Ready"
+
+
+async def label(client: Client, key: tuple[str, str], value: str) -> None:
+    """What a controller does that writes its heartbeat into a label."""
+    body: Json = {"metadata": {"labels": {"beat": value}}}
+    await client.send("patch", LLM_SERVICE, LLM_SERVICE.path(*key), {"fieldManager": "heart"}, body)
 
 
 async def test_a_rival_of_an_older_release_that_claims_nothing_is_told_from_a_stranger(

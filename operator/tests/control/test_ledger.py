@@ -5,14 +5,13 @@ from hypothesis import strategies as st
 
 from llmservice_operator.control.ledger import (
     AGAIN_SECONDS,
-    CALM_SECONDS,
     LOOP_SECONDS,
     LOOP_WRITES,
-    PAUSE_SECONDS,
     SLOW_WRITES,
     Ledger,
     Line,
 )
+from llmservice_operator.control.pace import CALM_SECONDS, PAUSE_SECONDS
 from llmservice_operator.facts.values import CONTESTED, NAME_CONFLICT, Refused
 
 PLACE = "Service", "qwen"
@@ -127,13 +126,14 @@ def test_pages_go_with_their_services_and_lines_with_what_is_no_longer_wanted() 
     ledger = Ledger()
     ledger.line("a", PLACE).refuse(QUOTA, SENT, 0, final=False)
     ledger.line("b", PLACE)
+    ledger.pace("c", "Job").wrote(0)
     assert ledger.refused("a") == {PLACE: QUOTA} and ledger.to_try_again("a")
     ledger.only("a", set(), 0)
     assert not ledger.refused("a") and not ledger.to_try_again("a")
     ledger.keep({"a"})
     assert len(ledger) == 1
     ledger.forget("a")
-    assert len(ledger) == 0
+    assert len(ledger) == 0 and not ledger._paces
 
 
 def test_a_loop_is_seen_also_when_the_object_is_not_wanted_in_between() -> None:
