@@ -2,11 +2,13 @@
 
 A parser reads a list or gives up on all of it, and whoever may write one object decides which: by nesting it deep, by
 half a surrogate pair, by its sheer size. So a list that can't be read whole is cut apart first, without recursion, and
-each object is read by itself. One that can't be is there as its names and `MARK`, which says why; `parsed` raises it.
+each object is read by itself. One that can't be is there as its names, its status and `MARK`, which says why; `parsed`
+raises it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 
@@ -22,7 +24,9 @@ _EACH = 64
 """Bytes that a value takes beside its text."""
 _FEW = 100
 """Brackets in a watch event that can't be nested too deep, so that most are read only once."""
-_NAMES = ("name", "namespace", "uid", "resourceVersion", "labels")
+NAMES = ("name", "namespace", "uid", "resourceVersion", "generation", "labels")
+"""What is kept of the metadata of an object that can't be read."""
+_WHERE = re.compile(r" at line \d+ column \d+$")
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]', re.DOTALL)
 _FIELD = re.compile(rb'\s*("(?:[^"\\]++|\\.)*+")\s*:\s*', re.DOTALL)
 
@@ -100,13 +104,17 @@ def _plain(text: bytes) -> Json:
 def _object(text: bytes) -> Json:
     try:
         if weight(text) > MOST_WEIGHT:
-            raise ValueError(f"it is too large: {len(text)} bytes, which take {weight(text) >> 20} MiB to read")
+            raise ValueError(f"it takes more than {MOST_WEIGHT >> 20} MiB to read")
         return _plain(text)
     except ValueError as error:
         fields = dict(_fields(text))
         names = dict(_fields(fields.get("metadata", b"{}")))
-        metadata = {name: from_json(names[name]) for name in _NAMES if name in names}
-        return {"metadata": metadata, MARK: str(error)}
+        metadata = {name: from_json(names[name]) for name in NAMES if name in names}
+        found: Json = {"metadata": metadata, MARK: _WHERE.sub("", str(error))}
+        with contextlib.suppress(ValueError):
+            if "status" in fields and weight(fields["status"]) <= MOST_WEIGHT:
+                found["status"] = from_json(fields["status"])
+        return found
 
 
 def _fields(text: bytes) -> Iterator[tuple[str, bytes]]:

@@ -22,7 +22,7 @@ from pydantic_core import from_json, to_json
 from llmservice_kube.answers import parsed, weight
 from llmservice_kube.client import MANAGER
 from llmservice_kube.kinds import LLM_SERVICE, Json, Kind
-from llmservice_kube.unreadable import ERRORS, Read, Unreadable, as_it_is
+from llmservice_kube.unreadable import ERRORS, Read, StandIn, Unreadable, as_it_is, left_out
 
 Key = tuple[str, str]
 """(namespace, name) of an LLMService."""
@@ -77,8 +77,8 @@ class Cache:
     """Objects by kind, place and owning service. `owner_label` names the label that carries the service's name.
 
     `namespaces` are those that are listed, each by itself; empty = all of them at once. `left` is told of every object
-    that goes, however that became known. An object is held as `read` gives it; one that can't be read is not taken in,
-    and what was held of it stays.
+    that goes, however that became known. An object is held as `read` gives it. In place of one that can't be read its
+    `stand_in` is held; where there is none it is not taken in, and what was held of it stays.
     """
 
     def __init__(
@@ -88,9 +88,11 @@ class Cache:
         namespaces: Sequence[str] = (),
         left: Left = lambda kind, uid: None,
         read: Read = as_it_is,
+        stand_in: StandIn = left_out,
     ) -> None:
         self.unreadable = Unreadable()
         self._read = read
+        self._stand_in = stand_in
         self._shelves = {kind: _Shelf() for kind in kinds}
         self._owner_label = owner_label
         self._scopes: tuple[str | None, ...] = tuple(namespaces) or (None,)
@@ -116,12 +118,31 @@ class Cache:
     def event(self, kind: Kind, event_type: str | None, obj: Json) -> Key | None:
         """Take in a watch event, or the answer to a write; the service to look at, or None when it was no news."""
         try:
-            return self._take(kind, event_type, obj)
+            return self._take(kind, event_type, obj, lambda: self._whole(kind, obj))
         except ERRORS as error:
             self.unreadable.left_out(kind, obj, error)
-            return None
+            return self._in_place(kind, event_type, obj, error)
 
-    def _take(self, kind: Kind, event_type: str | None, obj: Json) -> Key | None:
+    def _in_place(self, kind: Kind, event_type: str | None, obj: Json, error: Exception) -> Key | None:
+        try:
+            if (instead := self._stand_in(kind, obj, error)) is None:
+                return None
+            return self._take(kind, event_type, obj, lambda: to_json(instead))
+        except ERRORS:
+            return None  # not even its names can be read
+
+    def _whole(self, kind: Kind, obj: Json) -> bytes:
+        """An object as it is held. Raises one of ERRORS when it can't be read."""
+        obj = self._read(kind, parsed(obj))
+        whole = {"apiVersion": kind.api_version, "kind": kind.kind, **obj, "metadata": _lean(obj["metadata"])}
+        text = to_json(whole)
+        if len(text) > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES >> 10} KiB")
+        if weight(text) > MOST_WEIGHT:
+            raise ValueError(f"it takes more than {MOST_WEIGHT >> 20} MiB to look at")
+        return text
+
+    def _take(self, kind: Kind, event_type: str | None, obj: Json, text: Callable[[], bytes]) -> Key | None:
         shelf, place, version = self._shelves[kind], place_of(obj), int(obj["metadata"]["resourceVersion"])
         gone = event_type == "DELETED"
         if not self._news(shelf, place, version, gone, self._listed(kind, obj)):
@@ -131,12 +152,8 @@ class Cache:
             self._drop(kind, place)
             shelf.gone[place] = version
             return owner
-        obj = self._read(kind, parsed(obj))
-        whole = {"apiVersion": kind.api_version, "kind": kind.kind, **obj, "metadata": _lean(obj["metadata"])}
         asked = _asked(obj) if kind == LLM_SERVICE else ()
-        if len(text := to_json(whole)) > MOST_BYTES or weight(text) > MOST_WEIGHT:
-            raise ValueError(f"it is too large: {len(text)} bytes, which take {weight(text) >> 10} KiB to look at")
-        entry = _Entry(version, str(obj["metadata"].get("uid", "")), owner, text, asked)
+        entry = _Entry(version, str(obj["metadata"].get("uid", "")), owner, text(), asked)
         before = shelf.entries.get(place)
         shelf.put(place, entry)
         if before is not None and before.uid != entry.uid:

@@ -34,6 +34,11 @@ class ApiError(Exception):
         )
 
     @property
+    def taken(self) -> bool:
+        """True when the request was carried out, and only its answer can't be read."""
+        return HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
+
+    @property
     def refused(self) -> bool:
         """True for an object that the server will not take: invalid, over quota, denied by admission or RBAC.
 

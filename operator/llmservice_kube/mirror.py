@@ -16,7 +16,7 @@ from llmservice_kube.cache import Cache, Key, Left
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import Json, Kind
-from llmservice_kube.unreadable import Read, as_it_is
+from llmservice_kube.unreadable import Read, StandIn, as_it_is, left_out
 
 RELIST_SECONDS = 600.0
 """Between two relists that nothing asked for."""
@@ -46,10 +46,11 @@ class Mirror:
         changed: Changed,
         left: Left = lambda kind, uid: None,
         read: Read = as_it_is,
+        stand_in: StandIn = left_out,
         done: Done = lambda error: None,
         seconds: float = RELIST_SECONDS,
     ) -> None:
-        self.cache = Cache(kinds, owner_label, namespaces, left, read)
+        self.cache = Cache(kinds, owner_label, namespaces, left, read, stand_in)
         self._client = client
         self._kinds = kinds
         self._namespaces: Sequence[str | None] = tuple(namespaces) or (None,)

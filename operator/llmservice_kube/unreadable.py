@@ -6,13 +6,15 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 
-from llmservice_kube.answers import parsed
+from llmservice_kube.answers import MARK, NAMES, parsed
 from llmservice_kube.kinds import Json, Kind
 
 ERRORS = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 """What reading an object of an unforeseen shape raises."""
 Read = Callable[[Kind, Json], Json]
 """Gives an object as it is to be held. Raises one of ERRORS when it can't be read."""
+StandIn = Callable[[Kind, Json, Exception], Json | None]
+"""Gives what is held in place of an object that can't be read, or None: it is left out."""
 REMEMBERED = 1000
 """Objects that were told of; one that was forgotten is told of again."""
 
@@ -22,6 +24,17 @@ logger = logging.getLogger(__name__)
 def as_it_is(kind: Kind, obj: Json) -> Json:
     """Reads everything."""
     return obj
+
+
+def left_out(kind: Kind, obj: Json, error: Exception) -> None:
+    """Nothing is held in place of anything."""
+
+
+def names_and_status(kind: Kind, obj: Json, error: Exception) -> Json:
+    """A stand-in that tells which object it is, what was said of it, and as `answers.MARK` why it can't be read."""
+    metadata = {name: obj["metadata"][name] for name in NAMES if name in obj["metadata"]}
+    head = {"apiVersion": kind.api_version, "kind": kind.kind}
+    return {**head, "metadata": metadata, "status": obj.get("status") or {}, MARK: str(error)}
 
 
 class Unreadable:

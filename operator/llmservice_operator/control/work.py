@@ -16,12 +16,14 @@ from prometheus_client import Histogram
 
 from llmservice_api.conditions import ConditionType
 from llmservice_api.labels import NAME
+from llmservice_kube.answers import MARK
 from llmservice_kube.cache import Key, place_of
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError, LeadershipLost
 from llmservice_kube.kinds import EVENT, JOB, LLM_SERVICE, OWNED, POD_MONITOR, Json, Kind
 from llmservice_kube.login import Access
 from llmservice_kube.mirror import RELIST_SECONDS, Mirror
+from llmservice_kube.unreadable import names_and_status
 from llmservice_operator.control.act import Actor
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.ledger import Ledger
@@ -39,6 +41,7 @@ from llmservice_operator.facts.values import Observed, Outcome
 from llmservice_operator.facts.waiting import unclear
 from llmservice_operator.reconcile import reconcile
 from llmservice_operator.status.internal_error import internal_error
+from llmservice_operator.status.unreadable import unreadable
 
 COMPLAINT_SECONDS = 2 * LONGEST_PAUSE
 """How long a complaint about the watches counts: while it lasts, kopf repeats it within LONGEST_PAUSE."""
@@ -68,6 +71,11 @@ logger = logging.getLogger(__name__)
 
 def _read(kind: Kind, obj: Json) -> Json:
     return readable(kind.kind, obj)
+
+
+def _stand_in(kind: Kind, obj: Json, error: Exception) -> Json | None:
+    """A service that can't be read is told so in its status; of other objects the log tells."""
+    return names_and_status(kind, obj, error) if kind == LLM_SERVICE else None
 
 
 class StillRefused(Exception):
@@ -112,6 +120,7 @@ class Work:
             changed=self._wake,
             left=self._left,
             read=_read,
+            stand_in=_stand_in,
             done=self._relisted,
             seconds=resync,
         )
@@ -192,6 +201,9 @@ class Work:
             self.ready.pop(key, None)
             if self.rivals.to_tell(key, holder):
                 await self._actor.left(service, holder, self._config.operator_namespace)
+            return None
+        if MARK in service:
+            await self._tell_unreadable(key, service)
             return None
         children = tuple(self.cache.of(key))
         self.queue.looked(key)
@@ -350,6 +362,16 @@ class Work:
             raise
         except Exception as failure:
             logger.warning("%s: the bug could not be told in status: %s", "/".join(key), failure)
+
+    async def _tell_unreadable(self, key: Key, service: Json) -> None:
+        """Say in the service's status that it can't be read, and look at nothing else of it."""
+        outcome = unreadable(service, service[MARK], datetime.now(UTC))
+        try:
+            await self._actor.report(service, outcome)
+        except ApiError as error:
+            if not error.taken:
+                raise
+        self._reported(key, outcome)
 
     def _reported(self, key: Key, outcome: Outcome) -> None:
         self.ready[key] = holds({"status": outcome.status or {}}, ConditionType.READY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ class Ghosts:
         cache = work.cache
         take, left = cache._take, cache._left
 
-        def takes(kind: Kind, event: str | None, obj: Json) -> tuple[str, str] | None:
-            key = take(kind, event, obj)
+        def takes(kind: Kind, event: str | None, obj: Json, text: Callable[[], bytes]) -> tuple[str, str] | None:
+            key = take(kind, event, obj, text)
             if kind == LLM_SERVICE and (uid := cache.uid(kind, *key) if key else None) in self._gone:
                 self.seen.add(str(uid))
             return key

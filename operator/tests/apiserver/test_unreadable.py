@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
 import yaml
 from live_world import make, one_pass, settle, work_in, written  # type: ignore[import-not-found]
 
+from llmservice_kube.cache import MOST_BYTES
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import CONTROLLER_REVISION, LLM_SERVICE, NODE, Json
@@ -64,6 +66,46 @@ async def test_objects_that_no_parser_reads_cost_no_service_but_themselves(
         await settle(work, client, namespace)
         assert work.cache.unreadable.counts == {"ControllerRevision": 1, "LLMService": 1}
     assert (await _ready(client, key))["reason"] == "Ready"
+
+
+async def test_a_service_that_cant_be_read_says_so_itself_and_goes_on_once_it_can_be(
+    access: Access, client: Client, namespace: str
+) -> None:
+    key = await make(client, namespace)
+    deep: Json = {}
+    for _ in range(240):
+        deep = {"a": deep}
+    async with Client(access) as own:
+        work = work_in(access, own, namespace)
+        await settle(work, client, namespace)
+        for odd, why in ((deep, "recursion limit exceeded"), ("x" * MOST_BYTES, "more than 384 KiB")):
+            with contextlib.suppress(ApiError):  # it is taken; what can't be parsed is the answer
+                await _template(client, key, {"x": odd})
+            for _ in range(3):
+                await one_pass(work)
+            (live,) = (await client.list(LLM_SERVICE, namespace)).items
+            said, ready = condition(live, "SpecValid"), condition(live, "Ready")
+            assert said is not None and ready is not None
+            assert (said["status"], said["reason"]) == ("False", "Invalid")
+            assert f"can't be read: {why}" in said["message"].replace("it has ", "") and "smaller" in said["message"]
+            assert ready["status"] == "True" and live["status"]["url"], "what runs goes on"
+            before = written(own)
+            await one_pass(work)
+            assert written(own) == before, "it is said once"
+        with contextlib.suppress(ApiError):
+            await _template(client, key, None)
+        await settle(work, client, namespace)
+        mended = await client.get(LLM_SERVICE, *key)
+        assert mended is not None
+        assert [found["status"] for kind in ("SpecValid", "Ready") if (found := condition(mended, kind))] == [
+            "True",
+            "True",
+        ]
+
+
+async def _template(client: Client, key: tuple[str, str], spec: Json | None) -> None:
+    body: Json = {"spec": {"podTemplate": None if spec is None else {"spec": spec}}}
+    await client.send("patch", LLM_SERVICE, LLM_SERVICE.path(*key), {"fieldManager": "kubectl"}, body)
 
 
 async def test_every_amount_that_a_node_may_have_is_read(client: Client, namespace: str) -> None:
