@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.formats.facts import ModelFormat
 from llmservice_runtime.formats.inspect import inspect_model
 from llmservice_runtime.prepare.report import Prepared
+from llmservice_runtime.sources.aws import agent_addresses
 from llmservice_runtime.sources.cache import model_folder
 from llmservice_runtime.sources.download import fetch
 from llmservice_runtime.sources.errors import FIELD, SourceError
@@ -80,7 +82,8 @@ def run(request: Request, report: Path | None, progress: Progress) -> int:
 def _checked(request: Request, progress: Progress) -> Prepared:
     """`prepare`, where nothing inside the network is reached unless `request.private` allows it."""
     try:
-        with nullcontext() if request.private else public_connections_only(request.proxies):
+        lent = agent_addresses(os.environ)
+        with nullcontext() if request.private else public_connections_only(request.proxies, lent):
             return prepare(request, progress)
     except AddressRefusedError as error:
         raise SourceError(

@@ -10,8 +10,24 @@ from contextlib import contextmanager
 from functools import cache
 from urllib.parse import urlsplit
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_CARRIERS = tuple(ipaddress.IPv6Network(net) for net in ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96"))
+"""Whose last 32 bits are an IPv4 address: NAT64, by which pods with IPv6 alone reach the old world, the deprecated
+"IPv4-compatible" form (RFC 4291) and "IPv4-translated" (RFC 2765)."""
+_ISATAP = (0x00005EFE, 0x02005EFE)
+"""Before the last 32 bits: those are the IPv4 address of the tunnel's end (RFC 5214)."""
+_INSIDE = tuple(
+    ipaddress.ip_network(net)
+    for net in (
+        "fec0::/10",  # site-local, deprecated and still routed inside
+        "64:ff9b:1::/48",  # NAT64 of a network's own, with the IPv4 address at places that only the network knows
+        "3fff::/20",  # documentation
+        "5f00::/16",  # segment routing, inside a network
+        "192.0.0.0/24",  # special purposes
+        "192.88.99.0/24",  # relays of 6to4, deprecated
+    )
+)
+"""What this Python's `is_global` takes for public, or some releases of it do (IANA's special-purpose registries)."""
 
 
 WAY_OUT = "Use a public address, or let the installation allow private sources (privateSources: true)."
@@ -47,27 +63,37 @@ def check_address(address: str, allow_private: bool, host: str) -> None:
     if allow_private:
         return
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        inside = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo or (None, None))[1] or _translated(parsed)
-        parsed = inside or parsed
-    if not parsed.is_global or parsed.is_multicast:
+    if not _is_public(parsed):
         name = host if host == address else f"{host} ({address})"
         raise AddressRefusedError(f"{name} is an address inside this network")
 
 
-def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that a NAT64 gateway turns this one into: pods with IPv6 alone reach the old world so."""
-    return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if address in _NAT64 else None
+def _is_public(address: Address) -> bool:
+    """Whether this address, and every IPv4 address that a gateway or tunnel would make of it, is of the internet."""
+    if isinstance(address, ipaddress.IPv6Address) and (mapped := address.ipv4_mapped):
+        return _is_public(mapped)  # as a socket for both spells its peer
+    if not address.is_global or address.is_multicast or any(address in net for net in _INSIDE):
+        return False
+    return isinstance(address, ipaddress.IPv4Address) or all(map(_is_public, _carried(address)))
+
+
+def _carried(address: ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
+    last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    if any(address in net for net in _CARRIERS) or int(address) >> 32 & 0xFFFFFFFF in _ISATAP:
+        yield last
+    if address.sixtofour is not None:
+        yield address.sixtofour
 
 
 @contextmanager
-def public_connections_only(proxies: Collection[str]) -> Iterator[None]:
+def public_connections_only(proxies: Collection[str], lent: Collection[str] = ()) -> Iterator[None]:
     """Refuse every connection of this process to an address that is not public, whichever library opens it.
 
     The hubs' own libraries follow redirects out of our sight. `proxies` are URLs of proxies: those addresses stay
-    allowed, and what lies behind them is the proxy's business. AddressRefusedError comes out of the library's call.
+    allowed, and what lies behind them is the proxy's business; so do the addresses `lent`, which is for what the
+    platform gives to pods. AddressRefusedError comes out of the library's call.
     """
-    allowed = frozenset(address for url in proxies for address in resolve(urlsplit(url).hostname or ""))
+    allowed = frozenset(address for url in proxies for address in resolve(urlsplit(url).hostname or "")) | {*lent}
     _install_hook()
     _policies.append(allowed)
     try:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.sources.aws import is_known, session
 from llmservice_runtime.sources.errors import Origin, SourceError, TransientError
 from llmservice_runtime.sources.files import FileEntry
 from llmservice_runtime.sources.pin import check_pin
@@ -33,7 +35,9 @@ class S3Files(RemoteFiles):
         where = settings.s3_endpoint or "AWS"
         origin = Origin(uri.shown, f"the S3 store at {where}", KEYS)
         try:
-            self._client = _client(secrets, settings)
+            known = session(secrets, settings)
+            signed = retry(lambda: is_known(known, origin), origin, settings)
+            self._client = _client(known, signed, settings)
         except (BotoCoreError, ValueError) as error:  # a profile that is missing, an endpoint that is no URL
             raise origin.bad(
                 f"boto3 refuses its settings: {error}.", "Check AWS_PROFILE and AWS_ENDPOINT_URL."
@@ -63,13 +67,13 @@ class S3Files(RemoteFiles):
     def _list(self, uri: ModelUri, origin: Origin) -> list[tuple[str, dict[str, Any]]]:
         """(path, object) of the object with that key, or of all objects in that folder."""
         prefix = uri.path
-        with _errors(origin, f"bucket {uri.container}"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=uri.container, Prefix=prefix)
-            found: list[dict[str, Any]] = []
-            for page in pages:
-                found += page.get("Contents", [])
-                if len(found) > MAX_FILES:
-                    break
+        try:
+            with _errors(origin, f"bucket {uri.container}"):
+                found = self._page_by_page(uri.container, prefix)
+        except SourceError as error:
+            if error.failure is not FailureClass.MODEL_GATED or (single := self._one(uri)) is None:
+                raise
+            return [single]
         folder = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
         inside = [(str(o["Key"])[len(folder) :], o) for o in found if str(o["Key"]).startswith(folder)]
         inside = [(path, o) for path, o in inside if path and not path.endswith("/")]
@@ -79,31 +83,40 @@ class S3Files(RemoteFiles):
             raise origin.missing(f"object {prefix or '(any)'} in bucket {uri.container}")
         return inside
 
+    def _page_by_page(self, bucket: str, prefix: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            found += page.get("Contents", [])
+            if len(found) > MAX_FILES:
+                break
+        return found
 
-def _client(secrets: Secrets, settings: SourceSettings) -> Any:
-    """Named keys, else what boto3 finds (profiles, roles); anonymous when there is nothing."""
-    import boto3
+    def _one(self, uri: ModelUri) -> tuple[str, dict[str, Any]] | None:
+        """The object with that very key, for who may read and not list, as in many public buckets; None without it."""
+        from botocore.exceptions import ClientError
+
+        name = uri.path.rpartition("/")[2]
+        if not name:
+            return None
+        try:
+            answer = self._client.head_object(Bucket=uri.container, Key=uri.path)
+        except ClientError:
+            return None
+        return name, {"Key": uri.path, "Size": answer["ContentLength"], "ETag": answer["ETag"]}
+
+
+def _client(known: Any, signed: bool, settings: SourceSettings) -> Any:
+    """A client for a boto3 session; anonymous unless `signed`."""
     from botocore import UNSIGNED
     from botocore.config import Config
 
-    session = boto3.Session(
-        aws_access_key_id=secrets.get(AWS_ACCESS_KEY_ID),
-        aws_secret_access_key=secrets.get(AWS_SECRET_ACCESS_KEY),
-        aws_session_token=secrets.get(AWS_SESSION_TOKEN),
-    )
     config = Config(
         connect_timeout=min(10.0, settings.timeout_seconds),
         read_timeout=settings.timeout_seconds,
         retries={"total_max_attempts": 1},
-        **({} if session.get_credentials() else {"signature_version": UNSIGNED}),
+        **({} if signed else {"signature_version": UNSIGNED}),
     )
-    return session.client(
-        "s3",
-        region_name=session.region_name or "us-east-1",
-        endpoint_url=settings.s3_endpoint,
-        config=config,
-        verify=verify_argument(),
-    )
+    return known.client("s3", endpoint_url=settings.s3_endpoint, config=config, verify=verify_argument())
 
 
 @contextmanager

@@ -73,6 +73,7 @@ def start(tls: ssl.SSLContext | None = None) -> tuple[Server, ThreadingHTTPServe
         protocol_version = "HTTP/1.1"
 
         def serve(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
             parts = urlsplit(self.path)
             headers = {k.lower(): v for k, v in self.headers.items()}
             request = Request(self.command, unquote(parts.path), parse_qs(parts.query), headers)
@@ -92,7 +93,7 @@ def start(tls: ssl.SSLContext | None = None) -> tuple[Server, ThreadingHTTPServe
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
 
-        do_GET = do_HEAD = serve
+        do_GET = do_HEAD = do_POST = serve
 
         def log_message(self, *_: object) -> None: ...
 

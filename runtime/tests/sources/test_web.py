@@ -233,14 +233,20 @@ def test_a_redirect_into_the_network_is_refused_before_it_is_followed(
     "address",
     [
         *("127.0.0.1", "10.1.2.3", "169.254.169.254", "192.168.0.1", "::1", "fe80::1", "fd00:ec2::254", "0.0.0.0"),
+        *("fec0::1", "100.64.0.1", "198.18.0.1", "192.0.0.8", "240.0.0.1", "255.255.255.255", "2001:db8::1"),
+        *("224.0.0.1", "ff02::1", "3fff::1", "5f00::1", "100::1"),
         "64:ff9b::a9fe:a9fe",  # 169.254.169.254 through NAT64
+        *("64:ff9b::a00:1", "64:ff9b:1::a00:1", "64:ff9b:1::5db8:d822"),
+        *("::ffff:10.0.0.1", "::127.0.0.1", "::10.0.0.1", "::ffff:0:10.0.0.1", "2002:a00:1::1"),
+        *("2001:0:5db8:d822::f5ff:fffe", "2600::5efe:10.0.0.1", "fe80::1%eth0"),
     ],
 )
 def test_names_of_inner_addresses_are_refused(address: str) -> None:
     with pytest.raises(AddressRefusedError):
         check_url("https://innocent.example/x", False, lambda host: ["93.184.216.34", address])
     check_url("https://innocent.example/x", True, lambda host: [address])
-    check_url("https://innocent.example/x", False, lambda host: ["93.184.216.34", "64:ff9b::5db8:d822"])
+    public = ["93.184.216.34", "64:ff9b::5db8:d822", "::ffff:93.184.216.34", "2606:4700::1111", "2002:5db8:d822::1"]
+    check_url("https://innocent.example/x", False, lambda host: public)
 
 
 @pytest.mark.parametrize("url", ["http://0x7f000001/", "http://2130706433/", "http://[::ffff:127.0.0.1]/"])
