@@ -16,6 +16,10 @@ COMMANDS = {
     "ps": ("llmservice_cli.commands.ps", "list services and replicas"),
     "logs": ("llmservice_cli.commands.logs", "print or follow the logs of a service"),
     "chat": ("llmservice_cli.commands.chat", "talk to a service in the terminal"),
+    "models": (
+        "llmservice_cli.commands.models",
+        "list the models that are kept here, and remove them",
+    ),
     "plan": ("llmservice_cli.commands.plan", "print what would run, where, and why"),
     "engines": ("llmservice_cli.commands.engines", "print what a model can run on, and why not on the rest"),
     "crds": ("llmservice_cli.commands.crds", "print the CustomResourceDefinition"),

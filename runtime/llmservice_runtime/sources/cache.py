@@ -1,12 +1,11 @@
-"""Where the cache keeps things: `models/<scheme>/<owner--name>/<revision>/` and `headers/` beside it; pruning."""
+"""Where the cache keeps things: `models/<scheme>/<owner--name>/<revision>/` and `headers/` beside it."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,47 +53,3 @@ def try_lock(path: Path) -> Iterator[bool]:
         yield True
     finally:
         os.close(descriptor)
-
-
-def prune(cache: Path, keep: Collection[Path]) -> int:
-    """Delete every revision (and abandoned download) that is not in `keep`; returns the bytes freed.
-
-    `keep` holds folders as `fetch` returned them. A revision being downloaded now is left alone. A revision vanishes
-    at once by a rename, so that no reader sees half of it.
-    """
-    kept = {path.resolve() for path in keep}
-    freed = 0
-    for target in list(_revisions(cache)):
-        if target.resolve() in kept:
-            continue
-        with try_lock(lock_path(target)) as mine:
-            if not mine:
-                continue
-            for folder in (target, partial_folder(target)):
-                freed += _remove(folder)
-    return freed
-
-
-def _revisions(cache: Path) -> Iterator[Path]:
-    """Every revision that has a folder or an abandoned download."""
-    seen: set[Path] = set()
-    for folder in sorted((cache / "models").glob("*/*/*")):
-        name = folder.name
-        if name.startswith("."):
-            if not name.endswith((PARTIAL_SUFFIX, TRASH_SUFFIX)):
-                continue
-            name = name[1:].removesuffix(TRASH_SUFFIX).removesuffix(PARTIAL_SUFFIX)
-        target = folder.with_name(name)
-        if target not in seen:
-            seen.add(target)
-            yield target
-
-
-def _remove(folder: Path) -> int:
-    trash = folder.with_name(f".{folder.name.lstrip('.')}{TRASH_SUFFIX}")
-    if folder.exists():
-        shutil.rmtree(trash, ignore_errors=True)
-        folder.rename(trash)
-    size = sum(file.stat().st_size for file in trash.rglob("*") if file.is_file()) if trash.exists() else 0
-    shutil.rmtree(trash, ignore_errors=True)
-    return size

@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.in_use import mark
 from llmservice_runtime.sources.cache import lock_path, model_folder, partial_folder, try_lock
 from llmservice_runtime.sources.errors import DISK_FULL_ERRNOS, FIELD, SourceError, disk_full
 from llmservice_runtime.sources.files import FileEntry, Source
@@ -56,6 +57,7 @@ def fetch(
         raise _disk_error(error, target, wanted) from error
     if waited:
         progress.finish(True)
+    mark(target, files.uri)
     return target
 
 

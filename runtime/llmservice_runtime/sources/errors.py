@@ -110,7 +110,8 @@ def disk_full(path: Path, needed: int, free: int) -> SourceError:
     """`needed` and `free` in bytes."""
     return SourceError(
         f"The disk is full: {path} needs {needed / GIB:.2f} GiB more and has {free / GIB:.2f} GiB free.",
-        "Free space, prune old revisions, or put the cache on another disk (LLMSERVICE_CACHE_DIR). "
+        "Free space (`llmservice models prune` removes models that nothing uses), or put the cache on another disk "
+        "(LLMSERVICE_CACHE_DIR). "
         "What is already downloaded is kept and continued.",
         FailureClass.DISK_FULL,
     )

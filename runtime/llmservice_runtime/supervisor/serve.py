@@ -11,8 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.contract.in_use import held
 from llmservice_runtime.contract.listening import in_url
 from llmservice_runtime.contract.report import LIFELINE_FD_ENV
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -93,7 +95,10 @@ class Supervisor:
         """Start, serve probes, end."""
         self._done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._watch_signals()
-        with listen(self._settings.host, self._settings.supervisor_port) as listener:
+        with (
+            listen(self._settings.host, self._settings.supervisor_port) as listener,
+            held(Path(self._settings.model_path)),  # nobody prunes it
+        ):
             self._supervisor_port = int(listener.getsockname()[1])
             try:
                 self._handle(Begin())

@@ -1,4 +1,4 @@
-"""The cache: one downloader at a time, a full disk, atomic publishing, offline planning, pruning."""
+"""The cache: one downloader at a time, a full disk, atomic publishing, offline planning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.sources.cache import lock_path, prune, try_lock
+from llmservice_runtime.sources.cache import try_lock
 from llmservice_runtime.sources.download import fetch
 from llmservice_runtime.sources.errors import SourceError
 from llmservice_runtime.sources.files import Source
@@ -209,17 +209,6 @@ def test_a_damaged_header_cache_is_read_anew(hub: Server, settings: SourceSettin
         if file.is_file():
             file.write_bytes(b"{")
     assert opened(hub, settings).read("model.safetensors", 0, 100) == WEIGHTS[:100]
-
-
-def test_pruning_leaves_what_is_kept_and_what_is_being_downloaded(cache: Path) -> None:
-    root = cache / "models/hf/acme--tiny"
-    for name in ("old", "kept", "busy", ".abandoned.partial"):
-        (root / name).mkdir(parents=True)
-        (root / name / "f").write_bytes(b"x" * 100)
-    with try_lock(lock_path(root / "busy")) as mine:
-        assert mine
-        assert prune(cache, [root / "kept"]) == 200
-    assert sorted(p.name for p in root.iterdir() if p.is_dir()) == ["busy", "kept"]
 
 
 def test_a_folder_is_used_in_place(tmp_path: Path, cache: Path, no_secrets: Secrets, settings: SourceSettings) -> None:

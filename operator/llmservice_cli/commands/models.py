@@ -1,0 +1,188 @@
+"""`llmservice models`: what models are kept on this machine, and to be rid of those that nothing uses."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llmservice_cli.commands.ps import full_name, table
+from llmservice_cli.local.client import Control, NoInstanceError
+from llmservice_cli.places import Places
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.sources.cache import safe_revision
+from llmservice_runtime.sources.errors import SourceError
+from llmservice_runtime.sources.kept import Kept, is_in_use, kept_models, prune, remove
+from llmservice_runtime.sources.uri import parse_uri
+
+HEADER = ("MODEL", "REVISION", "SIZE", "LAST USED", "USED BY")
+ACTIONS = ("list", "rm", "prune")
+REVISION_WIDTH = 12
+FRESH_SECONDS = 600.0
+"""What was brought or used so lately may be about to start: pruning spares it."""
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_DURATION = re.compile(r"(\d{1,9})([smhdw])")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Options."""
+    parser.add_argument("action", nargs="?", choices=ACTIONS, default="list", help="default: list")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="with rm: a URI, or URI@REVISION")
+    parser.add_argument("--unused-for", metavar="TIME", help="with prune: only what was not used for so long, as 30d")
+    parser.add_argument("--dry-run", action="store_true", help="with rm and prune: only say what would go")
+    parser.add_argument("-o", "--output", choices=("json",), help="with list: instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0; UserError for what is not there or in use."""
+    places = Places.from_environment()
+    try:
+        return _act(args, places)
+    except OSError as error:
+        raise UserError(
+            f"the cache {places.cache} can't be changed: {error.strerror or error}: {error.filename}.",
+            "Run it as the user whose cache that is.",
+        ) from None
+
+
+def _act(args: argparse.Namespace, places: Places) -> int:
+    known = kept_models(places.cache)
+    users = list(_users(places.state))
+    if args.action == "list":
+        _no_more(args)
+        print(_as_json(known, users) if args.output else _listed(known, users, places.cache))
+    elif args.action == "rm":
+        _rm(_named(known, args.models), users, args.dry_run)
+    else:
+        _no_more(args)
+        _prune(known, users, args)
+    return 0
+
+
+def _no_more(args: argparse.Namespace) -> None:
+    if args.models:
+        raise UserError(
+            f"`llmservice models {args.action}` takes no model.", "To remove one: llmservice models rm MODEL."
+        )
+
+
+def _rm(models: list[Kept], users: list[tuple[str, str, str]], dry: bool) -> None:
+    for kept in models:
+        if services := _used_by(kept, users):
+            raise UserError(
+                f"{kept.name} is the model of {', '.join(services)}.", f"llmservice down {services[0]}, then again."
+            )
+        if is_in_use(kept) or (not dry and remove(kept) is None):
+            raise UserError(
+                f"{kept.name} is in use, or being downloaded, by another process.", "Try again when that has ended."
+            )
+        print(f"{'would remove' if dry else 'removed'} {kept.name} ({_size(kept.size)})")
+
+
+def _prune(known: list[Kept], users: list[tuple[str, str, str]], args: argparse.Namespace) -> None:
+    seconds = FRESH_SECONDS if args.unused_for is None else max(FRESH_SECONDS, duration(args.unused_for))
+    before = time.time() - seconds
+
+    def spared(kept: Kept) -> bool:
+        return bool(_used_by(kept, users))
+
+    if args.dry_run:
+        gone = [(k, k.size) for k in known if k.used < before and not spared(k) and not is_in_use(k)]
+    else:
+        gone = list(prune(known, before, spared))
+    for kept, size in gone:
+        print(f"{'would remove' if args.dry_run else 'removed'} {kept.name} ({_size(size)})")
+    print(f"{_size(sum(size for _, size in gone))} {'would be' if args.dry_run else 'were'} freed.")
+
+
+def duration(text: str) -> float:
+    """`90s`, `12h`, `30d` in seconds. Raises UserError for anything else."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise UserError(
+            f"--unused-for is {text!r}, which is no time.", "Write a number and one of s, m, h, d, w: 30d, 12h."
+        )
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _named(known: list[Kept], names: list[str]) -> list[Kept]:
+    if not names:
+        raise UserError("no model is named.", "llmservice models lists them; rm takes a URI, or URI@REVISION.")
+    chosen = []
+    for name in names:
+        if not (found := [kept for kept in known if name == kept.uri or _is_revision(kept, name)]):
+            raise UserError(f"there is no model {name} on this machine.", "llmservice models lists them.")
+        chosen += found
+    return chosen
+
+
+def _is_revision(kept: Kept, name: str) -> bool:
+    """Whether `URI@REVISION` is this one; a revision may be cut short, as it is listed."""
+    return len(name) > len(kept.uri) + 1 and kept.name.startswith(name)
+
+
+def _users(state: Path) -> Iterator[tuple[str, str, str]]:
+    """(service, URI, revision) of what the running instance serves or prepares; the revision may not be known yet."""
+    try:
+        services: list[dict[str, Any]] = Control(state).snapshot()["services"]
+    except NoInstanceError:
+        return
+    for entry in services:
+        found = entry["object"]
+        try:
+            uri = parse_uri(found["spec"]["model"]["uri"], Path("/")).shown
+        except SourceError:
+            continue
+        model = found["status"].get("model") or {}
+        yield full_name(entry), uri, safe_revision(model.get("resolvedRevision") or "") if model else ""
+
+
+def _used_by(kept: Kept, users: list[tuple[str, str, str]]) -> list[str]:
+    return [name for name, uri, revision in users if uri == kept.uri and revision in ("", kept.revision)]
+
+
+def _listed(known: list[Kept], users: list[tuple[str, str, str]], cache: Path) -> str:
+    if not known:
+        return f"No model is kept in {cache}."
+    rows = [
+        (
+            kept.uri,
+            kept.revision[:REVISION_WIDTH],
+            _size(kept.size) + ("" if kept.whole else " (part of a download)"),
+            datetime.fromtimestamp(kept.used).strftime("%Y-%m-%d %H:%M"),
+            _user(kept, users),
+        )
+        for kept in reversed(known)
+    ]
+    return "\n".join([table([HEADER, *rows]), f"{_size(sum(kept.size for kept in known))} in {cache}"])
+
+
+def _user(kept: Kept, users: list[tuple[str, str, str]]) -> str:
+    names = _used_by(kept, users)
+    return ", ".join(names) or ("another process" if is_in_use(kept) else "-")
+
+
+def _as_json(known: list[Kept], users: list[tuple[str, str, str]]) -> str:
+    body = [
+        {
+            "uri": kept.uri,
+            "revision": kept.revision,
+            "folder": str(kept.folder),
+            "bytes": kept.size,
+            "lastUsed": datetime.fromtimestamp(kept.used, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "complete": kept.whole,
+            "usedBy": _used_by(kept, users),
+            "inUse": bool(_used_by(kept, users)) or is_in_use(kept),
+        }
+        for kept in reversed(known)
+    ]
+    return json.dumps(body, indent=2, ensure_ascii=False)
+
+
+def _size(size: int) -> str:
+    return f"{size / (1 << 30):.2f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.1f} MiB"

@@ -1,0 +1,102 @@
+"""`llmservice models`: what is kept, and that nothing goes which somebody uses."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmservice_cli.commands import models
+from llmservice_cli.local.client import Control
+from llmservice_cli.main import main
+from llmservice_runtime.contract.in_use import held, mark, mark_of
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLMSERVICE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("LLMSERVICE_STATE_DIR", str(tmp_path / "state"))
+    for name, days in (("old", 40), ("served", 50), ("loaded", 60), ("fresh", 0)):
+        folder = tmp_path / "cache/models/hf" / f"acme--{name}" / "c0ffee00c0ffee00"
+        folder.mkdir(parents=True)
+        (folder / "model.gguf").write_bytes(b"x" * (1 << 20))
+        mark(folder, f"hf://acme/{name}")
+        used = time.time() - days * DAY
+        os.utime(mark_of(folder), (used, used))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One service is served, at zero replicas: nothing holds its model."""
+    metadata = {"namespace": "default", "name": "mine"}
+    status = {"model": {"resolvedRevision": "c0ffee00c0ffee00"}}
+    service: dict[str, Any] = {"metadata": metadata, "spec": {"model": {"uri": "hf://acme/served"}}, "status": status}
+    monkeypatch.setattr(Control, "snapshot", lambda self: {"services": [{"object": service}]})
+
+
+def there(cache: Path) -> list[str]:
+    return sorted(
+        folder.name.removeprefix("acme--") for folder in (cache / "models/hf").iterdir() if any(folder.glob("c*"))
+    )
+
+
+def test_models_are_listed_with_size_last_use_and_user(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with held(cache / "models/hf/acme--loaded/c0ffee00c0ffee00"):
+        assert main(["models"]) == 0
+        lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+        assert "1.0 MiB" in lines["hf://acme/old"] and lines["hf://acme/old"].endswith("-")
+        assert lines["hf://acme/served"].endswith("default/mine")
+        assert lines["hf://acme/loaded"].endswith("another process")
+        assert main(["models", "-o", "json"]) == 0
+    (old,) = (entry for entry in json.loads(capsys.readouterr().out) if entry["uri"] == "hf://acme/old")
+    assert (old["bytes"], old["complete"], old["usedBy"], old["inUse"]) == (1 << 20, True, [], False)
+
+
+def test_pruning_takes_what_nothing_used_for_so_long(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with held(cache / "models/hf/acme--loaded/c0ffee00c0ffee00"):
+        assert main(["models", "prune", "--dry-run"]) == 0
+        assert "would remove hf://acme/old@c0ffee00c0ffee00" in capsys.readouterr().out
+        assert main(["models", "prune", "--unused-for", "45d"]) == 0
+        assert len(there(cache)) == 4
+        assert main(["models", "prune", "--unused-for", "30d"]) == 0
+        assert there(cache) == ["fresh", "loaded", "served"]
+        assert "1.0 MiB were freed" in capsys.readouterr().out
+
+
+def test_one_is_removed_by_name_unless_somebody_uses_it(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "rm", "hf://acme/old@c0ffee00", "hf://acme/fresh"]) == 0
+    assert there(cache) == ["loaded", "served"]
+    assert main(["models", "rm", "hf://acme/served"]) == 1
+    assert "is the model of default/mine" in capsys.readouterr().err
+    with held(cache / "models/hf/acme--loaded/c0ffee00c0ffee00/model.gguf"):
+        assert main(["models", "rm", "hf://acme/loaded"]) == 1
+    assert "in use" in capsys.readouterr().err
+    assert there(cache) == ["loaded", "served"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rm"], "no model is named"),
+        (["rm", "hf://acme/ol"], "there is no model hf://acme/ol"),
+        (["prune", "x"], "takes no model"),
+        (["prune", "--unused-for", "soon"], "no time"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    cache: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["models", *words]) == 1
+    assert said in capsys.readouterr().err
+    assert len(there(cache)) == 4
+
+
+def test_times() -> None:
+    assert [models.duration(text) for text in ("90s", "2h", "30d", "0s")] == [90, 7200, 30 * DAY, 0]

@@ -1,0 +1,140 @@
+"""What models a cache keeps: which, how large, when each was last used; and how they go without harm.
+
+What somebody uses is never taken: a runtime holds the mark of its model (`contract.in_use`), a downloader its lock. A
+model vanishes at once by a rename, so that no reader sees half of it; what a crash left of that goes with the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmservice_runtime.contract.in_use import mark_of
+from llmservice_runtime.sources.cache import PARTIAL_SUFFIX, TRASH_SUFFIX, lock_path, partial_folder, try_lock
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One revision of a model. `size` in bytes, `used` in seconds since the epoch.
+
+    `whole` is False for what is left of a download (or is being downloaded now): it is continued by the next.
+    """
+
+    folder: Path
+    uri: str
+    size: int
+    used: float
+    whole: bool
+
+    @property
+    def revision(self) -> str:
+        """As a folder name: a commit or a digest."""
+        return self.folder.name
+
+    @property
+    def name(self) -> str:
+        """`uri@revision`, as `llmservice models` shows and takes it."""
+        return f"{self.uri}@{self.revision}"
+
+
+def kept_models(cache: Path) -> list[Kept]:
+    """Every revision that has a folder or part of a download, the one used least recently first."""
+    return sorted((_kept(target) for target in _revisions(cache)), key=lambda kept: kept.used)
+
+
+def is_in_use(kept: Kept) -> bool:
+    """Whether a runtime or a downloader has it at this moment, as far as we may ask."""
+    try:
+        with _alone(kept.folder) as mine:
+            return not mine
+    except OSError:  # mounted read-only, or another user's
+        return False
+
+
+def remove(kept: Kept) -> int | None:
+    """Delete it; the bytes that were freed, None when somebody uses it. Raises OSError when it can't be deleted."""
+    with _alone(kept.folder) as mine:
+        if not mine:
+            return None
+        freed = sum(_remove(folder) for folder in (kept.folder, partial_folder(kept.folder)))
+        mark_of(kept.folder).unlink(missing_ok=True)
+    return freed
+
+
+def prune(models: Sequence[Kept], before: float, spare: Callable[[Kept], bool]) -> Iterator[tuple[Kept, int]]:
+    """Remove what was last used `before` that time, the longest unused first; each that went, and its bytes.
+
+    What somebody uses, and what is to be spared, stays.
+    """
+    for kept in models:
+        if kept.used < before and not spare(kept) and (freed := remove(kept)) is not None:
+            yield kept, freed
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Keep everybody else from using or downloading it; False when somebody does already."""
+    with try_lock(lock_path(folder)) as mine:
+        if not mine:
+            yield False
+            return
+        descriptor = os.open(mark_of(folder), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+        finally:
+            os.close(descriptor)
+
+
+def _kept(target: Path) -> Kept:
+    places = [folder for folder in (target, partial_folder(target), _trash(target)) if folder.exists()]
+    files = [stat for folder in places for stat in _stats(folder)]
+    uri, used = f"{target.parent.parent.name}://{target.parent.name.replace('--', '/', 1)}", 0.0
+    with contextlib.suppress(OSError):
+        uri, used = mark_of(target).read_text() or uri, mark_of(target).stat().st_mtime
+    used = used or max((stat.st_mtime for stat in files), default=0.0)  # brought by an earlier release
+    return Kept(target, uri, sum(stat.st_size for stat in files), used, target.exists())
+
+
+def _stats(folder: Path) -> Iterator[os.stat_result]:
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # it went meanwhile
+            if file.is_file():
+                yield file.stat()
+
+
+def _revisions(cache: Path) -> Iterator[Path]:
+    """Every revision that has a folder, part of a download, or a rest of its removal."""
+    seen: set[Path] = set()
+    for folder in sorted((cache / "models").glob("*/*/*")):
+        name = folder.name
+        if name.startswith("."):
+            if not name.endswith((PARTIAL_SUFFIX, TRASH_SUFFIX)):
+                continue
+            name = name[1:].removesuffix(TRASH_SUFFIX).removesuffix(PARTIAL_SUFFIX)
+        target = folder.with_name(name)
+        if target not in seen:
+            seen.add(target)
+            yield target
+
+
+def _trash(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name.lstrip('.')}{TRASH_SUFFIX}")
+
+
+def _remove(folder: Path) -> int:
+    trash = _trash(folder)
+    if folder.exists():
+        shutil.rmtree(trash, ignore_errors=True)
+        folder.rename(trash)
+    size = sum(stat.st_size for stat in _stats(trash))
+    shutil.rmtree(trash, ignore_errors=True)
+    return size

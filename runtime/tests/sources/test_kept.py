@@ -1,0 +1,107 @@
+"""What a cache keeps, and how models go that nobody uses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmservice_runtime.contract.in_use import held, mark, mark_of
+from llmservice_runtime.sources.cache import lock_path, try_lock
+from llmservice_runtime.sources.download import fetch
+from llmservice_runtime.sources.kept import Kept, is_in_use, kept_models, prune, remove
+from llmservice_runtime.sources.open import open_model
+from llmservice_runtime.sources.progress import Silent
+from llmservice_runtime.sources.secrets import Secrets
+from llmservice_runtime.sources.settings import SourceSettings
+from tests.sources.servers import Server, file_reply
+
+Make = Callable[..., Server]
+
+
+@pytest.fixture
+def cache(settings: SourceSettings) -> Path:
+    assert settings.cache is not None
+    return settings.cache
+
+
+def put(cache: Path, name: str, used: float, uri: str = "hf://acme/tiny") -> Path:
+    folder = cache / "models/hf/acme--tiny" / name
+    folder.mkdir(parents=True)
+    (folder / "f").write_bytes(b"x" * 100)
+    mark(folder, uri)
+    os.utime(mark_of(folder), (used, used))
+    return folder
+
+
+def gone(cache: Path, before: float, *spared: str) -> list[str]:
+    return [kept.revision for kept, _ in prune(kept_models(cache), before, lambda kept: kept.revision in spared)]
+
+
+def test_the_longest_unused_go_first_and_what_is_used_or_spared_stays(cache: Path) -> None:
+    folders = {name: put(cache, name, used) for used, name in enumerate(("a", "b", "c", "d", "e"), 1000)}
+    with held(folders["b"] / "f") as mine, try_lock(lock_path(folders["c"])) as locked:
+        assert mine and locked
+        assert gone(cache, 1004, "d") == ["a"]
+    assert gone(cache, 1004) == ["c", "d"], "b was used a moment ago"
+    assert sorted(kept.revision for kept in kept_models(cache)) == ["b", "e"]
+    assert not mark_of(folders["a"]).exists()
+
+
+def test_a_download_that_was_given_up_is_listed_and_goes(cache: Path) -> None:
+    partial = cache / "models/hf/acme--tiny/.rev.partial"
+    partial.mkdir(parents=True)
+    (partial / "f.part").write_bytes(b"x" * 50)
+    (kept,) = kept_models(cache)
+    assert (kept.revision, kept.size, kept.whole, kept.uri) == ("rev", 50, False, "hf://acme/tiny")
+    assert remove(kept) == 50 and kept_models(cache) == []
+
+
+def test_what_a_crash_left_of_a_removal_goes_with_the_next(cache: Path) -> None:
+    folder = put(cache, "a", 1000)
+    folder.rename(folder.with_name(".a.trash"))
+    assert gone(cache, 2000) == ["a"]
+    assert not list(cache.rglob("f"))
+
+
+def test_a_mark_is_held_where_the_cache_can_be_read_alone(cache: Path) -> None:
+    folder = put(cache, "a", 1000)
+    mark_of(folder).chmod(0o444)
+    program = f"""
+import sys
+from pathlib import Path
+from llmservice_runtime.contract.in_use import held
+with held(Path({str(folder)!r})) as mine:
+    print(mine, flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None and child.stdout.readline() == "True\n"
+        (kept,) = kept_models(cache)
+        assert is_in_use(kept) and remove(kept) is None
+        child.kill()
+        child.wait()
+        assert remove(kept) == 100
+
+
+def test_a_path_outside_of_caches_is_held_by_nobody(tmp_path: Path) -> None:
+    with held(tmp_path / "model.gguf") as mine:
+        assert not mine
+
+
+def test_a_fetched_model_tells_its_uri_and_when_it_was_used(
+    make_server: Make, cache: Path, settings: SourceSettings, no_secrets: Secrets
+) -> None:
+    server = make_server(lambda request: file_reply(request, b"GGUF1234", {"ETag": '"1"'}))
+    files = open_model(f"{server.url}/a.gguf?sig=secret", None, base=Path(), secrets=no_secrets, settings=settings)
+    for _ in range(2):
+        folder = fetch(files, ["a.gguf"], cache, Silent())
+        (kept,) = kept_models(cache)
+        assert kept == Kept(folder, f"{server.url}/a.gguf?...", 8, mark_of(folder).stat().st_mtime, True)
+        os.utime(mark_of(folder), (1000, 1000))
