@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmservice_runtime.formats.classes import Classes
 from llmservice_runtime.formats.config import Config, quantization_of
 from llmservice_runtime.formats.detect import SIDE_FILES, Checkpoint
 from llmservice_runtime.formats.errors import UnsupportedModel
@@ -30,7 +31,11 @@ _NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.
 
 
 def checkpoint(
-    files: ModelFiles, entries: Sequence[FileEntry], chosen: Sequence[FileEntry], notes: Sequence[str]
+    files: ModelFiles,
+    entries: Sequence[FileEntry],
+    chosen: Sequence[FileEntry],
+    notes: Sequence[str],
+    classes: Classes | None = None,
 ) -> Checkpoint:
     """Read what `checkpoint_facts` needs. Raises UnsupportedModel where there is no model that can be loaded."""
     reader = JsonFiles(files, entries)
@@ -53,7 +58,7 @@ def checkpoint(
     sizes = {entry.path: entry.size for entry in entries}
     return Checkpoint(
         format=kind,
-        config=Config(root, name),
+        config=Config(root, name, classes),
         tensors=_unique([tensor for header in headers for tensor in header.tensors]),
         metadata=headers[0].metadata if headers else {},
         side={} if quantization_of(root) else _side(reader),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmservice_runtime.formats.config import EXPERTS, Config, quantization_of
+from llmservice_runtime.formats.context import context_tokens
 from llmservice_runtime.formats.evidence import (
     HINTS,
     contradiction,
@@ -69,7 +70,7 @@ def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
         quantization=found,
         dtype=dtype,
         parameters=parameters,
-        context_tokens=config.context_tokens,
+        context_tokens=context_tokens(config),
         layers=layers,
         hidden_size=config.hidden,
         attention_heads=config.heads,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.engines.registry import config_classes
 from llmservice_runtime.formats.facts import ModelFormat
 from llmservice_runtime.formats.inspect import inspect_model
 from llmservice_runtime.prepare.report import Prepared
@@ -67,7 +68,7 @@ def prepare(request: Request, progress: Progress) -> Prepared:
     settings = dataclasses.replace(SourceSettings.from_environment(cache), allow_private=request.private)
     secrets = Secrets(request.secret, request.secrets)
     files = open_model(request.uri, request.revision, base=Path("/"), secrets=secrets, settings=settings)
-    facts = inspect_model(files, request.include, request.expected)
+    facts = inspect_model(files, request.include, request.expected, config_classes())
     folder = _fetch(files, facts.files, request, progress) if request.fetch else files.folder
     folder = folder or model_folder(request.cache, files)
     path = folder / facts.files[0] if facts.format is ModelFormat.GGUF else folder

@@ -29,9 +29,10 @@ def test_architectures_of_ggufs_that_are_named_exist() -> None:
 
 def test_periods_of_sliding_layers_are_those_of_the_config_classes() -> None:
     configs = transformers().configs
-    told = {name: config.get("layer_types") or [] for name, config in configs.items()}
+    told = {name: config.layer_types for name, config in configs.items()}
     for model_type, period in layers.PATTERNS.items():
-        kinds = told.get(model_type) or told[configs[model_type]["text"]]
+        part = configs[model_type].part
+        kinds = told[model_type] or told[part.type if part else ""]
         assert len(kinds) == period, model_type
         assert [kind == "full_attention" for kind in kinds] == [False] * (period - 1) + [True], model_type
     uniform = {name for name in layers.UNIFORM_WINDOW if told.get(name)}

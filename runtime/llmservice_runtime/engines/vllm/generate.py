@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from llmservice_runtime.engines.base.config_classes import config_class
 from llmservice_runtime.engines.base.generated import main
 
 KINDS = {
@@ -71,7 +72,15 @@ def ask() -> dict[str, Any]:
         "no_float16": sorted(model_config._FLOAT16_NOT_SUPPORTED_MODELS),
         "options": dict(_options()),
         "parsers": _parsers(),
+        "configs": _configs(),
     }
+
+
+def _configs() -> dict[str, Any]:
+    """model_type -> config classes of vLLM's own, for models that Transformers lacks or has otherwise."""
+    from vllm.transformers_utils.config import _CONFIG_REGISTRY
+
+    return {model_type: config_class(_CONFIG_REGISTRY[model_type]) for model_type in sorted(_CONFIG_REGISTRY)}
 
 
 def _call_it_vllm() -> None:
