@@ -23,9 +23,8 @@ def definition(engine: EngineType) -> EngineDefinition:
 
 @cache
 def config_classes() -> Classes:
-    """What all engines know of config classes. One that several have is read as the engine that knows most has it."""
-    told = (definition(engine).config_classes() for engine in EngineType)
-    return ChainMap(*map(dict, sorted(told, key=len, reverse=True)))
+    """What all engines know of config classes. One that several have is read as the first of them has it."""
+    return ChainMap(*(dict(definition(engine).config_classes()) for engine in EngineType))
 
 
 def label(engine: EngineType) -> str:

@@ -21,8 +21,8 @@ STEP = 256
 USEFUL_CONTEXT = 8192
 """What a planned context should reach before more GPUs are taken or layers are left on the host."""
 
-UNKNOWN_CONTEXT = 4096
-"""Planned when the headers do not say what the model was trained for."""
+UNKNOWN_CONTEXT = 2048
+"""Planned when the headers do not say what the model was trained for; vLLM assumes it too."""
 
 USUAL_SEQUENCE = 2048
 """Tokens that a sequence usually needs; a shared pool is planned for that many each."""

@@ -22,6 +22,11 @@ from llmservice_runtime.sources.files import FileEntry, ModelFiles
 JSON_LIMIT = 16 << 20
 """Bytes of a configuration or index file that are read; the largest index files have 10 MB."""
 TENSOR_LIMIT = 500_000
+SENTENCES = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Where sentence-transformers keeps the longest input, in vLLM's order."""
 _INDEX = {
     ModelFormat.SAFETENSORS: "model.safetensors.index.json",
     ModelFormat.MISTRAL: "consolidated.safetensors.index.json",
@@ -53,6 +58,7 @@ def checkpoint(
         )
     headers = _headers(files, weights) if kind is not ModelFormat.PICKLE else []
     said = [*notes, *_said(kind, paths)]
+    tokenizer = reader.read("tokenizer_config.json")
     needed = (*side_files(entries), *(e.path for e in weights))
     needed += tuple(path for path in (_INDEX[kind],) if path in paths)
     sizes = {entry.path: entry.size for entry in entries}
@@ -66,7 +72,9 @@ def checkpoint(
         files=needed,
         file_bytes=sum(sizes[path] for path in needed),
         weight_file_bytes=sum(entry.size for entry in weights),
-        chat_template=kind is ModelFormat.MISTRAL or _chat_template(reader, paths),
+        chat_template=kind is ModelFormat.MISTRAL or _has_chat_template(tokenizer, paths),
+        tokenizer=tokenizer,
+        sentences=next((found for path in SENTENCES if (found := reader.read(path))), {}),
         name=files.uri,
         notes=tuple(said),
     )
@@ -142,10 +150,9 @@ def _side(reader: JsonFiles) -> Mapping[str, Any]:
     return next((found for path in SIDE_FILES if (found := reader.read(path))), {})
 
 
-def _chat_template(reader: JsonFiles, paths: Sequence[str]) -> bool:
-    if any(path in {"chat_template.jinja", "chat_template.json"} for path in paths):
-        return True
-    return bool(reader.read("tokenizer_config.json").get("chat_template"))
+def _has_chat_template(tokenizer: Mapping[str, Any], paths: Sequence[str]) -> bool:
+    files = any(path in {"chat_template.jinja", "chat_template.json"} for path in paths)
+    return files or bool(tokenizer.get("chat_template"))
 
 
 def _said(kind: ModelFormat, paths: Sequence[str]) -> list[str]:

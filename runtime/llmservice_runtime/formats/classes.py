@@ -86,7 +86,8 @@ def completed(root: Mapping[str, Any], classes: Classes) -> Completed:
             assert kind.part is not None
             defaults = kind.part.omitted
             kind = classes.get(kind.part.type, UNKNOWN)
-            own = values = {**values, **_filled(part, kind, defaults)}
+            own = _filled(part, kind, defaults)
+            values = {**values, **own}
     return Completed(values, own, kind.layer_types)
 
 

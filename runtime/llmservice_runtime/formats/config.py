@@ -48,7 +48,7 @@ class Config(Mapping[str, Any]):
         """The first of `keys` that is stated, as a non-negative integer. Raises UnsupportedModel on nonsense."""
         for key in keys:
             value = self._values.get(key)
-            if value is None:
+            if value is None or value == "auto":
                 continue
             if type(value) is float and value.is_integer():
                 value = int(value)
@@ -82,6 +82,12 @@ class Config(Mapping[str, Any]):
     def heads(self) -> int:
         """Attention heads."""
         return self.integer(*HEADS)
+
+    @property
+    def experts(self) -> int:
+        """Experts of a layer; of a list, one for each modality, the first."""
+        counts = next((value for key in EXPERTS if (value := self.items_of(key))), ())
+        return Config({"num_experts": counts[0]}, self.name).experts if counts else self.integer(*EXPERTS)
 
     @property
     def model_type(self) -> str:

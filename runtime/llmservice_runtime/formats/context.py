@@ -45,14 +45,20 @@ def context_tokens(config: Config) -> int:
     return int(tokens)
 
 
-def shortened(tokens: int, tokenizer: Mapping[str, Any], sentences: Mapping[str, Any]) -> int:
-    """`tokens` less what the files beside config.json say of a model that embeds: the tokenizer's own limit where
-    positions are learned (`tokenizer` is empty elsewhere), and sentence_bert_config.json's, which overrules all."""
-    limit = tokenizer.get("model_max_length")
-    if limit is not None:
-        tokens = min(tokens or LIMIT, _positive("tokenizer_config.json", "model_max_length", limit, math.inf))
+def tokenizer_tokens(tokenizer: Mapping[str, Any]) -> int:
+    """`model_max_length` of tokenizer_config.json; 0 = not told, or told to be without end (10^30)."""
+    value = tokenizer.get("model_max_length")
+    tokens = 0 if value is None else _positive("tokenizer_config.json", "model_max_length", value, math.inf)
+    return tokens if tokens <= LIMIT else 0
+
+
+def shortened(tokens: int, tokenizer: int, sentences: Mapping[str, Any]) -> int:
+    """`tokens` less what lies beside config.json: the `tokenizer`'s own limit (0 = none), and sentence-transformers'
+    `max_seq_length`, which overrules all."""
     limit = sentences.get("max_seq_length")
-    return tokens if limit is None else _positive("sentence_bert_config.json", "max_seq_length", limit)
+    if limit is not None:
+        return _positive("sentence_bert_config.json", "max_seq_length", limit)
+    return min(tokens or LIMIT, tokenizer) if tokenizer else tokens
 
 
 def _stated(config: Config) -> int:

@@ -47,9 +47,9 @@ class ArchitectureKeys:
             value = max(numbers) if layer is None else numbers[min(layer, len(numbers) - 1)]
         if value is None or value == ():
             return default
-        if type(value) not in (int, bool) or not -1 <= value < _LIMIT:
+        if type(value) not in (int, bool) or not 0 <= value < _LIMIT:
             raise damaged(f"{self.name} has the impossible value {str(value)[:60]} for {self.architecture}.{key}.")
-        return max(0, int(value))
+        return int(value)
 
 
 def gguf_layer_groups(keys: ArchitectureKeys) -> tuple[LayerGroup, ...]:

@@ -70,6 +70,7 @@ def test_a_part_of_a_fixed_type_is_that_whatever_it_says() -> None:
         ({"model_type": "chatglm"}, 2048, 0),
         ({"model_type": "falcon"}, 2048, 0),
         ({"model_type": "gpt2"}, 1024, 0),
+        ({"model_type": "kimi_linear"}, 4096, 0),  # vLLM has a class of its own
     ],
 )
 def test_defaults_are_those_of_the_engines_classes(root: dict[str, Any], context: int, heads: int) -> None:

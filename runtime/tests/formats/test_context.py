@@ -10,8 +10,10 @@ import pytest
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.registry import config_classes
 from llmservice_runtime.formats.config import Config
-from llmservice_runtime.formats.context import KEYS, context_tokens, shortened
+from llmservice_runtime.formats.context import KEYS, context_tokens
 from llmservice_runtime.formats.errors import UnsupportedModel
+from llmservice_runtime.formats.inspect import inspect_model
+from tests.formats.model_samples import MemoryFiles, hf
 
 
 def tokens(name: str = "config.json", /, **root: Any) -> int:
@@ -130,11 +132,35 @@ def test_two_names_of_a_scaling_that_contradict_each_other_are_refused() -> None
         tokens(model_type="llama", rope_scaling={"type": "linear", "rope_type": "yarn", "factor": 2})
 
 
-def test_models_that_embed_end_where_their_tokenizer_does() -> None:
-    assert shortened(514, {"model_max_length": 512}, {}) == 512
-    assert shortened(512, {"model_max_length": 10**30}, {}) == 512
-    assert shortened(512, {}, {"max_seq_length": 256}) == 256
-    assert shortened(512, {"model_max_length": 128}, {"max_seq_length": 256}) == 256
-    for beside in ({"max_seq_length": -1}, {"max_seq_length": "x"}):
-        with pytest.raises(UnsupportedModel, match="sentence_bert_config"):
-            shortened(512, {}, beside)
+@pytest.mark.parametrize(
+    ("architecture", "beside", "expected"),
+    [
+        ("XLMRobertaModel", {"tokenizer_config.json": {"model_max_length": 512}}, 512),
+        ("XLMRobertaModel", {"tokenizer_config.json": {"model_max_length": 10**30}}, 514),
+        ("XLMRobertaModel", {"tokenizer_config.json": {"model_max_length": 1e30}}, 514),
+        ("XLMRobertaModel", {"sentence_bert_config.json": {"max_seq_length": 256}}, 256),
+        ("XLMRobertaModel", {"sentence_xlm-roberta_config.json": {"max_seq_length": 128}}, 128),
+        ("XLMRobertaModel", {"sentence_bert_config.json": {"max_seq_length": None}}, 514),
+        ("XLMRobertaForSequenceClassification", {"tokenizer_config.json": {"model_max_length": 512}}, 512),
+        ("XLMRobertaForCausalLM", {"tokenizer_config.json": {"model_max_length": 512}}, 514),
+    ],
+)
+def test_models_that_embed_end_where_their_tokenizer_does(
+    architecture: str, beside: dict[str, Any], expected: int
+) -> None:
+    assert inspect_model(embedder(architecture, beside)).context_tokens == expected
+
+
+@pytest.mark.parametrize("value", [-1, 0, "512", True, math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("file", "key"), [("tokenizer_config.json", "model_max_length"), ("sentence_bert_config.json", "max_seq_length")]
+)
+def test_lengths_beside_the_configuration_that_cannot_be_are_refused(file: str, key: str, value: Any) -> None:
+    with pytest.raises(UnsupportedModel, match=f"{file}.*{key}") as caught:
+        inspect_model(embedder("XLMRobertaModel", {file: {key: value}}))
+    assert caught.value.failure is FailureClass.MODEL_DAMAGED
+
+
+def embedder(architecture: str, beside: dict[str, Any]) -> MemoryFiles:
+    learned: dict[str, Any] = {"position_embedding_type": "absolute", "max_position_embeddings": 514}
+    return hf(side=beside, architectures=[architecture], model_type="xlm-roberta", **learned)
