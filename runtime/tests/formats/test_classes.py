@@ -70,6 +70,7 @@ def test_a_part_of_a_fixed_type_is_that_whatever_it_says() -> None:
         ({"model_type": "chatglm"}, 2048, 0),
         ({"model_type": "falcon"}, 2048, 0),
         ({"model_type": "gpt2"}, 1024, 0),
+        ({"model_type": "minimax_m3_vl", "text_config": {}}, 524288, 4),
         ({"model_type": "kimi_linear"}, 4096, 0),  # vLLM has a class of its own
     ],
 )
@@ -77,6 +78,11 @@ def test_defaults_are_those_of_the_engines_classes(root: dict[str, Any], context
     config = of(**root)
     assert (context_tokens(config), config.integer("num_key_value_heads")) == (context, heads)
     assert config.layers and config.hidden and config.heads and config.integer("vocab_size", "padded_vocab_size")
+
+
+@pytest.mark.parametrize("model_type", ["bloom", "falcon"])
+def test_old_names_that_a_class_still_takes_are_read(model_type: str) -> None:
+    assert of(model_type=model_type, n_embed=4096).hidden == 4096
 
 
 def test_every_class_completes_a_configuration_that_says_nothing() -> None:

@@ -36,19 +36,20 @@ PROBED = {"hidden_size": 2, "num_attention_heads": 2, "num_hidden_layers": 2}
 
 def config_class(kind: Any) -> dict[str, Any]:
     """One class: `has` fields with their defaults, null where they are derived from others; `names` from the common
-    name of a field to the class's own; `layer_types` the unit that layers repeat; `part` the configuration nested in it
-    that the language model is sized by: `at` this key, of the model_type `is` (whatever it says of itself where it is
-    `fixed`), and what it has instead of its own class's defaults where it is `omitted` or `given`."""
+    or an old name of a field to the class's own; `layer_types` the unit that layers repeat; `part` the configuration
+    nested in it that the language model is sized by: `at` this key, of the model_type `is` (whatever it says of itself
+    where it is `fixed`), and what it has instead of its own class's defaults where it is `omitted` or `given`."""
     default = made(kind)
     names = {own: other for own, other in getattr(kind, "attribute_map", {}).items() if SIZES.fullmatch(own)}
     wanted = {name: value for name, value in _fields(kind) if _sized(name) or name in names.values()}
     plain = {name: value for name, value in wanted.items() if isinstance(value, PLAIN) and (name, value) not in SAID}
     told: dict[str, Any] = {"has": plain}
     if default is not None:
+        names |= _old_names(kind, default)
         told["has"] |= _settled(kind, default, told["has"])
         if pattern := unit(list(next((v for n in LAYER_TYPES if (v := getattr(default, n, None))), ()))):
             told["layer_types"] = pattern
-        if part := _part(kind, default):
+        if part := _part(kind):
             told["part"] = part
     return told | ({"names": names} if names else {})
 
@@ -104,17 +105,49 @@ def _settled(kind: Any, default: Any, has: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
 
-def _part(kind: Any, default: Any) -> dict[str, Any]:
+def _old_names(kind: Any, default: Any) -> dict[str, str]:
+    """Names that the class still takes for a size, though it has no field of that name: found by trying them."""
+    sizes = (6144, 2 * width) if isinstance(width := getattr(default, "hidden_size", 0), int) else (6144,)
+    found = {}
+    for name in sorted({word for method in _methods(kind) for word in _words(method)}):
+        for size in sizes if not hasattr(default, name) and not name.startswith("rope") else ():
+            tried = made(kind, **{name: size})
+            took = [field for field, value in vars(tried).items() if value == size] if tried else []
+            own = [field for field in took if _sized(field) and getattr(default, field, 0) != size]
+            if len(own) == 1 and own != [name]:
+                found[name] = own[0]
+    return found
+
+
+def _methods(kind: Any) -> Iterator[Any]:
+    """How the class and those above it are made, but for the one of the library that all have in common."""
+    for base in kind.__mro__[: max(1, [base.__name__ for base in kind.__mro__].index("PreTrainedConfig"))]:
+        yield from filter(inspect.isfunction, map(vars(base).get, ("__init__", "__post_init__")))
+
+
+def _words(method: Any) -> Iterator[str]:
+    """Texts in the code that could be names of fields."""
+    consts = inspect.unwrap(method).__code__.co_consts
+    return (word for word in consts if isinstance(word, str) and word.isidentifier())
+
+
+def part_of(kind: Any) -> tuple[str, Any]:
+    """The key of the configuration nested in the class's default that leads to the language model, and that; an empty
+    key where there is none."""
+    default = made(kind)
     text = language_part(default)
-    if text is default:
+    parts = {key: sub for key, sub in vars(default).items() if hasattr(sub, "get_text_config")} if default else {}
+    leading = (key for key, sub in parts.items() if text is not default and language_part(sub) is text)
+    key = next((key for key in leading if getattr(type(parts[key]), "model_type", "")), "")
+    return key, parts.get(key)
+
+
+def _part(kind: Any) -> dict[str, Any]:
+    key, sub = part_of(kind)
+    if not key:
         return {}
-    parts = {key: sub for key, sub in vars(default).items() if hasattr(sub, "get_text_config")}
-    found = next(((key, sub) for key, sub in parts.items() if language_part(sub) is text), None)
-    if found is None or not getattr(type(found[1]), "model_type", ""):
-        return {}
-    key, sub = found
     bare = made(type(sub))
-    told = {"at": key, "is": type(sub).model_type}
+    told: dict[str, Any] = {"at": key, "is": type(sub).model_type}
     if getattr(kind, "sub_configs", {}).get(key) is type(sub):
         told["fixed"] = True
     given = made(kind, **{key: {"model_type": told["is"]}})
