@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from llmservice_runtime.openai.encoding import encode
 from llmservice_runtime.openai.events import AnswerReader
 from llmservice_runtime.openai.messages import normalise
 from llmservice_runtime.openai.params import answer_length, checked, constraint, sampling
@@ -19,11 +19,8 @@ from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
 from llmservice_runtime.openai.tool_formats import ToolFormat, tool_format
 from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
 from llmservice_runtime.openai.tool_parser import ToolParser
-from llmservice_runtime.protocol.engine import GenerationRequest, Grammar, Tokenizer
+from llmservice_runtime.protocol.engine import GenerationRequest, Grammar
 from llmservice_runtime.wire.errors import bad_request, unsupported
-
-THREAD_CHARS = 16_384
-"""Longer texts are tokenized off the event loop; shorter ones take less time than the way to a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,13 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     tools, calls = _tools(request)
     fmt = tool_format(template, engine.tokenizer) if tools else None
     prompt = render(template, request.messages, request, tools)
-    tokens = await encode(engine.tokenizer, prompt, request.add_special_tokens)
+    tokens = await encode(
+        engine.tokenizer,
+        prompt,
+        request.add_special_tokens,
+        context_tokens=server.context_tokens,
+        field="messages",
+    )
     max_tokens = answer_length(len(tokens), _wanted(request), server.context_tokens, "messages")
     if request.top_logprobs is not None and not request.logprobs:
         raise bad_request("`top_logprobs` needs `logprobs: true`.", "top_logprobs")
@@ -106,13 +109,6 @@ def render(
 def _asks_for_turn(request: ChatRequest) -> bool:
     """Whether the client itself asked for a new turn of the assistant (it is the default otherwise)."""
     return "add_generation_prompt" in request.model_fields_set and request.add_generation_prompt
-
-
-async def encode(tokenizer: Tokenizer, text: str, add_special: bool) -> list[int]:
-    """Token ids; special tokens written in the text count as such, as templates need."""
-    if len(text) < THREAD_CHARS:
-        return tokenizer.encode(text, add_special=add_special, parse_special=True)
-    return await asyncio.to_thread(tokenizer.encode, text, add_special=add_special, parse_special=True)
 
 
 def _wanted(request: ChatRequest) -> int | None:

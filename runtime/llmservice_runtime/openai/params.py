@@ -16,14 +16,11 @@ WHITE_SPACE = r"[ \n\t]{0,20}"
 def answer_length(prompt_tokens: int, wanted: int | None, context_tokens: int, field: str) -> int:
     """max_tokens: what was asked for, or what the context leaves. ApiError 400 with both numbers when too long."""
     if prompt_tokens >= context_tokens:
-        raise _too_long(
-            f"This model's context is {context_tokens} tokens, and the prompt alone has {prompt_tokens}. Shorten it.",
-            field,
-        )
+        raise too_long(context_tokens, str(prompt_tokens), field)
     if wanted is None:
         return context_tokens - prompt_tokens
     if prompt_tokens + wanted > context_tokens:
-        raise _too_long(
+        raise _exceeded(
             f"This model's context is {context_tokens} tokens, but {prompt_tokens + wanted} were asked for:"
             f" {prompt_tokens} of the prompt and {wanted} of the answer (`max_tokens`). Shorten either.",
             field,
@@ -31,7 +28,14 @@ def answer_length(prompt_tokens: int, wanted: int | None, context_tokens: int, f
     return wanted
 
 
-def _too_long(message: str, field: str) -> ApiError:
+def too_long(context_tokens: int, prompt_tokens: str, field: str) -> ApiError:
+    """400 for a prompt that leaves no place for an answer; `prompt_tokens` as far as they were counted."""
+    return _exceeded(
+        f"This model's context is {context_tokens} tokens, and the prompt alone has {prompt_tokens}. Shorten it.", field
+    )
+
+
+def _exceeded(message: str, field: str) -> ApiError:
     return bad_request(message, field, "context_length_exceeded")
 
 

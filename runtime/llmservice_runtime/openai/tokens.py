@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from llmservice_runtime.openai.chat_prompt import encode, render
+from llmservice_runtime.openai.chat_prompt import render
+from llmservice_runtime.openai.encoding import encode
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import DetokenizeRequest, TokenizeRequest
 from llmservice_runtime.openai.requests.parse import parse

@@ -6,7 +6,7 @@ of HTTP, chat or tools. llama.cpp implements this; Transformers can without a ch
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -132,7 +132,15 @@ class Tokenizer(Protocol):
     def eos_token(self) -> str: ...
     @property
     def chat_template(self) -> str | None: ...
+    def at_least(self, text: str) -> int:
+        """Tokens that a text has at least, told without tokenizing it; 0 where nothing is known."""
+        ...
+
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]: ...
+    def parts(self, text: str, *, add_special: bool, parse_special: bool) -> Iterator[list[int]]:
+        """What `encode` gives, a piece at a time: each takes milliseconds, whatever the text."""
+        ...
+
     def decode(self, tokens: Sequence[int], *, skip_special: bool = True) -> str: ...
     def token_bytes(self, token: int) -> bytes: ...
 
