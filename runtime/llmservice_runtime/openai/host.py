@@ -123,7 +123,7 @@ class Host:
 
     def _report(self, engine: HostedEngine) -> None:
         stats = engine.stats()
-        self._reporter.step(stats.running, stats.waiting, self._metrics.steps)
+        self._reporter.step(stats.running, stats.waiting, self._metrics.steps, stats.step_seconds)
 
 
 async def generate_one(engine: Engine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from dataclasses import replace
 
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
@@ -97,7 +98,7 @@ class LlamaCppEngine:
 
     def stats(self) -> EngineStats:
         """What runs and waits now; never waits for a step."""
-        return self._steps.stats
+        return replace(self._steps.stats, step_seconds=self._steps.expected())
 
     def begin_drain(self) -> None:
         """Refuse new requests from now on; what runs or waits goes on."""

@@ -75,6 +75,10 @@ class StepLoop:
         """End every answer with an error delta."""
         self._commands.put(lambda: self._drop(lambda answer: True, message))
 
+    def expected(self) -> float:
+        """Seconds that the step at hand takes by the speed of those before; 0 = not known."""
+        return self._decoder.expected
+
     def close(self) -> None:
         """Stop the thread and wait for its step."""
 
