@@ -63,11 +63,16 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     thinking = prompt.rstrip().endswith(OPEN)
     thinks = CLOSE in template.source or thinking
     grammar = _grammar(request, tools, fmt, calls, thinking)
+    schemas = [
+        (f"tools.{number}.function.parameters", tool.function.parameters)
+        for number, tool in enumerate(request.tools or [])
+        if fmt is not None and tool.function.parameters is not None
+    ]
     params = sampling(
         request,
         max_tokens=max_tokens,
         logprobs=(request.top_logprobs or 0) if request.logprobs else None,
-        grammar=None if grammar is None else await checked(engine, grammar[1], grammar[0]),
+        grammar=None if grammar is None else await checked(engine, grammar[1], grammar[0], schemas),
         vocab_size=engine.vocab_size,
     )
     if fmt is not None and fmt.begin_token is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from llmservice_runtime.openai.requests.fields import SharedFields
@@ -153,10 +154,17 @@ def _choice(options: list[str]) -> Grammar:
     return Grammar(GrammarKind.LARK, "start: " + " | ".join(json.dumps(option) for option in options))
 
 
-async def checked(engine: Engine, grammar: Grammar, field: str) -> Grammar:
-    """The grammar, once the engine can honour it; ApiError 400 naming the field otherwise."""
+async def checked(
+    engine: Engine, grammar: Grammar, field: str, parts: Sequence[tuple[str, dict[str, Any]]] = ()
+) -> Grammar:
+    """The grammar, once the engine can honour it; ApiError 400 naming the field otherwise.
+
+    `parts` are the fields and schemas that it was made of: the first that fails alone is the one named.
+    """
     try:
         await engine.validate_grammar(grammar)
     except GrammarError as error:
+        for name, schema in parts:
+            await checked(engine, Grammar(GrammarKind.JSON_SCHEMA, json.dumps(bounded(schema))), name)
         raise bad_request(f"`{field}` can't be honoured: {error}", field, "invalid_grammar") from error
     return grammar

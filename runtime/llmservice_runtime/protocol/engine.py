@@ -103,6 +103,8 @@ class Delta:
     """The stop string or stop token id that ended it (vLLM's field)."""
     error: str | None = None
     """With finish_reason ERROR: what happened."""
+    unfit: bool = False
+    """With an error: it is the request's grammar that can't be followed, not a fault of the engine (HTTP 400)."""
     cached_tokens: int = 0
     """Prompt tokens that came from the prefix cache; set in the first delta of an answer."""
     prompt_logprobs: list[TokenLogprob | None] | None = None

@@ -94,7 +94,7 @@ class LlamaCppEngine:
 
     async def validate_grammar(self, grammar: Grammar) -> None:
         """GrammarError when it can't be honoured. Compiles in a thread; the result is kept."""
-        await asyncio.get_running_loop().run_in_executor(None, self._grammars.matcher, grammar)
+        await self._grammars.prepare(grammar)
 
     def stats(self) -> EngineStats:
         """What runs and waits now; never waits for a step."""
