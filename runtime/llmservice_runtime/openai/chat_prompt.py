@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,12 +17,14 @@ from llmservice_runtime.openai.params import answer_length, checked, constraint,
 from llmservice_runtime.openai.reasoning import CLOSE, OPEN, ReasoningReader
 from llmservice_runtime.openai.requests.chat import ChatRequest, Message, NamedToolChoice, Thinking, Tool
 from llmservice_runtime.openai.state import Server
-from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
+from llmservice_runtime.openai.templates import ChatTemplate, TemplateError, many
 from llmservice_runtime.openai.tool_formats import ToolFormat, tool_format
 from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
 from llmservice_runtime.openai.tool_parser import ToolParser
 from llmservice_runtime.protocol.engine import GenerationRequest, Grammar
 from llmservice_runtime.wire.errors import bad_request, unsupported
+
+_threads = {lengthy: ThreadPoolExecutor(1, "render") for lengthy in (False, True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     template = server.chat_template()
     tools, calls = _tools(request)
     fmt = tool_format(template, engine.tokenizer) if tools else None
-    prompt = render(template, request.messages, request, tools)
+    prompt = await rendered(template, request.messages, request, tools)
     tokens = await encode(
         engine.tokenizer,
         prompt,
@@ -86,6 +90,14 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
         hide_reasoning=request.reasoning_format == "hidden" or not request.include_reasoning,
         tools=fmt,
     )
+
+
+async def rendered(
+    template: ChatTemplate, messages: Sequence[Message], request: ChatRequest | None, tools: Sequence[Tool] = ()
+) -> str:
+    """`render` off the event loop: a short prompt waits for short ones only."""
+    thread = _threads[many([message.content for message in messages])]
+    return await asyncio.get_running_loop().run_in_executor(thread, render, template, messages, request, tools)
 
 
 def render(

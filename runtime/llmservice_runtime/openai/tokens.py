@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from llmservice_runtime.openai.chat_prompt import render
+from llmservice_runtime.openai.chat_prompt import rendered
 from llmservice_runtime.openai.encoding import encode
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import DetokenizeRequest, TokenizeRequest
@@ -27,7 +27,7 @@ async def tokenize(http: web.Request) -> web.Response:
     else:
         fields = {"messages", "tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"}
         chat = ChatRequest.model_validate(request.model_dump(include=fields, exclude_unset=True))
-        text, special = render(server.chat_template(), chat.messages, chat, chat.tools or ()), False
+        text, special = await rendered(server.chat_template(), chat.messages, chat, chat.tools or ()), False
     if request.add_special_tokens is not None:
         special = request.add_special_tokens
     tokens = await encode(tokenizer, text, special)

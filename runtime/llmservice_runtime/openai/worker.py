@@ -40,10 +40,11 @@ class Worker:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._greeted = False
         self._told: Any = None
 
     def start(self) -> None:
-        """Let it import what it needs while others go on."""
+        """Let it import what it needs while others go on. Does not wait for it."""
         with self._lock:
             self._connected()
 
@@ -53,11 +54,14 @@ class Worker:
         `first` is a question that a process must have answered before; it is asked when another one was, or none.
         """
         with self._lock:
-            fresh = self._connected()
+            connection = self._connected()
+            if not self._greeted:
+                self._receive(connection, START_SECONDS)
+                self._greeted = True
             if first is not None and self._told is not first:
-                self._exchange(fresh, first, seconds)
+                self._exchange(connection, first, seconds)
                 self._told = first
-            return self._exchange(fresh, question, seconds)
+            return self._exchange(connection, question, seconds)
 
     def close(self) -> None:
         """End the process; a later question starts another."""
@@ -72,14 +76,18 @@ class Worker:
             self._socket, theirs = socket.socketpair()
             with theirs:
                 self._process = subprocess.Popen([sys.executable, "-m", self._module], stdin=theirs.fileno())
-            self._told = None
-            _read(self._socket, time.monotonic() + START_SECONDS)
+            self._greeted, self._told = False, None
         return self._socket
 
     def _exchange(self, connection: socket.socket, question: Any, seconds: float) -> Any:
+        data = _frame([seconds, question])
+        return self._receive(connection, seconds, data)
+
+    def _receive(self, connection: socket.socket, seconds: float, data: bytes = b"") -> Any:
+        """Send `data`; then the next frame."""
         try:
             connection.settimeout(seconds)
-            _write(connection, [seconds, question])
+            connection.sendall(data)
             return _read(connection, time.monotonic() + seconds)
         except TimeoutError as error:
             self._end()
@@ -112,13 +120,13 @@ def serve(answer: Callable[[Any], Any], memory: int = MEMORY) -> None:
     _limit(memory)
     with socket.socket(fileno=os.dup(0)) as connection:
         try:
-            _write(connection, None)
+            connection.sendall(_frame(None))
             while True:
                 seconds, question = _read(connection, None)
                 signal.setitimer(signal.ITIMER_REAL, seconds + 1)
                 found = answer(question)
                 signal.setitimer(signal.ITIMER_REAL, 0)
-                _write(connection, found)
+                connection.sendall(_frame(found))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         except OSError:
@@ -133,9 +141,9 @@ def _limit(memory: int) -> None:
     Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _write(connection: socket.socket, body: Any) -> None:
+def _frame(body: Any) -> bytes:
     data = json.dumps(body).encode()
-    connection.sendall(LENGTH.pack(len(data)) + data)
+    return LENGTH.pack(len(data)) + data
 
 
 def _read(connection: socket.socket, end: float | None) -> Any:
