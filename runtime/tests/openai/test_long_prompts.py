@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from llmservice_runtime.openai.encoding import THREAD_CHARS, encode
+from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.wire.errors import ApiError
 
 LONG = "x" * THREAD_CHARS
@@ -83,6 +84,7 @@ async def test_counting_ends_once_a_prompt_is_far_too_long() -> None:
         ("/v1/completions", {"prompt": "x" * 900_000}),
         ("/v1/completions", {"prompt": ["x" * 900_000, "y"]}),
         ("/v1/completions", {"prompt": [65] * 100_000}),
+        ("/detokenize", {"tokens": [65] * 100_000}),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x" * 900_000}]}),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}] * 20_000}),
         (
@@ -99,3 +101,43 @@ async def test_long_prompts_get_a_400_that_names_the_context(
     error = (await response.json())["error"]
     assert (response.status, error["code"]) == (400, "context_length_exceeded")
     assert "context is 512 tokens" in error["message"]
+
+
+async def test_a_body_that_cannot_fit_is_refused_before_it_is_read(connect: Any, scripted: Any) -> None:
+    client = await connect(scripted())
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    length = 30_000_000
+    writer.write(f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode())
+    assert (await reader.readline()).split()[1] == b"400"
+    writer.close()
+
+
+async def test_a_body_of_unknown_length_is_bounded_too(connect: Any, scripted: Any) -> None:
+    async def body() -> Any:
+        yield b'{"prompt": "'
+        for _ in range(40):
+            yield b"x" * 100_000
+        yield b'"}'
+
+    client = await connect(scripted())
+    # 128 prompts fit a request for completions, so more is read there.
+    response = await client.post("/tokenize", data=body())
+    assert (response.status, (await response.json())["error"]["code"]) == (400, "context_length_exceeded")
+
+
+async def test_a_large_body_that_may_fit_is_read_off_the_event_loop(
+    connect: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    validate = ChatRequest.model_validate.__func__  # type: ignore[attr-defined]
+
+    def watched(cls: Any, present: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return validate(cls, present)
+
+    monkeypatch.setattr(ChatRequest, "model_validate", classmethod(watched))
+    client = await connect(scripted())
+    for size in (100, 200_000):
+        message = {"role": "user", "content": "hi"}
+        await client.post("/v1/chat/completions", json={"messages": [message], "metadata": {"x": "x" * size}})
+    assert threads == ["MainThread", "parse_0"]

@@ -43,4 +43,5 @@ class DetokenizeRequest(Strict):
     """POST /detokenize."""
 
     model: str | None = None
-    tokens: list[TokenId] = Field(max_length=4_000_000)
+    tokens: list[TokenId]
+    """No more than the context has."""

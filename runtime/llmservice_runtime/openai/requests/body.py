@@ -1,0 +1,48 @@
+"""From a request on the wire to its model: bounded by what the context could hold, and read off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from llmservice_runtime.openai.requests.parse import parse
+from llmservice_runtime.wire.errors import ApiError, bad_request
+
+M = TypeVar("M", bound=BaseModel)
+
+MAX_BODY_BYTES = 32 << 20
+FREE_BYTES = 1 << 20
+"""For schemas, metadata and the names of fields, whatever the context."""
+TOKEN_BYTES = 64
+"""Of JSON a token may take. Usual are 4 to 12, escapes of every character included."""
+INLINE_BYTES = 64 << 10
+"""Smaller bodies are read in less time than the way to a thread takes."""
+
+_thread = ThreadPoolExecutor(1, "parse")
+
+
+async def received(http: web.Request, model: type[M], context_tokens: int, prompts: int = 1) -> M:
+    """The validated body. ApiError 400 for one that is larger than `prompts` contexts of text, before it is read."""
+    most = min(MAX_BODY_BYTES, FREE_BYTES + prompts * context_tokens * TOKEN_BYTES)
+    if http.content_length is not None and http.content_length > most:
+        raise _too_large(http.content_length, most, context_tokens)
+    body = await http.read()
+    if len(body) > most:
+        raise _too_large(len(body), most, context_tokens)
+    if len(body) <= INLINE_BYTES:
+        return parse(model, body, context_tokens)
+    return await asyncio.get_running_loop().run_in_executor(_thread, parse, model, body, context_tokens)
+
+
+def _too_large(size: int, most: int, context_tokens: int) -> ApiError:
+    if size > MAX_BODY_BYTES:
+        return ApiError(413, f"The body is larger than {MAX_BODY_BYTES >> 20} MiB.", code="request_too_large")
+    return bad_request(
+        f"This model's context is {context_tokens} tokens, and the body has {size} bytes, more than the {most} that a"
+        " request for so many can have. Shorten it.",
+        code="context_length_exceeded",
+    )
