@@ -14,7 +14,7 @@ from llmservice_runtime.openai.encoding import encode
 from llmservice_runtime.openai.generation import check, submitted
 from llmservice_runtime.openai.logprobs import CompletionLogprobs
 from llmservice_runtime.openai.params import answer_length, checked, constraint, sampling, too_long
-from llmservice_runtime.openai.requests.body import received
+from llmservice_runtime.openai.requests.body import PROMPTS, received
 from llmservice_runtime.openai.requests.completion import CompletionRequest
 from llmservice_runtime.openai.requests.fields import MAX_CHOICES
 from llmservice_runtime.openai.state import SERVER, Server
@@ -28,7 +28,7 @@ from llmservice_runtime.wire.errors import bad_request, unsupported
 async def completions(http: web.Request) -> web.StreamResponse:
     """Complete one or several prompts, streamed or whole."""
     server = http.app[SERVER]
-    request = await received(http, CompletionRequest, server.context_tokens, MAX_CHOICES)
+    request = await received(http, CompletionRequest, server.context_tokens, PROMPTS)
     with server.drain.admitted():
         model = server.check_model(request.model)
         plan = await plan_completion(server, request)

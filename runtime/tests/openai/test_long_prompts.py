@@ -120,8 +120,14 @@ async def test_a_body_of_unknown_length_is_bounded_too(connect: Any, scripted: A
         yield b'"}'
 
     client = await connect(scripted())
-    # 128 prompts fit a request for completions, so more is read there.
     response = await client.post("/tokenize", data=body())
+    assert (response.status, (await response.json())["error"]["code"]) == (400, "context_length_exceeded")
+
+
+async def test_a_body_of_millions_of_values_is_not_built(connect: Any, scripted: Any) -> None:
+    client = await connect(scripted())
+    body = b'{"messages": [{"role": "user", "content": "hi", "x": [' + b"[]," * 200_000 + b"[]]}]}"
+    response = await client.post("/v1/chat/completions", data=body)
     assert (response.status, (await response.json())["error"]["code"]) == (400, "context_length_exceeded")
 
 
