@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from llmservice_runtime.openai.worker import LostError, Worker
@@ -42,7 +43,7 @@ class ChatTemplate:
         """Whether the template writes tool definitions into the prompt."""
         return "tools" in self.variables
 
-    @property
+    @cached_property
     def keeps_null_content(self) -> bool:
         """Whether the template asks if a message's content is none (else null content is the empty string)."""
         return re.search(r"content['\"]?\]?\s+is\s+(not\s+)?none", self.source) is not None

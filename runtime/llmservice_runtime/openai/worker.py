@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,12 @@ class Worker:
     def _connected(self) -> socket.socket:
         if self._socket is None:
             self._socket, theirs = socket.socketpair()
-            with theirs:
-                self._process = subprocess.Popen([sys.executable, "-m", self._module], stdin=theirs.fileno())
+            try:
+                with theirs:
+                    self._process = subprocess.Popen([sys.executable, "-m", self._module], stdin=theirs.fileno())
+            except OSError as error:
+                self._end()
+                raise LostError(f"got no process to run in: {error.strerror}") from error
             self._greeted, self._told = False, None
         return self._socket
 
@@ -137,8 +142,9 @@ def _limit(memory: int) -> None:
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Where memory runs out all the same, this is what is to go, not the engine.
-    Path("/proc/self/oom_score_adj").write_text("1000")
+    with suppress(OSError):
+        # Where memory runs out all the same, this is what is to go, not the engine.
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _frame(body: Any) -> bytes:
