@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from aiohttp import web
 from prometheus_client.exposition import generate_latest
@@ -14,7 +14,7 @@ from llmservice_gateway import errors
 from llmservice_gateway.metrics import GatewayMetrics
 from llmservice_gateway.proxy import Limits, Proxy
 from llmservice_gateway.routing import AmbiguousModelError, Backend, UnknownModelError
-from llmservice_runtime.wire.errors import ApiError, bad_request, error_response, internal
+from llmservice_runtime.wire.errors import ApiError, bad_request, body_too_large, error_response, internal
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Gateway:
         except ApiError as error:
             response = error_response(error)
         except web.HTTPRequestEntityTooLarge:
-            response = error_response(errors.body_too_large(self.proxy.limits.body_bytes))
+            response = error_response(body_too_large(self.proxy.limits.body_bytes))
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
             response = error_response(errors.method_not_allowed(request.method, request.path, allowed))
@@ -123,15 +123,21 @@ class Gateway:
 def model_of(body: bytes) -> str:
     """The `model` of a request body; ApiError 400 when there is none."""
     try:
-        fields = json.loads(body)
+        fields = json.loads(body.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        raise bad_request("The body is not JSON.", code="invalid_json") from None
+        raise bad_request("The body is not JSON in UTF-8.", code="invalid_json") from None
     if not isinstance(fields, dict):
         raise bad_request("The body must be a JSON object.", code="invalid_json")
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise bad_request("`model` must name a service; GET /v1/models lists them.", "model", "model_required")
+    if any("\ud800" <= character <= "\udfff" for character in model):
+        raise bad_request("`model` has half of a surrogate pair, which is no character.", "model", "invalid_json")
     return model
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _describe(backend: Backend) -> dict[str, object]:

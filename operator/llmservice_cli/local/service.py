@@ -149,6 +149,7 @@ class ServiceControl:
             unready=why_unready(self._view()),
             created=self._created,
             context_tokens=settings.context_tokens if settings else 0,
+            silent_seconds=2 * settings.progress_seconds if settings else 0.0,
         )
 
     def object(self, url: str, now: float) -> LLMService:

@@ -19,7 +19,7 @@ from llmservice_runtime.openai.requests.body import MAX_BODY_BYTES
 from llmservice_runtime.openai.state import SERVER, Server
 from llmservice_runtime.openai.tokens import detokenize, tokenize
 from llmservice_runtime.wire import sse
-from llmservice_runtime.wire.errors import ApiError, error_response, internal
+from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, body_too_large, error_response, internal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -98,7 +98,7 @@ def _routing(request: web.Request, error: web.HTTPException) -> ApiError:
             headers={"Allow": allowed},
         )
     if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return ApiError(413, f"The body is larger than {MAX_BODY_BYTES >> 20} MiB.", code="request_too_large")
+        return body_too_large()
     if isinstance(error, web.HTTPNotFound):
         return ApiError(
             404, f"No such path: {request.path}. The API starts at /v1 (docs/api.md lists it).", code="not_found"

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+MAX_BODY_BYTES = 32 << 20
+"""Of one request, at the gateway as at an engine."""
 MAX_RETRY_AFTER = 120
 """openai-python honours Retry-After up to this many seconds and falls back to its own backoff beyond."""
 
@@ -40,8 +42,11 @@ def error_body(error: ApiError) -> dict[str, object]:
 
 def error_response(error: ApiError) -> web.Response:
     """The HTTP answer to an ApiError."""
-    body = json.dumps(error_body(error), ensure_ascii=False)
-    return web.Response(status=error.status, text=body, content_type="application/json", headers=error.headers)
+    text = json.dumps(error_body(error), ensure_ascii=False)
+    body = text.encode(errors="replace")  # a message may quote half of a surrogate pair
+    return web.Response(
+        status=error.status, body=body, content_type="application/json", charset="utf-8", headers=error.headers
+    )
 
 
 def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
@@ -52,6 +57,12 @@ def bad_request(message: str, param: str | None = None, code: str = "invalid_val
 def unsupported(param: str, reason: str) -> ApiError:
     """400: a field that this server or model can't honour; `reason` says why and what to use instead."""
     return ApiError(400, f"`{param}` is not supported: {reason}", code="unsupported_parameter", param=param)
+
+
+def body_too_large(limit: int = MAX_BODY_BYTES) -> ApiError:
+    """413; `limit` in bytes."""
+    size = f"{limit >> 20} MiB" if limit % (1 << 20) == 0 else f"{limit} bytes"
+    return ApiError(413, f"The body is larger than {size}.", code="request_too_large")
 
 
 def queue_full(message: str, retry_after: int) -> ApiError:
