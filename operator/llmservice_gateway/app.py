@@ -14,6 +14,7 @@ from llmservice_gateway import errors
 from llmservice_gateway.metrics import GatewayMetrics
 from llmservice_gateway.proxy import Limits, Proxy
 from llmservice_gateway.routing import AmbiguousModelError, Backend, UnknownModelError
+from llmservice_runtime.wire.callers import Callers, allow_origin, guard
 from llmservice_runtime.wire.errors import ApiError, bad_request, body_too_large, error_response, internal
 
 log = logging.getLogger(__name__)
@@ -33,15 +34,22 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Gateway:
-    """A proxy with its routes. `publish` a table, `application()` once, serve it with `handler_cancellation=True`."""
+    """A proxy with its routes. `publish` a table, `application()` once, serve it with `handler_cancellation=True`.
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    Without `callers` it serves this machine alone.
+    """
+
+    def __init__(self, limits: Limits | None = None, callers: Callers | None = None) -> None:
+        self._callers = callers or Callers()
         self.metrics = GatewayMetrics()
         self.proxy = Proxy(limits or Limits(), self.metrics)
 
     def application(self) -> web.Application:
         """The aiohttp application; its handlers must be cancelled when their client disconnects."""
-        app = web.Application(middlewares=[self._answer_errors], client_max_size=self.proxy.limits.body_bytes)
+        app = web.Application(
+            middlewares=[self._answer_errors, guard(self._callers)], client_max_size=self.proxy.limits.body_bytes
+        )
+        app.on_response_prepare.append(allow_origin)
         router = app.router
         router.add_get("/healthz", self._healthz)
         router.add_get("/metrics", self._metrics)

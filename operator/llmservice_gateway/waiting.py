@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -56,7 +56,8 @@ class Patience:
         """Whether the replica answers; at once when what is waited for comes meanwhile."""
         asked = asyncio.ensure_future(self.alive(seconds))
         try:
-            await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+            both: set[asyncio.Future[Any]] = {task, asked}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             return not asked.done() or asked.result()
         finally:
             asked.cancel()

@@ -9,6 +9,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from llmservice_cli.local.front import Front
 from llmservice_cli.local.lock import InstanceLock
 from llmservice_cli.local.process import rotate
 from llmservice_cli.local.run import Program
@@ -17,7 +18,7 @@ from llmservice_runtime.contract.errors import UserError
 LOG = "up.log"
 
 
-def spawn(state: Path, lock: InstanceLock, listener: socket.socket) -> int:
+def spawn(state: Path, lock: InstanceLock, listener: socket.socket, front: Front) -> int:
     """Start a background instance that takes over the lock and the socket; returns once it answers.
 
     The result is a descriptor: an instance that has not been given anything to serve ends when it is closed.
@@ -30,7 +31,7 @@ def spawn(state: Path, lock: InstanceLock, listener: socket.socket) -> int:
     fds = (lock.fd, listener.fileno(), parent_child, ready_child)
     with log.open("ab") as output:
         subprocess.Popen(
-            [sys.executable, "-m", "llmservice_cli.local.background", str(state), *map(str, fds)],
+            [sys.executable, "-m", "llmservice_cli.local.background", str(state), front.to_json(), *map(str, fds)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -49,8 +50,8 @@ def spawn(state: Path, lock: InstanceLock, listener: socket.socket) -> int:
 
 
 def main(argv: list[str]) -> None:
-    """The background process: state folder, then the descriptors of lock, socket, parent pipe and ready pipe."""
-    state, fds = Path(argv[0]), [int(word) for word in argv[1:]]
+    """The background process: state folder, Front, then the descriptors of lock, socket, parent pipe and ready pipe."""
+    state, front, fds = Path(argv[0]), Front.from_json(argv[1]), [int(word) for word in argv[2:]]
     _, listening, parent, ready = fds
     for fd in fds:
         os.set_inheritable(fd, False)
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> None:
     def say(text: str) -> None:
         print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}", flush=True)
 
-    Program(state, socket.socket(fileno=listening), say, started, parent).run()
+    Program(state, socket.socket(fileno=listening), front, say, started, parent).run()
 
 
 if __name__ == "__main__":

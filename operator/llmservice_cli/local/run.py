@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from llmservice_cli.local.control import ControlServer
+from llmservice_cli.local.front import Front
 from llmservice_cli.local.instance import Instance
 from llmservice_cli.local.lock import CONTROL_SOCKET, socket_address
 from llmservice_cli.local.tell import lines
@@ -70,12 +71,14 @@ class Program:
         self,
         state: Path,
         listener: socket.socket,
+        front: Front,
         say: Callable[[str], None],
         started: Callable[[], None],
         parent_fd: int | None = None,
     ) -> None:
         self._state = state
         self._listener = listener
+        self._front = front
         self._say = say
         self._started = started
         self._parent_fd = parent_fd
@@ -100,7 +103,9 @@ class Program:
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._instance = instance = Instance(self._state, base_url(self._listener), self._changed)
+        self._instance = instance = Instance(
+            self._state, base_url(self._listener), self._front.gateway(), self._changed
+        )
         instance.open()
         gateway = web.AppRunner(
             instance.gateway.application(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0

@@ -127,7 +127,8 @@ async def test_an_answer_that_takes_long_is_waited_for_but_not_for_ever(world: W
 async def test_a_replica_that_was_told_to_end_is_not_said_to_have_broken(world: World) -> None:
     async def stopped(request: web.Request) -> web.StreamResponse:
         world.publish(Backend("apps", "demo", unready=Unready("Draining", "The service is being stopped.")))
-        return await die(request)
+        response: web.StreamResponse = await die(request)
+        return response
 
     await world.service(stopped)
     response = await world.chat()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 
 EVERY = "::"
@@ -15,6 +16,14 @@ def listening(host: str, port: int, backlog: int) -> socket.socket:
         host = _EVERY_V4
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=backlog, dualstack_ipv6=host == EVERY)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def dialled(host: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.contract.listening import in_url
+from llmservice_runtime.contract.listening import in_url, is_loopback
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.app import make_app
@@ -24,6 +24,7 @@ from llmservice_runtime.openai.loading import HostedEngine, Loading
 from llmservice_runtime.openai.reports import Reporter
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.engine import Engine, FinishReason, GenerationRequest, SamplingParams
+from llmservice_runtime.wire.callers import Callers
 
 STEP_REPORT_SECONDS = 1.0
 SETTLE_SECONDS, SETTLE_CHECKS = 0.02, 50
@@ -46,6 +47,7 @@ class Host:
         self._server = Server(
             settings.model_name, settings.context_tokens, self._metrics, settings.model_aliases, settings.task
         )
+        self._server.callers = Callers() if is_loopback(settings.host) else None
         self._stop = asyncio.Event()
 
     async def run(self) -> int:

@@ -11,6 +11,7 @@ from llmservice_runtime.openai.drain import Drain
 from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
 from llmservice_runtime.protocol.engine import Engine
+from llmservice_runtime.wire.callers import Callers
 from llmservice_runtime.wire.errors import ApiError, bad_request, unavailable
 
 
@@ -25,6 +26,8 @@ class Server:
     task: str = "Chat"
     load_seconds: int = 30
     """What a client that comes while the model loads is told to wait."""
+    callers: Callers | None = None
+    """Who may call; None = whoever reaches the port, as in a pod, which has many names."""
     created: int = field(default_factory=lambda: int(time.time()))
     drain: Drain = field(default_factory=Drain)
     engine: Engine | None = None
