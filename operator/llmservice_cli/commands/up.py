@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -14,14 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from llmservice_api.manifest import Manifest, load_manifests
+from llmservice_cli.entry import leave_on_interrupt
 from llmservice_cli.local.background import spawn
 from llmservice_cli.local.client import Control, NoInstanceError, StoppingError
 from llmservice_cli.local.front import Front
-from llmservice_cli.local.lock import InstanceLock
+from llmservice_cli.local.lock import JOIN_SECONDS, InstanceLock
 from llmservice_cli.local.prepare import preparing
 from llmservice_cli.local.run import Program, listen
 from llmservice_cli.local.submit import Outcome, Submission
 from llmservice_cli.main import tell
+from llmservice_cli.output import unfailing
 from llmservice_cli.places import Places
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.listening import is_loopback
@@ -31,8 +32,6 @@ from llmservice_runtime.wire.callers import ANY, is_host, is_origin
 
 FIXED = ("--port", "--host", "--allow-host", "--allow-origin", "--answer-seconds")
 """Options of the gateway, which an instance keeps as it started with them."""
-JOIN_SECONDS = 15.0
-"""How long another instance may take to start or to end before we say so."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -73,18 +72,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when at least one of the services serves (or served until it was stopped), else 1."""
-    try:
-        code = _run(args)
-    except KeyboardInterrupt:
-        code = 130
-    except UserError as error:
-        tell(error)
-        code = 1
-    if preparing():  # a download would keep the process until its end; it is continued next time
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    return code
+    with unfailing() as finish:
+        try:
+            code = _run(args)
+        except UserError as error:
+            tell(error)
+            code = 1
+        if preparing():  # a download would keep the process until its end; it is continued next time
+            finish()
+            os._exit(code)
+        return code
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -179,6 +176,7 @@ class Foreground:
         """Until it is stopped, or at once when nothing could be served."""
         self._program = Program(self._places.state, listener, front, say, self._thread.start)
         self._program.run()
+        leave_on_interrupt()  # the event loop took it, and gave Python's own back
         if self._code is None:  # it ended before the submission could say how it went
             return 0 if self._program.asked_to_end else 1
         return self._code

@@ -9,10 +9,12 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from llmservice_cli.local.disk import problem, unwritable
 from llmservice_cli.local.front import Front
 from llmservice_cli.local.lock import InstanceLock
 from llmservice_cli.local.process import rotate
 from llmservice_cli.local.run import Program
+from llmservice_cli.output import unfailing
 from llmservice_runtime.contract.errors import UserError
 
 LOG = "up.log"
@@ -26,10 +28,16 @@ def spawn(state: Path, lock: InstanceLock, listener: socket.socket, front: Front
     """
     log = state / LOG
     rotate(log)
+    try:
+        output = log.open("ab")
+    except OSError as error:
+        lock.release()
+        listener.close()
+        raise unwritable(state, error) from None
     ready, ready_child = os.pipe()
     parent_child, parent = os.pipe()
     fds = (lock.fd, listener.fileno(), parent_child, ready_child)
-    with log.open("ab") as output:
+    with output:
         subprocess.Popen(
             [sys.executable, "-m", "llmservice_cli.local.background", str(state), front.to_json(), *map(str, fds)],
             stdin=subprocess.DEVNULL,
@@ -45,6 +53,8 @@ def spawn(state: Path, lock: InstanceLock, listener: socket.socket, front: Front
     with os.fdopen(ready, "rb") as answer:
         if answer.read(1):
             return parent
+    if full := problem(state):
+        raise full
     end = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
     raise UserError(f"the background instance did not start:\n{end}", f"Its log is {log}.")
 
@@ -63,7 +73,8 @@ def main(argv: list[str]) -> None:
     def say(text: str) -> None:
         print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}", flush=True)
 
-    Program(state, socket.socket(fileno=listening), front, say, started, parent).run()
+    with unfailing():  # the log's disk may be full
+        Program(state, socket.socket(fileno=listening), front, say, started, parent).run()
 
 
 if __name__ == "__main__":

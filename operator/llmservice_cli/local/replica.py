@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import random
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 
 import aiohttp
 
+from llmservice_cli.local.disk import FULL, problem, unwritable
 from llmservice_cli.local.process import SupervisorProcess, rotate
 from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
@@ -26,6 +26,7 @@ FASTEST_POLL, STARTING_POLL, READY_POLL = 0.05, 0.5, 1.0
 """Seconds between looks at a supervisor: at first, while it loads, once it is ready."""
 SILENT_SECONDS = 20.0
 """A supervisor that answers nothing for so long is replaced."""
+STATE_FILE = "state.json"
 STOP_MARGIN_SECONDS = 15.0
 """Beyond its drain time, then the supervisor is killed."""
 
@@ -75,10 +76,13 @@ class LocalReplica:
             while not self._stopping.is_set():
                 started = asyncio.get_running_loop().time()
                 try:
-                    code = await self._one_life()
-                    record = (code > 0 and self._read_record()) or self._supervisor_died(code)
+                    arguments = self._written()
+                    self._process = SupervisorProcess(arguments, self._log)
                 except OSError as error:
-                    code, record = -1, _not_started(error)
+                    code, record = -1, _not_started(self._folder, error)
+                else:
+                    code = await self._one_life(self._process)
+                    record = (code > 0 and self._read_record()) or self._supervisor_died(code)
                 if self._stopping.is_set():
                     return
                 hopeless = code > 0 and record.failure in HOPELESS
@@ -94,27 +98,32 @@ class LocalReplica:
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def _one_life(self) -> int:
-        """Start a supervisor and follow it to its end; its exit code.
+    def _written(self) -> list[str]:
+        """A supervisor's arguments, and what they name. OSError on a disk that can't be written."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        settings, state = self._folder / "settings.json", self._folder / STATE_FILE
+        state.unlink(missing_ok=True)
+        settings.write_text(self._settings.to_json())
+        return ["--settings", str(settings), "--restart", "--state-file", str(state)]
+
+    async def _one_life(self, process: SupervisorProcess) -> int:
+        """Follow a supervisor to its end; its exit code. Whatever goes wrong here, it does not run on unfollowed.
 
         A supervisor that a signal ends writes no record; one that lies there is an earlier failure of the engine.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        settings, state = self._folder / "settings.json", self._folder / "state.json"
-        state.unlink(missing_ok=True)
-        settings.write_text(self._settings.to_json())
-        arguments = ["--settings", str(settings), "--restart", "--state-file", str(state)]
-        self._process = SupervisorProcess(arguments, self._log)
-        self._silent_since = None
-        self._change(pid=self._process.pid, draining=self._stopping.is_set())
-        delay = FASTEST_POLL
-        while not self._process.exited.done():
-            await self._look(state)
-            rotate(self._log)
-            limit = READY_POLL if self.facts.ready else STARTING_POLL
-            delay = min(limit, delay * 1.5)
-            await asyncio.wait({self._process.exited}, timeout=delay)
-        return self._process.exited.result()
+        try:
+            self._silent_since = None
+            self._change(pid=process.pid, draining=self._stopping.is_set())
+            delay = FASTEST_POLL
+            while not process.exited.done():
+                await self._look(self._folder / STATE_FILE)
+                rotate(self._log)
+                limit = READY_POLL if self.facts.ready else STARTING_POLL
+                delay = min(limit, delay * 1.5)
+                await asyncio.wait({process.exited}, timeout=delay)
+            return process.exited.result()
+        finally:
+            process.send(signal.SIGKILL)
 
     async def _look(self, state: Path) -> None:
         """Ask the supervisor's /status and take over what it says."""
@@ -125,7 +134,7 @@ class LocalReplica:
                 status: dict[str, Any] = await answer.json()
         except FileNotFoundError:
             return  # it has not begun to listen; its exit is noticed in any case
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             now = asyncio.get_running_loop().time()
             self._silent_since = self._silent_since or now
             if now - self._silent_since > SILENT_SECONDS:
@@ -153,6 +162,9 @@ class LocalReplica:
             return None  # none was written: the supervisor itself died
 
     def _supervisor_died(self, code: int) -> FailureRecord:
+        """It left no record: on a full disk it could not."""
+        if full := problem(self._folder):
+            return FailureRecord(full.failure, full.reason, full.remedy, self.facts.phase, code)
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         return FailureRecord(
             FailureClass.CRASHED,
@@ -179,8 +191,11 @@ def _supervisor_port(state: Path) -> int:
     return int(json.loads(state.read_text())["supervisor_port"])
 
 
-def _not_started(error: OSError) -> FailureRecord:
-    full = FailureClass.DISK_FULL if error.errno == errno.ENOSPC else FailureClass.CRASHED
+def _not_started(folder: Path, error: OSError) -> FailureRecord:
+    disk = unwritable(folder, error) if error.errno in FULL else problem(folder)
+    if disk is not None:
+        return FailureRecord(disk.failure, disk.reason, disk.remedy, Phase.STARTING.value)
     where = f" ({error.filename})" if error.filename else ""
     message = f"The supervisor can't be started: {error.strerror or error}{where}."
-    return FailureRecord(full, message, "It is tried again; mend what the message names.", Phase.STARTING.value)
+    remedy = "It is tried again; mend what the message names."
+    return FailureRecord(FailureClass.CRASHED, message, remedy, Phase.STARTING.value)

@@ -23,7 +23,7 @@ CLI = (
     sys.executable,
     "-c",
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from llmservice_cli.main import main; sys.exit(main())",
+    "from llmservice_cli.entry import run; sys.exit(run())",
 )
 
 

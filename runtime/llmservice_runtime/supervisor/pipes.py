@@ -74,14 +74,14 @@ class Passthrough:
 
     @staticmethod
     def copier(fd: int) -> Callable[[bytes], None]:
-        """Write to `fd`. A reader that has gone away must not stop the service, so its log is dropped."""
+        """Write to `fd`. A reader that has gone away, or a full disk, must not stop the service: the log is dropped."""
 
         def copy(chunk: bytes) -> None:
             view = memoryview(chunk)
             try:
                 while view:
                     view = view[os.write(fd, view) :]
-            except (BrokenPipeError, BlockingIOError):
+            except OSError:
                 return
 
         return copy

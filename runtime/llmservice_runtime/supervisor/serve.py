@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -86,6 +87,7 @@ class Supervisor:
         self._state = State()
         self._engine: EngineProcess | None = None
         self._supervisor_port = 0
+        self._published = False
         self._cgroup = kernel.own_cgroup()
         self._oom_before = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -238,6 +240,10 @@ class Supervisor:
             write_state(self._state_file, body)
         except OSError as error:
             self._log(f"can't write {self._state_file}: {error}")
+            if not self._published and not self._done.done():  # nobody would ever find this replica
+                self._done.set_result(1)
+        else:
+            self._published = True
 
     def _write_failure(self, record: FailureRecord | None) -> None:
         try:
@@ -246,8 +252,9 @@ class Supervisor:
             self._log(f"can't write {self._settings.failure_log}: {error}")
 
     def _log(self, text: str) -> None:
-        sys.stderr.write(f"supervisor: {text}\n")
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a full disk, a reader that is gone: no reason to stop
+            sys.stderr.write(f"supervisor: {text}\n")
+            sys.stderr.flush()
 
 
 def options_for(
