@@ -16,6 +16,7 @@ import aiohttp
 
 from llmservice_cli.local.disk import FULL, problem, unwritable
 from llmservice_cli.local.process import SupervisorProcess, rotate
+from llmservice_cli.local.room import Claim
 from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import Phase
@@ -24,6 +25,8 @@ from llmservice_runtime.supervisor.state import HOPELESS, Policy, backoff
 
 FASTEST_POLL, STARTING_POLL, READY_POLL = 0.05, 0.5, 1.0
 """Seconds between looks at a supervisor: at first, while it loads, once it is ready."""
+ROOM_SECONDS = 1.0
+"""A replica that found no room looks again after so long."""
 SILENT_SECONDS = 20.0
 """A supervisor that answers nothing for so long is replaced."""
 STATE_FILE = "state.json"
@@ -42,6 +45,7 @@ class LocalReplica:
         log: Path,
         session: aiohttp.ClientSession,
         on_change: Callable[[], None],
+        claim: Callable[[], Claim | FailureRecord],
     ) -> None:
         self.facts = facts
         self._settings = replace(
@@ -51,6 +55,8 @@ class LocalReplica:
         self._log = log
         self._session = session
         self._on_change = on_change
+        self._claim = claim
+        self._claimed: Claim | None = None
         self._process: SupervisorProcess | None = None
         self._stopping = asyncio.Event()
         self._silent_since: float | None = None
@@ -73,6 +79,7 @@ class LocalReplica:
         """Supervisor after supervisor, until it is stopped or a start is hopeless."""
         failures = 0
         try:
+            await self._wait_for_room()
             while not self._stopping.is_set():
                 started = asyncio.get_running_loop().time()
                 try:
@@ -97,6 +104,20 @@ class LocalReplica:
                 await self._pause(backoff(failures, random.random(), Policy()))
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
+            if self._claimed is not None:
+                self._claimed.release()
+
+    async def _wait_for_room(self) -> None:
+        """Until this replica fits beside what runs; who has the memory is told meanwhile."""
+        while not self._stopping.is_set():
+            claimed = await asyncio.to_thread(self._claim)
+            if isinstance(claimed, Claim):
+                self._claimed = claimed
+                if self.facts.held:
+                    self._change(held=False, failure=None)
+                return
+            self._change(held=True, failure=claimed)
+            await self._pause(ROOM_SECONDS)
 
     def _written(self) -> list[str]:
         """A supervisor's arguments, and what they name. OSError on a disk that can't be written."""
@@ -141,6 +162,8 @@ class LocalReplica:
                 self._process.send(signal.SIGKILL)
             return
         self._silent_since = None
+        if self._claimed is not None:
+            self._claimed.runs_in(status["engine_pid"] or 0)
         draining = self.facts.draining or bool(status["draining"])
         failure = status.get("last_failure")
         self._change(

@@ -60,7 +60,13 @@ class Here:
         self.folder = folder
         (folder / "tiny.gguf").write_bytes(tiny_model())
         self.state = folder / "state"
-        self.env = {**os.environ, "LLMSERVICE_STATE_DIR": str(self.state), "PYTHONUNBUFFERED": "1"}
+        self.runtime = folder / "runtime"
+        self.env = {
+            **os.environ,
+            "LLMSERVICE_STATE_DIR": str(self.state),
+            "XDG_RUNTIME_DIR": str(self.runtime),
+            "PYTHONUNBUFFERED": "1",
+        }
         if engines is not None:
             self.env["LLMSERVICE_ENGINES_DIR"] = str(engines)
         self.control = Control(self.state)
