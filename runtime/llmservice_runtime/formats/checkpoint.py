@@ -13,6 +13,7 @@ from llmservice_runtime.formats.facts import ModelFormat
 from llmservice_runtime.formats.jsontext import parse_object
 from llmservice_runtime.formats.listing import side_files
 from llmservice_runtime.formats.parallel import in_parallel
+from llmservice_runtime.formats.possible import check_generation
 from llmservice_runtime.formats.ranges import damaged
 from llmservice_runtime.formats.refusals import foreign_format, foreign_weights
 from llmservice_runtime.formats.safetensors import SafetensorsHeader, read_header
@@ -56,15 +57,20 @@ def checkpoint(
         raise UnsupportedModel(
             f"there are {kind} weights but no {name}.", f"Put the model's {name} beside its weights."
         )
+    config = Config(root, name, classes)
+    if kind is ModelFormat.MISTRAL and root.get("max_position_embeddings") is None:
+        beside = Config(reader.read("config.json"), classes=classes).own.get("max_position_embeddings")
+        config = Config(root | {"max_position_embeddings": beside}, name, classes)
     headers = _headers(files, weights) if kind is not ModelFormat.PICKLE else []
     said = [*notes, *_said(kind, paths)]
     tokenizer = reader.read("tokenizer_config.json")
+    check_generation(reader.read("generation_config.json"))
     needed = (*side_files(entries), *(e.path for e in weights))
     needed += tuple(path for path in (_INDEX[kind],) if path in paths)
     sizes = {entry.path: entry.size for entry in entries}
     return Checkpoint(
         format=kind,
-        config=Config(root, name, classes),
+        config=config,
         tensors=_unique([tensor for header in headers for tensor in header.tensors]),
         metadata=headers[0].metadata if headers else {},
         side={} if quantization_of(root) else _side(reader),

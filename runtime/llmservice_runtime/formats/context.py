@@ -88,6 +88,9 @@ def _ropes(config: Config) -> Iterator[Mapping[str, Any]]:
 def _factor(config: Config, rope: Mapping[str, Any]) -> float | None:
     """What the positions are multiplied by; None = nothing is said. Raises UnsupportedModel for what can't be."""
     new, old = rope.get("rope_type"), rope.get("type")
+    for kind in (new, old):
+        if kind is not None and not isinstance(kind, str):
+            raise _impossible(config, "the type of its RoPE scaling", kind)
     if new is not None and old is not None and new != old and (old, new) not in ALIASES:
         raise damaged(
             f"{config.name} contradicts itself: by rope_type its RoPE is {str(new)[:40]}, by type {str(old)[:40]}.",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.formats.classes import NESTED
 from llmservice_runtime.formats.config import EXPERTS, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, Config
 from llmservice_runtime.formats.ranges import damaged
 
@@ -30,6 +31,16 @@ PER_LAYER = (
 )  # fmt: skip
 """Lists with an entry for each layer: engines refuse shorter ones, or fail at the first layer that has none."""
 FACTORS = ("rope_theta", "rotary_emb_base", "partial_rotary_factor", "rotary_pct")
+GENERATION: Mapping[str, tuple[float, float, bool]] = {
+    "temperature": (0, math.inf, False),
+    "top_p": (0, 1, False),
+    "min_p": (0, 1, False),
+    "top_k": (-1, math.inf, True),
+    "repetition_penalty": (0, math.inf, False),
+    "max_new_tokens": (1, math.inf, True),
+    "max_length": (1, math.inf, True),
+}
+"""What a request may state -> least, most, and whether it is a whole number."""
 NO_HEADS = ("mamba", "falcon_mamba", "rwkv", "xlstm")
 """Beginnings of model types without attention."""
 
@@ -46,9 +57,23 @@ def check(config: Config) -> None:
                     raise _impossible(config, key, one)
         elif key in FACTORS and not _is_factor(value):
             raise _impossible(config, key, value)
+    for key in NESTED:
+        if config.root.get(key) is not None and not isinstance(config.root[key], dict):
+            raise _impossible(config, key, config.root[key])
     _check_lists(config)
     _check_heads(config)
     _check_experts(config)
+
+
+def check_generation(values: Mapping[str, Any]) -> None:
+    """generation_config.json, whose values engines take for requests that state none."""
+    for key, (least, most, whole) in GENERATION.items():
+        value = values.get(key)
+        if value is None:
+            continue
+        number = type(value) is int or (type(value) is float and math.isfinite(value) and (not whole or value % 1 == 0))
+        if not number or not least <= value <= most:
+            raise damaged(f"generation_config.json has the impossible value {str(value)[:60]} for {key}.")
 
 
 def _check_lists(config: Config) -> None:
@@ -73,7 +98,7 @@ def _check_heads(config: Config) -> None:
 
 def _kv_heads(config: Config) -> Iterator[int]:
     value = next((value for key in KV_HEADS if (value := config.get(key)) is not None), 0)
-    yield from (int(one) for one in (value if isinstance(value, list) else (value,)) if one)
+    yield from (int(one) for one in (value if isinstance(value, list) else (value,)) if one and one != "auto")
 
 
 def _check_experts(config: Config) -> None:

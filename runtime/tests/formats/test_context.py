@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -13,7 +14,7 @@ from llmservice_runtime.formats.config import Config
 from llmservice_runtime.formats.context import KEYS, context_tokens
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.inspect import inspect_model
-from tests.formats.model_samples import MemoryFiles, hf
+from tests.formats.model_samples import MemoryFiles, hf, safetensors_bytes
 
 
 def tokens(name: str = "config.json", /, **root: Any) -> int:
@@ -90,6 +91,17 @@ def test_gemma_3_states_what_was_reached() -> None:
 )
 def test_mistral_s_own_layout(root: dict[str, Any], expected: int) -> None:
     assert tokens("params.json", **{"dim": 64, "n_layers": 2, **root}) == expected
+
+
+def test_mistral_s_own_layout_takes_what_is_missing_from_config_json() -> None:
+    files: dict[str, bytes | tuple[bytes, int]] = {
+        "params.json": json.dumps({"dim": 64, "n_layers": 2, "n_heads": 4, "vocab_size": 8}).encode(),
+        "config.json": json.dumps({"model_type": "mistral", "max_position_embeddings": 4096}).encode(),
+        "consolidated.safetensors": safetensors_bytes({"w": ("BF16", (4, 4))}),
+    }
+    assert inspect_model(MemoryFiles(files), classes=config_classes()).context_tokens == 4096
+    del files["config.json"]
+    assert inspect_model(MemoryFiles(files), classes=config_classes()).context_tokens == 128_000
 
 
 @pytest.mark.parametrize(

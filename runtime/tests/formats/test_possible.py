@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.registry import config_classes
 from llmservice_runtime.formats.config import HEADS, HIDDEN, KV_HEADS, LAYERS, Config
+from llmservice_runtime.formats.context import KEYS as CONTEXT
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.gguf_possible import FACTORS, NEEDED
 from llmservice_runtime.formats.inspect import inspect_model
-from llmservice_runtime.formats.possible import PER_LAYER, check
+from llmservice_runtime.formats.possible import GENERATION, PER_LAYER, check
 from tests.formats.conftest import GgufMaker
 from tests.formats.model_samples import MemoryFiles, hf
 
@@ -70,6 +74,8 @@ def test_lists_that_are_too_short(key: str) -> None:
         {"num_key_value_heads": [2] * 9 + [3]},
         {"num_key_value_heads": [2] * 9 + [-1]},
         {"num_experts": 4, "num_experts_per_tok": 8},
+        {"text_config": "x"},
+        {"rope_scaling": {"rope_type": ["yarn"], "factor": 2}},
     ],
 )
 def test_what_does_not_go_together(wrong: dict[str, Any]) -> None:
@@ -93,6 +99,40 @@ def test_what_does_not_go_together(wrong: dict[str, Any]) -> None:
 )
 def test_what_is_odd_and_possible(odd: dict[str, Any]) -> None:
     assert inspect_model(hf(**{**TEN, **odd})).layers
+
+
+@pytest.mark.parametrize("key", GENERATION)
+@pytest.mark.parametrize("value", [-2, math.nan, math.inf, "1", True, [1]])
+def test_defaults_of_requests(key: str, value: Any) -> None:
+    assert key in refusal(hf(side={"generation_config.json": {key: value}}))
+
+
+def test_defaults_of_requests_as_published() -> None:
+    usual = {"temperature": 0.6, "top_p": 0.9, "top_k": 20, "max_length": 4096, "max_new_tokens": None, "min_p": 0}
+    assert inspect_model(hf(side={"generation_config.json": usual | {"repetition_penalty": 1.05}})).layers
+
+
+KEYS = st.sampled_from((
+    *SIZES, *PER_LAYER, *CONTEXT, "model_type", "head_dim", "rope_scaling", "rope_parameters", "rope_theta",
+    "sliding_window", "text_config", "llm_config", "kv_lora_rank", "num_experts", "num_experts_per_tok", "auto_map",
+    "architectures",
+))  # fmt: skip
+NUMBERS = st.one_of(st.integers(-(10**20), 10**20), st.integers(0, 64), st.floats())
+TEXTS = st.sampled_from(("", "x", "auto", "llama", "gemma3", "gemma3_text", "yarn", "linear", "full_attention"))
+NAMED = st.one_of(KEYS, st.sampled_from(("type", "rope_type", "factor", "original_max_position_embeddings")))
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMED, inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=8), st.sampled_from(("llama", "gemma3", "llava", "acme")))
+def test_whatever_stands_there_it_is_a_model_or_refused(root: dict[str, Any], model_type: str) -> None:
+    with suppress(UnsupportedModel):
+        facts = inspect_model(hf(**{**TEN, "model_type": model_type, **root}), classes=config_classes())
+        assert 0 <= facts.context_tokens <= 1 << 30
+        assert all(group.count > 0 and group.kv_heads >= 0 and group.k_dim >= 0 for group in facts.layers)
 
 
 def test_no_class_has_impossible_defaults() -> None:
