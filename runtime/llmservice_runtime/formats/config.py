@@ -53,7 +53,7 @@ class Config(Mapping[str, Any]):
             if type(value) is float and value.is_integer():
                 value = int(value)
             if type(value) is not int or not -1 <= value <= _INTEGER_LIMIT:
-                raise damaged(f"{self.name} has the impossible value {str(value)[:60]} for {key}.")
+                raise damaged(f"{self.name} has the impossible value {repr(value)[:60]} for {key}.")
             return max(0, value)
         return default
 

@@ -93,7 +93,7 @@ def _factor(config: Config, rope: Mapping[str, Any]) -> float | None:
             raise _impossible(config, "the type of its RoPE scaling", kind)
     if new is not None and old is not None and new != old and (old, new) not in ALIASES:
         raise damaged(
-            f"{config.name} contradicts itself: by rope_type its RoPE is {str(new)[:40]}, by type {str(old)[:40]}.",
+            f"{config.name} contradicts itself: by rope_type its RoPE is {repr(new)[:40]}, by type {repr(old)[:40]}.",
             "Remove the one that is wrong: engines refuse both.",
         )
     if (original := rope.get("original_max_position_embeddings")) is not None:
@@ -108,9 +108,9 @@ def _factor(config: Config, rope: Mapping[str, Any]) -> float | None:
 
 def _positive(file: str, key: str, value: Any, most: float = LIMIT) -> int:
     if type(value) not in (int, float) or not 1 <= value <= most or value == math.inf or int(value) != value:
-        raise damaged(f"{file} has the impossible value {str(value)[:60]} for {key}.")
+        raise damaged(f"{file} has the impossible value {repr(value)[:60]} for {key}.")
     return int(value)
 
 
 def _impossible(config: Config, what: str, value: Any) -> Exception:
-    return damaged(f"{config.name} has the impossible value {str(value)[:60]} for {what}.")
+    return damaged(f"{config.name} has the impossible value {repr(value)[:60]} for {what}.")

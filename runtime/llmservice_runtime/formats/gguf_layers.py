@@ -48,7 +48,7 @@ class ArchitectureKeys:
         if value is None or value == ():
             return default
         if type(value) not in (int, bool) or not 0 <= value < _LIMIT:
-            raise damaged(f"{self.name} has the impossible value {str(value)[:60]} for {self.architecture}.{key}.")
+            raise damaged(f"{self.name} has the impossible value {repr(value)[:60]} for {self.architecture}.{key}.")
         return int(value)
 
 

@@ -76,4 +76,4 @@ def _check_rope(keys: ArchitectureKeys) -> None:
 
 
 def _impossible(keys: ArchitectureKeys, key: str) -> UserError:
-    return damaged(f"{keys.name} has the impossible value {str(keys.get(key))[:60]} for {keys.architecture}.{key}.")
+    return damaged(f"{keys.name} has the impossible value {repr(keys.get(key))[:60]} for {keys.architecture}.{key}.")

@@ -73,7 +73,7 @@ def check_generation(values: Mapping[str, Any]) -> None:
             continue
         number = type(value) is int or (type(value) is float and math.isfinite(value) and (not whole or value % 1 == 0))
         if not number or not least <= value <= most:
-            raise damaged(f"generation_config.json has the impossible value {str(value)[:60]} for {key}.")
+            raise damaged(f"generation_config.json has the impossible value {repr(value)[:60]} for {key}.")
 
 
 def _check_lists(config: Config) -> None:
@@ -128,4 +128,4 @@ def _is_factor(value: Any) -> bool:
 
 
 def _impossible(config: Config, key: str, value: Any) -> UserError:
-    return damaged(f"{config.name} has the impossible value {str(value)[:60]} for {key}.")
+    return damaged(f"{config.name} has the impossible value {repr(value)[:60]} for {key}.")
