@@ -1,0 +1,66 @@
+"""Layers that keep one latent per token instead of heads (MLA), an indexer's keys, or a state for several tokens."""
+
+from __future__ import annotations
+
+from llmservice_runtime.formats.config import Config
+from llmservice_runtime.formats.facts import LayerGroup, LayerKind
+from llmservice_runtime.formats.lists import per_layer
+from llmservice_runtime.formats.patterns import family, layer_count, window_of
+
+UNPACKED = frozenset({"minicpm3"})
+"""Families with latents for which engines keep the keys and values of every head."""
+INDEX_BLOCK = 128
+"""Elements of an indexer's key that share a scale of four bytes (vLLM 0.32: deepseek_v2.py)."""
+
+
+def keeps_latents(config: Config) -> bool:
+    """Whether a latent is kept per token."""
+    if not config.integer("kv_lora_rank") or config.get("use_mla") is False:
+        return False
+    return family(config) not in UNPACKED
+
+
+def latent(config: Config, index: int, slides: bool) -> LayerGroup:
+    """A layer with latents; LongCat has two attentions in each layer, so two of them."""
+    rank, rope = config.integer("kv_lora_rank"), config.integer("qk_rope_head_dim")
+    if slides:
+        rank = config.integer("swa_kv_lora_rank", default=rank)
+        rope = config.integer("swa_qk_rope_head_dim", default=rope)
+        return LayerGroup(LayerKind.SLIDING, 1, 1, rank + rope, window=window_of(config, index))
+    return LayerGroup(LayerKind.MLA, 1, _attentions(config), rank + rope, index_bytes=index_bytes(config, index))
+
+
+def _attentions(config: Config) -> int:
+    return 2 if family(config).startswith("longcat") and config.integer("num_layers") == layer_count(config) else 1
+
+
+def index_bytes(config: Config, index: int) -> int:
+    """Bytes per token that the layer's indexer keeps: 8-bit values and their scales; 0 where it reuses another's."""
+    dim = config.integer("index_head_dim", "indexer_head_dim")
+    if not dim or not config.integer("index_topk", "indexer_topk") or _shares_indexer(config, index):
+        return 0
+    return dim + 4 * (dim // INDEX_BLOCK)
+
+
+def _shares_indexer(config: Config, index: int) -> bool:
+    """Whether the layer takes the tokens that an earlier layer's indexer picked."""
+    if config.items_of("indexer_types"):
+        return bool(per_layer(config, "indexer_types", layer_count(config))[index] == "shared")
+    pattern = config.text("index_topk_pattern")
+    if pattern:
+        return index < len(pattern) and pattern[index] == "S"
+    every, offset = config.integer("index_topk_freq", default=1), config.integer("index_skip_topk_offset", default=2)
+    return max(index - offset + 1, 0) % max(1, every) != 0
+
+
+def compressed(config: Config, index: int) -> LayerGroup:
+    """A layer of DeepSeek V4: a state for every few tokens, an indexer where they are few, and a window."""
+    ratios = per_layer(config, "compress_ratios", layer_count(config)) if config.items_of("compress_ratios") else ()
+    ratio = ratios[index] if ratios else 4
+    dim = config.integer("head_dim")
+    ring = 4 * 2 * dim * (2 * ratio if ratio == 4 else ratio) * (2 if ratio == 4 else 1)  # keys and scores in 32 bits
+    window = 2 * dim * config.integer("sliding_window", default=128)
+    if type(ratio) is not int or ratio <= 1:
+        return LayerGroup(LayerKind.SLIDING, 1, 1, dim, window=config.integer("sliding_window", default=128))
+    indexer = index_bytes(config, index) if ratio == 4 else 0
+    return LayerGroup(LayerKind.MLA, 1, 1, dim, state_bytes=window + ring, index_bytes=indexer, tokens_per_state=ratio)
