@@ -3,7 +3,7 @@
 MHA and GQA: H_kv * (d_k + d_v) per layer and token. MLA: latents per token, on every tensor-parallel rank; an indexer's
 keys beside them are 8-bit whatever the cache is.
 Sliding window: at most the window per sequence. Recurrent: a constant per sequence. Tensor
-parallelism divides by min(TP, H_kv).
+parallelism divides heads by min(TP, H_kv), and states by TP.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def layer_bytes(group: LayerGroup, pool: Pool) -> int:
     """Bytes per device of one layer of the group."""
     if group.kind is LayerKind.NONE:
         return 0
-    # Beside attention there may be a state (Falcon-H1) or an encoder's output (Whisper).
-    state = group.state_bytes * pool.sequences
+    # Beside attention there may be a state (Falcon-H1) or an encoder's output (Whisper), which GPUs share; latents not.
+    shards = 1 if group.kind is LayerKind.MLA else pool.tensor_parallel
+    state = -(-group.state_bytes // shards) * pool.sequences
     if group.kind is LayerKind.RECURRENT:
         return state
     tokens = padded(pool.tokens, pool.page)

@@ -126,6 +126,8 @@ def find_quantization(seen: Checkpoint) -> tuple[Quantization | None, list[str]]
         return observed, notes
     if note := contradiction(stated, seen.tensors, observed):
         notes.append(note)
+    if stated.kv_cache:
+        notes.append(f"The checkpoint states a KV cache in {stated.kv_cache}: engines that can keep it so.")
     return stated, notes
 
 

@@ -64,7 +64,8 @@ class Quantization:
     """How weights are quantized. `method` is the table's word: `gptq`, `awq`, `fp8`, `gguf`, ...
 
     `name` is what people say (`Q4_K_M`, `GPTQ-Int4`, `FP8`); `bits` is exact bits per weight where headers give tensor
-    bytes, else nominal. `scheme` is the sub-format (`nvfp4-pack-quantized`, `nf4`, `W8A8`).
+    bytes, else nominal. `scheme` is the sub-format (`nvfp4-pack-quantized`, `nf4`, `W8A8`). `kv_cache` is the type that
+    the checkpoint wants its KV cache in (`FP8`, `NVFP4`), empty = the model's.
     """
 
     method: str
@@ -74,6 +75,7 @@ class Quantization:
     symmetric: bool | None = None
     desc_act: bool | None = None
     scheme: str | None = None
+    kv_cache: str = ""
 
 
 @dataclass(frozen=True, slots=True)
