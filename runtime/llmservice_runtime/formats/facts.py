@@ -118,3 +118,9 @@ class ModelFacts:
     def layer_count(self) -> int:
         """All layers of all groups."""
         return sum(group.count for group in self.layers)
+
+    @property
+    def kv_known(self) -> bool:
+        """Whether the headers tell what every layer keeps."""
+        attention = [group for group in self.layers if group.kind not in (LayerKind.NONE, LayerKind.RECURRENT)]
+        return bool(self.layers) and all(group.kv_heads and group.k_dim for group in attention)

@@ -66,7 +66,7 @@ def _layer(keys: ArchitectureKeys, index: int, own_kv: bool) -> LayerGroup:
     kv_heads = keys.number("attention.head_count_kv", default=heads, layer=index)
     if _recurrent(keys, index, kv_heads):
         return LayerGroup(LayerKind.RECURRENT, 1, state_bytes=_state_bytes(keys, heads))
-    if not kv_heads or not own_kv:
+    if not own_kv or (heads and not kv_heads):
         return LayerGroup(LayerKind.NONE, 1)
     sliding = _sliding(keys, index)
     default = keys.number("embedding_length") // max(1, heads)

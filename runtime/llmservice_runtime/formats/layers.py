@@ -51,6 +51,8 @@ def _layer(config: Config, index: int, word: str) -> LayerGroup:
     if keeps_latents(config):
         return latent(config, index, slides)
     heads, dim, values = _heads(config, index, slides)
+    if not heads and config.heads:  # a list says so; without any heads the layer stays, as one that is not known
+        return LayerGroup(LayerKind.NONE, 1)
     if "parallel" in word:
         state = short_convolution(config, heads * (dim + values)) or state_bytes(config)
     else:

@@ -20,8 +20,5 @@ def per_layer(config: Config, key: str, count: int) -> Sequence[Any]:
     values = config.items_of(key)
     further = max(config.integer(name) for name in _FURTHER)
     if not count <= len(values) <= count + further:
-        raise damaged(
-            f"{key} of {config.name} lists {len(values)} layers, and the model has {count}.",
-            f"Use the model's own {config.name}.",
-        )
+        raise damaged(f"{key} of {config.name} lists {len(values)} layers, and the model has {count}.")
     return values[:count]

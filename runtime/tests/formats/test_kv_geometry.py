@@ -218,3 +218,23 @@ def test_a_list_that_does_not_cover_the_layers_is_refused_by_name(key: str, valu
 def test_a_list_of_impossible_heads_is_refused(value: list[Any]) -> None:
     with pytest.raises(UnsupportedModel, match="num_key_value_heads"):
         layer_groups(Config({**shape("llama", 32, 4096, 32, 8), "num_key_value_heads": value}))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"num_hidden_layers": 32},
+        {"num_hidden_layers": 32, "hidden_size": 4096},
+        {"num_attention_heads": 32, "hidden_size": 4096},
+        {"num_hidden_layers": 32, "num_attention_heads": 32},
+    ],
+)
+def test_layers_whose_heads_nobody_tells_stay_as_unknown(config: dict[str, Any]) -> None:
+    found = layer_groups(Config({"model_type": "foreign", **config}))
+    assert all(group.kind is LayerKind.FULL and not group.kv_heads * group.k_dim for group in found)
+
+
+def test_a_layer_with_no_heads_in_the_list_keeps_nothing() -> None:
+    found = layer_groups(Config(shape("llama", 4, 4096, 32) | {"num_key_value_heads": [8, 0, 8, 0]}))
+    assert [(group.kind, group.count) for group in found] == [(LayerKind.FULL, 2), (LayerKind.NONE, 2)]
