@@ -155,8 +155,8 @@ def _placement_notes(facts: ModelFacts, target: Target, placed: Placement) -> tu
     shape, said = placed.shape, []
     if not facts.kv_known:
         said.append(
-            "How much KV cache a token takes is not known: the headers don't tell layers, heads or their size. It is not "
-            f"in the budget, and {shape.context_tokens:,} tokens were planned: set contextTokens to what you know to fit."
+            "How much KV cache a token takes is not known: the headers don't tell layers, heads or their size. It is "
+            f"not in the budget, and {shape.context_tokens:,} tokens were planned: set contextTokens to what fits."
         )
     if placed.fit is Fit.UNKNOWN:
         said.append("Whether it fits is not known: facts of the machine are missing. It is tried.")

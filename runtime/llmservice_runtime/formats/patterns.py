@@ -138,6 +138,8 @@ def _derived_words(config: Config, count: int) -> list[str]:
         for index, letter in EXCEPTIONS.get(kind, {}).items() if count else ():
             letters[index] = letter
         return [_normal(WORDS[letter], config) for letter in letters]
+    if len(set(config.layer_unit)) > 1:  # a family without a rule: as its class's default goes on
+        return [_normal(config.layer_unit[index % len(config.layer_unit)], config) for index in range(count)]
     if config.integer("index_topk"):
         return ["indexed"] * count
     if config.get("use_sliding_window"):

@@ -50,7 +50,7 @@ def test_layers_that_a_configuration_does_not_list_are_those_of_the_config_class
         count = told.has["num_hidden_layers"]
         stated = {"model_type": model_type, "num_hidden_layers": count, "num_kv_shared_layers": 0, **window}
         kinds = [WORDS[told.layer_types[index % len(told.layer_types)]] for index in range(count)]
-        assert patterns.layer_words(Config(stated)) == kinds, model_type
+        assert patterns.layer_words(Config(stated, classes=configs)) == kinds, model_type
 
 
 def test_families_with_one_window_for_all_layers_say_so() -> None:
