@@ -24,8 +24,8 @@ def test_cache_types_of_llama_cpp_are_its_tensor_types() -> None:
 def test_architectures_of_ggufs_that_are_named_exist() -> None:
     told = llamacpp().architectures
     tables = (
-        gguf_layers.PATTERNS, gguf_layers.DENSE_FIRST, gguf_layers.FULL_INTERVAL, gguf_layers.PARALLEL, gguf_layers.WINDOWS,
-        gguf_layers.SLIDING_SIZES, gguf_layers.OWN_KV, gguf_layers.LOOPS, gguf_layers.LINEAR,
+        gguf_layers.PATTERNS, gguf_layers.DENSE_FIRST, gguf_layers.FULL_INTERVAL, gguf_layers.PARALLEL,
+        gguf_layers.WINDOWS, gguf_layers.SLIDING_SIZES, gguf_layers.OWN_KV, gguf_layers.LOOPS, gguf_layers.LINEAR,
     )  # fmt: skip
     assert {name for table in tables for name in table} <= set(told)
     beginnings = (*gguf_layers.RECURRENT, *ENCODERS)
