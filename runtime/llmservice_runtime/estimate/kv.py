@@ -22,8 +22,8 @@ class Pool:
     """A cache shared by `sequences` sequences that hold at most `tokens` tokens together.
 
     `chunk` is how many tokens one step may add: what a sliding layer keeps beyond its window. With `full_sliding`
-    sliding layers keep every token. `page` is the unit of
-    allocation.
+    sliding layers keep every token. `long` counts the sequences of whole contexts that fill the pool, where windows are
+    allocated as they are needed; 0 = a window is kept for every sequence. `page` is the unit of allocation.
     """
 
     tokens: int
@@ -32,6 +32,7 @@ class Pool:
     tensor_parallel: int = 1
     chunk: int = 512
     full_sliding: bool = False
+    long: int = 0
     page: int = 256
 
 
@@ -51,7 +52,7 @@ def layer_bytes(group: LayerGroup, pool: Pool) -> int:
         return state
     tokens = padded(pool.tokens, pool.page)
     if group.kind is LayerKind.SLIDING and not pool.full_sliding:
-        tokens = min(tokens, padded(pool.sequences * group.window + pool.chunk, pool.page))
+        tokens = min(tokens, padded((pool.long or pool.sequences) * group.window + pool.chunk, pool.page))
     tokens = -(-tokens // group.tokens_per_state)
     heads = group.kv_heads
     if group.kind is not LayerKind.MLA:

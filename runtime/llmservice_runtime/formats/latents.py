@@ -23,11 +23,12 @@ def keeps_latents(config: Config) -> bool:
 def latent(config: Config, index: int, slides: bool) -> LayerGroup:
     """A layer with latents; LongCat has two attentions in each layer, so two of them."""
     rank, rope = config.integer("kv_lora_rank"), config.integer("qk_rope_head_dim")
+    # Where latents that slide are larger, all rows are (vLLM 0.32: dots3_note).
+    wide = config.integer("swa_kv_lora_rank", default=rank) + config.integer("swa_qk_rope_head_dim", default=rope)
     if slides:
-        rank = config.integer("swa_kv_lora_rank", default=rank)
-        rope = config.integer("swa_qk_rope_head_dim", default=rope)
-        return LayerGroup(LayerKind.SLIDING, 1, 1, rank + rope, window=window_of(config, index))
-    return LayerGroup(LayerKind.MLA, 1, _attentions(config), rank + rope, index_bytes=index_bytes(config, index))
+        return LayerGroup(LayerKind.SLIDING, 1, 1, wide, window=window_of(config, index))
+    dim = max(rank + rope, wide)
+    return LayerGroup(LayerKind.MLA, 1, _attentions(config), dim, index_bytes=index_bytes(config, index))
 
 
 def _attentions(config: Config) -> int:
@@ -35,11 +36,20 @@ def _attentions(config: Config) -> int:
 
 
 def index_bytes(config: Config, index: int) -> int:
-    """Bytes per token that the layer's indexer keeps: 8-bit values and their scales; 0 where it reuses another's."""
-    dim = config.integer("index_head_dim", "indexer_head_dim")
-    if not dim or not config.integer("index_topk", "indexer_topk") or _shares_indexer(config, index):
+    """Bytes per token that the layer's indexer keeps; 0 where it has none, or reuses another's.
+
+    DeepSeek's and GLM's keys are 8-bit values with scales, of GLM 5 Next one for a pool of tokens. MiniMax M3's and
+    Qwen 4's, one for a group of tokens, have 16 bits (vLLM 0.32: deepseek_v2.py, glm5next, minimax_m3, qwen4_exp).
+    """
+    sparse = config.get("sparse_attention_config")
+    if isinstance(sparse, dict):
+        return 2 * Config(sparse, config.name).integer("sparse_index_dim")
+    if dim := config.integer("indexer_head_dim"):
+        return -(-2 * dim // max(1, config.integer("indexer_compress_ratio")))
+    dim = config.integer("index_head_dim")
+    if not dim or not config.integer("index_topk") or _shares_indexer(config, index):
         return 0
-    return dim + 4 * (dim // INDEX_BLOCK)
+    return -(-(dim + 4 * (dim // INDEX_BLOCK)) // max(1, config.integer("index_kpool")))
 
 
 def _shares_indexer(config: Config, index: int) -> bool:

@@ -95,7 +95,7 @@ def _stated_words(config: Config, count: int) -> Sequence[Any]:
 
 
 def _listed_layers(config: Config, count: int) -> list[str]:
-    """Numbers of the layers that are of one kind."""
+    """Numbers of the layers that are of one kind, or flags."""
     linear = config.get("linear_attn_config")
     if isinstance(linear, dict) and isinstance(full := linear.get("full_attn_layers"), list):
         return ["full" if index + 1 in full else "linear" for index in range(count)]
@@ -106,6 +106,10 @@ def _listed_layers(config: Config, count: int) -> list[str]:
         return ["hybrid" if index in shared else "mamba" for index in range(count)]
     if local := config.items_of("local_layer_ids"):
         return ["hybrid_sliding" if index in local else "hybrid" for index in range(count)]
+    sparse = config.get("sparse_attention_config")
+    if isinstance(sparse, dict) and isinstance(sparse.get("sparse_attention_freq"), list):
+        chosen = per_layer(Config({**config, **sparse}, config.name), "sparse_attention_freq", count)
+        return ["indexed_attention" if sparsely else "full" for sparsely in chosen]
     if config.items_of("no_rope_layers") and family(config) == "llama4":
         return ["chunked_attention" if rope else "full" for rope in per_layer(config, "no_rope_layers", count)]
     return []

@@ -88,3 +88,13 @@ def test_kinds_of_layers_are_filled_up_to_groups_of_equal_length() -> None:
     assert (
         kv_bytes(laid_out((SLIDING,), Fraction(2)), VllmMemory().pool(facts(SLIDING), Shape(Device.CPU, 16, 1, 16))) > 0
     )
+
+
+def test_windows_are_kept_for_as_many_whole_contexts_as_the_pool_holds() -> None:
+    # vLLM's own capacity: blocks are given to whoever needs them, so 256 sequences don't have 256 windows each for itself.
+    layers = (dataclasses.replace(SLIDING, count=10), FULL)
+    token = 10 * 8 * 256 * 2
+    one = VllmMemory().lines(facts(*layers), Shape(Device.NVIDIA, 131072, 256, 131072, 1))
+    assert sum(line.bytes for line in one if line.is_cache) == token * (131072 + 1024 + 8192)
+    two = VllmMemory().lines(facts(*layers), Shape(Device.NVIDIA, 131072, 256, 2 * 131072, 1))
+    assert sum(line.bytes for line in two if line.is_cache) == token * (2 * 131072 + 2 * 1024 + 8192)

@@ -89,6 +89,16 @@ PUBLISHED: list[tuple[str, dict[str, Any], int]] = [
     ("shared indexers", shape("glm_moe_dsa", 80, 6144, 64, 64, **DSA, index_topk_freq=4), 80 * 1152 + 21 * 132),
     ("listed indexers", shape("hy_v4", 4, 6144, 64, 64, **DSA, indexer_types=["full", "shared", "shared", "full"]),
      4 * 1152 + 2 * 132),
+    # MiniMaxAI/MiniMax-M3: 57 of 60 layers have an indexer's key of 128 in 16 bits (models/minimax_m3)
+    ("minimax m3", shape("minimax_m3_vl_text", 60, 6144, 64, 4, head_dim=128, sparse_attention_config={
+     "sparse_attention_freq": [0] * 3 + [1] * 57, "sparse_index_dim": 128}), 60 * 4 * 256 * 2 + 57 * 256),
+    # pools of tokens share an indexer's key (models/glm5next), groups of tokens too (models/qwen4_exp)
+    ("glm 5 next", shape("glm5_next_text", 8, 4096, 32, 32, **DSA, index_kpool=4), 2 * (576 * 2 + 33)),
+    ("qwen 4", shape("qwen4_exp_text", 40, 2048, 16, 2, head_dim=256, indexer_head_dim=128, indexer_compress_ratio=4),
+     10 * (2 * 512 * 2 + 64)),
+    # rows of full layers are as wide as those that slide (models/dots3_note)
+    ("dots 3 note", shape("dots3_note_text", 6, 4096, 64, 64, **DSA, sliding_window=513, swa_kv_lora_rank=1024,
+     swa_qk_rope_head_dim=64), 3 * (1088 * 2 + 132)),
     # openbmb/MiniCPM3-4B: keys and values of all 40 heads, values padded to 96 (minicpm3.py)
     ("minicpm3", shape("minicpm3", 62, 2560, 40, 40, kv_lora_rank=256, qk_nope_head_dim=64, qk_rope_head_dim=32,
      v_head_dim=64),

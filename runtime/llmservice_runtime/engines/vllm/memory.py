@@ -30,13 +30,15 @@ class VllmMemory(TorchMemory):
         return laid_out(facts.layers, element(facts, Device.NVIDIA))
 
     def pool(self, facts: ModelFacts, shape: Shape) -> Pool:
-        """What a sliding window has left behind is freed."""
+        """What a sliding window has left behind is freed, and blocks are given to whoever needs them: a pool of so many
+        tokens is one for sequences of whole contexts, as vLLM counts its capacity."""
         return Pool(
             tokens=shape.kv_tokens,
             sequences=shape.sequences,
             element=element(facts, shape.device),
             tensor_parallel=max(1, shape.gpus),
             chunk=8192,
+            long=-(-shape.kv_tokens // max(1, shape.context_tokens)),
             page=16,
         )
 
