@@ -122,6 +122,8 @@ def _kv_heads(config: Config, index: int, slides: bool) -> int:
 def _head_dim(config: Config, slides: bool) -> int:
     if not slides and (dim := config.integer("global_head_dim")):
         return dim
+    if family(config) == "zamba2":  # its attention reads the embedding beside the hidden state
+        return config.integer("attention_head_dim") or 2 * config.hidden // max(1, config.heads)
     return config.integer(*_DIM) or config.hidden // max(1, config.integer(*_DECODER_HEADS) or config.heads)
 
 

@@ -151,7 +151,7 @@ PUBLISHED: list[tuple[str, dict[str, Any], int]] = [
     ("nemotron h", shape("nemotron_h", 52, 4096, 32, 8, head_dim=128,
      hybrid_override_pattern="M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M*-M-M-M-M-M-"), 4 * 8 * 256 * 2),
     # Zyphra/Zamba2-1.2B: a shared block with a cache of its own at 6 places (zamba2.py)
-    ("zamba 2", shape("zamba2", 38, 2048, 32, 32, attention_head_dim=128, hybrid_layer_ids=[5, 11, 17, 23, 29, 35]),
+    ("zamba 2", shape("zamba2", 38, 2048, 32, 32, kv_channels=64, hybrid_layer_ids=[5, 11, 17, 23, 29, 35]),
      6 * 32 * 256 * 2),
     # tiiuae/Falcon-H1-34B: attention in every layer (falcon_h1.py)
     ("falcon h1", shape("falcon_h1", 72, 5120, 20, 4, head_dim=128, mamba_d_ssm=4096), 72 * 4 * 256 * 2),

@@ -32,10 +32,18 @@ def element(facts: ModelFacts, device: Device) -> Fraction:
 
 
 def laid_out(layers: Iterable[LayerGroup], element: Fraction) -> tuple[LayerGroup, ...]:
-    """The layers that something is kept for, with those that only fill groups up."""
+    """The layers that something is kept for, with those that only fill groups up.
+
+    Beside attention a recurrent layer keeps two states of a sequence: prefix caching is on, and needs the last one.
+    """
     kept = [group for group in layers if group.kind is not LayerKind.NONE]
     if element == 1 and any(group.index_bytes for group in kept):
         kept = [replace(group, k_dim=SPARSE_LATENT) if group.kind is LayerKind.MLA else group for group in kept]
+    if any(group.kind is not LayerKind.RECURRENT for group in kept):
+        kept = [
+            group if group.kind is LayerKind.MLA else replace(group, state_bytes=2 * group.state_bytes)
+            for group in kept
+        ]
     if len(kept) < 2 or all(group.kind in _WHOLE for group in kept):
         return tuple(kept)
     counts = [group.count for group in kept]
