@@ -222,7 +222,7 @@ def test_a_cache_that_nobody_knows_is_not_counted_as_nothing(
 ) -> None:
     facts = dataclasses.replace(make_facts(gguf=gguf), layers=layers)
     plan = planned(make_plan(make_spec(), facts, make_machine(64, kind="A100-80GB"), ""))
-    assert (plan.fit, plan.context_tokens) == (Fit.UNKNOWN, 4096)
+    assert (plan.fit, plan.context_tokens) == (Fit.UNKNOWN, 2048)
     assert not any(line.name.startswith("KV") for line in plan.memory)
     assert any("KV cache" in note and "contextTokens" in note for note in plan.notes)
     # What the user knows to fit is planned.
