@@ -17,7 +17,7 @@ from llmservice_runtime.formats.recurrent import short_convolution, state_bytes
 
 _GROUPS = (*KV_HEADS, "num_attention_groups")
 _PER_LAYER = ("num_key_value_heads_per_layer", "num_key_value_heads", "num_kv_heads")
-_DIM = (*HEAD_DIM, "hidden_size_per_head")
+_DIM = (*HEAD_DIM, "hidden_size_per_head", "d_kv")
 _DECODER_HEADS = ("decoder_attention_heads",)
 """Of models with an encoder, whose decoder is what counts."""
 _MOST_HEADS = 4096
@@ -132,4 +132,5 @@ def _across(config: Config) -> int:
     if config.get("is_encoder_decoder") is not True:
         return 0
     heads = config.integer(*_DECODER_HEADS) or config.heads
-    return 2 * heads * 2 * _head_dim(config, False) * config.integer("max_source_positions", "max_position_embeddings")
+    positions = config.integer("max_source_positions", "max_position_embeddings", "n_positions")
+    return 2 * heads * 2 * _head_dim(config, False) * positions

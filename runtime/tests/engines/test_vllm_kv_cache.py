@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from llmservice_runtime.engines.vllm.kv_cache import element, laid_out
+from llmservice_runtime.engines.vllm.kv_cache import element, laid_out, said
 from llmservice_runtime.engines.vllm.memory import VllmMemory
 from llmservice_runtime.estimate.budget import Shape
 from llmservice_runtime.estimate.kv import kv_bytes
@@ -100,3 +100,8 @@ def test_windows_are_kept_for_as_many_whole_contexts_as_the_pool_holds() -> None
     assert sum(line.bytes for line in one if line.is_cache) == token * (131072 + 1024 + 8192)
     two = VllmMemory().lines(facts(*layers), Shape(Device.NVIDIA, 131072, 256, 2 * 131072, 1))
     assert sum(line.bytes for line in two if line.is_cache) == token * (2 * 131072 + 2 * 1024 + 8192)
+
+
+def test_what_the_cache_takes_beyond_its_need_is_said() -> None:
+    assert said((FULL,)) == ""
+    assert "that of 70 layers, 62 need one" in said((SLIDING, FULL))

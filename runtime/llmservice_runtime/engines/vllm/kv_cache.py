@@ -49,3 +49,12 @@ def laid_out(layers: Iterable[LayerGroup], element: Fraction) -> tuple[LayerGrou
     counts = [group.count for group in kept]
     length = max(counts) if max(counts) < min(counts) * NEARLY else min(counts)
     return tuple(replace(group, count=-(-group.count // length) * length) for group in kept)
+
+
+def said(layers: tuple[LayerGroup, ...]) -> str:
+    """What the cache takes beyond what the layers need, as a sentence; empty where it is nothing."""
+    needed = sum(group.count for group in layers if group.kind is not LayerKind.NONE)
+    taken = sum(group.count for group in laid_out(layers, F16))
+    if taken == needed:
+        return ""
+    return f"Layers of several kinds share blocks in vLLM: the KV cache is that of {taken} layers, {needed} need one."

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmservice_runtime.engines.base.capabilities import Capabilities, Method, capabilities
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
-from llmservice_runtime.engines.vllm.kv_cache import ELEMENTS
+from llmservice_runtime.engines.vllm import kv_cache
 from llmservice_runtime.machine.machine import Device
 
 WHEEL_FLOOR = 75
@@ -133,7 +133,7 @@ def awq_limits(case: Case) -> str | None:
 def kv_cache_limits(case: Case) -> str | None:
     """What compressed-tensors states of the KV cache: 8-bit floats, a scale for all or for every head."""
     stated = case.facts.quantization.kv_cache if case.facts.quantization else ""
-    if case.method == "compressed-tensors" and stated and stated not in ELEMENTS:
+    if case.method == "compressed-tensors" and stated and stated not in kv_cache.ELEMENTS:
         return f"vLLM keeps the KV cache of compressed-tensors in FP8 only, this checkpoint states {stated}."
     return None
 
@@ -179,7 +179,7 @@ RULES: tuple[Rule, ...] = (
 
 def notes(case: Case) -> tuple[str, ...]:
     """What running it here changes."""
-    said = []
+    said = [cache] if (cache := kv_cache.said(case.facts.layers)) else []
     if case.architecture in known().by_transformers:
         said.append(f"vLLM has no code of its own for the architecture {case.architecture}: it runs Transformers'.")
     if case.on_nvidia and case.capability < BF16_FLOOR and case.facts.dtype == "BF16":
