@@ -6,11 +6,15 @@ from llmservice_runtime.formats.config import Config
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind
 from llmservice_runtime.formats.lists import per_layer
 from llmservice_runtime.formats.patterns import family, layer_count, window_of
+from llmservice_runtime.formats.ranges import damaged
 
 UNPACKED = frozenset({"minicpm3"})
 """Families with latents for which engines keep the keys and values of every head."""
 INDEX_BLOCK = 128
 """Elements of an indexer's key that share a scale of four bytes (vLLM 0.32: deepseek_v2.py)."""
+
+FINE, COARSE = 4, 128
+"""Tokens of one state in DeepSeek V4's layers, those with an indexer and those without (vLLM 0.32: deepseek_v4)."""
 
 
 def keeps_latents(config: Config) -> bool:
@@ -65,12 +69,23 @@ def _shares_indexer(config: Config, index: int) -> bool:
 
 def compressed(config: Config, index: int) -> LayerGroup:
     """A layer of DeepSeek V4: a state for every few tokens, an indexer where they are few, and a window."""
-    ratios = per_layer(config, "compress_ratios", layer_count(config)) if config.items_of("compress_ratios") else ()
-    ratio = ratios[index] if ratios else 4
-    dim = config.integer("head_dim")
-    ring = 4 * 2 * dim * (2 * ratio if ratio == 4 else ratio) * (2 if ratio == 4 else 1)  # keys and scores in 32 bits
-    window = 2 * dim * config.integer("sliding_window", default=128)
-    if type(ratio) is not int or ratio <= 1:
-        return LayerGroup(LayerKind.SLIDING, 1, 1, dim, window=config.integer("sliding_window", default=128))
-    indexer = index_bytes(config, index) if ratio == 4 else 0
-    return LayerGroup(LayerKind.MLA, 1, 1, dim, state_bytes=window + ring, index_bytes=indexer, tokens_per_state=ratio)
+    ratio, dim = _ratio(config, index), config.integer("head_dim")
+    window = config.integer("sliding_window", default=128)
+    if ratio <= 1:
+        return LayerGroup(LayerKind.SLIDING, 1, 1, dim, window=window)
+    overlap = 2 if ratio == FINE else 1  # of the tokens that go into two states: keys and scores, in 32 bits
+    ring = 4 * 2 * overlap * dim * overlap * ratio
+    indexer = index_bytes(config, index) if ratio == FINE else 0
+    state = 2 * dim * window + ring
+    return LayerGroup(LayerKind.MLA, 1, 1, dim, state_bytes=state, index_bytes=indexer, tokens_per_state=ratio)
+
+
+def _ratio(config: Config, index: int) -> int:
+    """Tokens that one state of the layer stands for; at most 1 = the layer has a window only."""
+    if not config.items_of("compress_ratios"):
+        words = config.items_of("layer_types")
+        return COARSE if index < len(words) and words[index] == "heavily_compressed_attention" else FINE
+    ratio = per_layer(config, "compress_ratios", layer_count(config))[index]
+    if type(ratio) is not int or not 0 <= ratio <= COARSE:
+        raise damaged(f"{config.name} has the impossible value {str(ratio)[:60]} in compress_ratios.")
+    return ratio

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmservice_runtime.estimate.kv import bytes_per_token
 from llmservice_runtime.formats.config import Config
@@ -248,3 +250,119 @@ def test_layers_whose_heads_nobody_tells_stay_as_unknown(config: dict[str, Any])
 def test_a_layer_with_no_heads_in_the_list_keeps_nothing() -> None:
     found = layer_groups(Config(shape("llama", 4, 4096, 32) | {"num_key_value_heads": [8, 0, 8, 0]}))
     assert [(group.kind, group.count) for group in found] == [(LayerKind.FULL, 2), (LayerKind.NONE, 2)]
+
+
+KEYS = [
+    "layer_types",
+    "layers_block_type",
+    "block_types",
+    "attention_layers",
+    "hybrid_layer_pattern",
+    "hybrid_override_pattern",
+    "block_configs",
+    "attn_type_list",
+    "linear_attn_config",
+    "attn_layer_indices",
+    "hybrid_layer_ids",
+    "local_layer_ids",
+    "no_rope_layers",
+    "sparse_attention_config",
+    "attn_layer_period",
+    "full_attention_interval",
+    "no_rope_layer_interval",
+    "compress_ratios",
+    "sliding_window",
+    "sliding_windows",
+    "interleaved_sliding_window",
+    "sliding_window_pattern",
+    "global_attn_every_n_layers",
+    "use_sliding_window",
+    "max_window_layers",
+    "num_kv_shared_layers",
+    "num_key_value_heads",
+    "num_attention_groups",
+    "attn_config",
+    "multi_query",
+    "multi_query_attention",
+    "per_layer_config",
+    "swa_head_dim",
+    "swa_num_key_value_heads",
+    "attention_other_setting",
+    "kv_lora_rank",
+    "index_topk",
+    "index_head_dim",
+    "indexer_types",
+    "index_topk_pattern",
+    "index_topk_freq",
+    "index_kpool",
+    "indexer_head_dim",
+    "indexer_compress_ratio",
+    "loop_num",
+    "is_encoder_decoder",
+    "decoder_layers",
+    "num_nextn_predict_layers",
+    "sconv_kernel_size",
+    "num_layers",
+    "head_dim",
+]
+TYPES = [
+    "llama",
+    "nemotron-nas",
+    "mimo_v2_flash",
+    "longcat_flash",
+    "deepseek_v32",
+    "deepseek_v4",
+    "llama4_text",
+    "gemma4_text",
+    "flint",
+    "lfm3",
+    "muse_spark_text",
+    "qwen3_next",
+    "kimi_linear",
+    "zamba2",
+    "falcon",
+    "minicpm3",
+    "inkling_text",
+    "mamba2",
+]
+scalars = (
+    st.none() | st.booleans() | st.integers(-2, 1 << 41) | st.floats() | st.sampled_from(["full", "MM*-", "LLG", "S"])
+)
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "attention",
+                    "n_heads_in_group",
+                    "no_op",
+                    "kv_n_heads",
+                    "full_attn_layers",
+                    "0",
+                    "01",
+                    "head_dim",
+                    "sparse_attention_freq",
+                    "sparse_index_dim",
+                    "attention_type",
+                    "num_heads",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(TYPES), st.integers(0, 4), st.dictionaries(st.sampled_from(KEYS), values, max_size=8))
+def test_whatever_a_configuration_says_is_read_or_refused(model_type: str, layers: int, said: dict[str, Any]) -> None:
+    try:
+        found = layer_groups(Config({**shape(model_type, layers, 64, 4, 2), **said}))
+    except UnsupportedModel:
+        return
+    assert all(group.count > 0 and group.tokens_per_state > 0 for group in found)
+    assert bytes_per_token(found) >= 0
