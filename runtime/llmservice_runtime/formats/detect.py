@@ -17,6 +17,7 @@ from llmservice_runtime.formats.evidence import (
     telling_names,
 )
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization, Task
+from llmservice_runtime.formats.kv_type import left_aside
 from llmservice_runtime.formats.layers import layer_groups
 from llmservice_runtime.formats.quantization import quantization, unsupported_mlx
 from llmservice_runtime.formats.tasks import task_of
@@ -128,6 +129,10 @@ def find_quantization(seen: Checkpoint) -> tuple[Quantization | None, list[str]]
         notes.append(note)
     if stated.kv_cache:
         notes.append(f"The checkpoint states a KV cache in {stated.kv_cache}: engines that can keep it so.")
+    elif left_aside(quantization_of(root)):
+        notes.append(
+            "The checkpoint states 8 bits or less for its KV cache: it is kept in 16 unless engine.args ask for it."
+        )
     return stated, notes
 
 
