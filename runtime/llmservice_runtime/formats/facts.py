@@ -59,6 +59,32 @@ class LayerGroup:
     tokens_per_state: int = 1
 
 
+class WidthKind(StrEnum):
+    """What a width belongs to."""
+
+    ATTENTION = "Attention"
+    """The input of the output projection."""
+    DENSE = "Dense"
+    """A feed-forward block that every token passes."""
+    EXPERT = "Expert"
+    """One expert."""
+    HEADS = "Heads"
+    """A number of heads or channels."""
+    GROUPS = "Groups"
+    """Groups of heads of a state, which a single one is copied of."""
+    TOWER = "Tower"
+    """What sees or hears."""
+
+
+@dataclass(frozen=True, slots=True)
+class Width:
+    """A size that is divided among GPUs which share every layer. `name` is how config.json calls it."""
+
+    name: str
+    size: int
+    kind: WidthKind
+
+
 @dataclass(frozen=True, slots=True)
 class Quantization:
     """How weights are quantized. `method` is the table's word: `gptq`, `awq`, `fp8`, `gguf`, ...
@@ -111,6 +137,8 @@ class ModelFacts:
     mixture_experts: int = 0
     remote_code: bool = False
     """config.json has auto_map: loading runs code of the repository."""
+    widths: tuple[Width, ...] = ()
+    """What tensor parallelism divides; empty where headers do not tell."""
     notes: tuple[str, ...] = field(default=())
     """Sentences for the explanation: what was guessed, repaired or ambiguous."""
 
