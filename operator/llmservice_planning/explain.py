@@ -60,7 +60,15 @@ def device(plan: Plan) -> str:
     if plan.accelerator_count == 0:
         return "CPU"
     layers = f" ({plan.gpu_layers} layers, the others on the CPU)" if plan.gpu_layers > 0 else ""
-    return f"{plan.accelerator_count} × {plan.accelerator}{layers}"
+    return f"{plan.accelerator_count} × {plan.accelerator}{layers}{_stages(plan)}"
+
+
+def _stages(plan: Plan) -> str:
+    """How GPUs share it, where it is not every layer by all of them."""
+    if plan.pipeline_parallel_size == 1:
+        return ""
+    of = f" of {plan.tensor_parallel_size} GPUs" if plan.tensor_parallel_size > 1 else ""
+    return f" (a pipeline of {plan.pipeline_parallel_size} stages{of})"
 
 
 def used(plan: Plan) -> int:
