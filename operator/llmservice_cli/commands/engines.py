@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when something runs here, 1 when nothing does."""
     machine = machine_of(args)
-    uri = args.model if "://" in args.model else f"file://{Path(args.model).expanduser().absolute()}"
+    uri = args.model if "://" in args.model else f"file://{args.model}"
     files = open_source(uri, args.revision, args.secret, Path.cwd(), Places.from_environment())
     rows = [row for facts in versions(files) for row in judged(facts, machine)]
     if args.output == "json":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.ranges import damaged
@@ -39,10 +40,15 @@ class GgufVariant:
 
 def matches(path: str, include: Sequence[str]) -> bool:
     """Whether a pattern matches the path or its last part, without regard to case; no patterns match everything."""
-    lower = path.lower()
-    return not include or any(
-        fnmatchcase(lower, glob.lower()) or fnmatchcase(lower.rsplit("/", 1)[-1], glob.lower()) for glob in include
-    )
+    if not include:
+        return True
+    pattern, lower = _compiled(tuple(include)), path.lower()
+    return bool(pattern.fullmatch(lower) or pattern.fullmatch(lower, lower.rfind("/") + 1))
+
+
+@lru_cache(maxsize=8)
+def _compiled(include: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(translate(glob.lower()) for glob in include))
 
 
 def gguf_variants(entries: Iterable[FileEntry]) -> tuple[list[GgufVariant], list[str]]:
