@@ -20,6 +20,7 @@ from llmservice_runtime.estimate.fit import Placement, Target, place
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization
 from llmservice_runtime.formats.inspect import inspect_model, variants
+from llmservice_runtime.formats.listing import literal
 from llmservice_runtime.machine.machine import Machine
 from llmservice_runtime.selection.choose import choose
 from llmservice_runtime.sources.files import Source
@@ -66,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
 def versions(files: Source) -> Iterator[ModelFacts]:
     """The facts of every version in a repository: its checkpoint, then its GGUF files, smallest first.
 
-    Of several GGUF files the smallest is read; the others differ in what their names and sizes tell. A version that
-    can't be read is said on standard error; when none can, its UnsupportedModel is raised.
+    Of several versions of a model in GGUF the smallest is read; the others differ in what names and sizes tell. A version
+    that can't be read is said on standard error; when none can, its UnsupportedModel is raised.
     """
     found, first_error = 0, None
     if any(entry.path.lower().endswith(tuple(p[1:] for p in CHECKPOINTS)) for entry in files.entries()):
@@ -91,10 +92,12 @@ def versions(files: Source) -> Iterator[ModelFacts]:
 
 
 def _ggufs(files: Source) -> Iterator[ModelFacts]:
-    facts: ModelFacts | None = None
+    read: dict[str, ModelFacts] = {}
     for variant in variants(files):
+        facts = read.get(variant.model)
         if facts is None:
-            facts = inspect_model(files, [_literal(path) for path in variant.files], ModelFormat.GGUF)
+            facts = inspect_model(files, [literal(path) for path in variant.files], ModelFormat.GGUF)
+            read[variant.model] = facts
             yield facts
             continue
         bits = 8 * variant.size / max(1, facts.parameters)
@@ -150,8 +153,3 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(
         "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]]) for row in cells
     )
-
-
-def _literal(path: str) -> str:
-    """A pattern that matches this path alone: brackets are patterns too."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in path)
