@@ -67,8 +67,8 @@ def run(args: argparse.Namespace) -> int:
 def versions(files: Source) -> Iterator[ModelFacts]:
     """The facts of every version in a repository: its checkpoint, then its GGUF files, smallest first.
 
-    Of several versions of a model in GGUF the smallest is read; the others differ in what names and sizes tell. A version
-    that can't be read is said on standard error; when none can, its UnsupportedModel is raised.
+    Of several versions of a model in GGUF the smallest is read; the others differ in name and size. A version that
+    can't be read is said on standard error; when none can, its UnsupportedModel is raised.
     """
     found, first_error = 0, None
     if any(entry.path.lower().endswith(tuple(p[1:] for p in CHECKPOINTS)) for entry in files.entries()):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llmservice_runtime.formats.errors import UnsupportedModel
+from llmservice_runtime.formats.safetensors import SafetensorsHeader
 from llmservice_runtime.formats.tensors import LAYER
 
 SHOWN = 200
@@ -56,7 +57,7 @@ def adapter_of(method: str, base: str, path: str = "") -> UnsupportedModel:
     article = "an" if kind[0] in "aeiouAEIO" else "a"
     return UnsupportedModel(
         f"{path or 'this'} is {article} {kind} of {named}, not a model.",
-        f"Serve {named} with the adapter merged into it (peft: merge_and_unload); an adapter alone is not served.",
+        f"Merge it into {named} (peft: merge_and_unload) and serve the result; an adapter alone is not served.",
     )
 
 
@@ -76,6 +77,12 @@ def base_in_config(config: Mapping[str, Any]) -> str:
     """The base model that adapter_config.json names."""
     base = config.get("base_model_name_or_path")
     return base if isinstance(base, str) else ""
+
+
+def base_in_metadata(headers: Iterable[SafetensorsHeader]) -> str:
+    """The base model that kohya's scripts write into the header."""
+    keys = ("ss_sd_model_name", "ss_base_model_version")
+    return next((name for header in headers for key in keys if (name := header.metadata.get(key))), "")
 
 
 def base_in_gguf(values: Mapping[str, Any]) -> str:
