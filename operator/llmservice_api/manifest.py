@@ -61,9 +61,9 @@ class ManifestError(UserError):
         if len(self.problems) == 1:
             super().__init__(str(self.problems[0]), self.problems[0].remedy)
         else:
-            lines = "\n".join(f"  {problem} {problem.remedy}" for problem in self.problems)
+            lines = [f"  {problem} {problem.remedy}" for problem in self.problems]
             count = f"{len(self.problems)}{' or more' * (len(self.problems) >= MOST_PROBLEMS)}"
-            super().__init__(f"{count} mistakes in the manifests:\n{lines}", "Correct them all.")
+            super().__init__(f"{count} mistakes in the manifests:", "Correct them all.", details=lines)
 
 
 def load_manifests(paths: Sequence[Path], stdin: IO[bytes] | None = None) -> list[Manifest]:

@@ -8,6 +8,7 @@ import os
 import sys
 
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.plain import plain_output
 
 COMMANDS = {
     "up": ("llmservice_cli.commands.up", "serve the services of manifests on this machine"),
@@ -29,7 +30,11 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, import the one command that was asked for, run it. UserErrors become two lines and exit code 1."""
-    argv = sys.argv[1:] if argv is None else argv
+    with plain_output():
+        return _main(sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="llmservice", description="From an LLMService manifest to an OpenAI endpoint."
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from llmservice_planning.plan import MemoryLine, Plan, Refusal, RejectedEngine
 from llmservice_planning.words import memory
+from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.engines.registry import label
 
 
@@ -44,7 +45,7 @@ def text(name: str, plan: Plan, wide: bool = False) -> str:
 
 def refusal_text(name: str, refusal: Refusal) -> str:
     """Why nothing can run, and numbered ways out."""
-    parts = [f"{name} can't run: {refusal.reason}"]
+    parts = [f"{name} can't run: {plain(refusal.reason)}"]
     parts += _section("ways out", [f"{number}. {way}" for number, way in enumerate(refusal.ways_out, 1)])
     parts += _section("other engines", rejected_lines(refusal.rejected))
     return "\n".join(parts)
@@ -103,8 +104,8 @@ def _per_gpu(plan: Plan) -> str:
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
-    return "\n".join(f"  {name:<10} {value}" for name, value in rows)
+    return "\n".join(f"  {name:<10} {plain(value)}" for name, value in rows)
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
-    return [f"  {title}", *(f"    {line}" for line in lines)] if lines else []
+    return [f"  {title}", *(f"    {plain(line)}" for line in lines)] if lines else []

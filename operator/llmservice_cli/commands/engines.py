@@ -14,6 +14,7 @@ from llmservice_cli.models import open_source
 from llmservice_cli.places import Places
 from llmservice_planning.words import memory
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.engines.base.choice import Choice
 from llmservice_runtime.engines.registry import config_classes, definition, label
 from llmservice_runtime.estimate.fit import Placement, Target, place
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output == "json":
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
     else:
-        print(f"{args.model} on {describe(machine, args.gpu is not None)}:\n")
+        print(f"{plain(args.model)} on {describe(machine, args.gpu is not None)}:\n")
         print(table(rows))
     return 0 if any(row.runs for row in rows) else 1
 
@@ -147,7 +148,8 @@ def table(rows: Sequence[Row]) -> str:
     head = ("ENGINE", "FORMAT", "QUANTIZATION", "SIZE", "RUNS", "WHERE, OR WHY NOT")
     ordered = sorted(rows, key=lambda row: not row.runs)
     cells = [head] + [
-        (r.engine, r.format, r.quantization, memory(r.size), "yes" if r.runs else "no", r.reason) for r in ordered
+        (r.engine, r.format, plain(r.quantization), memory(r.size), "yes" if r.runs else "no", plain(r.reason))
+        for r in ordered
     ]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head) - 1)]
     return "\n".join(

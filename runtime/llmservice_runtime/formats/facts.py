@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from llmservice_runtime.contract.plain import plain
+
+WORD = 120
+"""Characters of a name in a header that are kept."""
+
 
 class ModelFormat(StrEnum):
     """How the weights are stored."""
@@ -103,6 +108,12 @@ class Quantization:
     scheme: str | None = None
     kv_cache: str = ""
 
+    def __post_init__(self) -> None:
+        """Words of headers are shown."""
+        for word in ("method", "name"):
+            object.__setattr__(self, word, plain(getattr(self, word))[:WORD])
+        object.__setattr__(self, "scheme", self.scheme and plain(self.scheme)[:WORD])
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
@@ -141,6 +152,12 @@ class ModelFacts:
     """What tensor parallelism divides; empty where headers do not tell."""
     notes: tuple[str, ...] = field(default=())
     """Sentences for the explanation: what was guessed, repaired or ambiguous."""
+
+    def __post_init__(self) -> None:
+        """Words of headers are shown."""
+        for word in ("architecture", "model_type", "dtype"):
+            object.__setattr__(self, word, plain(getattr(self, word))[:WORD])
+        object.__setattr__(self, "notes", tuple(map(plain, self.notes)))
 
     @property
     def layer_count(self) -> int:
