@@ -26,11 +26,10 @@ _METHODS = {
     "LoRA": r"lora_(?:[abAB]|embedding_[AB]|down|up|mid|unet|te\d?)(?=[._]|$)|lora\.(?:down|up)\.|lora_linear_layer\.",
 }
 """Parts of tensor names (PEFT's, diffusers', kohya's, llama.cpp's), what is told first."""
-_MARKS = {method: re.compile(rf"(?:^|[._])(?:{pattern})") for method, pattern in _METHODS.items()}
-_ANY = re.compile("|".join(mark.pattern for mark in _MARKS.values()))
+_ANY = re.compile(rf"(?:^|[._])(?:{'|'.join(_METHODS.values())})")
 _WRAPPED = ("base_model.model.", "base_model.")
 """How PEFT's names begin, whatever the method."""
-_BASE_IN_README = re.compile(r"^base_model:[ \t]*(?:\n[ \t]*-[ \t]*|\[[ \t]*)?[\"']?([^\s\"'\[\],]+)", re.MULTILINE)
+_BASE_IN_README = r"(?m)^base_model:[ \t]*(?:\n[ \t]*-[ \t]*|\[[ \t]*)?[\"']?([^\s\"'\[\],]+)"
 
 
 def adapter_method(names: Iterable[str]) -> str:
@@ -42,7 +41,7 @@ def adapter_method(names: Iterable[str]) -> str:
     for name in names:
         if _ANY.search(name):
             if found in ("", "LoRA"):
-                found = next(method for method, mark in _MARKS.items() if mark.search(name))
+                found = next(m for m, pattern in _METHODS.items() if re.search(rf"(?:^|[._])(?:{pattern})", name))
         elif name.startswith(_WRAPPED) and ".base_layer." not in name:
             found = found or "adapter of PEFT"
         elif LAYER.search(name):
@@ -101,5 +100,5 @@ def base_in_gguf(values: Mapping[str, Any]) -> str:
 def base_in_readme(text: str) -> str:
     """The `base_model` of a model card's front matter."""
     _, _, rest = text.partition("---")
-    found = _BASE_IN_README.search(rest.partition("\n---")[0]) if text.startswith("---") else None
+    found = re.search(_BASE_IN_README, rest.partition("\n---")[0]) if text.startswith("---") else None
     return found[1] if found else ""

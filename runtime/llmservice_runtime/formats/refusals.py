@@ -35,7 +35,6 @@ _FORMATS = {
     "PyTorch Lightning or TensorFlow": r"\.ckpt",
     "a llamafile": r"\.llamafile",
 }
-_FOREIGN = {name: re.compile(rf"(?:{pattern})$", re.IGNORECASE) for name, pattern in _FORMATS.items()}
 _TRAINING = re.compile(
     r"(?:^|/)(?:training_args|optimizer|scheduler|scaler|rng_state|random_states|trainer_state)[^/]*$"
     r"|(?:^|/)(?:mp_rank_\d+_model_states|model_optim_rng|[^/]*optim_states)\.pt$|\.distcp$|(?:^|/)global_step\d+/"
@@ -49,9 +48,13 @@ def is_weights(path: str, paths: Sequence[str]) -> bool:
     if not path.endswith(LOADED) or _TRAINING.search(path):
         return False
     if path.endswith(PICKLED):
-        foreign = path == "model.bin" and any(_FOREIGN["CTranslate2"].match(other) for other in paths)
+        foreign = path == "model.bin" and any(_is("CTranslate2", other) for other in paths)
         return not foreign and not _NOT_PICKLED.search(path)
     return True
+
+
+def _is(name: str, path: str) -> bool:
+    return re.search(rf"(?:{_FORMATS[name]})$", path, re.IGNORECASE) is not None
 
 
 def diffusion(paths: Sequence[str]) -> UnsupportedModel | None:
@@ -72,8 +75,8 @@ def no_weights(entries: Sequence[FileEntry], uri: str) -> UnsupportedModel:
             f"{cut[0]} is a piece of a GGUF that was cut by bytes.",
             f"Join the pieces in their order (cat {' '.join(cut[:SHOWN])}{' ...' * (len(cut) > SHOWN)} > {whole}).",
         )
-    for name, pattern in _FOREIGN.items():
-        if found := next((path for path in paths if pattern.search(path)), None):
+    for name in _FORMATS:
+        if found := next((path for path in paths if _is(name, path)), None):
             return UnsupportedModel(
                 f"the weights are {name} ({found[:120]}), which no engine here loads.",
                 "Use the original safetensors or a GGUF of the model.",

@@ -10,7 +10,7 @@ from pathlib import Path
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.sources.errors import FIELD, Origin, SourceError
 from llmservice_runtime.sources.files import FileEntry
-from llmservice_runtime.sources.remote import MAX_FILES, checked
+from llmservice_runtime.sources.listed import MAX_FILES, checked
 from llmservice_runtime.sources.shards import siblings
 from llmservice_runtime.sources.uri import ModelUri
 

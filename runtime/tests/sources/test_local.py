@@ -104,7 +104,7 @@ def test_links_to_files_count_and_circles_of_folders_do_not(tmp_path: Path) -> N
 
 def test_more_files_than_a_model_has_are_not_all_walked_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmservice_runtime.sources.local.MAX_FILES", 50)
-    monkeypatch.setattr("llmservice_runtime.sources.remote.MAX_FILES", 50)
+    monkeypatch.setattr("llmservice_runtime.sources.listed.MAX_FILES", 50)
     for number in range(20):
         folder = make(tmp_path / f"f{number}")
         for file in range(9):
