@@ -26,6 +26,8 @@ from llmservice_runtime.machine.machine import Machine
 from llmservice_runtime.selection.choose import choose
 from llmservice_runtime.sources.files import Source
 
+MOST = 500
+"""Versions of a model that are listed."""
 CHECKPOINTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 
 
@@ -94,7 +96,10 @@ def versions(files: Source) -> Iterator[ModelFacts]:
 
 def _ggufs(files: Source) -> Iterator[ModelFacts]:
     read: dict[str, ModelFacts] = {}
-    for variant in variants(files):
+    found = variants(files)
+    if len(found) > MOST:
+        print(f"left out: {len(found) - MOST} of {len(found)} GGUF models, the largest.", file=sys.stderr)
+    for variant in found[:MOST]:
         facts = read.get(variant.model)
         if facts is None:
             facts = inspect_model(files, [literal(path) for path in variant.files], ModelFormat.GGUF)

@@ -136,6 +136,15 @@ def test_engines_of_a_folder_without_a_model(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().err.startswith("error: ")
 
 
+def test_of_versions_without_end_the_smaller_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(600):
+        (folder / f"m-{number}.gguf").hardlink_to(folder / "model-F16.gguf")
+    assert main(["engines", str(folder), "-o", "json"]) in (0, 1)
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 500 * len(EngineType)
+    assert "left out: 102 of 602 GGUF models" in err
+
+
 def test_many_services_of_one_model_read_and_plan_it_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read, planned = Mock(wraps=resolve), Mock(wraps=make_plan)
     monkeypatch.setattr(plans, "resolve", read)
