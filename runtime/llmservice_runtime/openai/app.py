@@ -15,7 +15,6 @@ from llmservice_runtime.openai.drain import draining
 from llmservice_runtime.openai.generation import as_api_error
 from llmservice_runtime.openai.metrics import CONTENT_TYPE
 from llmservice_runtime.openai.models import get_model, list_models
-from llmservice_runtime.openai.requests.body import MAX_BODY_BYTES
 from llmservice_runtime.openai.state import SERVER, Server
 from llmservice_runtime.openai.tokens import detokenize, tokenize
 from llmservice_runtime.wire import sse

@@ -10,11 +10,10 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from llmservice_runtime.openai.requests.parse import parse
-from llmservice_runtime.wire.errors import ApiError, bad_request
+from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, bad_request, body_too_large
 
 M = TypeVar("M", bound=BaseModel)
 
-MAX_BODY_BYTES = 32 << 20
 FREE_BYTES = 1 << 20
 """For schemas, metadata and the names of fields, whatever the context."""
 TOKEN_BYTES = 64
@@ -48,7 +47,7 @@ async def received(http: web.Request, model: type[M], context_tokens: int, promp
 
 def _too_large(size: int, most: int, context_tokens: int) -> ApiError:
     if size > MAX_BODY_BYTES:
-        return ApiError(413, f"The body is larger than {MAX_BODY_BYTES >> 20} MiB.", code="request_too_large")
+        return body_too_large()
     return _exceeded(context_tokens, f"{size} bytes, more than the {most} that a request for so many can have")
 
 
