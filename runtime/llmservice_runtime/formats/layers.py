@@ -20,6 +20,8 @@ _PER_LAYER = ("num_key_value_heads_per_layer", "num_key_value_heads", "num_kv_he
 _DIM = (*HEAD_DIM, "hidden_size_per_head", "d_kv")
 _DECODER_HEADS = ("decoder_attention_heads",)
 """Of models with an encoder, whose decoder is what counts."""
+_OWN = ("num_key_value_heads", "head_dim", "v_head_dim")
+"""What layers that slide may have of their own, as `swa_...`."""
 _MOST_HEADS = 4096
 _MULTI_QUERY = frozenset({"falcon", "RefinedWebModel", "gpt_bigcode"})
 """Families with one KV head unless `multi_query` is false."""
@@ -83,7 +85,7 @@ def _own(config: Config, index: int, slides: bool) -> Config:
     """What the layer, or all layers that slide, have of their own instead of the model's heads."""
     found: dict[str, Any] = {}
     if slides:
-        found = {key.removeprefix("swa_"): value for key, value in config.items() if key.startswith("swa_")}
+        found = {key: config[f"swa_{key}"] for key in _OWN if f"swa_{key}" in config}
         other = config.get("attention_other_setting")
         found |= other if isinstance(other, dict) and other.get("attention_type") == "sliding_attention" else {}
     layers = config.get("per_layer_config")

@@ -12,6 +12,7 @@ from typing import Any
 
 from llmservice_runtime.formats.config import Config
 from llmservice_runtime.formats.lists import per_layer
+from llmservice_runtime.formats.ranges import damaged
 from llmservice_runtime.formats.units import BACKWARDS, EXCEPTIONS, UNIFORM_WINDOW, UNITS, WORDS
 
 _WORDS = {
@@ -27,7 +28,7 @@ _WORDS = {
 """Ours -> theirs; all other words keep every token."""
 _NORMAL = {theirs: ours for ours, words in _WORDS.items() for theirs in words}
 
-_LONGEST_UNIT = 4096
+MOST_LAYERS = 4096
 _WINDOWS = ("sliding_windows", "interleaved_sliding_window", "sliding_window")
 """Keys that may list a window per layer, or for the unit that layers repeat."""
 _ONE_WINDOW = (
@@ -54,7 +55,10 @@ def layer_words(config: Config) -> list[str]:
 def layer_count(config: Config) -> int:
     """Blocks of the language model: of a pattern in letters its length, of a model with an encoder its decoder's."""
     decoder = config.integer("decoder_layers", "num_decoder_layers") if config.get("is_encoder_decoder") is True else 0
-    return len(_letters(config)) or decoder or config.layers
+    count = len(_letters(config)) or decoder or config.layers
+    if count > MOST_LAYERS:
+        raise damaged(f"{config.name} claims {count} layers.")
+    return count
 
 
 def family(config: Config) -> str:
@@ -98,14 +102,13 @@ def _listed_layers(config: Config, count: int) -> list[str]:
     """Numbers of the layers that are of one kind, or flags."""
     linear = config.get("linear_attn_config")
     if isinstance(linear, dict) and isinstance(full := linear.get("full_attn_layers"), list):
-        return ["full" if index + 1 in full else "linear" for index in range(count)]
+        return _by_number(full, 1, "full", "linear", count)
     if attention := config.items_of("attn_layer_indices", "full_attn_idxs"):
-        return ["full" if index in attention else "mamba" for index in range(count)]
-    if config.items_of("hybrid_layer_ids") and not family(config).startswith("mamba"):
-        shared = config.items_of("hybrid_layer_ids")
-        return ["hybrid" if index in shared else "mamba" for index in range(count)]
+        return _by_number(attention, 0, "full", "mamba", count)
+    if (shared := config.items_of("hybrid_layer_ids")) and not family(config).startswith("mamba"):
+        return _by_number(shared, 0, "hybrid", "mamba", count)
     if local := config.items_of("local_layer_ids"):
-        return ["hybrid_sliding" if index in local else "hybrid" for index in range(count)]
+        return _by_number(local, 0, "hybrid_sliding", "hybrid", count)
     sparse = config.get("sparse_attention_config")
     if isinstance(sparse, dict) and isinstance(sparse.get("sparse_attention_freq"), list):
         chosen = per_layer(Config({**config, **sparse}, config.name), "sparse_attention_freq", count)
@@ -113,6 +116,12 @@ def _listed_layers(config: Config, count: int) -> list[str]:
     if config.items_of("no_rope_layers") and family(config) == "llama4":
         return ["chunked_attention" if rope else "full" for rope in per_layer(config, "no_rope_layers", count)]
     return []
+
+
+def _by_number(numbers: Sequence[Any], first: int, listed: str, others: str, count: int) -> list[str]:
+    """Words for layers that are listed by their numbers, counted from `first`, and for the others."""
+    known = {number for number in numbers if type(number) is int}
+    return [listed if index + first in known else others for index in range(count)]
 
 
 def _periods(config: Config, count: int) -> list[str]:
@@ -162,7 +171,7 @@ def _stated_unit(config: Config, usual: str) -> str:
     if isinstance(pattern, str) and re.fullmatch("[LG]+", pattern):
         return pattern.replace("G", "F").replace("L", "S")
     every = pattern if type(pattern) is int else config.integer("global_attn_every_n_layers")
-    if not 0 < every <= _LONGEST_UNIT:
+    if not 0 < every <= MOST_LAYERS:
         return ""
     return "F" + "S" * (every - 1) if usual.startswith("F") else "S" * (every - 1) + "F"
 

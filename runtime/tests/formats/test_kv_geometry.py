@@ -254,6 +254,20 @@ def test_layers_whose_heads_nobody_tells_stay_as_unknown(config: dict[str, Any])
     assert all(group.kind is LayerKind.FULL and not group.kv_heads * group.k_dim for group in found)
 
 
+@pytest.mark.parametrize(
+    "more", [{"hybrid_override_pattern": "M" * 5000}, {"is_encoder_decoder": True, "decoder_layers": 5000}]
+)
+def test_more_layers_than_any_model_has_are_refused(more: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedModel, match="claims 5000 layers"):
+        layer_groups(Config({**shape("nemotron_h", 4, 4096, 32, 8), **more}))
+
+
+def test_numbers_of_layers_may_be_many_and_anything() -> None:
+    numbers = [[], {}, "1", 2.0, True, None, *range(100_000, 1_100_000), 3]
+    found = layer_groups(Config(shape("bamba", 4096, 4096, 32, 8, attn_layer_indices=numbers)))
+    assert [(group.kind, group.count) for group in found] == [(LayerKind.RECURRENT, 4095), (LayerKind.FULL, 1)]
+
+
 def test_layers_that_slide_without_a_window_keep_every_token() -> None:
     words = {"inkling": LayerKind.FULL, "gemma2": LayerKind.FULL}
     for model_type, kind in words.items():
