@@ -53,7 +53,7 @@ def layer_bytes(group: LayerGroup, pool: Pool) -> int:
     tokens = padded(pool.tokens, pool.page)
     if group.kind is LayerKind.SLIDING and not pool.full_sliding:
         tokens = min(tokens, padded((pool.long or pool.sequences) * group.window + pool.chunk, pool.page))
-    tokens = -(-tokens // group.tokens_per_state)
+    tokens = -(-tokens // max(1, group.tokens_per_state))  # a report may say anything
     heads = group.kv_heads
     if group.kind is not LayerKind.MLA:
         heads = -(-group.kv_heads // min(pool.tensor_parallel, max(1, group.kv_heads)))
@@ -66,7 +66,7 @@ def bytes_per_token(layers: Iterable[LayerGroup], element: Fraction = F16) -> in
     """What one more token of a long context costs on one device: sliding and recurrent layers cost nothing any more."""
     full = (g for g in layers if g.kind in (LayerKind.FULL, LayerKind.MLA))
     kept = ((g, g.kv_heads * (g.k_dim + g.v_dim) * element + g.index_bytes) for g in full)
-    return int(sum(group.count * each / group.tokens_per_state for group, each in kept))
+    return int(sum(group.count * each / max(1, group.tokens_per_state) for group, each in kept))
 
 
 def padded(tokens: int, page: int) -> int:

@@ -60,6 +60,23 @@ def test_parallel_layers_keep_tokens_and_state() -> None:
     assert kv_bytes((parallel,), pool) - kv_bytes((plain,), pool) == 2 * 4 * 1000
 
 
+def test_an_indexers_keys_are_8_bit_and_states_may_stand_for_several_tokens() -> None:
+    indexed = LayerGroup(LayerKind.MLA, 61, 1, 576, index_bytes=132)  # DeepSeek V3.2
+    assert bytes_per_token([indexed]) == 78324
+    assert kv_bytes([indexed], Pool(1024, 1, element=Q8_0)) == 1024 * 61 * (576 * 34 // 32 + 132)
+    pooled = dataclasses.replace(indexed, tokens_per_state=4)  # DeepSeek V4
+    assert kv_bytes([pooled], Pool(1024, 1)) == 256 * 61 * (576 * 2 + 132)
+    damaged = dataclasses.replace(indexed, tokens_per_state=0)
+    assert kv_bytes([damaged], Pool(1024, 1)) == kv_bytes([indexed], Pool(1024, 1))
+
+
+def test_states_are_divided_and_what_stands_beside_latents_is_not() -> None:
+    hybrid = LayerGroup(LayerKind.RECURRENT, 2, state_bytes=1000)
+    assert kv_bytes([hybrid], Pool(0, 3, tensor_parallel=4)) == 2 * 3 * 250
+    latent = LayerGroup(LayerKind.MLA, 2, 1, 0, state_bytes=1000)
+    assert kv_bytes([latent], Pool(0, 3, tensor_parallel=4)) == 2 * 3 * 1000
+
+
 def test_k_and_v_may_differ_and_cells_may_be_quantized() -> None:
     layers = (LayerGroup(LayerKind.FULL, 1, 2, 192, 128),)
     assert bytes_per_token(layers) == 2 * (192 + 128) * 2
@@ -75,6 +92,8 @@ groups = st.builds(
     v_dim=st.integers(0, 256),
     window=st.integers(1, 8192),
     state_bytes=st.integers(0, 1 << 20),
+    index_bytes=st.integers(0, 512),
+    tokens_per_state=st.integers(0, 128),
 )
 
 
