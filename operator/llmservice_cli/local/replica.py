@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import shutil
 import signal
@@ -22,6 +23,8 @@ from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.supervisor.state import HOPELESS, Policy, backoff
+
+log = logging.getLogger(__name__)
 
 FASTEST_POLL, STARTING_POLL, READY_POLL = 0.05, 0.5, 1.0
 """Seconds between looks at a supervisor: at first, while it loads, once it is ready."""
@@ -88,8 +91,12 @@ class LocalReplica:
                 except OSError as error:
                     code, record = -1, _not_started(self._folder, error)
                 else:
-                    code = await self._one_life(self._process)
-                    record = (code > 0 and self._read_record()) or self._supervisor_died(code)
+                    try:
+                        code = await self._one_life(self._process)
+                        record = (code > 0 and self._read_record()) or self._supervisor_died(code)
+                    except Exception as error:  # a bug of ours costs one life of one replica
+                        log.exception("following %s", self.facts.name)
+                        code, record = -1, _lost_sight(error)
                 if self._stopping.is_set():
                     return
                 hopeless = code > 0 and record.failure in HOPELESS
@@ -212,6 +219,12 @@ class LocalReplica:
 
 def _supervisor_port(state: Path) -> int:
     return int(json.loads(state.read_text())["supervisor_port"])
+
+
+def _lost_sight(error: Exception) -> FailureRecord:
+    message = f"Following the supervisor met an error that nobody foresaw: {type(error).__name__}: {error}."
+    remedy = "It is started again. Report it with the lines above it in the instance's output."
+    return FailureRecord(FailureClass.CRASHED, message, remedy, Phase.STARTING.value)
 
 
 def _not_started(folder: Path, error: OSError) -> FailureRecord:
