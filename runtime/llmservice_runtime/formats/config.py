@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmservice_runtime.formats.classes import NESTED, Classes, completed
-from llmservice_runtime.formats.ranges import damaged
+from llmservice_runtime.formats.ranges import damaged, impossible
 
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "model_dim")
@@ -53,7 +53,7 @@ class Config(Mapping[str, Any]):
             if type(value) is float and value.is_integer():
                 value = int(value)
             if type(value) is not int or not -1 <= value <= _INTEGER_LIMIT:
-                raise damaged(f"{self.name} has the impossible value {repr(value)[:60]} for {key}.")
+                raise impossible(self.name, key, value)
             return max(0, value)
         return default
 

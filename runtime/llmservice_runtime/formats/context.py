@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llmservice_runtime.formats.config import Config
-from llmservice_runtime.formats.ranges import damaged
+from llmservice_runtime.formats.ranges import contradictory, impossible
 
 KEYS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length", "max_target_positions",
@@ -41,7 +41,7 @@ def context_tokens(config: Config) -> int:
         return stated
     tokens = stated * factors[-1]
     if not 1 <= tokens <= LIMIT:
-        raise _impossible(config, "the factor of its RoPE scaling", factors[-1])
+        raise impossible(config.name, "the factor of its RoPE scaling", factors[-1])
     return int(tokens)
 
 
@@ -78,7 +78,7 @@ def _ropes(config: Config) -> Iterator[Mapping[str, Any]]:
     key = next((key for key in ("rope_scaling", "rope_parameters") if config.own.get(key)), "")
     rope = config.own.get(key) or {}
     if not isinstance(rope, dict):
-        raise _impossible(config, key, rope)
+        raise impossible(config.name, key, rope)
     nested = bool(rope) and all(value is None or isinstance(value, dict) for value in rope.values())
     for one in rope.values() if nested else (rope,):
         if one:
@@ -90,11 +90,10 @@ def _factor(config: Config, rope: Mapping[str, Any]) -> float | None:
     new, old = rope.get("rope_type"), rope.get("type")
     for kind in (new, old):
         if kind is not None and not isinstance(kind, str):
-            raise _impossible(config, "the type of its RoPE scaling", kind)
+            raise impossible(config.name, "the type of its RoPE scaling", kind)
     if new is not None and old is not None and new != old and (old, new) not in ALIASES:
-        raise damaged(
-            f"{config.name} contradicts itself: by rope_type its RoPE is {repr(new)[:40]}, by type {repr(old)[:40]}.",
-            "Remove the one that is wrong: engines refuse both.",
+        raise contradictory(
+            f"{config.name} contradicts itself: by rope_type its RoPE is {repr(new)[:40]}, by type {repr(old)[:40]}."
         )
     if (original := rope.get("original_max_position_embeddings")) is not None:
         _positive(config.name, "original_max_position_embeddings", original)
@@ -102,15 +101,11 @@ def _factor(config: Config, rope: Mapping[str, Any]) -> float | None:
     if factor is None:
         return None
     if type(factor) not in (int, float) or not 0 < factor <= LIMIT:
-        raise _impossible(config, "the factor of its RoPE scaling", factor)
+        raise impossible(config.name, "the factor of its RoPE scaling", factor)
     return None if (new or old or "default") in NOT_MULTIPLIED else float(factor)
 
 
 def _positive(file: str, key: str, value: Any, most: float = LIMIT) -> int:
     if type(value) not in (int, float) or not 1 <= value <= most or value == math.inf or int(value) != value:
-        raise damaged(f"{file} has the impossible value {repr(value)[:60]} for {key}.")
+        raise impossible(file, key, value)
     return int(value)
-
-
-def _impossible(config: Config, what: str, value: Any) -> Exception:
-    return damaged(f"{config.name} has the impossible value {repr(value)[:60]} for {what}.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind
 from llmservice_runtime.formats.layers import grouped
-from llmservice_runtime.formats.ranges import damaged
+from llmservice_runtime.formats.ranges import damaged, impossible
 from llmservice_runtime.formats.recurrent import ELEMENT_BYTES, mamba_elements
 
 PATTERNS = {
@@ -58,7 +58,7 @@ class ArchitectureKeys:
         if isinstance(value, tuple) and value:
             numbers = [item for item in value if type(item) in (int, bool)]
             if len(numbers) != len(value):
-                raise damaged(f"{self.name} has impossible values for {self.architecture}.{key}.")
+                raise impossible(self.name, f"{self.architecture}.{key}", value)
             if layer is not None and layer >= len(numbers):
                 raise damaged(
                     f"{self.architecture}.{key} of {self.name} lists {len(numbers)} layers, the model has more."
@@ -67,7 +67,7 @@ class ArchitectureKeys:
         if value is None or value == ():
             return default
         if type(value) not in (int, bool) or not 0 <= value < _LIMIT:
-            raise damaged(f"{self.name} has the impossible value {repr(value)[:60]} for {self.architecture}.{key}.")
+            raise impossible(self.name, f"{self.architecture}.{key}", value)
         return int(value)
 
 

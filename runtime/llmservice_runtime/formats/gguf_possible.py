@@ -7,7 +7,7 @@ import math
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.formats.gguf_layers import RECURRENT, ArchitectureKeys
-from llmservice_runtime.formats.ranges import damaged
+from llmservice_runtime.formats.ranges import contradictory, impossible
 
 NEEDED = {"block_count": 512, "context_length": 1 << 30, "embedding_length": 1 << 20}
 """Keys that llama.cpp asks for -> the most there can be; of blocks its own bound."""
@@ -23,14 +23,18 @@ def check(keys: ArchitectureKeys) -> None:
     """Raises UnsupportedModel for the first value that can't be."""
     for key, most in NEEDED.items():
         if keys.get(key) is None:
-            raise damaged(f"{keys.name} has no {keys.architecture}.{key}, without which llama.cpp loads no model.")
+            raise contradictory(
+                f"{keys.name} has no {keys.architecture}.{key}, without which llama.cpp loads no model."
+            )
         if type(keys.get(key)) is not int or not 1 <= keys.number(key) <= most:
             raise _impossible(keys, key)
     blocks = keys.number("block_count")
     for key in PER_LAYER:
         value = keys.get(key)
         if isinstance(value, tuple) and len(value) != blocks:
-            raise damaged(f"{keys.name} has {len(value)} numbers in {keys.architecture}.{key} for {blocks} blocks.")
+            raise contradictory(
+                f"{keys.name} has {len(value)} numbers in {keys.architecture}.{key} for {blocks} blocks."
+            )
     _check_heads(keys, blocks)
     _check_experts(keys)
     _check_rope(keys)
@@ -49,10 +53,10 @@ def _check_heads(keys: ArchitectureKeys, blocks: int) -> None:
         if max(heads, kv_heads) > HEAD_BOUND:
             raise _impossible(keys, "attention.head_count")
         if heads and kv_heads and heads % kv_heads:
-            raise damaged(f"{keys.name} has {heads} attention heads, which {kv_heads} KV heads do not divide.")
+            raise contradictory(f"{keys.name} has {heads} attention heads, which {kv_heads} KV heads do not divide.")
         if heads and not sized and not isinstance(stated, tuple) and keys.number("embedding_length") % heads:
             width = keys.number("embedding_length")
-            raise damaged(f"{keys.name} has a width of {width} that {heads} attention heads do not divide.")
+            raise contradictory(f"{keys.name} has a width of {width} that {heads} attention heads do not divide.")
 
 
 def _check_experts(keys: ArchitectureKeys) -> None:
@@ -60,7 +64,7 @@ def _check_experts(keys: ArchitectureKeys) -> None:
     if experts > MOST_EXPERTS:
         raise _impossible(keys, "expert_count")
     if used > experts:
-        raise damaged(f"{keys.name} asks {used} experts for a token and has {experts}.")
+        raise contradictory(f"{keys.name} asks {used} experts for a token and has {experts}.")
 
 
 def _check_rope(keys: ArchitectureKeys) -> None:
@@ -76,4 +80,4 @@ def _check_rope(keys: ArchitectureKeys) -> None:
 
 
 def _impossible(keys: ArchitectureKeys, key: str) -> UserError:
-    return damaged(f"{keys.name} has the impossible value {repr(keys.get(key))[:60]} for {keys.architecture}.{key}.")
+    return impossible(keys.name, f"{keys.architecture}.{key}", keys.get(key))

@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.formats.classes import NESTED
 from llmservice_runtime.formats.config import EXPERTS, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, Config
-from llmservice_runtime.formats.ranges import damaged
+from llmservice_runtime.formats.ranges import contradictory, impossible
 
 MOST: Mapping[str, int] = {
     **dict.fromkeys(LAYERS, 4096),
@@ -54,12 +53,12 @@ def check(config: Config) -> None:
             least = 1 if key in MOST and not _headless(config, key) else 0
             for one in value if isinstance(value, list) else (value,):
                 if one is not None and not _is_size(one, 0 if isinstance(value, list) else least, _most(key)):
-                    raise _impossible(config, key, one)
+                    raise impossible(config.name, key, one)
         elif key in FACTORS and not _is_factor(value):
-            raise _impossible(config, key, value)
+            raise impossible(config.name, key, value)
     for key in NESTED:
         if config.root.get(key) is not None and not isinstance(config.root[key], dict):
-            raise _impossible(config, key, config.root[key])
+            raise impossible(config.name, key, config.root[key])
     _check_lists(config)
     _check_heads(config)
     _check_experts(config)
@@ -73,7 +72,7 @@ def check_generation(values: Mapping[str, Any]) -> None:
             continue
         number = type(value) is int or (type(value) is float and math.isfinite(value) and (not whole or value % 1 == 0))
         if not number or not least <= value <= most:
-            raise damaged(f"generation_config.json has the impossible value {repr(value)[:60]} for {key}.")
+            raise impossible("generation_config.json", key, value)
 
 
 def _check_lists(config: Config) -> None:
@@ -81,7 +80,7 @@ def _check_lists(config: Config) -> None:
     for key in PER_LAYER:
         value = config.get(key)
         if isinstance(value, list) and 0 < len(value) < layers:
-            raise damaged(f"{config.name} has {len(value)} entries in {key} for {layers} layers.")
+            raise contradictory(f"{config.name} has {len(value)} entries in {key} for {layers} layers.")
 
 
 def _check_heads(config: Config) -> None:
@@ -90,10 +89,10 @@ def _check_heads(config: Config) -> None:
         return
     heads, hidden = config.heads, config.hidden
     if heads and hidden % heads and not any(config.get(key) for key in (*HEAD_DIM, "hidden_size_per_head")):
-        raise damaged(f"{config.name} has a width of {hidden} that {heads} attention heads do not divide.")
+        raise contradictory(f"{config.name} has a width of {hidden} that {heads} attention heads do not divide.")
     for kv_heads in _kv_heads(config):
         if heads and kv_heads and heads % kv_heads:
-            raise damaged(f"{config.name} has {heads} attention heads, which {kv_heads} KV heads do not divide.")
+            raise contradictory(f"{config.name} has {heads} attention heads, which {kv_heads} KV heads do not divide.")
 
 
 def _kv_heads(config: Config) -> Iterator[int]:
@@ -104,7 +103,7 @@ def _kv_heads(config: Config) -> Iterator[int]:
 def _check_experts(config: Config) -> None:
     chosen = config.get("num_experts_per_tok")
     if type(chosen) is int and 0 < config.experts < chosen:
-        raise damaged(f"{config.name} asks {chosen} experts for a token and has {config.experts}.")
+        raise contradictory(f"{config.name} asks {chosen} experts for a token and has {config.experts}.")
 
 
 def _headless(config: Config, key: str) -> bool:
@@ -125,7 +124,3 @@ def _is_factor(value: Any) -> bool:
     if isinstance(value, dict):  # one per kind of layer
         return all(one is None or _is_factor(one) for one in value.values())
     return type(value) in (int, float) and 0 <= value < math.inf
-
-
-def _impossible(config: Config, key: str, value: Any) -> UserError:
-    return damaged(f"{config.name} has the impossible value {repr(value)[:60]} for {key}.")

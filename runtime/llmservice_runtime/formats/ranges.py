@@ -17,9 +17,22 @@ HEADER_LIMIT = 128 << 20
 """No header is larger: the largest vocabularies take about 20 MiB."""
 
 
+CORRECT = "Correct it in a copy of the model, or ask its publisher."
+
+
 def damaged(what: str, remedy: str = "Download the file again, or ask its publisher.") -> UnsupportedModel:
     """The error of files that are cut, contradictory or hostile."""
     return UnsupportedModel(what, remedy, FailureClass.MODEL_DAMAGED)
+
+
+def impossible(file: str, key: str, value: object) -> UnsupportedModel:
+    """The error of a value that no model can have."""
+    return damaged(f"{file} has the impossible value {repr(value)[:60]} for {key}.", CORRECT)
+
+
+def contradictory(what: str) -> UnsupportedModel:
+    """The error of values that do not go together."""
+    return damaged(what, CORRECT)
 
 
 class HeaderReader:

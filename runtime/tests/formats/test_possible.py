@@ -101,6 +101,14 @@ def test_what_is_odd_and_possible(odd: dict[str, Any]) -> None:
     assert inspect_model(hf(**{**TEN, **odd})).layers
 
 
+def test_a_value_that_is_corrected_is_read() -> None:
+    wrong: dict[str, Any] = {"max_position_embeddings": -5}
+    with pytest.raises(UnsupportedModel) as caught:
+        inspect_model(hf(**wrong))
+    assert caught.value.remedy == "Correct it in a copy of the model, or ask its publisher."
+    assert inspect_model(hf(max_position_embeddings=5)).context_tokens == 5
+
+
 @pytest.mark.parametrize("key", GENERATION)
 @pytest.mark.parametrize("value", [-2, math.nan, math.inf, "1", True, [1]])
 def test_defaults_of_requests(key: str, value: Any) -> None:
