@@ -274,6 +274,8 @@ def _explained(message: str) -> str:
             f"{found[1]} alternatives may stand at one place, {found[2]} are the most; use fewer `anyOf` branches,"
             " or fewer properties that may be left out"
         )
+    if "coerce_one_of" in message:  # an option of its own, which no client can set
+        return "its `oneOf` branches are not told apart; give each a property with a `const` of its own, or use `anyOf`"
     return "no answer satisfies it" if message in ("NoExtensionBias", "NoExtension") else message
 
 

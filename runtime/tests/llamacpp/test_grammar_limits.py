@@ -75,7 +75,7 @@ FAIL_LATER = {
     "references in a circle": {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
     "a reference to itself": {"$ref": "#"},
 }
-UNFIT = {
+UNFIT: dict[str, dict[str, Any]] = {
     "an unknown reference": {"$ref": "https://example.com/x.json"},
     "look-around": {"type": "string", "pattern": "(?=x)y"},
     "half a pattern": {"type": "string", "pattern": "["},
@@ -151,6 +151,14 @@ async def test_what_ends_or_hangs_a_compiler_ends_a_process_that_may_be_lost(
     with pytest.raises(GrammarError, match="too complex"):
         await compiler.prepare(grammar)
     await compiler.prepare(schema(TEXT))
+
+
+async def test_the_way_out_is_the_clients_own(compiler: GrammarCompiler) -> None:
+    with pytest.raises(GrammarError, match="use `anyOf`"):
+        await compiler.prepare(schema(UNFIT["overlapping oneOf"]))
+    tagged = [{"type": "object", "properties": {"k": {"const": name}}, "required": ["k"]} for name in ("a", "b")]
+    await compiler.prepare(schema({"oneOf": tagged}))
+    await compiler.prepare(schema({"anyOf": UNFIT["overlapping oneOf"]["oneOf"]}))
 
 
 async def test_a_long_grammar_is_refused_by_its_size(compiler: GrammarCompiler) -> None:
