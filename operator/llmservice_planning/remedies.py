@@ -138,7 +138,9 @@ def _quantized(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck:
     for name, wide in GGUF_BITS.items():
         if wide < bits * 0.95:
             smaller = _as_size(facts, wide, ModelFormat.GGUF, Quantization("gguf", name, wide))
-            yield Remedy(_version(f"a {name} GGUF", smaller), spec, smaller, machine)
+            yield Remedy(
+                f"{_version(f'a {name} GGUF', smaller)}{_args_left(spec, facts)}", _bare(spec, facts), smaller, machine
+            )
 
 
 def _bigger_gpu(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:
@@ -187,10 +189,19 @@ def _smaller_model(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, st
                 facts, parameters=int(billions * 1e9), layer_weight_bytes=(), context_tokens=8192
             )
             smaller = _as_size(fewer, GGUF_BITS["Q4_K_M"], ModelFormat.GGUF, Quantization("gguf", "Q4_K_M", 5))
-            planned = spec.model_copy(update={"context_tokens": None})
-            yield Remedy(
-                f"Use a smaller model: a Q4_K_M GGUF of {billions:g} B parameters fits.", planned, smaller, machine
-            )
+            planned = _bare(spec, facts).model_copy(update={"context_tokens": None})
+            text = f"Use a smaller model: a Q4_K_M GGUF of {billions:g} B parameters fits.{_args_left(spec, facts)}"
+            yield Remedy(text, planned, smaller, machine)
+
+
+def _bare(spec: LLMServiceSpec, facts: ModelFacts) -> LLMServiceSpec:
+    """For a GGUF: without arguments of an engine that reads none."""
+    bare = spec.engine.model_copy(update={"args": []})
+    return spec.model_copy(update={"engine": bare}) if _args_left(spec, facts) else spec
+
+
+def _args_left(spec: LLMServiceSpec, facts: ModelFacts) -> str:
+    return " Leave engine.args out then." if spec.engine.args and facts.format is not ModelFormat.GGUF else ""
 
 
 def _version(kind: str, facts: ModelFacts) -> str:

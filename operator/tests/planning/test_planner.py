@@ -164,6 +164,9 @@ sizes = st.sampled_from([1, 7, 14, 32, 70])
     count=st.integers(1, 4),
     context=st.none() | st.integers(512, 131072),
     named=st.booleans(),
+    stated=st.none() | st.integers(1, 4),
+    groups=st.booleans(),
+    args=st.sampled_from([(), ("--max-model-len=16384",), ("-tp=2",), ("--kv-cache-dtype=fp8", "--max-num-seqs=8")]),
 )
 def test_every_way_out_really_works(
     make_spec: MakeSpec,
@@ -176,8 +179,14 @@ def test_every_way_out_really_works(
     count: int,
     context: int | None,
     named: bool,
+    stated: int | None,
+    groups: bool,
+    args: tuple[str, ...],
 ) -> None:
     old = make_facts(gguf=gguf)
+    if groups and not gguf:  # that only one GPU can have whole
+        awq, width = Quantization("awq", "AWQ-Int4", 4, group_size=128), Width("width", 29568, WidthKind.DENSE)
+        old = dataclasses.replace(old, quantization=awq, weight_bytes=old.weight_bytes // 3, widths=(width,))
     scale = billions * 1e9 / old.parameters
     facts = dataclasses.replace(
         old,
@@ -186,7 +195,10 @@ def test_every_way_out_really_works(
         layer_weight_bytes=tuple(int(b * scale) for b in old.layer_weight_bytes),
     )
     accelerator = {"accelerator": {"resourceName": "nvidia.com/gpu"}} if named else {}
-    spec, machine = make_spec(contextTokens=context, **accelerator), make_machine(gib, gpu, count)
+    if stated and gpu:
+        accelerator = {"accelerator": {**accelerator.get("accelerator", {}), "count": stated}}  # type: ignore[dict-item]
+    engine = {"args": [] if gguf or not gpu else list(args)}
+    spec, machine = make_spec(contextTokens=context, engine=engine, **accelerator), make_machine(gib, gpu, count)
     answer = make_plan(spec, facts, machine, "")
     if isinstance(answer, Plan):
         assert explain.used(answer) <= answer.memory_available
