@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
@@ -256,10 +256,7 @@ def options_for(
     *,
     last_words: Callable[[], LastWords] = tuple,
     restart: bool = False,
-    supervisor_port: int | None = None,
     state_file: str = "",
 ) -> ServeOptions:
     """Settings and command line become one value."""
-    if supervisor_port is not None:
-        settings = replace(settings, supervisor_port=supervisor_port)
     return ServeOptions(settings, tuple(command), policy_of(settings, restart), state_file, last_words)
