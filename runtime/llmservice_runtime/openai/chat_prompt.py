@@ -15,7 +15,7 @@ from llmservice_runtime.openai.params import answer_length, checked, constraint,
 from llmservice_runtime.openai.reasoning import CLOSE, OPEN, ReasoningReader
 from llmservice_runtime.openai.requests.chat import ChatRequest, Message, NamedToolChoice, Thinking, Tool
 from llmservice_runtime.openai.state import Server
-from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
+from llmservice_runtime.openai.templates import THINKING, ChatTemplate, TemplateError
 from llmservice_runtime.openai.tool_formats import ToolFormat, tool_format
 from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
 from llmservice_runtime.openai.tool_parser import ToolParser
@@ -57,7 +57,7 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     max_tokens = answer_length(len(tokens), _wanted(request), server.context_tokens, "messages")
     if request.top_logprobs is not None and not request.logprobs:
         raise bad_request("`top_logprobs` needs `logprobs: true`.", "top_logprobs")
-    thinking = prompt.rstrip().endswith(OPEN)
+    thinking = prompt.rstrip().endswith(OPEN) or (request.continue_final_message and thinks_on(request.messages[-1]))
     thinks = CLOSE in template.source or thinking
     grammar = _grammar(request, tools, fmt, calls, thinking)
     params = sampling(
@@ -101,6 +101,11 @@ def render(
         )
     except TemplateError as error:
         raise bad_request(f"`messages`: {error}.", "messages", "template_error") from error
+
+
+def thinks_on(message: Message) -> bool:
+    """Whether `continue_final_message` goes on a message's thinking: it has nothing else yet."""
+    return not message.content and any((message.model_extra or {}).get(name) for name in THINKING)
 
 
 def _asks_for_turn(request: ChatRequest) -> bool:
