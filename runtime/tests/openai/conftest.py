@@ -28,7 +28,11 @@ CHATML = (
 )
 HERMES = (
     "{% if tools %}{% for t in tools %}{{ t | tojson }}{% endfor %}Answer with <tool_call> json </tool_call>{% endif %}"
-    + CHATML
+    + CHATML.replace(
+        "{{ m.content }}",
+        "{{ m.content }}{% for c in m.tool_calls %}\n<tool_call>\n"
+        '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}',
+    )
 )
 
 
@@ -38,6 +42,7 @@ class ByteTokenizer:
     vocab_size = 258
     bos_token = "<s>"
     eos_token = "</s>"
+    end_tokens = frozenset({257})
 
     def __init__(self, chat_template: str | None = CHATML) -> None:
         self.chat_template = chat_template
