@@ -16,9 +16,10 @@ from llmservice_runtime.openai.reasoning import CLOSE, OPEN, ReasoningReader
 from llmservice_runtime.openai.requests.chat import ChatRequest, Message, NamedToolChoice, Thinking, Tool
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.openai.templates import THINKING, ChatTemplate, TemplateError
-from llmservice_runtime.openai.tool_formats import ToolFormat, tool_format
+from llmservice_runtime.openai.tool_formats import ToolFormat
 from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
 from llmservice_runtime.openai.tool_parser import ToolParser
+from llmservice_runtime.openai.tool_probe import tool_format
 from llmservice_runtime.protocol.engine import GenerationRequest, Grammar, Tokenizer
 from llmservice_runtime.wire.errors import bad_request, unsupported
 
@@ -37,13 +38,16 @@ class ChatPlan:
     """Whether the prompt itself opened the thinking block."""
     hide_reasoning: bool
     tools: ToolFormat | None
+    functions: Sequence[Tool] = ()
+    """The tools that calls may name."""
 
     def reader(self) -> AnswerReader | None:
         """A reader for one answer; None when its text is content as it is."""
         if not self.reasoning and self.tools is None:
             return None
         reasoning = ReasoningReader(self.thinking) if self.reasoning else None
-        return AnswerReader(reasoning, ToolParser(self.tools) if self.tools else None, self.hide_reasoning)
+        tools = ToolParser(self.tools, self.functions) if self.tools else None
+        return AnswerReader(reasoning, tools, self.hide_reasoning)
 
 
 async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
@@ -67,9 +71,11 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
         grammar=None if grammar is None else await checked(engine, grammar[1], grammar[0]),
         vocab_size=engine.vocab_size,
     )
-    if fmt is not None and fmt.begin_token is not None:
-        # The marker of a call is a special token: the reader must see it.
-        params = replace(params, skip_special_tokens=False)
+    if fmt is not None:
+        # Special tokens in the markup of a call are what its reader looks for; a call that a stop string cuts is none.
+        params = replace(
+            params, stop_shield=fmt.begin, skip_special_tokens=params.skip_special_tokens and not fmt.special
+        )
     generation = GenerationRequest(f"chatcmpl-{uuid.uuid4().hex}", tokens, params, request.n)
     return ChatPlan(
         generation,
@@ -77,6 +83,7 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
         thinking=thinking,
         hide_reasoning=request.reasoning_format == "hidden" or not request.include_reasoning,
         tools=fmt,
+        functions=tools,
     )
 
 
