@@ -18,9 +18,9 @@ from llmservice_runtime.openai.models import get_model, list_models
 from llmservice_runtime.openai.state import SERVER, Server
 from llmservice_runtime.openai.tokens import detokenize, tokenize
 from llmservice_runtime.wire import sse
-from llmservice_runtime.wire.errors import ApiError, error_response, internal
+from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, body_too_large, error_response, internal
+from llmservice_runtime.wire.server import expect
 
-MAX_BODY_BYTES = 32 << 20
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 log = logging.getLogger(__name__)
@@ -31,10 +31,10 @@ def make_app(server: Server) -> web.Application:
     app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY_BYTES)
     app[SERVER] = server
     for prefix in ("/v1", ""):
-        app.router.add_post(f"{prefix}/chat/completions", chat_completions)
-        app.router.add_post(f"{prefix}/completions", completions)
-        app.router.add_post(f"{prefix}/tokenize", tokenize)
-        app.router.add_post(f"{prefix}/detokenize", detokenize)
+        app.router.add_post(f"{prefix}/chat/completions", chat_completions, expect_handler=expect)
+        app.router.add_post(f"{prefix}/completions", completions, expect_handler=expect)
+        app.router.add_post(f"{prefix}/tokenize", tokenize, expect_handler=expect)
+        app.router.add_post(f"{prefix}/detokenize", detokenize, expect_handler=expect)
         app.router.add_get(f"{prefix}/models", list_models)
         app.router.add_get(f"{prefix}/models/{{name:.+}}", get_model)
     app.router.add_get("/health", _health)
@@ -98,7 +98,7 @@ def _routing(request: web.Request, error: web.HTTPException) -> ApiError:
             headers={"Allow": allowed},
         )
     if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return ApiError(413, f"The body is larger than {MAX_BODY_BYTES >> 20} MiB.", code="request_too_large")
+        return body_too_large()
     if isinstance(error, web.HTTPNotFound):
         return ApiError(
             404, f"No such path: {request.path}. The API starts at /v1 (docs/api.md lists it).", code="not_found"

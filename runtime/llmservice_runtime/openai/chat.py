@@ -16,7 +16,7 @@ from llmservice_runtime.openai.generation import check, submitted
 from llmservice_runtime.openai.logprobs import ContentLogprobs, chat_logprobs
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.parse import parse
-from llmservice_runtime.openai.state import SERVER
+from llmservice_runtime.openai.state import SERVER, body_of
 from llmservice_runtime.openai.stream import stream
 from llmservice_runtime.openai.tool_parser import CallArguments, CallStart, Content
 from llmservice_runtime.openai.usage import Usage
@@ -27,7 +27,7 @@ from llmservice_runtime.wire import sse
 async def chat_completions(http: web.Request) -> web.StreamResponse:
     """Answer a chat, streamed or whole."""
     server = http.app[SERVER]
-    request = parse(ChatRequest, await http.read())
+    request = parse(ChatRequest, await body_of(http))
     with server.drain.admitted():
         model = server.check_model(request.model)
         plan = await plan_chat(server, request)

@@ -59,7 +59,7 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     prompt = render(template, request.messages, request, tools)
     tokens = await encode(engine.tokenizer, prompt, request.add_special_tokens)
     max_tokens = answer_length(len(tokens), _wanted(request), server.context_tokens, "messages")
-    if request.top_logprobs is not None and not request.logprobs:
+    if request.top_logprobs and not request.logprobs:
         raise bad_request("`top_logprobs` needs `logprobs: true`.", "top_logprobs")
     thinking = prompt.rstrip().endswith(OPEN) or (request.continue_final_message and thinks_on(request.messages[-1]))
     thinks = CLOSE in template.source or thinking
@@ -186,6 +186,8 @@ def _template_kwargs(request: ChatRequest, template: ChatTemplate) -> dict[str, 
         kwargs["reasoning_effort"] = request.reasoning_effort
         if thinking is None:
             thinking = request.reasoning_effort != "none"
+    if request.verbosity is not None:
+        kwargs["verbosity"] = request.verbosity
     if thinking is not None:
         kwargs["enable_thinking"] = kwargs["thinking"] = thinking
     kwargs |= request.chat_template_kwargs or {}

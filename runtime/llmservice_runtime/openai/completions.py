@@ -17,7 +17,7 @@ from llmservice_runtime.openai.params import answer_length, checked, constraint,
 from llmservice_runtime.openai.requests.completion import CompletionRequest
 from llmservice_runtime.openai.requests.fields import MAX_CHOICES
 from llmservice_runtime.openai.requests.parse import parse
-from llmservice_runtime.openai.state import SERVER, Server
+from llmservice_runtime.openai.state import SERVER, Server, body_of
 from llmservice_runtime.openai.stream import stream
 from llmservice_runtime.openai.usage import Usage
 from llmservice_runtime.protocol.engine import Delta, GenerationRequest, Tokenizer, TokenLogprob
@@ -28,7 +28,7 @@ from llmservice_runtime.wire.errors import bad_request, unsupported
 async def completions(http: web.Request) -> web.StreamResponse:
     """Complete one or several prompts, streamed or whole."""
     server = http.app[SERVER]
-    request = parse(CompletionRequest, await http.read())
+    request = parse(CompletionRequest, await body_of(http))
     with server.drain.admitted():
         model = server.check_model(request.model)
         plan = await plan_completion(server, request)

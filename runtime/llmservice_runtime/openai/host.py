@@ -24,6 +24,7 @@ from llmservice_runtime.openai.loading import HostedEngine, Loading
 from llmservice_runtime.openai.reports import Reporter
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.engine import Engine, FinishReason, GenerationRequest, SamplingParams
+from llmservice_runtime.wire.server import ApiRunner
 
 STEP_REPORT_SECONDS = 1.0
 SETTLE_SECONDS, SETTLE_CHECKS = 0.02, 50
@@ -74,7 +75,7 @@ class Host:
 
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
-        runner = web.AppRunner(
+        runner = ApiRunner(
             make_app(self._server),
             access_log=None,
             handle_signals=False,

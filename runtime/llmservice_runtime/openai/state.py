@@ -11,7 +11,8 @@ from llmservice_runtime.openai.drain import Drain
 from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
 from llmservice_runtime.protocol.engine import Engine
-from llmservice_runtime.wire.errors import ApiError, bad_request, unavailable
+from llmservice_runtime.wire.body import read_body
+from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, bad_request, body_too_large, unavailable
 
 
 @dataclass(slots=True)
@@ -76,3 +77,8 @@ class Server:
 
 
 SERVER = web.AppKey("server", Server)
+
+
+async def body_of(http: web.Request) -> bytes:
+    """The body of a request, unpacked; ApiError 413, 415 or 400."""
+    return await read_body(http, MAX_BODY_BYTES, body_too_large)

@@ -8,7 +8,7 @@ from llmservice_runtime.openai.chat_prompt import encode, render
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import DetokenizeRequest, TokenizeRequest
 from llmservice_runtime.openai.requests.parse import parse
-from llmservice_runtime.openai.state import SERVER
+from llmservice_runtime.openai.state import SERVER, body_of
 from llmservice_runtime.wire import sse
 from llmservice_runtime.wire.errors import bad_request
 
@@ -16,7 +16,7 @@ from llmservice_runtime.wire.errors import bad_request
 async def tokenize(http: web.Request) -> web.Response:
     """Token ids of a prompt or of rendered messages."""
     server = http.app[SERVER]
-    request = parse(TokenizeRequest, await http.read())
+    request = parse(TokenizeRequest, await body_of(http))
     server.check_model(request.model)
     tokenizer = server.ready_engine().tokenizer
     if (request.prompt is None) == (request.messages is None):
@@ -39,7 +39,7 @@ async def tokenize(http: web.Request) -> web.Response:
 async def detokenize(http: web.Request) -> web.Response:
     """The text of token ids, special tokens included."""
     server = http.app[SERVER]
-    request = parse(DetokenizeRequest, await http.read())
+    request = parse(DetokenizeRequest, await body_of(http))
     server.check_model(request.model)
     engine = server.ready_engine()
     wrong = next((token for token in request.tokens if token >= engine.vocab_size), None)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+MAX_BODY_BYTES = 32 << 20
+"""Of one request, at the gateway as at an engine."""
 MAX_RETRY_AFTER = 120
 """openai-python honours Retry-After up to this many seconds and falls back to its own backoff beyond."""
 
@@ -52,6 +54,12 @@ def bad_request(message: str, param: str | None = None, code: str = "invalid_val
 def unsupported(param: str, reason: str) -> ApiError:
     """400: a field that this server or model can't honour; `reason` says why and what to use instead."""
     return ApiError(400, f"`{param}` is not supported: {reason}", code="unsupported_parameter", param=param)
+
+
+def body_too_large(limit: int = MAX_BODY_BYTES) -> ApiError:
+    """413; `limit` in bytes."""
+    size = f"{limit >> 20} MiB" if limit % (1 << 20) == 0 else f"{limit} bytes"
+    return ApiError(413, f"The body is larger than {size}.", code="request_too_large")
 
 
 def queue_full(message: str, retry_after: int) -> ApiError:

@@ -21,6 +21,7 @@ from llmservice_runtime.protocol.engine import (
     GrammarError,
     TokenLogprob,
 )
+from llmservice_runtime.wire.server import ApiRunner
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -117,6 +118,13 @@ def _logprob(raw: bytes, top: int) -> TokenLogprob:
     return TokenLogprob(raw[0], raw, -0.5, tuple((raw[0], raw, -0.5) for _ in range(min(top, 1))))
 
 
+class _Server(TestServer):
+    """aiohttp's test server over the runner that serves us elsewhere."""
+
+    async def _make_runner(self, **options: Any) -> ApiRunner:
+        return ApiRunner(self.app, **options)
+
+
 Connect = Callable[..., Awaitable[TestClient[Any, Any]]]
 
 
@@ -145,7 +153,7 @@ async def connect() -> AsyncIterator[Connect]:
         server = Server(**values)
         if engine is not None:
             server.serve(engine)
-        http = TestServer(make_app(server))
+        http = _Server(make_app(server))
         await http.start_server(shutdown_timeout=0.1)  # aiohttp tests with handler_cancellation
         client = TestClient(http)
         clients.append(client)

@@ -1,0 +1,155 @@
+"""What arrives that is no proper request: packed bodies, broken HTTP, clients that hang up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import logging
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmservice_runtime.wire.body import UNPACKED, unpack
+
+BODY = json.dumps({"model": "demo", "prompt": "hi"}).encode()
+PATH = "/v1/completions"
+
+
+def raw_deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(BODY)),
+        ("GZip", gzip.compress(BODY)),
+        ("x-gzip", gzip.compress(BODY)),
+        ("gzip", gzip.compress(BODY[:9]) + gzip.compress(BODY[9:])),
+        ("deflate", zlib.compress(BODY)),
+        ("deflate", raw_deflate(BODY)),
+        ("identity", BODY),
+        ("", BODY),
+    ],
+)
+async def test_packed_bodies_are_read(connect: Any, scripted: Any, encoding: str, body: bytes) -> None:
+    client = await connect(scripted())
+    reply = await client.post(PATH, data=body, headers={"Content-Encoding": encoding})
+    assert reply.status == 200, await reply.text()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status", "code"),
+    [
+        ("gzip", b"no gzip at all", 400, "invalid_encoding"),
+        ("gzip", b"", 400, "invalid_encoding"),
+        ("gzip", gzip.compress(BODY)[:-1], 400, "invalid_encoding"),
+        ("gzip", gzip.compress(BODY)[:-8] + b"checksum", 400, "invalid_encoding"),
+        ("gzip", gzip.compress(BODY) + b"more", 400, "invalid_encoding"),
+        ("deflate", b"\xff\xff", 400, "invalid_encoding"),
+        ("deflate", zlib.compress(BODY) + b"more", 400, "invalid_encoding"),
+        ("gzip", gzip.compress(b" " * (33 << 20)), 413, "request_too_large"),
+        ("br", BODY, 415, "unsupported_encoding"),
+        ("zstd", BODY, 415, "unsupported_encoding"),
+        ("x-none", BODY, 415, "unsupported_encoding"),
+        ("gzip, gzip", gzip.compress(gzip.compress(BODY)), 415, "unsupported_encoding"),
+    ],
+)
+async def test_bodies_that_can_not_be_unpacked(
+    connect: Any, scripted: Any, encoding: str, body: bytes, status: int, code: str
+) -> None:
+    client = await connect(scripted())
+    reply = await client.post(PATH, data=body, headers={"Content-Encoding": encoding})
+    assert (reply.status, (await reply.json())["error"]["code"]) == (status, code)
+
+
+@given(st.sampled_from(sorted(UNPACKED)), st.binary(max_size=200), st.integers(0, 300))
+def test_unpacking_gives_the_bytes_or_an_error(encoding: str, data: bytes, limit: int) -> None:
+    packed = gzip.compress(data) if "gzip" in encoding else zlib.compress(data)
+    assert unpack(packed, encoding, limit)[: limit + 1] == data[: limit + 1]
+    with contextlib.suppress(ValueError):
+        unpack(data, encoding, limit)
+
+
+async def answer_to(client: Any, sent: bytes, end: bool = False) -> bytes:
+    """What the server says to these bytes before it closes the connection (or all it says, when we do)."""
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(sent)
+    await writer.drain()
+    if end:
+        writer.write_eof()
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"NONSENSE\r\n\r\n", 400),
+        (b"GET\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"FOO /v1/models HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nBad Header\r\n\r\n", 400),
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 431),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabcd\r\n0\r\n\r\n", 400),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: magic\r\n\r\n", 417),
+        (b"OPTIONS /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405),
+        (b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
+    ],
+)
+async def test_what_is_no_request_has_the_error_body(
+    connect: Any, scripted: Any, caplog: Any, sent: bytes, status: int
+) -> None:
+    client = await connect(scripted())
+    answer = await answer_to(client, sent)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split()[1] == str(status).encode()
+    assert b"application/json" in head
+    error = json.loads(body)["error"]
+    assert set(error) == {"message", "type", "code", "param"} and error["message"] and error["code"]
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_expect_continue_is_met(connect: Any, scripted: Any) -> None:
+    client = await connect(scripted())
+    head = (
+        f"POST {PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: {len(BODY)}"
+    )
+    answer = await answer_to(client, head.encode() + b"\r\n\r\n" + BODY)
+    assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK")
+
+
+@pytest.mark.parametrize("stream", [b"true", b"false"])
+@pytest.mark.parametrize("sent", [0, 3, 60, -10, -1, None])
+async def test_a_client_that_hangs_up_leaves_no_trace(
+    connect: Any, scripted: Any, caplog: Any, sent: int | None, stream: bytes
+) -> None:
+    """At any place of its request, and while its answer is written."""
+    engine = scripted(pieces=("one", asyncio.Event()))
+    client = await connect(engine)
+    body = b'{"prompt": "hi", "stream": ' + stream + b"}"
+    request = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(request[:sent])
+    await writer.drain()
+    if sent is None:
+        await engine.starts.get()
+        if stream == b"true":
+            await reader.readuntil(b"one")
+    writer.transport.abort()
+    if sent is None:
+        await asyncio.wait_for(engine.ended.wait(), 10)
+    assert (await client.get("/health")).status == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
