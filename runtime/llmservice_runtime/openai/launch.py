@@ -14,6 +14,7 @@ from pathlib import Path
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.listening import in_url, listening, refuse_host
+from llmservice_runtime.contract.outlet import Outlet, OutletHandler
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.loading import Load, Loading
@@ -29,7 +30,8 @@ def main(load: Load) -> int:
     parser = argparse.ArgumentParser(description="One model, for the supervisor to start.")
     parser.add_argument("--settings", required=True, type=Path, help="JSON file of RuntimeSettings")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    handler = OutletHandler(Outlet(sys.stderr.fileno()))
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", handlers=[handler])
     try:
         settings = RuntimeSettings.from_json(arguments.settings.read_text())
     except (OSError, ValueError) as error:
