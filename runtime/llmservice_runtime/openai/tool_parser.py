@@ -96,7 +96,7 @@ class ToolParser:
 
     def _drop(self, size: int) -> str:
         taken, self._buffer = self._buffer[:size], self._buffer[size:]
-        self.at += size
+        self.at += len(taken)
         return taken
 
     def _strip(self) -> None:

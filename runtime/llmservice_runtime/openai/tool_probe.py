@@ -211,9 +211,13 @@ def _key_values(text: str, arguments: Mapping[str, Any]) -> tuple[str, str, Pair
     end = between[: len(between) - len(key)].rstrip(" ")
     if not key.strip() or not end.strip() or not last.lstrip().startswith(end.strip()):
         raise NoFormatError("nothing marks where an argument begins and ends")
-    rest = last[last.index(end.strip()) + len(end.strip()) :]
-    pairs = Pairs(key, text[places[1] : places[2]], text[places[5] : places[6]], end)
-    return first[: len(first) - len(key)], rest, pairs
+    named, rest = first[: len(first) - len(key)], last[last.index(end.strip()) + len(end.strip()) :]
+    blank = end[len(end.rstrip()) :]
+    if rest.startswith(blank):
+        rest = rest[len(blank) :]
+    else:  # it stands between two arguments only
+        key, end, named = blank + key, end.rstrip(), named.removesuffix(blank)
+    return named, rest, Pairs(key, text[places[1] : places[2]], text[places[5] : places[6]], end)
 
 
 def _without_end(text: str, ending: str) -> str:

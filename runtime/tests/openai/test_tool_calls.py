@@ -345,9 +345,15 @@ def test_markup_that_is_special_tokens(vocabulary: LLTokenizer, fmt: ToolFormat)
 
 
 @every
-def test_what_a_template_writes_is_read_back(fmt: ToolFormat) -> None:
+def test_what_a_template_writes_is_read_back_and_is_what_the_grammar_allows(
+    vocabulary: LLTokenizer, fmt: ToolFormat
+) -> None:
     name = next(name for name, known in FORMATS.items() if known is fmt)
-    calls = [("weather", {"city": 'a "b" \\ <c>', "days": -1, "when": {"x": [True, None]}}), ("now", {})]
+    calls: list[tuple[str, Any]] = [
+        ("weather", {"city": 'a "b" \\ <c>', "days": -1, "when": {"x": [True, None]}}),
+        ("now", {}),
+        ("weather", {"city": "Rom"}),
+    ]
     calls = calls if fmt.parallel else calls[:1]
     made = [
         {"id": f"call{n}", "type": "function", "function": {"name": name, "arguments": value}}
@@ -355,12 +361,16 @@ def test_what_a_template_writes_is_read_back(fmt: ToolFormat) -> None:
     ]
     said = {"role": "assistant", "content": "", "tool_calls": made}
     text = ChatTemplate(TEMPLATES[name]).render([{"role": "user", "content": "q"}, said], add_generation_prompt=False)
-    answer = text.split("<|im_start|>assistant\n")[1].removesuffix("<|im_end|>\n")
+    answer = text.split("<|im_start|>assistant\n")[1].removesuffix("<|im_end|>\n").lstrip()
     if name == "mistral":
         answer = re.sub(', "id": "call."', "", answer)  # of answers, which have no ids yet
     content, found = read(fmt, list(answer))
     assert content == ""
     assert [(name, json.loads(told)) for name, told in found] == calls
+    if name == "seed":  # which prints lists and objects as Python does, and does not have to teach it
+        return
+    for may in Calls:
+        assert accepts(vocabulary, tool_grammar(fmt, TOOLS, may, parallel=True, thinking=False), answer)
 
 
 def test_values_that_stand_without_quotes_are_what_the_schema_says() -> None:

@@ -129,7 +129,10 @@ def test_a_full_disk_is_left_for_another_or_emptied(
     with pytest.raises(UserError) as caught:
         brought(hub[1], cache)
     assert caught.value.failure is FailureClass.DISK_FULL
-    assert "Free space (`llmservice models prune` removes models that nothing uses), or put the cache" in caught.value.remedy
+    assert (
+        "Free space (`llmservice models prune` removes models that nothing uses), or put the cache"
+        in caught.value.remedy
+    )
     assert brought(hub[1], tmp_path / "another") == GGUF
     monkeypatch.setattr(shutil, "disk_usage", real)
     assert brought(hub[1], cache) == GGUF
