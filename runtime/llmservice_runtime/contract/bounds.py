@@ -16,6 +16,8 @@ MAX_PORT = 65535
 MAX_SECONDS = 30 * 86400
 ENV_NAME = re.compile(r"[^=\0]+")
 
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+
 Rule = Callable[[Any], str]
 """What a value must be, as the end of "must be ..."; empty = it is."""
 
@@ -56,6 +58,12 @@ def one_of(*choices: str) -> Rule:
     return lambda value: "" if isinstance(value, str) and value in choices else "one of " + ", ".join(choices)
 
 
+def origin(value: Any) -> str:
+    """What browsers send as `Origin`, or `*`."""
+    good = isinstance(value, str) and (value == "*" or ORIGIN.fullmatch(value.lower()) is not None)
+    return "" if good else "an origin (SCHEME://HOST[:PORT], no path) or *"
+
+
 def texts(each: Rule) -> Rule:
     """A list of texts."""
 
@@ -92,6 +100,7 @@ RULES: dict[str, Rule] = {
     "progress_seconds": seconds,
     "engine_args": texts(maybe_text),
     "engine_env": environment,
+    "cors_origins": texts(origin),
     "failure_log": maybe_text,
 }
 

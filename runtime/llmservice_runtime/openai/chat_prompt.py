@@ -19,7 +19,7 @@ from llmservice_runtime.openai.templates import THINKING, ChatTemplate, Template
 from llmservice_runtime.openai.tool_formats import ToolFormat
 from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
 from llmservice_runtime.openai.tool_parser import ToolParser
-from llmservice_runtime.openai.tool_probe import tool_format
+from llmservice_runtime.openai.tool_probe import is_learned, tool_format
 from llmservice_runtime.protocol.engine import GenerationRequest, Grammar, Tokenizer
 from llmservice_runtime.wire.errors import bad_request, unsupported
 
@@ -55,7 +55,7 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     engine = server.ready_engine()
     template = server.chat_template()
     tools, calls = _tools(request)
-    fmt = tool_format(template, engine.tokenizer) if tools else None
+    fmt = await _format(template, engine.tokenizer) if tools else None
     prompt = render(template, request.messages, request, tools)
     tokens = await encode(engine.tokenizer, prompt, request.add_special_tokens)
     max_tokens = answer_length(len(tokens), _wanted(request), server.context_tokens, "messages")
@@ -85,6 +85,13 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
         tools=fmt,
         functions=tools,
     )
+
+
+async def _format(template: ChatTemplate, tokenizer: Tokenizer) -> ToolFormat:
+    """How the model writes calls; the first time it is learned, off the event loop."""
+    if is_learned(template):
+        return tool_format(template, tokenizer)
+    return await asyncio.to_thread(tool_format, template, tokenizer)
 
 
 def render(

@@ -47,6 +47,7 @@ class Host:
         self._server = Server(
             settings.model_name, settings.context_tokens, self._metrics, settings.model_aliases, settings.task
         )
+        self._server.cors_origins = settings.cors_origins
         self._stop = asyncio.Event()
 
     async def run(self) -> int:

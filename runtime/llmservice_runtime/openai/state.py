@@ -24,6 +24,8 @@ class Server:
     metrics: EngineMetrics
     aliases: tuple[str, ...] = ()
     task: str = "Chat"
+    cors_origins: tuple[str, ...] = ()
+    """Of web pages that may call from a browser."""
     load_seconds: int = 30
     """What a client that comes while the model loads is told to wait."""
     created: int = field(default_factory=lambda: int(time.time()))

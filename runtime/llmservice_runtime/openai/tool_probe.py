@@ -72,6 +72,11 @@ def tool_format(template: ChatTemplate, tokenizer: Tokenizer) -> ToolFormat:
     return known
 
 
+def is_learned(template: ChatTemplate) -> bool:
+    """Whether `tool_format` has its answer for this template."""
+    return template in _known
+
+
 _known: WeakKeyDictionary[ChatTemplate, ToolFormat | str] = WeakKeyDictionary()
 """Of each template what was learned, or why nothing could be."""
 
