@@ -103,9 +103,9 @@ def learn(render: Render) -> ToolFormat:
     plain = _rendered(render, [user, {"role": "assistant", "content": ANSWER}], False)
     if ANSWER not in plain:
         raise NoFormatError("it does not write what an assistant said")
-    one = _called(render, user, [FIRST])
+    one = _called(render, user, prompt, [FIRST])
     try:
-        two: str | None = _called(render, user, [FIRST, SECOND])
+        two: str | None = _called(render, user, prompt, [FIRST, SECOND])
     except NoFormatError:
         two = None
     if two is not None and not all(name in two for name in NAMES):
@@ -114,7 +114,7 @@ def learn(render: Render) -> ToolFormat:
         raise NoFormatError("it does not write the calls of an answer, or not once each")
     begin = _boundary(one, prompt, plain)
     fmt = _derive(one, two, begin, plain)
-    _prove(fmt, render, user, begin, plain[plain.rindex(ANSWER) :])
+    _prove(fmt, render, user, prompt, plain[plain.rindex(ANSWER) :])
     return fmt
 
 
@@ -125,7 +125,7 @@ def _rendered(render: Render, messages: Sequence[Mapping[str, Any]], turn: bool)
         raise NoFormatError(str(error)) from error
 
 
-def _called(render: Render, user: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> str:
+def _called(render: Render, user: Mapping[str, Any], prompt: str, calls: Sequence[Mapping[str, Any]]) -> str:
     """The prompt after an answer of these calls; some templates want content to be null, others a text."""
     made = [
         {"id": call_id, "type": "function", "function": {"name": name, "arguments": dict(arguments)}}
@@ -137,11 +137,11 @@ def _called(render: Render, user: Mapping[str, Any], calls: Sequence[Mapping[str
         except NoFormatError as error:
             refused = error
             continue
-        begin = text.rfind("Begin.")
+        begin = max(text.rfind("Begin."), _common(text, prompt))
         head, tail = text[:begin], text[begin:]
         for call_id in IDS:
             tail = tail.replace(call_id, ID)
-        # The definitions of the tools name them too, so only what follows the question is looked at.
+        # The definitions of the tools name them too, so only what follows question and definitions is looked at.
         return "\0" * len(head) + tail
     raise refused
 
@@ -267,7 +267,7 @@ def _common_end(one: str, other: str) -> str:
     return one[len(one) - size :]
 
 
-def _prove(fmt: ToolFormat, render: Render, user: Mapping[str, Any], begin: int, ending: str) -> None:
+def _prove(fmt: ToolFormat, render: Render, user: Mapping[str, Any], prompt: str, ending: str) -> None:
     """Calls with all that must be escaped, and one without arguments, come back as they were."""
     if not fmt.begin.strip() or fmt.begin[0] not in "<[{" or ID in fmt.begin or INDEX in fmt.begin:
         raise NoFormatError("nothing marks where a call begins")
@@ -275,7 +275,8 @@ def _prove(fmt: ToolFormat, render: Render, user: Mapping[str, Any], begin: int,
         raise NoFormatError("its calls begin with what ends an answer")
     tried: list[list[dict[str, Any]]] = [[HARD, {}], [SECOND, FIRST]] if fmt.parallel else [[HARD], [{}]]
     for calls in tried:
-        text = _called(render, user, calls)
+        text = _called(render, user, prompt, calls)
+        begin = max(text.rfind("\0") + 1, text.rfind(fmt.begin, 0, text.index(NAMES[0])))
         thought = text.rfind(CLOSE, begin)
         answer = LATE_ID.sub("", text[thought + len(CLOSE) if thought >= 0 else begin :]).replace(ID, IDS[0])
         parser = ToolParser(fmt, [Tool.model_validate(tool) for tool in TOOLS])

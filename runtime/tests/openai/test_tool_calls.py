@@ -142,6 +142,14 @@ TEMPLATES = {
         "</｜DSML｜function_calls>",
     ),
 }
+TEMPLATES["tools_last"] = (
+    TEMPLATES["hermes"]
+    .replace("{% if tools %}{{ tools | tojson }}{% endif %}", "")
+    .replace(
+        "{{ m.content or '' }}",
+        "{{ m.content or '' }}{% if tools and m.role == 'user' %}{{ tools | tojson }}{% endif %}",
+    )
+)
 UNREADABLE = {
     "no markup": calls_in("", "{{ c.name }} with " + JSON),
     "not written": HEAD + END,
