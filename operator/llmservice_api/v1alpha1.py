@@ -168,7 +168,8 @@ class EngineSpec(ApiModel):
     progress_seconds: Annotated[int, Field(ge=1, le=86_400)] | None = Field(
         default=None,
         description="How long requests may run without a step, or an idle engine not answer; beyond it the replica is "
-        "restarted (NoProgress). Omitted = 60.",
+        "restarted (NoProgress). Omitted = 60. Where ten times what a step takes by the engine's measured speed is "
+        "longer, that counts.",
     )
 
 

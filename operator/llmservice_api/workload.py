@@ -146,6 +146,13 @@ class HostPathSpec(ApiModel):
     )
 
 
+class PrunePolicy(StrEnum):
+    """What becomes of models in a cache that nothing uses."""
+
+    WHEN_FULL = "WhenFull"
+    NEVER = "Never"
+
+
 class CacheSpec(ApiModel):
     """Where downloaded models are kept. Clusters only; on one machine LLMSERVICE_CACHE_DIR says it."""
 
@@ -175,6 +182,11 @@ class CacheSpec(ApiModel):
         default=None, description="The claim, when type is PersistentVolumeClaim."
     )
     host_path: HostPathSpec | None = Field(default=None, description="The directory, when type is HostPath.")
+    prune: PrunePolicy = Field(
+        default=PrunePolicy.WHEN_FULL,
+        description="WhenFull: when a model has no room, those that nothing uses are removed, the longest unused "
+        "first; never one that a replica runs or another service has. Never: nothing is removed; the download fails.",
+    )
 
 
 class UpgradePolicy(StrEnum):

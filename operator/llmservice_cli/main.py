@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="llmservice", description="From an LLMService manifest to an OpenAI endpoint."
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version of this program and end")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     asked = next((word for word in argv if not word.startswith("-")), "")
     for name, (module, text) in COMMANDS.items():
@@ -52,6 +53,16 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+class _Version(argparse.Action):
+    """Looked up when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"llmservice {version('llmservice')}")
+        parser.exit()
 
 
 def tell(error: UserError) -> None:

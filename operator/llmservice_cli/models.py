@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.places import Places
+from llmservice_runtime.engines.registry import config_classes
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
 from llmservice_runtime.formats.inspect import inspect_model
 from llmservice_runtime.sources.download import fetch
@@ -45,7 +46,7 @@ def resolve(service: LLMService, base: Path, places: Places) -> ResolvedModel:
     secret = model.secret_ref.name if model.secret_ref else None
     files = open_source(model.uri, model.revision, secret, base, places)
     expected = ModelFormat(model.expected_format.value) if model.expected_format else None
-    return ResolvedModel(files, inspect_model(files, model.include, expected))
+    return ResolvedModel(files, inspect_model(files, model.include, expected, config_classes()))
 
 
 def fetch_model(resolved: ResolvedModel, places: Places, progress: Progress) -> Path:

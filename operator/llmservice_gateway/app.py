@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from aiohttp import web
 from prometheus_client.exposition import generate_latest
@@ -15,7 +15,8 @@ from llmservice_gateway.metrics import GatewayMetrics
 from llmservice_gateway.proxy import Limits, Proxy
 from llmservice_gateway.routing import AmbiguousModelError, Backend, UnknownModelError
 from llmservice_runtime.wire.body import read_body
-from llmservice_runtime.wire.errors import ApiError, bad_request, error_response, internal
+from llmservice_runtime.wire.callers import Callers, allow_origin, guard
+from llmservice_runtime.wire.errors import ApiError, bad_request, body_too_large, error_response, internal
 from llmservice_runtime.wire.server import expect
 
 log = logging.getLogger(__name__)
@@ -35,15 +36,22 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Gateway:
-    """A proxy with its routes. `publish` a table, `application()` once, serve it by `ApiRunner`, handlers cancelled."""
+    """A proxy with its routes. `publish` a table, `application()` once, serve it by `ApiRunner`, handlers cancelled.
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    Without `callers` it serves this machine alone.
+    """
+
+    def __init__(self, limits: Limits | None = None, callers: Callers | None = None) -> None:
+        self._callers = callers or Callers()
         self.metrics = GatewayMetrics()
         self.proxy = Proxy(limits or Limits(), self.metrics)
 
     def application(self) -> web.Application:
         """The aiohttp application; its handlers must be cancelled when their client disconnects."""
-        app = web.Application(middlewares=[self._answer_errors], client_max_size=self.proxy.limits.body_bytes)
+        app = web.Application(
+            middlewares=[self._answer_errors, guard(self._callers)], client_max_size=self.proxy.limits.body_bytes
+        )
+        app.on_response_prepare.append(allow_origin)
         router = app.router
         router.add_get("/healthz", self._healthz)
         router.add_get("/metrics", self._metrics)
@@ -71,7 +79,7 @@ class Gateway:
         except ApiError as error:
             response = error_response(error)
         except web.HTTPRequestEntityTooLarge:
-            response = error_response(errors.body_too_large(self.proxy.limits.body_bytes))
+            response = error_response(body_too_large(self.proxy.limits.body_bytes))
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
             response = error_response(errors.method_not_allowed(request.method, request.path, allowed))
@@ -106,7 +114,7 @@ class Gateway:
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         limit = self.proxy.limits.body_bytes
-        body = await read_body(request, limit, lambda: errors.body_too_large(limit))
+        body = await read_body(request, limit, lambda: body_too_large(limit))
         backend = self._addressed(request) if "name" in request.match_info else self._resolve(model_of(body))
         request[SERVICE] = backend.full_name
         route = next(route for route in POSTED if request.path.removesuffix("/").endswith(route))
@@ -128,15 +136,21 @@ class Gateway:
 def model_of(body: bytes) -> str:
     """The `model` of a request body; ApiError 400 when there is none."""
     try:
-        fields = json.loads(body)
+        fields = json.loads(body.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        raise bad_request("The body is not JSON.", code="invalid_json") from None
+        raise bad_request("The body is not JSON in UTF-8.", code="invalid_json") from None
     if not isinstance(fields, dict):
         raise bad_request("The body must be a JSON object.", code="invalid_json")
     model = fields.get("model")
     if not isinstance(model, str) or not model:
         raise bad_request("`model` must name a service; GET /v1/models lists them.", "model", "model_required")
+    if any("\ud800" <= character <= "\udfff" for character in model):
+        raise bad_request("`model` has half of a surrogate pair, which is no character.", "model", "invalid_json")
     return model
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _describe(backend: Backend) -> dict[str, object]:

@@ -41,9 +41,19 @@ def gateway_draining() -> ApiError:
 
 
 def replica_lost(backend: Backend) -> ApiError:
-    """503: every replica that was asked broke before its first byte."""
-    message = f"The replica of {backend.full_name} ended before it answered. It is being restarted; retry."
+    """503: every replica that was asked broke, or fell silent, before its first byte."""
+    message = f"The replica of {backend.full_name} ended or fell silent before it answered; retry."
     return unavailable(message, code="replica_lost", retry_after=5)
+
+
+def answer_timeout(backend: Backend, seconds: float) -> ApiError:
+    """504: the replica lives, but the answer did not begin (a stream) or end (a whole one) in time. Not retried: the
+    next one would take as long."""
+    message = (
+        f"{backend.full_name} did not answer within {seconds:.0f} s. Ask for less (`max_tokens`) or for a stream, or "
+        "raise the gateway's bound (`llmservice up --answer-seconds`)."
+    )
+    return ApiError(504, message, code="answer_timeout", kind="server_error", headers={"x-should-retry": "false"})
 
 
 def no_route(method: str, path: str) -> ApiError:
@@ -60,8 +70,3 @@ def method_not_allowed(method: str, path: str, allowed: str) -> ApiError:
     return ApiError(
         405, f"{path} does not take {method}; use {allowed}.", code="method_not_allowed", headers={"Allow": allowed}
     )
-
-
-def body_too_large(limit: int) -> ApiError:
-    """413."""
-    return ApiError(413, f"The request body is larger than {limit} bytes.", code="request_too_large")

@@ -39,6 +39,8 @@ class Backend:
     """Unix time, for /v1/models."""
     context_tokens: int = 0
     """Longest prompt plus answer; 0 = not known yet."""
+    silent_seconds: float = 0.0
+    """How long a replica may say nothing before it counts as lost, where that is more than the gateway's own bound."""
 
     @property
     def full_name(self) -> str:

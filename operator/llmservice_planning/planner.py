@@ -69,7 +69,7 @@ def _plan(
         engine=choice.engine,
         reason=choice.reason,
         rejected=choice.rejected,
-        fit=placed.fit,
+        fit=placed.fit if facts.kv_known else Fit.UNKNOWN,
         accelerator=choice.gpu.product if choice.gpu else "CPU",
         accelerator_count=shape.gpus,
         tensor_parallel_size=max(1, shape.gpus) if target.memory.tensor_parallel else 1,
@@ -77,7 +77,7 @@ def _plan(
         context_tokens=shape.context_tokens,
         max_sequences=shape.sequences,
         kv_tokens=shape.kv_tokens,
-        memory=placed.lines,
+        memory=tuple(line for line in placed.lines if facts.kv_known or not line.is_cache),
         memory_available=target.available(GPU if choice.gpu else HOST),
         largest_context_tokens=placed.largest_context,
         revision=revision,
@@ -153,11 +153,16 @@ def _task(spec: LLMServiceSpec, facts: ModelFacts) -> Task:
 
 def _placement_notes(facts: ModelFacts, target: Target, placed: Placement) -> tuple[str, ...]:
     shape, said = placed.shape, []
+    if not facts.kv_known:
+        said.append(
+            "How much KV cache a token takes is not known: the headers don't tell layers, heads or their size. It is "
+            f"not in the budget, and {shape.context_tokens:,} tokens were planned: set contextTokens to what fits."
+        )
     if placed.fit is Fit.UNKNOWN:
         said.append("Whether it fits is not known: facts of the machine are missing. It is tried.")
     if target.context is None and not facts.context_tokens:
         said.append(f"The headers do not say how long the context may be; {UNKNOWN_CONTEXT:,} tokens were planned.")
-    elif target.context is None and shape.context_tokens < facts.context_tokens:
+    elif target.context is None and facts.kv_known and shape.context_tokens < facts.context_tokens:
         planned = (
             f"The context is {shape.context_tokens:,} of the {facts.context_tokens:,} tokens the model was made for"
         )

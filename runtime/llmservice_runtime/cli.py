@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     prepare.add_argument("--cache", type=Path, required=True, metavar="DIR", help="where the engine will read from")
     prepare.add_argument("--fetch", action="store_true", help="bring the files there")
+    prepare.add_argument("--make-room", action="store_true", help="when it is full, remove models that nobody uses")
+    prepare.add_argument("--service", default="", metavar="NS/NAME", help="who has the model also without replicas")
+    prepare.add_argument("--keep", action="append", default=[], metavar="REVISION", help="spare it; may be repeated")
     prepare.add_argument("--secrets", type=Path, metavar="DIR", help="a folder per Secret, a file per key")
     prepare.add_argument("--secret", metavar="NAME", help="the Secret to use")
     prepare.add_argument("--allow-private", action="store_true", help="read addresses inside this network too")
@@ -145,6 +148,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
         fetch=arguments.fetch,
         private=arguments.allow_private,
         proxies=tuple(arguments.proxy),
+        make_room=arguments.make_room,
+        service=arguments.service,
+        keep=tuple(arguments.keep),
     )
     return run(request, arguments.report, progress_for())
 

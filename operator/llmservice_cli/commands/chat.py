@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0; UserError when the (one-shot) question got no whole answer."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it stops an answer, and leaves at the prompt
     now = Control(Places.from_environment().state).snapshot()
     chat = Chat(now["url"], full_name(find(now, args.name)), args.temperature)
     messages: Messages = [{"role": "system", "content": args.system}] if args.system else []

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import time
 
-from llmservice_cli.local.client import Control
+from llmservice_cli.local.client import Control, NoInstanceError
+from llmservice_cli.local.lock import JOIN_SECONDS, InstanceLock
+from llmservice_cli.output import unfailing
 from llmservice_cli.places import Places
 
 
@@ -15,12 +18,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when everything that was named has ended."""
+    """0 when everything that was named has ended, or when nothing was named and nothing runs."""
+    places = Places.from_environment()
+    with unfailing():
+        try:
+            _wait_for_one_that_starts(places)
+            _stop(Control(places.state), args.names, force=args.force)
+        except NoInstanceError:
+            if args.names:
+                raise
+            print("nothing runs here")
+            return 0
+        print(f"stopped {', '.join(args.names) if args.names else 'everything'}")
+        return 0
+
+
+def _stop(control: Control, names: list[str], *, force: bool) -> None:
     shown = 0
-    for progress in Control(Places.from_environment().state).down(args.names, force=args.force):
+    for progress in control.down(names, force=force):
         running = progress.get("running", 0)
         if running and running != shown:
             print(f"draining: {running} requests still run (`llmservice down --force` ends them)", flush=True)
         shown = running
-    print(f"stopped {', '.join(args.names) if args.names else 'everything'}")
-    return 0
+
+
+def _wait_for_one_that_starts(places: Places) -> None:
+    """An instance takes its lock before it answers; NoInstanceError when there is none."""
+    control, end = Control(places.state), time.monotonic() + JOIN_SECONDS
+    while True:
+        try:
+            control.snapshot()
+        except NoInstanceError:
+            if not InstanceLock.held(places.state) or time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return

@@ -15,7 +15,7 @@ from llmservice_cli.places import Places
 from llmservice_planning.words import memory
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines.base.choice import Choice
-from llmservice_runtime.engines.registry import definition, label
+from llmservice_runtime.engines.registry import config_classes, definition, label
 from llmservice_runtime.estimate.fit import Placement, Target, place
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization
@@ -72,7 +72,7 @@ def versions(files: Source) -> Iterator[ModelFacts]:
     found, first_error = 0, None
     if any(entry.path.lower().endswith(tuple(p[1:] for p in CHECKPOINTS)) for entry in files.entries()):
         try:
-            yield inspect_model(files, CHECKPOINTS)
+            yield inspect_model(files, CHECKPOINTS, classes=config_classes())
             found += 1
         except UnsupportedModel as error:
             first_error = error
@@ -83,7 +83,7 @@ def versions(files: Source) -> Iterator[ModelFacts]:
     except UnsupportedModel as error:
         first_error = first_error or error
     if first_error is None and not found:
-        inspect_model(files)
+        inspect_model(files, classes=config_classes())
     if first_error is not None:
         if not found:
             raise first_error

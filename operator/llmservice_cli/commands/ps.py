@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from llmservice_api.conditions import Reason
 from llmservice_cli.local.client import Control
 from llmservice_cli.local.tell import condition
 from llmservice_cli.places import Places
@@ -90,6 +91,10 @@ def _row(entry: dict[str, Any], wide: bool) -> tuple[str, ...]:
     status, ready = entry["object"]["status"], condition(entry, "Ready")
     wanted = entry["object"]["spec"]["replicas"]
     said = "Ready" if ready["status"] == "True" else f"{ready['reason']}: {ready['message']}"
+    if ready["reason"] == Reason.SERVING_EARLIER:  # an update failed, and what ran before serves
+        said = f"Ready, but {ready['reason']}: {ready['message']}"
+    elif ready["status"] == "True" and (progress := condition(entry, "Progressing"))["reason"] != "Ready":
+        said = f"Ready; {progress['reason']}: {progress['message']}"
     model = entry["object"]["spec"]["model"]["uri"]
     row = (full_name(entry), model, entry["engine"] or "-", f"{status['readyReplicas']}/{wanted}", status["url"])
     if not wide:

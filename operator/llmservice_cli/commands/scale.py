@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from llmservice_cli.local.client import Control
+from llmservice_cli.output import unfailing
 from llmservice_cli.places import Places
 from llmservice_runtime.contract.errors import UserError
 
@@ -25,5 +26,6 @@ def run(args: argparse.Namespace) -> int:
             f"--replicas is {args.replicas}, not a number from 0 to {MOST}.", "Give a number in that range."
         )
     name, result = Control(Places.from_environment().state).scale(args.name, args.replicas)
-    print(f"{name}: {result}")
+    with unfailing():
+        print(f"{name}: {result}")
     return 0

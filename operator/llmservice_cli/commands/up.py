@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ipaddress
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from llmservice_api.manifest import Manifest, load_manifests
+from llmservice_cli.entry import leave_on_interrupt
 from llmservice_cli.local.background import spawn
 from llmservice_cli.local.client import Control, NoInstanceError, StoppingError
-from llmservice_cli.local.lock import InstanceLock
+from llmservice_cli.local.front import Front
+from llmservice_cli.local.lock import JOIN_SECONDS, InstanceLock
 from llmservice_cli.local.prepare import preparing
 from llmservice_cli.local.run import Program, listen
 from llmservice_cli.local.submit import Outcome, Submission
 from llmservice_cli.main import tell
+from llmservice_cli.output import unfailing
 from llmservice_cli.places import Places
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.listening import is_loopback
 from llmservice_runtime.contract.ports import GATEWAY_PORT
 from llmservice_runtime.sources.progress import progress_for
+from llmservice_runtime.wire.callers import ANY, is_host, is_origin
 
-JOIN_SECONDS = 15.0
-"""How long another instance may take to start or to end before we say so."""
+FIXED = ("--port", "--host", "--allow-host", "--allow-origin", "--answer-seconds")
+"""Options of the gateway, which an instance keeps as it started with them."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,24 +44,44 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--port", type=_port, metavar="N", help=f"of the gateway (default {GATEWAY_PORT}; 0 = any free)"
     )
     parser.add_argument("--host", metavar="ADDRESS", help="to listen on (default 127.0.0.1: this machine only)")
+    parser.add_argument(
+        "--allow-host",
+        type=_host,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="other name under which the gateway is reached, as behind a proxy; * = any. May be repeated",
+    )
+    parser.add_argument(
+        "--allow-origin",
+        type=_origin,
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="web pages of this origin (https://chat.example.com) may call the gateway; * = all. May be repeated",
+    )
+    parser.add_argument(
+        "--answer-seconds",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long an answer may take to begin (a stream) or to end (a whole one); default 3600",
+    )
     parser.add_argument("--detach", action="store_true", help="return when the services are ready, leave them running")
     parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up waiting for ready after this long")
 
 
 def run(args: argparse.Namespace) -> int:
     """0 when at least one of the services serves (or served until it was stopped), else 1."""
-    try:
-        code = _run(args)
-    except KeyboardInterrupt:
-        code = 130
-    except UserError as error:
-        tell(error)
-        code = 1
-    if preparing():  # a download would keep the process until its end; it is continued next time
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    return code
+    with unfailing() as finish:
+        try:
+            code = _run(args)
+        except UserError as error:
+            tell(error)
+            code = 1
+        if preparing():  # a download would keep the process until its end; it is continued next time
+            finish()
+            os._exit(code)
+        return code
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -72,15 +96,16 @@ def _run(args: argparse.Namespace) -> int:
     except UserError:
         lock.release()
         raise
-    if not _loopback(host):
+    front = _front(args, host)
+    if not is_loopback(host):
         say(f"warning: listening on {host}: whoever can reach this machine can use these services, without a key.")
     if args.detach:
-        parent = spawn(places.state, lock, listener)
+        parent = spawn(places.state, lock, listener, front)
         try:
             return _submit_to_background(args, places, manifests)
         finally:
             os.close(parent)
-    return Foreground(args, places, manifests).run(listener)
+    return Foreground(args, places, manifests).run(listener, front)
 
 
 def say(text: str) -> None:
@@ -107,8 +132,9 @@ def _join(args: argparse.Namespace, places: Places, manifests: Sequence[Manifest
     control = Control(places.state)
     now = control.snapshot()
     say(f"joined the running instance (pid {now['pid']}) at {now['url']}")
-    if args.port is not None or args.host is not None:
-        say("  its address stays as it is: --port and --host count only when an instance starts.")
+    fixed = [option for option in FIXED if getattr(args, option[2:].replace("-", "_")) not in (None, [])]
+    if fixed:
+        say(f"  its gateway stays as it is: {', '.join(fixed)} count only when an instance starts.")
     outcome = Submission(control, places, say, tell=True).run(manifests, progress_for, args.timeout)
     return _report(outcome, now["url"], args.timeout)
 
@@ -146,10 +172,11 @@ class Foreground:
         self._code: int | None = None
         self._thread = threading.Thread(target=self._submit, daemon=True, name="submit")
 
-    def run(self, listener: socket.socket) -> int:
+    def run(self, listener: socket.socket, front: Front) -> int:
         """Until it is stopped, or at once when nothing could be served."""
-        self._program = Program(self._places.state, listener, say, self._thread.start)
+        self._program = Program(self._places.state, listener, front, say, self._thread.start)
         self._program.run()
+        leave_on_interrupt()  # the event loop took it, and gave Python's own back
         if self._code is None:  # it ended before the submission could say how it went
             return 0 if self._program.asked_to_end else 1
         return self._code
@@ -189,8 +216,18 @@ def _seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
 
 
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _host(text: str) -> str:
+    if text != ANY and not is_host(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no host name (without scheme, port and path), and not *")
+    return text
+
+
+def _origin(text: str) -> str:
+    if text != ANY and not is_origin(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no origin (SCHEME://HOST[:PORT], no path), and not * or null")
+    return text
+
+
+def _front(args: argparse.Namespace, host: str) -> Front:
+    front = Front(host, tuple(args.allow_host), tuple(args.allow_origin))
+    return front if args.answer_seconds is None else replace(front, answer_seconds=args.answer_seconds)

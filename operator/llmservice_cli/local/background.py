@@ -9,15 +9,18 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from llmservice_cli.local.disk import problem, unwritable
+from llmservice_cli.local.front import Front
 from llmservice_cli.local.lock import InstanceLock
 from llmservice_cli.local.process import rotate
 from llmservice_cli.local.run import Program
+from llmservice_cli.output import unfailing
 from llmservice_runtime.contract.errors import UserError
 
 LOG = "up.log"
 
 
-def spawn(state: Path, lock: InstanceLock, listener: socket.socket) -> int:
+def spawn(state: Path, lock: InstanceLock, listener: socket.socket, front: Front) -> int:
     """Start a background instance that takes over the lock and the socket; returns once it answers.
 
     The result is a descriptor: an instance that has not been given anything to serve ends when it is closed.
@@ -25,12 +28,18 @@ def spawn(state: Path, lock: InstanceLock, listener: socket.socket) -> int:
     """
     log = state / LOG
     rotate(log)
+    try:
+        output = log.open("ab")
+    except OSError as error:
+        lock.release()
+        listener.close()
+        raise unwritable(state, error) from None
     ready, ready_child = os.pipe()
     parent_child, parent = os.pipe()
     fds = (lock.fd, listener.fileno(), parent_child, ready_child)
-    with log.open("ab") as output:
+    with output:
         subprocess.Popen(
-            [sys.executable, "-m", "llmservice_cli.local.background", str(state), *map(str, fds)],
+            [sys.executable, "-m", "llmservice_cli.local.background", str(state), front.to_json(), *map(str, fds)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -44,13 +53,15 @@ def spawn(state: Path, lock: InstanceLock, listener: socket.socket) -> int:
     with os.fdopen(ready, "rb") as answer:
         if answer.read(1):
             return parent
+    if full := problem(state):
+        raise full
     end = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
     raise UserError(f"the background instance did not start:\n{end}", f"Its log is {log}.")
 
 
 def main(argv: list[str]) -> None:
-    """The background process: state folder, then the descriptors of lock, socket, parent pipe and ready pipe."""
-    state, fds = Path(argv[0]), [int(word) for word in argv[1:]]
+    """The background process: state folder, Front, then the descriptors of lock, socket, parent pipe and ready pipe."""
+    state, front, fds = Path(argv[0]), Front.from_json(argv[1]), [int(word) for word in argv[2:]]
     _, listening, parent, ready = fds
     for fd in fds:
         os.set_inheritable(fd, False)
@@ -62,7 +73,8 @@ def main(argv: list[str]) -> None:
     def say(text: str) -> None:
         print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}", flush=True)
 
-    Program(state, socket.socket(fileno=listening), say, started, parent).run()
+    with unfailing():  # the log's disk may be full
+        Program(state, socket.socket(fileno=listening), front, say, started, parent).run()
 
 
 if __name__ == "__main__":

@@ -10,8 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmservice_cli.local.disk import unwritable
 from llmservice_cli.local.lock import socket_address
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
+
+ANSWER_SECONDS = 10.0
+"""How long an instance may take for an answer; what it is doing takes milliseconds."""
 
 
 class NoInstanceError(UserError):
@@ -53,7 +58,7 @@ class Control:
 
     def snapshot(self, after: int = -1, wait: float = 0.0) -> dict[str, Any]:
         """What Instance.snapshot gives, once it is newer than version `after`, at the latest after `wait` seconds."""
-        with self._request("GET", f"/services?after={after}&wait={wait}", timeout=wait + 10) as answer:
+        with self._request("GET", f"/services?after={after}&wait={wait}", timeout=wait + ANSWER_SECONDS) as answer:
             body: dict[str, Any] = json.load(answer)
         return body
 
@@ -82,8 +87,11 @@ class Control:
     def down(self, names: Sequence[str], *, force: bool) -> Iterator[dict[str, Any]]:
         """Stop services (none named = everything, the instance too); yields progress: {running} and last {stopped}."""
         with self._request("POST", "/down", {"names": list(names), "force": force}, timeout=None) as answer:
-            for line in answer:
-                yield json.loads(line)
+            try:
+                for line in answer:
+                    yield json.loads(line)
+            except (http.client.HTTPException, OSError, ValueError):
+                return  # it ended, and its socket with it
 
     @contextlib.contextmanager
     def _request(
@@ -95,15 +103,28 @@ class Control:
                 text = None if body is None else json.dumps(body)
                 connection.request(method, path, text, {"Content-Type": "application/json"})
                 answer = connection.getresponse()
-            except (FileNotFoundError, ConnectionError, http.client.RemoteDisconnected):
+            except (FileNotFoundError, NotADirectoryError, ConnectionError, http.client.RemoteDisconnected):
                 raise NoInstanceError(self._state) from None
+            except TimeoutError:
+                raise UserError(
+                    f"the running instance of {self._state} does not answer.",
+                    "It may be stopped (Ctrl-Z) or frozen: continue it with `fg`, or end that `llmservice up` process.",
+                ) from None
+            except OSError as error:
+                raise unwritable(self._state, error) from None
             if answer.status == 503:
                 raise StoppingError
-            if answer.status == 404:
+            if answer.status == 404 and answer.getheader("Content-Type", "").startswith("application/json"):
                 raise _unknown(json.load(answer))
             if answer.status == 409:
                 refusal = json.load(answer)
                 raise UserError(refusal["reason"], refusal["remedy"])
+            if answer.status == 500:
+                raise UserError(
+                    "the running instance failed on this request.",
+                    "Its output says why (in the background: up.log in the state folder). `llmservice down` ends it.",
+                    FailureClass.CRASHED,
+                )
             if answer.status != 200:
                 raise UserError(
                     f"the running instance answered {answer.status}: {answer.read(500).decode(errors='replace')}",

@@ -21,9 +21,9 @@ from llmservice_gateway.routing import Table
 class Instance:
     """Lives on one event loop. `url` is the gateway's, without a path; `changed` tells every change of any service."""
 
-    def __init__(self, state: Path, url: str, changed: Callable[[], None]) -> None:
+    def __init__(self, state: Path, url: str, gateway: Gateway, changed: Callable[[], None]) -> None:
         self.url = url
-        self.gateway = Gateway()
+        self.gateway = gateway
         self.version = 0
         self.ended = asyncio.Event()
         """Nothing is left to serve and nobody prepares anything."""

@@ -8,7 +8,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmservice_cli.local.disk import written
+
 CONTROL_SOCKET = "control.sock"
+JOIN_SECONDS = 15.0
+"""How long another instance may take to start or to end before we say so."""
 _PATH_LIMIT = 100
 """Bytes of a unix socket's address that every kernel takes."""
 
@@ -22,15 +26,34 @@ class InstanceLock:
 
     @staticmethod
     def acquire(state: Path) -> InstanceLock | None:
-        """The lock, or None when another process has it. Creates the folder, for this user alone."""
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(state / "instance.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """The lock, or None when another process has it. Creates the folder, for this user alone.
+
+        UserError when the folder can't be written.
+        """
+        with written(state):
+            state.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fd = os.open(state / "instance.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(fd)
             return None
         return InstanceLock(fd)
+
+    @staticmethod
+    def held(state: Path) -> bool:
+        """Whether a process has it now. Makes nothing."""
+        try:
+            fd = os.open(state / "instance.lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
 
     def release(self) -> None:
         """Give up our hold of it."""

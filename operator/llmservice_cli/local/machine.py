@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from llmservice_cli.local.replica import LocalReplica
+from llmservice_cli.local.room import Room
 from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_runtime.contract.settings import RuntimeSettings
 
@@ -27,6 +28,7 @@ class LocalSubstrate:
         self._on_change = on_change
         self._replicas: dict[str, LocalReplica] = {}
         self._started = 0
+        self._room = Room()
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> None:
@@ -42,7 +44,7 @@ class LocalSubstrate:
     def replicas(self) -> Sequence[ReplicaFacts]:
         return [replica.facts for replica in self._replicas.values()]
 
-    def start(self, service: str, slot: int, settings: RuntimeSettings) -> str:
+    def start(self, service: str, slot: int, settings: RuntimeSettings, memory_bytes: int = 0) -> str:
         assert self._session is not None
         self._started += 1
         name = f"{service}-{self._started}"
@@ -53,6 +55,7 @@ class LocalSubstrate:
             log_file(self._state, service, slot),
             self._session,
             self._on_change,
+            lambda: self._room.claim(service, settings.model_path, memory_bytes),
         )
         return name
 

@@ -24,6 +24,8 @@ class Order:
     failure: FailureRecord | None = None
     plan: PlanStatus = dataclasses.field(default_factory=PlanStatus)
     revision: str | None = None
+    memory_bytes: int = 0
+    """Host memory that one replica is planned to take."""
 
     @property
     def replicas(self) -> int:
@@ -55,6 +57,7 @@ class Order:
             "failure": json.loads(self.failure.to_json()) if self.failure else None,
             "plan": self.plan.model_dump(mode="json"),
             "revision": self.revision,
+            "memory_bytes": self.memory_bytes,
         }
 
     @staticmethod
@@ -68,4 +71,5 @@ class Order:
             failure=FailureRecord.from_json(json.dumps(failure)) if failure else None,
             plan=PlanStatus.model_validate(body["plan"]),
             revision=body["revision"],
+            memory_bytes=body["memory_bytes"],
         )

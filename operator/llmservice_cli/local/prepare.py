@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from llmservice_api.manifest import Manifest
 from llmservice_api.v1alpha1 import PlanStatus
 from llmservice_cli.engine_builds import builds_here
 from llmservice_cli.local.order import Order
+from llmservice_cli.local.room import SHRINK, Room, held
 from llmservice_cli.models import fetch_model
 from llmservice_cli.places import Places
 from llmservice_cli.plans import PlannedService, plan_services, without
@@ -21,6 +23,7 @@ from llmservice_planning.plan import Plan, Refusal
 from llmservice_planning.to_settings import runtime_settings
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.estimate.budget import HOST, total
 from llmservice_runtime.machine.probe import read_machine
 from llmservice_runtime.sources.progress import Progress
 
@@ -40,7 +43,10 @@ class Preparation:
         self._places = places
         self._say = say
         self._progress = progress
-        self._machine = read_machine(builds_here())
+        self._holds = Room().holds()
+        machine = read_machine(builds_here())
+        free = machine.memory_available - sum(hold.missing for hold in self._holds)
+        self._machine = dataclasses.replace(machine, memory_available=max(0, free))
 
     def prepare(self, manifest: Manifest, hand_over: Callable[[Order], None]) -> Future[None]:
         """Plan now and download in the background; then `hand_over` gets an order with settings, or with the failure
@@ -55,8 +61,10 @@ class Preparation:
         (planned,) = plan_services([manifest], self._machine, self._places)
         plan = planned.plan
         if isinstance(plan, Refusal):
-            self._say(refusal_text(name, plan))
-            return _failed(manifest, FailureRecord(plan.failure, plan.reason, refusal_remedy(plan), PHASE))
+            beside = held(self._holds) if plan.failure is FailureClass.DOES_NOT_FIT else ""
+            self._say(refusal_text(name, plan) + (f"\n {beside} {SHRINK}." if beside else ""))
+            remedy = f"{SHRINK}. {refusal_remedy(plan)}" if beside else refusal_remedy(plan)
+            return _failed(manifest, FailureRecord(plan.failure, plan.reason + beside, remedy, PHASE))
         self._say(text(name, plan))
         for sentence in cluster_only(manifest.service.spec):
             self._say(f"{name}: {sentence}")
@@ -76,6 +84,7 @@ class Preparation:
             settings=runtime_settings(plan, manifest.service, str(path)),
             plan=PlanStatus(engine=plan.engine.value, reason=plan.reason, summary=summary(plan)),
             revision=model.files.revision or None,
+            memory_bytes=total(plan.memory, HOST),
         )
 
 

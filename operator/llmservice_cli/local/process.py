@@ -73,15 +73,19 @@ class SupervisorProcess:
 
 
 def rotate(log: Path) -> None:
-    """Bound a log that others append to: its text moves to `<name>.1`, the file itself stays where they write."""
-    try:
+    """Bound a log that others append to: its text moves to `<name>.1`, the file itself stays where they write.
+
+    On a full disk the text is lost, and nothing else.
+    """
+    older = log.with_name(log.name + ".1")
+    with contextlib.suppress(OSError):
         if log.stat().st_size <= LOG_BYTES:
             return
-    except FileNotFoundError:
-        return
-    text = log.read_bytes()
-    log.with_name(log.name + ".1").write_bytes(text[-LOG_BYTES:])
-    os.truncate(log, 0)
+        try:
+            older.write_bytes(log.read_bytes()[-LOG_BYTES:])
+        except OSError:
+            older.unlink(missing_ok=True)
+        os.truncate(log, 0)
 
 
 def _die_with(parent: int) -> Callable[[], None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import random
 import shutil
@@ -15,7 +14,9 @@ from typing import Any
 
 import aiohttp
 
+from llmservice_cli.local.disk import FULL, problem, unwritable
 from llmservice_cli.local.process import SupervisorProcess, rotate
+from llmservice_cli.local.room import Claim
 from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import Phase
@@ -24,8 +25,11 @@ from llmservice_runtime.supervisor.state import HOPELESS, Policy, backoff
 
 FASTEST_POLL, STARTING_POLL, READY_POLL = 0.05, 0.5, 1.0
 """Seconds between looks at a supervisor: at first, while it loads, once it is ready."""
+ROOM_SECONDS = 1.0
+"""A replica that found no room looks again after so long."""
 SILENT_SECONDS = 20.0
 """A supervisor that answers nothing for so long is replaced."""
+STATE_FILE = "state.json"
 STOP_MARGIN_SECONDS = 15.0
 """Beyond its drain time, then the supervisor is killed."""
 
@@ -41,6 +45,7 @@ class LocalReplica:
         log: Path,
         session: aiohttp.ClientSession,
         on_change: Callable[[], None],
+        claim: Callable[[], Claim | FailureRecord],
     ) -> None:
         self.facts = facts
         self._settings = replace(
@@ -50,6 +55,8 @@ class LocalReplica:
         self._log = log
         self._session = session
         self._on_change = on_change
+        self._claim = claim
+        self._claimed: Claim | None = None
         self._process: SupervisorProcess | None = None
         self._stopping = asyncio.Event()
         self._silent_since: float | None = None
@@ -72,13 +79,17 @@ class LocalReplica:
         """Supervisor after supervisor, until it is stopped or a start is hopeless."""
         failures = 0
         try:
+            await self._wait_for_room()
             while not self._stopping.is_set():
                 started = asyncio.get_running_loop().time()
                 try:
-                    code = await self._one_life()
-                    record = (code > 0 and self._read_record()) or self._supervisor_died(code)
+                    arguments = self._written()
+                    self._process = SupervisorProcess(arguments, self._log)
                 except OSError as error:
-                    code, record = -1, _not_started(error)
+                    code, record = -1, _not_started(self._folder, error)
+                else:
+                    code = await self._one_life(self._process)
+                    record = (code > 0 and self._read_record()) or self._supervisor_died(code)
                 if self._stopping.is_set():
                     return
                 hopeless = code > 0 and record.failure in HOPELESS
@@ -93,28 +104,47 @@ class LocalReplica:
                 await self._pause(backoff(failures, random.random(), Policy()))
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
+            if self._claimed is not None:
+                self._claimed.release()
 
-    async def _one_life(self) -> int:
-        """Start a supervisor and follow it to its end; its exit code.
+    async def _wait_for_room(self) -> None:
+        """Until this replica fits beside what runs; who has the memory is told meanwhile."""
+        while not self._stopping.is_set():
+            claimed = await asyncio.to_thread(self._claim)
+            if isinstance(claimed, Claim):
+                self._claimed = claimed
+                if self.facts.held:
+                    self._change(held=False, failure=None)
+                return
+            self._change(held=True, failure=claimed)
+            await self._pause(ROOM_SECONDS)
+
+    def _written(self) -> list[str]:
+        """A supervisor's arguments, and what they name. OSError on a disk that can't be written."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        settings, state = self._folder / "settings.json", self._folder / STATE_FILE
+        state.unlink(missing_ok=True)
+        settings.write_text(self._settings.to_json())
+        return ["--settings", str(settings), "--restart", "--state-file", str(state)]
+
+    async def _one_life(self, process: SupervisorProcess) -> int:
+        """Follow a supervisor to its end; its exit code. Whatever goes wrong here, it does not run on unfollowed.
 
         A supervisor that a signal ends writes no record; one that lies there is an earlier failure of the engine.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        settings, state = self._folder / "settings.json", self._folder / "state.json"
-        state.unlink(missing_ok=True)
-        settings.write_text(self._settings.to_json())
-        arguments = ["--settings", str(settings), "--restart", "--state-file", str(state)]
-        self._process = SupervisorProcess(arguments, self._log)
-        self._silent_since = None
-        self._change(pid=self._process.pid, draining=self._stopping.is_set())
-        delay = FASTEST_POLL
-        while not self._process.exited.done():
-            await self._look(state)
-            rotate(self._log)
-            limit = READY_POLL if self.facts.ready else STARTING_POLL
-            delay = min(limit, delay * 1.5)
-            await asyncio.wait({self._process.exited}, timeout=delay)
-        return self._process.exited.result()
+        try:
+            self._silent_since = None
+            self._change(pid=process.pid, draining=self._stopping.is_set())
+            delay = FASTEST_POLL
+            while not process.exited.done():
+                await self._look(self._folder / STATE_FILE)
+                rotate(self._log)
+                limit = READY_POLL if self.facts.ready else STARTING_POLL
+                delay = min(limit, delay * 1.5)
+                await asyncio.wait({process.exited}, timeout=delay)
+            return process.exited.result()
+        finally:
+            process.send(signal.SIGKILL)
 
     async def _look(self, state: Path) -> None:
         """Ask the supervisor's /status and take over what it says."""
@@ -125,13 +155,15 @@ class LocalReplica:
                 status: dict[str, Any] = await answer.json()
         except FileNotFoundError:
             return  # it has not begun to listen; its exit is noticed in any case
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             now = asyncio.get_running_loop().time()
             self._silent_since = self._silent_since or now
             if now - self._silent_since > SILENT_SECONDS:
                 self._process.send(signal.SIGKILL)
             return
         self._silent_since = None
+        if self._claimed is not None:
+            self._claimed.runs_in(status["engine_pid"] or 0)
         draining = self.facts.draining or bool(status["draining"])
         failure = status.get("last_failure")
         self._change(
@@ -153,6 +185,9 @@ class LocalReplica:
             return None  # none was written: the supervisor itself died
 
     def _supervisor_died(self, code: int) -> FailureRecord:
+        """It left no record: on a full disk it could not."""
+        if full := problem(self._folder):
+            return FailureRecord(full.failure, full.reason, full.remedy, self.facts.phase, code)
         how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
         return FailureRecord(
             FailureClass.CRASHED,
@@ -179,8 +214,11 @@ def _supervisor_port(state: Path) -> int:
     return int(json.loads(state.read_text())["supervisor_port"])
 
 
-def _not_started(error: OSError) -> FailureRecord:
-    full = FailureClass.DISK_FULL if error.errno == errno.ENOSPC else FailureClass.CRASHED
+def _not_started(folder: Path, error: OSError) -> FailureRecord:
+    disk = unwritable(folder, error) if error.errno in FULL else problem(folder)
+    if disk is not None:
+        return FailureRecord(disk.failure, disk.reason, disk.remedy, Phase.STARTING.value)
     where = f" ({error.filename})" if error.filename else ""
     message = f"The supervisor can't be started: {error.strerror or error}{where}."
-    return FailureRecord(full, message, "It is tried again; mend what the message names.", Phase.STARTING.value)
+    remedy = "It is tried again; mend what the message names."
+    return FailureRecord(FailureClass.CRASHED, message, remedy, Phase.STARTING.value)

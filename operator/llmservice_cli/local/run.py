@@ -16,6 +16,8 @@ from typing import Any
 from aiohttp import web
 
 from llmservice_cli.local.control import ControlServer
+from llmservice_cli.local.disk import written
+from llmservice_cli.local.front import Front
 from llmservice_cli.local.instance import Instance
 from llmservice_cli.local.lock import CONTROL_SOCKET, socket_address
 from llmservice_cli.local.tell import lines
@@ -71,12 +73,14 @@ class Program:
         self,
         state: Path,
         listener: socket.socket,
+        front: Front,
         say: Callable[[str], None],
         started: Callable[[], None],
         parent_fd: int | None = None,
     ) -> None:
         self._state = state
         self._listener = listener
+        self._front = front
         self._say = say
         self._started = started
         self._parent_fd = parent_fd
@@ -101,7 +105,9 @@ class Program:
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._instance = instance = Instance(self._state, base_url(self._listener), self._changed)
+        self._instance = instance = Instance(
+            self._state, base_url(self._listener), self._front.gateway(), self._changed
+        )
         instance.open()
         gateway = ApiRunner(
             instance.gateway.application(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
@@ -113,12 +119,14 @@ class Program:
             shutdown_timeout=1.0,
         )
         try:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGINT, signal.SIGTERM):
                 self._loop.add_signal_handler(number, self._signalled)
+            self._loop.add_signal_handler(signal.SIGHUP, self._terminal_closed)
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a terminal that stops its background jobs when they write
             await gateway.setup()
             await web.SockSite(gateway, self._listener, backlog=1024).start()
             await control.setup()
-            with socket_address(self._state) as address:
+            with written(self._state), socket_address(self._state) as address:
                 os.umask(0o077)
                 await web.UnixSite(control, address).start()
             if self._parent_fd is not None:
@@ -165,6 +173,11 @@ class Program:
         self._signals += 1
         self._kicked.set()
         self._end.set()
+
+    def _terminal_closed(self) -> None:
+        """Shell and kernel both say so, which is not the impatience of a second Ctrl-C."""
+        if not self._signals:
+            self._signalled()
 
     def _parent_gone(self) -> None:
         assert self._loop is not None and self._parent_fd is not None

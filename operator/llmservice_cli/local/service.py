@@ -102,7 +102,7 @@ class ServiceControl:
             return
         new = self._facts(self._coming)
         here = not self._coming.order.replicas or (
-            any(facts.ready for facts in new) and all(facts.ready or facts.gave_up for facts in new)
+            any(facts.ready for facts in new) and all(facts.ready or facts.gave_up or facts.held for facts in new)
         )
         old = self._facts(self._serving) if self._serving else []
         if here or all(facts.gave_up for facts in old):
@@ -136,7 +136,7 @@ class ServiceControl:
             return True
         newest = self._facts(self._coming or self._serving)
         failed = any(facts.gave_up or (facts.restarts >= PATIENCE and not facts.ready) for facts in newest)
-        return failed or (bool(newest) and all(facts.ready for facts in newest))
+        return failed or (bool(newest) and all(facts.ready or facts.held for facts in newest))
 
     def backend(self) -> Backend:
         """The service as the gateway routes to it."""
@@ -149,6 +149,7 @@ class ServiceControl:
             unready=why_unready(self._view()),
             created=self._created,
             context_tokens=settings.context_tokens if settings else 0,
+            silent_seconds=2 * settings.progress_seconds if settings else 0.0,
         )
 
     def object(self, url: str, now: float) -> LLMService:
@@ -172,7 +173,9 @@ class ServiceControl:
         taken = {facts.slot for facts in here}
         free = (slot for slot in itertools.count() if slot not in taken)
         for slot in itertools.islice(free, max(0, wanted - len(here))):
-            generation.names.append(self._substrate.start(self.order.service.full_name, slot, settings))
+            generation.names.append(
+                self._substrate.start(self.order.service.full_name, slot, settings, generation.order.memory_bytes)
+            )
         surplus = [facts.name for facts in sorted(here, key=self._worth)[: max(0, len(here) - wanted)]]
         generation.names = [name for name in generation.names if name not in surplus]
         self._leave(surplus)

@@ -31,6 +31,8 @@ class ReplicaFacts:
     """The last failure; a ready replica may have one behind it."""
     gave_up: bool = False
     """Another start would fail in the same way, so there is none."""
+    held: bool = False
+    """There is no room for it beside what runs; `failure` says who has it. It starts once there is."""
 
 
 class Substrate(Protocol):
@@ -40,8 +42,8 @@ class Substrate(Protocol):
         """Everything that was started and has not ended."""
         ...
 
-    def start(self, service: str, slot: int, settings: RuntimeSettings) -> str:
-        """Start one replica of `service` (full name) and keep it running; its name."""
+    def start(self, service: str, slot: int, settings: RuntimeSettings, memory_bytes: int = 0) -> str:
+        """Start one replica of `service` (full name) once there is room for it, and keep it running; its name."""
         ...
 
     async def stop(self, replica: str, *, force: bool = False) -> None:

@@ -26,14 +26,22 @@ def fetch_name(owner: Owner, spec: LLMServiceSpec, frozen: Frozen) -> str:
 
 
 def fetch_job(
-    owner: Owner, spec: LLMServiceSpec, frozen: Frozen, config: OperatorConfig, account: str, bound: bool
+    owner: Owner,
+    spec: LLMServiceSpec,
+    frozen: Frozen,
+    config: OperatorConfig,
+    account: str,
+    bound: bool,
+    running: Frozen | None = None,
 ) -> Json:
     """Brings the planned revision into the claim; what is there already is only checked.
 
-    `bound`: the claim that was made has its volume.
+    `bound`: the claim that was made has its volume. `running`: the plan that replicas have, whose model is spared.
     """
     access = model_access(owner, spec)
     arguments = prepare_arguments(spec, access, config, fetch=True, revision=frozen.resolved_revision)
+    arguments += [f"--service={owner.namespace}/{owner.name}"]
+    arguments += [f"--keep={running.resolved_revision}"] if running and running.resolved_revision else []
     name, only = fetch_name(owner, spec, frozen), step(FETCH, arguments, access, spec, config)
     if not bound:
         limits = only["resources"].get("limits", {}) | _anchor(spec, frozen)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
-from llmservice_api.workload import CacheType
+from llmservice_api.workload import CacheType, PrunePolicy
 from llmservice_operator.children.cache_claim import claim_name
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.owner import Owner
@@ -95,6 +95,12 @@ def prepare_arguments(
     arguments += [f"--expected-format={spec.model.expected_format.value}"] if spec.model.expected_format else []
     if spec.model.secret_ref:
         arguments += [f"--secrets={SECRETS_PATH}", f"--secret={spec.model.secret_ref.name}"]
+    arguments += ["--make-room"] if fetch and _prunes(spec) else []
     inside = [f"--proxy={url}" for url in config.proxies]
     arguments += ["--allow-private"] if config.private_sources else inside
     return arguments + (["--fetch"] if fetch else [])
+
+
+def _prunes(spec: LLMServiceSpec) -> bool:
+    """Whether models that nothing uses may go: a cache of the pod's own never has any."""
+    return spec.cache.type is not CacheType.EMPTY_DIR and spec.cache.prune is PrunePolicy.WHEN_FULL

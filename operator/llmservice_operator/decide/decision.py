@@ -143,7 +143,7 @@ def _children(
     elif target and (running := live.running()) and running.number > target.number:
         yield taken_up(owner, live.revisions, target.name)
     if target and not cached and fetch_name(owner, service.spec, target) not in live.jobs:
-        yield fetch_job(owner, service.spec, target, config, account, live.claim_bound())
+        yield fetch_job(owner, service.spec, target, config, account, live.claim_bound(), live.running())
     if in_force:
         yield deployment(owner, in_force, service.spec.replicas, stay)
 

@@ -65,6 +65,7 @@ IN_PODS: dict[str, list[Json]] = {
     "serviceAccountName": [{"serviceAccountName": "default"}],
     "cache.type": [directory("/models/a")],
     "cache.hostPath.path": [directory("/models/b")],
+    "cache.prune": [{"cache": {**directory("/models/b")["cache"], "prune": "Never"}}],
     "podTemplate.metadata.labels": [{"podTemplate": {"metadata": {"labels": {"a": "b"}}}}],
     "podTemplate.metadata.annotations": [{"podTemplate": {"metadata": {"annotations": {"a": "b"}}}}],
     "podTemplate.spec": [{"podTemplate": {"spec": {"nodeSelector": {"pool": "a"}}}}],

@@ -53,6 +53,18 @@ def test_replicas_fill_the_directory_of_their_node_and_engines_only_read_it(worl
     assert "nodeName" not in pod and "affinity" not in pod, "a replica may move: another node gets its own copy"
 
 
+def test_a_full_directory_loses_what_nobody_uses_unless_it_is_to_keep_all(world: World) -> None:
+    world.served()
+    (fetch,) = template(world)["spec"]["initContainers"]
+    assert "--make-room" in fetch["args"]
+    assert not any(word.startswith("--service") for word in fetch["args"]), "a replica that starts brings it again"
+    world.edit(cache={**kept_in(LENT), "prune": "Never"}).served()
+    (fetch,) = template(world)["spec"]["initContainers"]
+    assert "--make-room" not in fetch["args"]
+    (fetch,) = template(World().served())["spec"]["initContainers"]
+    assert "--make-room" not in fetch["args"], "what is the pod's own has nothing else in it"
+
+
 def test_a_replica_has_time_for_its_own_download(world: World) -> None:
     world.served()
     own = world.get("Deployment")["spec"]["progressDeadlineSeconds"]

@@ -138,12 +138,27 @@ def test_a_shared_cache_is_filled_before_a_replica_is_made(world: World) -> None
     assert kinds(world.prepared().pass_()) == ["ControllerRevision", "Job", "status"]
     fetch = world.of("Job")[1]["spec"]["template"]["spec"]
     assert {"name": "cache", "persistentVolumeClaim": {"claimName": "models"}} in fetch["volumes"]
-    assert "--revision=c0ffee" in fetch["containers"][0]["args"]
+    arguments = fetch["containers"][0]["args"]
+    assert {"--revision=c0ffee", "--make-room", "--service=apps/demo"} <= set(arguments)
+    assert not any(word.startswith("--keep") for word in arguments), "nothing runs that must be spared"
     assert world.condition("Planned")["status"] == "True"
     assert world.condition("Ready")["reason"] == "Downloading"
     assert "Deployment" in kinds(world.prepared().pass_())
     assert "initContainers" not in world.get("Deployment")["spec"]["template"]["spec"]
     assert world.condition("Cached")["reason"] == "Cached"
+
+
+def test_the_model_that_replicas_run_is_spared_while_the_next_is_fetched(world: World) -> None:
+    world.edit(cache=CLAIM).served()
+    world.edit(model={"uri": "hf://acme/next"}).pass_()
+    world.prepared().pass_()
+    (fetch,) = (job for job in world.of("Job") if "--fetch" in _arguments(job) and "hf://acme/next" in str(job))
+    assert "--keep=c0ffee" in _arguments(fetch)
+
+
+def _arguments(job: Any) -> list[str]:
+    found: list[str] = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    return found
 
 
 def test_a_filled_cache_is_remembered_when_the_pod_of_its_job_is_gone(world: World) -> None:

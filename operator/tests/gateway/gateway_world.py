@@ -110,3 +110,9 @@ async def die(request: web.Request) -> web.StreamResponse:
     assert request.transport is not None
     request.transport.abort()
     raise ConnectionResetError
+
+
+async def stall(_: web.Request) -> web.StreamResponse:
+    """Never answers."""
+    await asyncio.Event().wait()
+    raise AssertionError

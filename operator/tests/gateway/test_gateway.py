@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import pytest
-from gateway_world import World, answer, die, stream  # type: ignore[import-not-found]
+from aiohttp import web
+from gateway_world import World, answer, die, stall, stream  # type: ignore[import-not-found]
 from yarl import URL
 
 from llmservice_gateway.routing import Backend, Replica, Unready
@@ -80,6 +83,59 @@ async def test_a_stream_that_stalls_ends_with_an_error_event(world: World) -> No
     body = await (await world.chat(stream=True)).read()
     assert b"sent nothing for" in body and b"[DONE]" not in body
     await asyncio.wait_for(runtime.cancelled.wait(), 2)
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"\r"])
+async def test_events_with_other_line_ends_are_not_held_back(world: World, end: bytes) -> None:
+    event = b'data: {"choices":[]}' + end + end
+    await world.service(stream(event[:-2], event[-2:] + event[:9], then="stall"))
+    response = await world.chat(stream=True)
+    got = b""
+    while len(got) < len(event):
+        got += await response.content.readany()
+    assert got == event
+    assert (await response.read()).startswith(b'data: {"error"')
+
+
+@pytest.mark.parametrize("fields", [{}, {"stream": True}])
+async def test_a_replica_that_falls_silent_is_lost_in_a_bounded_time(world: World, fields: dict[str, Any]) -> None:
+    """It took the request and resets nothing: a frozen process, or a network that swallows."""
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        good = await world.runtime(answer())
+        world.publish(Backend("apps", "demo", (Replica("silent", url),)))
+        response = await asyncio.wait_for(world.chat(**fields), 10)
+        assert response.status == 503 and (await response.json())["error"]["code"] == "replica_lost"
+        world.publish(Backend("apps", "demo", (Replica("silent", url), Replica("good", good.url))))
+        assert (await asyncio.wait_for(world.chat(**fields), 10)).status == 200
+
+
+@pytest.mark.parametrize("handler", [stream(then="stall"), stall])
+async def test_an_answer_that_takes_long_is_waited_for_but_not_for_ever(world: World, handler: object) -> None:
+    (runtime,) = await world.service(handler)
+    world.gateway.proxy.limits = replace(world.gateway.proxy.limits, answer_seconds=1.0)
+    began = asyncio.get_running_loop().time()
+    response = await asyncio.wait_for(world.chat(), 10)
+    assert response.status == 504 and (await response.json())["error"]["code"] == "answer_timeout"
+    assert asyncio.get_running_loop().time() - began >= 0.9  # beyond the bound of silence: it answers other requests
+    await asyncio.wait_for(runtime.cancelled.wait(), 2)
+
+
+async def test_a_replica_that_was_told_to_end_is_not_said_to_have_broken(world: World) -> None:
+    async def stopped(request: web.Request) -> web.StreamResponse:
+        world.publish(Backend("apps", "demo", unready=Unready("Draining", "The service is being stopped.")))
+        response: web.StreamResponse = await die(request)
+        return response
+
+    await world.service(stopped)
+    response = await world.chat()
+    error = (await response.json())["error"]
+    assert (response.status, error["code"]) == (503, "draining") and "restart" not in error["message"]
 
 
 @pytest.mark.parametrize("first", [die, stream(then="die"), answer({"error": {}}, 503), answer({"error": {}}, 429)])
@@ -178,6 +234,15 @@ async def test_models_lists_every_service(world: World) -> None:
         ("POST", "/v1/chat/completions", b"[" * 100_000, 400, "invalid_json"),
         ("POST", "/v1/chat/completions", b"[]", 400, "invalid_json"),
         ("POST", "/v1/chat/completions", b"{}", 400, "model_required"),
+        ("POST", "/v1/chat/completions", b'{"model": ["demo"]}', 400, "model_required"),
+        ("POST", "/v1/chat/completions", b'{"model": "\\ud800"}', 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", b'{"model": "a\\udfffb"}', 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", b'{"model": "\xed\xa0\x80"}', 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", b'{"model": "demo", "top_p": NaN}', 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", b'\xef\xbb\xbf{"model": "demo"}', 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", '{"model": "demo"}'.encode("utf-16"), 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", b'{"model": ' + b"1" * 9000 + b"}", 400, "invalid_json"),
+        ("GET", "/v1/models/%ED%A0%80", b"", 404, "model_not_found"),
         ("POST", "/v1/chat/completions", b" " * 1_000_001, 413, "request_too_large"),
         ("POST", "/v1/images", b"{}", 404, "not_found"),
         ("GET", "/v1/chat/completions", b"", 405, "method_not_allowed"),
@@ -249,6 +314,20 @@ async def test_a_removed_service_finishes_its_streams(world: World) -> None:
     world.publish()
     assert (await world.chat()).status == 404
     assert (await running.read()) == b"".join(EVENTS * 5)
+
+
+async def test_web_pages_of_others_may_not_use_a_local_gateway(world: World) -> None:
+    await world.service(answer())
+    body = json.dumps({"model": "demo"})
+    rebound = {"Host": "evil.example"}
+    simple = {"Origin": "http://evil.example", "Content-Type": "text/plain"}
+    for headers, code in ((rebound, "host_not_allowed"), (simple, "origin_not_allowed")):
+        response = await world.client.post(f"{world.url}/v1/chat/completions", data=body, headers=headers)
+        assert (response.status, (await response.json())["error"]["code"]) == (403, code)
+        for path in ("/v1/models", "/metrics", "/healthz"):
+            assert (await world.client.get(world.url + path, headers=headers)).status == 403
+    text = await (await world.client.get(f"{world.url}/metrics")).text()
+    assert 'llmservice_gateway_requests_total{code="403",service=""} 8.0' in text
 
 
 async def test_metrics_count_by_service_and_code(world: World) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ LABELS = st.text("abc", min_size=1, max_size=2)
 TABLES = st.sets(st.tuples(LABELS, LABELS), max_size=12).map(
     lambda pairs: Table({f"{namespace}/{name}": Backend(namespace, name) for namespace, name in pairs})
 )
+LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 NAMES = [f"r{n}" for n in range(5)]
 
 
@@ -48,10 +51,33 @@ def test_pick_takes_the_least_busy_that_may_be_asked(in_flight: dict[str, int], 
         assert in_flight.get(chosen.name, 0) == min(in_flight.get(name, 0) for name in allowed)
 
 
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([b"data: x", b": waiting", b"a: b\rc: d", b"a: b\r\nc:"]), LINE_ENDS, LINE_ENDS)
+    ),
+    st.data(),
+)
+def test_events_are_passed_whatever_ends_their_lines_and_wherever_they_are_cut(
+    events: list[tuple[bytes, bytes, bytes]], data: st.DataObject
+) -> None:
+    """As soon as the last byte of an event is there; of CR LF the CR is enough, the LF may come with the next one."""
+    events = [(line, first, second) for line, first, second in events if first + second != b"\r\n"]  # one line end
+    text, sent, rest = b"".join(map(b"".join, events)), b"", b""
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)))) | {0, len(text)})
+    for start, end in pairwise(cuts):
+        whole, rest = whole_events(rest + text[start:end])
+        sent += whole
+        assert sent + rest == text[:end]
+        ends = [sum(len(b"".join(event)) for event in events[:n]) for n in range(len(events) + 1)]
+        assert len(sent) in {at for end in ends for at in (end, end - (text[end - 2 : end] == b"\r\n"))}
+        assert len(sent) >= max(at for at in ends if at <= end) - 1
+    assert text in (sent, sent + b"\n")
+
+
 @given(st.lists(st.sampled_from([b"data: x\n\n", b": waiting\n\n"])), st.binary(max_size=12).map(lambda b: b + b"x"))
 def test_events_are_passed_whole_and_nothing_is_lost(events: list[bytes], rest: bytes) -> None:
     data = b"".join(events) + rest
     whole, left = whole_events(data)
     assert whole + left == data
-    assert not whole or whole.endswith(b"\n\n")
+    assert not whole or whole.startswith(b"".join(events))
     assert b"\n\n" not in left

@@ -23,7 +23,7 @@ CLI = (
     sys.executable,
     "-c",
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from llmservice_cli.main import main; sys.exit(main())",
+    "from llmservice_cli.entry import run; sys.exit(run())",
 )
 
 
@@ -60,7 +60,13 @@ class Here:
         self.folder = folder
         (folder / "tiny.gguf").write_bytes(tiny_model())
         self.state = folder / "state"
-        self.env = {**os.environ, "LLMSERVICE_STATE_DIR": str(self.state), "PYTHONUNBUFFERED": "1"}
+        self.runtime = folder / "runtime"
+        self.env = {
+            **os.environ,
+            "LLMSERVICE_STATE_DIR": str(self.state),
+            "XDG_RUNTIME_DIR": str(self.runtime),
+            "PYTHONUNBUFFERED": "1",
+        }
         if engines is not None:
             self.env["LLMSERVICE_ENGINES_DIR"] = str(engines)
         self.control = Control(self.state)

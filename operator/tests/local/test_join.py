@@ -37,6 +37,20 @@ def test_a_changed_manifest_that_fails_leaves_the_old_one_serving(running: Here)
     assert "(BadArgument): it was told to" in ready["message"]
 
 
+def test_ps_tells_of_a_changed_manifest_that_failed_also_when_it_is_given_again(running: Here) -> None:
+    running.up(manifest("edited", SAY="old"))
+    for changed in (manifest("edited", FAIL="ModelDamaged"), manifest("edited", uri="file://none.gguf")):
+        for _ in range(2):
+            running.up(changed)
+            for output in ([], ["-o", "wide"]):
+                row = next(line for line in running.run("ps", *output).splitlines() if "edited" in line)
+                assert "1/1" in row and "Ready, but ServingEarlierSpec" in row
+    running.up(manifest("edited", SAY="old"))
+    row = next(line for line in running.run("ps").splitlines() if "edited" in line)
+    assert row.endswith("Ready")
+    running.run("down", "edited")
+
+
 def test_replicas_follow_the_manifest(running: Here) -> None:
     running.up(manifest("many"))
     (first,) = running.ready("many")["replicas"]

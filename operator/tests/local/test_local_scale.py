@@ -32,7 +32,7 @@ class Room:
     def replicas(self) -> Sequence[ReplicaFacts]:
         return [*self.all.values()]
 
-    def start(self, service: str, slot: int, settings: RuntimeSettings) -> str:
+    def start(self, service: str, slot: int, settings: RuntimeSettings, memory_bytes: int = 0) -> str:
         name = f"{service}-{len(self.all) + 1}"
         self.all[name] = ReplicaFacts(name, slot, ready=True)
         return name

@@ -8,7 +8,10 @@ import resource
 import signal
 import socket
 import subprocess
+import urllib.error
+import urllib.request
 
+import pytest
 from machine_world import Here, Stream, manifest, until  # type: ignore[import-not-found]
 
 
@@ -26,6 +29,25 @@ def test_foreground_serves_until_interrupted_and_leaves_nothing(here: Here) -> N
     assert "default/demo: ready, 1/1" in said and "stopped" in said
     assert here.pids() == []
     assert "no service is running" in here.run("ps", code=1)
+
+
+def test_pages_and_names_are_let_in_by_options(here: Here) -> None:
+    file = here.write(manifest("demo"))
+    options = ("--allow-origin", "http://localhost:3000", "--allow-host", "llm.example.com", "--detach")
+    here.run("up", "-f", file, "--port", "0", *options)
+    url = f"{here.snapshot()['url']}/models"
+    asked = urllib.request.Request(url, headers={"Host": "llm.example.com", "Origin": "http://localhost:3000"})
+    with urllib.request.urlopen(asked) as answer:
+        assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:3000"
+    for headers, option in (({"Host": "evil.example"}, "--allow-host"), ({"Origin": "null"}, "--allow-origin")):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(url, headers=headers))
+        with refused.value as answer:
+            assert answer.code == 403 and option in answer.read().decode()
+    said = here.run("up", "-f", file, "--allow-origin", "*")
+    assert "--allow-origin count only when an instance starts" in said
+    for wrong in (("--allow-origin", "localhost"), ("--allow-origin", "http://a/b"), ("--allow-host", "http://a")):
+        assert wrong[1] in here.run("up", "-f", file, *wrong, code=2)
 
 
 def test_interrupt_lets_streams_finish(here: Here) -> None:

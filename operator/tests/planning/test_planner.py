@@ -16,7 +16,7 @@ from llmservice_planning.planner import make_plan
 from llmservice_planning.remedies import Remedy, Stuck, remedies
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.formats.facts import ModelFacts, Task
+from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, Task
 from llmservice_runtime.machine.machine import Device, EngineBuild, Machine
 
 MakeFacts = Callable[..., ModelFacts]
@@ -213,3 +213,18 @@ def _stuck(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine) -> Stuck |
 
     made = planner._decide(spec, facts, machine, "")
     return made[1] if isinstance(made, tuple) else None
+
+
+@pytest.mark.parametrize("gguf", [False, True])
+@pytest.mark.parametrize("layers", [(), (LayerGroup(LayerKind.FULL, 32),), (LayerGroup(LayerKind.FULL, 32, 8),)])
+def test_a_cache_that_nobody_knows_is_not_counted_as_nothing(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine, gguf: bool, layers: tuple[LayerGroup, ...]
+) -> None:
+    facts = dataclasses.replace(make_facts(gguf=gguf), layers=layers)
+    plan = planned(make_plan(make_spec(), facts, make_machine(64, kind="A100-80GB"), ""))
+    assert (plan.fit, plan.context_tokens) == (Fit.UNKNOWN, 2048)
+    assert not any(line.name.startswith("KV") for line in plan.memory)
+    assert any("KV cache" in note and "contextTokens" in note for note in plan.notes)
+    # What the user knows to fit is planned.
+    stated = planned(make_plan(make_spec(contextTokens=32768), facts, make_machine(64, kind="A100-80GB"), ""))
+    assert (stated.fit, stated.context_tokens) == (Fit.UNKNOWN, 32768)

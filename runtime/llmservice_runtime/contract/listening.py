@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 
@@ -34,6 +35,14 @@ def refuse_host(host: str, error: OSError) -> None:
         f"`host` is {host!r}, on which this machine can't listen: {reason}.",
         "Name an address of this machine, such as 127.0.0.1 or ::.",
     ) from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def dialled(host: str) -> tuple[str, ...]:

@@ -79,8 +79,11 @@ class Outlet:
                 view = view[os.write(self._fd, view) :]
             except BlockingIOError:
                 time.sleep(0.05)  # somebody made it non-blocking, for all who share it
-            except OSError:
+            except BrokenPipeError:
                 return False
+            except OSError:  # a full disk may have room again
+                self.dropped += len(view)
+                return True
         return True
 
 

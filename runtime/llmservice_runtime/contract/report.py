@@ -32,7 +32,8 @@ class ReportKind(StrEnum):
 
     - `phase`: {phase, progress?: 0..1, detail?}
     - `ready`: {port, load_seconds, detail}  the API listens on `port`
-    - `step`: {running, waiting, steps}  at most every second while requests run, at once when they stop
+    - `step`: {running, waiting, steps, seconds?}  at most every second while requests run, at once when they stop;
+      `seconds` is what the step at hand takes by the engine's measured speed
     - `failure`: {failure, message, remedy}  the last line before a failed engine exits
     """
 

@@ -48,7 +48,8 @@ class RuntimeSettings:
     load_seconds: int = 600
     """Budget from engine start to ready; beyond it the load is a LoadTimeout."""
     progress_seconds: float = 60.0
-    """Liveness: running requests without a completed step for this long are NoProgress."""
+    """Liveness: running requests without a completed step for this long are NoProgress, or for ten times what the step
+    takes by the engine's measured speed, where that is longer."""
     engine_args: tuple[str, ...] = ()
     """What the plan tells the engine (how GPUs share the model), then spec.engine.args; both checked when planned."""
     engine_env: dict[str, str] = field(default_factory=dict)

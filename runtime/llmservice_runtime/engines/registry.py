@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from llmservice_runtime.contract.engines import EngineType
 
 if TYPE_CHECKING:  # a supervisor looks here when it starts, and needs no definition before its engine fails
     from llmservice_runtime.engines.base.definition import EngineDefinition
+    from llmservice_runtime.formats.classes import Classes
 
 
 @cache
@@ -17,6 +19,12 @@ def definition(engine: EngineType) -> EngineDefinition:
     """`ENGINE` of the engine's `definition` module."""
     found: EngineDefinition = import_module(f"{_package(engine)}.definition").ENGINE
     return found
+
+
+@cache
+def config_classes() -> Classes:
+    """What all engines know of config classes. One that several have is read as the first of them has it."""
+    return ChainMap(*(dict(definition(engine).config_classes()) for engine in EngineType))
 
 
 def label(engine: EngineType) -> str:

@@ -21,8 +21,8 @@ STEP = 256
 USEFUL_CONTEXT = 8192
 """What a planned context should reach before more GPUs are taken or layers are left on the host."""
 
-UNKNOWN_CONTEXT = 4096
-"""Planned when the headers do not say what the model was trained for."""
+UNKNOWN_CONTEXT = 2048
+"""Planned when the headers do not say what the model was trained for (vLLM assumes it too), or what its cache takes."""
 
 USUAL_SEQUENCE = 2048
 """Tokens that a sequence usually needs; a shared pool is planned for that many each."""
@@ -50,8 +50,9 @@ class Target:
 
     @property
     def longest(self) -> int:
-        """The longest context that may be planned."""
-        return self.context or self.facts.context_tokens or UNKNOWN_CONTEXT
+        """The longest context that may be planned; a modest one where nobody knows what a token takes."""
+        known = self.facts.context_tokens or UNKNOWN_CONTEXT
+        return self.context or (known if self.facts.kv_known else min(known, UNKNOWN_CONTEXT))
 
     @property
     def wanted(self) -> int:

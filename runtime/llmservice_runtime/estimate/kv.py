@@ -1,8 +1,9 @@
 """Memory of the KV cache: what one token, and one sequence, cost in each kind of layer.
 
-MHA and GQA: H_kv * (d_k + d_v) per layer and token. MLA: one latent per token, on every tensor-parallel rank.
+MHA and GQA: H_kv * (d_k + d_v) per layer and token. MLA: latents per token, on every tensor-parallel rank; an indexer's
+keys beside them are 8-bit whatever the cache is.
 Sliding window: at most the window per sequence. Recurrent: a constant per sequence. Tensor
-parallelism divides by min(TP, H_kv).
+parallelism divides heads by min(TP, H_kv), and states by TP.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ class Pool:
     """A cache shared by `sequences` sequences that hold at most `tokens` tokens together.
 
     `chunk` is how many tokens one step may add: what a sliding layer keeps beyond its window. With `full_sliding`
-    sliding layers keep every token. `page` is the unit of
-    allocation.
+    sliding layers keep every token. `long` counts the sequences of whole contexts that fill the pool, where windows are
+    allocated as they are needed; 0 = a window is kept for every sequence. `page` is the unit of allocation.
     """
 
     tokens: int
@@ -31,6 +32,7 @@ class Pool:
     tensor_parallel: int = 1
     chunk: int = 512
     full_sliding: bool = False
+    long: int = 0
     page: int = 256
 
 
@@ -43,23 +45,28 @@ def layer_bytes(group: LayerGroup, pool: Pool) -> int:
     """Bytes per device of one layer of the group."""
     if group.kind is LayerKind.NONE:
         return 0
+    # Beside attention there may be a state (Falcon-H1) or an encoder's output (Whisper), which GPUs share; latents not.
+    shards = 1 if group.kind is LayerKind.MLA else pool.tensor_parallel
+    state = -(-group.state_bytes // shards) * pool.sequences
     if group.kind is LayerKind.RECURRENT:
-        return group.state_bytes * pool.sequences
+        return state
     tokens = padded(pool.tokens, pool.page)
     if group.kind is LayerKind.SLIDING and not pool.full_sliding:
-        tokens = min(tokens, padded(pool.sequences * group.window + pool.chunk, pool.page))
+        tokens = min(tokens, padded((pool.long or pool.sequences) * group.window + pool.chunk, pool.page))
+    tokens = -(-tokens // group.tokens_per_state)
     heads = group.kv_heads
     if group.kind is not LayerKind.MLA:
         heads = -(-group.kv_heads // min(pool.tensor_parallel, max(1, group.kv_heads)))
-    # A layer of parallel attention and state (Falcon-H1) keeps both.
-    state = group.state_bytes * pool.sequences
-    return state + int(-(-tokens * heads * (group.k_dim + group.v_dim) * pool.element // 1))
+    return (
+        state + tokens * group.index_bytes + int(-(-tokens * heads * (group.k_dim + group.v_dim) * pool.element // 1))
+    )
 
 
 def bytes_per_token(layers: Iterable[LayerGroup], element: Fraction = F16) -> int:
     """What one more token of a long context costs on one device: sliding and recurrent layers cost nothing any more."""
     full = (g for g in layers if g.kind in (LayerKind.FULL, LayerKind.MLA))
-    return int(sum(g.count * g.kv_heads * (g.k_dim + g.v_dim) * element for g in full))
+    kept = ((g, g.kv_heads * (g.k_dim + g.v_dim) * element + g.index_bytes) for g in full)
+    return int(sum(group.count * each / group.tokens_per_state for group, each in kept))
 
 
 def padded(tokens: int, page: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmservice_runtime.formats.classes import Classes
 from llmservice_runtime.formats.config import Config, quantization_of
 from llmservice_runtime.formats.detect import SIDE_FILES, Checkpoint
 from llmservice_runtime.formats.errors import UnsupportedModel
@@ -12,6 +13,7 @@ from llmservice_runtime.formats.facts import ModelFormat
 from llmservice_runtime.formats.jsontext import parse_object
 from llmservice_runtime.formats.listing import side_files
 from llmservice_runtime.formats.parallel import in_parallel
+from llmservice_runtime.formats.possible import check_generation
 from llmservice_runtime.formats.ranges import damaged
 from llmservice_runtime.formats.refusals import foreign_format, foreign_weights
 from llmservice_runtime.formats.safetensors import SafetensorsHeader, read_header
@@ -21,6 +23,11 @@ from llmservice_runtime.sources.files import FileEntry, ModelFiles
 JSON_LIMIT = 16 << 20
 """Bytes of a configuration or index file that are read; the largest index files have 10 MB."""
 TENSOR_LIMIT = 500_000
+SENTENCES = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Where sentence-transformers keeps the longest input, in vLLM's order."""
 _INDEX = {
     ModelFormat.SAFETENSORS: "model.safetensors.index.json",
     ModelFormat.MISTRAL: "consolidated.safetensors.index.json",
@@ -30,7 +37,11 @@ _NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.
 
 
 def checkpoint(
-    files: ModelFiles, entries: Sequence[FileEntry], chosen: Sequence[FileEntry], notes: Sequence[str]
+    files: ModelFiles,
+    entries: Sequence[FileEntry],
+    chosen: Sequence[FileEntry],
+    notes: Sequence[str],
+    classes: Classes | None = None,
 ) -> Checkpoint:
     """Read what `checkpoint_facts` needs. Raises UnsupportedModel where there is no model that can be loaded."""
     reader = JsonFiles(files, entries)
@@ -46,14 +57,20 @@ def checkpoint(
         raise UnsupportedModel(
             f"there are {kind} weights but no {name}.", f"Put the model's {name} beside its weights."
         )
+    config = Config(root, name, classes)
+    if kind is ModelFormat.MISTRAL and root.get("max_position_embeddings") is None:
+        beside = Config(reader.read("config.json"), classes=classes).own.get("max_position_embeddings")
+        config = Config(root | {"max_position_embeddings": beside}, name, classes)
     headers = _headers(files, weights) if kind is not ModelFormat.PICKLE else []
     said = [*notes, *_said(kind, paths)]
+    tokenizer = reader.read("tokenizer_config.json")
+    check_generation(reader.read("generation_config.json"))
     needed = (*side_files(entries), *(e.path for e in weights))
     needed += tuple(path for path in (_INDEX[kind],) if path in paths)
     sizes = {entry.path: entry.size for entry in entries}
     return Checkpoint(
         format=kind,
-        config=Config(root, name),
+        config=config,
         tensors=_unique([tensor for header in headers for tensor in header.tensors]),
         metadata=headers[0].metadata if headers else {},
         side={} if quantization_of(root) else _side(reader),
@@ -61,7 +78,9 @@ def checkpoint(
         files=needed,
         file_bytes=sum(sizes[path] for path in needed),
         weight_file_bytes=sum(entry.size for entry in weights),
-        chat_template=kind is ModelFormat.MISTRAL or _chat_template(reader, paths),
+        chat_template=kind is ModelFormat.MISTRAL or _has_chat_template(tokenizer, paths),
+        tokenizer=tokenizer,
+        sentences=next((found for path in SENTENCES if (found := reader.read(path))), {}),
         name=files.uri,
         notes=tuple(said),
     )
@@ -137,10 +156,9 @@ def _side(reader: JsonFiles) -> Mapping[str, Any]:
     return next((found for path in SIDE_FILES if (found := reader.read(path))), {})
 
 
-def _chat_template(reader: JsonFiles, paths: Sequence[str]) -> bool:
-    if any(path in {"chat_template.jinja", "chat_template.json"} for path in paths):
-        return True
-    return bool(reader.read("tokenizer_config.json").get("chat_template"))
+def _has_chat_template(tokenizer: Mapping[str, Any], paths: Sequence[str]) -> bool:
+    files = any(path in {"chat_template.jinja", "chat_template.json"} for path in paths)
+    return files or bool(tokenizer.get("chat_template"))
 
 
 def _said(kind: ModelFormat, paths: Sequence[str]) -> list[str]:

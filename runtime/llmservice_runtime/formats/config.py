@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmservice_runtime.formats.classes import NESTED, Classes, completed
 from llmservice_runtime.formats.ranges import damaged
-
-NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
-"""Where multimodal models keep the configuration of their language model."""
 
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "model_dim")
 HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num", "n_kv_heads")
 HEAD_DIM = ("head_dim", "kv_channels", "attention_head_dim", "d_head")
-CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "n_ctx")
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 _INTEGER_LIMIT = 1 << 40
@@ -23,19 +20,20 @@ _LAYER_LIMIT = 4096
 
 
 class Config(Mapping[str, Any]):
-    """The language model's keys, over those of the whole configuration (`root`). `name` is the file, for errors."""
+    """The language model's keys, over those of the whole configuration (`root`). `name` is the file, for errors.
 
-    def __init__(self, root: Mapping[str, Any], name: str = "config.json") -> None:
-        merged = dict(root)
-        part: Any = root
-        for _ in range(3):
-            part = next((part[key] for key in NESTED if isinstance(part.get(key), dict)), None)
-            if part is None:
-                break
-            merged |= part
+    What the configuration leaves out is its class's default, where `classes` know the class.
+    """
+
+    def __init__(self, root: Mapping[str, Any], name: str = "config.json", classes: Classes | None = None) -> None:
+        whole = completed(root, classes or {})
         self.root = root
         self.name = name
-        self._values = merged
+        self.layer_unit = whole.layer_types
+        """The kinds of layers that the class's default repeats; empty = not told."""
+        self.own = whole.own
+        """Its own part alone, where engines look for the context length."""
+        self._values = whole.values
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -50,12 +48,12 @@ class Config(Mapping[str, Any]):
         """The first of `keys` that is stated, as a non-negative integer. Raises UnsupportedModel on nonsense."""
         for key in keys:
             value = self._values.get(key)
-            if value is None:
+            if value is None or value == "auto":
                 continue
             if type(value) is float and value.is_integer():
                 value = int(value)
             if type(value) is not int or not -1 <= value <= _INTEGER_LIMIT:
-                raise damaged(f"{self.name} has the impossible value {str(value)[:60]} for {key}.")
+                raise damaged(f"{self.name} has the impossible value {repr(value)[:60]} for {key}.")
             return max(0, value)
         return default
 
@@ -86,6 +84,12 @@ class Config(Mapping[str, Any]):
         return self.integer(*HEADS)
 
     @property
+    def experts(self) -> int:
+        """Experts of a layer; of a list, one for each modality, the first."""
+        counts = next((value for key in EXPERTS if (value := self.items_of(key))), ())
+        return Config({"num_experts": counts[0]}, self.name).experts if counts else self.integer(*EXPERTS)
+
+    @property
     def model_type(self) -> str:
         """The whole model's `model_type`."""
         value = self.root.get("model_type")
@@ -102,26 +106,6 @@ class Config(Mapping[str, Any]):
         """`dtype` (transformers 5) or `torch_dtype`, in safetensors' spelling; empty = not stated."""
         stated = self.text("dtype", "torch_dtype").removeprefix("torch.")
         return {"float32": "F32", "float16": "F16", "half": "F16", "bfloat16": "BF16", "float64": "F64"}.get(stated, "")
-
-    @property
-    def context_tokens(self) -> int:
-        """Longest context: trained positions, times the factor of a RoPE scaling that extends them."""
-        trained = self.integer(*CONTEXT)
-        rope = self._values.get("rope_parameters") or self._values.get("rope_scaling")
-        if not isinstance(rope, dict):
-            return trained
-        kind = str(rope.get("rope_type") or rope.get("type") or "default")
-        factor = rope.get("factor")
-        if (
-            kind not in {"linear", "dynamic", "yarn"}
-            or not isinstance(factor, int | float)
-            or "gemma3" in self.model_type
-        ):
-            return trained
-        original = rope.get("original_max_position_embeddings")
-        if kind == "yarn" and type(original) is int:
-            trained = original
-        return int(trained * factor) if 1 <= factor <= 1024 and trained <= _INTEGER_LIMIT else trained
 
 
 def quantization_of(root: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmservice_runtime.formats.config import EXPERTS, Config, quantization_of
+from llmservice_runtime.formats import possible
+from llmservice_runtime.formats.config import Config, quantization_of
+from llmservice_runtime.formats.context import context_tokens, shortened, tokenizer_tokens
 from llmservice_runtime.formats.evidence import (
     HINTS,
     contradiction,
@@ -14,7 +16,8 @@ from llmservice_runtime.formats.evidence import (
     refuse_foreign,
     telling_names,
 )
-from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization
+from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization, Task
+from llmservice_runtime.formats.kv_type import left_aside
 from llmservice_runtime.formats.layers import layer_groups
 from llmservice_runtime.formats.quantization import quantization, unsupported_mlx
 from llmservice_runtime.formats.tasks import task_of
@@ -44,6 +47,10 @@ class Checkpoint:
     file_bytes: int
     weight_file_bytes: int
     chat_template: bool
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    """tokenizer_config.json."""
+    sentences: Mapping[str, Any] = field(default_factory=dict)
+    """sentence_bert_config.json, or under its other names."""
     name: str = ""
     """The repository's name, for hints."""
     notes: tuple[str, ...] = field(default=())
@@ -52,8 +59,10 @@ class Checkpoint:
 def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
     """Facts of a checkpoint. Raises UnsupportedModel for formats that no engine loads."""
     config = seen.config
+    possible.check(config)
     found, notes = find_quantization(seen)
     layers = layer_groups(config)
+    task = task_of(config.architectures, seen.paths, seen.chat_template)
     dtype = plain_dtype(seen.tensors, config.dtype) or "F16"
     weight_bytes = total_bytes(seen.tensors) or seen.weight_file_bytes
     parameters = parameter_count(seen.tensors, found.bits if found else None)
@@ -65,11 +74,11 @@ def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
         format=seen.format,
         architecture=next(iter(config.architectures), ""),
         model_type=config.model_type,
-        task=task_of(config.architectures, seen.paths, seen.chat_template),
+        task=task,
         quantization=found,
         dtype=dtype,
         parameters=parameters,
-        context_tokens=config.context_tokens,
+        context_tokens=_context(seen, task),
         layers=layers,
         hidden_size=config.hidden,
         attention_heads=config.heads,
@@ -80,10 +89,18 @@ def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
         file_bytes=seen.file_bytes,
         has_chat_template=seen.chat_template,
         has_tokenizer=has_tokenizer(seen.paths),
-        mixture_experts=config.integer(*EXPERTS),
+        mixture_experts=config.experts,
         remote_code=isinstance(config.root.get("auto_map"), dict),
         notes=(*seen.notes, *notes),
     )
+
+
+def _context(seen: Checkpoint, task: Task) -> int:
+    """The context length; of models that embed with learned positions also by the tokenizer's own limit."""
+    limited = tokenizer_tokens(seen.tokenizer)
+    pools = task in (Task.EMBEDDING, Task.RERANK)
+    learned = pools and seen.config.root.get("position_embedding_type") == "absolute"
+    return shortened(context_tokens(seen.config), limited if learned else 0, seen.sentences)
 
 
 def find_quantization(seen: Checkpoint) -> tuple[Quantization | None, list[str]]:
@@ -110,6 +127,12 @@ def find_quantization(seen: Checkpoint) -> tuple[Quantization | None, list[str]]
         return observed, notes
     if note := contradiction(stated, seen.tensors, observed):
         notes.append(note)
+    if stated.kv_cache:
+        notes.append(f"The checkpoint states a KV cache in {stated.kv_cache}: engines that can keep it so.")
+    elif left_aside(quantization_of(root)):
+        notes.append(
+            "The checkpoint states 8 bits or less for its KV cache: it is kept in 16 unless engine.args ask for it."
+        )
     return stated, notes
 
 

@@ -32,7 +32,7 @@ class LayerKind(StrEnum):
     SLIDING = "Sliding"
     """K and V of the last `window` tokens."""
     MLA = "MLA"
-    """One compressed latent per token, replicated across tensor-parallel ranks (kv_heads is 1, v_dim 0)."""
+    """Compressed latents per token, replicated across tensor-parallel ranks (`kv_heads` of them, v_dim 0)."""
     RECURRENT = "Recurrent"
     """A constant state (Mamba, linear attention): `state_bytes` per sequence, nothing per token."""
     NONE = "None"
@@ -43,7 +43,9 @@ class LayerKind(StrEnum):
 class LayerGroup:
     """`count` layers that keep the same things. Dimensions in elements, `state_bytes` in bytes per sequence and layer.
 
-    A FULL layer with `state_bytes` has attention beside a recurrent mixer (Falcon-H1) and keeps both.
+    An attention layer with `state_bytes` has a recurrent mixer or an encoder's output beside it (Falcon-H1, Whisper)
+    and keeps both. `index_bytes` are an indexer's keys per token, on every rank and whatever type the cache has.
+    `tokens_per_state`: tokens that one state stands for (DeepSeek V4).
     """
 
     kind: LayerKind
@@ -53,6 +55,8 @@ class LayerGroup:
     v_dim: int = 0
     window: int = 0
     state_bytes: int = 0
+    index_bytes: int = 0
+    tokens_per_state: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ class Quantization:
     """How weights are quantized. `method` is the table's word: `gptq`, `awq`, `fp8`, `gguf`, ...
 
     `name` is what people say (`Q4_K_M`, `GPTQ-Int4`, `FP8`); `bits` is exact bits per weight where headers give tensor
-    bytes, else nominal. `scheme` is the sub-format (`nvfp4-pack-quantized`, `nf4`, `W8A8`).
+    bytes, else nominal. `scheme` is the sub-format (`nvfp4-pack-quantized`, `nf4`, `W8A8`). `kv_cache` is the type that
+    the checkpoint wants its KV cache in (`FP8`, `NVFP4`), empty = the model's.
     """
 
     method: str
@@ -70,6 +75,7 @@ class Quantization:
     symmetric: bool | None = None
     desc_act: bool | None = None
     scheme: str | None = None
+    kv_cache: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +118,9 @@ class ModelFacts:
     def layer_count(self) -> int:
         """All layers of all groups."""
         return sum(group.count for group in self.layers)
+
+    @property
+    def kv_known(self) -> bool:
+        """Whether the headers tell what every layer keeps."""
+        attention = [group for group in self.layers if group.kind not in (LayerKind.NONE, LayerKind.RECURRENT)]
+        return bool(self.layers) and all(group.kv_heads and group.k_dim for group in attention)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llmservice_runtime.formats import gguf_possible
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization, Task
 from llmservice_runtime.formats.ggml_types import FILE_TYPES, GUESSED, PLAIN
@@ -35,6 +36,7 @@ def gguf_facts(headers: Sequence[GgufHeader], variant: GgufVariant, notes: Seque
         )
     architecture = _architecture(values, variant.files[0])
     keys = ArchitectureKeys(values, architecture, variant.files[0])
+    gguf_possible.check(keys)
     template = any(key.startswith("tokenizer.chat_template") for key in values)
     quantization, said = gguf_quantization(values.get("general.file_type"), tensors)
     layers = gguf_layer_groups(keys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmservice_runtime.formats.checkpoint import checkpoint
+from llmservice_runtime.formats.classes import Classes
 from llmservice_runtime.formats.detect import checkpoint_facts
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
@@ -20,8 +21,16 @@ PEEKED = 8
 """At most so many unnamed GGUF files are opened to see which is the model."""
 
 
-def inspect_model(files: ModelFiles, include: Sequence[str] = (), expected: ModelFormat | None = None) -> ModelFacts:
+def inspect_model(
+    files: ModelFiles,
+    include: Sequence[str] = (),
+    expected: ModelFormat | None = None,
+    classes: Classes | None = None,
+) -> ModelFacts:
     """Facts of the model in `files`, from a few hundred kB of headers.
+
+    `classes` say what config.json means where it says nothing (`engines.registry.config_classes`); without them it
+    means nothing there.
 
     `include` are patterns (case does not matter) that choose among weights; `expected` asserts the format, and decides
     in a repository that holds both safetensors and GGUF (otherwise safetensors win: there is one of them). Raises
@@ -45,7 +54,7 @@ def inspect_model(files: ModelFiles, include: Sequence[str] = (), expected: Mode
                 f"The repository also holds {len(ggufs)} GGUF model{'s' * (len(ggufs) > 1)}; safetensors are taken "
                 "unless include names a GGUF."
             )
-        facts = checkpoint_facts(checkpoint(files, entries, chosen, notes))
+        facts = checkpoint_facts(checkpoint(files, entries, chosen, notes, classes))
     if expected is not None and facts.format is not expected:
         raise UnsupportedModel(
             f"expectedFormat is {expected}, but the weights are {facts.format}.",

@@ -14,14 +14,14 @@ NODE_LIMIT = 2_000_000
 def parse_object(raw: bytes, name: str, unique: bool = True, constants: bool = False) -> dict[str, Any]:
     """The object in `raw`; with `unique` a key that comes twice is an error. Raises UnsupportedModel naming the file.
 
-    With `constants` NaN and Infinity read as None: Python writes them, and configurations of Mamba models hold them.
+    With `constants` NaN and Infinity are read: Python writes them, and configurations of Mamba models hold them.
     """
     if raw.count(b",") + raw.count(b"{") + raw.count(b"[") > NODE_LIMIT:
         raise damaged(f"{name} holds more than {NODE_LIMIT} values.")
     try:
         text = raw.decode("utf-8-sig")
         value = json.loads(
-            text, parse_constant=_none if constants else _no_constant, object_pairs_hook=_unique if unique else None
+            text, parse_constant=float if constants else _no_constant, object_pairs_hook=_unique if unique else None
         )
     except RecursionError:
         raise damaged(f"{name} is nested too deeply.") from None
@@ -30,10 +30,6 @@ def parse_object(raw: bytes, name: str, unique: bool = True, constants: bool = F
     if not isinstance(value, dict):
         raise damaged(f"{name} holds a JSON {type(value).__name__}, not an object.")
     return value
-
-
-def _none(word: str) -> None:
-    return None
 
 
 def _no_constant(word: str) -> NoReturn:

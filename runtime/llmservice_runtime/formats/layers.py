@@ -1,30 +1,35 @@
-"""What each layer keeps per sequence, from config.json (transformers 5.23's and vLLM 0.33's readings of it)."""
+"""What each layer keeps per sequence, from config.json, as vLLM 0.32 and transformers 5.24 allocate it."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 from llmservice_runtime.formats.config import HEAD_DIM, KV_HEADS, Config
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind
+from llmservice_runtime.formats.latents import compressed, index_bytes, keeps_latents, latent
+from llmservice_runtime.formats.lists import per_layer
+from llmservice_runtime.formats.patterns import block_part, family, layer_count, layer_words, window_of
 from llmservice_runtime.formats.ranges import damaged
-from llmservice_runtime.formats.recurrent import state_bytes
+from llmservice_runtime.formats.recurrent import short_convolution, state_bytes
 
-PATTERNS = {"gemma2": 2, "gemma3": 6, "gemma3_text": 6, "gemma3n": 5, "cohere2": 4, "llama4": 4, "gpt_oss": 2}
-"""Every n-th layer is full, the others slide, where the configuration says nothing of it."""
-UNIFORM_WINDOW = frozenset({"mistral", "mixtral", "starcoder2", "phi3", "ministral", "mistral3", "pixtral"})
-"""Families whose `sliding_window` means every layer."""
-
-_FULL = frozenset({"full_attention", "attention", "global", "global_attention", "full", "hybrid_attention"})
-_SLIDING = frozenset({"sliding_attention", "chunked_attention", "local", "sliding", "swa", "local_attention"})
-_RECURRENT = frozenset({"linear_attention", "mamba", "mamba1", "mamba2", "recurrent", "conv", "kda", "linear", "m"})
-_NONE = frozenset({"mlp", "moe", "-", "e"})
+_GROUPS = (*KV_HEADS, "num_attention_groups")
+_PER_LAYER = ("num_key_value_heads_per_layer", "num_key_value_heads", "num_kv_heads")
+_DIM = (*HEAD_DIM, "hidden_size_per_head", "d_kv")
+_DECODER_HEADS = ("decoder_attention_heads",)
+"""Of models with an encoder, whose decoder is what counts."""
+_MOST_HEADS = 4096
+_MULTI_QUERY = frozenset({"falcon", "RefinedWebModel", "gpt_bigcode"})
+"""Families with one KV head unless `multi_query` is false."""
 
 
 def layer_groups(config: Config) -> tuple[LayerGroup, ...]:
-    """All layers of the language model, equal ones together, in the order of their first appearance."""
+    """All layers of the language model, equal ones together, in the order of their first appearance.
+
+    Raises UnsupportedModel where lists of the configuration don't fit its layers.
+    """
     return grouped(_layer(config, index, word) for index, word in enumerate(layer_words(config)))
 
 
@@ -34,122 +39,98 @@ def grouped(layers: Iterable[LayerGroup]) -> tuple[LayerGroup, ...]:
     return tuple(replace(layer, count=count) for layer, count in counted.items())
 
 
-def layer_words(config: Config) -> list[str]:
-    """One word per layer: full, sliding, recurrent, parallel (attention beside a recurrent mixer) or none."""
-    count = config.layers
-    stated = _stated_words(config, count)
-    if stated:
-        words = [_normal(str(word), config) for word in stated[:count]]
-        words += ["full"] * (count - len(words))
-    else:
-        words = _derived_words(config, count)
-    shared = config.integer("num_kv_shared_layers")
-    return [word if index < count - shared else "none" for index, word in enumerate(words)]
-
-
-def _stated_words(config: Config, count: int) -> list[str]:
-    """The list that configurations of hybrid models carry, under its many names."""
-    if words := config.items_of("layer_types", "layers_block_type", "block_types", "attention_layers"):
-        return list(words) * (1 if len(words) >= count else -(-count // len(words)))
-    if pattern := config.text("hybrid_override_pattern"):
-        return [{"M": "mamba", "*": "full", "-": "mlp", "E": "moe"}.get(letter, "full") for letter in pattern]
-    if kinds := config.items_of("attn_type_list"):
-        return ["full" if kind == 1 else "linear" for kind in kinds]
-    linear = config.get("linear_attn_config")
-    if isinstance(linear, dict) and isinstance(full := linear.get("full_attn_layers"), list):
-        return ["full" if index + 1 in full else "linear" for index in range(count)]
-    if attention := config.items_of("attn_layer_indices", "full_attn_idxs"):
-        return ["full" if index in attention else "mamba" for index in range(count)]
-    if period := config.integer("attn_layer_period"):
-        offset = config.integer("attn_layer_offset")
-        return ["full" if index % period == offset else "mamba" for index in range(count)]
-    if interval := config.integer("full_attention_interval"):
-        return ["full" if (index + 1) % interval == 0 else "linear" for index in range(count)]
-    return []
-
-
-def _derived_words(config: Config, count: int) -> list[str]:
-    """Words for families that name no layer types."""
-    kind = config.text("model_type")
-    if kind.startswith(("mamba", "falcon_mamba", "rwkv")):
-        return ["recurrent"] * count
-    if kind == "falcon_h1":
-        return ["parallel"] * count
-    if not _window(config):
-        return ["full"] * count
-    pattern = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern")
-    if isinstance(pattern, str) and re.fullmatch("[LG]+", pattern):
-        return ["sliding" if pattern[index % len(pattern)] == "L" else "full" for index in range(count)]
-    every = pattern if type(pattern) is int else PATTERNS.get(kind, 0)
-    if every:
-        return ["full" if (index + 1) % every == 0 else "sliding" for index in range(count)]
-    if config.get("use_sliding_window"):
-        first = config.integer("max_window_layers")
-        return ["sliding" if index >= first else "full" for index in range(count)]
-    return ["sliding" if kind in UNIFORM_WINDOW else "full"] * count
-
-
-def _normal(word: str, config: Config) -> str:
-    lower = word.lower()
-    if lower == "hybrid":
-        return "parallel"
-    if lower in _SLIDING:
-        return "sliding" if _window(config) else "full"
-    if lower in _RECURRENT:
-        return "recurrent"
-    return "none" if lower in _NONE else "full"
-
-
 def _layer(config: Config, index: int, word: str) -> LayerGroup:
     """One layer."""
     if word == "none":
         return LayerGroup(LayerKind.NONE, 1)
     if word == "recurrent":
         return LayerGroup(LayerKind.RECURRENT, 1, state_bytes=state_bytes(config))
-    if latent := config.integer("kv_lora_rank"):
-        return LayerGroup(LayerKind.MLA, 1, kv_heads=1, k_dim=latent + config.integer("qk_rope_head_dim"))
-    heads, dim = _kv_heads(config, index, word), _head_dim(config, index, word)
-    values = config.integer("v_head_dim", "head_size_v") or dim
-    if word == "sliding":
-        return LayerGroup(LayerKind.SLIDING, 1, heads, dim, values, window=_window(config))
-    state = state_bytes(config) if word == "parallel" else 0
-    return LayerGroup(LayerKind.FULL, 1, heads, dim, values, state_bytes=state)
+    if word == "compressed":
+        return compressed(config, index)
+    slides = word.endswith("sliding")
+    if keeps_latents(config):
+        return latent(config, index, slides)
+    heads, dim, values = _heads(config, index, slides)
+    if not heads and config.heads:  # a list says so; without any heads the layer stays, as one that is not known
+        return LayerGroup(LayerKind.NONE, 1)
+    if "parallel" in word:
+        state = short_convolution(config, heads * (dim + values)) or state_bytes(config)
+    else:
+        state = _across(config)
+    if slides:
+        return LayerGroup(LayerKind.SLIDING, 1, heads, dim, values, window_of(config, index), state)
+    times = config.integer("loop_num") if family(config) == "iquestloopcoder" else 1
+    indexer = index_bytes(config, index) if word == "indexed" else 0
+    return LayerGroup(LayerKind.FULL, 1, heads * max(1, times), dim, values, state_bytes=state, index_bytes=indexer)
 
 
-def _kv_heads(config: Config, index: int, word: str) -> int:
-    if own := _own(config, index, "num_key_value_heads"):
-        return own
-    if per_layer := config.items_of("num_key_value_heads"):
-        heads = per_layer[index] if index < len(per_layer) else 0
-        if type(heads) is not int or not 0 <= heads <= 4096:
-            raise damaged(f"{config.name} has impossible num_key_value_heads.")
-        return heads
-    if word == "full" and (heads := config.integer("num_global_key_value_heads")):
-        return heads
-    if config.get("multi_query") is True and not config.get("new_decoder_architecture"):
-        return config.integer("multi_query_group_num", default=1)
-    return config.integer(*KV_HEADS) or config.heads
+def _heads(config: Config, index: int, slides: bool) -> tuple[int, int, int]:
+    """KV heads, and elements of a key and of a value."""
+    own = _own(config, index, slides)
+    heads = own.integer(*_GROUPS) or _kv_heads(config, index, slides)
+    dim = own.integer("head_dim") or _head_dim(config, slides)
+    if config.integer("kv_lora_rank") and config.integer("qk_nope_head_dim"):
+        # Unpacked latents: every head has a key, and values are padded to its size (MiniCPM3).
+        dim = config.integer("qk_nope_head_dim") + config.integer("qk_rope_head_dim")
+        return config.heads, dim, dim
+    values = own.integer("v_head_dim")
+    return (
+        heads,
+        dim,
+        values or (dim if own.integer("head_dim") else config.integer("v_head_dim", "head_size_v") or dim),
+    )
 
 
-def _head_dim(config: Config, index: int, word: str) -> int:
-    if own := _own(config, index, "head_dim"):
-        return own
-    if word == "full" and (dim := config.integer("global_head_dim")):
-        return dim
-    return config.integer(*HEAD_DIM) or config.hidden // max(1, config.heads)
-
-
-def _own(config: Config, index: int, key: str) -> int:
-    """A layer's own value in Gemma 4's `per_layer_config`; 0 = none."""
+def _own(config: Config, index: int, slides: bool) -> Config:
+    """What the layer, or all layers that slide, have of their own instead of the model's heads."""
+    found: dict[str, Any] = {}
+    if slides:
+        found = {key.removeprefix("swa_"): value for key, value in config.items() if key.startswith("swa_")}
+        other = config.get("attention_other_setting")
+        found |= other if isinstance(other, dict) and other.get("attention_type") == "sliding_attention" else {}
     layers = config.get("per_layer_config")
-    if not isinstance(layers, dict):
-        return 0
-    own = layers.get(f"{index:02d}", layers.get(str(index)))
-    return Config(own, config.name).integer(key) if isinstance(own, dict) else 0
+    if isinstance(layers, dict):
+        own = layers.get(f"{index:02d}", layers.get(str(index)))
+        found |= own if isinstance(own, dict) else {}
+    if group := block_part(config, index, "attention").get("n_heads_in_group"):
+        if type(group) is not int or not 0 < group <= max(1, config.heads):
+            raise damaged(f"{config.name} has the impossible value {str(group)[:60]} for n_heads_in_group.")
+        found["num_key_value_heads"] = config.heads // group
+    return Config(found, config.name)
 
 
-def _window(config: Config) -> int:
-    """Tokens that a sliding layer sees; 0 = the window is off."""
-    if config.get("use_sliding_window") is False:
+def _kv_heads(config: Config, index: int, slides: bool) -> int:
+    count = layer_count(config)
+    for key in _PER_LAYER:
+        if isinstance(config.get(key), list):
+            heads = per_layer(config, key, count)[index]
+            if type(heads) is not int or not 0 <= heads <= _MOST_HEADS:
+                raise damaged(f"{config.name} has the impossible value {str(heads)[:60]} in {key}.")
+            return heads
+    if not slides and (heads := config.integer("num_global_key_value_heads")):
+        return heads
+    nested = config.get("attn_config")
+    if isinstance(nested, dict) and (heads := Config(nested, config.name).integer("kv_n_heads")):
+        return heads
+    if not config.get("new_decoder_architecture") and config.get("multi_query", family(config) in _MULTI_QUERY) is True:
+        return 1
+    if config.get("multi_query_attention") is False:
+        return config.heads
+    return config.integer(*_DECODER_HEADS, *_GROUPS) or config.heads
+
+
+def _head_dim(config: Config, slides: bool) -> int:
+    if not slides and (dim := config.integer("global_head_dim")):
+        return dim
+    if family(config) == "zamba2":  # its attention reads the embedding beside the hidden state
+        return config.integer("attention_head_dim") or 2 * config.hidden // max(1, config.heads)
+    return config.integer(*_DIM) or config.hidden // max(1, config.integer(*_DECODER_HEADS) or config.heads)
+
+
+def _across(config: Config) -> int:
+    """Bytes of an encoder's output that a decoder's layer attends to, per sequence, in 16 bits."""
+    if config.get("is_encoder_decoder") is not True:
         return 0
-    return config.integer("sliding_window", "attention_chunk_size", "window_size", "local_attention")
+    heads = config.integer(*_DECODER_HEADS) or config.heads
+    positions = config.integer("max_source_positions", "max_position_embeddings", "n_positions")
+    return 2 * heads * 2 * _head_dim(config, False) * positions

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import Quantization
+from llmservice_runtime.formats.kv_type import kv_cache_type
 
 Raw = Mapping[str, Any]
 
@@ -45,8 +47,8 @@ def quantization(raw: Raw) -> Quantization | None:
         raise unsupported_exl(method.upper())
     if not method:
         return None
-    read = _READERS.get(method)
-    return read(method, raw) if read else _generic(method, raw)
+    read = _READERS.get(method, _generic)
+    return replace(read(method, raw), kv_cache=kv_cache_type(method, raw))
 
 
 def unsupported_exl(name: str) -> UnsupportedModel:

@@ -29,6 +29,11 @@ def state_bytes(config: Config) -> int:
     )
 
 
+def short_convolution(config: Config, channels: int) -> int:
+    """Bytes of the window of a convolution over keys and values (Inkling), per sequence and layer; 0 without one."""
+    return ELEMENT_BYTES * channels * max(0, config.integer("sconv_kernel_size") - 1)
+
+
 def mamba_elements(inner: int, state: int, kernel: int, groups: int) -> int:
     """Mamba: (kernel - 1) columns of the convolution over inner + 2 * groups * state channels, and inner * state."""
     return max(0, kernel - 1) * (inner + 2 * groups * state) + inner * state

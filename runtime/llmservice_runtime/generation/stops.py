@@ -69,8 +69,14 @@ class TextStream:
         """Length of the longest end of `text` that begins one of `strings`."""
         longest = 0
         for stop in strings:
-            for size in range(min(len(stop) - 1, len(text)), longest, -1):
-                if text.endswith(stop[:size]):
-                    longest = size
-                    break
+            if stop:
+                longest = max(longest, _overlap(text, stop))
         return longest
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that begins `stop`; only ends with its first character are compared."""
+    at = text.find(stop[0], max(0, len(text) - len(stop) + 1))
+    while at >= 0 and not stop.startswith(text[at:]):
+        at = text.find(stop[0], at + 1)
+    return len(text) - at if at >= 0 else 0

@@ -81,6 +81,7 @@ def _merge(old: Delta, new: Delta) -> None:
     old.finish_reason = new.finish_reason
     old.stop_reason = new.stop_reason
     old.error = new.error
+    old.unfit = new.unfit
 
 
 def deliver(deltas: Iterable[tuple[Stream, Delta]]) -> None:

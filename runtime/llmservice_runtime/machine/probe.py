@@ -53,12 +53,17 @@ def cpus(root: Path = Path("/")) -> int:
 
 
 def memory(root: Path = Path("/")) -> tuple[int, int]:
-    """(bytes that may be used at most, bytes of them that are free now)."""
+    """(bytes that may be used at most, bytes of them that are free now).
+
+    Page cache is free, but not the pages of files that somebody has mapped: a running model's weights are such pages,
+    which the kernel would give away and read again at every step.
+    """
     info = {}
     for line in (_text(root / "proc/meminfo") or "").splitlines():
         name, _, value = line.partition(":")
         info[name] = int(value.split()[0]) * 1024
     total, free = info.get("MemTotal", 0), info.get("MemAvailable", info.get("MemFree", 0))
+    free = max(0, free - _mapped(root, info.get("Mapped", 0)))
     for group in cgroups(root, "memory"):
         limit = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
         if limit is None or limit >= info.get("MemTotal", 0):
@@ -67,6 +72,25 @@ def memory(root: Path = Path("/")) -> tuple[int, int]:
         total = min(total, limit)
         free = min(free, max(0, limit - used + _reclaimable(group)))
     return total, free
+
+
+def resident(pid: int, root: Path = Path("/")) -> tuple[int, int]:
+    """(bytes that a process has in memory, bytes of them that are pages of files); zeros when it is gone."""
+    sizes = {}
+    for line in (_text(root / f"proc/{pid}/status") or "").splitlines():
+        name, _, value = line.partition(":")
+        if name in ("VmRSS", "RssFile"):
+            sizes[name] = int(value.split()[0]) * 1024
+    return sizes.get("VmRSS", 0), sizes.get("RssFile", 0)
+
+
+def _mapped(root: Path, most: int) -> int:
+    """Bytes of files that processes have mapped. The kernel's number (`most`) counts shared memory too, which is not
+    in what it calls available; the sum over processes counts shared libraries often: the smaller one is nearer."""
+    if not most:
+        return 0
+    pids = [int(entry.name) for entry in (root / "proc").iterdir() if entry.name.isdigit()]
+    return min(most, sum(resident(pid, root)[1] for pid in pids))
 
 
 def cgroups(root: Path, controller: str) -> list[Path]:
@@ -128,12 +152,17 @@ def _ask(command: list[str]) -> str:
 
 
 def _reclaimable(group: Path) -> int:
-    """Page cache that the kernel gives back before it kills."""
+    """Page cache that the kernel gives back before it kills, but for what is mapped."""
+    stat: dict[str, int] = {}
     for line in (_text(group / "memory.stat") or "").splitlines():
         name, _, value = line.partition(" ")
-        if name in ("inactive_file", "total_inactive_file"):
-            return int(value)
-    return 0
+        stat[name] = int(value)
+    # Version 1 has these names for the group alone, and with total_ for it and all below.
+    inactive, active, mapped = (
+        stat.get(f"total_{name}", stat.get(name, stat.get(other, 0)))
+        for name, other in (("inactive_file", ""), ("active_file", ""), ("mapped_file", "file_mapped"))
+    )
+    return min(inactive, max(0, inactive + active - mapped))
 
 
 def _number(path: Path) -> int | None:

@@ -6,16 +6,18 @@ import asyncio
 import re
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from llmservice_runtime.openai.encoding import encode
 from llmservice_runtime.openai.events import AnswerReader
 from llmservice_runtime.openai.messages import normalise
 from llmservice_runtime.openai.params import answer_length, checked, constraint, sampling
 from llmservice_runtime.openai.reasoning import CLOSE, OPEN, ReasoningReader
 from llmservice_runtime.openai.requests.chat import ChatRequest, Message, NamedToolChoice, Thinking, Tool
 from llmservice_runtime.openai.state import Server
-from llmservice_runtime.openai.templates import THINKING, ChatTemplate, TemplateError
+from llmservice_runtime.openai.templates import THINKING, ChatTemplate, TemplateError, many
 from llmservice_runtime.openai.tool_formats import ToolFormat
 from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
 from llmservice_runtime.openai.tool_parser import ToolParser
@@ -23,8 +25,7 @@ from llmservice_runtime.openai.tool_probe import is_learned, tool_format
 from llmservice_runtime.protocol.engine import GenerationRequest, Grammar, Tokenizer
 from llmservice_runtime.wire.errors import bad_request, unsupported
 
-THREAD_CHARS = 16_384
-"""Longer texts are tokenized off the event loop; shorter ones take less time than the way to a thread."""
+_threads = {lengthy: ThreadPoolExecutor(1, "render") for lengthy in (False, True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +57,30 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     template = server.chat_template()
     tools, calls = _tools(request)
     fmt = await _format(template, engine.tokenizer) if tools else None
-    prompt = render(template, request.messages, request, tools)
-    tokens = await encode(engine.tokenizer, prompt, request.add_special_tokens)
+    prompt = await rendered(template, request.messages, request, tools)
+    tokens = await encode(
+        engine.tokenizer,
+        prompt,
+        request.add_special_tokens,
+        context_tokens=server.context_tokens,
+        field="messages",
+    )
     max_tokens = answer_length(len(tokens), _wanted(request), server.context_tokens, "messages")
     if request.top_logprobs and not request.logprobs:
         raise bad_request("`top_logprobs` needs `logprobs: true`.", "top_logprobs")
     thinking = prompt.rstrip().endswith(OPEN) or (request.continue_final_message and thinks_on(request.messages[-1]))
     thinks = CLOSE in template.source or thinking
     grammar = _grammar(request, tools, fmt, calls, thinking)
+    schemas = [
+        (f"tools.{number}.function.parameters", tool.function.parameters)
+        for number, tool in enumerate(request.tools or [])
+        if fmt is not None and tool.function.parameters is not None
+    ]
     params = sampling(
         request,
         max_tokens=max_tokens,
         logprobs=(request.top_logprobs or 0) if request.logprobs else None,
-        grammar=None if grammar is None else await checked(engine, grammar[1], grammar[0]),
+        grammar=None if grammar is None else await checked(engine, grammar[1], grammar[0], schemas),
         vocab_size=engine.vocab_size,
     )
     if fmt is not None:
@@ -91,7 +103,15 @@ async def _format(template: ChatTemplate, tokenizer: Tokenizer) -> ToolFormat:
     """How the model writes calls; the first time it is learned, off the event loop."""
     if is_learned(template):
         return tool_format(template, tokenizer)
-    return await asyncio.to_thread(tool_format, template, tokenizer)
+    return await asyncio.get_running_loop().run_in_executor(_threads[False], tool_format, template, tokenizer)
+
+
+async def rendered(
+    template: ChatTemplate, messages: Sequence[Message], request: ChatRequest | None, tools: Sequence[Tool] = ()
+) -> str:
+    """`render` off the event loop: a short prompt waits for short ones only."""
+    thread = _threads[many([message.content for message in messages])]
+    return await asyncio.get_running_loop().run_in_executor(thread, render, template, messages, request, tools)
 
 
 def render(
@@ -125,13 +145,6 @@ def thinks_on(message: Message) -> bool:
 def _asks_for_turn(request: ChatRequest) -> bool:
     """Whether the client itself asked for a new turn of the assistant (it is the default otherwise)."""
     return "add_generation_prompt" in request.model_fields_set and request.add_generation_prompt
-
-
-async def encode(tokenizer: Tokenizer, text: str, add_special: bool) -> list[int]:
-    """Token ids; special tokens written in the text count as such, as templates need."""
-    if len(text) < THREAD_CHARS:
-        return tokenizer.encode(text, add_special=add_special, parse_special=True)
-    return await asyncio.to_thread(tokenizer.encode, text, add_special=add_special, parse_special=True)
 
 
 def _wanted(request: ChatRequest) -> int | None:

@@ -10,14 +10,14 @@ from typing import Any
 
 from aiohttp import web
 
-from llmservice_runtime.openai.chat_prompt import encode
+from llmservice_runtime.openai.encoding import encode
 from llmservice_runtime.openai.generation import check, submitted
 from llmservice_runtime.openai.logprobs import CompletionLogprobs, text_of
-from llmservice_runtime.openai.params import answer_length, checked, constraint, sampling
+from llmservice_runtime.openai.params import answer_length, checked, constraint, sampling, too_long
+from llmservice_runtime.openai.requests.body import PROMPTS, received
 from llmservice_runtime.openai.requests.completion import CompletionRequest
 from llmservice_runtime.openai.requests.fields import MAX_CHOICES
-from llmservice_runtime.openai.requests.parse import parse
-from llmservice_runtime.openai.state import SERVER, Server, body_of
+from llmservice_runtime.openai.state import SERVER, Server
 from llmservice_runtime.openai.stream import stream
 from llmservice_runtime.openai.usage import Usage
 from llmservice_runtime.protocol.engine import Delta, GenerationRequest, Tokenizer, TokenLogprob
@@ -28,7 +28,7 @@ from llmservice_runtime.wire.errors import bad_request, unsupported
 async def completions(http: web.Request) -> web.StreamResponse:
     """Complete one or several prompts, streamed or whole."""
     server = http.app[SERVER]
-    request = parse(CompletionRequest, await body_of(http))
+    request = await received(http, CompletionRequest, server.context_tokens, PROMPTS)
     with server.drain.admitted():
         model = server.check_model(request.model)
         plan = await plan_completion(server, request)
@@ -72,12 +72,7 @@ async def plan_completion(server: Server, request: CompletionRequest) -> Complet
     """Everything that can be refused is refused here, before queueing."""
     engine = server.ready_engine()
     _check(request)
-    prompts = await _prompts(request, engine.tokenizer, engine.vocab_size)
-    if len(prompts) * request.n > MAX_CHOICES:
-        raise bad_request(
-            f"`prompt` has {len(prompts)} prompts with `n` {request.n}; at most {MAX_CHOICES} choices fit a request.",
-            "prompt",
-        )
+    prompts = await _prompts(request, engine.tokenizer, engine.vocab_size, server.context_tokens)
     held = constraint(request)
     grammar = None if held is None else await checked(engine, held[1], held[0])
     request_id = f"cmpl-{uuid.uuid4().hex}"
@@ -104,13 +99,25 @@ def _check(request: CompletionRequest) -> None:
         raise bad_request("`max_tokens` is 0: nothing to stream; use at least 1.", "max_tokens")
 
 
-async def _prompts(request: CompletionRequest, tokenizer: Tokenizer, vocab_size: int) -> list[list[int]]:
+async def _prompts(
+    request: CompletionRequest, tokenizer: Tokenizer, vocab_size: int, context_tokens: int
+) -> list[list[int]]:
     """Token ids of every prompt; ApiError 400 for an empty one or an id that the model does not have."""
     given = request.prompt
     items: list[Any] = [given] if isinstance(given, str) or not given or isinstance(given[0], int) else list(given)
+    if len(items) * request.n > MAX_CHOICES:
+        raise bad_request(
+            f"`prompt` has {len(items)} prompts with `n` {request.n}; at most {MAX_CHOICES} choices fit a request.",
+            "prompt",
+        )
     prompts = []
     for item in items:
-        tokens = await encode(tokenizer, item, request.add_special_tokens) if isinstance(item, str) else list(item)
+        if isinstance(item, str):
+            tokens = await encode(tokenizer, item, request.add_special_tokens, context_tokens=context_tokens)
+        elif len(item) >= context_tokens:
+            raise too_long(context_tokens, str(len(item)), "prompt")
+        else:
+            tokens = list(item)
         if not tokens:
             raise bad_request("`prompt` has no tokens.", "prompt")
         wrong = next((token for token in tokens if not 0 <= token < vocab_size), None)

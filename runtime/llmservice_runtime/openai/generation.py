@@ -70,6 +70,8 @@ async def _next(source: AsyncIterator[Delta]) -> Delta | None:
 
 def check(delta: Delta) -> Delta:
     """The delta, unless it ends its answer with a failure: then ApiError."""
+    if delta.finish_reason is FinishReason.ERROR and delta.unfit:
+        raise _unfit(delta.error or "no token may follow")
     if delta.finish_reason is FinishReason.ERROR:
         raise internal(f"Generation failed: {delta.error or 'the engine gave no reason'}")
     if delta.finish_reason is FinishReason.ABORT:
@@ -86,5 +88,9 @@ def as_api_error(error: Exception) -> ApiError | None:
             return unavailable(str(error), "draining", error.retry_after)
         return queue_full(str(error), error.retry_after)
     if isinstance(error, GrammarError):
-        return bad_request(f"The answer can't be held to this grammar: {error}", "response_format", "invalid_grammar")
+        return _unfit(str(error))
     return None
+
+
+def _unfit(reason: str) -> ApiError:
+    return bad_request(f"The answer can't be held to this grammar: {reason}", "response_format", "invalid_grammar")

@@ -19,6 +19,7 @@ from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.loading import Load, Loading
 from llmservice_runtime.openai.reports import Reporter, die_with_parent
+from llmservice_runtime.openai.templates import warm_up
 
 BACKLOG = 1024
 
@@ -55,6 +56,8 @@ def run(settings: RuntimeSettings, load: Load) -> int:
     reporter.phase(Phase.STARTING)
     try:
         listener = bind(settings.host, settings.port)
+        if settings.task != "Completion":
+            warm_up()
         loading = Loading(settings, load, reporter)
         # The web stack takes longer to import than a small model to load.
         import asyncio

@@ -33,6 +33,8 @@ class EngineStats:
     waiting_by_reason: Mapping[str, int] = field(default_factory=dict)
     """vLLM's reasons: `capacity` (no slot or KV space), `deferred` (not yet schedulable)."""
     kv_usage: float = 0.0
+    step_seconds: float = 0.0
+    """What the step at hand takes by the engine's measured speed; 0 = not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from llmservice_runtime.openai.requests.fields import SharedFields
@@ -46,14 +47,11 @@ WHITE_SPACE = r"[ \n\t]{0,20}"
 def answer_length(prompt_tokens: int, wanted: int | None, context_tokens: int, field: str) -> int:
     """max_tokens: what was asked for, or what the context leaves. ApiError 400 with both numbers when too long."""
     if prompt_tokens >= context_tokens:
-        raise _too_long(
-            f"This model's context is {context_tokens} tokens, and the prompt alone has {prompt_tokens}. Shorten it.",
-            field,
-        )
+        raise too_long(context_tokens, str(prompt_tokens), field)
     if wanted is None:
         return context_tokens - prompt_tokens
     if prompt_tokens + wanted > context_tokens:
-        raise _too_long(
+        raise _exceeded(
             f"This model's context is {context_tokens} tokens, but {prompt_tokens + wanted} were asked for:"
             f" {prompt_tokens} of the prompt and {wanted} of the answer (`max_tokens`). Shorten either.",
             field,
@@ -61,7 +59,14 @@ def answer_length(prompt_tokens: int, wanted: int | None, context_tokens: int, f
     return wanted
 
 
-def _too_long(message: str, field: str) -> ApiError:
+def too_long(context_tokens: int, prompt_tokens: str, field: str) -> ApiError:
+    """400 for a prompt that leaves no place for an answer; `prompt_tokens` as far as they were counted."""
+    return _exceeded(
+        f"This model's context is {context_tokens} tokens, and the prompt alone has {prompt_tokens}. Shorten it.", field
+    )
+
+
+def _exceeded(message: str, field: str) -> ApiError:
     return bad_request(message, field, "context_length_exceeded")
 
 
@@ -195,10 +200,17 @@ def _choice(options: list[str]) -> Grammar:
     return Grammar(GrammarKind.LARK, "start: " + " | ".join(json.dumps(option) for option in options))
 
 
-async def checked(engine: Engine, grammar: Grammar, field: str) -> Grammar:
-    """The grammar, once the engine can honour it; ApiError 400 naming the field otherwise."""
+async def checked(
+    engine: Engine, grammar: Grammar, field: str, parts: Sequence[tuple[str, dict[str, Any]]] = ()
+) -> Grammar:
+    """The grammar, once the engine can honour it; ApiError 400 naming the field otherwise.
+
+    `parts` are the fields and schemas that it was made of: the first that fails alone is the one named.
+    """
     try:
         await engine.validate_grammar(grammar)
     except GrammarError as error:
+        for name, schema in parts:
+            await checked(engine, Grammar(GrammarKind.JSON_SCHEMA, json.dumps(bounded(schema))), name)
         raise bad_request(f"`{field}` can't be honoured: {error}", field, "invalid_grammar") from error
     return grammar

@@ -37,9 +37,9 @@ class Reporter:
         """The API answers on `port`."""
         self._line(ReportKind.READY, port=port, load_seconds=round(load_seconds, 3), detail=detail)
 
-    def step(self, running: int, waiting: int, steps: int) -> None:
-        """Work in hand and steps done so far."""
-        self._line(ReportKind.STEP, running=running, waiting=waiting, steps=steps)
+    def step(self, running: int, waiting: int, steps: int, seconds: float = 0.0) -> None:
+        """Work in hand, steps done so far, and what the one at hand is expected to take (0 = not known)."""
+        self._line(ReportKind.STEP, running=running, waiting=waiting, steps=steps, seconds=round(seconds, 3) or None)
 
     def failure(self, error: UserError) -> None:
         """The last line of a process that ends because of it."""

@@ -11,8 +11,8 @@ from llmservice_runtime.openai.drain import Drain
 from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
 from llmservice_runtime.protocol.engine import Engine
-from llmservice_runtime.wire.body import read_body
-from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, bad_request, body_too_large, unavailable
+from llmservice_runtime.wire.callers import Callers
+from llmservice_runtime.wire.errors import ApiError, bad_request, unavailable
 
 
 @dataclass(slots=True)
@@ -24,10 +24,10 @@ class Server:
     metrics: EngineMetrics
     aliases: tuple[str, ...] = ()
     task: str = "Chat"
-    cors_origins: tuple[str, ...] = ()
-    """Of web pages that may call from a browser."""
     load_seconds: int = 30
     """What a client that comes while the model loads is told to wait."""
+    callers: Callers | None = None
+    """Who may call; None = whoever reaches the port, as in a pod, which has many names."""
     created: int = field(default_factory=lambda: int(time.time()))
     drain: Drain = field(default_factory=Drain)
     engine: Engine | None = None
@@ -79,8 +79,3 @@ class Server:
 
 
 SERVER = web.AppKey("server", Server)
-
-
-async def body_of(http: web.Request) -> bytes:
-    """The body of a request, unpacked; ApiError 413, 415 or 400."""
-    return await read_body(http, MAX_BODY_BYTES, body_too_large)

@@ -1,32 +1,30 @@
-"""Chat templates, rendered as transformers renders them, within bounds of time and size.
-
-A template comes with the model, so it is code of a stranger: it runs in Jinja's sandbox, and a loop, a product or an
-output without end is stopped.
-"""
+"""Chat templates, rendered as transformers renders them, in a worker that ends with what goes beyond its bounds."""
 
 from __future__ import annotations
 
-import json
 import re
-import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, NoReturn
+from functools import cached_property
+from typing import Any
 
-import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.meta import find_undeclared_variables
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from llmservice_runtime.openai.worker import LostError, Worker
 
 MAX_TEMPLATE_CHARS = 1 << 20
-MAX_RENDERED_CHARS = 16 << 20
 MAX_SECONDS = 5.0
 THINKING = ("reasoning_content", "reasoning", "thinking")
 """What templates call a message's thinking."""
 MARK = "CONTINUE_FINAL_MESSAGE_TAG "
 """Ends with white space, as in transformers: where that is gone, the template trims."""
+MANY_CHARS = 64 << 10
+MANY_MESSAGES = 256
+"""From here on a prompt is rendered apart, so that short ones wait for short ones only."""
+
+_workers = {many: Worker("llmservice_runtime.openai.rendering") for many in (False, True)}
+
+
+def warm_up() -> None:
+    """Start the worker that every chat needs while something else goes on: it takes a while to import Jinja."""
+    _workers[False].start()
 
 
 class TemplateError(ValueError):
@@ -41,19 +39,15 @@ class ChatTemplate:
             raise TemplateError(f"the chat template has {len(source)} characters, more than {MAX_TEMPLATE_CHARS}")
         self.source = source
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
-        environment = _Environment()
-        try:
-            self._template = environment.from_string(source)
-            self.variables = frozenset(find_undeclared_variables(environment.parse(source)))
-        except (jinja2.TemplateError, RecursionError) as error:
-            raise TemplateError(f"the chat template does not compile: {error}") from error
+        self._told = {"source": source}
+        self.variables = frozenset(self._ask(self._told, many=False)["variables"])
 
     @property
     def takes_tools(self) -> bool:
         """Whether the template writes tool definitions into the prompt."""
         return "tools" in self.variables
 
-    @property
+    @cached_property
     def keeps_null_content(self) -> bool:
         """Whether the template asks if a message's content is none (else null content is the empty string)."""
         return re.search(r"content['\"]?\]?\s+is\s+(not\s+)?none", self.source) is not None
@@ -84,24 +78,30 @@ class ChatTemplate:
         return cut_at_mark(text) if continue_final_message else text
 
     def _run(self, variables: Mapping[str, Any]) -> str:
-        environment = self._template.environment
-        assert isinstance(environment, _Environment)
-        environment.deadline = time.monotonic() + MAX_SECONDS
-        parts: list[str] = []
-        size = 0
+        question = {"variables": variables, "seconds": MAX_SECONDS}
+        return str(self._ask(question, many=many([m.get("content") for m in variables["messages"]]))["text"])
+
+    def _ask(self, question: Mapping[str, Any], *, many: bool) -> dict[str, Any]:
+        first = None if question is self._told else self._told
         try:
-            for part in self._template.generate(variables):
-                parts.append(part)
-                size += len(part)
-                if size > MAX_RENDERED_CHARS:
-                    raise TemplateError(f"the chat template wrote more than {MAX_RENDERED_CHARS} characters")
-        except TemplateError:
-            raise
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
-            raise TemplateError(f"the chat template refused these messages: {error}") from error
-        except (RecursionError, MemoryError, OverflowError) as error:
-            raise TemplateError("the chat template went beyond its bounds") from error
-        return "".join(parts)
+            # The template's own deadline comes first: it says more.
+            answer: dict[str, Any] = _workers[many].ask(question, MAX_SECONDS + 0.2, first)
+        except LostError as error:
+            raise TemplateError(f"the chat template {error}") from error
+        except (RecursionError, ValueError) as error:
+            raise TemplateError(f"the chat template can't be given these messages: {error}") from error
+        if "error" in answer:
+            raise TemplateError(answer["error"])
+        return answer
+
+
+def many(contents: Sequence[Any]) -> bool:
+    """Whether messages with these contents (texts, or lists of parts) are much to render."""
+    if len(contents) > MANY_MESSAGES:
+        return True
+    parts = [part for content in contents for part in (content if isinstance(content, list) else [content])]
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    return sum(len(text) for text in texts if isinstance(text, str)) > MANY_CHARS
 
 
 def marked(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,65 +116,3 @@ def cut_at_mark(text: str) -> str:
     if at < 0:
         raise TemplateError("continue_final_message needs a last message that the chat template writes to its end")
     return text[:at] if text.startswith(MARK, at) else text[:at].rstrip()
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox with transformers' filters and globals, and a deadline that every call and product checks."""
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def __init__(self) -> None:
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
-        self.deadline = 0.0
-        self.filters["tojson"] = _tojson
-        self.globals["raise_exception"] = _raise
-        self.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
-
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        self._check()
-        return super().call(*args, **kwargs)
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        self._check()
-        if operator == "*" and _repeats(left, right) > MAX_RENDERED_CHARS:
-            raise TemplateError("the chat template builds an endless text")
-        if operator == "**" and (abs(left) > 1 << 32 or abs(right) > 64):
-            raise TemplateError("the chat template computes an endless number")
-        return super().call_binop(context, operator, left, right)
-
-    def _check(self) -> None:
-        if time.monotonic() > self.deadline:
-            raise TemplateError(f"the chat template ran for more than {MAX_SECONDS:.0f} s")
-
-
-class _Generation(Extension):
-    """`{% generation %}` marks the assistant's part for training; rendering writes its body."""
-
-    tags = {"generation"}  # noqa: RUF012  jinja2 declares it so
-
-    def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _repeats(left: Any, right: Any) -> int:
-    """Length of `sequence * times` whichever way round; 0 for numbers."""
-    for sequence, times in ((left, right), (right, left)):
-        if isinstance(sequence, (str, bytes, list, tuple)) and isinstance(times, int):
-            return len(sequence) * max(times, 0)
-    return 0
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """As transformers: not Jinja's own, which escapes HTML characters."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _raise(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)

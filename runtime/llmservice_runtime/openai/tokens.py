@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
-from llmservice_runtime.openai.chat_prompt import encode, render
+from llmservice_runtime.openai.chat_prompt import rendered
+from llmservice_runtime.openai.encoding import encode
+from llmservice_runtime.openai.requests.body import received
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import DetokenizeRequest, TokenizeRequest
-from llmservice_runtime.openai.requests.parse import parse
-from llmservice_runtime.openai.state import SERVER, body_of
+from llmservice_runtime.openai.state import SERVER
 from llmservice_runtime.wire import sse
 from llmservice_runtime.wire.errors import bad_request
 
@@ -16,7 +19,7 @@ from llmservice_runtime.wire.errors import bad_request
 async def tokenize(http: web.Request) -> web.Response:
     """Token ids of a prompt or of rendered messages."""
     server = http.app[SERVER]
-    request = parse(TokenizeRequest, await body_of(http))
+    request = await received(http, TokenizeRequest, server.context_tokens)
     server.check_model(request.model)
     tokenizer = server.ready_engine().tokenizer
     if (request.prompt is None) == (request.messages is None):
@@ -26,24 +29,25 @@ async def tokenize(http: web.Request) -> web.Response:
     else:
         fields = {"messages", "tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"}
         chat = ChatRequest.model_validate(request.model_dump(include=fields, exclude_unset=True))
-        text, special = render(server.chat_template(), chat.messages, chat, chat.tools or ()), False
+        text, special = await rendered(server.chat_template(), chat.messages, chat, chat.tools or ()), False
     if request.add_special_tokens is not None:
         special = request.add_special_tokens
     tokens = await encode(tokenizer, text, special)
     body: dict[str, object] = {"count": len(tokens), "max_model_len": server.context_tokens, "tokens": tokens}
-    strings = [tokenizer.token_bytes(token).decode("utf-8", "replace") for token in tokens]
-    body["token_strs"] = strings if request.return_token_strs else None
+    body["token_strs"] = None
+    if request.return_token_strs:
+        body["token_strs"] = [tokenizer.token_bytes(token).decode("utf-8", "replace") for token in tokens]
     return web.Response(text=sse.dumps(body), content_type="application/json")
 
 
 async def detokenize(http: web.Request) -> web.Response:
     """The text of token ids, special tokens included."""
     server = http.app[SERVER]
-    request = parse(DetokenizeRequest, await body_of(http))
+    request = await received(http, DetokenizeRequest, server.context_tokens)
     server.check_model(request.model)
     engine = server.ready_engine()
-    wrong = next((token for token in request.tokens if token >= engine.vocab_size), None)
+    wrong = next((token for token in request.tokens if not 0 <= token < engine.vocab_size), None)
     if wrong is not None:
         raise bad_request(f"`tokens` has id {wrong}; this model's ids are 0 to {engine.vocab_size - 1}.", "tokens")
-    text = engine.tokenizer.decode(request.tokens, skip_special=False)
+    text = await asyncio.to_thread(engine.tokenizer.decode, request.tokens, skip_special=False)
     return web.Response(text=sse.dumps({"prompt": text}), content_type="application/json")

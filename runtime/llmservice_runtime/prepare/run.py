@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.engines.registry import config_classes
 from llmservice_runtime.formats.facts import ModelFormat
 from llmservice_runtime.formats.inspect import inspect_model
 from llmservice_runtime.prepare.report import Prepared
 from llmservice_runtime.sources.aws import agent_addresses
-from llmservice_runtime.sources.cache import model_folder
+from llmservice_runtime.sources.cache import model_folder, safe_revision
 from llmservice_runtime.sources.download import fetch
 from llmservice_runtime.sources.errors import FIELD, SourceError
+from llmservice_runtime.sources.files import Source
 from llmservice_runtime.sources.guard import WAY_OUT, AddressRefusedError, public_connections_only
+from llmservice_runtime.sources.kept import want
 from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.progress import Progress
+from llmservice_runtime.sources.room import Room
 from llmservice_runtime.sources.secrets import Secrets
 from llmservice_runtime.sources.settings import SourceSettings
 
@@ -49,6 +54,12 @@ class Request:
     fetch: bool = False
     private: bool = False
     proxies: tuple[str, ...] = ()
+    make_room: bool = False
+    """Whether models that nobody uses may go when the cache is full."""
+    service: str = ""
+    """`namespace/name` of the service that has the model even while it has no replica; empty = nobody has."""
+    keep: tuple[str, ...] = ()
+    """Revisions that must not go."""
 
 
 def prepare(request: Request, progress: Progress) -> Prepared:
@@ -57,11 +68,20 @@ def prepare(request: Request, progress: Progress) -> Prepared:
     settings = dataclasses.replace(SourceSettings.from_environment(cache), allow_private=request.private)
     secrets = Secrets(request.secret, request.secrets)
     files = open_model(request.uri, request.revision, base=Path("/"), secrets=secrets, settings=settings)
-    facts = inspect_model(files, request.include, request.expected)
-    folder = fetch(files, facts.files, request.cache, progress) if request.fetch else files.folder
+    facts = inspect_model(files, request.include, request.expected, config_classes())
+    folder = _fetch(files, facts.files, request, progress) if request.fetch else files.folder
     folder = folder or model_folder(request.cache, files)
     path = folder / facts.files[0] if facts.format is ModelFormat.GGUF else folder
     return Prepared(facts, files.revision, str(path))
+
+
+def _fetch(files: Source, paths: Sequence[str], request: Request, progress: Progress) -> Path:
+    keep = tuple(map(safe_revision, request.keep))
+    room = Room(request.cache, request.service, keep) if request.make_room else None
+    folder = fetch(files, paths, request.cache, progress, room=room)
+    if request.service and folder != files.folder:
+        want(folder, request.service)
+    return folder
 
 
 def run(request: Request, report: Path | None, progress: Progress) -> int:

@@ -6,7 +6,7 @@ of HTTP, chat or tools. llama.cpp implements this; Transformers can without a ch
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -108,6 +108,8 @@ class Delta:
     """The stop string or stop token id that ended it (vLLM's field)."""
     error: str | None = None
     """With finish_reason ERROR: what happened."""
+    unfit: bool = False
+    """With an error: it is the request's grammar that can't be followed, not a fault of the engine (HTTP 400)."""
     cached_tokens: int = 0
     """Prompt tokens that came from the prefix cache; set in the first delta of an answer."""
     prompt_logprobs: list[TokenLogprob | None] | None = None
@@ -142,7 +144,15 @@ class Tokenizer(Protocol):
 
     @property
     def chat_template(self) -> str | None: ...
+    def at_least(self, text: str) -> int:
+        """Tokens that a text has at least, told without tokenizing it; 0 where nothing is known."""
+        ...
+
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]: ...
+    def parts(self, text: str, *, add_special: bool, parse_special: bool) -> Iterator[list[int]]:
+        """What `encode` gives, a piece at a time: each takes milliseconds, whatever the text."""
+        ...
+
     def decode(self, tokens: Sequence[int], *, skip_special: bool = True) -> str: ...
     def token_bytes(self, token: int) -> bytes: ...
 

@@ -18,6 +18,7 @@ from llmservice_runtime.sources.errors import DISK_FULL_ERRNOS, FIELD, SourceErr
 from llmservice_runtime.sources.files import FileEntry, Source
 from llmservice_runtime.sources.progress import Progress
 from llmservice_runtime.sources.remote import size_of
+from llmservice_runtime.sources.room import Room
 
 FILES_AT_ONCE = 4
 RESERVE_BYTES = 64 << 20
@@ -27,11 +28,17 @@ PART_SUFFIX = ".part"
 
 
 def fetch(
-    files: Source, paths: Sequence[str], cache: Path, progress: Progress, sleep: Callable[[float], None] = time.sleep
+    files: Source,
+    paths: Sequence[str],
+    cache: Path,
+    progress: Progress,
+    sleep: Callable[[float], None] = time.sleep,
+    room: Room | None = None,
 ) -> Path:
     """The folder under which every one of `paths` stands complete; downloads what is missing.
 
-    file:// is used in place. SourceError when a file is damaged at the source, the hub is away, or the disk is full.
+    file:// is used in place. On a full disk `room` makes room; None = nothing is removed. SourceError when a file is
+    damaged at the source, the hub is away, or the disk is full.
     """
     if files.folder is not None:
         return files.folder
@@ -48,7 +55,7 @@ def fetch(
                 if mine:
                     missing = _missing(target, wanted)
                     if missing:
-                        _download(files, missing, target, label, progress)
+                        _download(files, missing, target, label, progress, room)
                     break
             progress.waiting(label, _holder(target), waited, *_there(target, wanted))
             sleep(LOCK_POLL_SECONDS)
@@ -80,10 +87,12 @@ def _holder(target: Path) -> str:
         return "another process"
 
 
-def _download(files: Source, missing: list[FileEntry], target: Path, label: str, progress: Progress) -> None:
+def _download(
+    files: Source, missing: list[FileEntry], target: Path, label: str, progress: Progress, room: Room | None
+) -> None:
     """Assemble beside the target, then publish: a rename of the whole folder when it is new, else of each file."""
     partial = partial_folder(target)
-    _check_space(target, partial, missing)
+    _check_space(target, partial, missing, room)
     progress.start(label, sum(entry.size for entry in missing))
     complete = False
     try:
@@ -168,10 +177,13 @@ def _held(partial: Path, entry: FileEntry) -> int:
     return max(size_of(whole), size_of(whole.with_name(whole.name + PART_SUFFIX)))
 
 
-def _check_space(target: Path, partial: Path, missing: list[FileEntry]) -> None:
+def _check_space(target: Path, partial: Path, missing: list[FileEntry], room: Room | None) -> None:
     needed = sum(max(0, entry.size - _held(partial, entry)) for entry in missing)
     target.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(target.parent).free
+    if needed + RESERVE_BYTES > free and room is not None:
+        room.make(target, needed + RESERVE_BYTES)
+        free = shutil.disk_usage(target.parent).free
     if needed + RESERVE_BYTES > free:
         raise disk_full(target.parent, needed + RESERVE_BYTES, free)
 

@@ -111,7 +111,7 @@ def disk_full(path: Path, needed: int, free: int) -> SourceError:
     return SourceError(
         f"The disk is full: {path} needs {needed / GIB:.2f} GiB more and has {free / GIB:.2f} GiB free.",
         "Free space (`llmservice models prune` removes models that nothing uses), or put the cache on another disk "
-        "(LLMSERVICE_CACHE_DIR). "
+        "(LLMSERVICE_CACHE_DIR; in a cluster a larger one in spec.cache). "
         "What is already downloaded is kept and continued.",
         FailureClass.DISK_FULL,
     )

@@ -17,6 +17,9 @@ from pathlib import Path
 from llmservice_runtime.contract.in_use import mark_of
 from llmservice_runtime.sources.cache import PARTIAL_SUFFIX, TRASH_SUFFIX, lock_path, partial_folder, try_lock
 
+WANTED = ".wanted."
+"""Before the service's `namespace.name`, in the name of a mark that it has a model."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -74,6 +77,33 @@ def prune(models: Sequence[Kept], before: float, spare: Callable[[Kept], bool]) 
     for kept in models:
         if kept.used < before and not spare(kept) and (freed := remove(kept)) is not None:
             yield kept, freed
+
+
+def want(folder: Path, service: str) -> None:
+    """The service has this model from now on, and no other of the same cache: no other service's pruning takes it.
+
+    For caches that replicas only read, so that nobody holds the model, or would bring it again, while there is none.
+    """
+    cache = folder.parents[3]
+    _wanted(folder, service).touch()
+    for other in (cache / "models").glob(f"*/*/.*{WANTED}{_word(service)}"):
+        if other != _wanted(folder, service):
+            other.unlink(missing_ok=True)
+
+
+def wanted_by(kept: Kept) -> list[str]:
+    """Services that have the model (`want`)."""
+    prefix = _wanted(kept.folder, "").name
+    found = (file.name for file in kept.folder.parent.iterdir() if file.name.startswith(prefix))
+    return sorted(name.removeprefix(prefix).replace(".", "/", 1) for name in found)
+
+
+def _wanted(folder: Path, service: str) -> Path:
+    return folder.with_name(f".{folder.name}{WANTED}{_word(service)}")
+
+
+def _word(service: str) -> str:
+    return service.replace("/", ".")
 
 
 @contextlib.contextmanager

@@ -14,9 +14,11 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from llmservice_runtime.contract import metrics as names
+from llmservice_runtime.contract.listening import is_loopback
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.supervisor.state import State
+from llmservice_runtime.wire.callers import Callers, guard
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ async def answering(view: View, listener: socket.socket) -> AsyncIterator[None]:
 
 def application(view: View) -> web.Application:
     """Routes /livez, /readyz, /startupz, /status, /metrics."""
-    app = web.Application()
+    guards = [guard(Callers())] if is_loopback(view.settings.host) else []
+    app = web.Application(middlewares=guards)
 
     async def livez(_: web.Request) -> web.Response:
         state = view.state()

@@ -31,11 +31,15 @@ class ReadyReport:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """Requests running and waiting, and how many steps were completed since the engine started."""
+    """Requests running and waiting, and how many steps were completed since the engine started.
+
+    `seconds` is what the step at hand takes by the engine's measured speed; 0 = not known.
+    """
 
     running: int
     waiting: int
     steps: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,8 @@ def _from_body(kind: ReportKind, body: dict[str, Any]) -> Report:
             raise ValueError(f"port {port}")
         return ReadyReport(port, _seconds(body.get("load_seconds", 0.0)), _text(body.get("detail")))
     if kind is ReportKind.STEP:
-        return StepReport(_count(body["running"]), _count(body["waiting"]), _count(body["steps"]))
+        running, waiting, steps = (_count(body[name]) for name in ("running", "waiting", "steps"))
+        return StepReport(running, waiting, steps, _seconds(body.get("seconds", 0.0)))
     return FailureReport(FailureClass(body["failure"]), _text(body["message"]), _text(body.get("remedy")))
 
 

@@ -95,6 +95,7 @@ class Supervisor:
         self._state = State()
         self._engine: EngineProcess | None = None
         self._supervisor_port = 0
+        self._published = False
         self._cgroup = kernel.own_cgroup()
         self._oom_before = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -249,6 +250,10 @@ class Supervisor:
             write_state(self._state_file, body)
         except OSError as error:
             self._log(f"can't write {self._state_file}: {error}")
+            if not self._published and not self._done.done():  # nobody would ever find this replica
+                self._done.set_result(1)
+        else:
+            self._published = True
 
     def _write_failure(self, record: FailureRecord | None) -> None:
         try:

@@ -29,6 +29,9 @@ from llmservice_runtime.supervisor.reports import FailureReport, PhaseReport, Re
 STOP_MARGIN_SECONDS = 10.0
 """What an engine gets beyond its drain time to end its streams with an error and to exit."""
 
+PATIENCE = 10.0
+"""A step may take so many times what the engine's measured speed makes of it, however short the bound."""
+
 HOPELESS = frozenset(
     {
         FailureClass.BAD_ARGUMENT,
@@ -76,6 +79,8 @@ class State:
     running: int = 0
     waiting: int = 0
     steps: int = 0
+    step_seconds: float = 0.0
+    """What the step at hand takes by the engine's measured speed; 0 = not known."""
     progress_at: float = 0.0
     """Last sign of forward progress: a step while busy, an answered canary while idle."""
     canary_at: float = 0.0
@@ -107,6 +112,10 @@ class State:
     def busy(self) -> bool:
         """Requests are in the engine, so steps must come."""
         return self.running > 0 or self.waiting > 0
+
+    def patience(self, policy: Policy) -> float:
+        """Seconds without a sign of progress that are too many: the policy's, or more on a machine as slow as this."""
+        return max(policy.progress_seconds, PATIENCE * self.step_seconds if self.busy else 0.0)
 
 
 Step = tuple[State, list[Action]]
@@ -141,7 +150,7 @@ def next_wakeup(state: State, policy: Policy) -> float | None:
             times.append(state.started_at + policy.load_seconds)
         else:
             if not state.wedged:
-                times.append(state.progress_at + policy.progress_seconds)
+                times.append(state.progress_at + state.patience(policy))
             if not state.busy:
                 times.append(state.canary_at + policy.canary_seconds)
     return min(times, default=None)
@@ -201,7 +210,9 @@ def _enter(state: State, phase: Phase, now: float) -> State:
 
 def _stepped(state: State, report: StepReport, now: float) -> Step:
     was_busy, moved = state.busy, report.steps != state.steps
-    state = replace(state, running=report.running, waiting=report.waiting, steps=report.steps)
+    state = replace(
+        state, running=report.running, waiting=report.waiting, steps=report.steps, step_seconds=report.seconds
+    )
     if moved or not was_busy or not state.busy:
         return _progressed(state, now)
     return state, []
@@ -269,7 +280,7 @@ def _check_progress(state: State, now: float, policy: Policy) -> Step:
     if not state.busy and now - state.canary_at >= policy.canary_seconds:
         state = replace(state, canary_at=now)
         actions.append(Do.CANARY)
-    if state.wedged or now - state.progress_at < policy.progress_seconds:
+    if state.wedged or now - state.progress_at < state.patience(policy):
         return state, actions
     record = _no_progress(state, now - state.progress_at)
     state = replace(state, wedged=True, last_failure=record)

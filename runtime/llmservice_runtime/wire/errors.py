@@ -42,8 +42,11 @@ def error_body(error: ApiError) -> dict[str, object]:
 
 def error_response(error: ApiError) -> web.Response:
     """The HTTP answer to an ApiError."""
-    body = json.dumps(error_body(error), ensure_ascii=False)
-    return web.Response(status=error.status, text=body, content_type="application/json", headers=error.headers)
+    text = json.dumps(error_body(error), ensure_ascii=False)
+    body = text.encode(errors="replace")  # a message may quote half of a surrogate pair
+    return web.Response(
+        status=error.status, body=body, content_type="application/json", charset="utf-8", headers=error.headers
+    )
 
 
 def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:

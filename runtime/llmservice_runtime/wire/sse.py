@@ -30,7 +30,7 @@ def dumps(value: Any) -> str:
 def error_event(message: str, kind: str, code: str) -> bytes:
     """What a stream ends with when it fails after its first byte; the connection closes after it, without [DONE]."""
     error = {"message": message, "type": kind, "code": code, "param": None}
-    return f"data: {dumps({'error': error})}\n\n".encode()
+    return f"data: {dumps({'error': error})}\n\n".encode(errors="replace")
 
 
 class Envelope:

@@ -16,6 +16,7 @@ from llmservice_runtime.engines.base.generated import FILE, sealed, stale, text_
 from llmservice_runtime.engines.llamacpp.rules import known as llamacpp
 from llmservice_runtime.engines.transformers.rules import known as transformers
 from llmservice_runtime.engines.vllm.rules import known as vllm
+from llmservice_runtime.formats.classes import Part
 from llmservice_runtime.formats.facts import Task
 from llmservice_runtime.formats.tasks import GENERATORS, task_of
 from llmservice_runtime.install import capabilities as generation
@@ -37,7 +38,7 @@ def copied(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_every_engine_has_told(copied: Path) -> None:
     assert stale(copied / FILE, copied / "generate.lock") == ""
-    assert len((copied / FILE).read_bytes()) < 150_000
+    assert len((copied / FILE).read_bytes()) < 200_000
 
 
 def test_an_edit_by_hand_is_stale(copied: Path) -> None:
@@ -135,11 +136,30 @@ def test_vllm_tells_its_options() -> None:
 def test_transformers_tells_defaults_of_configs() -> None:
     told = transformers()
     assert told.architectures["BertModel"] >= {"Model"}
-    assert told.configs["llama"]["max_position_embeddings"] == 2048
-    assert told.configs["llama"]["num_key_value_heads"] is None
-    assert told.configs["gpt2"]["names"]["num_hidden_layers"] == "n_layer"
-    assert told.configs["gemma3"]["text"] == "gemma3_text"
-    assert told.configs["gemma3_text"]["layer_types"] == ["sliding_attention"] * 5 + ["full_attention"]
+    llama, gemma = told.configs["llama"], told.configs["gemma3_text"]
+    assert llama.has["max_position_embeddings"] == 2048
+    assert llama.has["num_key_value_heads"] is None  # as many as heads
+    assert told.configs["gpt2"].names["num_hidden_layers"] == "n_layer"
+    assert gemma.layer_types == ("sliding_attention",) * 5 + ("full_attention",)
+    assert told.configs["cohere2"].has["sliding_window"] == 4096
+    assert "sliding_window" not in llama.has
+
+
+def test_parts_are_told_with_what_their_parents_give_them() -> None:
+    told = {model_type: config.part for model_type, config in transformers().configs.items()}
+    assert told["gemma3"] == Part("text_config", "gemma3_text", fixed=True)
+    assert told["llava"] == Part("text_config", "llama")
+    assert told["qwen2_5_omni"] == Part("thinker_config", "qwen2_5_omni_thinker", fixed=True)
+    assert (part := told["fast_vlm"]) and (part.omitted["num_key_value_heads"], part.given) == (4, {})
+    assert (part := told["voxtral"]) and part.given["max_position_embeddings"] == 131072
+
+
+def test_vllm_tells_config_classes_of_its_own() -> None:
+    told = vllm().configs
+    assert told["step3_vl"].part == Part("text_config", "step3_text")
+    assert told["step3_text"].has["num_attention_groups"] == 1
+    assert told["chatglm"].has["seq_length"] == 2048
+    assert "max_position_embeddings" not in told["RefinedWebModel"].has
 
 
 def test_transformers_tells_what_its_quantizers_do_where() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmservice_runtime.machine.probe import cpu_flags, cpus, memory, nvidia_gpus, read_machine
+from llmservice_runtime.machine.probe import cpu_flags, cpus, memory, nvidia_gpus, read_machine, resident
 
 GIB = 1 << 30
 
@@ -49,6 +49,38 @@ def test_cgroup_v1_limits(root: Path) -> None:
     write(root, "sys/fs/cgroup/cpu/docker/x/cpu.cfs_period_us", "100000")
     assert memory(root) == (2 * GIB, 1 * GIB)
     assert cpus(root) == 1
+
+
+def test_pages_of_a_mapped_file_are_not_free(root: Path) -> None:
+    """A running model's weights; the kernel counts them as available."""
+    info = f"MemTotal: {16 << 20} kB\nMemAvailable: {12 << 20} kB\nMapped: {9 << 20} kB\nShmem: {5 << 20} kB\n"
+    write(root, "proc/meminfo", info)
+    status = "Name: x\nVmRSS: {} kB\nRssAnon: 1 kB\nRssFile: {} kB\n"
+    write(root, "proc/7/status", status.format(5 << 20, 4 << 20))
+    assert resident(7, root) == (5 * GIB, 4 * GIB)
+    assert memory(root) == (16 * GIB, 8 * GIB)  # the rest of what is mapped is shared memory, which is not available
+    for pid in (8, 9):
+        write(root, f"proc/{pid}/status", status.format(5 << 20, 4 << 20))
+    assert memory(root) == (16 * GIB, 3 * GIB)  # the same file three times
+    assert resident(10, root) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("stat", "free"),
+    [
+        (f"inactive_file {2 * GIB}\nactive_file 0\nfile_mapped 0\n", 3 * GIB),
+        (f"inactive_file {2 * GIB}\nactive_file 0\nfile_mapped {2 * GIB}\n", 1 * GIB),
+        (f"inactive_file {2 * GIB}\nactive_file {GIB}\nfile_mapped {2 * GIB}\n", 2 * GIB),
+        (f"inactive_file {GIB}\nactive_file {3 * GIB}\nfile_mapped {2 * GIB}\n", 2 * GIB),
+        (f"mapped_file 9\ninactive_file 9\ntotal_inactive_file {2 * GIB}\ntotal_mapped_file {GIB}\n", 2 * GIB),
+    ],
+)
+def test_nor_are_they_within_a_limit(root: Path, stat: str, free: int) -> None:
+    write(root, "proc/self/cgroup", "0::/x\n")
+    write(root, "sys/fs/cgroup/x/memory.max", str(4 * GIB))
+    write(root, "sys/fs/cgroup/x/memory.current", str(3 * GIB))
+    write(root, "sys/fs/cgroup/x/memory.stat", stat)
+    assert memory(root) == (4 * GIB, free)
 
 
 def test_no_limit_is_written_as_max(root: Path) -> None:

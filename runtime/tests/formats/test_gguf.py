@@ -70,7 +70,7 @@ def test_missing_file_type_falls_to_the_dominant_tensor_type(make_gguf: GgufMake
         ("deepseek2", {"attention.key_length": 576, "attention.value_length": 512, "attention.key_length_mla": 192,
                        "attention.value_length_mla": 128}, ((LayerKind.MLA, 2),)),
         ("llama", {"attention.key_length": 192, "attention.value_length": 128}, ((LayerKind.FULL, 2),)),
-        ("gemma3n", {"attention.shared_kv_layers": 1}, ((LayerKind.FULL, 1), (LayerKind.NONE, 1))),
+        ("gemma4", {"attention.shared_kv_layers": 1}, ((LayerKind.FULL, 1), (LayerKind.NONE, 1))),
     ],
 )  # fmt: skip
 def test_layers_by_architecture(

@@ -99,16 +99,14 @@ def test_damaged_safetensors(files: MemoryFiles, word: str) -> None:
 )
 def test_impossible_configurations(change: dict[str, Any]) -> None:
     error = outcome(hf(**change))
-    if change != {"num_attention_heads": 1e400}:  # written as Infinity, which reads as not stated
-        assert error is not None
-        assert error.failure is FailureClass.MODEL_DAMAGED
+    assert error is not None
+    assert error.failure is FailureClass.MODEL_DAMAGED
 
 
 def test_odd_but_harmless_configurations() -> None:
     changes: list[dict[str, Any]] = [
         {"layer_types": []},
         {"layer_types": [1, None]},
-        {"rope_scaling": {"type": "yarn", "factor": "x"}},
         {"architectures": None},
         {"text_config": {}},
         {"quantization_config": {"quant_method": 7}},

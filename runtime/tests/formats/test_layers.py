@@ -86,28 +86,6 @@ def test_parallel_layers_keep_both() -> None:
     assert group.state_bytes == 4 * (3 * (128 + 2 * 16) + 128 * 16)
 
 
-@pytest.mark.parametrize(
-    ("config", "tokens"),
-    [
-        ({"max_position_embeddings": 4096}, 4096),
-        ({"n_positions": 1024}, 1024),
-        ({}, 0),
-        ({"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 2.0}}, 8192),
-        (
-            {
-                "max_position_embeddings": 32768,
-                "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768},
-            },
-            131072,
-        ),
-        ({"max_position_embeddings": 131072, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 131072),
-        ({"max_position_embeddings": 99, "text_config": {"max_position_embeddings": 2048}}, 2048),
-    ],
-)
-def test_context_length(config: dict[str, Any], tokens: int) -> None:
-    assert Config(config).context_tokens == tokens
-
-
 def test_bytes_of_layers_leave_other_towers_out() -> None:
     tensors = [
         Tensor("model.layers.0.mlp.experts.1.w", "F16", (1,), 10),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from llmservice_runtime.protocol.engine import Delta, FinishReason, GenerationRe
 pytest.importorskip("llama_cpp")
 import llama_cpp
 
+from llmservice_runtime.engines.llamacpp.serve import scheduler
 from llmservice_runtime.engines.llamacpp.serve.engine import LlamaCppEngine
 from llmservice_runtime.engines.llamacpp.serve.process import load
 
@@ -156,3 +158,28 @@ async def test_a_full_memory_ends_the_one_answer_that_does_not_fit(engine: Llama
     assert end.error is not None and "no room" in end.error
     faults.fault = no_fault
     await check_all(engine)
+
+
+async def test_a_lone_prompt_on_a_slow_machine_takes_several_steps(
+    engine: LlamaCppEngine, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """50 tokens a second: in one step the prompt would take 4 s, ten times the time that a step may take here."""
+    monkeypatch.setattr(scheduler, "STEP_SECONDS", 0.2)
+    monkeypatch.setattr(scheduler, "TILE_SECONDS", 0.4)
+    steps: list[int] = []
+    expected: list[float] = []
+
+    def slow(call: int, tokens: list[int], answers: int) -> int | None:
+        steps.append(len(tokens))
+        expected.append(engine.stats().step_seconds)
+        time.sleep(0.02 * len(tokens))
+        return None
+
+    faults.fault = slow
+    params = SamplingParams(max_tokens=2, temperature=0.0, ignore_eos=True)
+    for prompt in ([5, 6], list(range(300, 500))):  # the self-test, then the prompt
+        async for _ in engine.submit(GenerationRequest("r", prompt, params)):
+            pass
+    assert sum(steps) == 2 + 1 + 200 + 1
+    assert max(steps) <= 32  # twice 0.2 s at most, and what a busy machine adds makes them smaller
+    assert all(seconds >= 0.02 for seconds in expected[1:])  # what liveness is measured by

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmservice_runtime.engines.llamacpp.serve.scheduler import CHUNK_UNIT, DEEP, TURN, ChunkBudget, plan_step, turns
+from llmservice_runtime.engines.llamacpp.serve.scheduler import (
+    CHUNK_UNIT,
+    DEEP,
+    STEP_SECONDS,
+    TILE_SECONDS,
+    TURN,
+    ChunkBudget,
+    StepBound,
+    plan_step,
+    turns,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +44,7 @@ from llmservice_runtime.engines.llamacpp.serve.scheduler import CHUNK_UNIT, DEEP
     ],
 )
 def test_decision_table(pending: list[int], chunk: int, batch: int, free: int, taken: list[int]) -> None:
-    assert plan_step(pending, [batch] * len(pending), chunk=chunk, batch=batch, free=free) == taken
+    assert plan_step(pending, [batch] * len(pending), chunk=chunk, prompt=batch, batch=batch, free=free) == taken
 
 
 @given(
@@ -42,9 +52,11 @@ def test_decision_table(pending: list[int], chunk: int, batch: int, free: int, t
     st.integers(1, 300),
     st.integers(20, 600),
     st.integers(0, 600),
+    st.integers(1, 600),
 )
-def test_invariants(pending: list[int], chunk: int, batch: int, free: int) -> None:
-    taken = plan_step(pending, [batch] * len(pending), chunk=chunk, batch=batch, free=free)
+def test_invariants(pending: list[int], chunk: int, batch: int, free: int, prompt: int) -> None:
+    taken = plan_step(pending, [batch] * len(pending), chunk=chunk, prompt=prompt, batch=batch, free=free)
+    assert sum(t for t, p in zip(taken, pending, strict=True) if p > 1) <= prompt
     assert all(0 <= t <= p for t, p in zip(taken, pending, strict=True))
     assert sum(taken) <= min(batch, free)
     generating = [t for t, p in zip(taken, pending, strict=True) if p == 1]
@@ -90,3 +102,51 @@ def test_chunk_follows_the_measured_speed() -> None:
             budget.observe(16, 128, 0.04 + 128 * per_token)
     assert slow.tokens == CHUNK_UNIT
     assert fast.tokens > 1000
+
+
+@given(
+    speed=st.floats(0.02, 100_000),
+    overhead=st.floats(0, 5),
+    cold=st.floats(0, 300),
+    lanes=st.lists(st.integers(2, 20_000), min_size=1, max_size=4),
+    generating=st.booleans(),
+)
+def test_a_step_is_bounded_in_time_at_any_speed(
+    speed: float, overhead: float, cold: float, lanes: list[int], generating: bool
+) -> None:
+    """Prompt tokens at `speed`, a pass over the weights in `overhead` seconds, and `cold` once, in the self-test."""
+    batch = 2048
+    bound, chunk = StepBound(batch), ChunkBudget(batch)
+    total = sum(lanes)
+    bound.observe(0, 2, cold + overhead + 2 / speed)
+    pending, steps, spent = [*lanes, *([1] if generating else [])], 0, 0.0
+    one = overhead + 1 / speed
+    while any(tokens > 1 for tokens in pending):
+        taken = plan_step(
+            pending, [batch] * len(pending), chunk=chunk.tokens, prompt=bound.tokens, batch=batch, free=10**6
+        )
+        prompt = sum(took for took, tokens in zip(taken, pending, strict=True) if tokens > 1)
+        seconds = overhead + prompt / speed
+        assert seconds <= max(2 * TILE_SECONDS, one)
+        assert bound.seconds(prompt) > 0
+        chunk.observe(int(generating), prompt, seconds)
+        bound.observe(int(generating), prompt, seconds)
+        pending = [
+            tokens if tokens == 1 else max(1, tokens - took) for tokens, took in zip(pending, taken, strict=True)
+        ]
+        if not generating:
+            pending = [tokens for tokens in pending if tokens > 1]
+        steps, spent = steps + 1, spent + seconds
+        assert steps <= total
+    if overhead + batch / speed <= STEP_SECONDS and not generating:
+        # A fast machine pays with a few small steps at its first prompt, and at what is left of each.
+        assert steps <= 12 + 6 * len(lanes) + total / (batch // 2)
+
+
+def test_a_fast_machine_takes_whole_batches() -> None:
+    bound = StepBound(2048)
+    assert bound.tokens == CHUNK_UNIT  # nothing is known
+    bound.observe(0, 64, 0.001)
+    assert bound.tokens == 2048 and bound.seconds(2048) == pytest.approx(0.032)
+    bound.observe(4, 0, 0.5)  # generation says nothing of prompts that were measured
+    assert bound.tokens == 2048

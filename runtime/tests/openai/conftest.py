@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,12 @@ class ByteTokenizer:
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return [256] * add_special + list(text.encode())
+
+    def at_least(self, text: str) -> int:
+        return len(text)
+
+    def parts(self, text: str, *, add_special: bool, parse_special: bool) -> Iterator[list[int]]:
+        yield self.encode(text, add_special=add_special, parse_special=parse_special)
 
     def decode(self, tokens: Sequence[int], *, skip_special: bool = True) -> str:
         return bytes(t for t in tokens if t < 256).decode("utf-8", "replace")

@@ -148,7 +148,7 @@ def test_answers_are_held_to_their_format(client: openai.OpenAI, fields: dict[st
 async def test_the_bytes_of_a_stream(engine: Running, events: Any) -> None:
     body = json.dumps({**CHAT, "max_tokens": 8, "stream": True, "stream_options": {"include_usage": True}}).encode()
     reader, writer = await asyncio.open_connection(*_address(engine))
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
     writer.write(head % len(body) + body)
     headers, _, rest = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()

@@ -43,6 +43,8 @@ ON_GPU = [
     ("awq", {"bits": 8.0}, 80, TF),
     ("fp8", {"bits": 8.0}, 80, VLLM),
     ("compressed-tensors", {"scheme": "pack-quantized"}, 75, VLLM),
+    ("compressed-tensors", {"kv_cache": "FP8"}, 89, VLLM),
+    ("compressed-tensors", {"kv_cache": "INT8"}, 89, TF),
     ("compressed-tensors", {"scheme": "mxfp4-pack-quantized"}, 75, TF),
     ("compressed-tensors", {"scheme": "W4A8-fp8"}, 89, TF),
     ("compressed-tensors", {"scheme": "W4A8-fp8"}, 90, VLLM),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +14,12 @@ import pytest
 
 from llmservice_runtime.contract.in_use import held, mark, mark_of
 from llmservice_runtime.sources.cache import lock_path, try_lock
-from llmservice_runtime.sources.download import fetch
-from llmservice_runtime.sources.kept import Kept, is_in_use, kept_models, prune, remove
+from llmservice_runtime.sources.download import RESERVE_BYTES, fetch
+from llmservice_runtime.sources.errors import SourceError
+from llmservice_runtime.sources.kept import Kept, is_in_use, kept_models, prune, remove, want, wanted_by
 from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.progress import Silent
+from llmservice_runtime.sources.room import Room
 from llmservice_runtime.sources.secrets import Secrets
 from llmservice_runtime.sources.settings import SourceSettings
 from tests.sources.servers import Server, file_reply
@@ -88,6 +92,56 @@ with held(Path({str(folder)!r})) as mine:
         child.kill()
         child.wait()
         assert remove(kept) == 100
+
+
+@pytest.fixture
+def disk(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache is on a disk of RESERVE_BYTES and 500 bytes."""
+    total = RESERVE_BYTES + 500
+
+    def usage(path: Path) -> object:
+        used = sum(file.stat().st_size for file in cache.rglob("f*") if file.is_file())
+        return shutil._ntuple_diskusage(total, used, total - used)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    return cache
+
+
+def test_room_is_made_of_what_nobody_uses_and_of_no_more_than_is_needed(disk: Path) -> None:
+    for used, name in enumerate(("run", "other", "kept", "mine", "next"), 1000):
+        put(disk, name, used)
+    root = disk / "models/hf/acme--tiny"
+    want(root / "other", "apps/other")
+    want(root / "mine", "apps/mine")
+    room = Room(disk, "apps/mine", ("kept",), clock=lambda: 10_000.0)
+    with held(root / "run"):
+        room.make(root / "new", RESERVE_BYTES + 100)
+        assert sorted(kept.revision for kept in kept_models(disk)) == ["kept", "next", "other", "run"]
+        room.make(root / "new", RESERVE_BYTES + 500)
+        assert sorted(kept.revision for kept in kept_models(disk)) == ["kept", "other", "run"]
+
+
+def test_a_download_makes_room_for_itself_and_spares_what_was_brought_a_moment_ago(
+    make_server: Make, disk: Path, settings: SourceSettings, no_secrets: Secrets
+) -> None:
+    server = make_server(lambda request: file_reply(request, b"x" * 200, {"ETag": '"1"'}))
+    put(disk, "old", 1000)
+    put(disk, "fresh", time.time())
+    (disk / "f").write_bytes(b"x" * 200)
+    files = open_model(f"{server.url}/f.gguf", None, base=Path(), secrets=no_secrets, settings=settings)
+    with pytest.raises(SourceError, match="disk is full"):
+        fetch(files, ["f.gguf"], disk, Silent())
+    folder = fetch(files, ["f.gguf"], disk, Silent(), room=Room(disk))
+    assert (folder / "f.gguf").stat().st_size == 200
+    assert [kept.revision for kept in kept_models(disk)][-2:] == ["fresh", folder.name]
+
+
+def test_a_service_has_one_model_of_a_cache(cache: Path) -> None:
+    first, second = put(cache, "a", 1000), put(cache, "b", 2000)
+    for service in ("apps/x", "apps/y"):
+        want(first, service)
+    want(second, "apps/x")
+    assert [wanted_by(kept) for kept in kept_models(cache)] == [["apps/y"], ["apps/x"]]
 
 
 def test_a_path_outside_of_caches_is_held_by_nobody(tmp_path: Path) -> None:

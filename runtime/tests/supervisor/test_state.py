@@ -110,6 +110,24 @@ def test_an_idle_engine_stays_live_as_long_as_it_answers() -> None:
     assert not world.state.live
 
 
+def test_a_slow_machine_has_as_long_as_its_speed_says() -> None:
+    """The bound is ten times what the step at hand takes by measured speed, where that is more than the policy's."""
+    world = World(STAY).ready()
+    world.send(Reported(StepReport(1, 0, 5, seconds=4.0)))
+    assert Do.KILL not in world.advance(39)
+    assert world.state.live
+    world.send(Reported(StepReport(1, 0, 6, seconds=4.0)))
+    assert Do.KILL in world.advance(41)
+
+
+def test_a_measured_speed_shortens_no_bound_and_outlasts_no_request() -> None:
+    world = World(STAY).ready()
+    world.send(Reported(StepReport(1, 0, 5, seconds=0.001)))
+    assert Do.KILL not in world.advance(9)
+    world.send(Reported(StepReport(0, 0, 6, seconds=500.0)))
+    assert Do.KILL in world.advance(11)  # idle, and its canaries are not answered
+
+
 def test_a_canary_is_no_progress_while_requests_run() -> None:
     world = World(LEAVE).ready()
     world.send(Reported(StepReport(1, 0, 5)))
@@ -208,7 +226,7 @@ def test_backoff_is_within_half_and_whole_of_the_capped_doubling(failures: int, 
 reports = st.one_of(
     st.builds(PhaseReport, st.sampled_from(Phase), st.none() | st.floats(0, 1)),
     st.builds(ReadyReport, st.integers(1, 65535)),
-    st.builds(StepReport, st.integers(0, 4), st.integers(0, 4), st.integers(0, 9)),
+    st.builds(StepReport, st.integers(0, 4), st.integers(0, 4), st.integers(0, 9), st.sampled_from([0.0, 0.1, 20.0])),
     st.builds(FailureReport, st.sampled_from(FailureClass), st.text(max_size=5)),
 )
 events = st.one_of(

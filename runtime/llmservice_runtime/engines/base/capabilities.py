@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmservice_runtime.engines.base.generated import FILE
+from llmservice_runtime.formats.classes import ConfigClass, config_class
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,8 @@ class Capabilities:
     """Model types whose activations overflow 16-bit floats."""
     options: Mapping[str, Option] = field(default_factory=dict)
     parsers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """model_type -> fields of its config with their defaults; None = derived from others. `names`: common name -> the
-    config's own; `text`: model_type of the part that is sized; `layer_types`: the unit that layers repeat."""
+    configs: Mapping[str, ConfigClass] = field(default_factory=dict)
+    """By model_type."""
     tensor_types: Mapping[int, TensorType] = field(default_factory=dict)
     file_types: Mapping[int, str] = field(default_factory=dict)
     keys: frozenset[str] = frozenset()
@@ -145,7 +145,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "no_float16": frozenset,
     "options": lambda told: {name: _option(one) for name, one in told.items()},
     "parsers": _tuples,
-    "configs": dict,
+    "configs": lambda told: {model_type: config_class(one) for model_type, one in told.items()},
     "tensor_types": lambda told: {int(number): TensorType(**one) for number, one in told.items()},
     "file_types": lambda told: {int(number): name for number, name in told.items()},
     "keys": frozenset,

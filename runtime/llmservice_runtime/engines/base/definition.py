@@ -9,6 +9,7 @@ from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.base.case import Case, Rule
 from llmservice_runtime.engines.base.recipe import NoEnvironment, Recipe
 from llmservice_runtime.estimate.budget import EngineMemory, Shape
+from llmservice_runtime.formats.classes import Classes
 from llmservice_runtime.formats.facts import ModelFacts, Quantization
 from llmservice_runtime.machine.machine import Device
 
@@ -25,6 +26,11 @@ class CoarserVersion:
 def nothing_to_say(case: Case) -> tuple[str, ...]:
     """No notes."""
     return ()
+
+
+def no_classes() -> Classes:
+    """None that the others lack."""
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,8 @@ class EngineDefinition:
     """What running the model there needs or changes."""
     arguments: Callable[[Case, Shape], tuple[str, ...]] = lambda case, shape: ()
     """plan -> command line, beyond the runtime's own settings; the user's engine.args come after them."""
+    config_classes: Callable[[], Classes] = no_classes
+    """What config.json means where it says nothing, by model_type."""
     way_out: str = ""
     """Advice for models that its rules object to: another version that it would run; empty = none."""
     small_cache: str = ""

@@ -13,7 +13,7 @@ from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, MemoryLi
 from llmservice_runtime.estimate.kv import Pool, kv_bytes
 from llmservice_runtime.estimate.overhead import GIB, activations
 from llmservice_runtime.estimate.weights import layer_weights
-from llmservice_runtime.formats.facts import ModelFacts
+from llmservice_runtime.formats.facts import LayerGroup, ModelFacts
 from llmservice_runtime.machine.machine import Device
 
 ALIGNMENT = 1.02
@@ -42,9 +42,13 @@ class TorchMemory(EngineMemory):
     def pool(self, facts: ModelFacts, shape: Shape) -> Pool:
         """The KV cache as the engine lays it out."""
 
+    def layers(self, facts: ModelFacts) -> tuple[LayerGroup, ...]:
+        """Layers that something is kept for."""
+        return facts.layers
+
     def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
         weights = int(self.stored(facts, shape.device) * ALIGNMENT)
-        kv = kv_bytes(facts.layers, self.pool(facts, shape))
+        kv = kv_bytes(self.layers(facts), self.pool(facts, shape))
         if shape.device is Device.CPU:
             step = 4 * facts.vocab_size * LOGIT_ROWS + activations(facts, STEP_TOKENS)
             return (

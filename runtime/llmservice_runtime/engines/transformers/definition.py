@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import EngineDefinition
 from llmservice_runtime.engines.transformers.memory import TransformersMemory
-from llmservice_runtime.engines.transformers.rules import RULES, notes
+from llmservice_runtime.engines.transformers.rules import RULES, known, notes
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device
 
@@ -27,5 +27,6 @@ ENGINE = EngineDefinition(
     reason=reason,
     preference=preference,
     memory=lambda args: TransformersMemory(),
+    config_classes=lambda: known().configs,
     devices=frozenset(Device),
 )

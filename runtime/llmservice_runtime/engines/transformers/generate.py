@@ -6,7 +6,6 @@ and quantizers are asked with a stand-in for it.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import re
 import sys
@@ -16,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from llmservice_runtime.engines.base.config_classes import config_class, language_part, made
 from llmservice_runtime.engines.base.generated import main
 
 AUTO = {
@@ -28,17 +28,6 @@ AUTO = {
     "MODEL_MAPPING_NAMES": "Model",
 }
 """Tables of auto classes -> the auto class, of what text models are used as; what all models have comes last."""
-
-SIZES = re.compile(
-    r"vocab_size|hidden_size|(moe_|shared_expert_)?intermediate_size|num_hidden_layers|num_layers"
-    r"|num_(attention|key_value|kv|global_key_value)_heads|(global_|v_|qk_rope_|qk_nope_)?head_dim|(kv|q)_lora_rank"
-    r"|max_position_embeddings|rope_(theta|scaling|parameters)|tie_word_embeddings"
-    r"|_?sliding_window(_pattern)?|use_sliding_window|max_window_layers|attention_chunk_size|layer_types|layers_block_type"
-    r"|num_(local_|routed_)?experts(_per_tok)?|n_(routed|shared)_experts|num_kv_shared_layers|full_attention_interval"
-    r"|(mamba|linear|ssm)_\w+|state_size|conv_kernel|expand|n_groups|attn_(type_list|layer_\w+)"
-)
-"""Fields of a config that memory or the context length depend on."""
-PLAIN = (bool, int, float, str, type(None))
 
 
 def ask() -> dict[str, Any]:
@@ -60,51 +49,21 @@ def ask() -> dict[str, Any]:
         "engine": "Transformers",
         "versions": {"transformers": version("transformers")},
         "architectures": {name: sorted(kinds) for name, kinds in architectures.items()},
-        "configs": dict(_configs(served)),
+        "configs": dict(_configs()),
         "methods": dict(_methods()),
     }
 
 
-def _configs(served: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """model_type -> what its config class has where config.json says nothing; null: derived from other fields.
-
-    `names` maps the common names of fields to the class's own, `text` is the model_type of the part that is sized.
-    """
+def _configs() -> Iterator[tuple[str, dict[str, Any]]]:
+    """model_type -> its config class, of all that have a vocabulary or lead to one that has."""
     from transformers import CONFIG_MAPPING
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    waiting = sorted(served & set(CONFIG_MAPPING_NAMES))
-    seen = set(waiting)
-    while waiting:
-        model_type = waiting.pop()
-        config = CONFIG_MAPPING[model_type]
-        names = {common: own for common, own in config.attribute_map.items() if SIZES.fullmatch(common)}
-        told: dict[str, Any] = {
-            field.name: field.default
-            for field in dataclasses.fields(config)
-            if (SIZES.fullmatch(field.name) or field.name in names.values()) and isinstance(field.default, PLAIN)
-        }
-        if pattern := _layer_pattern(config):
-            told["layer_types"] = pattern
-        if names:
-            told["names"] = names
-        text = getattr(config.sub_configs.get("text_config"), "model_type", "")
-        if text and text != model_type:
-            told["text"] = text
-            if text in CONFIG_MAPPING_NAMES and text not in seen:
-                seen.add(text)
-                waiting.append(text)
-        yield model_type, told
-
-
-def _layer_pattern(config: Any) -> list[str]:
-    """The unit that the kinds of a default config's layers repeat; empty when it doesn't tell any."""
-    try:
-        kinds = list(getattr(config(), "layer_types", None) or ())
-    except Exception:  # configs that can't be made from defaults; each has its own error
-        return []
-    units = (kinds[:length] for length in range(1, len(kinds) + 1))
-    return next((unit for unit in units if all(kind == unit[i % len(unit)] for i, kind in enumerate(kinds))), [])
+    for model_type in sorted(CONFIG_MAPPING_NAMES):
+        kind = CONFIG_MAPPING[model_type]
+        default = made(kind)
+        if default is None or hasattr(language_part(default), "vocab_size"):
+            yield model_type, config_class(kind)
 
 
 def _methods() -> Iterator[tuple[str, dict[str, Any]]]:

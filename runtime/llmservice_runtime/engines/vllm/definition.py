@@ -8,7 +8,7 @@ from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import CoarserVersion, EngineDefinition
 from llmservice_runtime.engines.vllm.arguments import check
 from llmservice_runtime.engines.vllm.memory import VllmMemory
-from llmservice_runtime.engines.vllm.rules import BF16_FLOOR, RULES, notes
+from llmservice_runtime.engines.vllm.rules import BF16_FLOOR, RULES, known, notes
 from llmservice_runtime.estimate.budget import Shape
 from llmservice_runtime.estimate.overhead import UTILISATION
 from llmservice_runtime.formats.facts import ModelFacts, Quantization
@@ -50,6 +50,7 @@ ENGINE = EngineDefinition(
     preference=preference,
     memory=memory,
     arguments=arguments,
+    config_classes=lambda: known().configs,
     devices=frozenset({Device.NVIDIA, Device.AMD, Device.INTEL}),
     coarser=(CoarserVersion("a 4-bit AWQ", 5.0, Quantization("awq", "AWQ 4-bit", 4, group_size=128)),),
 )

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from llmservice_runtime.engines.base.config_classes import config_class, part_of
 from llmservice_runtime.engines.base.generated import main
 
 KINDS = {
@@ -71,7 +72,21 @@ def ask() -> dict[str, Any]:
         "no_float16": sorted(model_config._FLOAT16_NOT_SUPPORTED_MODELS),
         "options": dict(_options()),
         "parsers": _parsers(),
+        "configs": _configs(),
     }
+
+
+def _configs() -> dict[str, Any]:
+    """model_type -> config classes of vLLM's own, for models that Transformers lacks or has otherwise, and for their
+    parts that nobody else has."""
+    from transformers import CONFIG_MAPPING
+    from vllm.transformers_utils.config import _CONFIG_REGISTRY
+
+    kinds = {model_type: _CONFIG_REGISTRY[model_type] for model_type in _CONFIG_REGISTRY}
+    for kind in list(kinds.values()):
+        while (kind := type(part_of(kind)[1])) is not type(None) and kind.model_type not in CONFIG_MAPPING:
+            kinds.setdefault(kind.model_type, kind)
+    return {model_type: config_class(kind) for model_type, kind in sorted(kinds.items())}
 
 
 def _call_it_vllm() -> None:

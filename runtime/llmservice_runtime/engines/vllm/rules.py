@@ -9,6 +9,7 @@ from pathlib import Path
 
 from llmservice_runtime.engines.base.capabilities import Capabilities, Method, capabilities
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
+from llmservice_runtime.engines.vllm import kv_cache
 from llmservice_runtime.machine.machine import Device
 
 WHEEL_FLOOR = 75
@@ -129,6 +130,14 @@ def awq_limits(case: Case) -> str | None:
     return None
 
 
+def kv_cache_limits(case: Case) -> str | None:
+    """What compressed-tensors states of the KV cache: 8-bit floats, a scale for all or for every head."""
+    stated = case.facts.quantization.kv_cache if case.facts.quantization else ""
+    if case.method == "compressed-tensors" and stated and stated not in kv_cache.ELEMENTS:
+        return f"vLLM keeps the KV cache of compressed-tensors in FP8 only, this checkpoint states {stated}."
+    return None
+
+
 def cpu_limits(case: Case) -> str | None:
     """vLLM on a CPU: AVX2 at least; FP8 needs AMX; weight-only formats are 4-bit and symmetric."""
     if case.device is not Device.CPU:
@@ -162,6 +171,7 @@ RULES: tuple[Rule, ...] = (
     below_method_floor,
     gptq_limits,
     awq_limits,
+    kv_cache_limits,
     cpu_limits,
     no_usable_dtype,
 )
@@ -169,7 +179,7 @@ RULES: tuple[Rule, ...] = (
 
 def notes(case: Case) -> tuple[str, ...]:
     """What running it here changes."""
-    said = []
+    said = [cache] if (cache := kv_cache.said(case.facts.layers)) else []
     if case.architecture in known().by_transformers:
         said.append(f"vLLM has no code of its own for the architecture {case.architecture}: it runs Transformers'.")
     if case.on_nvidia and case.capability < BF16_FLOOR and case.facts.dtype == "BF16":

@@ -49,4 +49,5 @@ class DetokenizeRequest(Strict):
     """POST /detokenize."""
 
     model: str | None = None
-    tokens: list[Id] = Field(max_length=4_000_000)
+    tokens: list[Id]
+    """No more than the context has."""

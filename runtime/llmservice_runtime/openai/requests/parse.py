@@ -15,6 +15,9 @@ M = TypeVar("M", bound=BaseModel)
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 """What may be half of a pair, escaped or raw; only then the whole text is checked."""
 
+LISTS = ("messages", "prompt", "tokens")
+"""Fields that may be lists; what is in them takes a token each, and more."""
+
 INSTEAD: dict[str, str] = {
     "audio": "this server answers in text only.",
     "bad_words": "use `logit_bias` with -100 for the tokens, or a `stop` string.",
@@ -47,14 +50,29 @@ INSTEAD: dict[str, str] = {
 """Known fields of other servers and versions: what to use instead."""
 
 
-def parse(model: type[M], body: bytes) -> M:
-    """Validate a request body; ApiError 400 with the field, the value and the range."""
+def parse(model: type[M], body: bytes, context_tokens: int | None = None) -> M:
+    """Validate a request body; ApiError 400 with the field, the value and the range.
+
+    Lists of what takes a token at least are no longer than the context, where that is given.
+    """
     document = _document(body)
+    if context_tokens is not None:
+        _bound(document, context_tokens)
     present = {name: value for name, value in document.items() if value is not None}
     try:
         return model.model_validate(present)
     except ValidationError as error:
         _refuse(error, model)
+
+
+def _bound(document: dict[str, Any], context_tokens: int) -> None:
+    for name in LISTS:
+        if isinstance(items := document.get(name), list) and len(items) > context_tokens:
+            raise bad_request(
+                f"This model's context is {context_tokens} tokens, and `{name}` has {len(items)} items. Shorten it.",
+                name,
+                "context_length_exceeded",
+            )
 
 
 def _document(body: bytes) -> dict[str, Any]:

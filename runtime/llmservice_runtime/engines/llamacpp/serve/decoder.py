@@ -13,7 +13,7 @@ from llmservice_runtime.engines.llamacpp.arguments import PROMPT_ROWS
 from llmservice_runtime.engines.llamacpp.serve.binding import Batch, recent_errors
 from llmservice_runtime.engines.llamacpp.serve.lanes import Lanes
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
-from llmservice_runtime.engines.llamacpp.serve.scheduler import CHUNK_UNIT, ChunkBudget, plan_step, turns
+from llmservice_runtime.engines.llamacpp.serve.scheduler import CHUNK_UNIT, ChunkBudget, StepBound, plan_step, turns
 from llmservice_runtime.generation.answers import Answer
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,11 @@ class Decoder:
         self._fail = fail
         self._batch = Batch(loaded.batch)
         self._chunk = ChunkBudget(loaded.batch)
+        self._bound = StepBound(loaded.batch)
         self.seconds = 0.0
         """Native time of the last step."""
+        self.expected = 0.0
+        """What the step at hand takes by the speed of those before; 0 = not known."""
 
     def outputs(self, answer: Answer, tokens: int) -> int:
         """Rows of logits that these tokens of an answer give."""
@@ -51,6 +54,7 @@ class Decoder:
             taken = self._plan(limit)
             if not taken:
                 return []
+            self.expected = self._bound.seconds(_prompt_tokens(taken))
             code = self._run_batch(taken)
             if code == 0:
                 self._observe(taken)
@@ -91,7 +95,7 @@ class Decoder:
                     continue
             # Of neighbouring streams llama.cpp first takes as many tokens as the shortest has: one, beside generation.
             chunk = self._chunk.tokens + (not self._lanes.kv.shared)
-            plan = plan_step(pending, limits, chunk=chunk, batch=limit, free=free)
+            plan = plan_step(pending, limits, chunk=chunk, prompt=self._bound.tokens, batch=limit, free=free)
             taken = [(answer, tokens) for answer, tokens in zip(running, plan, strict=True) if tokens]
             # llama.cpp computes streams together only where the batch names them one after the other.
             return taken if self._lanes.kv.shared else sorted(taken, key=lambda pair: pair[0].slot or 0)
@@ -123,8 +127,9 @@ class Decoder:
         return code
 
     def _observe(self, taken: Taken) -> None:
-        prompt = sum(tokens for _, tokens in taken if tokens > 1)
-        self._chunk.observe(sum(1 for _, tokens in taken if tokens == 1), prompt, self.seconds)
+        generated, prompt = sum(1 for _, tokens in taken if tokens == 1), _prompt_tokens(taken)
+        self._chunk.observe(generated, prompt, self.seconds)
+        self._bound.observe(generated, prompt, self.seconds)
 
     def _isolate(self, taken: Taken, code: int) -> Taken:
         """A batch failed: its answers start over one at a time; what fails alone is what fails."""
@@ -136,3 +141,7 @@ class Decoder:
             answer.suspect = True
             self._lanes.back(answer)
         return []
+
+
+def _prompt_tokens(taken: Taken) -> int:
+    return sum(tokens for _, tokens in taken if tokens > 1)

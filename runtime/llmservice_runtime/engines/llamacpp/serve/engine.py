@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from dataclasses import replace
 
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
@@ -93,11 +94,11 @@ class LlamaCppEngine:
 
     async def validate_grammar(self, grammar: Grammar) -> None:
         """GrammarError when it can't be honoured. Compiles in a thread; the result is kept."""
-        await asyncio.get_running_loop().run_in_executor(None, self._grammars.matcher, grammar)
+        await self._grammars.prepare(grammar)
 
     def stats(self) -> EngineStats:
         """What runs and waits now; never waits for a step."""
-        return self._steps.stats
+        return replace(self._steps.stats, step_seconds=self._steps.expected())
 
     def begin_drain(self) -> None:
         """Refuse new requests from now on; what runs or waits goes on."""

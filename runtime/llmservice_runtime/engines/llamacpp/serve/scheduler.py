@@ -2,12 +2,14 @@
 
 Every answer that generates gets its token. Short prompts go whole, so that nobody waits for a first token behind a long
 prompt; long ones share what is left of a budget, first come, first served. While answers generate the budget is
-small enough to keep the time between their tokens; with none of them it is a whole batch. Ends of prompts whose long
+small enough to keep the time between their tokens; with none of them it is a whole batch, or what a few seconds are
+enough for: a step is what liveness counts, and what a client that leaves waits for. Ends of prompts whose long
 beginning was known take turns: the first one's token does not wait for the last.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 TARGET_SECONDS = 0.5
@@ -25,6 +27,10 @@ DEEP = 512
 TURN = 32
 """Tokens of such prompts in one step: what a running answer pauses for, and what a first token waits for at most."""
 SMOOTHING = 0.2
+STEP_SECONDS = 2.0
+"""Wanted time of any step..."""
+TILE_SECONDS = 10.0
+"""...but a tile's worth of tokens goes together up to here: one by one they would take longer by far."""
 
 
 def turns(pending: Sequence[int], depths: Sequence[int]) -> list[bool]:
@@ -43,11 +49,14 @@ def turns(pending: Sequence[int], depths: Sequence[int]) -> list[bool]:
     return may
 
 
-def plan_step(pending: Sequence[int], limits: Sequence[int], *, chunk: int, batch: int, free: int) -> list[int]:
+def plan_step(
+    pending: Sequence[int], limits: Sequence[int], *, chunk: int, prompt: int, batch: int, free: int
+) -> list[int]:
     """Tokens that each lane computes now; lanes in order of arrival.
 
     `pending` tokens not computed yet (1 = generating, more = prompt), `limits` the most a lane may take in one step,
-    `chunk` the prompt budget beside generation, `batch` the most of a step, `free` cells to write to.
+    `chunk` the prompt budget beside generation, `prompt` the most prompt tokens of any step, `batch` the most tokens,
+    `free` cells to write to.
     Invariants: 0 <= taken <= min(pending, limit); sum <= min(batch, free); a generating lane goes before any prompt;
     the oldest long prompt moves on whenever there is room.
     """
@@ -60,6 +69,7 @@ def plan_step(pending: Sequence[int], limits: Sequence[int], *, chunk: int, batc
             left -= 1
             generating = True
     prompts = [lane for lane, tokens in enumerate(pending) if tokens > 1]
+    left = min(left, prompt)
     if not generating:
         _share(prompts, left, pending, limits, taken)
         return taken
@@ -106,6 +116,50 @@ class ChunkBudget:
         spare = max(TARGET_SECONDS, TARGET_FACTOR * base) - base
         units = int(spare / self._per_token) // CHUNK_UNIT
         return min(max(units, 1) * CHUNK_UNIT, self._batch)
+
+
+class StepBound:
+    """How many prompt tokens one step may take, from the last step that took some.
+
+    The last one alone: what a first step says, with the weights still on disk, or one at another depth, is forgotten
+    with the next. Before there was one, a step of generation tells: a token of a prompt costs no more.
+    """
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+        self._base = math.inf
+        """The shortest step: what a pass over the weights takes, however many tokens share it."""
+        self._tokens = 0
+        self._seconds = 0.0
+        self._of_prompt = False
+
+    def observe(self, generated: int, prompt: int, seconds: float) -> None:
+        """One step: lanes that generated, prompt tokens computed, its time."""
+        self._base = min(self._base, seconds)
+        if prompt or (generated and not self._of_prompt):
+            self._of_prompt = prompt > 0
+            self._tokens, self._seconds = prompt or 1, seconds
+
+    @property
+    def tokens(self) -> int:
+        """Prompt tokens for the next step: whole tiles where time allows, at least 1, at most a batch."""
+        if not self._tokens:
+            return min(CHUNK_UNIT, self._batch)
+        target = min(max(STEP_SECONDS, 2 * self._base), TILE_SECONDS)
+        fit = self._in(target)
+        if self._seconds <= target:
+            fit = max(
+                fit, 2 * self._tokens
+            )  # with a pass over the weights shared by more, twice as many never cost twice
+        fit -= fit % CHUNK_UNIT if fit > CHUNK_UNIT else 0
+        return min(max(fit, min(self._in(TILE_SECONDS), CHUNK_UNIT), 1), self._batch)
+
+    def seconds(self, prompt: int) -> float:
+        """What a step with so many prompt tokens takes by that speed; 0 = not known yet."""
+        return max(self._base, prompt * self._seconds / self._tokens) if self._tokens else 0.0
+
+    def _in(self, seconds: float) -> int:
+        return int(min(self._tokens * seconds / max(self._seconds, 1e-9), self._batch))
 
 
 def _blend(old: float | None, new: float) -> float:

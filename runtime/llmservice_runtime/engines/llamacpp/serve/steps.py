@@ -75,6 +75,10 @@ class StepLoop:
         """End every answer with an error delta."""
         self._commands.put(lambda: self._drop(lambda answer: True, message))
 
+    def expected(self) -> float:
+        """Seconds that the step at hand takes by the speed of those before; 0 = not known."""
+        return self._decoder.expected
+
     def close(self) -> None:
         """Stop the thread and wait for its step."""
 
@@ -163,7 +167,7 @@ class StepLoop:
                 barrier = answer.matcher.barrier() if answer.matcher is not None else None
                 chosen.append(answer.sampler.choose(scores[row], barrier, self._desk))
             except (GrammarError, NoTokenError) as error:
-                self._fail(answer, f"no token can be chosen: {error}")
+                self._fail(answer, f"no token can be chosen: {error}", unfit=answer.matcher is not None)
                 chosen.append(NOTHING)
         return chosen
 
@@ -181,7 +185,7 @@ class StepLoop:
         try:
             delta = answer.take(token, row, now)
         except GrammarError as error:
-            self._fail(answer, f"the grammar refused its own token: {error}")
+            self._fail(answer, f"it refused its own token: {error}", unfit=True)
             return 1
         if delta.finish_reason is not None:
             self._finish(answer, delta, now)
@@ -196,11 +200,11 @@ class StepLoop:
         self.finished.append(now)
         self._out[answer.stream.loop].append((answer.stream, delta))
 
-    def _fail(self, answer: Answer, message: str) -> None:
-        """End one answer with an error; its memory is not trusted."""
+    def _fail(self, answer: Answer, message: str, *, unfit: bool = False) -> None:
+        """End one answer with an error, `unfit` where its grammar is the reason; its memory is not trusted."""
         self._lanes.remove(answer, keep=False)
         self._metrics.request_finished(answer.record(FinishReason.ERROR, time.monotonic()))
-        delta = Delta(answer.index, "", [], finish_reason=FinishReason.ERROR, error=message)
+        delta = Delta(answer.index, "", [], finish_reason=FinishReason.ERROR, error=message, unfit=unfit)
         self._out[answer.stream.loop].append((answer.stream, delta))
 
     def _drop(self, which: Callable[[Answer], bool], message: str | None) -> None:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import llama_cpp
+import numpy as np
+
+from llmservice_runtime.engines.llamacpp.serve.cuts import PART_BYTES, Cuts
+
+BYTE_LEVEL = {1, 2, 5, 6}
+"""Vocabularies whose tokens spell a text byte for byte: SPM, BPE, RWKV, PLaMo 2."""
+BLANKS = " \t\n\v\f\r"
+"""What some special tokens take away around them."""
 
 
 class LlamaTokenizer:
@@ -46,9 +55,60 @@ class LlamaTokenizer:
     def _text(self, token: int) -> str:
         return self.token_bytes(token).decode("utf-8", "replace") if token >= 0 else ""
 
+    def at_least(self, text: str) -> int:
+        """See protocol.engine.Tokenizer. The first call reads every token."""
+        if not self._longest:
+            return 0
+        stripped = sum(map(text.count, BLANKS)) if self._cuts.strips else 0
+        return (len(text) - stripped) // self._longest
+
+    @cached_property
+    def _longest(self) -> int:
+        """Bytes of the longest token; 0 where a token may stand for a text of any length."""
+        if int(llama_cpp.llama_vocab_type(self.vocab)) not in BYTE_LEVEL:
+            return 0
+        return max((len(self.token_bytes(token)) for token in range(self._size)), default=0)
+
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids; `add_special` adds BOS/EOS as the model wants, `parse_special` reads `<|im_end|>` as one token."""
+        parts = self.parts(text, add_special=add_special, parse_special=parse_special)
+        return [token for part in parts for token in part]
+
+    def parts(self, text: str, *, add_special: bool, parse_special: bool) -> Iterator[list[int]]:
+        """See protocol.engine.Tokenizer."""
         data = text.encode("utf-8", "replace")
+        if len(data) <= PART_BYTES:
+            yield self._encode(data, add_special, parse_special)
+            return
+        if add_special and self.bos >= 0 and llama_cpp.llama_vocab_get_add_bos(self.vocab):
+            yield [self.bos]
+        for part in (self._cuts if parse_special else self._plain_cuts).parts(data):
+            yield self._encode(part, False, parse_special)
+        if add_special and self.eos >= 0 and llama_cpp.llama_vocab_get_add_eos(self.vocab):
+            yield [self.eos]
+
+    @cached_property
+    def _cuts(self) -> Cuts:
+        return self._found_first(
+            llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
+            | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+            | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
+        )
+
+    @cached_property
+    def _plain_cuts(self) -> Cuts:
+        """Where special tokens in a text are text as any other."""
+        return self._found_first(llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED)
+
+    def _found_first(self, attributes: int) -> Cuts:
+        vocab = self.vocab
+        flags = {token: int(llama_cpp.llama_vocab_get_attr(vocab, token)) for token in range(self._size)}
+        texts = {t: bytes(llama_cpp.llama_vocab_get_text(vocab, t) or b"") for t, f in flags.items() if f & attributes}
+        left, right = llama_cpp.LLAMA_TOKEN_ATTR_LSTRIP, llama_cpp.LLAMA_TOKEN_ATTR_RSTRIP
+        blank_after = [text for t, text in texts.items() if flags[t] & right]
+        return Cuts(texts.values(), blank_after, strips=any(flags[t] & (left | right) for t in texts))
+
+    def _encode(self, data: bytes, add_special: bool, parse_special: bool) -> list[int]:
         size = len(data) + 8
         buffer = (ctypes.c_int32 * size)()
         n = llama_cpp.llama_tokenize(self.vocab, data, len(data), buffer, size, add_special, parse_special)
@@ -59,8 +119,9 @@ class LlamaTokenizer:
 
     def decode(self, tokens: Sequence[int], *, skip_special: bool = True) -> str:
         """Text of tokens; what is no whole character becomes U+FFFD."""
-        known = [token for token in tokens if 0 <= token < self._size]
-        ids = (ctypes.c_int32 * len(known))(*known)
+        given = np.asarray(tokens, np.int64)
+        known = given[(given >= 0) & (given < self._size)].astype(np.int32)
+        ids = known.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
         size = 16 * len(known) + 64
         buffer = ctypes.create_string_buffer(size)
         n = llama_cpp.llama_detokenize(self.vocab, ids, len(known), buffer, size, False, not skip_special)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,12 @@ class Bytes:
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return [BEGIN] * add_special + list(text.encode())
+
+    def at_least(self, text: str) -> int:
+        return len(text)
+
+    def parts(self, text: str, *, add_special: bool, parse_special: bool) -> Iterator[list[int]]:
+        yield self.encode(text, add_special=add_special, parse_special=parse_special)
 
     def decode(self, tokens: Sequence[int], *, skip_special: bool = True) -> str:
         return b"".join(map(self.token_bytes, tokens)).decode("utf-8", "replace")

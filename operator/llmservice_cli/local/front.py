@@ -1,0 +1,43 @@
+"""How an instance meets its clients: fixed when it starts, whatever joins it later."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+from llmservice_gateway.app import Gateway
+from llmservice_gateway.proxy import Limits
+from llmservice_runtime.contract.listening import is_loopback
+from llmservice_runtime.wire.callers import Callers
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """`hosts` and `origins` as in Callers; `answer_seconds` as in Limits."""
+
+    host: str = "127.0.0.1"
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    answer_seconds: float = Limits().answer_seconds
+
+    def gateway(self) -> Gateway:
+        """A gateway that keeps to it."""
+        callers = Callers(
+            loopback=is_loopback(self.host),
+            hosts=frozenset(name.lower().removesuffix(".") for name in self.hosts),
+            origins=frozenset(origin.lower() for origin in self.origins),
+            host_setting="To be reached under it, start the instance with `llmservice up --allow-host {}`.",
+            origin_setting="To let it, start the instance with `llmservice up --allow-origin {}`.",
+        )
+        return Gateway(Limits(answer_seconds=self.answer_seconds), callers)
+
+    def to_json(self) -> str:
+        """Text that `from_json` reads back."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Front:
+        """The reverse of `to_json`."""
+        body = json.loads(text)
+        return Front(**{**body, "hosts": tuple(body["hosts"]), "origins": tuple(body["origins"])})

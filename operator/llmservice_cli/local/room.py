@@ -1,0 +1,164 @@
+"""Whether a replica may start now: what this machine has left beside what runs, of all instances of this user.
+
+Every replica claims what its plan says before it starts, in a file that all instances see, and holds the claim to its
+end: two that start at once can't both take the last of it. What a claim has not touched yet is no more free than what
+it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from llmservice_planning.words import memory as words
+from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.machine.probe import memory, resident
+
+CLAIM_BYTES = 8192
+"""Of a claim's file; names and paths fit."""
+SHRINK = "Stop or shrink what runs (`llmservice down NAME`, `llmservice scale NAME --replicas N`)"
+REMEDY = f"{SHRINK}, or give this one less (contextTokens, a smaller version). It starts by itself once there is room."
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What one running replica was promised and has now, in bytes. `mapped` of it are pages of the model's file."""
+
+    service: str
+    model: str
+    promised: int
+    resident: int = 0
+    mapped: int = 0
+    instance: int = 0
+
+    @property
+    def missing(self) -> int:
+        """What it may still take."""
+        return max(0, self.promised - self.resident)
+
+
+def shortage(service: str, model: str, need: int, free: int, total: int, holds: Sequence[Hold]) -> str:
+    """Why another replica can't start, in a sentence; empty = it can. Bytes; `free` counts no page that is mapped.
+
+    A model's file that another replica has mapped is there already.
+    """
+    shared = min(need, max((hold.mapped for hold in holds if hold.model == model), default=0))
+    left = free - sum(hold.missing for hold in holds)
+    if need - shared <= left:
+        return ""
+    return (
+        f"A replica of {service} takes {words(need - shared)} of memory, and {words(max(0, left))} of"
+        f" {words(total)} are left.{held(holds)}"
+    )
+
+
+def held(holds: Sequence[Hold]) -> str:
+    """` default/a holds 4.4 GiB, ...`: a sentence to add; empty when nothing runs."""
+    by_service: dict[str, int] = {}
+    for hold in holds:
+        elsewhere = f" (of another instance, pid {hold.instance})" if hold.instance != os.getpid() else ""
+        name = hold.service + elsewhere
+        by_service[name] = by_service.get(name, 0) + max(hold.promised, hold.resident)
+    parts = [f"{name} holds {words(size)}" for name, size in by_service.items()]
+    return f" {', '.join(parts)}; other programs have the rest." if parts else ""
+
+
+class Claim:
+    """A replica's place in memory, until `release`: a file that is locked as long as this process lives."""
+
+    def __init__(self, folder: Path, body: dict[str, Any]) -> None:
+        self._body = body
+        self._fd, self._path = -1, ""
+        with contextlib.suppress(OSError):  # a full disk costs the claim alone
+            self._fd, self._path = tempfile.mkstemp(".claim", dir=folder)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self._write()
+
+    def runs_in(self, pid: int) -> None:
+        """The process whose memory fills it."""
+        if pid != self._body["engine"]:
+            self._body["engine"] = pid
+            self._write()
+
+    def release(self) -> None:
+        """It has ended."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)  # noqa: PTH108 - a name that mkstemp made
+            os.close(self._fd)
+            self._fd = -1
+
+    def _write(self) -> None:
+        """In one piece of one size, so that a reader never sees half of it."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._fd, json.dumps(self._body).encode().ljust(CLAIM_BYTES), 0)
+
+
+class Room:
+    """All claims on this machine. `read` gives (total, free) bytes; tests replace it."""
+
+    def __init__(self, folder: Path | None = None, read: Callable[[], tuple[int, int]] = memory) -> None:
+        runtime = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        self._folder = folder or Path(runtime) / f"llmservice-{os.getuid()}"
+        self._read = read
+
+    def claim(self, service: str, model: str, need: int) -> Claim | FailureRecord:
+        """Room for a replica, or DoesNotFit with who has what. Blocks for milliseconds; reads /proc."""
+        with self._locked():
+            total, free = self._read()
+            if said := shortage(service, model, need, free, total, self._holds()):
+                return FailureRecord(FailureClass.DOES_NOT_FIT, said, REMEDY, Phase.STARTING.value)
+            body = {"service": service, "model": model, "promised": need, "engine": 0, "instance": os.getpid()}
+            return Claim(self._folder, body)
+
+    def holds(self) -> list[Hold]:
+        """What runs, of all instances."""
+        with self._locked():
+            return self._holds()
+
+    def _holds(self) -> list[Hold]:
+        found = []
+        for path in sorted(self._folder.glob("*.claim")):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError), path.open() as file:
+                if _unowned(file):
+                    path.unlink(missing_ok=True)
+                    continue
+                body = json.load(file)
+                here, mapped = resident(int(body["engine"])) if body["engine"] else (0, 0)
+                found.append(
+                    Hold(body["service"], body["model"], int(body["promised"]), here, mapped, int(body["instance"]))
+                )
+        return found
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One at a time, of all instances; where the folder can't be used, this one alone."""
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            yield
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+
+def _unowned(file: IO[str]) -> bool:
+    """Whether the process that made a claim is gone."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

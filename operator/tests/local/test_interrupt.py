@@ -1,0 +1,83 @@
+"""Ctrl-C and `down` at any time: no traceback, nothing left, and no error where what was asked for is so."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from importlib.metadata import version
+
+import pytest
+from machine_world import CLI, Here, manifest, until  # type: ignore[import-not-found]
+
+
+@pytest.mark.parametrize("detach", [(), ("--detach",)])
+@pytest.mark.parametrize("twice", [False, True])
+def test_an_interrupt_at_any_time(here: Here, detach: tuple[str, ...], twice: bool) -> None:
+    """At moments spread over a whole start, from the first one on at which Python runs anything of ours."""
+    file = here.write(manifest("demo"))
+    begins = "from llmservice_cli.entry import leave_on_interrupt as leave; leave(); print('begins', flush=True); "
+    told_when_it_begins = (*CLI[:2], CLI[2].replace("sys.exit(", begins + "sys.exit("))
+    for moment in range(8):
+        up = subprocess.Popen(
+            [*told_when_it_begins, "up", "-f", file, "--port", "0", *detach], env=here.env, cwd=here.folder,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert up.stdout is not None and up.stdout.readline() == "begins\n"
+        time.sleep(moment * 0.12)  # any time is right
+        up.send_signal(signal.SIGINT)
+        if twice:
+            up.send_signal(signal.SIGINT)
+        said, _ = up.communicate(timeout=30)
+        # -SIGINT: in the interpreter's own last moments, when everything has been done
+        assert up.returncode in (0, 130, -signal.SIGINT) and "Traceback" not in said, said
+        here.run("down")
+        until(lambda: not here.pids())
+
+
+def test_down_of_nothing_is_done(here: Here) -> None:
+    assert "nothing runs here" in here.run("down")
+    here.run("up", "-f", here.write(manifest("demo")), "--port", "0", "--detach")
+    here.run("down")
+    assert "nothing runs here" in here.run("down")
+    assert "no service is running" in here.run("down", "demo", code=1)
+
+
+def test_downs_at_once_all_end_well(here: Here) -> None:
+    here.run("up", "-f", here.write(manifest("demo", replicas=2)), "--port", "0", "--detach")
+    downs = [
+        subprocess.Popen([*CLI, "down"], env=here.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(3)
+    ]
+    for down in downs:
+        said, _ = down.communicate(timeout=30)
+        assert down.returncode == 0 and "Traceback" not in said, said
+    until(lambda: not here.pids())
+
+
+def test_down_ends_an_instance_that_just_starts(here: Here) -> None:
+    """It has the lock before it answers."""
+    with here.foreground("-f", here.write(manifest("demo")), "--port", "0") as up:
+        until(lambda: (here.state / "instance.lock").exists())
+        here.run("down")
+        said, _ = up.communicate(timeout=30)
+        assert up.returncode == 0 and "Traceback" not in said, said
+    assert here.pids() == []
+
+
+def test_an_instance_that_stands_still_is_not_waited_for_for_ever(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmservice_cli.local import client
+    from llmservice_runtime.contract.errors import UserError
+
+    with here.foreground("-f", here.write(manifest("demo")), "--port", "0") as up:
+        here.ready("demo")
+        up.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(client, "ANSWER_SECONDS", 0.2)
+        with pytest.raises(UserError, match="does not answer"):
+            here.snapshot()
+        up.send_signal(signal.SIGCONT)
+        here.snapshot()
+
+
+def test_version(here: Here) -> None:
+    assert here.run("--version") == f"llmservice {version('llmservice')}\n"

@@ -1,0 +1,110 @@
+"""Nothing starts beside what runs unless it fits: one machine's memory, however many instances, services, replicas."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from machine_world import Here, manifest, until  # type: ignore[import-not-found]
+
+from llmservice_cli.local.room import Claim, Hold, Room, shortage
+from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+
+GIB = 1 << 30
+SIZES = st.integers(0, 8 * GIB)
+HOLDS = st.lists(
+    st.builds(lambda model, promised, here, mapped: Hold("apps/a", model, promised, here, min(here, mapped)),
+              st.sampled_from(["/a", "/b"]), SIZES, SIZES, SIZES)
+)  # fmt: skip
+
+
+@given(HOLDS, SIZES, SIZES)
+def test_what_is_promised_and_not_yet_taken_is_not_free(holds: list[Hold], need: int, free: int) -> None:
+    said = shortage("apps/new", "/new", need, free, 8 * GIB, holds)
+    assert bool(said) == (need > free - sum(max(0, hold.promised - hold.resident) for hold in holds))
+    assert shortage("apps/new", "/new", need, free + 8 * GIB * len(holds) + need, 8 * GIB, holds) == ""
+
+
+def test_a_file_that_is_mapped_is_there_already() -> None:
+    holds = [Hold("apps/a", "/m.gguf", 6 * GIB, 6 * GIB, 4 * GIB)]
+    assert shortage("apps/a", "/m.gguf", 6 * GIB, 2 * GIB, 16 * GIB, holds) == ""
+    said = shortage("apps/b", "/other.gguf", 6 * GIB, 2 * GIB, 16 * GIB, holds)
+    assert "takes 6.0 GiB" in said and "2.0 GiB of 16.0 GiB are left" in said and "apps/a" in said
+
+
+def test_two_instances_at_once_do_not_both_take_the_last_of_it(tmp_path: Path) -> None:
+    rooms = [Room(tmp_path, lambda: (16 * GIB, 10 * GIB)) for _ in range(2)]
+    got: list[Claim | FailureRecord] = []
+    threads = [
+        threading.Thread(target=lambda room=room: got.append(room.claim("apps/a", "/m", 3 * GIB))) for room in rooms * 4
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    claims = [one for one in got if isinstance(one, Claim)]
+    refused = [one for one in got if isinstance(one, FailureRecord)]
+    assert len(claims) == 3 and len(refused) == 5
+    assert all(one.failure is FailureClass.DOES_NOT_FIT and "apps/a holds" in one.message for one in refused)
+    claims.pop().release()
+    assert isinstance(rooms[1].claim("apps/b", "/m", 3 * GIB), Claim)
+
+
+def test_what_a_replica_has_taken_is_counted_once(tmp_path: Path) -> None:
+    room = Room(tmp_path, lambda: (16 * GIB, 10 * GIB))
+    claim = room.claim("apps/a", "/m", 8 * GIB)
+    assert isinstance(claim, Claim)
+    assert sum(hold.missing for hold in room.holds()) == 8 * GIB
+    claim.runs_in(os.getpid())
+    (hold,) = room.holds()
+    assert 0 < hold.resident < GIB and hold.missing == 8 * GIB - hold.resident
+
+
+def test_the_claims_of_a_dead_instance_are_gone(tmp_path: Path) -> None:
+    (tmp_path / "x.claim").write_text('{"service": "a/b", "model": "/m", "promised": 1, "engine": 0, "instance": 1}')
+    assert Room(tmp_path).holds() == []
+    assert not list(tmp_path.glob("*.claim"))
+
+
+def test_a_folder_that_can_not_be_used_is_no_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    room = Room(tmp_path / "file" / "x", lambda: (16 * GIB, 10 * GIB))
+    claim = room.claim("apps/a", "/m", GIB)
+    assert isinstance(claim, Claim)
+    claim.release()
+    assert isinstance(room.claim("apps/a", "/m", 11 * GIB), FailureRecord)
+
+
+def another_instance(here: Here) -> Claim:
+    """It has promised its service all memory there is."""
+    room = Room(here.runtime / f"llmservice-{os.getuid()}", lambda: (1 << 60, 1 << 60))
+    claim = room.claim("other/big", "/big.gguf", 1 << 50)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def test_a_second_replica_waits_until_there_is_room(here: Here) -> None:
+    here.run("up", "-f", here.write(manifest("demo")), "--port", "0", "--detach")
+    big = another_instance(here)
+    here.run("scale", "demo", "--replicas", "2")
+    until(lambda: any(facts["held"] for facts in here.service("demo")["replicas"]))
+    row = here.run("ps")
+    assert "1/2" in row and "DoesNotFit" in row
+    assert f"other/big (of another instance, pid {os.getpid()}) holds" in here.run("ps", "-o", "wide")
+    assert "DoesNotFit" in here.up(manifest("demo", SAY="new"))  # nor is there room for a changed one beside it
+    here.ready("demo")
+    big.release()
+    here.run("scale", "demo", "--replicas", "2")
+    here.ready("demo", 2)
+    assert "DoesNotFit" not in here.run("ps")
+
+
+def test_a_service_that_does_not_fit_beside_what_runs_is_refused_with_who_has_it(here: Here) -> None:
+    big = another_instance(here)
+    said = here.run("up", "-f", here.write(manifest("demo")), "--port", "0", "--detach", code=1)
+    assert "other/big (of another instance" in said and "DoesNotFit" in said and "llmservice scale NAME" in said
+    until(lambda: not here.pids())
+    big.release()

@@ -1,0 +1,24 @@
+"""Values that a configuration lists layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llmservice_runtime.formats.config import Config
+from llmservice_runtime.formats.ranges import damaged
+
+_FURTHER = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", "n_predict")
+"""Layers behind the last that predict several tokens: lists may cover them, nothing is kept for them."""
+
+
+def per_layer(config: Config, key: str, count: int) -> Sequence[Any]:
+    """The list of `key`, cut to the `count` layers.
+
+    Raises UnsupportedModel where it is of another length, as engines do.
+    """
+    values = config.items_of(key)
+    further = max(config.integer(name) for name in _FURTHER)
+    if not count <= len(values) <= count + further:
+        raise damaged(f"{key} of {config.name} lists {len(values)} layers, and the model has {count}.")
+    return values[:count]

@@ -1,0 +1,187 @@
+"""Which kind of layer each one is, from config.json: one word per layer.
+
+`full`, `sliding`, `recurrent`, `parallel` and `parallel sliding` (attention beside a recurrent mixer), `indexed` (with
+an indexer that picks tokens), `compressed` (a state for several tokens) or `none`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmservice_runtime.formats.config import Config
+from llmservice_runtime.formats.lists import per_layer
+from llmservice_runtime.formats.units import BACKWARDS, EXCEPTIONS, UNIFORM_WINDOW, UNITS, WORDS
+
+_WORDS = {
+    "full": (),
+    "sliding": ("sliding_attention", "chunked_attention", "window_attention", "local", "swa", "local_attention"),
+    "recurrent": ("linear_attention", "mamba", "mamba1", "mamba2", "conv", "kda", "linear", "m"),
+    "none": ("mlp", "moe", "-", "e"),
+    "parallel": ("hybrid",),
+    "parallel sliding": ("hybrid_sliding",),
+    "indexed": ("indexed_attention", "deepseek_sparse_attention", "minimax_m3_sparse", "qwen_sparse_attention"),
+    "compressed": ("compressed_sparse_attention", "heavily_compressed_attention"),
+}
+"""Ours -> theirs; all other words keep every token."""
+_NORMAL = {theirs: ours for ours, words in _WORDS.items() for theirs in words}
+
+_LONGEST_UNIT = 4096
+_WINDOWS = ("sliding_windows", "interleaved_sliding_window", "sliding_window")
+"""Keys that may list a window per layer, or for the unit that layers repeat."""
+_ONE_WINDOW = (
+    "interleaved_sliding_window",
+    "sliding_window",
+    "sliding_window_size",
+    "attention_chunk_size",
+    "attention_window_size",
+    "window_size",
+    "local_attention",
+)
+_LETTERS = {"M": "mamba", "*": "full", "-": "mlp", "E": "moe"}
+
+
+def layer_words(config: Config) -> list[str]:
+    """The word of every layer of the language model. Raises UnsupportedModel where a list is too short or too long."""
+    count = layer_count(config)
+    stated = _stated_words(config, count)
+    words = [_normal(str(word), config) for word in stated] if stated else _derived_words(config, count)
+    shared = config.integer("num_kv_shared_layers")
+    return [word if index < count - shared else "none" for index, word in enumerate(words)]
+
+
+def layer_count(config: Config) -> int:
+    """Blocks of the language model: of a pattern in letters its length, of a model with an encoder its decoder's."""
+    decoder = config.integer("decoder_layers", "num_decoder_layers") if config.get("is_encoder_decoder") is True else 0
+    return len(_letters(config)) or decoder or config.layers
+
+
+def family(config: Config) -> str:
+    """The language model's own `model_type`, without the ending of a part (`_text`)."""
+    return config.text("model_type").removesuffix("_text").removesuffix("_model")
+
+
+def block_part(config: Config, index: int, part: str) -> Mapping[str, Any]:
+    """The part (`attention`, `ffn`) of a layer found by architecture search; empty where there is none."""
+    blocks = config.items_of("block_configs")
+    block = blocks[index] if index < len(blocks) else None
+    found = block.get(part) if isinstance(block, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _letters(config: Config) -> str:
+    pattern = config.get("hybrid_override_pattern")
+    return pattern.replace("|", "") if isinstance(pattern, str) else ""
+
+
+def _stated_words(config: Config, count: int) -> Sequence[Any]:
+    """The list that configurations of hybrid models carry, under its many names; empty where there is none."""
+    if letters := _letters(config):
+        return [_LETTERS.get(letter, "full") for letter in letters]
+    if any(block_part(config, index, "attention") for index in range(count)):
+        blocks = (block_part(config, i, "attention") for i in range(len(per_layer(config, "block_configs", count))))
+        return ["none" if block.get("no_op") or block.get("replace_with_linear") else "full" for block in blocks]
+    if words := config.items_of("block_types"):
+        return [words[index % len(words)] for index in range(count)]  # RecurrentGemma's is the unit that repeats
+    for key in ("layer_types", "layers_block_type", "attention_layers"):
+        if config.items_of(key):
+            return per_layer(config, key, count)
+    if config.items_of("hybrid_layer_pattern"):
+        return ["sliding" if slides == 1 else "full" for slides in per_layer(config, "hybrid_layer_pattern", count)]
+    if config.items_of("attn_type_list"):
+        return ["full" if kind == 1 else "linear" for kind in per_layer(config, "attn_type_list", count)]
+    return _listed_layers(config, count) or _periods(config, count)
+
+
+def _listed_layers(config: Config, count: int) -> list[str]:
+    """Numbers of the layers that are of one kind, or flags."""
+    linear = config.get("linear_attn_config")
+    if isinstance(linear, dict) and isinstance(full := linear.get("full_attn_layers"), list):
+        return ["full" if index + 1 in full else "linear" for index in range(count)]
+    if attention := config.items_of("attn_layer_indices", "full_attn_idxs"):
+        return ["full" if index in attention else "mamba" for index in range(count)]
+    if config.items_of("hybrid_layer_ids") and not family(config).startswith("mamba"):
+        shared = config.items_of("hybrid_layer_ids")
+        return ["hybrid" if index in shared else "mamba" for index in range(count)]
+    if local := config.items_of("local_layer_ids"):
+        return ["hybrid_sliding" if index in local else "hybrid" for index in range(count)]
+    sparse = config.get("sparse_attention_config")
+    if isinstance(sparse, dict) and isinstance(sparse.get("sparse_attention_freq"), list):
+        chosen = per_layer(Config({**config, **sparse}, config.name), "sparse_attention_freq", count)
+        return ["indexed_attention" if sparsely else "full" for sparsely in chosen]
+    if config.items_of("no_rope_layers") and family(config) == "llama4":
+        return ["chunked_attention" if rope else "full" for rope in per_layer(config, "no_rope_layers", count)]
+    return []
+
+
+def _periods(config: Config, count: int) -> list[str]:
+    if period := config.integer("attn_layer_period"):
+        offset = config.integer("attn_layer_offset")
+        return ["full" if index % period == offset else "mamba" for index in range(count)]
+    if interval := config.integer("full_attention_interval", "layer_group_size"):
+        full = "indexed_attention" if UNITS.get(family(config), "").endswith("I") else "full"
+        return [full if (index + 1) % interval == 0 else "linear" for index in range(count)]
+    if every := config.integer("no_rope_layer_interval"):
+        return ["full" if (index + 1) % every == 0 else "chunked_attention" for index in range(count)]
+    return []
+
+
+def _derived_words(config: Config, count: int) -> list[str]:
+    """Words for families that name no layer types."""
+    kind = family(config)
+    if config.items_of("compress_ratios"):
+        return ["compressed"] * count
+    if any(isinstance(config.get(key), list) for key in _WINDOWS):
+        return ["sliding" if window_of(config, index) else "full" for index in range(count)]
+    usual = UNITS.get(kind, "")
+    unit = _stated_unit(config, usual) or usual
+    if unit:
+        shift = -count % len(unit) if kind in BACKWARDS else 0
+        letters = [unit[(index + shift) % len(unit)] for index in range(count)]
+        for index, letter in EXCEPTIONS.get(kind, {}).items() if count else ():
+            letters[index] = letter
+        return [_normal(WORDS[letter], config) for letter in letters]
+    if len(set(config.layer_unit)) > 1:  # a family without a rule: as its class's default goes on
+        return [_normal(config.layer_unit[index % len(config.layer_unit)], config) for index in range(count)]
+    if config.integer("index_topk"):
+        return ["indexed"] * count
+    if config.get("use_sliding_window"):
+        first = config.integer("max_window_layers")
+        return [_normal("sliding" if index >= first else "full", config) for index in range(count)]
+    slides = kind in UNIFORM_WINDOW or config.integer("interleaved_sliding_window") > 0
+    return [_normal("sliding" if slides else "full", config)] * count
+
+
+def _stated_unit(config: Config, usual: str) -> str:
+    """The unit of layers that slide and don't, where the configuration has its length; it ends with the full one
+    unless the family's begins with it."""
+    pattern = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern")
+    if isinstance(pattern, str) and re.fullmatch("[LG]+", pattern):
+        return pattern.replace("G", "F").replace("L", "S")
+    every = pattern if type(pattern) is int else config.integer("global_attn_every_n_layers")
+    if not 0 < every <= _LONGEST_UNIT:
+        return ""
+    return "F" + "S" * (every - 1) if usual.startswith("F") else "S" * (every - 1) + "F"
+
+
+def _normal(word: str, config: Config) -> str:
+    lower = word.lower()
+    ours = lower if lower in _WORDS else _NORMAL.get(lower, "full")
+    return "full" if ours == "sliding" and not any_window(config) else ours
+
+
+def any_window(config: Config) -> bool:
+    """Whether layers that slide have a window."""
+    return window_of(config, 0) > 0 or bool(config.items_of(*_WINDOWS))
+
+
+def window_of(config: Config, index: int) -> int:
+    """Tokens that a sliding layer sees; 0 = the window is off."""
+    if config.get("use_sliding_window") is False:
+        return 0
+    for key in _WINDOWS:
+        if windows := config.items_of(key):
+            own = windows[index % len(windows)]
+            return own if type(own) is int and own > 0 else 0
+    return config.integer(*_ONE_WINDOW)

@@ -1,0 +1,131 @@
+"""Values of config.json that no model can have: refused here by name, before anything is computed from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.formats.classes import NESTED
+from llmservice_runtime.formats.config import EXPERTS, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, Config
+from llmservice_runtime.formats.ranges import damaged
+
+MOST: Mapping[str, int] = {
+    **dict.fromkeys(LAYERS, 4096),
+    **dict.fromkeys(HIDDEN, 1 << 20),
+    **dict.fromkeys((*HEADS, *KV_HEADS), 1 << 16),
+    **dict.fromkeys(("vocab_size", "padded_vocab_size"), 1 << 26),
+    **dict.fromkeys(("intermediate_size", "moe_intermediate_size", "ffn_hidden_size"), 1 << 24),
+}
+"""Sizes that are at least 1 wherever they are stated -> a bound far above every model's."""
+FROM_ZERO: Mapping[str, int] = {
+    **dict.fromkeys((*HEAD_DIM, "v_head_dim", "qk_rope_head_dim", "qk_nope_head_dim", "global_head_dim"), 1 << 16),
+    **dict.fromkeys(("kv_lora_rank", "q_lora_rank"), 1 << 20),
+    **dict.fromkeys((*EXPERTS, "num_experts_per_tok"), 1 << 16),
+}
+"""Sizes that may be 0, which is none."""
+PER_LAYER = (
+    "layer_types", "layers_block_type", "num_key_value_heads", "num_kv_heads", "num_attention_heads",
+    "intermediate_size", "hybrid_layer_pattern", "block_configs", "attn_type_list",
+)  # fmt: skip
+"""Lists with an entry for each layer: engines refuse shorter ones, or fail at the first layer that has none."""
+FACTORS = ("rope_theta", "rotary_emb_base", "partial_rotary_factor", "rotary_pct")
+GENERATION: Mapping[str, tuple[float, float, bool]] = {
+    "temperature": (0, math.inf, False),
+    "top_p": (0, 1, False),
+    "min_p": (0, 1, False),
+    "top_k": (-1, math.inf, True),
+    "repetition_penalty": (0, math.inf, False),
+    "max_new_tokens": (1, math.inf, True),
+    "max_length": (1, math.inf, True),
+}
+"""What a request may state -> least, most, and whether it is a whole number."""
+NO_HEADS = ("mamba", "falcon_mamba", "rwkv", "xlstm")
+"""Beginnings of model types without attention."""
+
+
+def check(config: Config) -> None:
+    """Raises UnsupportedModel for the first value that can't be."""
+    for key, value in config.items():
+        if value is None:
+            continue
+        if key in MOST or key in FROM_ZERO:
+            least = 1 if key in MOST and not _headless(config, key) else 0
+            for one in value if isinstance(value, list) else (value,):
+                if one is not None and not _is_size(one, 0 if isinstance(value, list) else least, _most(key)):
+                    raise _impossible(config, key, one)
+        elif key in FACTORS and not _is_factor(value):
+            raise _impossible(config, key, value)
+    for key in NESTED:
+        if config.root.get(key) is not None and not isinstance(config.root[key], dict):
+            raise _impossible(config, key, config.root[key])
+    _check_lists(config)
+    _check_heads(config)
+    _check_experts(config)
+
+
+def check_generation(values: Mapping[str, Any]) -> None:
+    """generation_config.json, whose values engines take for requests that state none."""
+    for key, (least, most, whole) in GENERATION.items():
+        value = values.get(key)
+        if value is None:
+            continue
+        number = type(value) is int or (type(value) is float and math.isfinite(value) and (not whole or value % 1 == 0))
+        if not number or not least <= value <= most:
+            raise damaged(f"generation_config.json has the impossible value {repr(value)[:60]} for {key}.")
+
+
+def _check_lists(config: Config) -> None:
+    layers = config.layers
+    for key in PER_LAYER:
+        value = config.get(key)
+        if isinstance(value, list) and 0 < len(value) < layers:
+            raise damaged(f"{config.name} has {len(value)} entries in {key} for {layers} layers.")
+
+
+def _check_heads(config: Config) -> None:
+    """Heads divide the width where nothing else says how large they are, and KV heads divide heads."""
+    if isinstance(config.get("num_attention_heads"), list) or config.integer("kv_lora_rank"):
+        return
+    heads, hidden = config.heads, config.hidden
+    if heads and hidden % heads and not any(config.get(key) for key in (*HEAD_DIM, "hidden_size_per_head")):
+        raise damaged(f"{config.name} has a width of {hidden} that {heads} attention heads do not divide.")
+    for kv_heads in _kv_heads(config):
+        if heads and kv_heads and heads % kv_heads:
+            raise damaged(f"{config.name} has {heads} attention heads, which {kv_heads} KV heads do not divide.")
+
+
+def _kv_heads(config: Config) -> Iterator[int]:
+    value = next((value for key in KV_HEADS if (value := config.get(key)) is not None), 0)
+    yield from (int(one) for one in (value if isinstance(value, list) else (value,)) if one and one != "auto")
+
+
+def _check_experts(config: Config) -> None:
+    chosen = config.get("num_experts_per_tok")
+    if type(chosen) is int and 0 < config.experts < chosen:
+        raise damaged(f"{config.name} asks {chosen} experts for a token and has {config.experts}.")
+
+
+def _headless(config: Config, key: str) -> bool:
+    return key in (*HEADS, *KV_HEADS) and config.text("model_type").startswith(NO_HEADS)
+
+
+def _most(key: str) -> int:
+    return MOST.get(key) or FROM_ZERO[key]
+
+
+def _is_size(value: Any, least: int, most: int) -> bool:
+    if value == "auto":
+        return True
+    return type(value) in (int, float) and least <= value <= most and value == int(value)
+
+
+def _is_factor(value: Any) -> bool:
+    if isinstance(value, dict):  # one per kind of layer
+        return all(one is None or _is_factor(one) for one in value.values())
+    return type(value) in (int, float) and 0 <= value < math.inf
+
+
+def _impossible(config: Config, key: str, value: Any) -> UserError:
+    return damaged(f"{config.name} has the impossible value {repr(value)[:60]} for {key}.")

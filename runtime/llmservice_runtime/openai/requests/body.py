@@ -1,0 +1,59 @@
+"""From a request on the wire to its model: bounded by what the context could hold, and read off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from llmservice_runtime.openai.requests.parse import parse
+from llmservice_runtime.wire.body import read_body
+from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, bad_request, body_too_large
+
+M = TypeVar("M", bound=BaseModel)
+
+FREE_BYTES = 1 << 20
+"""For schemas, metadata and the names of fields, whatever the context."""
+TOKEN_BYTES = 64
+"""Of JSON a token may take. Usual are 4 to 12, escapes of every character included."""
+FREE_VALUES = 100_000
+TOKEN_VALUES = 8
+"""Values of JSON a token may take: no body is built into millions of objects before it is refused."""
+PROMPTS = 16
+"""Contexts of text in a request for completions: 128 prompts of usual JSON, all as long as can be."""
+INLINE_BYTES = 64 << 10
+"""Smaller bodies are read in less time than the way to a thread takes."""
+
+_thread = ThreadPoolExecutor(1, "parse")
+
+
+async def received(http: web.Request, model: type[M], context_tokens: int, prompts: int = 1) -> M:
+    """The validated body. ApiError 400 for one that is larger than `prompts` contexts of text, before it is read."""
+    most = min(MAX_BODY_BYTES, FREE_BYTES + prompts * context_tokens * TOKEN_BYTES)
+    if http.content_length is not None and http.content_length > most:
+        raise _too_large(http.content_length, most, context_tokens)
+    body = await read_body(http, MAX_BODY_BYTES, body_too_large)
+    if len(body) > most:
+        raise _too_large(len(body), most, context_tokens)
+    if len(body) <= INLINE_BYTES:
+        return parse(model, body, context_tokens)
+    values = sum(map(body.count, (b"[", b"{", b",")))
+    if values > FREE_VALUES + prompts * context_tokens * TOKEN_VALUES:
+        raise _exceeded(context_tokens, f"about {values} values, more than a request for so many can have")
+    return await asyncio.get_running_loop().run_in_executor(_thread, parse, model, body, context_tokens)
+
+
+def _too_large(size: int, most: int, context_tokens: int) -> ApiError:
+    if size > MAX_BODY_BYTES:
+        return body_too_large()
+    return _exceeded(context_tokens, f"{size} bytes, more than the {most} that a request for so many can have")
+
+
+def _exceeded(context_tokens: int, what: str) -> ApiError:
+    return bad_request(
+        f"This model's context is {context_tokens} tokens, and the body has {what}. Shorten it.",
+        code="context_length_exceeded",
+    )

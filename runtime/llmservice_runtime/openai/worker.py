@@ -1,0 +1,168 @@
+"""A process that may be lost: it does what a stranger wrote (a template, a grammar), within bounds of time and memory.
+
+Frames of JSON go both ways over a socket, one question at a time. What hangs is killed, what crashes is gone, and the
+next question starts another process. The engine feels nothing of that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+MEMORY = 256 << 20
+"""Bytes that a worker may take beyond what it has when it starts."""
+START_SECONDS = 30.0
+"""For Python and its imports, on a busy machine; beyond what a question may take."""
+OUT_OF_MEMORY = 12
+LENGTH = struct.Struct("!I")
+
+
+class LostError(Exception):
+    """There is no answer, and the process is gone; the message says why, to stand behind a subject."""
+
+
+class Worker:
+    """`python -m MODULE`, which calls `serve`; started with its first question, or by `start`. Thread-safe; blocks."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._greeted = False
+        self._told: Any = None
+
+    def start(self) -> None:
+        """Let it import what it needs while others go on. Does not wait for it."""
+        with self._lock:
+            self._connected()
+
+    def ask(self, question: Any, seconds: float, first: Any = None) -> Any:
+        """The answer; LostError when it takes longer than that, or the process ends.
+
+        `first` is a question that a process must have answered before; it is asked when another one was, or none.
+        """
+        with self._lock:
+            connection = self._connected()
+            if not self._greeted:
+                self._receive(connection, START_SECONDS)
+                self._greeted = True
+            if first is not None and self._told is not first:
+                self._exchange(connection, first, seconds)
+                self._told = first
+            return self._exchange(connection, question, seconds)
+
+    def close(self) -> None:
+        """End the process; a later question starts another."""
+        with self._lock:
+            self._end()
+
+    def __del__(self) -> None:
+        self._end()
+
+    def _connected(self) -> socket.socket:
+        if self._socket is None:
+            self._socket, theirs = socket.socketpair()
+            try:
+                with theirs:
+                    self._process = subprocess.Popen([sys.executable, "-m", self._module], stdin=theirs.fileno())
+            except OSError as error:
+                self._end()
+                raise LostError(f"got no process to run in: {error.strerror}") from error
+            self._greeted, self._told = False, None
+        return self._socket
+
+    def _exchange(self, connection: socket.socket, question: Any, seconds: float) -> Any:
+        data = _frame([seconds, question])
+        return self._receive(connection, seconds, data)
+
+    def _receive(self, connection: socket.socket, seconds: float, data: bytes = b"") -> Any:
+        """Send `data`; then the next frame."""
+        try:
+            connection.settimeout(seconds)
+            connection.sendall(data)
+            return _read(connection, time.monotonic() + seconds)
+        except TimeoutError as error:
+            self._end()
+            raise LostError(f"took more than {seconds:g} s") from error
+        except OSError as error:
+            code = self._end(patience=1.0)
+            known = {OUT_OF_MEMORY: "took more memory than it may", -signal.SIGALRM: f"took more than {seconds:g} s"}
+            raise LostError(known.get(code, f"ended its process with {code}")) from error
+
+    def _end(self, patience: float = 0.0) -> int:
+        """The exit code; negative = signal."""
+        process, connection, self._process, self._socket = self._process, self._socket, None, None
+        if connection is not None:
+            connection.close()
+        if process is None:
+            return 0
+        try:
+            return process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+
+def serve(answer: Callable[[Any], Any], memory: int = MEMORY) -> None:
+    """Answer questions from standard input until its other end closes.
+
+    A question that outlasts its time ends the process, also when nobody is there any more to end it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's, meant for the engine
+    _limit(memory)
+    with socket.socket(fileno=os.dup(0)) as connection:
+        try:
+            connection.sendall(_frame(None))
+            while True:
+                seconds, question = _read(connection, None)
+                signal.setitimer(signal.ITIMER_REAL, seconds + 1)
+                found = answer(question)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                connection.sendall(_frame(found))
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)
+        except OSError:
+            return
+
+
+def _limit(memory: int) -> None:
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):
+        # Where memory runs out all the same, this is what is to go, not the engine.
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _frame(body: Any) -> bytes:
+    data = json.dumps(body).encode()
+    return LENGTH.pack(len(data)) + data
+
+
+def _read(connection: socket.socket, end: float | None) -> Any:
+    """The next frame, before `end` (None = whenever it comes)."""
+    size = LENGTH.unpack(_exactly(connection, LENGTH.size, end))[0]
+    return json.loads(_exactly(connection, size, end))
+
+
+def _exactly(connection: socket.socket, size: int, end: float | None) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        connection.settimeout(None if end is None else max(end - time.monotonic(), 0.001))
+        if not (more := connection.recv(min(size - len(data), 1 << 20))):
+            raise ConnectionResetError
+        data += more
+    return bytes(data)

@@ -1,0 +1,44 @@
+"""Room for a download in a cache that is full: models that nobody uses go, the longest unused first."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from llmservice_runtime.sources.kept import Kept, kept_models, prune, wanted_by
+
+log = logging.getLogger(__name__)
+GIB = 1 << 30
+FRESH_SECONDS = 600.0
+"""What was brought or used so lately may be about to start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Who makes room: `service` is `namespace/name` where it has its model in the cache even without replicas.
+
+    Spared are `keep` (revisions, as folders are called), the model that is being brought, what is in use or was a
+    moment ago, and what another service has.
+    """
+
+    cache: Path
+    service: str = ""
+    keep: tuple[str, ...] = ()
+    clock: Callable[[], float] = time.time
+
+    def make(self, target: Path, needed: int) -> None:
+        """Remove models until `needed` bytes are free in the cache, or nothing is left that may go."""
+
+        def spared(kept: Kept) -> bool:
+            enough = shutil.disk_usage(self.cache).free >= needed
+            return enough or kept.folder == target or kept.revision in self.keep or self._others(kept)
+
+        for kept, size in prune(kept_models(self.cache), self.clock() - FRESH_SECONDS, spared):
+            log.warning("%s was removed to make room: %.2f GiB that nothing used.", kept.name, size / GIB)
+
+    def _others(self, kept: Kept) -> bool:
+        return any(service != self.service for service in wanted_by(kept))

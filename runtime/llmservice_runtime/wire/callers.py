@@ -1,0 +1,159 @@
+"""Who may call an endpoint of this machine: a web page that somebody has open may not, unless it was asked for.
+
+A page reaches loopback ports in two ways. Its own name can be made to resolve to 127.0.0.1 (DNS rebinding): then
+`Host` has that name. Or it sends what a browser lets any page send: then `Origin` has the page, or `Sec-Fetch-Site`
+says so.
+Programs send neither; so nothing else is asked of them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+from multidict import MultiMapping
+
+from llmservice_runtime.wire.errors import ApiError, error_response
+
+ANY = "*"
+EXPOSED = "Retry-After, X-Request-Id, x-should-retry"
+_ALLOWED_ORIGIN = web.RequestKey("allowed_origin", str)
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """`loopback` = the endpoint listens on this machine alone. `hosts` are names under which it is reached beside the
+    machine's own, `origins` the origins whose pages may call it (`https://chat.example.com`); `*` in either = any.
+
+    `host_setting` and `origin_setting` say how to allow one more; `{}` is where it stands.
+    """
+
+    loopback: bool = True
+    hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
+    host_setting: str = "Call it as 127.0.0.1 or localhost."
+    origin_setting: str = "Call the gateway, and allow the page there."
+
+    def check(self, method: str, headers: MultiMapping[str]) -> str:
+        """The origin that must be allowed by CORS headers, empty = none; ApiError 403 for a page that may not call."""
+        host = ", ".join(headers.getall("Host", ()))
+        if not self._is_ours(host):
+            said = f"The request is for host {_shown(host)}, which is none of this endpoint's." if host else _NO_HOST
+            raise _refused("host_not_allowed", said, self.host_setting.format(_name(host)))
+        origin = ", ".join(headers.getall("Origin", ()))
+        if origin and (ANY in self.origins or origin.lower() in self.origins):
+            return origin
+        if origin and not _same(origin, host):
+            raise _refused(
+                "origin_not_allowed",
+                f"A web page of {_shown(origin)} may not call this endpoint.",
+                self.origin_setting.format(origin if is_origin(origin) else "ORIGIN"),
+            )
+        site = headers.get("Sec-Fetch-Site", "none").lower()
+        followed = method == "GET" and headers.get("Sec-Fetch-Mode", "").lower() == "navigate"
+        if not origin and site not in ("none", "same-origin") and not followed and ANY not in self.origins:
+            said = "A web page of another site may not call this endpoint."
+            raise _refused("origin_not_allowed", said, self.origin_setting.format("ORIGIN"))
+        return ""
+
+    def _is_ours(self, host: str) -> bool:
+        if ANY in self.hosts:
+            return True
+        name = _name(host)
+        try:
+            address = ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            names = {"localhost", *self.hosts, *(() if self.loopback else _own_names())}
+            return name in names or name.endswith(".localhost")
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        return not self.loopback or bool(mapped.is_loopback) or name in self.hosts
+
+
+def is_origin(text: str) -> bool:
+    """Whether this is an origin as browsers send it: scheme, host, port where it is not the scheme's, no path."""
+    return text == "null" or _ORIGIN.fullmatch(text.lower()) is not None
+
+
+def is_host(text: str) -> bool:
+    """Whether this is a host's name or address, without a port."""
+    match = _HOST.fullmatch(text.lower())
+    return match is not None and match["name"] == text.lower()
+
+
+def guard(callers: Callers) -> Middleware:
+    """Answers 403 to callers that may not, and preflights of those that may."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            origin = callers.check(request.method, request.headers)
+        except ApiError as error:
+            return error_response(error)
+        if origin:
+            request[_ALLOWED_ORIGIN] = origin
+            if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+                return web.Response(status=204, headers=_preflight(request))
+        return await handler(request)
+
+    return middleware
+
+
+async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
+    """For `on_response_prepare`: lets the page whose origin was allowed read the answer, errors too."""
+    if origin := request.get(_ALLOWED_ORIGIN):
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = EXPOSED
+        response.headers["Vary"] = "Origin"
+
+
+def _preflight(request: web.Request) -> dict[str, str]:
+    headers = {
+        "Access-Control-Allow-Methods": "GET, POST",
+        "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", "*"),
+        "Access-Control-Max-Age": "600",
+    }
+    if request.headers.get("Access-Control-Request-Private-Network") == "true":
+        headers["Access-Control-Allow-Private-Network"] = "true"
+    return headers
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, in lower case, without the dot of an absolute one; empty when it is none."""
+    match = _HOST.fullmatch(host.lower())
+    return match["name"].removesuffix(".") if match else ""
+
+
+def _same(origin: str, host: str) -> bool:
+    """Whether a page of this endpoint itself calls it; TLS may end before it."""
+    if not is_origin(origin) or origin == "null":
+        return False
+    parts = urlsplit(origin.lower())
+    return parts.scheme in ("http", "https") and parts.netloc == host.lower()
+
+
+def _own_names() -> tuple[str, ...]:
+    """What others in the network call this machine."""
+    full = socket.gethostname().lower()
+    short = full.partition(".")[0]
+    return full, short, f"{short}.local"
+
+
+def _shown(text: str) -> str:
+    return ascii(text if len(text) <= 80 else text[:77] + "...")
+
+
+def _refused(code: str, said: str, remedy: str) -> ApiError:
+    return ApiError(403, f"{said} {remedy}", code=code)
+
+
+_NO_HOST = "The request has no Host header."
