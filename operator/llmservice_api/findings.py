@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from llmservice_api.conditions import ConditionType, Reason
+from llmservice_runtime.contract.plain import plain
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 MESSAGE_LIMIT = 32768
@@ -52,7 +53,7 @@ def conditions(
                 "type": str(finding.type),
                 "status": finding.status,
                 "reason": str(finding.reason),
-                "message": finding.message[:MESSAGE_LIMIT],
+                "message": plain(finding.message)[:MESSAGE_LIMIT],
                 "lastTransitionTime": known["lastTransitionTime"] if known and same else stamp,
                 "observedGeneration": generation,
             }

@@ -13,10 +13,12 @@ from pydantic import ValidationError
 
 from llmservice_api.sentences import explain, field_path
 from llmservice_api.v1alpha1 import API_VERSION, KIND, LLMService
-from llmservice_api.yamltext import MAX_BYTES, Document, YamlTextError, read_documents
+from llmservice_api.yamltext import MAX_BYTES, SHOWN, Document, YamlTextError, read_documents
 from llmservice_runtime.contract.errors import UserError
 
 STDIN = Path("-")
+MOST_PROBLEMS = 100
+"""Mistakes that are told; reading ends there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +46,24 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
-        place = f"{'standard input' if self.path == STDIN else self.path}:{self.line}"
-        return f"{place}: {self.field + ': ' if self.field else ''}{self.reason}"
+        return f"{_place(self.path, self.line)}: {self.field + ': ' if self.field else ''}{self.reason}"
+
+
+def _place(path: Path, line: int) -> str:
+    return f"{'standard input' if path == STDIN else path}:{line}"
 
 
 class ManifestError(UserError):
-    """Manifests that can't be used; `problems` has all mistakes of all of them, in the order of the text."""
+    """Manifests that can't be used; `problems` has the mistakes of all of them, in the order of the text."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         if len(self.problems) == 1:
             super().__init__(str(self.problems[0]), self.problems[0].remedy)
         else:
-            lines = "\n".join(f"  {problem} {problem.remedy}" for problem in self.problems)
-            super().__init__(f"{len(self.problems)} mistakes in the manifests:\n{lines}", "Correct them all.")
+            lines = [f"  {problem} {problem.remedy}" for problem in self.problems]
+            count = f"{len(self.problems)}{' or more' * (len(self.problems) >= MOST_PROBLEMS)}"
+            super().__init__(f"{count} mistakes in the manifests:", "Correct them all.", details=lines)
 
 
 def load_manifests(paths: Sequence[Path], stdin: IO[bytes] | None = None) -> list[Manifest]:
@@ -80,7 +86,7 @@ def load_manifests(paths: Sequence[Path], stdin: IO[bytes] | None = None) -> lis
             Problem(paths[0] if paths else STDIN, 1, "", f"no {KIND} in {where}.", "Name a manifest with -f.")
         )
     if problems:
-        raise ManifestError(problems)
+        raise ManifestError(problems[:MOST_PROBLEMS])
     return manifests
 
 
@@ -116,6 +122,8 @@ def _load_text(path: Path, text: str, manifests: list[Manifest], problems: list[
     base = Path.cwd() if path == STDIN else path.absolute().parent
     try:
         for document in read_documents(text):
+            if len(problems) >= MOST_PROBLEMS:
+                break
             mistakes = list(_kind_problems(path, document))
             if not mistakes:
                 try:
@@ -127,7 +135,7 @@ def _load_text(path: Path, text: str, manifests: list[Manifest], problems: list[
                     mistakes = list(_field_problems(path, document, error))
             problems.extend(mistakes)
     except YamlTextError as error:
-        problems.append(Problem(path, error.line, "", error.reason, error.remedy))
+        problems.append(Problem(path, error.line, field_path(error.path), error.reason, error.remedy))
 
 
 def _kind_problems(path: Path, document: Document) -> Iterator[Problem]:
@@ -143,12 +151,12 @@ def _kind_problems(path: Path, document: Document) -> Iterator[Problem]:
         elif document.value[field] != wanted:
             found = document.value[field]
             line = document.line_of((field,))
-            yield Problem(path, line, field, f"{found!r} is not {wanted}.", f"Write {field}: {wanted}.")
+            yield Problem(path, line, field, f"{str(found)[:SHOWN]!r} is not {wanted}.", f"Write {field}: {wanted}.")
 
 
 def _field_problems(path: Path, document: Document, error: ValidationError) -> Iterator[Problem]:
     found: list[Problem] = []
-    for details in error.errors(include_url=False):
+    for details in error.errors(include_url=False)[:MOST_PROBLEMS]:
         location, reason, remedy = explain(details, LLMService)
         found.append(Problem(path, document.line_of(location), field_path(location), reason, remedy))
     yield from sorted(found, key=lambda problem: problem.line)
@@ -160,6 +168,6 @@ def _twice(manifests: Sequence[Manifest]) -> Iterator[Problem]:
         name = manifest.service.full_name
         if name in first:
             before = first[name]
-            reason = f"the service {name} stands twice, first in {before.path}:{before.line}."
+            reason = f"the service {name} stands twice, first in {_place(before.path, before.line)}."
             yield Problem(manifest.path, manifest.line, "metadata.name", reason, "Rename or remove one.")
         first.setdefault(name, manifest)

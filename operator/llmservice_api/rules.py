@@ -45,13 +45,19 @@ class ApiModel(BaseModel):
     """Base of every API type: camelCase on the wire, unknown fields refused, values immutable, `rules` hold."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, defer_build=True
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler.resolve_ref_schema(handler(core))
+        from llmservice_api.docstrings import attribute_docstrings  # only who generates a schema is here
+
+        for name, text in attribute_docstrings(cls).items():
+            field = cls.model_fields[name]
+            if field.description is None:
+                schema["properties"][field.alias or name].setdefault("description", text)
         if cls.rules:
             schema["x-kubernetes-validations"] = [rule.to_kubernetes() for rule in cls.rules]
         return schema

@@ -29,10 +29,10 @@ JSON_TYPES = {
 
 
 def field_path(location: Location) -> str:
-    """`("spec", "engine", "env", 0)` -> `spec.engine.env[0]`."""
+    """`("spec", "engine", "env", 0)` -> `spec.engine.env[0]`; names without end are cut."""
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if len(part) <= 80 else f".{part[:60]}..."
     return text.removeprefix(".")
 
 
@@ -77,6 +77,8 @@ def _show(value: Any) -> str:
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    if len(word) > 80:
+        return "Use one of these."
     folded = {_fold(name): name for name in known}
     close = get_close_matches(_fold(word), folded, n=1, cutoff=0.6)
     return f"Did you mean {folded[close[0]]}?" if close else "Use one of these."

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.places import Places
 from llmservice_runtime.engines.registry import config_classes
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
 from llmservice_runtime.formats.inspect import inspect_model
-from llmservice_runtime.sources.download import fetch
 from llmservice_runtime.sources.files import Source
 from llmservice_runtime.sources.open import open_model
-from llmservice_runtime.sources.progress import Progress
 from llmservice_runtime.sources.secrets import Secrets
 from llmservice_runtime.sources.settings import SourceSettings
+
+if TYPE_CHECKING:
+    from llmservice_runtime.sources.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,5 +56,7 @@ def fetch_model(resolved: ResolvedModel, places: Places, progress: Progress) -> 
 
     file:// models are used in place. Raises SourceError (damaged, disk full, hub away).
     """
+    from llmservice_runtime.sources.download import fetch  # planning needs none
+
     folder = fetch(resolved.files, resolved.facts.files, places.cache, progress)
     return folder / resolved.facts.files[0] if resolved.facts.format is ModelFormat.GGUF else folder

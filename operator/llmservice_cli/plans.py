@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Generic, TypeVar
 
 from llmservice_api.manifest import Manifest
 from llmservice_cli.models import ResolvedModel, resolve
@@ -12,6 +13,8 @@ from llmservice_planning.plan import Plan, Refusal
 from llmservice_planning.planner import make_plan
 from llmservice_runtime.estimate.budget import HOST, total
 from llmservice_runtime.machine.machine import Machine
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,13 +27,34 @@ class PlannedService:
 
 
 def plan_services(manifests: Iterable[Manifest], machine: Machine, places: Places) -> Iterator[PlannedService]:
-    """Plans in the order of the manifests. Raises UserError when a model can't be read."""
+    """Plans in the order of the manifests. Raises UserError when a model can't be read.
+
+    A model that several of them name is read once, and what was planned once from equal inputs is not planned again.
+    """
+    models, plans = Once[ResolvedModel](), Once[Plan | Refusal]()
     for manifest in manifests:
-        model = resolve(manifest.service, manifest.base, places)
-        plan = make_plan(manifest.service.spec, model.facts, machine, model.files.revision)
+        spec = manifest.service.spec
+        model = models.get(
+            (manifest.base, spec.model.model_dump_json()), resolve, manifest.service, manifest.base, places
+        )
+        inputs = (model.facts, machine, model.files.revision)
+        plan = plans.get((spec.model_dump_json(exclude={"model": {"uri"}}), *inputs), make_plan, spec, *inputs)
         if isinstance(plan, Plan):
-            machine = without(machine, plan, max(1, manifest.service.spec.replicas))
+            machine = without(machine, plan, max(1, spec.replicas))
         yield PlannedService(manifest, model, plan)
+
+
+class Once(Generic[T]):
+    """Answers by what they follow from."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, T] = {}
+
+    def get(self, key: Hashable, make: Callable[..., T], *arguments: object) -> T:
+        """`make(*arguments)`, or what it gave for an equal key before."""
+        if key not in self._known:
+            self._known[key] = make(*arguments)
+        return self._known[key]
 
 
 def without(machine: Machine, plan: Plan, replicas: int = 1) -> Machine:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from llmservice_planning.plan import MemoryLine, Plan, Refusal, RejectedEngine
 from llmservice_planning.words import memory
+from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.engines.registry import label
 
 
@@ -44,7 +45,7 @@ def text(name: str, plan: Plan, wide: bool = False) -> str:
 
 def refusal_text(name: str, refusal: Refusal) -> str:
     """Why nothing can run, and numbered ways out."""
-    parts = [f"{name} can't run: {refusal.reason}"]
+    parts = [f"{name} can't run: {plain(refusal.reason)}"]
     parts += _section("ways out", [f"{number}. {way}" for number, way in enumerate(refusal.ways_out, 1)])
     parts += _section("other engines", rejected_lines(refusal.rejected))
     return "\n".join(parts)
@@ -60,7 +61,15 @@ def device(plan: Plan) -> str:
     if plan.accelerator_count == 0:
         return "CPU"
     layers = f" ({plan.gpu_layers} layers, the others on the CPU)" if plan.gpu_layers > 0 else ""
-    return f"{plan.accelerator_count} × {plan.accelerator}{layers}"
+    return f"{plan.accelerator_count} × {plan.accelerator}{layers}{_stages(plan)}"
+
+
+def _stages(plan: Plan) -> str:
+    """How GPUs share it, where it is not every layer by all of them."""
+    if plan.pipeline_parallel_size == 1:
+        return ""
+    of = f" of {plan.tensor_parallel_size} GPUs" if plan.tensor_parallel_size > 1 else ""
+    return f" (a pipeline of {plan.pipeline_parallel_size} stages{of})"
 
 
 def used(plan: Plan) -> int:
@@ -95,8 +104,8 @@ def _per_gpu(plan: Plan) -> str:
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:
-    return "\n".join(f"  {name:<10} {value}" for name, value in rows)
+    return "\n".join(f"  {name:<10} {plain(value)}" for name, value in rows)
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
-    return [f"  {title}", *(f"    {line}" for line in lines)] if lines else []
+    return [f"  {title}", *(f"    {plain(line)}" for line in lines)] if lines else []

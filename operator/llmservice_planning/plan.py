@@ -23,6 +23,9 @@ class Plan:
     """GPU product, or `CPU`."""
     accelerator_count: int
     tensor_parallel_size: int
+    """GPUs that share every layer."""
+    pipeline_parallel_size: int
+    """Sets of those that have a part of the layers each."""
     gpu_layers: int
     """Layers on the GPUs where the others can stay on the host; -1 = all, 0 = none, or not by layers."""
     context_tokens: int

@@ -30,7 +30,7 @@ def make_plan(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, revisio
     ways = remedies(spec, facts, machine, stuck, lambda s, f, m: isinstance(_decide(s, f, m, revision), Plan))
     return Refusal(
         failure=FailureClass.DOES_NOT_FIT,
-        reason=_shortfall(facts, choice, stuck.short),
+        reason=_shortfall(spec, facts, choice, stuck.short),
         ways_out=tuple(way.text for way in ways),
         rejected=choice.rejected,
     )
@@ -46,13 +46,15 @@ def _decide(
     if isinstance(choice, NoChoice):
         failure = FailureClass.BAD_ARGUMENT if requested else FailureClass.UNSUPPORTED_FORMAT
         return Refusal(failure, choice.reason, choice.ways_out, choice.rejected)
-    memory = _memory(spec, choice)
+    memory = _memory(spec, Case(facts, machine, choice.device, choice.gpu), choice)
     if isinstance(memory, Refusal):
         return memory
-    if refusal := _bad_count(spec, facts, machine, choice, memory):
+    if refusal := _bad_context(spec, facts, memory) or _bad_count(spec, facts, machine, choice, memory):
         return refusal
-    count = spec.accelerator.count or None
-    target = Target(facts, memory, choice.device, machine, choice.gpu, count, spec.context_tokens)
+    layout = memory.asked.layout if choice.gpu else None
+    count = spec.accelerator.count or (layout.gpus if layout else None)
+    context = spec.context_tokens or memory.asked.context_tokens
+    target = Target(facts, memory, choice.device, machine, choice.gpu, count, context)
     placed = place(target)
     if isinstance(placed, Shortfall):
         return choice, Stuck(placed, definition(choice.engine), memory)
@@ -72,19 +74,20 @@ def _plan(
         fit=placed.fit if facts.kv_known else Fit.UNKNOWN,
         accelerator=choice.gpu.product if choice.gpu else "CPU",
         accelerator_count=shape.gpus,
-        tensor_parallel_size=max(1, shape.gpus) if target.memory.tensor_parallel else 1,
+        tensor_parallel_size=shape.layout.tensor,
+        pipeline_parallel_size=shape.layout.pipeline,
         gpu_layers=layers,
         context_tokens=shape.context_tokens,
-        max_sequences=shape.sequences,
-        kv_tokens=shape.kv_tokens,
+        max_sequences=shape.sequences * shape.layout.copies,
+        kv_tokens=shape.kv_tokens * shape.layout.copies,
         memory=tuple(line for line in placed.lines if facts.kv_known or not line.is_cache),
         memory_available=target.available(GPU if choice.gpu else HOST),
         largest_context_tokens=placed.largest_context,
         revision=revision,
         model=model_line(facts),
         task=_task(spec, facts).value,
-        args=(*definition(choice.engine).arguments(case, shape), *spec.engine.args),
-        notes=(*choice.notes, *_placement_notes(facts, target, placed)),
+        args=definition(choice.engine).arguments(case, shape, spec.engine.args),
+        notes=(*choice.notes, *target.memory.notes, *_placement_notes(facts, target, placed)),
         missing=choice.missing,
     )
 
@@ -103,44 +106,74 @@ def _contradiction(spec: LLMServiceSpec, facts: ModelFacts) -> Refusal | None:
             "task is Chat, but the model brings no chat template.",
             ("Set task: Completion.", "Use the model's -Instruct or -Chat version."),
         )
-    if spec.context_tokens and facts.context_tokens and spec.context_tokens > facts.context_tokens:
-        return Refusal(
-            FailureClass.BAD_ARGUMENT,
-            f"contextTokens is {spec.context_tokens:,}, more than the {facts.context_tokens:,} the model was made for.",
-            (f"Set contextTokens to at most {facts.context_tokens}.", "Leave contextTokens out: it is then planned."),
-        )
     return None
 
 
-def _memory(spec: LLMServiceSpec, choice: Choice) -> EngineMemory | Refusal:
-    """What the engine takes with the user's arguments; arguments that it would refuse are refused here."""
+def _memory(spec: LLMServiceSpec, case: Case, choice: Choice) -> EngineMemory | Refusal:
+    """What the engine takes with the user's arguments; those that it would refuse, or that can't be, are refused."""
+    engine = definition(choice.engine)
     try:
-        return definition(choice.engine).memory(spec.engine.args)
+        memory = engine.memory(spec.engine.args)
+        engine.contradiction(case, spec.engine.args)
     except UserError as error:
         return Refusal(FailureClass.BAD_ARGUMENT, error.reason, (error.remedy,), choice.rejected)
+    return memory
+
+
+def _bad_context(spec: LLMServiceSpec, facts: ModelFacts, memory: EngineMemory) -> Refusal | None:
+    """A context that the model was not made for, or that field and argument say differently."""
+    field, asked = spec.context_tokens, memory.asked.context_tokens
+    said = memory.asked.names.get("context_tokens", "")
+    if field and asked and field != asked:
+        return Refusal(
+            FailureClass.BAD_ARGUMENT,
+            f"engine.args has {said}, and contextTokens is {field:,}.",
+            ("Leave one of them out.", f"Set contextTokens to {asked}."),
+        )
+    tokens = field or asked
+    if tokens and facts.context_tokens and tokens > facts.context_tokens and not memory.lifts_context:
+        name = f"contextTokens is {tokens:,}" if field else f"engine.args has {said}"
+        here = "contextTokens" if field else said.partition("=")[0]
+        return Refusal(
+            FailureClass.BAD_ARGUMENT,
+            f"{name}, more than the {facts.context_tokens:,} the model was made for.",
+            (f"Set {here} to at most {facts.context_tokens}.", f"Leave {here} out: it is then planned."),
+        )
+    return None
 
 
 def _bad_count(
     spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, choice: Choice, memory: EngineMemory
 ) -> Refusal | None:
     """A number of GPUs that the machine does not have or the engine can't split the model over."""
-    count = spec.accelerator.count
-    if not count or choice.gpu is None:
+    if choice.gpu is None:
         return None
+    stated, layout = spec.accelerator.count, memory.asked.layout
+    shares = f"engine.args has {memory.asked.names.get('layout', '')}"
+    if stated and layout and stated != layout.gpus:
+        return Refusal(
+            FailureClass.BAD_ARGUMENT,
+            f"{shares}, which is for {layout.gpus} GPUs, and accelerator.count is {stated}.",
+            ("Leave one of them out: what is not given is planned.",),
+        )
+    count = stated or (layout.gpus if layout else 0)
+    name = f"accelerator.count is {count}" if stated else f"{shares}, which is for {count} GPUs"
+    here, other = ("accelerator.count", "it is planned") if stated else ("them", "the sizes are planned")
     if machine.exact and count > machine.gpu_count:
         have = f"{machine.gpu_count} × {choice.gpu.product}"
+        ways = (f"Set accelerator.count to at most {machine.gpu_count}.",) if stated else ()
         return Refusal(
-            FailureClass.BAD_ARGUMENT,
-            f"accelerator.count is {count}, but there is {have}.",
-            (f"Set accelerator.count to at most {machine.gpu_count}.", "Leave accelerator.count out: it is planned."),
+            FailureClass.BAD_ARGUMENT, f"{name}, but there is {have}.", (*ways, f"Leave {here} out: {other}.")
         )
-    if not memory.splits(facts, count):
-        valid = [str(n) for n in range(1, max(8, count) + 1) if memory.splits(facts, n)]
-        heads = f"{facts.attention_heads} attention heads"
+    if count and not memory.layouts(facts, count):
+        ways = ()
+        if stated and not layout:
+            valid = [str(n) for n in range(1, max(8, count) + 1) if memory.layouts(facts, n)]
+            ways = (f"Set accelerator.count to one of {', '.join(valid)}.",) if valid else ()
         return Refusal(
             FailureClass.BAD_ARGUMENT,
-            f"accelerator.count is {count}, and {heads} can't be divided over that many GPUs.",
-            (f"Set accelerator.count to one of {', '.join(valid)}.", "Leave accelerator.count out: it is planned."),
+            f"{name}, but {memory.unsplit(facts, count)}.",
+            (*ways, f"Leave {here} out: {other}."),
         )
     return None
 
@@ -187,12 +220,13 @@ def _partial(facts: ModelFacts, target: Target, placed: Placement) -> bool:
     return offloads and placed.shape.gpu_layers <= facts.layer_count
 
 
-def _shortfall(facts: ModelFacts, choice: Choice, short: Shortfall) -> str:
+def _shortfall(spec: LLMServiceSpec, facts: ModelFacts, choice: Choice, short: Shortfall) -> str:
     """`needs 17.2 GiB, 14.0 GiB may be used: 3.2 GiB short`, with the context it was asked with."""
     needed = total(short.lines, short.where)
     per = f"on each of {short.shape.gpus} × " if short.shape.gpus > 1 else "on "
     where = f"{per}{choice.gpu.product}" if choice.gpu and short.where == GPU else "of host memory"
+    args = f" and engine.args {' '.join(spec.engine.args)}" if spec.engine.args else ""
     return (
-        f"{model_line(facts)} with a context of {short.shape.context_tokens:,} tokens needs {memory(needed)} {where}, "
-        f"and {memory(needed - short.missing)} may be used: {memory(short.missing)} short."
+        f"{model_line(facts)} with a context of {short.shape.context_tokens:,} tokens{args} needs {memory(needed)} "
+        f"{where}, and {memory(needed - short.missing)} may be used: {memory(short.missing)} short."
     )

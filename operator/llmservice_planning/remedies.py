@@ -79,9 +79,13 @@ Way = Iterator[Remedy]
 def _smaller_context(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:
     """The largest context that fits; not worth saying below 512 tokens."""
     tokens = stuck.short.largest_context
+    name = stuck.memory.asked.names.get("context_tokens", "").partition("=")[0]
     while tokens >= 512:
-        smaller = spec.model_copy(update={"context_tokens": tokens})
-        yield Remedy(f"Set contextTokens to {tokens}, the largest that fits.", smaller, facts, machine)
+        if name:
+            smaller, text = _with_args(spec, (f"{name}={tokens}",)), f"Set {name} to {tokens} in engine.args"
+        else:
+            smaller, text = spec.model_copy(update={"context_tokens": tokens}), f"Set contextTokens to {tokens}"
+        yield Remedy(f"{text}, the largest that fits.", smaller, facts, machine)
         tokens = tokens * 9 // 10
 
 
@@ -90,25 +94,38 @@ def _smaller_cache(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, st
     argument = stuck.engine.small_cache
     name = argument.partition("=")[0]
     if argument and not any(arg.startswith(name) for arg in spec.engine.args):
-        engine = spec.engine.model_copy(update={"args": [*spec.engine.args, argument]})
-        eight = spec.model_copy(update={"engine": engine})
+        eight = _with_args(spec, (argument,))
         yield Remedy(f"Add {argument} to engine.args: it halves the KV cache.", eight, facts, machine)
 
 
 def _more_gpus(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:
     """More of the same GPU: on this machine when it has them, else on one that does."""
     gpu = machine.gpu
-    if gpu is None or stuck.short.shape.device is Device.CPU:
+    if gpu is None or stuck.short.shape.device is Device.CPU or stuck.memory.asked.layout:
         return
-    for count in range(stuck.short.shape.gpus + 1, 17):
-        if not stuck.memory.splits(facts, count):
-            continue
-        more = spec.model_copy(update={"accelerator": spec.accelerator.model_copy(update={"count": count})})
-        if count <= machine.gpu_count:
-            yield Remedy(f"Set accelerator.count to {count}.", more, facts, machine)
+    ways = [(n, layout) for n in range(stuck.short.shape.gpus + 1, 17) for layout in stuck.memory.layouts(facts, n)[:1]]
+    for count, layout in sorted(ways, key=lambda way: (way[0] > machine.gpu_count, way[1].pipeline > 1, way[0])):
+        larger = count > machine.gpu_count
+        place = f"Use a machine with {count} × {gpu.product} and " if larger else ""
+        there = dataclasses.replace(machine, gpus=(gpu,) * count) if larger else machine
+        if layout.pipeline == 1:
+            text, more = f"set accelerator.count to {count}.", _with_count(spec, count)
         else:
-            text = f"Use a machine with {count} × {gpu.product} and set accelerator.count to {count}."
-            yield Remedy(text, more, facts, dataclasses.replace(machine, gpus=(gpu,) * count))
+            args = stuck.engine.layout_arguments(layout)
+            more = _with_args(_with_count(spec, None), args)
+            instead = ", and leave accelerator.count out" if spec.accelerator.count else ""
+            text = f"add {' and '.join(args)} to engine.args{instead}: every GPU then has a part of the layers."
+        yield Remedy(f"{place}{text}" if place else text[0].upper() + text[1:], more, facts, there)
+
+
+def _with_args(spec: LLMServiceSpec, args: tuple[str, ...]) -> LLMServiceSpec:
+    """Of an option that is there already the last counts."""
+    engine = spec.engine.model_copy(update={"args": [*spec.engine.args, *args]})
+    return spec.model_copy(update={"engine": engine})
+
+
+def _with_count(spec: LLMServiceSpec, count: int | None) -> LLMServiceSpec:
+    return spec.model_copy(update={"accelerator": spec.accelerator.model_copy(update={"count": count})})
 
 
 def _quantized(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:

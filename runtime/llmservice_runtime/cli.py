@@ -12,6 +12,7 @@ from llmservice_runtime.contract.bounds import check, check_ports
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureRecord
+from llmservice_runtime.contract.plain import plain_output
 from llmservice_runtime.contract.settings import RuntimeSettings
 
 ENGINE_NAMES = {engine.folder: engine for engine in EngineType}
@@ -19,6 +20,11 @@ ENGINE_NAMES = {engine.folder: engine for engine in EngineType}
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the console script; the exit code. User mistakes are two sentences on stderr, exit code 1 or 2."""
+    with plain_output():
+        return _main(argv)
+
+
+def _main(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     commands = {"serve": _serve, "prepare": _prepare, "install": _install}
     try:

@@ -14,16 +14,20 @@ from llmservice_cli.models import open_source
 from llmservice_cli.places import Places
 from llmservice_planning.words import memory
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.engines.base.choice import Choice
 from llmservice_runtime.engines.registry import config_classes, definition, label
 from llmservice_runtime.estimate.fit import Placement, Target, place
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization
 from llmservice_runtime.formats.inspect import inspect_model, variants
+from llmservice_runtime.formats.listing import literal
 from llmservice_runtime.machine.machine import Machine
 from llmservice_runtime.selection.choose import choose
 from llmservice_runtime.sources.files import Source
 
+MOST = 500
+"""Versions of a model that are listed."""
 CHECKPOINTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 
 
@@ -52,13 +56,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when something runs here, 1 when nothing does."""
     machine = machine_of(args)
-    uri = args.model if "://" in args.model else f"file://{Path(args.model).expanduser().absolute()}"
+    uri = args.model if "://" in args.model else f"file://{args.model}"
     files = open_source(uri, args.revision, args.secret, Path.cwd(), Places.from_environment())
     rows = [row for facts in versions(files) for row in judged(facts, machine)]
     if args.output == "json":
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
     else:
-        print(f"{args.model} on {describe(machine, args.gpu is not None)}:\n")
+        print(f"{plain(args.model)} on {describe(machine, args.gpu is not None)}:\n")
         print(table(rows))
     return 0 if any(row.runs for row in rows) else 1
 
@@ -66,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 def versions(files: Source) -> Iterator[ModelFacts]:
     """The facts of every version in a repository: its checkpoint, then its GGUF files, smallest first.
 
-    Of several GGUF files the smallest is read; the others differ in what their names and sizes tell. A version that
+    Of several versions of a model in GGUF the smallest is read; the others differ in name and size. A version that
     can't be read is said on standard error; when none can, its UnsupportedModel is raised.
     """
     found, first_error = 0, None
@@ -91,10 +95,15 @@ def versions(files: Source) -> Iterator[ModelFacts]:
 
 
 def _ggufs(files: Source) -> Iterator[ModelFacts]:
-    facts: ModelFacts | None = None
-    for variant in variants(files):
+    read: dict[str, ModelFacts] = {}
+    found = variants(files)
+    if len(found) > MOST:
+        print(f"left out: {len(found) - MOST} of {len(found)} GGUF models, the largest.", file=sys.stderr)
+    for variant in found[:MOST]:
+        facts = read.get(variant.model)
         if facts is None:
-            facts = inspect_model(files, [_literal(path) for path in variant.files], ModelFormat.GGUF)
+            facts = inspect_model(files, [literal(path) for path in variant.files], ModelFormat.GGUF)
+            read[variant.model] = facts
             yield facts
             continue
         bits = 8 * variant.size / max(1, facts.parameters)
@@ -144,14 +153,10 @@ def table(rows: Sequence[Row]) -> str:
     head = ("ENGINE", "FORMAT", "QUANTIZATION", "SIZE", "RUNS", "WHERE, OR WHY NOT")
     ordered = sorted(rows, key=lambda row: not row.runs)
     cells = [head] + [
-        (r.engine, r.format, r.quantization, memory(r.size), "yes" if r.runs else "no", r.reason) for r in ordered
+        (r.engine, r.format, plain(r.quantization), memory(r.size), "yes" if r.runs else "no", plain(r.reason))
+        for r in ordered
     ]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head) - 1)]
     return "\n".join(
         "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]]) for row in cells
     )
-
-
-def _literal(path: str) -> str:
-    """A pattern that matches this path alone: brackets are patterns too."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in path)

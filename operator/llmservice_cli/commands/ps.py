@@ -11,6 +11,7 @@ from llmservice_cli.local.client import Control
 from llmservice_cli.local.tell import condition
 from llmservice_cli.places import Places
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.plain import plain
 
 HEADER = ("NAME", "MODEL", "ENGINE", "READY", "URL", "STATUS")
 STATUS_WIDTH = 120
@@ -81,6 +82,7 @@ EOF"""
 
 def table(rows: list[tuple[str, ...]]) -> str:
     """Columns as wide as their widest cell; the last one as it is."""
+    rows = [tuple(map(plain, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     return "\n".join(
         "   ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows

@@ -198,6 +198,10 @@ class Foreground:
                 self._program.end_soon()
         except (NoInstanceError, StoppingError):
             self._code = 0  # it was stopped while this was under way
+        except UserError as error:
+            tell(error)
+            self._code = 1
+            self._program.end_soon()
         except BaseException:
             self._program.end_soon()
             raise

@@ -55,8 +55,8 @@ def spawn(state: Path, lock: InstanceLock, listener: socket.socket, front: Front
             return parent
     if full := problem(state):
         raise full
-    end = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-    raise UserError(f"the background instance did not start:\n{end}", f"Its log is {log}.")
+    end = log.read_text(errors="replace").splitlines()[-5:]
+    raise UserError("the background instance did not start:", f"Its log is {log}.", details=end)
 
 
 def main(argv: list[str]) -> None:

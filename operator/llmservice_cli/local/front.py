@@ -25,7 +25,7 @@ class Front:
         """A gateway that keeps to it."""
         callers = Callers(
             loopback=is_loopback(self.host),
-            hosts=frozenset(name.lower().removesuffix(".") for name in self.hosts),
+            hosts=frozenset(name.lower().removesuffix(".") for name in (*self.hosts, self.host)),
             origins=frozenset(origin.lower() for origin in self.origins),
             host_setting="To be reached under it, start the instance with `llmservice up --allow-host {}`.",
             origin_setting="To let it, start the instance with `llmservice up --allow-origin {}`.",

@@ -113,6 +113,7 @@ class Room:
 
     def claim(self, service: str, model: str, need: int) -> Claim | FailureRecord:
         """Room for a replica, or DoesNotFit with who has what. Blocks for milliseconds; reads /proc."""
+        model = str(Path(model).resolve())
         with self._locked():
             total, free = self._read()
             if said := shortage(service, model, need, free, total, self._holds()):

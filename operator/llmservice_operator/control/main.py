@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import uuid
 from collections.abc import Sequence
 from functools import partial
@@ -32,7 +31,7 @@ from llmservice_operator.control.work import Work
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.listening import EVERY
-from llmservice_runtime.contract.outlet import Outlet, OutletHandler
+from llmservice_runtime.contract.logs import configure
 
 GARBAGE = 10_000
 """New containers before the collector looks at the youngest: a page of a list has as many, and no cycles."""
@@ -44,8 +43,7 @@ logger = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 when told to stop, 1 when the Lease was lost, 2 for a mistake in what was given."""
     args = _parser().parse_args(argv)
-    handler = OutletHandler(Outlet(sys.stderr.fileno()))  # a log reader that stalls stops no control loop
-    logging.basicConfig(level=args.log_level, format=LOG_FORMAT, handlers=[handler])
+    configure(args.log_level, LOG_FORMAT)
     logging.getLogger("kopf").setLevel(logging.WARNING)
     gc.freeze()  # what was imported stays: the collector need not look at it, which was a third of reading objects
     gc.set_threshold(GARBAGE, 10, 10)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from llmservice_kube.client import MANAGER, Client
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import EVENT, Json
+from llmservice_runtime.contract.plain import plain
 
 REMEMBERED = 2000
 """Sentences whose count is known; the API server forgets Events after an hour anyway."""
@@ -45,7 +46,7 @@ class Recorder:
     async def say(self, service: Json, event_type: str, reason: str, message: str) -> None:
         """Report `message` about `service`; `event_type` is Normal or Warning, `reason` one CamelCase word."""
         metadata = service["metadata"]
-        told = message[:MESSAGE_LIMIT]
+        told = plain(message)[:MESSAGE_LIMIT]
         now = self._now()
         stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
         sentence = hashlib.sha256("\0".join((metadata["uid"], reason, told)).encode()).digest()[:16]

@@ -152,8 +152,8 @@ def test_anchors_and_merge_keys_work_as_in_kubectl() -> None:
         ("a: 1\nb: 2\na: 3\n", 3, "", "'a' stands twice, first in line 1", "Keep one"),
         ("a: [1,\nb: 2\n", 3, "", "not valid YAML", "Check"),
         ("a:\n\tb: 2\n", 2, "", "not valid YAML", "spaces"),
-        ("a: !!python/object:os.system x\n", 1, "", "tag", "Remove"),
-        ("a: !!binary aGk=\n", 1, "", "tag", "Remove"),
+        ("a: !!python/object:os.system x\n", 1, "a", "tag", "Remove"),
+        ("a: !!binary aGk=\n", 1, "a", "tag", "Remove"),
         ("1: x\n", 1, "", "key", "quotes"),
         ("a: \x01\n", 1, "", "not allowed", "Remove"),
         (b"a: \xff\xfe\n", 1, "", "not UTF-8", "UTF-8"),
@@ -201,11 +201,29 @@ def test_a_service_stands_once_in_all_files(tmp_path: Path) -> None:
         ("a: &a [*a]\n", "too deeply"),
         ("a0: &a0 [x,x]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)), "20000"),
         ("a: " + "9" * 5000, "can't be read"),
+        ("{" + "a, " * 300_000 + "}", "20000"),
+        (spec(f"  ? {'k' * 900_000}\n  : 1\n  model: {{uri: 'hf://a/b'}}\n"), "no such field"),
+        ("? " + "k" * 400_000 + "\n: 1\n? " + "k" * 400_000 + "\n: 2\n", "stands twice"),
+        ("apiVersion: llmservice.dev/v1alpha1\nkind: " + "K" * 900_000, "is not LLMService"),
     ],
 )
 def test_hostile_text_is_refused_quickly(text: str, reason: str) -> None:
     (problem,) = problems_of(text)
     assert reason in problem.reason
+    assert len(str(problem) + problem.remedy) < 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        spec("  model: {uri: 'hf://a/b'}\n" + "".join(f"  zz{number}: 1\n" for number in range(9000))),
+        "a: 1\n---\n" * 9000,
+    ],
+)
+def test_of_mistakes_without_end_the_first_are_told(text: str) -> None:
+    with pytest.raises(ManifestError, match="100 or more mistakes") as caught:
+        load_manifests([STDIN], stdin=io.BytesIO(text.encode()))
+    assert len(caught.value.problems) == 100
 
 
 @given(st.text(max_size=300) | st.text(alphabet="&*<>{}[]:,-?|!\n 'a\"#", max_size=60))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 
 def test_help_and_ps_load_nothing_heavy() -> None:
@@ -27,3 +28,29 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         f'{sys.executable} -c "{code}" | head -1', shell=True, capture_output=True, text=True, check=True
     )
     assert "Traceback" not in done.stderr
+
+
+def test_a_plan_loads_what_planning_needs_and_no_more(tmp_path: Path) -> None:
+    """What keeps the start of `plan` short, on any machine; times are measured by hand."""
+    (tmp_path / "x.yaml").write_text(
+        "apiVersion: llmservice.dev/v1alpha1\nkind: LLMService\nmetadata: {name: t}\n"
+        "spec: {model: {uri: 'file://absent'}}\n"
+    )
+    code = (
+        "import sys\n"
+        "from llmservice_cli.main import main\n"
+        f"assert main(['plan', '-f', {str(tmp_path / 'x.yaml')!r}]) == 1\n"
+        "from llmservice_api.rules import ApiModel\n"
+        "assert 'llmservice_runtime.sources.local' in sys.modules\n"
+        "unneeded = ('aiohttp', 'boto3', 'httpx', 'huggingface_hub', 'tqdm', 'asyncio', 'concurrent.futures.thread',\n"
+        "    'llmservice_runtime.sources.download', 'llmservice_runtime.sources.remote', 'llmservice_api.docstrings')\n"
+        "print([m for m in unneeded if m in sys.modules], ApiModel.model_config.get('use_attribute_docstrings'))\n"
+        "import pydantic.plugin._loader as loader\n"
+        "print(loader._plugins, len(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *_, unneeded, counted = done.stdout.splitlines()
+    assert unneeded == "[] None"
+    plugins, modules = counted.split()
+    assert plugins == "None"  # nobody searched all installed packages for them
+    assert int(modules) < 400

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
 
+from llmservice_api.manifest import load_manifests
+from llmservice_cli import plans
 from llmservice_cli.main import main
+from llmservice_cli.models import resolve
+from llmservice_cli.places import Places
+from llmservice_planning.plan import Refusal
+from llmservice_planning.planner import make_plan
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.machine.machine import Machine
 
 MANIFEST = """
 apiVersion: llmservice.dev/v1alpha1
@@ -126,3 +134,28 @@ def test_engines_of_a_folder_without_a_model(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "README.md").write_text("no model")
     assert main(["engines", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_of_versions_without_end_the_smaller_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(600):
+        (folder / f"m-{number}.gguf").hardlink_to(folder / "model-F16.gguf")
+    assert main(["engines", str(folder), "-o", "json"]) in (0, 1)
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 500 * len(EngineType)
+    assert "left out: 102 of 602 GGUF models" in err
+
+
+def test_many_services_of_one_model_read_and_plan_it_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, planned = Mock(wraps=resolve), Mock(wraps=make_plan)
+    monkeypatch.setattr(plans, "resolve", read)
+    monkeypatch.setattr(plans, "make_plan", planned)
+    names = [f"t{number}" for number in range(300)]
+    documents = [MANIFEST.replace("tiny", name).replace("spec:", "spec:\n  contextTokens: 4096") for name in names]
+    (folder / "x.yaml").write_text("---".join([*documents, MANIFEST.replace("tiny", "other")]))
+    places = Places(folder / "cache", folder / "state")
+    machine = Machine(8, 64 << 30, 64 << 30, frozenset({"avx2"}))
+    made = list(plans.plan_services(load_manifests([folder / "x.yaml"]), machine, places))
+    assert [service.manifest.service.metadata.name for service in made] == [*names, "other"]
+    assert isinstance(made[0].plan, Refusal)  # more context than the model was made for, so that nothing is taken
+    assert made[0].plan == made[299].plan != made[300].plan
+    assert (read.call_count, planned.call_count) == (1, 2)

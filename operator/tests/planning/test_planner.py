@@ -16,7 +16,7 @@ from llmservice_planning.planner import make_plan
 from llmservice_planning.remedies import Remedy, Stuck, remedies
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, Task
+from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, Quantization, Task, Width, WidthKind
 from llmservice_runtime.machine.machine import Device, EngineBuild, Machine
 
 MakeFacts = Callable[..., ModelFacts]
@@ -119,7 +119,8 @@ def test_gpu_counts_that_are_not_there_or_do_not_divide(
 ) -> None:
     node = make_machine(kind="L4", count=4)
     assert "there is 4 × L4" in refused(make_plan(make_spec(count=8), make_facts(), node, "")).reason
-    odd = refused(make_plan(make_spec(count=3), make_facts(), node, ""))
+    alone = make_facts(architecture="Gemma3nForCausalLM")  # vLLM has it, and not as a pipeline
+    odd = refused(make_plan(make_spec(count=3), alone, node, ""))
     assert "32 attention heads" in odd.reason
     assert "1, 2, 4" in odd.ways_out[0]
 
@@ -228,3 +229,87 @@ def test_a_cache_that_nobody_knows_is_not_counted_as_nothing(
     # What the user knows to fit is planned.
     stated = planned(make_plan(make_spec(contextTokens=32768), facts, make_machine(64, kind="A100-80GB"), ""))
     assert (stated.fit, stated.context_tokens) == (Fit.UNKNOWN, 32768)
+
+
+def test_arguments_of_the_engine_are_planned_with(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    def plan(*args: str, **fields: object) -> Plan | Refusal:
+        spec = make_spec(engine={"type": "VLLM", "args": list(args)}, **fields)
+        return make_plan(spec, make_facts(), make_machine(64, "H100-80GB", 8), "")
+
+    length = planned(plan("--max-model-len", "32k"))
+    assert (length.context_tokens, length.args.count("--max-model-len=32000")) == (32000, 1)
+    assert not [word for word in length.args if word in ("--max-model-len", "32k")]
+    shared = planned(plan("-tp", "2", "--pipeline-parallel-size=2"))
+    assert (shared.accelerator_count, shared.tensor_parallel_size, shared.pipeline_parallel_size) == (4, 2, 2)
+    assert "a pipeline of 2 stages of 2 GPUs" in explain.text("default/llama", shared)
+    few = planned(plan("--max-num-seqs=4"))
+    assert few.max_sequences == 4
+    more, usual = planned(plan("--gpu-memory-utilization=0.95")), planned(plan())
+    assert more.memory_available > usual.memory_available
+    assert planned(plan("--kv-cache-dtype=fp8")).kv_tokens == pytest.approx(2 * usual.kv_tokens, rel=0.01)
+    bounded = planned(plan("--kv-cache-memory-bytes=4G"))
+    assert sum(line.bytes for line in bounded.memory if line.is_cache) <= 4 << 30
+    copies = planned(plan("--data-parallel-size=2"))
+    assert (copies.accelerator_count, copies.max_sequences) == (2, 2 * usual.max_sequences)
+
+
+@pytest.mark.parametrize(
+    ("args", "fields", "words"),
+    [
+        (["--max-model-len=8192"], {"contextTokens": 4096}, ("--max-model-len=8192", "contextTokens is 4,096")),
+        (["--max-model-len=1M"], {}, ("--max-model-len=1M", "131,072 the model was made for")),
+        (["-tp=2"], {"count": 4}, ("--tensor-parallel-size=2", "accelerator.count is 4")),
+        (["--tensor-parallel-size=3"], {}, ("--tensor-parallel-size=3", "32 attention heads")),
+        (["--tensor-parallel-size=16"], {}, ("--tensor-parallel-size=16", "8 × H100-80GB")),
+        (["--port=1"], {}, ("engine.args", "--port=1")),
+        (["--model=/etc"], {}, ("engine.args", "--model=/etc")),
+    ],
+)
+def test_arguments_that_contradict_plan_or_model_are_refused_by_name(
+    make_spec: MakeSpec,
+    make_facts: MakeFacts,
+    make_machine: MakeMachine,
+    args: list[str],
+    fields: dict[str, object],
+    words: tuple[str, str],
+) -> None:
+    spec = make_spec(engine={"type": "VLLM", "args": args}, **fields)
+    refusal = refused(make_plan(spec, make_facts(), make_machine(64, "H100-80GB", 8), ""))
+    assert refusal.failure is FailureClass.BAD_ARGUMENT
+    assert all(word in refusal.reason for word in words)
+    assert refusal.ways_out
+
+
+def test_gpus_that_can_not_share_every_layer_get_layers_each(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    """Qwen2.5-72B as AWQ: 231 groups of 128 go to one GPU alone."""
+    facts = make_facts(
+        parameters=72_700_000_000,
+        weight_bytes=41_600_000_000,
+        quantization=Quantization("awq", "AWQ-Int4", 4, group_size=128),
+        layers=(LayerGroup(LayerKind.FULL, 80, 8, 128, 128),),
+        attention_heads=64,
+        hidden_size=8192,
+        widths=(Width("intermediate_size", 29568, WidthKind.DENSE),),
+    )
+    plan = planned(make_plan(make_spec(), facts, make_machine(64, "L4", 8), ""))
+    assert (plan.tensor_parallel_size, plan.pipeline_parallel_size) == (1, plan.accelerator_count)
+    assert f"--pipeline-parallel-size={plan.accelerator_count}" in plan.args
+    alone = refused(make_plan(make_spec(), facts, make_machine(64, "L40S"), ""))
+    assert alone.ways_out[0].startswith("Use a machine with 2 × L40S and add --pipeline-parallel-size=2 to engine.args")
+
+
+def test_a_shortfall_names_arguments_and_a_length_of_theirs_that_fits(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    args = ["--max-model-len=131072", "--gpu-memory-utilization=0.95"]
+    refusal = refused(make_plan(make_spec(engine={"args": args}), make_facts(), make_machine(64, "L4"), ""))
+    assert "engine.args --max-model-len=131072 --gpu-memory-utilization=0.95" in refusal.reason
+    way = refusal.ways_out[0]
+    assert way.startswith("Set --max-model-len to ")
+    tokens = way.split()[3]
+    spec = make_spec(engine={"args": [f"--max-model-len={tokens}", args[1]]})
+    assert planned(make_plan(spec, make_facts(), make_machine(64, "L4"), "")).context_tokens == int(tokens)

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from llmservice_runtime.contract.plain import plain
+
 RECORD_LIMIT_BYTES = 4096
 """Kubernetes keeps this much of a termination message."""
 
@@ -48,6 +50,11 @@ class FailureRecord:
     remedy: str
     phase: str
     exit_code: int | None = None
+
+    def __post_init__(self) -> None:
+        """Engines quote what strangers wrote."""
+        for name in ("message", "remedy", "phase"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
     def to_json(self) -> str:
         """JSON text of at most 4096 bytes; an over-long message is cut in the middle, never the class or the remedy."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from llmservice_runtime.estimate.kv import padded
+from llmservice_runtime.estimate.overhead import UTILISATION
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device
 
@@ -30,8 +31,38 @@ class MemoryLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """How GPUs share a model: `tensor` of them every layer, `pipeline` such sets the layers; `copies` of all that."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    copies: int = 1
+
+    @property
+    def gpus(self) -> int:
+        """All of them."""
+        return self.tensor * self.pipeline * self.copies
+
+
+ALONE = Layout()
+"""One GPU, or GPUs that have layers each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What arguments of an engine ask of a plan; None = planned."""
+
+    context_tokens: int | None = None
+    sequences: int | None = None
+    """Decoded together by one copy."""
+    layout: Layout | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Field -> the argument as it was given, for errors."""
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
-    """One way to run a model. `gpus` share it evenly.
+    """One way to run a model. `gpus` share it as `layout` says (of engines that give GPUs layers each it says nothing).
 
     `gpu_layers` counts the layers on them where the others can stay on the host; more than the model has = everything.
     `page` is how many tokens a sequence's cache grows by.
@@ -44,6 +75,7 @@ class Shape:
     gpus: int = 0
     gpu_layers: int = 0
     page: int = 1
+    layout: Layout = ALONE
 
     @property
     def whole(self) -> int:
@@ -56,22 +88,35 @@ class EngineMemory(ABC):
 
     max_sequences: ClassVar[int]
     """The most it decodes together."""
-    page: ClassVar[int] = 1
+    asked: Asked = Asked()
+    """What its arguments leave nothing to plan of."""
+    notes: tuple[str, ...] = ()
+    """What its arguments take that is not counted, as sentences."""
+    lifts_context: bool = False
+    """Whether its arguments let a context be longer than the model was made for."""
+    utilisation: float = UTILISATION
+    """Share of a GPU's memory that it takes."""
+    cache_bytes: int | None = None
+    """The most of a GPU that its cache takes; None = what is left."""
+    page: int = 1
     """Tokens that a whole context is rounded up to."""
     fills_gpus: ClassVar[bool] = False
     """Whether its pool takes all that is left of the GPUs."""
     offloads: ClassVar[bool] = False
     """Whether layers that the GPUs don't hold can stay on the host."""
-    tensor_parallel: ClassVar[bool] = False
-    """Whether GPUs share every layer, instead of having layers each."""
 
     @abstractmethod
     def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
         """Every line of the budget; GPU lines are bytes per GPU."""
 
-    def splits(self, facts: ModelFacts, gpus: int) -> bool:
-        """Whether so many GPUs can share the model: at most one per layer, unless the engine says otherwise."""
-        return gpus <= max(1, facts.layer_count)
+    def layouts(self, facts: ModelFacts, gpus: int) -> tuple[Layout, ...]:
+        """How so many GPUs can share the model, best first; empty = they can't. Layers each, at most one GPU per layer,
+        unless the engine says otherwise."""
+        return (ALONE,) if gpus <= max(1, facts.layer_count) else ()
+
+    def unsplit(self, facts: ModelFacts, gpus: int) -> str:
+        """Why so many GPUs can't share the model, as the end of a sentence."""
+        return f"the model has {facts.layer_count} layers for them"
 
     def shares(self, facts: ModelFacts) -> bool:
         """Whether sequences can share one pool that is smaller than a whole context for each."""

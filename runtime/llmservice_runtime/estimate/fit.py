@@ -6,12 +6,12 @@ Everything is found by asking the budget: what fits is monotone in the context, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, MemoryLine, Shape, total
-from llmservice_runtime.estimate.overhead import GIB, UTILISATION, host_budget
+from llmservice_runtime.estimate.budget import ALONE, GPU, HOST, EngineMemory, Layout, MemoryLine, Shape, total
+from llmservice_runtime.estimate.overhead import GIB, host_budget
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device, Gpu, Machine
 
@@ -62,7 +62,7 @@ class Target:
     def available(self, where: str) -> int:
         """Bytes that may be used there, per device."""
         if where == GPU:
-            return int((self.gpu.memory_bytes if self.gpu else 0) * UTILISATION)
+            return int((self.gpu.memory_bytes if self.gpu else 0) * self.memory.utilisation)
         return host_budget(self.machine.memory_available)
 
 
@@ -90,8 +90,8 @@ class Shortfall:
 def place(target: Target) -> Placement | Shortfall:
     """The first way that fits, from the cheapest on: fewest GPUs first, partial offload last."""
     best: Shortfall | None = None
-    for gpus, gpu_layers in _ways(target):
-        result = arrange(target, gpus, gpu_layers)
+    for gpus, gpu_layers, layout in _ways(target):
+        result = arrange(target, gpus, gpu_layers, layout)
         if isinstance(result, Placement):
             return result
         if best is None or (result.largest_context, -result.missing) > (best.largest_context, -best.missing):
@@ -102,43 +102,56 @@ def place(target: Target) -> Placement | Shortfall:
     return best
 
 
-def _ways(target: Target) -> Iterator[tuple[int, int]]:
-    """(GPUs, layers on them where layers can stay on the host) to try, cheapest first."""
+def _ways(target: Target) -> Iterator[tuple[int, int, Layout]]:
+    """(GPUs, layers on them where layers can stay on the host, how they share) to try, cheapest first."""
     if target.device is Device.CPU:
-        yield 0, 0
+        yield 0, 0, ALONE
         return
-    counts = gpu_counts(target)
+    layouts = gpu_layouts(target)
     everything = target.facts.layer_count + 1
-    for count in counts:
-        yield count, everything if target.memory.offloads else 0
+    for count, layout in layouts:
+        yield count, everything if target.memory.offloads else 0, layout
     if target.memory.offloads:
-        count = counts[-1]
+        count, layout = layouts[-1]
         layers = _most(
-            0, everything, lambda k: _over(target, _shape(target, count, k, target.wanted, 1), GPU) <= 0 or k == 0
+            0,
+            everything,
+            lambda k: _over(target, _shape(target, count, k, target.wanted, 1, layout), GPU) <= 0 or k == 0,
         )
-        yield count, layers
+        yield count, layers, layout
 
 
-def gpu_counts(target: Target) -> list[int]:
-    """Numbers of GPUs to try: the one asked for, or all that the engine can split the model over."""
-    most = max(1, target.machine.gpu_count)
-    if target.count:
-        return [target.count]
-    return [count for count in range(1, most + 1) if target.memory.splits(target.facts, count)] or [1]
+def gpu_layouts(target: Target) -> list[tuple[int, Layout]]:
+    """Numbers of GPUs to try (the one asked for, or all that can share the model) and how they would share it.
+
+    A pipeline answers later than GPUs which share every layer, so it comes after all of those.
+    """
+    asked = target.memory.asked.layout
+    most = max(1, target.machine.gpu_count, asked.gpus if asked else 1)
+    counts = [target.count] if target.count else range(1, most + 1)
+    ways = [(count, layout) for count in counts for layout in target.memory.layouts(target.facts, count)]
+    return sorted(ways, key=lambda way: (way[1].pipeline > 1, way[0])) or [(counts[0], Layout(tensor=counts[0]))]
 
 
-def arrange(target: Target, gpus: int, gpu_layers: int) -> Placement | Shortfall:
+def arrange(target: Target, gpus: int, gpu_layers: int, layout: Layout = ALONE) -> Placement | Shortfall:
     """The most sequences that leave the wanted context room, then the longest context, then the pool."""
-    sequences = target.memory.max_sequences
-    while sequences > 1 and not _fits(target, _shape(target, gpus, gpu_layers, target.wanted, sequences)):
+    asked = target.memory.asked.sequences
+    sequences = asked or target.memory.max_sequences
+
+    def crowded() -> bool:
+        return not _fits(target, _shape(target, gpus, gpu_layers, target.wanted, sequences, layout))
+
+    while not asked and sequences > 1 and crowded():
         sequences //= 2
-    largest = largest_context(target, gpus, gpu_layers, sequences)
+    largest = largest_context(target, gpus, gpu_layers, sequences, layout)
     if largest < target.wanted:
-        shape = _shape(target, gpus, gpu_layers, target.wanted, 1)
+        shape = _shape(target, gpus, gpu_layers, target.wanted, asked or 1, layout)
         where = max((GPU, HOST), key=lambda place: _over(target, shape, place))
         return Shortfall(shape, target.memory.lines(target.facts, shape), _over(target, shape, where), where, largest)
-    context = target.context or _planned_context(target, _shape(target, gpus, gpu_layers, 0, sequences), largest)
-    base = _shape(target, gpus, gpu_layers, context, sequences)
+    context = target.context or _planned_context(
+        target, _shape(target, gpus, gpu_layers, 0, sequences, layout), largest
+    )
+    base = _shape(target, gpus, gpu_layers, context, sequences, layout)
     shape = dataclasses.replace(base, kv_tokens=_pool(target, base))
     return Placement(shape, target.memory.lines(target.facts, shape), largest)
 
@@ -151,7 +164,7 @@ def _planned_context(target: Target, base: Shape, largest: int) -> int:
         return longest
 
     def modest(tokens: int) -> bool:
-        return _modest(target, _shape(target, base.gpus, base.gpu_layers, tokens, base.sequences))
+        return _modest(target, _shape(target, base.gpus, base.gpu_layers, tokens, base.sequences, base.layout))
 
     if modest(longest):
         return longest
@@ -188,12 +201,12 @@ def _modest(target: Target, shape: Shape) -> bool:
     return all(total(lines, where) + caches[where] <= target.available(where) for where in (GPU, HOST))
 
 
-def largest_context(target: Target, gpus: int, gpu_layers: int, sequences: int = 1) -> int:
+def largest_context(target: Target, gpus: int, gpu_layers: int, sequences: int = 1, layout: Layout = ALONE) -> int:
     """The longest context that fits, at most the model's (or the one asked for); 0 = not even the weights."""
     ceiling = max(target.longest, target.facts.context_tokens)
 
     def fits(tokens: int) -> bool:
-        return _fits(target, _shape(target, gpus, gpu_layers, tokens, sequences))
+        return _fits(target, _shape(target, gpus, gpu_layers, tokens, sequences, layout))
 
     if fits(ceiling):
         return ceiling
@@ -201,9 +214,9 @@ def largest_context(target: Target, gpus: int, gpu_layers: int, sequences: int =
     return max(found, target.wanted) if fits(target.wanted) else found
 
 
-def _shape(target: Target, gpus: int, gpu_layers: int, context: int, sequences: int) -> Shape:
+def _shape(target: Target, gpus: int, gpu_layers: int, context: int, sequences: int, layout: Layout) -> Shape:
     page = target.memory.page
-    shape = Shape(target.device, context, sequences, context, gpus, gpu_layers, page)
+    shape = Shape(target.device, context, sequences, context, gpus, gpu_layers, page, layout)
     if target.memory.shares(target.facts):
         return shape
     return dataclasses.replace(shape, kv_tokens=shape.whole)
@@ -211,11 +224,19 @@ def _shape(target: Target, gpus: int, gpu_layers: int, context: int, sequences: 
 
 def _fits(target: Target, shape: Shape) -> bool:
     lines = target.memory.lines(target.facts, shape)
-    return all(total(lines, where) <= target.available(where) for where in (GPU, HOST))
+    return all(total(lines, where) <= target.available(where) for where in (GPU, HOST)) and _beyond(target, lines) <= 0
 
 
 def _over(target: Target, shape: Shape, where: str) -> int:
-    return total(target.memory.lines(target.facts, shape), where) - target.available(where)
+    lines = target.memory.lines(target.facts, shape)
+    over = total(lines, where) - target.available(where)
+    return max(over, _beyond(target, lines)) if where == GPU else over
+
+
+def _beyond(target: Target, lines: Sequence[MemoryLine]) -> int:
+    """Bytes of the cache beyond what the engine was told to give it on each GPU."""
+    limit = target.memory.cache_bytes
+    return sum(line.bytes for line in lines if line.where == GPU and line.is_cache) - limit if limit is not None else 0
 
 
 def _most(low: int, high: int, holds: Callable[[int], bool]) -> int:

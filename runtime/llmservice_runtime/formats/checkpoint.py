@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmservice_runtime.formats.adapters import (
+    README_BYTES,
+    adapter_method,
+    adapter_of,
+    base_in_config,
+    base_in_metadata,
+    base_in_readme,
+    method_of,
+)
 from llmservice_runtime.formats.classes import Classes
 from llmservice_runtime.formats.config import Config, quantization_of
 from llmservice_runtime.formats.detect import SIDE_FILES, Checkpoint
@@ -15,14 +24,13 @@ from llmservice_runtime.formats.listing import side_files
 from llmservice_runtime.formats.parallel import in_parallel
 from llmservice_runtime.formats.possible import check_generation
 from llmservice_runtime.formats.ranges import damaged
-from llmservice_runtime.formats.refusals import foreign_format, foreign_weights
+from llmservice_runtime.formats.refusals import PICKLED, diffusion, foreign_weights, is_weights, no_weights
 from llmservice_runtime.formats.safetensors import SafetensorsHeader, read_header
-from llmservice_runtime.formats.tensors import Tensor
+from llmservice_runtime.formats.shards import whole
 from llmservice_runtime.sources.files import FileEntry, ModelFiles
 
 JSON_LIMIT = 16 << 20
 """Bytes of a configuration or index file that are read; the largest index files have 10 MB."""
-TENSOR_LIMIT = 500_000
 SENTENCES = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
@@ -33,7 +41,6 @@ _INDEX = {
     ModelFormat.MISTRAL: "consolidated.safetensors.index.json",
     ModelFormat.PICKLE: "pytorch_model.bin.index.json",
 }
-_NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth")
 
 
 def checkpoint(
@@ -46,22 +53,31 @@ def checkpoint(
     """Read what `checkpoint_facts` needs. Raises UnsupportedModel where there is no model that can be loaded."""
     reader = JsonFiles(files, entries)
     paths = tuple(entry.path for entry in entries)
-    weights, kind = _weights(chosen, reader)
-    if error := foreign_format(paths, weights, reader.read("adapter_config.json")):
+    if error := diffusion(paths):
         raise error
-    if kind is ModelFormat.PICKLE and (error := foreign_weights(weights[0].path, files.read(weights[0].path, 0, 16))):
-        raise error
+    weights, kind = _weights(chosen, paths)
+    adapter = reader.read("adapter_config.json")
     name = "params.json" if kind is ModelFormat.MISTRAL else "config.json"
     root = reader.read(name)
+    if (adapter and not (root and weights)) or (not root and any(e.path.startswith("adapter_model.") for e in weights)):
+        raise adapter_of(method_of(adapter), base_in_config(adapter) or reader.base_in_readme())
+    if not weights:
+        raise no_weights(entries, files.uri)
+    if kind is ModelFormat.PICKLE and (error := foreign_weights(weights[0].path, files.read(weights[0].path, 0, 16))):
+        raise error
+    headers = _headers(files, weights) if kind is not ModelFormat.PICKLE else {}
+    if method := adapter_method(tensor.name for header in headers.values() for tensor in header.tensors):
+        base = base_in_config(adapter) or reader.base_in_readme() or base_in_metadata(headers.values())
+        raise adapter_of(method, base, "" if adapter else weights[0].path)
     if not root:
-        raise UnsupportedModel(
-            f"there are {kind} weights but no {name}.", f"Put the model's {name} beside its weights."
-        )
+        raise _not_configured(kind, name, paths)
     config = Config(root, name, classes)
     if kind is ModelFormat.MISTRAL and root.get("max_position_embeddings") is None:
         beside = Config(reader.read("config.json"), classes=classes).own.get("max_position_embeddings")
         config = Config(root | {"max_position_embeddings": beside}, name, classes)
-    headers = _headers(files, weights) if kind is not ModelFormat.PICKLE else []
+    weights = whole(weights, headers, reader.read(_INDEX[kind]).get("weight_map"), _INDEX[kind])
+    first, *_ = (headers[entry.path] for entry in weights) if headers else (None,)
+    tensors = [tensor for entry in weights if headers for tensor in headers[entry.path].tensors]
     said = [*notes, *_said(kind, paths)]
     tokenizer = reader.read("tokenizer_config.json")
     check_generation(reader.read("generation_config.json"))
@@ -71,8 +87,8 @@ def checkpoint(
     return Checkpoint(
         format=kind,
         config=config,
-        tensors=_unique([tensor for header in headers for tensor in header.tensors]),
-        metadata=headers[0].metadata if headers else {},
+        tensors=tensors,
+        metadata=first.metadata if first else {},
         side={} if quantization_of(root) else _side(reader),
         paths=paths,
         files=needed,
@@ -105,51 +121,37 @@ class JsonFiles:
             raise damaged(f"{path} is cut off: {len(raw)} of {size} bytes.")
         return parse_object(raw, path, unique=path == "config.json", constants=True)
 
+    def base_in_readme(self) -> str:
+        """The base model that the model card names; empty without one."""
+        size = min(self._sizes.get("README.md", 0), README_BYTES)
+        return base_in_readme(self._files.read("README.md", 0, size).decode("utf-8", "replace")) if size else ""
 
-def _weights(chosen: Sequence[FileEntry], reader: JsonFiles) -> tuple[list[FileEntry], ModelFormat]:
+
+def _weights(chosen: Sequence[FileEntry], paths: Sequence[str]) -> tuple[list[FileEntry], ModelFormat]:
     """The weight files of the best format at hand: safetensors, Mistral's own, pickles."""
-    top = [e for e in chosen if "/" not in e.path and not e.path.startswith("adapter_model")]
-    safetensors = [e for e in top if e.path.endswith(".safetensors")]
-    mistral = [e for e in safetensors if e.path.startswith("consolidated")]
-    ordinary = [e for e in safetensors if e not in mistral]
-    if ordinary:
-        return _indexed(ordinary, reader, _INDEX[ModelFormat.SAFETENSORS]), ModelFormat.SAFETENSORS
-    if mistral:
-        return _indexed(mistral, reader, _INDEX[ModelFormat.MISTRAL]), ModelFormat.MISTRAL
-    pickles = [e for e in top if e.path.endswith((".bin", ".pt", ".pth")) and e.path not in _NO_WEIGHTS]
-    return _indexed(pickles, reader, _INDEX[ModelFormat.PICKLE]), ModelFormat.PICKLE
+    top = [entry for entry in chosen if "/" not in entry.path and is_weights(entry.path, paths)]
+    top = [entry for entry in top if not entry.path.startswith("adapter_model")] or top
+    safetensors = [entry for entry in top if entry.path.endswith(".safetensors")]
+    mistral = [entry for entry in safetensors if entry.path.startswith("consolidated")]
+    if ordinary := [entry for entry in safetensors if entry not in mistral]:
+        return ordinary, ModelFormat.SAFETENSORS
+    return (mistral, ModelFormat.MISTRAL) if mistral else (top, ModelFormat.PICKLE)
 
 
-def _indexed(found: list[FileEntry], reader: JsonFiles, index: str) -> list[FileEntry]:
-    """The files that the index names, all of them present; without an index every file found."""
-    mapping = reader.read(index).get("weight_map")
-    if not isinstance(mapping, dict) or not mapping:
-        return found
-    named = {path for path in mapping.values() if isinstance(path, str)}
-    present = {entry.path: entry for entry in found}
-    if len(found) == 1 and found[0].path not in named:
-        return found
-    if lacking := sorted(named - present.keys()):
-        raise damaged(
-            f"{index} names {len(named)} files, {lacking[0][:120]} is missing.",
-            "Download every shard, and let `include` match all of them.",
+def _not_configured(kind: ModelFormat, name: str, paths: Sequence[str]) -> UnsupportedModel:
+    if kind is ModelFormat.PICKLE and any(path.startswith("consolidated.") for path in paths):
+        return UnsupportedModel(
+            "this is a checkpoint in Meta's own format (consolidated.*.pth), which no engine here loads.",
+            "Use the version for Transformers, with config.json and safetensors.",
         )
-    return [present[path] for path in sorted(named)]
+    return UnsupportedModel(f"there are {kind} weights but no {name}.", f"Put the model's {name} beside its weights.")
 
 
-def _headers(files: ModelFiles, weights: Sequence[FileEntry]) -> list[SafetensorsHeader]:
+def _headers(files: ModelFiles, weights: Sequence[FileEntry]) -> dict[str, SafetensorsHeader]:
     def read(entry: FileEntry) -> SafetensorsHeader:
         return read_header(lambda start, length: files.read(entry.path, start, length), entry.size, entry.path)
 
-    return in_parallel(read, weights)
-
-
-def _unique(tensors: list[Tensor]) -> list[Tensor]:
-    if len(tensors) > TENSOR_LIMIT or len({tensor.name for tensor in tensors}) != len(tensors):
-        raise damaged(
-            "the shards hold too many tensors, or the same tensor twice.", "Choose one checkpoint by include."
-        )
-    return tensors
+    return dict(zip((entry.path for entry in weights), in_parallel(read, weights), strict=True))
 
 
 def _side(reader: JsonFiles) -> Mapping[str, Any]:
@@ -166,7 +168,10 @@ def _said(kind: ModelFormat, paths: Sequence[str]) -> list[str]:
     if kind is ModelFormat.PICKLE:
         notes.append("The weights are Python pickles: loading them can run code; prefer safetensors.")
     if "adapter_config.json" in paths:
-        notes.append("A LoRA adapter lies beside the model and is not loaded.")
+        notes.append("An adapter lies beside the model and is not loaded.")
+    beside = [path for path in paths if "/" not in path and path.endswith(PICKLED) and is_weights(path, paths)]
+    if kind is not ModelFormat.PICKLE and beside:
+        notes.append(f"Pickled weights ({beside[0]}) lie beside the safetensors and are not loaded.")
     if kind is ModelFormat.SAFETENSORS and "params.json" in paths:
         notes.append("Mistral's own format lies beside the safetensors and is not loaded.")
     return notes

@@ -17,11 +17,11 @@ from llmservice_runtime.formats.evidence import (
     telling_names,
 )
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization, Task
-from llmservice_runtime.formats.kv_type import left_aside
 from llmservice_runtime.formats.layers import layer_groups
 from llmservice_runtime.formats.quantization import quantization, unsupported_mlx
 from llmservice_runtime.formats.tasks import task_of
 from llmservice_runtime.formats.tensors import Tensor, layer_bytes, parameter_count, plain_dtype, total_bytes
+from llmservice_runtime.formats.widths import widths
 
 SIDE_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json", "quantization_config.json")
 """Where older tools put the quantization, in the order they are asked (vLLM's `get_config_filenames`)."""
@@ -91,6 +91,7 @@ def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
         has_tokenizer=has_tokenizer(seen.paths),
         mixture_experts=config.experts,
         remote_code=isinstance(config.root.get("auto_map"), dict),
+        widths=widths(config),
         notes=(*seen.notes, *notes),
     )
 
@@ -129,10 +130,6 @@ def find_quantization(seen: Checkpoint) -> tuple[Quantization | None, list[str]]
         notes.append(note)
     if stated.kv_cache:
         notes.append(f"The checkpoint states a KV cache in {stated.kv_cache}: engines that can keep it so.")
-    elif left_aside(quantization_of(root)):
-        notes.append(
-            "The checkpoint states 8 bits or less for its KV cache: it is kept in 16 unless engine.args ask for it."
-        )
     return stated, notes
 
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from llmservice_runtime.contract.plain import plain
+
+WORD = 120
+"""Characters of a name in a header that are kept."""
+
 
 class ModelFormat(StrEnum):
     """How the weights are stored."""
@@ -59,6 +64,32 @@ class LayerGroup:
     tokens_per_state: int = 1
 
 
+class WidthKind(StrEnum):
+    """What a width belongs to."""
+
+    ATTENTION = "Attention"
+    """The input of the output projection."""
+    DENSE = "Dense"
+    """A feed-forward block that every token passes."""
+    EXPERT = "Expert"
+    """One expert."""
+    HEADS = "Heads"
+    """A number of heads or channels."""
+    GROUPS = "Groups"
+    """Groups of heads of a state, which a single one is copied of."""
+    TOWER = "Tower"
+    """What sees or hears."""
+
+
+@dataclass(frozen=True, slots=True)
+class Width:
+    """A size that is divided among GPUs which share every layer. `name` is how config.json calls it."""
+
+    name: str
+    size: int
+    kind: WidthKind
+
+
 @dataclass(frozen=True, slots=True)
 class Quantization:
     """How weights are quantized. `method` is the table's word: `gptq`, `awq`, `fp8`, `gguf`, ...
@@ -76,6 +107,12 @@ class Quantization:
     desc_act: bool | None = None
     scheme: str | None = None
     kv_cache: str = ""
+
+    def __post_init__(self) -> None:
+        """Words of headers are shown."""
+        for word in ("method", "name"):
+            object.__setattr__(self, word, plain(getattr(self, word))[:WORD])
+        object.__setattr__(self, "scheme", self.scheme and plain(self.scheme)[:WORD])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +148,16 @@ class ModelFacts:
     mixture_experts: int = 0
     remote_code: bool = False
     """config.json has auto_map: loading runs code of the repository."""
+    widths: tuple[Width, ...] = ()
+    """What tensor parallelism divides; empty where headers do not tell."""
     notes: tuple[str, ...] = field(default=())
     """Sentences for the explanation: what was guessed, repaired or ambiguous."""
+
+    def __post_init__(self) -> None:
+        """Words of headers are shown."""
+        for word in ("architecture", "model_type", "dtype"):
+            object.__setattr__(self, word, plain(getattr(self, word))[:WORD])
+        object.__setattr__(self, "notes", tuple(map(plain, self.notes)))
 
     @property
     def layer_count(self) -> int:

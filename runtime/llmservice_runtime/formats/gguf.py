@@ -40,11 +40,12 @@ class Skipped(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
     """`values` holds scalars, strings, short arrays of numbers as tuples, and Skipped otherwise. `tensors` in
-    file order."""
+    file order; `tensor_count` of them are said to be there."""
 
     version: int
     values: dict[str, Any]
     tensors: tuple[Tensor, ...]
+    tensor_count: int
 
 
 class _Budget:
@@ -80,8 +81,8 @@ def _shown(magic: bytes) -> str:
     return f"`{text}`" if text.isprintable() and text.isascii() else f"the bytes {magic.hex(' ')}"
 
 
-def read_header(reader: HeaderReader, general_only: bool = False) -> GgufHeader:
-    """Parse a header; with `general_only` stop before the first key that is not `general.*` (which kind of file it is).
+def read_header(reader: HeaderReader, brief: bool = False) -> GgufHeader:
+    """Parse a header; with `brief` stop before the tokenizer, the bulk of it: enough to see which kind of file it is.
 
     Raises UnsupportedModel for old, big-endian, cut and contradictory files.
     """
@@ -97,18 +98,18 @@ def read_header(reader: HeaderReader, general_only: bool = False) -> GgufHeader:
     tensor_count, key_count = _uint(reader, 8), _uint(reader, 8)
     if tensor_count > TENSOR_LIMIT or key_count > KEY_LIMIT:
         raise damaged(f"{name} claims {tensor_count} tensors and {key_count} keys.")
-    values = _read_values(reader, key_count, general_only)
-    if general_only:
-        return GgufHeader(version, values, ())
-    return GgufHeader(version, values, _read_tensors(reader, tensor_count, values.get("general.alignment", ALIGNMENT)))
+    values = _read_values(reader, key_count, brief)
+    alignment = values.get("general.alignment", ALIGNMENT)
+    tensors = () if brief else _read_tensors(reader, tensor_count, alignment)
+    return GgufHeader(version, values, tensors, tensor_count)
 
 
-def _read_values(reader: HeaderReader, count: int, general_only: bool) -> dict[str, Any]:
+def _read_values(reader: HeaderReader, count: int, brief: bool) -> dict[str, Any]:
     values: dict[str, Any] = {}
     budget = _Budget()
     for _ in range(count):
         key = _text(reader, NAME_LIMIT)
-        if general_only and not key.startswith("general."):
+        if brief and key.startswith("tokenizer."):
             break
         if key in values:
             raise damaged(f"the key {key[:80]!r} comes twice in {reader.name}.")

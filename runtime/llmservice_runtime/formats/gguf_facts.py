@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmservice_runtime.formats import gguf_possible
-from llmservice_runtime.formats.errors import UnsupportedModel
+from llmservice_runtime.formats.adapters import adapter_method, adapter_of, base_in_gguf
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization, Task
 from llmservice_runtime.formats.ggml_types import FILE_TYPES, GUESSED, PLAIN
 from llmservice_runtime.formats.gguf import GgufHeader, Skipped
+from llmservice_runtime.formats.gguf_kinds import no_model, vocabulary_alone
 from llmservice_runtime.formats.gguf_layers import ArchitectureKeys, gguf_layer_groups
+from llmservice_runtime.formats.gguf_parts import wrong_parts
 from llmservice_runtime.formats.listing import GgufVariant
 from llmservice_runtime.formats.ranges import damaged
 from llmservice_runtime.formats.tasks import gguf_task
@@ -27,13 +29,13 @@ from llmservice_runtime.formats.tensors import (
 def gguf_facts(headers: Sequence[GgufHeader], variant: GgufVariant, notes: Sequence[str] = ()) -> ModelFacts:
     """Facts of one GGUF model; `headers` of all its shards in order. Raises UnsupportedModel for what is no model."""
     values = headers[0].values
-    check_kind(values, variant.files[0])
-    check_split(values, len(variant.files), variant.files[0])
+    if error := no_model(values, variant.files[0]) or wrong_parts(headers, variant):
+        raise error
     tensors = [tensor for header in headers for tensor in header.tensors]
+    if method := adapter_method(tensor.name for tensor in tensors):
+        raise adapter_of(method, base_in_gguf(values), variant.files[0])
     if not tensors:
-        raise UnsupportedModel(
-            f"{variant.files[0]} holds a vocabulary and no weights.", "Use the GGUF file that holds the model."
-        )
+        raise vocabulary_alone(variant.files[0])
     architecture = _architecture(values, variant.files[0])
     keys = ArchitectureKeys(values, architecture, variant.files[0])
     gguf_possible.check(keys)
@@ -62,41 +64,6 @@ def gguf_facts(headers: Sequence[GgufHeader], variant: GgufVariant, notes: Seque
         mixture_experts=keys.number("expert_count"),
         notes=(*notes, *said),
     )
-
-
-def check_kind(values: dict[str, Any], path: str) -> None:
-    """UnsupportedModel when the file is an adapter, a projector or calibration data."""
-    kind, architecture = values.get("general.type"), values.get("general.architecture")
-    if kind == "adapter":
-        base = values.get("general.base_model.0.name")
-        named = base if isinstance(base, str) else "its base model"
-        raise UnsupportedModel(
-            f"{path} is a LoRA adapter and no model.",
-            f"Merge it into {named} and convert the result to GGUF; an adapter alone is not served.",
-        )
-    if kind == "mmproj" or architecture == "clip":
-        raise UnsupportedModel(
-            f"{path} is the image projector of a model, not the model.", "Name the model's own GGUF in include."
-        )
-    if kind == "imatrix" or architecture == "imatrix":
-        raise UnsupportedModel(f"{path} is calibration data, not a model.", "Name the model's own GGUF in include.")
-
-
-def is_model(values: dict[str, Any]) -> bool:
-    """Whether a header's `general.*` keys are those of a model."""
-    architecture = values.get("general.architecture")
-    return values.get("general.type", "model") == "model" and architecture not in {"clip", "imatrix"}
-
-
-def check_split(values: dict[str, Any], files: int, path: str) -> None:
-    """The shards in hand are those the first one counts."""
-    count, number = values.get("split.count", 1), values.get("split.no", 0)
-    if type(count) is int and count > 1 and count != files:
-        raise damaged(
-            f"{path} is one of {count} shards, {files} were found.", "Download every shard under its original name."
-        )
-    if number != 0:
-        raise damaged(f"{path} is not the first shard of its model.", "Name the shards as they were published.")
 
 
 def gguf_quantization(file_type: Any, tensors: Sequence[Tensor]) -> tuple[Quantization | None, list[str]]:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llmservice_runtime.formats.candidates import gguf_candidates, read_gguf
 from llmservice_runtime.formats.checkpoint import checkpoint
 from llmservice_runtime.formats.classes import Classes
 from llmservice_runtime.formats.detect import checkpoint_facts
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
-from llmservice_runtime.formats.gguf import GgufHeader, read_header
-from llmservice_runtime.formats.gguf_facts import check_kind, gguf_facts, is_model
+from llmservice_runtime.formats.gguf_facts import gguf_facts
 from llmservice_runtime.formats.listing import GgufVariant, ambiguous, gguf_variants, matches, missing_shards
 from llmservice_runtime.formats.parallel import in_parallel
-from llmservice_runtime.formats.ranges import HeaderReader
 from llmservice_runtime.sources.files import FileEntry, ModelFiles
 
 CHECKPOINTS = (".safetensors", ".bin", ".pt", ".pth")
-PEEKED = 8
-"""At most so many unnamed GGUF files are opened to see which is the model."""
 
 
 def inspect_model(
@@ -44,11 +41,11 @@ def inspect_model(
             f"spec.model.include {list(include)} matches none of the {len(entries)} files ({listed}).",
             "Correct the patterns, or leave include out.",
         )
-    ggufs, beside = gguf_variants(chosen)
-    notes = [f"{path} lies beside the model and is not loaded." for path in beside if ggufs]
-    if (ggufs or beside) and not _outranked(chosen, entries, expected):
-        facts = _gguf(files, ggufs, beside, notes, {entry.path: entry.size for entry in entries})
+    ggufs = gguf_variants(chosen)
+    if ggufs and not _outranked(chosen, entries, expected):
+        facts = _gguf(files, chosen)
     else:
+        notes = []
         if ggufs:
             notes.append(
                 f"The repository also holds {len(ggufs)} GGUF model{'s' * (len(ggufs) > 1)}; safetensors are taken "
@@ -64,8 +61,8 @@ def inspect_model(
 
 
 def variants(files: ModelFiles) -> list[GgufVariant]:
-    """Every GGUF model of a repository, smallest first: what `include` can choose among. Reads no file."""
-    return gguf_variants(files.entries())[0]
+    """Every GGUF model of a repository, smallest first: what `include` can choose among. Some headers are read."""
+    return list(gguf_candidates(files, files.entries()).models)
 
 
 def _outranked(chosen: Sequence[FileEntry], entries: Sequence[FileEntry], expected: ModelFormat | None) -> bool:
@@ -79,28 +76,17 @@ def _outranked(chosen: Sequence[FileEntry], entries: Sequence[FileEntry], expect
     return configured and any(not path.startswith("adapter_model") for path in weights)
 
 
-def _gguf(
-    files: ModelFiles, found: list[GgufVariant], beside: list[str], notes: list[str], sizes: dict[str, int]
-) -> ModelFacts:
-    """The one GGUF model among `found`."""
-    if not found:
-        check_kind(_reader_header(files, beside[0], sizes[beside[0]], True).values, beside[0])
-        found = [GgufVariant((beside[0],), "", sizes[beside[0]])]
-    if 1 < len(found) <= PEEKED:
-        kinds = in_parallel(
-            lambda v: is_model(_reader_header(files, v.files[0], sizes[v.files[0]], True).values), found
-        )
-        notes += [f"{v.files[0]} is no model and is not loaded." for v, ok in zip(found, kinds, strict=True) if not ok]
-        found = [v for v, ok in zip(found, kinds, strict=True) if ok] or found
-    if len(found) > 1:
-        raise ambiguous(found)
-    variant = found[0]
+def _gguf(files: ModelFiles, chosen: Sequence[FileEntry]) -> ModelFacts:
+    """The one GGUF model among `chosen`."""
+    found = gguf_candidates(files, chosen)
+    if len(found.models) > 1:
+        raise ambiguous(found.models)
+    if not found.models:
+        raise next(iter(found.others.values()))
+    (variant,) = found.models
     if error := missing_shards(variant):
         raise error
-    headers = in_parallel(lambda path: _reader_header(files, path, sizes[path]), variant.files)
+    sizes = {entry.path: entry.size for entry in chosen}
+    headers = in_parallel(lambda path: read_gguf(files, path, sizes[path]), variant.files)
+    notes = [f"{path} lies beside the model and is not loaded." for path in found.others]
     return gguf_facts(headers, variant, notes)
-
-
-def _reader_header(files: ModelFiles, path: str, size: int, general_only: bool = False) -> GgufHeader:
-    reader = HeaderReader(lambda start, length: files.read(path, start, length), size, path)
-    return read_header(reader, general_only)

@@ -36,10 +36,3 @@ def _compressed(scheme: Mapping[str, Any]) -> str:
     if strategy not in {"tensor", "attn_head"}:
         name += f" per {str(strategy)[:20]}"
     return name if scheme.get("symmetric") is not False else f"asymmetric {name}"
-
-
-def left_aside(raw: Mapping[str, Any]) -> bool:
-    """Whether something is stated of the KV cache that no engine follows by itself: the scales wait for an argument."""
-    export = raw.get("export")
-    grouped = isinstance(export, dict) and bool(export.get("kv_cache_group"))
-    return grouped or any(raw.get(key) for key in ("kv_cache_scheme", "kv_cache_quant_algo", "kv_cache_dtype"))

@@ -53,32 +53,30 @@ def _layer(config: Config, index: int, word: str) -> LayerGroup:
     heads, dim, values = _heads(config, index, slides)
     if not heads and config.heads:  # a list says so; without any heads the layer stays, as one that is not known
         return LayerGroup(LayerKind.NONE, 1)
+    token = heads * (dim + values)
     if "parallel" in word:
-        state = short_convolution(config, heads * (dim + values)) or state_bytes(config)
+        state = short_convolution(config, token) or state_bytes(config)
     else:
-        state = _across(config)
+        state = _across(config) + _again(config, token)
     if slides:
         return LayerGroup(LayerKind.SLIDING, 1, heads, dim, values, window_of(config, index), state)
-    times = config.integer("loop_num") if family(config) == "iquestloopcoder" else 1
     indexer = index_bytes(config, index) if word == "indexed" else 0
-    return LayerGroup(LayerKind.FULL, 1, heads * max(1, times), dim, values, state_bytes=state, index_bytes=indexer)
+    return LayerGroup(LayerKind.FULL, 1, heads, dim, values, state_bytes=state, index_bytes=indexer)
 
 
 def _heads(config: Config, index: int, slides: bool) -> tuple[int, int, int]:
     """KV heads, and elements of a key and of a value."""
     own = _own(config, index, slides)
-    heads = own.integer(*_GROUPS) or _kv_heads(config, index, slides)
-    dim = own.integer("head_dim") or _head_dim(config, slides)
-    if config.integer("kv_lora_rank") and config.integer("qk_nope_head_dim"):
+    if rope := config.integer("kv_lora_rank") and config.integer("qk_nope_head_dim"):
         # Unpacked latents: every head has a key, and values are padded to its size (MiniCPM3).
-        dim = config.integer("qk_nope_head_dim") + config.integer("qk_rope_head_dim")
+        dim = rope + config.integer("qk_rope_head_dim")
         return config.heads, dim, dim
-    values = own.integer("v_head_dim")
-    return (
-        heads,
-        dim,
-        values or (dim if own.integer("head_dim") else config.integer("v_head_dim", "head_size_v") or dim),
-    )
+    heads = own.integer(*_GROUPS) or _kv_heads(config, index, slides)
+    dim = own.integer("head_dim") or config.integer("qk_nope_dim") + config.integer("qk_rope_dim")
+    if not dim:
+        dim = _head_dim(config, slides)
+        return heads, dim, own.integer("v_head_dim") or config.integer("v_head_dim", "head_size_v") or dim
+    return heads, dim, own.integer("v_head_dim") or config.integer("v_channels") or dim
 
 
 def _own(config: Config, index: int, slides: bool) -> Config:
@@ -134,3 +132,11 @@ def _across(config: Config) -> int:
     heads = config.integer(*_DECODER_HEADS) or config.heads
     positions = config.integer("max_source_positions", "max_position_embeddings", "n_positions")
     return 2 * heads * 2 * _head_dim(config, False) * positions
+
+
+def _again(config: Config, token: int) -> int:
+    """Bytes of the windows of layers that run again, per sequence, in 16 bits (iquest_loopcoder.py)."""
+    if family(config) != "iquestloopcoder":
+        return 0
+    loops, window = config.integer("loop_num", default=2), config.integer("loop_window_size", default=64)
+    return 2 * token * window * max(0, loops - 1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.ranges import damaged
@@ -16,7 +18,10 @@ LISTED = 20
 """Variants that an error names."""
 
 _GGUF_SHARD = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$", re.IGNORECASE)
-_BESIDE = re.compile(r"(?:^|[-_./])(?:mmproj|imatrix)|\.imatrix|(?:^|[-_.])(?:lora|adapter)(?=[-_.])", re.IGNORECASE)
+_BESIDE = re.compile(
+    r"(?:^|[-_./])(?:mmproj|imatrix|ggml-vocab)|\.imatrix|(?:^|[-_.])(?:lora|adapter|vocab|control-?vector)(?=[-_.])",
+    re.IGNORECASE,
+)
 _QUANTIZATION = re.compile(
     r"(?:^|[-_.])((?:UD-)?(?:I?Q\d(?:_[0-9KMSXL]+)*|TQ\d_\d|MXFP4(?:_MOE)?|NVFP4|BF16|F16|FP16|F32|FP32))(?=[-_.]|$)",
     re.IGNORECASE,
@@ -29,37 +34,55 @@ _NOT_NEEDED = (".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".pdf", 
 
 @dataclass(frozen=True, slots=True)
 class GgufVariant:
-    """One GGUF model of a repository: its files (first shard first), the quantization its name tells (may be empty),
-    and its bytes."""
+    """One GGUF model of a repository: its files (first shard first), the quantization that its name or header tells
+    (may be empty), its bytes, and a word that versions of one model share (empty where the header was not read)."""
 
     files: tuple[str, ...]
     quantization: str
     size: int
+    model: str = ""
 
 
 def matches(path: str, include: Sequence[str]) -> bool:
-    """Whether a pattern matches the path or its last part, without regard to case; no patterns match everything."""
-    lower = path.lower()
-    return not include or any(
-        fnmatchcase(lower, glob.lower()) or fnmatchcase(lower.rsplit("/", 1)[-1], glob.lower()) for glob in include
-    )
+    """Whether a pattern matches the path or its last part, without regard to case; no patterns match everything.
+
+    A pattern that begins with `./` is one of the whole path.
+    """
+    if not include:
+        return True
+    (whole, last), lower = _compiled(tuple(include)), path.lower()
+    return bool(whole.fullmatch(lower) or last.fullmatch(lower, lower.rfind("/") + 1))
 
 
-def gguf_variants(entries: Iterable[FileEntry]) -> tuple[list[GgufVariant], list[str]]:
-    """GGUF models grouped by shards, smallest first, and the paths of what lies beside (projectors, LoRAs, imatrix)."""
+@lru_cache(maxsize=8)
+def _compiled(include: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """One expression for whole paths, one for their last parts (`(?!)` matches nothing)."""
+    whole = [translate(glob.lower().removeprefix("./")) for glob in include]
+    last = [translate(glob.lower()) for glob in include if not glob.startswith("./")]
+    return re.compile("|".join(whole)), re.compile("|".join(last) or "(?!)")
+
+
+def gguf_variants(entries: Iterable[FileEntry]) -> list[GgufVariant]:
+    """GGUF files grouped by the names of their shards, smallest first; whatever they hold."""
     groups: dict[str, list[FileEntry]] = {}
-    beside: list[str] = []
     for entry in entries:
         if not entry.path.lower().endswith(".gguf"):
-            continue
-        if _BESIDE.search(entry.path.rsplit("/", 1)[-1]):
-            beside.append(entry.path)
             continue
         shard = _GGUF_SHARD.match(entry.path)
         key = f"{shard['stem']} of {shard['count']}" if shard else entry.path
         groups.setdefault(key, []).append(entry)
     found = [_variant(group) for group in groups.values()]
-    return sorted(found, key=lambda variant: (variant.size, variant.files)), beside
+    return sorted(found, key=lambda variant: (variant.size, variant.files))
+
+
+def named_beside(variant: GgufVariant) -> bool:
+    """Whether the name is one of those that lie beside models (projectors, LoRAs, imatrix); the header decides."""
+    return bool(_BESIDE.search(variant.files[0].rsplit("/", 1)[-1]))
+
+
+def named_as_shard(path: str) -> bool:
+    """Whether llama.cpp finds the other parts of a split GGUF by this name."""
+    return bool(_GGUF_SHARD.match(path))
 
 
 def missing_shards(variant: GgufVariant) -> UnsupportedModel | None:
@@ -101,11 +124,28 @@ def ambiguous(variants: Sequence[GgufVariant]) -> UnsupportedModel:
     ]
     rows += [f"and {len(variants) - LISTED} more"] if len(variants) > LISTED else []
     example = next((v for v in variants if v.quantization == "Q4_K_M"), variants[0])
-    pattern = f"*{example.quantization.lower()}*.gguf" if example.quantization else example.files[0]
     return UnsupportedModel(
         f"there are {len(variants)} GGUF models to choose from: {'; '.join(rows)}.",
-        f'Name one in spec.model.include, for example include: ["{pattern}"].',
+        f"Name one in spec.model.include, for example include: {json.dumps([_choosing(example, variants)])}.",
     )
+
+
+def _choosing(wanted: GgufVariant, variants: Sequence[GgufVariant]) -> str:
+    """A pattern that matches all files of one variant and of no other, as short as can be."""
+    shard = _GGUF_SHARD.match(wanted.files[0])
+    path = f"{literal(shard['stem'])}-*-of-{shard['count']}.gguf" if shard else literal(wanted.files[0])
+    name = path.removeprefix("./").rsplit("/", 1)[-1]
+    others = [path for variant in variants if variant is not wanted for path in variant.files]
+    for pattern in (f"*{wanted.quantization.lower()}*.gguf", name):
+        mine = all(matches(file, [pattern]) for file in wanted.files)
+        if mine and not any(matches(file, [pattern]) for file in others):
+            return pattern
+    return path
+
+
+def literal(path: str) -> str:
+    """A pattern that matches this path alone: brackets are patterns too."""
+    return "./" + "".join(f"[{char}]" if char in "*?[" else char for char in path)
 
 
 def size_text(size: int) -> str:

@@ -121,7 +121,9 @@ def _periods(config: Config, count: int) -> list[str]:
         return ["full" if index % period == offset else "mamba" for index in range(count)]
     if interval := config.integer("full_attention_interval", "layer_group_size"):
         full = "indexed_attention" if UNITS.get(family(config), "").endswith("I") else "full"
-        return [full if (index + 1) % interval == 0 else "linear" for index in range(count)]
+        whole = any(name.startswith("BailingMoeV3") for name in config.architectures)  # what is over is full there
+        over = count // interval * interval if whole else count
+        return [full if (index + 1) % interval == 0 or index >= over else "linear" for index in range(count)]
     if every := config.integer("no_rope_layer_interval"):
         return ["full" if (index + 1) % every == 0 else "chunked_attention" for index in range(count)]
     return []
@@ -168,7 +170,9 @@ def _stated_unit(config: Config, usual: str) -> str:
 def _normal(word: str, config: Config) -> str:
     lower = word.lower()
     ours = lower if lower in _WORDS else _NORMAL.get(lower, "full")
-    return "full" if ours == "sliding" and not any_window(config) else ours
+    if ours.endswith("sliding") and not any_window(config):
+        return "parallel" if ours.startswith("parallel") else "full"
+    return ours
 
 
 def any_window(config: Config) -> bool:

@@ -161,7 +161,9 @@ def _compressed(method: str, raw: Raw) -> Quantization:
     bits = _number(weights, "num_bits") or default
     unstated = 16 if group or layout not in {"int-quantized", "float-quantized"} else 8
     activations = _number(inputs, "num_bits") or unstated
-    group_size = _number(weights, "group_size")
+    block = weights.get("block_structure")
+    side = {"side": block[-1]} if isinstance(block, list) and block else {}
+    group_size = _number(weights, "group_size") or _number(side, "side")
     floating = weights.get("type") == "float" or "float" in layout or "fp" in layout
     name = f"W{bits}A{activations}"
     if "mxfp" in layout or (floating and group_size == 32):

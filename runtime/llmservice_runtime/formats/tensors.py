@@ -29,7 +29,8 @@ _AUXILIARY = re.compile(
     r"|weight_shape|weight_g_idx|weight_global_scale|input_global_scale|input_zero_point|biases|scale_ub|smooth"
     r"|codebooks|perm)|_scales|\.quant_state\.\w+)$"
 )
-_LAYER = re.compile(r"(?:^|\.)(?:blk|layers?|h|blocks?)\.(\d+)\.")
+LAYER = re.compile(r"(?:^|\.)(?:blk|layers?|h|blocks?)\.(\d+)\.")
+"""A tensor of one of the blocks."""
 _OTHER_TOWER = re.compile(r"(?:^|\.)(?:v|mm|a|vision\w*|visual\w*|audio\w*|speech\w*|image\w*|mtp\w*|decoder_visual)\.")
 
 
@@ -57,7 +58,7 @@ def layer_bytes(tensors: Iterable[Tensor], layers: int) -> tuple[int, ...]:
     """Bytes of each of `layers` blocks of the language model; empty where names do not tell of every block."""
     found: Counter[int] = Counter()
     for tensor in tensors:
-        match = _LAYER.search(tensor.name)
+        match = LAYER.search(tensor.name)
         if match and not _OTHER_TOWER.search(tensor.name, 0, match.start() + 1):
             found[int(match[1][:9])] += tensor.nbytes
     if not all(index in found for index in range(layers)):

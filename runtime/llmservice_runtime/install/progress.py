@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from llmservice_runtime.contract.plain import plain, raw
+
 LOG_SECONDS = 10.0
 """In a log, a line at most this often, and at least this often while output comes."""
 LINE_COLUMNS = 78
@@ -58,7 +60,7 @@ class ProgressLine:
     """Writes progress to `out` (stderr); `clock` gives monotonic seconds."""
 
     title: str
-    out: TextIO = field(default_factory=lambda: sys.stderr)
+    out: TextIO = field(default_factory=lambda: raw(sys.stderr))
     clock: Callable[[], float] = time.monotonic
     _started: float = 0.0
     _shown: float = -1e9
@@ -96,7 +98,7 @@ class ProgressLine:
     def _show(self, progress: Progress) -> None:
         self._shown = self.clock()
         percent = "     " if progress.fraction is None else f"{100 * progress.fraction:3.0f} %"
-        text = f"[{percent}] {self.title}: {progress.what}, {elapsed(self._shown - self._started)}"
+        text = f"[{percent}] {self.title}: {plain(progress.what)}, {elapsed(self._shown - self._started)}"
         if self.out.isatty():
             self.out.write("\r" + text[:LINE_COLUMNS].ljust(LINE_COLUMNS))
         else:

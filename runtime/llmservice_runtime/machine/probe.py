@@ -13,6 +13,8 @@ from pathlib import Path
 from llmservice_runtime.machine.gpus import UnknownGpu, find_gpu
 from llmservice_runtime.machine.machine import ALL_BUILDS, Device, EngineBuild, Gpu, Machine
 
+FEW_MAPPED = 512 << 20
+"""Below it, which of two numbers is nearer is not worth a look at every process."""
 NVIDIA_SMI_SECONDS = 5.0
 """A driver in trouble hangs; its GPUs are then of no use to an engine either."""
 
@@ -87,8 +89,8 @@ def resident(pid: int, root: Path = Path("/")) -> tuple[int, int]:
 def _mapped(root: Path, most: int) -> int:
     """Bytes of files that processes have mapped. The kernel's number (`most`) counts shared memory too, which is not
     in what it calls available; the sum over processes counts shared libraries often: the smaller one is nearer."""
-    if not most:
-        return 0
+    if most < FEW_MAPPED:
+        return most
     pids = [int(entry.name) for entry in (root / "proc").iterdir() if entry.name.isdigit()]
     return min(most, sum(resident(pid, root)[1] for pid in pids))
 

@@ -1,7 +1,7 @@
 """From the text of a prompt to its tokens, whatever its length: off the event loop, a piece at a time.
 
-One thread tokenizes for all requests. They take turns after every piece, so nobody waits for the whole of another's
-text, and a request whose client is gone ends with the piece it is at.
+One thread tokenizes for all requests, another for very long texts. They take turns after every piece, so nobody waits
+for the whole of another's text, and a request whose client is gone ends with the piece it is at.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ TURN_SECONDS = 0.01
 COUNTED = 2
 """A prompt that does not fit is counted up to so many contexts: its author learns by how much it is too long."""
 
-_thread = ThreadPoolExecutor(1, "tokenize")
+VERY_LONG = 512 << 10
+"""Characters. A text without special tokens is one piece, of some megabytes a second."""
+
+_threads = {very: ThreadPoolExecutor(1, "tokenize") for very in (False, True)}
 
 
 async def encode(
@@ -32,15 +35,15 @@ async def encode(
     """
     if len(text) < THREAD_CHARS:
         return tokenizer.encode(text, add_special=add_special, parse_special=True)
-    run = asyncio.get_running_loop().run_in_executor
+    run, thread = asyncio.get_running_loop().run_in_executor, _threads[len(text) > VERY_LONG]
     most = None if context_tokens is None else COUNTED * context_tokens
     if context_tokens is not None and most is not None:
-        least = await run(_thread, tokenizer.at_least, text)
+        least = await run(thread, tokenizer.at_least, text)
         if least > most:
             raise too_long(context_tokens, f"at least {least}", field)
     parts = tokenizer.parts(text, add_special=add_special, parse_special=True)
     tokens: list[int] = []
-    while piece := await run(_thread, _turn, parts):
+    while piece := await run(thread, _turn, parts):
         tokens += piece
         if context_tokens is not None and most is not None and len(tokens) > most:
             raise too_long(context_tokens, f"more than {most}", field)

@@ -8,13 +8,12 @@ import logging
 import os
 import signal
 import socket
-import sys
 from pathlib import Path
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.listening import in_url, listening, refuse_host
-from llmservice_runtime.contract.outlet import Outlet, OutletHandler
+from llmservice_runtime.contract.logs import configure
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.loading import Load, Loading
@@ -31,8 +30,7 @@ def main(load: Load) -> int:
     parser = argparse.ArgumentParser(description="One model, for the supervisor to start.")
     parser.add_argument("--settings", required=True, type=Path, help="JSON file of RuntimeSettings")
     arguments = parser.parse_args()
-    handler = OutletHandler(Outlet(sys.stderr.fileno()))
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", handlers=[handler])
+    configure(logging.INFO, "%(levelname)s %(name)s: %(message)s")
     try:
         settings = RuntimeSettings.from_json(arguments.settings.read_text())
     except (OSError, ValueError) as error:

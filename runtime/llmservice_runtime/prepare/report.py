@@ -12,7 +12,16 @@ from types import NoneType
 from typing import Any, TypeVar, get_type_hints
 
 from llmservice_runtime.contract.failure import RECORD_LIMIT_BYTES
-from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Quantization, Task
+from llmservice_runtime.formats.facts import (
+    LayerGroup,
+    LayerKind,
+    ModelFacts,
+    ModelFormat,
+    Quantization,
+    Task,
+    Width,
+    WidthKind,
+)
 
 LARGEST = 1 << 20
 """Bytes that a report may unpack to: it comes from a container that its tenant controls."""
@@ -82,6 +91,9 @@ def facts_from(body: dict[str, Any]) -> ModelFacts:
             "quantization": None if quantization is None else _checked(Quantization(**quantization)),
             "layers": tuple(
                 _checked(LayerGroup(**{**group, "kind": LayerKind(group["kind"])})) for group in body["layers"]
+            ),
+            "widths": tuple(
+                _checked(Width(**{**width, "kind": WidthKind(width["kind"])})) for width in body.get("widths", ())
             ),
             "layer_weight_bytes": tuple(int(size) for size in body["layer_weight_bytes"]),
             "files": tuple(str(name) for name in body["files"]),

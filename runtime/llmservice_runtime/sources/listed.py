@@ -1,12 +1,16 @@
-"""What every source over a network has in common: a URI, a resolved revision, a list of files."""
+"""What sources have in common: a list of files, checked; over a network also a URI and a resolved revision."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from llmservice_runtime.sources.errors import Origin
 from llmservice_runtime.sources.files import FileEntry
 from llmservice_runtime.sources.uri import ModelUri
+
+MAX_FILES = 100_000
 
 
 class Listed:
@@ -40,3 +44,19 @@ class Listed:
     def entries(self) -> Sequence[FileEntry]:
         """All files, sorted by path."""
         return tuple(self._entries.values())
+
+
+def checked(entries: Iterable[FileEntry], origin: Origin) -> list[FileEntry]:
+    """Entries sorted by path. A name that would leave the model's folder, or too many files, are refused."""
+    listed = sorted(entries, key=lambda entry: entry.path)
+    if len(listed) > MAX_FILES:
+        raise origin.bad(f"it holds more than {MAX_FILES} files.", "Point the URI at one model.")
+    if not listed:
+        raise origin.missing("files there")
+    for entry in listed:
+        parts = entry.path.split("/")
+        if any(part in ("", ".", "..") for part in parts) or "\0" in entry.path or os.sep != "/" or "\\" in entry.path:
+            raise origin.damaged("the listing", f"it holds the file name {entry.path!r}")
+        if entry.size < 0:
+            raise origin.damaged("the listing", f"{entry.path} has {entry.size} bytes")
+    return listed

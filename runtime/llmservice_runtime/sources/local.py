@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.sources.errors import FIELD, Origin, SourceError
 from llmservice_runtime.sources.files import FileEntry
-from llmservice_runtime.sources.remote import checked
+from llmservice_runtime.sources.listed import MAX_FILES, checked
 from llmservice_runtime.sources.shards import siblings
 from llmservice_runtime.sources.uri import ModelUri
 
@@ -19,25 +20,23 @@ class LocalFiles:
 
     def __init__(self, uri: ModelUri, revision: str | None) -> None:
         self._uri = uri
-        path = Path(uri.container)
         origin = Origin(uri.shown, "this machine", "")
         if revision is not None:
             raise origin.bad("spec.model.revision has no meaning for file://.", "Leave revision out.")
-        if not path.exists():
+        path = next((Path(name) for name in (uri.container, uri.decoded) if name and os.access(name, os.F_OK)), None)
+        if path is None:
             raise SourceError(
-                f"{FIELD}: {uri.shown}: there is no {path}.",
+                f"{FIELD}: {uri.shown}: there is no {uri.container}.",
                 "Relative paths are relative to the manifest's folder.",
                 FailureClass.MODEL_NOT_FOUND,
             )
         self._folder = path if path.is_dir() else path.parent
         try:
-            names = (
-                list(_walk(path)) if path.is_dir() else [n for n in siblings(path.name) if (path.parent / n).is_file()]
-            )
-            entries = [FileEntry(name, (self._folder / name).stat().st_size) for name in names]
+            found = islice(_walk(str(path)), MAX_FILES + 1) if path.is_dir() else _parts(path)
+            entries = checked(found, origin)
         except OSError as error:
             raise origin.bad(f"{error.filename} can't be read: {error.strerror}.", "Check its permissions.") from None
-        self._entries = {entry.path: entry for entry in checked(entries, origin)}
+        self._entries = {entry.path: entry for entry in entries}
 
     @property
     def uri(self) -> str:
@@ -85,15 +84,23 @@ class LocalFiles:
                 advance(len(chunk))
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    """Paths of files below a folder; links to files count, links to folders (maybe circles) are not followed."""
-    for parent, folders, files in os.walk(folder, onerror=_fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            full = Path(parent, name)
-            if not name.startswith(".") and full.is_file():
-                yield full.relative_to(folder).as_posix()
+def _parts(path: Path) -> Iterator[FileEntry]:
+    """One file, or all parts of a split one that are there."""
+    for name in siblings(path.name):
+        if (path.parent / name).is_file():
+            yield FileEntry(name, (path.parent / name).stat().st_size)
 
 
-def _fail(error: OSError) -> None:
-    raise error
+def _walk(root: str) -> Iterator[FileEntry]:
+    """Files below a folder; links to files count, links to folders (maybe circles) are not followed."""
+    folders = [""]
+    while folders:
+        below = folders.pop()
+        with os.scandir(f"{root}/{below}") as found:
+            for entry in found:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{below}{entry.name}/")
+                elif entry.is_file():
+                    yield FileEntry(below + entry.name, entry.stat().st_size)

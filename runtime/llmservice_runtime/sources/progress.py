@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from llmservice_runtime.contract.plain import plain, raw
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -53,7 +55,13 @@ class Bar:
         from tqdm import tqdm
 
         self._bar = tqdm(
-            total=total, desc=label, unit="B", unit_scale=True, unit_divisor=1024, file=self._stream, dynamic_ncols=True
+            total=total,
+            desc=plain(label),
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            file=self._stream,
+            dynamic_ncols=True,
         )
 
     def advance(self, count: int) -> None:
@@ -123,14 +131,14 @@ class Lines:
 
 
 def _other(label: str, holder: str, done: int, total: int) -> str:
-    return f"{label}: {holder} is downloading it and has {size(done)} of {size(total)}; waiting"
+    return f"{plain(label)}: {plain(holder)} is downloading it and has {size(done)} of {size(total)}; waiting"
 
 
 def progress_for(stream: TextIO | None = None) -> Progress:
     """A bar when `stream` (standard error) is a terminal, else lines written to it."""
     out = sys.stderr if stream is None else stream
     if out.isatty():
-        return Bar(out)
+        return Bar(raw(out))
 
     def write(line: str) -> None:
         out.write(line + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -12,14 +11,13 @@ from pathlib import Path
 
 from llmservice_runtime.sources.errors import Origin, TransientError
 from llmservice_runtime.sources.files import FileEntry
-from llmservice_runtime.sources.listed import Listed
+from llmservice_runtime.sources.listed import Listed, checked
 from llmservice_runtime.sources.retry import retry
 from llmservice_runtime.sources.settings import SourceSettings
 from llmservice_runtime.sources.uri import ModelUri
 
 NO_RANGE_LIMIT_BYTES = 16 << 20
 """From a server without ranges this much is read to get at a header, not more."""
-MAX_FILES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +117,3 @@ def size_of(path: Path) -> int:
     with contextlib.suppress(FileNotFoundError):
         return path.stat().st_size
     return 0
-
-
-def checked(entries: Iterable[FileEntry], origin: Origin) -> list[FileEntry]:
-    """Entries sorted by path. A name that would leave the model's folder, or too many files, are refused."""
-    listed = sorted(entries, key=lambda entry: entry.path)
-    if len(listed) > MAX_FILES:
-        raise origin.bad(f"it holds more than {MAX_FILES} files.", "Point the URI at one model.")
-    if not listed:
-        raise origin.missing("files there")
-    for entry in listed:
-        parts = entry.path.split("/")
-        if any(part in ("", ".", "..") for part in parts) or "\0" in entry.path or os.sep != "/" or "\\" in entry.path:
-            raise origin.damaged("the listing", f"it holds the file name {entry.path!r}")
-        if entry.size < 0:
-            raise origin.damaged("the listing", f"{entry.path} has {entry.size} bytes")
-    return listed

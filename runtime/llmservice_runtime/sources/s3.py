@@ -11,8 +11,9 @@ from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.sources.aws import is_known, session
 from llmservice_runtime.sources.errors import Origin, SourceError, TransientError
 from llmservice_runtime.sources.files import FileEntry
+from llmservice_runtime.sources.listed import MAX_FILES
 from llmservice_runtime.sources.pin import check_pin
-from llmservice_runtime.sources.remote import MAX_FILES, Body, RemoteFiles
+from llmservice_runtime.sources.remote import Body, RemoteFiles
 from llmservice_runtime.sources.retry import retry
 from llmservice_runtime.sources.secrets import AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, Secrets
 from llmservice_runtime.sources.settings import SourceSettings

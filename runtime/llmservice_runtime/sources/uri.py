@@ -52,6 +52,8 @@ class ModelUri:
     reference: str = ""
     text: str = field(default="", repr=False)
     """As it was written; may carry a signature."""
+    decoded: str = ""
+    """file:// only: `container` with %20 and the like decoded, for when nothing has the name that was written."""
 
     @property
     def slug(self) -> str:
@@ -59,7 +61,9 @@ class ModelUri:
         if self.scheme in (Scheme.HF, Scheme.MODELSCOPE):
             return self.container.replace("/", "--")
         plain = "--".join(part for part in (self.container, self.path.strip("/")) if part)
-        digest = hashlib.sha256(f"{self.scheme}|{self.container}|{self.path}".encode()).hexdigest()[:10]
+        digest = hashlib.sha256(
+            f"{self.scheme}|{self.container}|{self.path}".encode(errors="surrogateescape")
+        ).hexdigest()[:10]
         return f"{_UNSAFE.sub('--', plain).strip('.-')[-80:].lstrip('.-')}-{digest}"
 
 
@@ -68,9 +72,9 @@ def parse_uri(uri: str, base: Path) -> ModelUri:
 
     SourceError names the field, the value, the reason and the remedy.
     """
-    if any(ord(character) < 33 or ord(character) == 127 for character in uri.strip(" ")) and not uri.startswith(
-        "file:"
-    ):
+    if uri.lstrip(" ").lower().startswith("file://"):  # a path may hold anything, and end in a space
+        return _file(uri.lstrip(" "), base)
+    if any(ord(character) < 33 or ord(character) == 127 for character in uri.strip(" ")):
         raise _bad(repr(uri), "it holds white space or control characters", "Remove them.")
     uri = uri.strip()
     scheme, separator, rest = uri.partition("://")
@@ -87,8 +91,6 @@ def parse_uri(uri: str, base: Path) -> ModelUri:
             return _web(Scheme(web), uri)
         case "oci":
             return _oci(rest)
-        case "file":
-            return _file(uri, rest, base)
         case "pvc":
             raise _bad(
                 uri,
@@ -160,9 +162,17 @@ def _oci(rest: str) -> ModelUri:
     )
 
 
-def _file(uri: str, rest: str, base: Path) -> ModelUri:
-    path = unquote(rest)
-    if not path or "\0" in path:
+def _file(uri: str, base: Path) -> ModelUri:
+    path = uri[len("file://") :]
+    if not path or "\0" in unquote(path):
         raise _bad(repr(uri), "it names no path", "Write file:///absolute/path or file://path/beside/the/manifest.")
-    full = (base / Path(path).expanduser()).absolute()
-    return ModelUri(Scheme.FILE, uri, str(full), text=uri)
+    written, decoded = (str((base / _expanded(Path(name))).absolute()) for name in (path, unquote(path)))
+    return ModelUri(Scheme.FILE, uri, written, text=uri, decoded=decoded if decoded != written else "")
+
+
+def _expanded(path: Path) -> Path:
+    """`~` is the user's folder, `~name` another user's where there is one."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path

@@ -15,7 +15,7 @@ from llmservice_runtime.engines.base.capabilities import capabilities
 from llmservice_runtime.engines.base.generated import FILE, sealed, stale, text_of
 from llmservice_runtime.engines.llamacpp.rules import known as llamacpp
 from llmservice_runtime.engines.transformers.rules import known as transformers
-from llmservice_runtime.engines.vllm.rules import known as vllm
+from llmservice_runtime.engines.vllm.told import known as vllm
 from llmservice_runtime.formats.classes import Part
 from llmservice_runtime.formats.facts import Task
 from llmservice_runtime.formats.tasks import GENERATORS, task_of

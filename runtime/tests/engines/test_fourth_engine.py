@@ -131,7 +131,7 @@ def test_a_strangers_architecture_writes_nothing_but_letters_in_its_reason(tree:
     config.write_text(config.read_text().replace("ToyForCausalLM", r"\u001b]0;Evil\nFake" + 100 * "x"))
     rows = json.loads(tree.run("engines", "strange", "-o", "json", code=1))
     (reason,) = (row["reason"] for row in rows if row["engine"] == "the toy")
-    assert "Evil?Fake" in reason and reason.isprintable() and len(reason) < 300
+    assert "Evil Fake" in reason and reason.isprintable() and len(reason) < 300
 
 
 def test_what_is_generated_is_all_that_has_to_be_generated_again(tree: Tree) -> None:

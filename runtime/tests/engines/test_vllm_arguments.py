@@ -7,7 +7,7 @@ import pytest
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.engines.registry import definition
-from llmservice_runtime.engines.vllm.arguments import check
+from llmservice_runtime.engines.vllm.arguments import read
 
 TAKEN = (
     ("--enforce-eager",),
@@ -75,7 +75,7 @@ REFUSED = (
 
 @pytest.mark.parametrize("args", TAKEN, ids=" ".join)
 def test_what_vllm_takes_is_taken(args: tuple[str, ...]) -> None:
-    check(args)
+    assert read(args)
 
 
 @pytest.mark.parametrize(("args", "named"), REFUSED, ids=[" ".join(args) for args, _ in REFUSED])

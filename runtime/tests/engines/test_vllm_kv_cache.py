@@ -9,7 +9,7 @@ import pytest
 
 from llmservice_runtime.engines.vllm.kv_cache import element, laid_out, said
 from llmservice_runtime.engines.vllm.memory import VllmMemory
-from llmservice_runtime.estimate.budget import Shape
+from llmservice_runtime.estimate.budget import Layout, Shape
 from llmservice_runtime.estimate.kv import kv_bytes
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Quantization, Task
 from llmservice_runtime.machine.machine import Device
@@ -43,7 +43,7 @@ def facts(*layers: LayerGroup, kv_cache: str = "") -> ModelFacts:
 
 
 def allocated(model: ModelFacts, tokens: int, device: Device = Device.NVIDIA, gpus: int = 1, sequences: int = 1) -> int:
-    lines = VllmMemory().lines(model, Shape(device, tokens, sequences, tokens, gpus))
+    lines = VllmMemory().lines(model, Shape(device, tokens, sequences, tokens, gpus, layout=Layout(max(1, gpus))))
     return sum(line.bytes for line in lines if line.is_cache)
 
 

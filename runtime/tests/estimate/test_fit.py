@@ -15,7 +15,7 @@ from llmservice_runtime.engines.llamacpp.memory import LlamaMemory, streams
 from llmservice_runtime.engines.llamacpp.options import LlamaOptions, llama_options
 from llmservice_runtime.engines.registry import definition
 from llmservice_runtime.engines.vllm.memory import VllmMemory
-from llmservice_runtime.estimate.budget import GPU, HOST, total
+from llmservice_runtime.estimate.budget import GPU, HOST, Layout, total
 from llmservice_runtime.estimate.fit import Fit, Placement, Shortfall, Target, arrange, place
 from llmservice_runtime.estimate.overhead import host_budget
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
@@ -62,9 +62,9 @@ def test_fewest_gpus_that_hold_it(geometry: Geometry, name: str, kind: str, have
 
 def test_tensor_parallel_sizes_divide_the_heads(geometry: Geometry) -> None:
     qwen = geometry("qwen2.5-7b")  # 28 heads, 4 KV heads
-    assert [n for n in range(1, 9) if VllmMemory().splits(qwen, n)] == [1, 2, 4]
+    assert [n for n in range(1, 9) if Layout(n) in VllmMemory().layouts(qwen, n)] == [1, 2, 4]
     llama = geometry("llama-3-70b")  # 64 heads, 8 KV heads
-    assert [n for n in range(1, 17) if VllmMemory().splits(llama, n)] == [1, 2, 4, 8, 16]
+    assert [n for n in range(1, 17) if Layout(n) in VllmMemory().layouts(llama, n)] == [1, 2, 4, 8, 16]
 
 
 def test_gguf_moves_whole_onto_a_gpu_that_holds_it_and_partly_onto_one_that_does_not(geometry: Geometry) -> None:

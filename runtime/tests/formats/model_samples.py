@@ -23,6 +23,7 @@ class MemoryFiles:
     def __init__(self, contents: Mapping[str, bytes | tuple[bytes, int]], uri: str = "hf://acme/model") -> None:
         self.uri = uri
         self.bytes_read = 0
+        self.asked: set[str] = set()
         self._files = {
             path: value if isinstance(value, tuple) else (value, len(value)) for path, value in contents.items()
         }
@@ -33,6 +34,7 @@ class MemoryFiles:
     def read(self, path: str, start: int, length: int) -> bytes:
         head, size = self._files[path]
         end = min(size, start + length)
+        self.asked.add(path)
         self.bytes_read += max(0, end - start)
         assert end - start <= 64 << 20, f"reads {end - start} bytes of {path} at once"
         return head[start:end].ljust(max(0, end - start), b"\0")

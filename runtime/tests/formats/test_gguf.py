@@ -130,7 +130,7 @@ def test_split_models_start_at_their_first_shard(make_gguf: GgufMaker) -> None:
     for path, raw in ((names[0], first), (names[1], second)):
         with pytest.raises(UnsupportedModel, match="is missing"):
             inspect_model(MemoryFiles({path: raw}))
-    with pytest.raises(UnsupportedModel, match="one of 2 shards"):
+    with pytest.raises(UnsupportedModel, match="split into 2 parts, 1 is here"):
         inspect_model(MemoryFiles({"renamed.gguf": first}))
 
 

@@ -171,8 +171,15 @@ PUBLISHED: list[tuple[str, dict[str, Any], int]] = [
     ("lfm2", shape("lfm2", 16, 2048, 32, 8, full_attn_idxs=[2, 5, 8, 10, 12, 14], conv_L_cache=3), 6 * 8 * 128 * 2),
     # mistralai/Mistral-7B-v0.1 keeps a window in every layer
     ("mistral", shape("mistral", 32, 4096, 32, 8, sliding_window=4096), 0),
-    # IQuestLab/IQuest-Coder-V1-40B-Loop: a cache for each time that the layers run (iquest_loopcoder.py)
-    ("loop coder", shape("iquestloopcoder", 80, 5120, 40, 8, head_dim=128, loop_num=2), 2 * 80 * 8 * 256 * 2),
+    # IQuestLab/IQuest-Coder-V1-40B-Loop: layers run again over a window only (iquest_loopcoder.py)
+    ("loop coder", shape("iquestloopcoder", 80, 5120, 40, 8, head_dim=128, loop_num=2), 80 * 8 * 256 * 2),
+    # openPangu Pro MoE: keys of two parts, values of their own (openpangu.py: v_channels)
+    ("pangu pro", shape("PanguProMoEV2", 50, 4608, 64, 8, qk_nope_dim=128, qk_rope_dim=64, v_channels=128),
+     50 * 8 * 320 * 2),
+    # inclusionAI's third Ling: layers beyond whole groups are full (bailing_moe_v3.py), in 2.5 they are not
+    ("ling 2.5", shape("bailing_hybrid", 14, 4096, 32, 8, head_dim=128, layer_group_size=4), 3 * 8 * 256 * 2),
+    ("ling 3", shape("bailing_hybrid", 14, 4096, 32, 8, head_dim=128, layer_group_size=4,
+     architectures=["BailingMoeV3ForCausalLM"]), 5 * 8 * 256 * 2),
     # apple/OpenELM: KV heads per layer
     ("per layer", shape("openelm", 4, 2048, 16, head_dim=64, num_kv_heads=[3, 3, 4, 5]), 15 * 128 * 2),
 ]  # fmt: skip
@@ -245,6 +252,13 @@ def test_a_list_of_impossible_heads_is_refused(value: list[Any]) -> None:
 def test_layers_whose_heads_nobody_tells_stay_as_unknown(config: dict[str, Any]) -> None:
     found = layer_groups(Config({"model_type": "foreign", **config}))
     assert all(group.kind is LayerKind.FULL and not group.kv_heads * group.k_dim for group in found)
+
+
+def test_layers_that_slide_without_a_window_keep_every_token() -> None:
+    words = {"inkling": LayerKind.FULL, "gemma2": LayerKind.FULL}
+    for model_type, kind in words.items():
+        found = layer_groups(Config(shape(model_type, 6, 4096, 32, 8)))
+        assert {group.kind for group in found} == {kind}
 
 
 def test_a_layer_with_no_heads_in_the_list_keeps_nothing() -> None:

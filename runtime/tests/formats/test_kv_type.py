@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from llmservice_runtime.formats.kv_type import left_aside
 from llmservice_runtime.formats.quantization import quantization
 
 FLOAT8 = {"num_bits": 8, "type": "float"}
@@ -56,17 +55,3 @@ def test_type_of_the_kv_cache(raw: dict[str, Any], wanted: str) -> None:
     found = quantization(raw)
     assert found is not None
     assert found.kv_cache == wanted
-
-
-@pytest.mark.parametrize(
-    ("raw", "wanted"),
-    [
-        ({"quant_method": "quark", "export": {"kv_cache_group": ["*k_proj", "*v_proj"]}}, True),
-        ({"quant_method": "quark", "export": {"kv_cache_group": []}}, False),
-        ({"quant_method": "fp8", "kv_cache_scheme": "static"}, True),
-        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "INT8"}, True),
-        ({"quant_method": "fp8"}, False),
-    ],
-)
-def test_what_waits_for_an_argument_is_noticed(raw: dict[str, Any], wanted: bool) -> None:
-    assert left_aside(raw) is wanted

@@ -75,7 +75,12 @@ def sentencepiece(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 PIECES = st.sampled_from([*WORDS, " ", "\t ", "a", "b", "<", ">", "é", "\n", "</s>", "hello ", "<|end|>  "])
 
 
-@given(pieces=st.lists(PIECES, max_size=60), special=st.booleans(), add=st.booleans(), least=st.integers(0, 12))
+@given(
+    pieces=st.lists(PIECES | st.sampled_from(["\n" * 7, "\n" * 20]), max_size=60),
+    special=st.booleans(),
+    add=st.booleans(),
+    least=st.integers(0, 12),
+)
 def test_parts_tokenize_to_what_the_whole_does(
     sentencepiece: LlamaTokenizer, pieces: list[str], special: bool, add: bool, least: int
 ) -> None:
@@ -116,6 +121,16 @@ def test_a_text_of_special_tokens_is_tokenized_in_parts_of_one_size(
     tokens = demo.encode(text * 40_000, add_special=False, parse_special=True)
     assert tokens == demo.encode(text, add_special=False, parse_special=True) * 40_000
     assert max(sizes) < PART_BYTES + 64
+
+
+def test_a_run_of_one_character_is_cut_too(sentencepiece: LlamaTokenizer) -> None:
+    data = b"a" + b"\n" * 100_000 + b"b"
+    parts = list(sentencepiece._cuts.parts(data))
+    assert b"".join(parts) == data
+    assert sentencepiece._cuts.strips or max(map(len, parts)) < PART_BYTES + 8
+    short = b"a" + b"\n" * 1_000 + b"b"
+    got = [token for part in sentencepiece._cuts.parts(short, 50) for token in sentencepiece._encode(part, False, True)]
+    assert got == sentencepiece._encode(short, False, True)
 
 
 @given(pieces=st.lists(PIECES, max_size=20), times=st.integers(1, 50))

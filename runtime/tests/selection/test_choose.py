@@ -288,4 +288,4 @@ def test_a_strangers_architecture_writes_nothing_but_letters(make_facts: MakeFac
     assert isinstance(answer, NoChoice)
     said = [answer.reason, *answer.ways_out, *(rejected.reason for rejected in answer.rejected)]
     assert all(sentence.isprintable() and len(sentence) < 300 for sentence in said)
-    assert "Evil?Fake" in why_not(answer, VLLM)
+    assert "Evil Fake" in why_not(answer, VLLM)

@@ -79,12 +79,18 @@ class Capabilities:
     """Ends of architectures' names that stand for each other, with vLLM's --runner and --convert, in order."""
     methods: Mapping[str, Method] = field(default_factory=dict)
     """By the names of config.json's quant_method, `-` for `_`."""
+    online: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What it can convert 16-bit weights to while loading -> which layers: linear, moe."""
     algorithms: Mapping[str, str] = field(default_factory=dict)
     """ModelOpt's quant_algo -> the method that reads it."""
     schemes: Mapping[str, int] = field(default_factory=dict)
     """Classes of methods that have several schemes -> lowest capability."""
     kernels: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     """Kind of a linear layer's weights -> platform -> kernels in order of preference."""
+    pipelined: frozenset[str] = frozenset()
+    """Architectures whose layers can be spread over a pipeline of GPUs."""
+    kv_types: Mapping[str, int] = field(default_factory=dict)
+    """Types of a KV cache -> bytes of an element, from above."""
     no_float16: frozenset[str] = frozenset()
     """Model types whose activations overflow 16-bit floats."""
     options: Mapping[str, Option] = field(default_factory=dict)
@@ -139,9 +145,12 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "by_transformers": frozenset,
     "conversions": lambda told: tuple(map(tuple, told)),
     "methods": lambda told: {name.replace("_", "-"): _method(one) for name, one in told.items()},
+    "online": _tuples,
     "algorithms": dict,
     "schemes": dict,
     "kernels": lambda told: {kind: _tuples(platforms) for kind, platforms in told.items()},
+    "pipelined": frozenset,
+    "kv_types": dict,
     "no_float16": frozenset,
     "options": lambda told: {name: _option(one) for name, one in told.items()},
     "parsers": _tuples,

@@ -21,7 +21,7 @@ class Case:
     @property
     def architecture(self) -> str:
         """As a sentence may say it: a stranger's repository names it. Empty = not known."""
-        return "".join(letter if letter.isprintable() else "?" for letter in self.facts.architecture[:80])
+        return self.facts.architecture[:80]
 
     @property
     def method(self) -> str:

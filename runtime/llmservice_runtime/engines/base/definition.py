@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.base.case import Case, Rule
 from llmservice_runtime.engines.base.recipe import NoEnvironment, Recipe
-from llmservice_runtime.estimate.budget import EngineMemory, Shape
+from llmservice_runtime.estimate.budget import EngineMemory, Layout, Shape
 from llmservice_runtime.formats.classes import Classes
 from llmservice_runtime.formats.facts import ModelFacts, Quantization
 from llmservice_runtime.machine.machine import Device
@@ -33,6 +33,10 @@ def no_classes() -> Classes:
     return {}
 
 
+def nothing_against(case: Case, args: Sequence[str]) -> None:
+    """No contradictions."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineDefinition:
     """One engine. Optional fields are for what only some engines have."""
@@ -53,8 +57,12 @@ class EngineDefinition:
     """How its environment is made; None = not part of this release on one machine."""
     notes: Callable[[Case], tuple[str, ...]] = nothing_to_say
     """What running the model there needs or changes."""
-    arguments: Callable[[Case, Shape], tuple[str, ...]] = lambda case, shape: ()
-    """plan -> command line, beyond the runtime's own settings; the user's engine.args come after them."""
+    contradiction: Callable[[Case, Sequence[str]], None] = nothing_against
+    """Raises UserError when spec.engine.args contradict the model or the device, though the engine would take them."""
+    arguments: Callable[[Case, Shape, Sequence[str]], tuple[str, ...]] = lambda case, shape, args: tuple(args)
+    """plan and spec.engine.args -> command line, beyond the runtime's own settings: every option once."""
+    layout_arguments: Callable[[Layout], tuple[str, ...]] = lambda layout: ()
+    """Arguments of its own that ask for a way to share GPUs; of an engine whose layouts differ."""
     config_classes: Callable[[], Classes] = no_classes
     """What config.json means where it says nothing, by model_type."""
     way_out: str = ""

@@ -56,10 +56,8 @@ class TorchMemory(EngineMemory):
                 kv_line(shape, kv),
                 MemoryLine("engine and its buffers", self.cpu_base + step),
             )
-        weights = -(-weights // shape.gpus)
-        if not self.tensor_parallel:
-            weights += max(layer_weights(facts)) if shape.gpus > 1 else 0
-            kv = -(-kv // shape.gpus)
+        weights = -(-weights // shape.gpus) + (max(layer_weights(facts)) if shape.gpus > 1 else 0)
+        kv = -(-kv // shape.gpus)
         return (
             MemoryLine("weights", weights, GPU),
             kv_line(shape, kv, GPU),

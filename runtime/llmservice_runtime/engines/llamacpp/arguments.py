@@ -6,6 +6,9 @@ The planner checks them with this, so that no replica is started to fail on them
 from __future__ import annotations
 
 import argparse
+import difflib
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -43,9 +46,28 @@ class EngineArgs:
     """Planned, not the user's: layers on the GPU; -1 = all."""
 
 
+PLANNED = {
+    **dict.fromkeys(("-c", "--ctx-size", "--n-ctx", "--context-length"), "Set contextTokens instead."),
+    **dict.fromkeys(
+        ("-ngl", "--gpu-layers", "--n-gpu-layers", "--tensor-split", "-ts", "--main-gpu", "-mg", "--split-mode", "-sm"),
+        "Leave it out: what is on GPUs is planned; accelerator.count says how many there are.",
+    ),
+    **dict.fromkeys(("-np", "--parallel", "--n-seq-max"), "Leave it out: sequences are planned."),
+    **dict.fromkeys(("-m", "--model", "--hf-repo", "-hf", "--alias", "-a"), "Set model.uri instead."),
+    **dict.fromkeys(("--port", "--host", "--api-key"), "Leave it out: the runtime has its own address."),
+    **dict.fromkeys(("-ctk", "-ctv", "--cache-type-k", "--cache-type-v"), "Use --kv-type, which is for both."),
+}
+"""Options of other llama.cpp programs -> what says the same here."""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"engine.args: {message}.", f"llama.cpp takes: {', '.join(_known(self))}.")
+        known = _known(self)
+        unknown = re.match(r"unrecognized arguments: (--?[\w-]+)", message)
+        name = unknown[1].replace("_", "-") if unknown else ""
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = PLANNED.get(name) or (f"Did you mean {near[0]}?" if near else "")
+        raise UserError(f"engine.args: {message}.", f"{hint} llama.cpp takes: {', '.join(known)}.".strip())
 
 
 def _known(parser: argparse.ArgumentParser) -> list[str]:
@@ -56,6 +78,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def _scale(text: str) -> float:
+    number = float(text)
+    if not (math.isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
     return number
 
 
@@ -70,8 +99,8 @@ def _parser(planned: bool) -> argparse.ArgumentParser:
     parser.add_argument("--no-mmap", action="store_true")
     parser.add_argument("--mlock", action="store_true")
     parser.add_argument("--rope-scaling", choices=list(ROPE_SCALING))
-    parser.add_argument("--rope-freq-base", type=float)
-    parser.add_argument("--rope-freq-scale", type=float)
+    parser.add_argument("--rope-freq-base", type=_scale)
+    parser.add_argument("--rope-freq-scale", type=_scale)
     if planned:
         parser.add_argument("--gpu-layers", type=int)
     return parser
@@ -88,3 +117,10 @@ def parse_args(args: Sequence[str], planned: bool = False) -> EngineArgs:
             "Leave --flash-attn out, or use --kv-type f16.",
         )
     return parsed
+
+
+def words(args: Sequence[str]) -> tuple[str, ...]:
+    """A command line of them, each option once: of one that is repeated the last."""
+    read = vars(_parser(False).parse_args(list(args)))
+    given = {f"--{name.replace('_', '-')}": value for name, value in read.items() if value not in (None, False)}
+    return tuple(name if value is True else f"{name}={value}" for name, value in given.items())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.base.case import Case
 from llmservice_runtime.engines.base.definition import EngineDefinition
-from llmservice_runtime.engines.llamacpp.arguments import parse_args
+from llmservice_runtime.engines.llamacpp.arguments import parse_args, words
 from llmservice_runtime.engines.llamacpp.install.recipe import RECIPE
 from llmservice_runtime.engines.llamacpp.memory import LlamaMemory
 from llmservice_runtime.engines.llamacpp.options import llama_options
@@ -32,12 +32,12 @@ def memory(args: Sequence[str]) -> LlamaMemory:
     return LlamaMemory(llama_options(parse_args(args)))
 
 
-def arguments(case: Case, shape: Shape) -> tuple[str, ...]:
-    """On GPUs how many layers they get; -1 = all."""
+def arguments(case: Case, shape: Shape, args: Sequence[str]) -> tuple[str, ...]:
+    """On GPUs how many layers they get, -1 = all; then the user's, each once."""
     if case.gpu is None:
-        return ()
+        return words(args)
     everything = shape.gpu_layers > case.facts.layer_count
-    return (f"--gpu-layers={-1 if everything else shape.gpu_layers}",)
+    return (f"--gpu-layers={-1 if everything else shape.gpu_layers}", *words(args))
 
 
 ENGINE = EngineDefinition(

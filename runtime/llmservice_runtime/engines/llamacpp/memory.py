@@ -30,6 +30,7 @@ class LlamaMemory(EngineMemory):
 
     def __init__(self, options: LlamaOptions | None = None) -> None:
         self._options = options or LlamaOptions()
+        self.lifts_context = self._options.stretched
 
     def shares(self, facts: ModelFacts) -> bool:
         """Recurrent and sliding layers need separate streams: their cache can't be cut and shared."""
@@ -82,7 +83,7 @@ def slots(shape: Shape) -> int:
 
 
 def compute_buffer(facts: ModelFacts, shape: Shape, options: LlamaOptions) -> int:
-    """Compute and output buffers with flash attention.
+    """Compute and output buffers; without flash attention the scores of all heads too.
 
     The larger of two moments of the graph: the logits of all kept rows over the vocabulary beside hidden states, and
     the feed-forward block beside the fp16 attention mask (2 bytes per cell and token). One more row of logits stays for
@@ -91,5 +92,6 @@ def compute_buffer(facts: ModelFacts, shape: Shape, options: LlamaOptions) -> in
     cells = shape.context_tokens if streams(shape) else shape.kv_tokens
     hidden = 3 * facts.hidden_size * options.ubatch
     logits = 4 * (facts.vocab_size * (shape.sequences + PROMPT_ROWS) + hidden)
-    layer = 2 * cells * options.ubatch + activations(facts, options.ubatch)
+    scores = 4 * facts.attention_heads if options.scores else 0
+    layer = (2 + scores) * cells * options.ubatch + activations(facts, options.ubatch)
     return max(logits, layer) + 4 * facts.vocab_size * slots(shape)

@@ -19,13 +19,22 @@ KV_BYTES = {
 
 @dataclass(frozen=True, slots=True)
 class LlamaOptions:
-    """Cache element in bytes, tokens of one graph, and whether every sequence must have a stream of its own."""
+    """Cache element in bytes, tokens of one graph, whether every sequence must have a stream of its own, whether
+    attention keeps its scores, and whether positions are stretched."""
 
     element: Fraction = F16
     ubatch: int = 512
     split: bool = False
+    scores: bool = False
+    stretched: bool = False
 
 
 def llama_options(args: EngineArgs) -> LlamaOptions:
-    """What of `spec.engine.args` counts here: --kv-type, --ubatch-size, --kv-layout."""
-    return LlamaOptions(KV_BYTES[args.kv_type], args.ubatch_size, args.kv_layout == "split")
+    """What of `spec.engine.args` counts here: the cache's type and layout, sizes of batches, flash attention, RoPE."""
+    return LlamaOptions(
+        element=KV_BYTES[args.kv_type],
+        ubatch=min(args.ubatch_size, args.batch_size),
+        split=args.kv_layout == "split",
+        scores=args.flash_attn == "off",
+        stretched=args.rope_scaling in ("linear", "yarn") or 0 < args.rope_freq_scale < 1 or args.rope_freq_base > 0,
+    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import EngineDefinition
 from llmservice_runtime.engines.transformers.memory import TransformersMemory
@@ -20,13 +23,23 @@ def reason(case: Case) -> str:
     return f"Transformers runs {case.weights} on {case.where} with continuous batching."
 
 
+def memory(args: Sequence[str]) -> TransformersMemory:
+    """What it takes; it has no arguments, so UserError names the first."""
+    if args:
+        raise UserError(
+            f"engine.args: {args[0]} is not known to Transformers, which takes no arguments.",
+            "Leave engine.args out; contextTokens says how long a context is.",
+        )
+    return TransformersMemory()
+
+
 ENGINE = EngineDefinition(
     label="Transformers",
     rules=RULES,
     notes=notes,
     reason=reason,
     preference=preference,
-    memory=lambda args: TransformersMemory(),
+    memory=memory,
     config_classes=lambda: known().configs,
     devices=frozenset(Device),
 )

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import CoarserVersion, EngineDefinition
-from llmservice_runtime.engines.vllm.arguments import check
+from llmservice_runtime.engines.vllm.contradictions import check
 from llmservice_runtime.engines.vllm.memory import VllmMemory
-from llmservice_runtime.engines.vllm.rules import BF16_FLOOR, RULES, known, notes
-from llmservice_runtime.estimate.budget import Shape
+from llmservice_runtime.engines.vllm.options import SHARES, vllm_options
+from llmservice_runtime.engines.vllm.rules import BF16_FLOOR, RULES, notes
+from llmservice_runtime.engines.vllm.told import known
+from llmservice_runtime.estimate.budget import Layout, Shape
 from llmservice_runtime.estimate.overhead import UTILISATION
 from llmservice_runtime.formats.facts import ModelFacts, Quantization
 from llmservice_runtime.machine.machine import Device
@@ -27,19 +29,33 @@ def reason(case: Case) -> str:
 
 def memory(args: Sequence[str]) -> VllmMemory:
     """What it takes; UserError names the argument that it would refuse."""
-    check(args)
-    return VllmMemory()
+    return VllmMemory(vllm_options(args))
 
 
-def arguments(case: Case, shape: Shape) -> tuple[str, ...]:
-    """Lengths, and on GPUs how they are shared. Before SM 8.0 there is no bf16."""
-    args = [f"--max-model-len={shape.context_tokens}", f"--max-num-seqs={shape.sequences}"]
+def contradiction(case: Case, args: Sequence[str]) -> None:
+    """UserError names the argument that contradicts plan, model or device."""
+    check(case, vllm_options(args))
+
+
+def arguments(case: Case, shape: Shape, args: Sequence[str]) -> tuple[str, ...]:
+    """Lengths, and on GPUs how they are shared; then the user's, each once. Before SM 8.0 there is no bf16."""
+    options, layout = vllm_options(args), shape.layout
+    said = [f"--max-model-len={shape.context_tokens}", f"--max-num-seqs={shape.sequences}"]
     if case.gpu is None:
-        return tuple(args)
-    args += [f"--tensor-parallel-size={shape.gpus}", f"--gpu-memory-utilization={UTILISATION:.2f}"]
-    if case.on_nvidia and case.capability < BF16_FLOOR and case.facts.dtype == "BF16":
-        args.append("--dtype=float16")
-    return tuple(args)
+        return (*said, *options.rest)
+    said += layout_arguments(layout) if layout.tensor > 1 else (f"{SHARES[0]}=1", *layout_arguments(layout))
+    stated = options.given.get("--gpu-memory-utilization")
+    said.append(str(stated) if stated else f"--gpu-memory-utilization={UTILISATION:.2f}")
+    old = case.on_nvidia and case.capability < BF16_FLOOR and case.facts.dtype == "BF16"
+    if old and options.value("--dtype") in (None, "auto"):
+        said.append("--dtype=float16")
+    return (*said, *options.rest)
+
+
+def layout_arguments(layout: Layout) -> tuple[str, ...]:
+    """What is more than one of."""
+    sizes = zip(SHARES, (layout.tensor, layout.pipeline, layout.copies), strict=True)
+    return tuple(f"{name}={size}" for name, size in sizes if size > 1)
 
 
 ENGINE = EngineDefinition(
@@ -49,8 +65,10 @@ ENGINE = EngineDefinition(
     reason=reason,
     preference=preference,
     memory=memory,
+    contradiction=contradiction,
     arguments=arguments,
     config_classes=lambda: known().configs,
+    layout_arguments=layout_arguments,
     devices=frozenset({Device.NVIDIA, Device.AMD, Device.INTEL}),
     coarser=(CoarserVersion("a 4-bit AWQ", 5.0, Quantization("awq", "AWQ 4-bit", 4, group_size=128)),),
 )

@@ -21,6 +21,7 @@ from typing import Any
 
 from llmservice_runtime.engines.base.config_classes import config_class, part_of
 from llmservice_runtime.engines.base.generated import main
+from llmservice_runtime.engines.vllm.generate_pipeline import pipelined
 
 KINDS = {
     "_TEXT_GENERATION_MODELS": "Generation",
@@ -66,13 +67,16 @@ def ask() -> dict[str, Any]:
         "by_transformers": sorted(_by_transformers(registry)),
         "conversions": [[suffix, runner, convert] for suffix, (runner, convert) in model_config._SUFFIX_TO_DEFAULTS],
         "methods": {**{name: _method(name) for name in _method_names()}, **dict(_read_as())},
+        "online": _online(),
         "algorithms": _algorithms(),
         "schemes": dict(_schemes()),
         "kernels": dict(_kernels()),
         "no_float16": sorted(model_config._FLOAT16_NOT_SUPPORTED_MODELS),
         "options": dict(_options()),
+        "kv_types": dict(_kv_types()),
         "parsers": _parsers(),
         "configs": _configs(),
+        "pipelined": sorted(pipelined(registry)),  # last: it imports every model
     }
 
 
@@ -157,6 +161,14 @@ def _method_names() -> list[str]:
         for name in quantization.QUANTIZATION_METHODS
         if name != "online" and (name not in _ONLINE_SHORTHANDS or not _is_online(name))
     ]
+
+
+def _online() -> dict[str, list[str]]:
+    """What --quantization converts 16-bit weights to while loading -> which layers: linear, moe."""
+    from vllm.config.quantization import _ONLINE_SHORTHANDS
+
+    parts = ("linear", "moe")
+    return {name: [part for part in parts if getattr(args, part)] for name, args in _ONLINE_SHORTHANDS.items()}
 
 
 def _is_online(name: str) -> bool:
@@ -287,6 +299,14 @@ def _bounds() -> dict[str, dict[str, float]]:
                 if told and told not in found.setdefault(name, []):
                     found[name].append(told)
     return {name: told[0] for name, told in found.items() if len(told) == 1}
+
+
+def _kv_types() -> Iterator[tuple[str, int]]:
+    """--kv-cache-dtype -> bytes of the type that elements are held in; types that pack more are taken as whole."""
+    from vllm.utils.torch_utils import STR_DTYPE_TO_TORCH_DTYPE
+
+    for name, kind in STR_DTYPE_TO_TORCH_DTYPE.items():
+        yield name, kind.itemsize
 
 
 def _parsers() -> Mapping[str, list[str]]:

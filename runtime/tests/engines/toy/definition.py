@@ -65,7 +65,7 @@ ENGINE = EngineDefinition(
     reason=lambda case: f"It is a toy, and plays on {case.where}.",
     preference=lambda facts, device: 5 if facts.model_type == "toy" else 40,
     memory=memory,
-    arguments=lambda case, shape: (f"--places={shape.sequences}",),
+    arguments=lambda case, shape, args: (f"--places={shape.sequences}", *args),
     devices=frozenset({Device.CPU}),
     recipe=NoEnvironment(),
     last_words=((FailureClass.MODEL_DAMAGED, "the toy is broken"),),

@@ -1,0 +1,159 @@
+"""Arguments that vLLM would take and a plan can't: what others decide, what model or device do not allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.engines.base.case import Case
+from llmservice_runtime.engines.vllm.options import CONTEXT_KEYS, FULL, SHARES, VllmOptions
+from llmservice_runtime.engines.vllm.told import known
+from llmservice_runtime.machine.machine import Device
+
+MODEL = "model.uri and model.revision say which model that is, and its files are there before vLLM starts"
+ADDRESS = "the runtime gives vLLM its address and port, which probes, metrics and the gateway use"
+NODES = "a replica runs on one machine"
+_FILES = (
+    "--model", "--tokenizer", "--revision", "--code-revision", "--tokenizer-revision", "--download-dir", "--hf-token",
+    "--hf-config-path", "--config-format", "--ignore-patterns", "--io-processor-plugin",
+)  # fmt: skip
+_ADDRESSES = (
+    "--host", "--port", "--uds", "--grpc", "--grpc-port", "--root-path", "--ssl-keyfile", "--ssl-certfile",
+    "--ssl-ca-certs", "--ssl-cert-reqs", "--ssl-ciphers", "--enable-ssl-refresh", "--api-key", "--api-server-count",
+    "--headless",
+)  # fmt: skip
+_NODES = (
+    "--nnodes", "--node-rank", "--master-addr", "--master-port", "--data-parallel-address", "--data-parallel-rank",
+    "--data-parallel-rpc-port", "--data-parallel-size-local", "--data-parallel-start-rank",
+    "--data-parallel-external-lb", "--data-parallel-hybrid-lb", "--data-parallel-multi-port-external-lb",
+    "--data-parallel-supervisor-port", "--elastic-ep-max-dp-size", "--enable-elastic-ep",
+)  # fmt: skip
+_GENERATES = ("this release serves chat and completion", "Leave it out.")
+_NEEDS_TOKENIZER = ("chat and completion need the tokenizer", "Leave it out.")
+_NOT_PLANNED = ("sizes with it are not planned in this release", "Leave it out.")
+OWNED: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys(_FILES, (MODEL, "Leave it out, and set model.uri and model.revision.")),
+    **dict.fromkeys(_ADDRESSES, (ADDRESS, "Leave it out.")),
+    **dict.fromkeys(_NODES, (NODES, "Leave it out, and set accelerator.count.")),
+    **dict.fromkeys(("--runner", "--convert"), _GENERATES),
+    **dict.fromkeys(("--skip-tokenizer-init", "--tokens-only"), _NEEDS_TOKENIZER),
+    **dict.fromkeys(("--decode-context-parallel-size", "--prefill-context-parallel-size"), _NOT_PLANNED),
+    "--served-model-name": (
+        "the model answers to the service's name, which the gateway asks for",
+        "Leave it out, and name the service by metadata.name.",
+    ),
+    "--config": ("what a file says can't be planned with", "Write its arguments into engine.args."),
+    "--device-ids": ("accelerators are handed out by the machine", "Leave it out, and set accelerator.count."),
+    "--disable-log-stats": ("scaling reads vLLM's metrics, which it turns off", "Leave it out."),
+    "--trust-remote-code": ("code that a repository brings is not run in this release", "Leave it out."),
+    "--num-gpu-blocks-override": (
+        "it sets the KV cache whatever memory there is",
+        "Use --kv-cache-memory-bytes, or contextTokens.",
+    ),
+}
+"""Option -> why it is decided elsewhere, and what to do."""
+HARMLESS: Mapping[str, tuple[object, ...]] = {
+    "--runner": ("auto", "generate"), "--convert": ("auto", "none"), "--nnodes": (1,), "--node-rank": (0,),
+    "--decode-context-parallel-size": (1,), "--prefill-context-parallel-size": (1,), "--trust-remote-code": (False,),
+    "--skip-tokenizer-init": (False,), "--tokens-only": (False,), "--config-format": ("auto",),
+    "--data-parallel-external-lb": (False,), "--data-parallel-hybrid-lb": (False,), "--enable-elastic-ep": (False,),
+    "--enable-ssl-refresh": (False,),
+}  # fmt: skip
+"""Values that say what is the case anyway."""
+SAME_METHOD = {"awq-marlin": "awq", "gptq-marlin": "gptq", "auto-awq": "awq", "auto-gptq": "gptq", "moe-wna16": ""}
+BOUND_TO_MODEL = frozenset({
+    "architectures", "model_type", "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "vocab_size", "num_experts", "num_local_experts", "n_routed_experts",
+    "moe_intermediate_size", "quantization_config",
+})  # fmt: skip
+"""Keys of config.json that were planned with."""
+
+
+def check(case: Case, options: VllmOptions) -> None:
+    """UserError names the first argument that contradicts the plan, the model or the device."""
+    for reason, remedy in _contradictions(case, options):
+        raise UserError(f"engine.args: {reason}.", remedy)
+
+
+def _contradictions(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:
+    for name, argument in options.given.items():
+        if name in OWNED and argument.value not in HARMLESS.get(name, ()):
+            why, remedy = OWNED[name]
+            yield f"{argument} contradicts the plan: {why}", remedy
+    yield from _lengths(options)
+    yield from _load_format(options)
+    yield from _types(case, options)
+    yield from _method(case, options)
+    yield from _sharing(case, options)
+    yield from _overrides(options)
+
+
+def _lengths(options: VllmOptions) -> Iterator[tuple[str, str]]:
+    """Numbers that the parser takes and the engine then does not start with."""
+    for name in ("--max-model-len", "--kv-cache-memory-bytes"):
+        size = options.value(name)
+        if size is not None and size < 1 and not (name == "--max-model-len" and size == -1):
+            yield f"{options.given[name]} is not at least 1", f"Correct it, or leave {name} out."
+
+
+def _load_format(options: VllmOptions) -> Iterator[tuple[str, str]]:
+    if options.value("--load-format") == "dummy":
+        yield "--load-format=dummy would answer with random weights", "Leave it out."
+
+
+def _types(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:
+    kind = options.value("--dtype")
+    if kind in FULL and (case.facts.quantization or options.online):
+        name = case.facts.quantization.name if case.facts.quantization else options.online
+        yield f"--dtype={kind} contradicts the weights: {name} is computed in 16 bits", "Leave --dtype out."
+    if kind == "bfloat16" and case.on_nvidia and case.capability < 80:
+        yield f"--dtype=bfloat16 contradicts the device: {case.where} has no bf16", "Use --dtype=float16."
+    if kind in ("float16", "half") and case.facts.model_type in known().no_float16:
+        yield (
+            f"--dtype={kind} contradicts the model: {case.facts.model_type} models overflow fp16",
+            "Leave --dtype out.",
+        )
+
+
+def _method(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:
+    """--quantization of a checkpoint that has another, or a method that checkpoints have of one that has none."""
+    if (asked := options.value("--quantization")) in (None, ""):
+        return
+    quantization, method = case.facts.quantization, str(asked).lower().replace("_", "-")
+    told = known()
+    if method not in told.methods and asked not in told.online:
+        some = ", ".join(sorted({*told.methods, *told.online}))
+        yield f"--quantization={asked} is no method of vLLM's", f"Use one of {some}, or leave it out."
+    elif quantization is not None and not _same(method, case.method):
+        yield (
+            f"--quantization={asked} contradicts the model, whose weights are {quantization.name}",
+            "Leave --quantization out: it is read from the model.",
+        )
+    elif quantization is None and asked not in told.online:
+        yield (
+            f"--quantization={asked} contradicts the model, whose weights are {case.facts.dtype}",
+            f"Use a version of the model in {asked}, or convert while loading: {', '.join(sorted(told.online))}.",
+        )
+
+
+def _same(asked: str, method: str) -> bool:
+    alike = SAME_METHOD.get(asked, asked)
+    return alike == method or (not alike and method in ("awq", "gptq")) or (asked[:8] == method[:8] == "modelopt")
+
+
+def _sharing(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:
+    if options.value("--enable-expert-parallel") and not case.facts.mixture_experts:
+        yield "--enable-expert-parallel contradicts the model, which has no experts", "Leave it out."
+    shares = [options.given[name] for name in SHARES if name in options.given and options.given[name].value > 1]
+    if shares and case.device is Device.CPU:
+        yield f"{shares[0]} contradicts the device: on the CPU nothing is shared", "Leave it out."
+
+
+def _overrides(options: VllmOptions) -> Iterator[tuple[str, str]]:
+    if isinstance(options.value("--hf-overrides"), str):
+        yield "--hf-overrides as a function can't be planned with", "Give a JSON object."
+    if bound := sorted(BOUND_TO_MODEL & options.overridden):
+        yield f"--hf-overrides contradicts the model: {bound[0]} is read from its files", f"Leave {bound[0]} out."
+    if options.lifts_context and options.asked.context_tokens is None:
+        keys = " and ".join(sorted(CONTEXT_KEYS & options.overridden))
+        yield f"--hf-overrides changes {keys}, so how long a context may be is not known", "Add --max-model-len."
