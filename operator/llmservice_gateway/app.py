@@ -14,8 +14,10 @@ from llmservice_gateway import errors
 from llmservice_gateway.metrics import GatewayMetrics
 from llmservice_gateway.proxy import Limits, Proxy
 from llmservice_gateway.routing import AmbiguousModelError, Backend, UnknownModelError
+from llmservice_runtime.wire.body import read_body
 from llmservice_runtime.wire.callers import Callers, allow_origin, guard
 from llmservice_runtime.wire.errors import ApiError, bad_request, body_too_large, error_response, internal
+from llmservice_runtime.wire.server import expect
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Gateway:
-    """A proxy with its routes. `publish` a table, `application()` once, serve it with `handler_cancellation=True`.
+    """A proxy with its routes. `publish` a table, `application()` once, serve it by `ApiRunner`, handlers cancelled.
 
     Without `callers` it serves this machine alone.
     """
@@ -57,9 +59,9 @@ class Gateway:
             router.add_get(f"{base}/models", self._models)
             router.add_get(base + "/models/{model:.+}", self._model)
             for route in POSTED:
-                router.add_post(base + route, self._post)
+                router.add_post(base + route, self._post, expect_handler=expect)
         for route in ("/tokenize", "/detokenize"):  # vLLM has these beside /v1
-            router.add_post("/{namespace}/{name}" + route, self._post)
+            router.add_post("/{namespace}/{name}" + route, self._post, expect_handler=expect)
 
         async def lifetime(_: web.Application) -> Any:
             await self.proxy.open()
@@ -83,8 +85,10 @@ class Gateway:
             response = error_response(errors.method_not_allowed(request.method, request.path, allowed))
         except web.HTTPNotFound:
             response = error_response(errors.no_route(request.method, request.path))
-        except (web.HTTPException, ConnectionError):
-            raise  # aiohttp's own answers, and clients that went away
+        except web.HTTPException as error:
+            response = error_response(ApiError(error.status, f"{error.reason}.", code="http_error"))
+        except ConnectionError:
+            raise  # the client went away
         except Exception:
             log.exception("request failed: %s %s", request.method, request.path)
             response = error_response(internal("The gateway failed on this request; its log says why."))
@@ -109,7 +113,8 @@ class Gateway:
         return web.json_response(_describe(self._resolve(request.match_info["model"])))
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
+        limit = self.proxy.limits.body_bytes
+        body = await read_body(request, limit, lambda: body_too_large(limit))
         backend = self._addressed(request) if "name" in request.match_info else self._resolve(model_of(body))
         request[SERVICE] = backend.full_name
         route = next(route for route in POSTED if request.path.removesuffix("/").endswith(route))

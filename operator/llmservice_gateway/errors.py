@@ -5,6 +5,9 @@ from __future__ import annotations
 from llmservice_gateway.routing import AmbiguousModelError, Backend, Table, Unready
 from llmservice_runtime.wire.errors import MAX_RETRY_AFTER, ApiError, unavailable
 
+CODES = {"Loading": "loading", "Draining": "draining"}
+"""Reasons for which an engine has a code of its own; the others are told in the words of a service's conditions."""
+
 
 def model_not_found(model: str, table: Table) -> ApiError:
     """404 that lists what is served."""
@@ -24,7 +27,9 @@ def not_ready(backend: Backend) -> ApiError:
     """503 with the reason and the remedy. A final failure tells clients not to retry by themselves."""
     why: Unready = backend.unready
     message = f"{backend.full_name} is not ready ({why.reason}): {why.message} {why.remedy}".strip()
-    error = unavailable(message, code=why.reason, retry_after=MAX_RETRY_AFTER if why.final else why.retry_after)
+    error = unavailable(
+        message, code=CODES.get(why.reason, why.reason), retry_after=MAX_RETRY_AFTER if why.final else why.retry_after
+    )
     if why.final:
         error.headers["x-should-retry"] = "false"
     return error
@@ -32,7 +37,7 @@ def not_ready(backend: Backend) -> ApiError:
 
 def gateway_draining() -> ApiError:
     """503: the gateway is going away."""
-    return unavailable("The gateway is shutting down and takes no new requests.", code="Draining", retry_after=5)
+    return unavailable("The gateway is shutting down and takes no new requests.", code="draining", retry_after=5)
 
 
 def replica_lost(backend: Backend) -> ApiError:

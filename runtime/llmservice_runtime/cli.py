@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from llmservice_runtime.contract.bounds import check, check_ports
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureRecord
@@ -27,7 +30,8 @@ def _main(argv: list[str] | None) -> int:
     try:
         return commands[arguments.command](arguments)
     except UserError as error:
-        print(f"error: {error.reason}", file=sys.stderr)
+        kind = f"{error.failure.value}: " if arguments.command == "serve" else ""
+        print(f"error: {kind}{error.reason}", file=sys.stderr)
         if error.remedy:
             print(f"fix: {error.remedy}", file=sys.stderr)
         return _exit_code(error) if arguments.command == "prepare" else 1
@@ -75,10 +79,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    settings = _read_settings(arguments.settings)
-    from llmservice_runtime.supervisor.record import write_failure
+    from llmservice_runtime.supervisor.record import check_writable, write_failure
 
+    log = ""
     try:
+        text = _read_text(arguments.settings)
+        log = _failure_log(text)
+        settings = _settings(text, arguments)
+        for name, path in (("failure_log", settings.failure_log), ("--state-file", arguments.state_file)):
+            check_writable(name, path)
         from llmservice_runtime.engines import registry
         from llmservice_runtime.install.environment import engine_python
         from llmservice_runtime.supervisor.serve import options_for, serve
@@ -91,29 +100,42 @@ def _serve(arguments: argparse.Namespace) -> int:
                 command,
                 last_words=lambda: registry.definition(settings.engine).last_words,
                 restart=arguments.restart,
-                supervisor_port=arguments.supervisor_port,
                 state_file=arguments.state_file,
             )
         )
     except UserError as error:
         try:
-            write_failure(settings.failure_log, FailureRecord(error.failure, error.reason, error.remedy, "Starting"))
+            write_failure(log, FailureRecord(error.failure, error.reason, error.remedy, "Starting"))
         except OSError as unwritten:
-            print(f"can't write {settings.failure_log}: {unwritten}", file=sys.stderr)
+            print(f"can't write {log}: {unwritten}", file=sys.stderr)
         raise
 
 
-def _read_settings(path: Path) -> RuntimeSettings:
+def _read_text(path: Path) -> str:
     try:
-        return RuntimeSettings.from_json(path.read_text())
-    except OSError as error:
-        raise UserError(
-            f"The settings {path} can't be read: {error.strerror}.", "Name an existing JSON file."
-        ) from error
-    except (ValueError, TypeError) as error:
-        raise UserError(
-            f"The settings {path} are wrong: {error}.", "Correct the file; docs/runtime.md lists them."
-        ) from error
+        return path.read_text()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise UserError(f"The settings {path} can't be read: {reason}.", "Name an existing JSON file.") from error
+
+
+def _settings(text: str, arguments: argparse.Namespace) -> RuntimeSettings:
+    """The settings as the command line changes them, checked."""
+    settings = RuntimeSettings.from_json(text)
+    if arguments.supervisor_port is not None:
+        check({"supervisor_port": arguments.supervisor_port})
+        settings = replace(settings, supervisor_port=arguments.supervisor_port)
+    check_ports(settings.port, settings.supervisor_port)
+    return settings
+
+
+def _failure_log(text: str) -> str:
+    """Where to say what is wrong, also with settings that are: the file's own word for it, when it has one."""
+    try:
+        found = json.loads(text).get("failure_log", "")
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return found if isinstance(found, str) and "\0" not in found else ""
 
 
 def _prepare(arguments: argparse.Namespace) -> int:

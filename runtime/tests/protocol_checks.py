@@ -112,6 +112,24 @@ def logprobs_are_those_of_the_tokens(served: Served) -> None:
     assert all(len(top) <= 3 for top in found.top_logprobs)
 
 
+def logprobs_joined_are_the_text(served: Served) -> None:
+    messages: Any = [{"role": "user", "content": "hi"}]
+    for fields in ({}, {"stop": ["e", "o "]}, {"stop": ["a"], "extra_body": {"include_stop_str_in_output": True}}):
+        whole = served.complete("abc", max_tokens=24, temperature=1, seed=5, logprobs=1, **fields).choices[0]
+        assert "".join(whole.logprobs.tokens) == whole.text
+        with served.client() as client:
+            chat: Any = {"model": served.model, "messages": messages, "max_tokens": 24, "logprobs": True, **fields}
+            choice = client.chat.completions.create(**chat).choices[0]
+            assert choice.logprobs and choice.logprobs.content is not None
+            assert "".join(entry.token for entry in choice.logprobs.content) == choice.message.content
+            told = content = ""
+            for chunk in client.chat.completions.create(**chat, stream=True):
+                content += chunk.choices[0].delta.content or ""
+                known = chunk.choices[0].logprobs
+                told += "".join(entry.token for entry in (known.content if known else None) or [])
+            assert told == content
+
+
 def answers_are_held_to_a_schema_and_to_a_pattern(served: Served) -> None:
     messages: Any = [{"role": "user", "content": "hi"}]
     with served.client() as client:
@@ -158,6 +176,7 @@ CHECKS: tuple[Callable[[Served], None], ...] = (
     a_seed_gives_the_same_again_and_n_gives_n,
     a_stop_string_ends_an_answer_and_is_not_in_it,
     logprobs_are_those_of_the_tokens,
+    logprobs_joined_are_the_text,
     answers_are_held_to_a_schema_and_to_a_pattern,
     what_can_not_be_is_refused_by_name,
     the_model_is_listed,

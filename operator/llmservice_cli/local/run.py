@@ -24,6 +24,7 @@ from llmservice_cli.local.tell import lines
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.listening import dialled, in_url, listening
+from llmservice_runtime.wire.server import ApiRunner
 
 HEARTBEAT_SECONDS = 2.0
 OPEN_FILES = 65536
@@ -108,7 +109,7 @@ class Program:
             self._state, base_url(self._listener), self._front.gateway(), self._changed
         )
         instance.open()
-        gateway = web.AppRunner(
+        gateway = ApiRunner(
             instance.gateway.application(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
         )
         control = web.AppRunner(

@@ -13,12 +13,13 @@ from aiohttp import web
 from llmservice_gateway.app import Gateway
 from llmservice_gateway.proxy import Limits
 from llmservice_gateway.routing import Backend, Replica, Table
+from llmservice_runtime.wire.server import ApiRunner
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 async def serve(stack: AsyncExitStack, app: web.Application) -> str:
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    runner = ApiRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, "127.0.0.1", 0).start()

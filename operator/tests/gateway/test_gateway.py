@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from gateway_world import World, answer, die, stall, stream  # type: ignore[import-not-found]
+from yarl import URL
 
 from llmservice_gateway.routing import Backend, Replica, Unready
 
@@ -133,7 +135,7 @@ async def test_a_replica_that_was_told_to_end_is_not_said_to_have_broken(world: 
     await world.service(stopped)
     response = await world.chat()
     error = (await response.json())["error"]
-    assert (response.status, error["code"]) == (503, "Draining") and "restart" not in error["message"]
+    assert (response.status, error["code"]) == (503, "draining") and "restart" not in error["message"]
 
 
 @pytest.mark.parametrize("first", [die, stream(then="die"), answer({"error": {}}, 503), answer({"error": {}}, 429)])
@@ -254,6 +256,46 @@ async def test_every_error_has_the_one_shape(
         error = (await response.json())["error"]
         assert response.status == status
         assert set(error) == {"message", "type", "code", "param"} and error["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status", "code"),
+    [
+        ("gzip", gzip.compress(b'{"model": "apps/demo"}', mtime=0), 200, ""),
+        ("gzip", b"none", 400, "invalid_encoding"),
+        ("br", b"{}", 415, "unsupported_encoding"),
+        ("gzip", gzip.compress(b" " * 1_000_001, mtime=0), 413, "request_too_large"),
+    ],
+)
+async def test_packed_bodies_are_unpacked_for_the_replica(
+    world: World, encoding: str, body: bytes, status: int, code: str
+) -> None:
+    (runtime,) = await world.service(answer())
+    headers = {"Content-Encoding": encoding}
+    async with world.client.post(world.url + "/v1/completions", data=body, headers=headers) as response:
+        assert response.status == status
+        if code:
+            assert (await response.json())["error"]["code"] == code
+        else:
+            assert runtime.seen[-1][1] == b'{"model": "apps/demo"}'
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"NONSENSE\r\n\r\n", b"400"),
+        (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"431"),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
+    ],
+)
+async def test_what_is_no_request_has_the_one_shape_too(world: World, sent: bytes, status: bytes) -> None:
+    url = URL(world.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(sent)
+    head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.split()[1] == status
+    assert set(json.loads(body)["error"]) == {"message", "type", "code", "param"}
 
 
 async def test_draining_refuses_new_work_and_finishes_the_old(world: World) -> None:

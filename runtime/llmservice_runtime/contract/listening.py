@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 import socket
+
+from llmservice_runtime.contract.errors import UserError
 
 EVERY = "::"
 """Every address: of IPv6 with IPv4 mapped into it, or of IPv4 alone where the kernel has no IPv6."""
@@ -16,6 +20,21 @@ def listening(host: str, port: int, backlog: int) -> socket.socket:
         host = _EVERY_V4
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=backlog, dualstack_ipv6=host == EVERY)
+
+
+def refuse_host(host: str, error: OSError) -> None:
+    """UserError BadArgument when it is the address that can't be had (no such name, another machine's)."""
+    number = error.errno or 0
+    if number < 0:  # of the resolver, whose numbers are negative: no such name
+        reason = "no such name"
+    elif number in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        reason = os.strerror(number)
+    else:
+        return
+    raise UserError(
+        f"`host` is {host!r}, on which this machine can't listen: {reason}.",
+        "Name an address of this machine, such as 127.0.0.1 or ::.",
+    ) from error
 
 
 def is_loopback(host: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 
+from llmservice_runtime.contract.outlet import Outlet, OutletHandler
 from llmservice_runtime.contract.plain import plain, plain_lines
 
 
@@ -21,7 +23,7 @@ class PlainFormatter(logging.Formatter):
 
 
 def configure(level: str | int, form: str) -> None:
-    """Log to standard error."""
-    logging.basicConfig(level=level)
+    """Log to standard error, whose reader may stall: that stops nothing."""
+    logging.basicConfig(level=level, handlers=[OutletHandler(Outlet(sys.stderr.fileno()))])
     for handler in logging.getLogger().handlers:
         handler.setFormatter(PlainFormatter(form))

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmservice_runtime.contract.bounds import SettingsError, check, one_of, shown
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.ports import DATA_PORT, SUPERVISOR_PORT
 
@@ -52,6 +53,8 @@ class RuntimeSettings:
     engine_args: tuple[str, ...] = ()
     """What the plan tells the engine (how GPUs share the model), then spec.engine.args; both checked when planned."""
     engine_env: dict[str, str] = field(default_factory=dict)
+    cors_origins: tuple[str, ...] = ()
+    """Web pages of these origins (`https://chat.example.com`; `*` = any) may call the API from a browser."""
     failure_log: str = ""
     """Where the failure record goes; empty = nowhere (/dev/termination-log in a container)."""
 
@@ -66,17 +69,33 @@ class RuntimeSettings:
 
     @staticmethod
     def from_json(text: str) -> RuntimeSettings:
-        """Parse settings; ValueError names an unknown or missing field."""
-        body: dict[str, Any] = json.loads(text)
+        """Parse and check settings; SettingsError (a ValueError) names field, value, reason and remedy."""
+        body = _document(text)
         known = {f.name for f in dataclasses.fields(RuntimeSettings)}
         if unknown := sorted(set(body) - known):
-            raise ValueError(f"unknown runtime setting {', '.join(unknown)}")
+            raise SettingsError(
+                f"There is no runtime setting `{unknown[0]}` (got {shown(body[unknown[0]])}).",
+                "Leave it out; docs/runtime.md lists the settings. A newer operator may write what this image lacks.",
+            )
         if missing := [name for name in ("engine", "model_path", "model_name") if name not in body]:
-            raise ValueError(f"missing runtime setting {', '.join(missing)}")
+            raise SettingsError(f"The runtime setting `{missing[0]}` is missing.", "Name it in the settings file.")
+        if wanted := one_of(*EngineType)(body["engine"]):
+            raise SettingsError(f"`engine` is {shown(body['engine'])}; it must be {wanted}.", "Correct `engine`.")
+        check(body)
         body["engine"] = EngineType(body["engine"])
-        for name in ("model_aliases", "engine_args"):
+        for name in ("model_aliases", "engine_args", "cors_origins"):
             body[name] = tuple(body.get(name, ()))
         return RuntimeSettings(**body)
+
+
+def _document(text: str) -> dict[str, Any]:
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"The settings are not JSON: {error}.", "Write one JSON object.") from error
+    if not isinstance(body, dict):
+        raise SettingsError(f"The settings are {shown(body)}, no JSON object.", "Write one JSON object.")
+    return body
 
 
 def _default(setting: dataclasses.Field[Any]) -> Any:

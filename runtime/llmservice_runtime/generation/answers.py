@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
+from dataclasses import replace
+
 import numpy as np
 
 from llmservice_runtime.generation.arrays import Floats, Ints
 from llmservice_runtime.generation.grammar import Matcher, Vocabulary
+from llmservice_runtime.generation.positions import Positions
 from llmservice_runtime.generation.sampler import Sampler, logprob_of
 from llmservice_runtime.generation.stops import TextStream
 from llmservice_runtime.generation.stream import Stream
@@ -51,7 +55,11 @@ class Answer:
         self.cached = 0
         self.prompt_logprobs: list[TokenLogprob | None] | None = [None] if request.prompt_logprobs else None
         self._tokenizer = tokenizer
-        self._text = TextStream(params.stop, params.include_stop_str_in_output)
+        self._text = TextStream(params.stop, params.include_stop_str_in_output, params.stop_shield)
+        self._positions = Positions()
+        self._prompt_text = codecs.getincrementaldecoder("utf-8")("replace")
+        if self.prompt_logprobs is not None:
+            self._prompt_piece(0)
 
     @property
     def pending(self) -> int:
@@ -68,7 +76,13 @@ class Answer:
         known = self.prompt_logprobs
         if known is not None and len(known) == position + 1 < self.prompt_length:
             token = int(self.tokens[position + 1])
-            known.append(logprob_of(row, token, self.params.logprobs or 0, self._tokenizer.token_bytes))
+            known.append(replace(self._scored(token, row), text=self._prompt_piece(position + 1)))
+
+    def _prompt_piece(self, position: int) -> str:
+        """What this token adds to the prompt's text as `echo` shows it: without special tokens."""
+        token, last = int(self.tokens[position]), position + 1 == self.prompt_length
+        piece = b"" if token in self._tokenizer.special_tokens else self._tokenizer.token_bytes(token)
+        return self._prompt_text.decode(piece, last)
 
     def nothing_to_generate(self) -> Delta:
         """The only delta of an answer of no tokens (max_tokens 0: the prompt's logprobs were wanted)."""
@@ -81,30 +95,42 @@ class Answer:
         self.length += 1
         self.sampler.accept(token)
         delta = Delta(self.index, "", [token])
-        if params.logprobs is not None:
-            delta.logprobs = [logprob_of(row, token, params.logprobs, self._tokenizer.token_bytes)]
         if self.first is None:
             self._first(delta)
             self.first = now
         self.last = now
-        self._judge(token, delta)
-        if delta.finish_reason is not None and self._text.stopped_by is None:
+        written = self._judge(token, delta)
+        ended, cut = delta.finish_reason is not None, self._text.stopped_by is not None
+        if written and params.logprobs is not None:
+            self._positions.add(self._scored(token, row), self._text.completed)
+        if ended and not cut:
             delta.text += self._text.flush()
+            self._positions.complete(self._text.completed)
+        if not written and self.prompt_logprobs is not None:
+            # With a scored prompt every token has its place, as the tools that score texts count them.
+            self._positions.add(self._scored(token, row), "")
+        if params.logprobs is not None:
+            delta.logprobs = self._positions.shown(len(delta.text), self._text.open_ended)
+            delta.logprobs += self._positions.rest(cut) if ended else []
         return delta
+
+    def _scored(self, token: int, row: Floats) -> TokenLogprob:
+        return logprob_of(row, token, self.params.logprobs or 0, self._tokenizer.token_bytes)
 
     def _first(self, delta: Delta) -> Delta:
         delta.cached_tokens = self.cached
         delta.prompt_logprobs = self.prompt_logprobs
         return delta
 
-    def _judge(self, token: int, delta: Delta) -> None:
+    def _judge(self, token: int, delta: Delta) -> bool:
+        """Text and end of the answer; whether the token is part of the text (one that ends it or is hidden is not)."""
         params = self.params
         if token in params.stop_token_ids:
             delta.finish_reason, delta.stop_reason = FinishReason.STOP, token
-            return
+            return False
         if token in self._tokenizer.end_tokens and not params.ignore_eos:
             delta.finish_reason = FinishReason.STOP
-            return
+            return False
         special = params.skip_special_tokens and token in self._tokenizer.special_tokens
         piece = b"" if special else self._tokenizer.token_bytes(token)
         delta.text = self._text.push(piece, self.generated >= params.min_tokens)
@@ -114,6 +140,7 @@ class Answer:
             delta.finish_reason = FinishReason.STOP
         elif self.length >= self.limit:
             delta.finish_reason = FinishReason.LENGTH
+        return not special
 
     def record(self, reason: FinishReason, now: float) -> FinishedRequest:
         """What metrics keep of it."""

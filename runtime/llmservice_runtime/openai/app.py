@@ -20,6 +20,7 @@ from llmservice_runtime.openai.tokens import detokenize, tokenize
 from llmservice_runtime.wire import sse
 from llmservice_runtime.wire.callers import allow_origin, guard
 from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, body_too_large, error_response, internal
+from llmservice_runtime.wire.server import expect
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -33,10 +34,10 @@ def make_app(server: Server) -> web.Application:
     app.on_response_prepare.append(allow_origin)
     app[SERVER] = server
     for prefix in ("/v1", ""):
-        app.router.add_post(f"{prefix}/chat/completions", chat_completions)
-        app.router.add_post(f"{prefix}/completions", completions)
-        app.router.add_post(f"{prefix}/tokenize", tokenize)
-        app.router.add_post(f"{prefix}/detokenize", detokenize)
+        app.router.add_post(f"{prefix}/chat/completions", chat_completions, expect_handler=expect)
+        app.router.add_post(f"{prefix}/completions", completions, expect_handler=expect)
+        app.router.add_post(f"{prefix}/tokenize", tokenize, expect_handler=expect)
+        app.router.add_post(f"{prefix}/detokenize", detokenize, expect_handler=expect)
         app.router.add_get(f"{prefix}/models", list_models)
         app.router.add_get(f"{prefix}/models/{{name:.+}}", get_model)
     app.router.add_get("/health", _health)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +13,7 @@ from aiohttp import web
 from llmservice_runtime.openai.chat_prompt import ChatPlan, plan_chat
 from llmservice_runtime.openai.events import AnswerReader, Event, Message, Reasoning
 from llmservice_runtime.openai.generation import check, submitted
-from llmservice_runtime.openai.logprobs import chat_logprobs
+from llmservice_runtime.openai.logprobs import ContentLogprobs, chat_logprobs
 from llmservice_runtime.openai.requests.body import received
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.state import SERVER
@@ -57,9 +59,12 @@ class _Answer:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     last: Delta | None = None
 
+    content: ContentLogprobs = field(default_factory=ContentLogprobs)
+
     def add(self, delta: Delta) -> None:
-        self.message.add(events_of(delta, self.reader))
-        self.logprobs += delta.logprobs or []
+        events = events_of(delta, self.reader)
+        self.message.add(events)
+        self.logprobs += positions_of(delta, self.reader, events, self.content)
         self.last = delta
 
     def choice(self, index: int, logprobs: bool) -> dict[str, Any]:
@@ -80,6 +85,16 @@ def events_of(delta: Delta, reader: AnswerReader | None) -> list[Event]:
     return events + reader.finish() if delta.finish_reason else events
 
 
+def positions_of(
+    delta: Delta, reader: AnswerReader | None, events: Sequence[Event], content: ContentLogprobs
+) -> list[TokenLogprob]:
+    """The log-probabilities of content that are certain after this delta: joined, their tokens are the content."""
+    if reader is None:
+        return delta.logprobs or []
+    content.add(delta.logprobs or (), [(e.at, e.at + len(e.text)) for e in events if isinstance(e, Content)])
+    return content.certain(sys.maxsize if delta.finish_reason else reader.decided)
+
+
 def finish_reason(delta: Delta | None, reader: AnswerReader | None) -> str | None:
     """OpenAI's: an answer that called tools and came to its own end finished with `tool_calls`."""
     if delta is None or delta.finish_reason is None:
@@ -95,6 +110,7 @@ class ChatWriter:
         self._envelope = sse.Envelope(plan.generation.request_id, "chat.completion.chunk", int(time.time()), model)
         self._readers = [plan.reader() for _ in range(request.n)]
         self._logprobs = request.logprobs
+        self._contents = [ContentLogprobs() for _ in range(request.n)]
         options = request.stream_options
         self._continuous = options is not None and options.continuous_usage_stats
         self._with_usage = options is not None and options.include_usage
@@ -114,9 +130,11 @@ class ChatWriter:
         reader = self._readers[delta.index]
         if reader is None and self._plain and delta.finish_reason is None:
             return self._envelope.content(delta.index, delta.text) if delta.text else b""
-        bodies = [_body(event) for event in events_of(delta, reader)]
+        events = events_of(delta, reader)
+        bodies = [_body(event) for event in events]
         chunks = []
-        logprobs = sse.dumps(chat_logprobs(delta.logprobs)) if self._logprobs and delta.logprobs else "null"
+        positions = positions_of(delta, reader, events, self._contents[delta.index]) if self._logprobs else []
+        logprobs = sse.dumps(chat_logprobs(positions)) if positions else "null"
         if logprobs != "null" and not bodies:
             bodies = ['"delta":{"content":""}']
         for body in bodies:

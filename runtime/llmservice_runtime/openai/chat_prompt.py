@@ -17,11 +17,12 @@ from llmservice_runtime.openai.params import answer_length, checked, constraint,
 from llmservice_runtime.openai.reasoning import CLOSE, OPEN, ReasoningReader
 from llmservice_runtime.openai.requests.chat import ChatRequest, Message, NamedToolChoice, Thinking, Tool
 from llmservice_runtime.openai.state import Server
-from llmservice_runtime.openai.templates import ChatTemplate, TemplateError, many
-from llmservice_runtime.openai.tool_formats import ToolFormat, tool_format
+from llmservice_runtime.openai.templates import THINKING, ChatTemplate, TemplateError, many
+from llmservice_runtime.openai.tool_formats import ToolFormat
 from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
 from llmservice_runtime.openai.tool_parser import ToolParser
-from llmservice_runtime.protocol.engine import GenerationRequest, Grammar
+from llmservice_runtime.openai.tool_probe import is_learned, tool_format
+from llmservice_runtime.protocol.engine import GenerationRequest, Grammar, Tokenizer
 from llmservice_runtime.wire.errors import bad_request, unsupported
 
 _threads = {lengthy: ThreadPoolExecutor(1, "render") for lengthy in (False, True)}
@@ -38,13 +39,16 @@ class ChatPlan:
     """Whether the prompt itself opened the thinking block."""
     hide_reasoning: bool
     tools: ToolFormat | None
+    functions: Sequence[Tool] = ()
+    """The tools that calls may name."""
 
     def reader(self) -> AnswerReader | None:
         """A reader for one answer; None when its text is content as it is."""
         if not self.reasoning and self.tools is None:
             return None
         reasoning = ReasoningReader(self.thinking) if self.reasoning else None
-        return AnswerReader(reasoning, ToolParser(self.tools) if self.tools else None, self.hide_reasoning)
+        tools = ToolParser(self.tools, self.functions) if self.tools else None
+        return AnswerReader(reasoning, tools, self.hide_reasoning)
 
 
 async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
@@ -52,7 +56,7 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     engine = server.ready_engine()
     template = server.chat_template()
     tools, calls = _tools(request)
-    fmt = tool_format(template, engine.tokenizer) if tools else None
+    fmt = await _format(template, engine.tokenizer) if tools else None
     prompt = await rendered(template, request.messages, request, tools)
     tokens = await encode(
         engine.tokenizer,
@@ -62,9 +66,9 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
         field="messages",
     )
     max_tokens = answer_length(len(tokens), _wanted(request), server.context_tokens, "messages")
-    if request.top_logprobs is not None and not request.logprobs:
+    if request.top_logprobs and not request.logprobs:
         raise bad_request("`top_logprobs` needs `logprobs: true`.", "top_logprobs")
-    thinking = prompt.rstrip().endswith(OPEN)
+    thinking = prompt.rstrip().endswith(OPEN) or (request.continue_final_message and thinks_on(request.messages[-1]))
     thinks = CLOSE in template.source or thinking
     grammar = _grammar(request, tools, fmt, calls, thinking)
     schemas = [
@@ -79,9 +83,11 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
         grammar=None if grammar is None else await checked(engine, grammar[1], grammar[0], schemas),
         vocab_size=engine.vocab_size,
     )
-    if fmt is not None and fmt.begin_token is not None:
-        # The marker of a call is a special token: the reader must see it.
-        params = replace(params, skip_special_tokens=False)
+    if fmt is not None:
+        # Special tokens in the markup of a call are what its reader looks for; a call that a stop string cuts is none.
+        params = replace(
+            params, stop_shield=fmt.begin, skip_special_tokens=params.skip_special_tokens and not fmt.special
+        )
     generation = GenerationRequest(f"chatcmpl-{uuid.uuid4().hex}", tokens, params, request.n)
     return ChatPlan(
         generation,
@@ -89,7 +95,15 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
         thinking=thinking,
         hide_reasoning=request.reasoning_format == "hidden" or not request.include_reasoning,
         tools=fmt,
+        functions=tools,
     )
+
+
+async def _format(template: ChatTemplate, tokenizer: Tokenizer) -> ToolFormat:
+    """How the model writes calls; the first time it is learned, off the event loop."""
+    if is_learned(template):
+        return tool_format(template, tokenizer)
+    return await asyncio.get_running_loop().run_in_executor(_threads[False], tool_format, template, tokenizer)
 
 
 async def rendered(
@@ -121,6 +135,11 @@ def render(
         )
     except TemplateError as error:
         raise bad_request(f"`messages`: {error}.", "messages", "template_error") from error
+
+
+def thinks_on(message: Message) -> bool:
+    """Whether `continue_final_message` goes on a message's thinking: it has nothing else yet."""
+    return not message.content and any((message.model_extra or {}).get(name) for name in THINKING)
 
 
 def _asks_for_turn(request: ChatRequest) -> bool:
@@ -187,6 +206,8 @@ def _template_kwargs(request: ChatRequest, template: ChatTemplate) -> dict[str, 
         kwargs["reasoning_effort"] = request.reasoning_effort
         if thinking is None:
             thinking = request.reasoning_effort != "none"
+    if request.verbosity is not None:
+        kwargs["verbosity"] = request.verbosity
     if thinking is not None:
         kwargs["enable_thinking"] = kwargs["thinking"] = thinking
     kwargs |= request.chat_template_kwargs or {}

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from llmservice_runtime.openai.encoding import encode
 from llmservice_runtime.openai.generation import check, submitted
-from llmservice_runtime.openai.logprobs import CompletionLogprobs
+from llmservice_runtime.openai.logprobs import CompletionLogprobs, text_of
 from llmservice_runtime.openai.params import answer_length, checked, constraint, sampling, too_long
 from llmservice_runtime.openai.requests.body import PROMPTS, received
 from llmservice_runtime.openai.requests.completion import CompletionRequest
@@ -163,7 +163,7 @@ class _Answer:
 
 def _first_length(prompt: str, positions: Sequence[TokenLogprob | None]) -> int:
     """Characters of a prompt's first token, which has no logprob: what the other prompt tokens leave."""
-    rest = sum(len(p.token.decode("utf-8", "replace")) for p in positions if p is not None)
+    rest = sum(len(text_of(p)) for p in positions if p is not None)
     return max(0, len(prompt) - rest)
 
 

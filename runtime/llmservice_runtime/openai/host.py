@@ -24,7 +24,8 @@ from llmservice_runtime.openai.loading import HostedEngine, Loading
 from llmservice_runtime.openai.reports import Reporter
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.engine import Engine, FinishReason, GenerationRequest, SamplingParams
-from llmservice_runtime.wire.callers import Callers
+from llmservice_runtime.wire.callers import ANY, Callers
+from llmservice_runtime.wire.server import ApiRunner
 
 STEP_REPORT_SECONDS = 1.0
 SETTLE_SECONDS, SETTLE_CHECKS = 0.02, 50
@@ -47,7 +48,7 @@ class Host:
         self._server = Server(
             settings.model_name, settings.context_tokens, self._metrics, settings.model_aliases, settings.task
         )
-        self._server.callers = Callers() if is_loopback(settings.host) else None
+        self._server.callers = callers_of(settings)
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
@@ -76,7 +77,7 @@ class Host:
 
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
-        runner = web.AppRunner(
+        runner = ApiRunner(
             make_app(self._server),
             access_log=None,
             handle_signals=False,
@@ -126,6 +127,14 @@ class Host:
     def _report(self, engine: HostedEngine) -> None:
         stats = engine.stats()
         self._reporter.step(stats.running, stats.waiting, self._metrics.steps, stats.step_seconds)
+
+
+def callers_of(settings: RuntimeSettings) -> Callers | None:
+    """Who may call: on loopback no web page but those of `cors_origins`; elsewhere anybody, until origins are named."""
+    origins = frozenset(origin.lower() for origin in settings.cors_origins)
+    if is_loopback(settings.host):
+        return Callers(origins=origins)
+    return Callers(loopback=False, hosts=frozenset({ANY}), origins=origins) if origins else None
 
 
 async def generate_one(engine: Engine) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.contract.listening import in_url, listening
+from llmservice_runtime.contract.listening import in_url, listening, refuse_host
 from llmservice_runtime.contract.logs import configure
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -34,6 +34,8 @@ def main(load: Load) -> int:
     try:
         settings = RuntimeSettings.from_json(arguments.settings.read_text())
     except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            Reporter.from_environment().failure(error)
         parser.error(f"{arguments.settings}: {error}")
     # aiohttp reads every CA certificate there is when it is imported (70 ms); no TLS connection is made from here.
     os.environ.setdefault("SSL_CERT_FILE", os.devnull)
@@ -72,6 +74,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return listening(host, port, BACKLOG)
     except OSError as error:
+        refuse_host(host, error)
         raise UserError(
             f"The engine can't listen on {in_url(host)}:{port}: {os.strerror(error.errno or 0)}.",
             "End the process that holds the port, or choose another (0 = any free one).",

@@ -93,7 +93,8 @@ HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {
 }
 
 COUNTERS: dict[str, str] = {
-    names.PROMPT_TOKENS: "Prompt tokens computed.",
+    names.PROMPT_TOKENS: "Prompt tokens of answers that began, cached ones too.",
+    names.PROMPT_TOKENS_CACHED: "Prompt tokens that came from the prefix cache.",
     names.GENERATION_TOKENS: "Tokens generated.",
     names.PREEMPTIONS: "Answers put back to the queue for want of KV space.",
     names.PREFIX_CACHE_QUERIES: "Prompt tokens looked up in the prefix cache.",
@@ -128,14 +129,19 @@ class EngineMetrics(Collector):
             self._histograms = {name: Histogram(bounds) for name, (_, bounds) in HISTOGRAMS.items()}
 
     def step(self, prompt_tokens: int, generated_tokens: int, decode_seconds: float, python_seconds: float) -> None:
-        """One engine step: tokens it computed, its native time and the time around it."""
+        """One engine step: tokens that it computed, cached ones apart, its native time and the time around it."""
         with self._lock:
             self.steps += 1
-            self._counters[names.PROMPT_TOKENS] += prompt_tokens
             self._counters[names.GENERATION_TOKENS] += generated_tokens
             self._histograms[names.ITERATION_TOKENS].observe(prompt_tokens + generated_tokens)
             self._histograms[names.STEP_SECONDS].observe(decode_seconds)
             self._histograms[names.PYTHON_SECONDS].observe(python_seconds)
+
+    def prefilled(self, prompt_tokens: int, cached_tokens: int) -> None:
+        """An answer's prompt is read. As in vLLM all of it counts, cached or not, once per answer."""
+        with self._lock:
+            self._counters[names.PROMPT_TOKENS] += prompt_tokens
+            self._counters[names.PROMPT_TOKENS_CACHED] += cached_tokens
 
     def inter_token(self, seconds: Iterable[float]) -> None:
         """Times between a token and the one before it in the same answer, of one step."""

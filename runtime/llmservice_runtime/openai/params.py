@@ -10,6 +10,36 @@ from llmservice_runtime.openai.requests.fields import SharedFields
 from llmservice_runtime.protocol.engine import Engine, Grammar, GrammarError, GrammarKind, SamplingParams
 from llmservice_runtime.wire.errors import ApiError, bad_request
 
+SCHEMA_WORDS = frozenset(
+    [
+        "type",
+        "properties",
+        "required",
+        "items",
+        "prefixItems",
+        "enum",
+        "const",
+        "anyOf",
+        "oneOf",
+        "allOf",
+        "not",
+        "$ref",
+        "$defs",
+        "definitions",
+        "$schema",
+        "additionalProperties",
+        "patternProperties",
+        "pattern",
+        "format",
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+    ]
+)
+"""What only a schema has, not the object around one."""
 WHITE_SPACE = r"[ \n\t]{0,20}"
 """Between the parts of JSON: enough for a line break and an indentation."""
 
@@ -90,16 +120,32 @@ def constraint(request: SharedFields) -> tuple[str, Grammar] | None:
 
 def _from_response_format(request: SharedFields) -> list[tuple[str, Grammar]]:
     wanted = request.response_format
-    if wanted is None or wanted.type == "text":
+    if wanted is None:
+        return []
+    if wanted.type != "json_schema" and wanted.json_schema is not None:
+        raise bad_request(
+            f"`response_format.json_schema` is given, but `type` is {wanted.type!r}; make it 'json_schema'.",
+            "response_format.json_schema",
+        )
+    if wanted.type == "text":
         return []
     if wanted.type == "json_object":
         return [("response_format", Grammar(GrammarKind.JSON_OBJECT))]
     given = wanted.json_schema
     if given is None:
         raise bad_request("`response_format.json_schema` is missing.", "response_format.json_schema")
-    # Dify sends the user's schema itself where OpenAI has {name, schema, strict}.
-    named = isinstance(given.get("schema"), dict)
-    return [("response_format", _schema(given["schema"] if named else given, "response_format.json_schema"))]
+    return [("response_format", _schema(_described(given), "response_format.json_schema"))]
+
+
+def _described(given: dict[str, Any]) -> dict[str, Any]:
+    """The schema in `{name, schema, strict}`, or the bare schema itself, as Dify sends it."""
+    if "schema" not in given and SCHEMA_WORDS & set(given):
+        return given
+    found = given.get("schema")
+    if not isinstance(found, dict):
+        shown = "is missing" if found is None else f"must be an object (got {json.dumps(found)[:80]})"
+        raise bad_request(f"`response_format.json_schema.schema` {shown}.", "response_format.json_schema.schema")
+    return found
 
 
 def _from_structured(request: SharedFields) -> list[tuple[str, Grammar]]:

@@ -25,6 +25,11 @@ class ReasoningReader:
         self._buffer = ""
         self._strip = thinking
 
+    @property
+    def waiting(self) -> int:
+        """Characters that are held back: a marker may follow, or white space that belongs to no part."""
+        return len(self._buffer)
+
     def feed(self, text: str) -> tuple[str, str]:
         """(reasoning, content) that this text completes."""
         if self._state == "content" and not self._strip:

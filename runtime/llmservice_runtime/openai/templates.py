@@ -11,6 +11,10 @@ from llmservice_runtime.openai.worker import LostError, Worker
 
 MAX_TEMPLATE_CHARS = 1 << 20
 MAX_SECONDS = 5.0
+THINKING = ("reasoning_content", "reasoning", "thinking")
+"""What templates call a message's thinking."""
+MARK = "CONTINUE_FINAL_MESSAGE_TAG "
+"""Ends with white space, as in transformers: where that is gone, the template trims."""
 MANY_CHARS = 64 << 10
 MANY_MESSAGES = 256
 """From here on a prompt is rendered apart, so that short ones wait for short ones only."""
@@ -58,7 +62,11 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
     ) -> str:
-        """The prompt text. With `continue_final_message` it ends where the last message's content ends."""
+        """The prompt text. With `continue_final_message` it ends where the last message's content ends.
+
+        That is the content, or the thinking (`reasoning_content`, `reasoning`) of a message that has only that.
+        """
+        messages = [*messages[:-1], marked(messages[-1])] if continue_final_message else messages
         variables = dict(self._tokens) | dict(kwargs or {})
         variables |= {
             "messages": [dict(message) for message in messages],
@@ -67,9 +75,7 @@ class ChatTemplate:
             "add_generation_prompt": add_generation_prompt,
         }
         text = self._run(variables)
-        if continue_final_message:
-            text = _cut_after(text, str(messages[-1].get("content") or ""))
-        return text
+        return cut_at_mark(text) if continue_final_message else text
 
     def _run(self, variables: Mapping[str, Any]) -> str:
         question = {"variables": variables, "seconds": MAX_SECONDS}
@@ -98,10 +104,15 @@ def many(contents: Sequence[Any]) -> bool:
     return sum(len(text) for text in texts if isinstance(text, str)) > MANY_CHARS
 
 
-def _cut_after(text: str, content: str) -> str:
-    """transformers' continue_final_message: drop what the template writes after the last message's content."""
-    content = content.strip()
-    at = text.rfind(content)
-    if not content or at < 0:
-        raise TemplateError("continue_final_message needs a last message whose content the template writes unchanged")
-    return text[: at + len(content)]
+def marked(message: Mapping[str, Any]) -> dict[str, Any]:
+    """transformers' continue_final_message: a mark at the end of what is continued, for the template to carry along."""
+    fields = [name for name in THINKING if message.get(name)] if not message.get("content") else []
+    return {**message, **{name: str(message.get(name) or "") + MARK for name in fields or ["content"]}}
+
+
+def cut_at_mark(text: str) -> str:
+    """What the template wrote before the mark; one that trims content trims it here too, as in transformers."""
+    at = text.rfind(MARK.strip())
+    if at < 0:
+        raise TemplateError("continue_final_message needs a last message that the chat template writes to its end")
+    return text[:at] if text.startswith(MARK, at) else text[:at].rstrip()

@@ -1,71 +1,106 @@
-"""How models write tool calls, recognised by their chat template."""
+"""How a model writes tool calls: the markup around names and arguments, as values."""
 
 from __future__ import annotations
 
+import re
 import secrets
 import string
 from dataclasses import dataclass
 
-from llmservice_runtime.openai.templates import ChatTemplate
-from llmservice_runtime.protocol.engine import Tokenizer
-from llmservice_runtime.wire.errors import unsupported
+INDEX, ID = "\ue000", "\ue001"
+"""In markup: where a call's number, or its id, stands."""
+HOLES = {INDEX: re.compile(r"[0-9]{1,6}"), ID: re.compile(r"[A-Za-z0-9_.:-]{1,64}")}
+TAG = re.compile(r"<[^<>\s]{1,40}>|\[[A-Z_]{3,40}\]")
+"""What is one token in most vocabularies: never cut in two."""
+OPENING = re.compile(r"[<\[{]\S{0,40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Arguments in markup of their own, each `key` NAME (`text` or `json`) VALUE `end`."""
+
+    key: str
+    text: str
+    """Between a key and a text, which stands as it is."""
+    json: str
+    """Between a key and any other value, which stands as JSON; the same as `text` where the schema alone tells them."""
+    end: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolFormat:
-    """One way to write calls: `begin` object `end`, each object `{"name": ..., <key>: {...}}`."""
+    """`open`, then calls with `separator` between them, then `close`. A call: `head` NAME `named` ARGUMENTS `tail`.
 
-    name: str
-    begin: str
-    end: str
-    key: str
-    """`arguments` or `parameters`."""
-    separator: str
-    """Between calls of one answer."""
-    in_list: bool = False
-    """All calls stand in one JSON list after one `begin`."""
-    bare: bool = False
-    """A call may stand without `begin` when the answer starts with it."""
-    begin_token: int | None = None
-    """Id of `begin` when it is a special token: generated as that token, shown only when special tokens are kept."""
+    ARGUMENTS are one JSON object, or `pairs`. White space in markup is written as it stands and read as any.
+    """
+
+    head: str
+    named: str
+    tail: str
+    open: str = ""
+    close: str = ""
+    separator: str = ""
+    pairs: Pairs | None = None
+    parallel: bool = False
+    """Whether the template writes several calls in one answer."""
+    special: tuple[tuple[str, int], ...] = ()
+    """Parts of the markup that are special tokens, and their ids: generated as those, shown only when they are kept."""
+
+    @property
+    def markup(self) -> tuple[str, ...]:
+        """All of it, part by part."""
+        pairs = (self.pairs.key, self.pairs.text, self.pairs.json, self.pairs.end) if self.pairs else ()
+        return (self.open, self.head, self.named, self.tail, self.separator, self.close, *pairs)
+
+    @property
+    def begin(self) -> str:
+        """What every answer with calls has before them, and no text has: the first tag, or all before the name."""
+        before = (self.open + self.head).lstrip()
+        tag = TAG.match(before)
+        if tag is not None:
+            return tag[0]
+        found = OPENING.match(before)
+        return found[0] if found else before
+
+    @property
+    def first(self) -> str:
+        """What follows `begin` before the first name."""
+        return (self.open + self.head).lstrip()[len(self.begin) :]
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether all calls of an answer stand in one group."""
+        return bool(self.open.strip() or self.close.strip())
+
+    @property
+    def bare(self) -> bool:
+        """Nothing but JSON marks a call: only an answer that starts so is one."""
+        return self.begin[:1] == "{" or (self.begin[:1] == "[" and TAG.match(self.begin) is None)
 
     def new_id(self) -> str:
         """Nine letters and digits: what Mistral's templates insist on and every client accepts."""
         return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(9))
 
 
-HERMES = ToolFormat("hermes", "<tool_call>", "</tool_call>", "arguments", "\n")
-LLAMA3 = ToolFormat("llama3_json", "<|python_tag|>", "", "parameters", "; ", bare=True)
-MISTRAL = ToolFormat("mistral", "[TOOL_CALLS]", "", "arguments", ", ", in_list=True)
-
-
-def tool_format(template: ChatTemplate, tokenizer: Tokenizer) -> ToolFormat:
-    """The format that this template teaches; ApiError 400 naming `tools` and the reason when there is none."""
-    if not template.takes_tools:
-        raise unsupported(
-            "tools", "this model's chat template does not take tools; serve a model trained for tool calls."
-        )
-    source = template.source
-    found: ToolFormat | None = None
-    if HERMES.begin in source and "<function=" not in source:
-        found = HERMES
-    elif MISTRAL.begin in source and "[ARGS]" not in source:
-        found = MISTRAL
-    elif '"parameters"' in source and ("python_tag" in source or "<|eot_id|>" in source):
-        found = LLAMA3
-    if found is None:
-        raise unsupported(
-            "tools",
-            "this model's chat template writes tool calls in a form that this server can't read; readable are"
-            " Hermes/Qwen (<tool_call>), Llama 3 JSON and Mistral ([TOOL_CALLS]).",
-        )
-    return _with_token(found, tokenizer)
-
-
-def _with_token(found: ToolFormat, tokenizer: Tokenizer) -> ToolFormat:
-    tokens = tokenizer.encode(found.begin, add_special=False, parse_special=True)
-    if len(tokens) != 1 or tokenizer.decode(tokens, skip_special=True):
-        return found
-    return ToolFormat(
-        found.name, found.begin, found.end, found.key, found.separator, found.in_list, found.bare, tokens[0]
-    )
+def swallow(text: str, markup: str, at: int = 0) -> int | None:
+    """Where `markup` ends that begins at `at`, white space apart; -1 = it is not there; None = more text decides."""
+    for char in markup:
+        if char.isspace():
+            continue
+        while at < len(text) and text[at].isspace():
+            at += 1
+        if at == len(text):
+            return None
+        hole = HOLES.get(char)
+        if hole is None:
+            if text[at] != char:
+                return -1
+            at += 1
+            continue
+        filled = hole.match(text, at)
+        if filled is None:
+            return -1
+        if filled.end() == len(text):
+            return None
+        at = filled.end()
+    return at

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
 from llmservice_runtime.openai.params import bounded
 from llmservice_runtime.openai.requests.chat import Tool
-from llmservice_runtime.openai.tool_formats import ToolFormat
+from llmservice_runtime.openai.tool_formats import HOLES, Pairs, ToolFormat
+from llmservice_runtime.openai.tool_values import maybe_text, only_text
 from llmservice_runtime.protocol.engine import Grammar, GrammarKind
 
 TEXT = r"TEXT: /(.|\n)*/"
 THINK = 'think[lazy]: TEXT "</think>"'
+KEY = r"KEY: /[^<>\"\n]{1,64}/"
 
 
 class Calls(StrEnum):
@@ -29,56 +32,125 @@ def tool_grammar(fmt: ToolFormat, tools: Sequence[Tool], calls: Calls, parallel:
     An answer without calls stays free text; once a call begins, its name is one of the tools and its arguments match
     that tool's schema.
     """
-    rules = [*_objects(fmt, tools), TEXT]
-    begin = f"<[{fmt.begin_token}]>" if fmt.begin_token is not None else quoted(fmt.begin)
-    if fmt.in_list:
-        more = f' ("{fmt.separator}" object)*' if parallel else ""
-        block = f'"["  object{more} "]"'
-    else:
-        block = f'"\\n" object "\\n" {quoted(fmt.end)}' if fmt.end else "object"
+    rules = _Rules(fmt)
+    rules.tools(tools)
+    many = parallel and fmt.parallel
     if calls is Calls.REQUIRED:
-        rules.append(f"answer: {_required(fmt, begin, block, parallel)}")
+        rules.add("answer", f"{rules.literal(fmt.begin)} {rules.group(many)}")
     else:
-        rules += _auto(fmt, begin, block, parallel)
+        rules.auto(many)
     start = "start: answer"
     if thinking:
         start = 'start: think "\\n"* answer'
-        rules.append(THINK)
-    return Grammar(GrammarKind.LARK, "\n".join(["%llguidance {}", start, *rules]) + "\n")
+        rules.lines.append(THINK)
+    return Grammar(GrammarKind.LARK, "\n".join(["%llguidance {}", start, TEXT, *rules.lines]) + "\n")
 
 
-def _objects(fmt: ToolFormat, tools: Sequence[Tool]) -> list[str]:
-    """One rule per tool: its name spelled out, its arguments by schema."""
-    rules = ["object: " + " | ".join(f"object_{number}" for number in range(len(tools)))]
-    for number, tool in enumerate(tools):
-        head = f'{{"name": {json.dumps(tool.function.name)}, "{fmt.key}": '
-        rules.append(f'object_{number}: {quoted(head)} arguments_{number} "}}"')
-        rules.append(f"arguments_{number}: %json {json.dumps(_schema(tool.function.parameters))}")
-    return rules
+class _Rules:
+    """The lines of one grammar."""
+
+    def __init__(self, fmt: ToolFormat) -> None:
+        self.lines: list[str] = []
+        self._fmt = fmt
+        self._special = dict(fmt.special)
+        parts = [*map(re.escape, self._special), *HOLES]
+        self._parts = re.compile("(" + "|".join(parts) + ")")
+
+    def add(self, name: str, body: str) -> None:
+        self.lines.append(f"{name}: {body}")
+
+    def literal(self, markup: str) -> str:
+        """Markup as it stands: strings, special tokens by their ids, and patterns where a call's own number stands."""
+        found = []
+        for part in self._parts.split(markup):
+            if part in self._special:
+                found.append(f"<[{self._special[part]}]>")
+            elif part in HOLES:
+                found.append(f"/{HOLES[part].pattern}/")
+            elif part:
+                found.append(quoted(part))
+        return " ".join(found)
+
+    def group(self, many: bool) -> str:
+        """What follows `begin`: the calls, to their end."""
+        fmt = self._fmt
+        more = f"({self.literal(fmt.separator + fmt.head)} call)*" if many else ""
+        return f"{self.literal(fmt.first)} call {more} {self.literal(fmt.close)}"
+
+    def auto(self, many: bool) -> None:
+        """Free text until `begin`, then a call. A lazy rule ends at the first `begin`, so text can't run over one."""
+        fmt = self._fmt
+        if fmt.bare:
+            # The first character decides: a brace (or bracket) starts a call.
+            opening = fmt.begin[0]
+            self.add("answer", f'{self.literal(fmt.begin)} {self.group(many)} | FREE | ""')
+            self.lines.append(rf"FREE: /[^\{opening}\s](.|\n)*/")
+            return
+        begin = self.literal(fmt.begin)
+        self.lines.append(f"head: TEXT {begin}" if fmt.begin in self._special else f"head[lazy]: TEXT {begin}")
+        again = "*" if many and not fmt.wrapped else "?"
+        self.add("answer", f"(head {self.group(many and fmt.wrapped)}){again} TEXT")
+
+    def tools(self, tools: Sequence[Tool]) -> None:
+        """One rule per tool: its name spelled out, its arguments by schema."""
+        fmt = self._fmt
+        self.add("call", " | ".join(f"call_{number}" for number in range(len(tools))))
+        for number, tool in enumerate(tools):
+            head, tail = self.literal(tool.function.name + fmt.named), self.literal(fmt.tail)
+            self.add(f"call_{number}", f"{head} arguments_{number} {tail}")
+            schema = _schema(tool.function.parameters)
+            if fmt.pairs is None:
+                self.add(f"arguments_{number}", f"%json {json.dumps(bounded(schema))}")
+            else:
+                self._pairs(fmt.pairs, schema, number)
+        if fmt.pairs is not None:
+            self._free_text(fmt.pairs.end)
+
+    def _pairs(self, pairs: Pairs, schema: Mapping[str, Any], number: int) -> None:
+        """The arguments of one tool, in the order of its schema; any, where the schema does not list them."""
+        properties = schema.get("properties")
+        if not isinstance(properties, Mapping):
+            anything = f"{self.literal(pairs.text)} text"
+            if pairs.json != pairs.text:
+                anything = f"({anything} | {self.literal(pairs.json)} %json {{}} {self.literal(pairs.end)})"
+            self.add(f"arguments_{number}", f"({self.literal(pairs.key)} KEY {anything})*")
+            return
+        required = schema.get("required") or ()
+        shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+        names = []
+        for at, (key, value) in enumerate(properties.items()):
+            name = f"argument_{number}_{at}"
+            names.append(name if key in required else f"{name}?")
+            self.add(name, self._value(pairs, key, value, shared))
+        self.add(f"arguments_{number}", " ".join(names) or '""')
+
+    def _value(self, pairs: Pairs, key: str, schema: Any, shared: Mapping[str, Any]) -> str:
+        """One argument: a text as it stands, one of a list of texts, or JSON by its schema."""
+        as_text, as_json = (self.literal(pairs.key + key + markup) for markup in (pairs.text, pairs.json))
+        options = schema.get("enum", [schema["const"]] if "const" in schema else None) if only_text(schema) else None
+        if options is not None:
+            return f"{as_text} ({' | '.join(map(quoted, options))}) {self.literal(pairs.end)}"
+        if only_text(schema) or (maybe_text(schema) and pairs.text == pairs.json):
+            return f"{as_text} text"
+        described = {**shared, **schema} if isinstance(schema, Mapping) else {}
+        typed = f"{as_json} %json {json.dumps(bounded(described))} {self.literal(pairs.end)}"
+        return f"{as_text} text | {typed}" if maybe_text(schema) else typed
+
+    def _free_text(self, end: str) -> None:
+        """Text up to what ends a value; white space around it belongs to the markup."""
+        mark = self.literal(end.strip())
+        after = self.literal(end[len(end.rstrip()) :])
+        self.lines.append(KEY)
+        if mark.startswith("<["):
+            self.add("text", f"TEXT {mark} {after}")
+        else:
+            self.lines.append(f"until[lazy]: TEXT {mark}")
+            self.add("text", f"until {after}")
 
 
 def _schema(parameters: dict[str, Any] | None) -> dict[str, Any]:
     """Arguments are an object, whatever the schema leaves open."""
-    return bounded({"type": "object", **(parameters or {"properties": {}, "additionalProperties": False})})
-
-
-def _required(fmt: ToolFormat, begin: str, block: str, parallel: bool) -> str:
-    if fmt.bare:
-        return block + (f" ({quoted(fmt.separator)} object)*" if parallel else "")
-    if fmt.in_list or not parallel:
-        return f"{begin} {block}"
-    return f"{begin} {block} ({quoted(fmt.separator)} {begin} {block})*"
-
-
-def _auto(fmt: ToolFormat, begin: str, block: str, parallel: bool) -> list[str]:
-    """Free text until `begin`, then a call. A lazy rule ends at the first `begin`, so text can't run over one."""
-    if fmt.bare:
-        # The first character decides: a brace starts a call.
-        more = f" ({quoted(fmt.separator)} object)*" if parallel else ""
-        return [f'answer: {block}{more} | FREE | ""', r"FREE: /[^{\s](.|\n)*/"]
-    head = f"head: TEXT {begin}" if fmt.begin_token is not None else f"head[lazy]: TEXT {begin}"
-    many = parallel and not fmt.in_list
-    return [f"answer: {'(head ' + block + ')*' if many else '(head ' + block + ')?'} TEXT", head]
+    return {"type": "object", **(parameters or {"properties": {}, "additionalProperties": False})}
 
 
 def held_after_thinking(grammar: Grammar) -> Grammar | None:

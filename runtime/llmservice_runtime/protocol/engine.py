@@ -59,6 +59,8 @@ class SamplingParams:
     logprobs: int | None = None
     """None = off; N = the chosen token and the N most likely ones, of the model's own distribution."""
     stop: tuple[str, ...] = ()
+    stop_shield: str = ""
+    """From this text on no stop string counts: a tool call is not cut. Empty = none."""
     stop_token_ids: tuple[int, ...] = ()
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
@@ -87,6 +89,8 @@ class TokenLogprob:
     token: bytes
     logprob: float
     top: tuple[tuple[int, bytes, float], ...] = ()
+    text: str | None = None
+    """What it added to the text: a character that several tokens make comes with the last. None = its bytes' own."""
 
 
 @dataclass(slots=True)
@@ -98,6 +102,7 @@ class Delta:
     text: str
     token_ids: list[int]
     logprobs: list[TokenLogprob] | None = None
+    """Of tokens whose text was given, now or before: joined they are the answer's text. No token that ended it."""
     finish_reason: FinishReason | None = None
     stop_reason: str | int | None = None
     """The stop string or stop token id that ended it (vLLM's field)."""
@@ -132,6 +137,11 @@ class Tokenizer(Protocol):
     def bos_token(self) -> str: ...
     @property
     def eos_token(self) -> str: ...
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens that end an answer."""
+        ...
+
     @property
     def chat_template(self) -> str | None: ...
     def at_least(self, text: str) -> int:

@@ -7,7 +7,7 @@ import socket
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.contract.listening import in_url, listening
+from llmservice_runtime.contract.listening import in_url, listening, refuse_host
 
 BACKLOG = 128
 
@@ -17,6 +17,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return listening(host, port, BACKLOG)
     except OSError as error:
+        refuse_host(host, error)
         raise UserError(
             f"The supervisor can't listen on {in_url(host)}:{port}: {os.strerror(error.errno or 0)}.",
             "Choose another --supervisor-port (0 = any free one).",

@@ -61,8 +61,8 @@ class LinePipe:
             self._rest = b""
 
 
-class Passthrough:
-    """Copies a child's output to a descriptor of ours and keeps its last lines for the failure message."""
+class Tail:
+    """Keeps the last lines of a child's output for the failure message."""
 
     def __init__(self, lines: int = 40, characters: int = 500) -> None:
         self.tail: deque[str] = deque(maxlen=lines)
@@ -71,20 +71,6 @@ class Passthrough:
     def line(self, line: bytes) -> None:
         """Remember one line."""
         self.tail.append(line[: self._characters * 4].decode(errors="replace")[: self._characters])
-
-    @staticmethod
-    def copier(fd: int) -> Callable[[bytes], None]:
-        """Write to `fd`. A reader that has gone away, or a full disk, must not stop the service: the log is dropped."""
-
-        def copy(chunk: bytes) -> None:
-            view = memoryview(chunk)
-            try:
-                while view:
-                    view = view[os.write(fd, view) :]
-            except OSError:
-                return
-
-        return copy
 
 
 def watch_lifeline(fd: int, on_eof: Callable[[], None]) -> None:

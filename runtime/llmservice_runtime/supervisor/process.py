@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmservice_runtime.contract.report import LIFELINE_FD_ENV, REPORT_FD_ENV
-from llmservice_runtime.supervisor.pipes import LinePipe, Passthrough
+from llmservice_runtime.supervisor.pipes import LinePipe, Tail
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -40,9 +40,11 @@ class EngineProcess:
         env: Mapping[str, str],
         on_report: Callable[[bytes], None],
         on_exit: Callable[[Ending], None],
+        on_output: tuple[Callable[[bytes], None], Callable[[bytes], None]],
     ) -> None:
+        """`on_output`: who gets its stdout and its stderr as it comes; neither may wait for anybody."""
         self._on_exit = on_exit
-        self._log = Passthrough()
+        self._log = Tail()
         report_read, report_write = os.pipe()
         lifeline_read, self._lifeline = os.pipe()
         try:
@@ -67,8 +69,8 @@ class EngineProcess:
         assert self._child.stdout is not None and self._child.stderr is not None
         self._pipes = [
             LinePipe(report_read, on_report),
-            LinePipe(os.dup(self._child.stdout.fileno()), self._log.line, Passthrough.copier(1)),
-            LinePipe(os.dup(self._child.stderr.fileno()), self._log.line, Passthrough.copier(2)),
+            LinePipe(os.dup(self._child.stdout.fileno()), self._log.line, on_output[0]),
+            LinePipe(os.dup(self._child.stderr.fileno()), self._log.line, on_output[1]),
         ]
         self._child.stdout.close()
         self._child.stderr.close()

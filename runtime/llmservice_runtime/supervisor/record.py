@@ -7,7 +7,25 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureRecord
+
+
+def check_writable(setting: str, path: str) -> None:
+    """UserError when `path` can't be written, naming the setting; an empty path means nowhere. Makes its folder."""
+    if not path:
+        return
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        problem = "it is a folder" if target.is_dir() else ""
+        place = target if target.exists() else target.parent
+        if not os.access(place, os.W_OK):
+            problem = f"user {os.getuid()} may not write {place}"
+    except OSError as error:
+        problem = f"{error.filename}: {error.strerror}"
+    if problem:
+        raise UserError(f"`{setting}` is {path}, which can't be written: {problem}.", "Name a file that can be.")
 
 
 def write_failure(path: str, record: FailureRecord | None) -> None:

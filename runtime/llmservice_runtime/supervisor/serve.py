@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import os
 import random
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.in_use import held
 from llmservice_runtime.contract.listening import in_url
+from llmservice_runtime.contract.outlet import Outlet, OutletHandler
 from llmservice_runtime.contract.report import LIFELINE_FD_ENV
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.supervisor import kernel
@@ -72,11 +72,17 @@ def serve(options: ServeOptions) -> int:
 
     UserError when the supervisor's own port is taken.
     """
-    return asyncio.run(Supervisor(options).run())
+    supervisor = Supervisor(options)
+    logging.basicConfig(format="supervisor: %(message)s", handlers=[OutletHandler(supervisor.stderr)])
+    try:
+        return asyncio.run(supervisor.run())
+    finally:
+        supervisor.stdout.flush()
+        supervisor.stderr.flush()
 
 
 class Supervisor:
-    """The thin shell around `state.step`; all on one event loop, no threads."""
+    """The thin shell around `state.step`; all on one event loop, no threads but those that write the log."""
 
     def __init__(self, options: ServeOptions) -> None:
         self._settings = options.settings
@@ -84,6 +90,8 @@ class Supervisor:
         self._policy = options.policy
         self._state_file = options.state_file
         self._last_words = options.last_words
+        self.stdout, self.stderr = Outlet(1), Outlet(2)
+        """Ours, which the engine's output goes to as well; whoever reads them may stall."""
         self._state = State()
         self._engine: EngineProcess | None = None
         self._supervisor_port = 0
@@ -169,7 +177,9 @@ class Supervisor:
         env = {key: value for key, value in os.environ.items() if key != LIFELINE_FD_ENV}
         env |= {"PYTHONUNBUFFERED": "1", **self._settings.engine_env}
         try:
-            self._engine = EngineProcess(self._command, env, self._report, self._exited)
+            self._engine = EngineProcess(
+                self._command, env, self._report, self._exited, (self.stdout.write, self.stderr.write)
+            )
         except OSError as error:
             record = FailureRecord(
                 FailureClass.ENGINE_NOT_INSTALLED,
@@ -252,9 +262,7 @@ class Supervisor:
             self._log(f"can't write {self._settings.failure_log}: {error}")
 
     def _log(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # a full disk, a reader that is gone: no reason to stop
-            sys.stderr.write(f"supervisor: {text}\n")
-            sys.stderr.flush()
+        self.stderr.write(f"supervisor: {text}\n".encode(errors="replace"))
 
 
 def options_for(
@@ -263,10 +271,7 @@ def options_for(
     *,
     last_words: Callable[[], LastWords] = tuple,
     restart: bool = False,
-    supervisor_port: int | None = None,
     state_file: str = "",
 ) -> ServeOptions:
     """Settings and command line become one value."""
-    if supervisor_port is not None:
-        settings = replace(settings, supervisor_port=supervisor_port)
     return ServeOptions(settings, tuple(command), policy_of(settings, restart), state_file, last_words)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmservice_runtime.contract.bounds import RULES, SettingsError
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.settings import RuntimeSettings
 
@@ -17,12 +20,82 @@ def test_what_is_at_its_default_is_not_written_so_that_an_older_image_can_read_t
     assert json.loads(PLAIN.to_json()) == {"engine": "LlamaCpp", "model_path": "/m.gguf", "model_name": "apps/qwen"}
 
 
-@given(st.builds(RuntimeSettings, failure_log=st.sampled_from(["", "/dev/termination-log"])))
+words = st.text(min_size=1).filter(lambda text: text.strip() and "\0" not in text)
+counts = st.integers(1, 60_000)
+built = st.builds(
+    RuntimeSettings,
+    model_path=words,
+    model_name=words,
+    model_aliases=st.lists(words, max_size=2).map(tuple),
+    task=st.sampled_from(["Chat", "Completion"]),
+    host=words,
+    port=counts,
+    supervisor_port=counts,
+    context_tokens=counts,
+    max_sequences=counts,
+    kv_tokens=counts,
+    threads=st.integers(0, 64),
+    max_queued_requests=counts,
+    drain_seconds=counts,
+    load_seconds=counts,
+    progress_seconds=st.floats(0.1, 3600),
+    engine_args=st.lists(words, max_size=2).map(tuple),
+    engine_env=st.dictionaries(words.filter(lambda name: "=" not in name), words, max_size=2),
+    cors_origins=st.lists(st.sampled_from(["*", "https://a.example", "http://localhost:3000"]), max_size=2).map(tuple),
+    failure_log=st.sampled_from(["", "/dev/termination-log"]),
+)
+
+
+@given(built)
 def test_what_is_written_is_read_back_to_the_same(settings: RuntimeSettings) -> None:
     assert RuntimeSettings.from_json(settings.to_json()) == settings
 
 
-@given(st.builds(RuntimeSettings))
+@given(built)
 def test_only_what_differs_from_the_default_is_written(settings: RuntimeSettings) -> None:
     for name in json.loads(settings.to_json()):
         assert name in ("engine", "model_path", "model_name") or getattr(settings, name) != getattr(PLAIN, name)
+
+
+WRONG = {
+    "context_tokens": ["-5", "0", '"2048"', "true", "2048.0", "1e400", "NaN", "null", "[]", "2147483648"],
+    "max_sequences": ["0", "-1", '"4"', "false", "1.5"],
+    "kv_tokens": ["-1", '"0"'],
+    "threads": ["-1", "true"],
+    "max_queued_requests": ["-1"],
+    "drain_seconds": ["-1", "1.5"],
+    "load_seconds": ["0", '"600"'],
+    "progress_seconds": ["0", "-1", "NaN", "Infinity", '"60"', "true"],
+    "port": ["99999", "-1", '"8000"', "true"],
+    "supervisor_port": ["65536", "8001.0"],
+    "task": ['"Embedding"', '"chat"', "null", "1"],
+    "host": ['""', "1", "null"],
+    "engine": ['"vllm"', '"Ollama"', "1", "null"],
+    "model_path": ['""', "null", "1", '"a\\u0000b"'],
+    "model_name": ['" "', "[]"],
+    "model_aliases": ['"alias"', "[1]", '[""]'],
+    "engine_args": ['"--threads=2"', "[1]", "{}"],
+    "engine_env": ["[]", '{"A": 1}', '{"A=B": "1"}', '{"": "1"}'],
+    "failure_log": ["1", "null"],
+    "cors_origins": ['"*"', '["example.com"]', '["https://a.example/path"]', "[1]"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_a_wrong_setting_is_refused_with_its_name_its_value_and_what_it_may_be(name: str, value: str) -> None:
+    body = {name: json.dumps(text) for name, text in json.loads(PLAIN.to_json()).items()} | {name: value}
+    text = "{" + ", ".join(f'"{name}": {value}' for name, value in body.items()) + "}"
+    with pytest.raises(SettingsError) as refused:
+        RuntimeSettings.from_json(text)
+    assert refused.value.reason.startswith(f"`{name}` is ") and "must be" in refused.value.reason
+    assert refused.value.remedy and refused.value.failure.value == "BadArgument"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "1", "{", "[" * 100_000, '{"engine": "LlamaCpp"}', '{"modle": 1}'])
+def test_what_is_no_settings_file_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError):
+        RuntimeSettings.from_json(text)
+
+
+def test_every_setting_has_its_rule() -> None:
+    assert {*RULES, "engine"} == {field.name for field in dataclasses.fields(RuntimeSettings)}

@@ -129,6 +129,22 @@ async def test_a_shared_beginning_is_reused_and_changes_nothing(engines: Engines
     assert again.token_ids == expected[0].token_ids
 
 
+async def test_prompt_tokens_are_counted_as_vllm_counts_them(engines: Engines) -> None:
+    """Whole prompts, once per answer: what was cached, and what n answers share, too."""
+    engine = engines("split", max_sequences=1)
+    text = chat(QUESTIONS[0], QUESTIONS[1:3])
+
+    def counted(name: str) -> float:
+        lines = engine._metrics.render().decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"vllm:{name}_total{{"))
+
+    before, cached = counted("prompt_tokens"), counted("prompt_tokens_cached")
+    ends = await answers(engine, text)
+    ends += await answers(engine, text, n=3)
+    assert counted("prompt_tokens") - before == 4 * len(prompt(engine, text))
+    assert counted("prompt_tokens_cached") - cached == sum(end.cached_tokens for _, end in ends) > 0
+
+
 async def test_preempted_answers_lose_nothing(engines: Engines) -> None:
     engine = engines("unified", kv_tokens=256, max_sequences=8)
     long = sorted(LEARNED, key=lambda question: -len(LEARNED[question]))[1:9]

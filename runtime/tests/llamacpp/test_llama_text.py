@@ -47,6 +47,28 @@ def test_a_stop_string_is_included_on_request_and_passes_before_min_tokens() -> 
     assert stream.stopped_by == "END"
 
 
+@given(
+    st.text("ab<c>", max_size=12), st.lists(st.text("ab<c>", min_size=1, max_size=3), min_size=1, max_size=3), st.data()
+)
+def test_no_stop_string_counts_from_a_shield_on(text: str, stops: list[str], data: st.DataObject) -> None:
+    shield = "<c>"
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
+    stream, out = TextStream(stops, shield=shield), ""
+    for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        out += stream.push(text[a:b].encode())
+        if stream.stopped_by is not None:
+            break
+    else:
+        out += stream.flush()
+    found = [text.index(stop) for stop in stops if stop in text]
+    at = text.find(shield)
+    shielded = 0 <= at <= min(found, default=len(text))
+    if shielded or not found:
+        assert out == text and stream.stopped_by is None
+    elif stream.stopped_by is not None:
+        assert text.startswith(out) and not any(stop in out for stop in stops)
+
+
 def sampler(prompt: list[int] | None = None, **fields: Any) -> Sampler:
     params = SamplingParams(**{"seed": 1, **fields})
     return Sampler(params, 0, np.array(prompt or [5], np.int32), VOCAB, [2])

@@ -21,6 +21,7 @@ from llmservice_runtime.protocol.engine import (
     GrammarError,
     TokenLogprob,
 )
+from llmservice_runtime.wire.server import ApiRunner
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -28,7 +29,11 @@ CHATML = (
 )
 HERMES = (
     "{% if tools %}{% for t in tools %}{{ t | tojson }}{% endfor %}Answer with <tool_call> json </tool_call>{% endif %}"
-    + CHATML
+    + CHATML.replace(
+        "{{ m.content }}",
+        "{{ m.content }}{% for c in m.tool_calls %}\n<tool_call>\n"
+        '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}',
+    )
 )
 
 
@@ -38,6 +43,7 @@ class ByteTokenizer:
     vocab_size = 258
     bos_token = "<s>"
     eos_token = "</s>"
+    end_tokens = frozenset({257})
 
     def __init__(self, chat_template: str | None = CHATML) -> None:
         self.chat_template = chat_template
@@ -118,6 +124,13 @@ def _logprob(raw: bytes, top: int) -> TokenLogprob:
     return TokenLogprob(raw[0], raw, -0.5, tuple((raw[0], raw, -0.5) for _ in range(min(top, 1))))
 
 
+class _Server(TestServer):
+    """aiohttp's test server over the runner that serves us elsewhere."""
+
+    async def _make_runner(self, **options: Any) -> ApiRunner:
+        return ApiRunner(self.app, **options)
+
+
 Connect = Callable[..., Awaitable[TestClient[Any, Any]]]
 
 
@@ -146,7 +159,7 @@ async def connect() -> AsyncIterator[Connect]:
         server = Server(**values)
         if engine is not None:
             server.serve(engine)
-        http = TestServer(make_app(server))
+        http = _Server(make_app(server))
         await http.start_server(shutdown_timeout=0.1)  # aiohttp tests with handler_cancellation
         client = TestClient(http)
         clients.append(client)

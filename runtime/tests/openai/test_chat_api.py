@@ -256,6 +256,37 @@ async def test_tool_calls_streamed(connect: Any, scripted: Any, tokenizer: Any, 
     assert message["content"] == "Look.\n"
 
 
+@pytest.mark.parametrize("size", [1, 3, 1000])
+async def test_logprobs_joined_are_the_content(
+    connect: Any, scripted: Any, tokenizer: Any, templates: Any, events: Any, size: int
+) -> None:
+    text = 'Hm?</think>\n\nSo, é: <tool_call>\n{"name": "weather", "arguments": {"city": "x"}}\n</tool_call>'
+    pieces = tuple(text[i : i + size] for i in range(0, len(text), size))
+    template = templates["hermes"].replace("assistant\n{%", "assistant\n<think>{%")
+    client = await connect(scripted(pieces=pieces, tokenizer=tokenizer(template)))
+    request = {**PING, "tools": [TOOL], "logprobs": True}
+    choice = (await (await client.post("/v1/chat/completions", json=request)).json())["choices"][0]
+    assert choice["message"]["content"] == "So, é: " and choice["finish_reason"] == "tool_calls"
+    found = choice["logprobs"]["content"]
+    assert "".join(entry["token"] for entry in found) == "So, é: "
+    assert bytes(byte for entry in found for byte in entry["bytes"]).decode() == "So, é: "
+    reply = await client.post("/v1/chat/completions", json={**request, "stream": True})
+    choices = [json.loads(event)["choices"][0] for event in events(await reply.read())[:-1]]
+    streamed = [entry for choice in choices if choice["logprobs"] for entry in choice["logprobs"]["content"]]
+    assert streamed == found
+
+
+async def test_a_call_that_ends_early_is_not_finished_by_tool_calls(
+    connect: Any, scripted: Any, tokenizer: Any, templates: Any
+) -> None:
+    pieces = ('<tool_call>\n{"name": "weather", "arguments": {"city": "K',)
+    engine = scripted(pieces=pieces, tokenizer=tokenizer(templates["hermes"]))
+    client = await connect(engine)
+    body = await (await client.post("/v1/chat/completions", json={**PING, "tools": [TOOL], "stop": "K"})).json()
+    assert body["choices"][0]["finish_reason"] == "stop"
+    assert engine.requests[0].params.stop_shield == "<tool_call>"
+
+
 async def test_tools_without_support_in_the_template(connect: Any, scripted: Any) -> None:
     client = await connect(scripted())
     reply = await client.post("/v1/chat/completions", json={**PING, "tools": [TOOL]})

@@ -68,6 +68,7 @@ def test_metrics_carry_vllms_names_and_meanings() -> None:
     metrics = EngineMetrics("apps/demo")
     metrics.stats = lambda: EngineStats(2, 3, {"capacity": 3}, 0.25)
     metrics.step(100, 4, 0.02, 0.0002)
+    metrics.prefilled(160, 60)
     metrics.inter_token([0.02, 0.3])
     metrics.first_token(0.06)
     metrics.prefix_cache(100, 60)
@@ -82,7 +83,9 @@ def test_metrics_carry_vllms_names_and_meanings() -> None:
     assert found[names.REQUESTS_RUNNING, ""] == 2
     assert found[names.REQUESTS_WAITING_BY_REASON, "capacity"] == 3
     assert found[names.KV_CACHE_USAGE, ""] == 0.25
-    assert found[names.PROMPT_TOKENS + "_total", ""] == 100
+    assert found[names.PROMPT_TOKENS + "_total", ""] == 160
+    assert found[names.PROMPT_TOKENS_CACHED + "_total", ""] == 60
+    assert found[names.ITERATION_TOKENS + "_sum", ""] == 104
     assert found[names.GENERATION_TOKENS + "_total", ""] == 4
     assert found[names.PREFIX_CACHE_HITS + "_total", ""] == 60
     assert found[names.REQUEST_SUCCESS + "_total", "abort"] == 1

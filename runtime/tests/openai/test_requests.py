@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.resources.chat.completions import Completions as Chats
+from openai.resources.completions import Completions
 
 from llmservice_runtime.openai.params import constraint
 from llmservice_runtime.openai.requests.chat import ChatRequest
@@ -41,6 +44,29 @@ def chat(**fields: Any) -> ChatRequest:
         ({"suffix": "x"}, "suffix", ("fill-in-the-middle",)),
         ({"shoe_size": 44}, "shoe_size", ("no such field",)),
         ({"stream_options": {"include_costs": True}}, "stream_options.include_costs", ("True", "true")),
+        ({"max_tokens": True}, "max_tokens", ("number",)),
+        ({"max_tokens": "5"}, "max_tokens", ("number",)),
+        ({"max_tokens": 1.5}, "max_tokens", ("fractional",)),
+        ({"max_completion_tokens": False}, "max_completion_tokens", ("number",)),
+        ({"n": True}, "n", ("number",)),
+        ({"seed": "1"}, "seed", ("number",)),
+        ({"temperature": True}, "temperature", ("number",)),
+        ({"top_p": "0.5"}, "top_p", ("number",)),
+        ({"top_k": True}, "top_k", ("number",)),
+        ({"presence_penalty": "1"}, "presence_penalty", ("number",)),
+        ({"logit_bias": {"5": True}}, "logit_bias.5", ("number",)),
+        ({"stop_token_ids": [True]}, "stop_token_ids.0", ("integer",)),
+        ({"stop_token_ids": ["1"]}, "stop_token_ids.0", ("integer",)),
+        ({"top_logprobs": True}, "top_logprobs", ("number",)),
+        ({"stream": "true"}, "stream", ("boolean",)),
+        ({"stream": 1}, "stream", ("boolean",)),
+        ({"logprobs": 1}, "logprobs", ("boolean",)),
+        ({"parallel_tool_calls": "no"}, "parallel_tool_calls", ("boolean",)),
+        ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage", ("boolean",)),
+        ({"stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation", ("False",)),
+        ({"verbosity": "loud"}, "verbosity", ("medium",)),
+        ({"modalities": ["text", "audio"]}, "modalities.1", ("text",)),
+        ({"moderation": {}}, "moderation", ("moderat",)),
         ({"response_format": {"type": "xml"}}, "response_format.type", ("json_object", "xml")),
     ],
 )
@@ -96,6 +122,10 @@ def test_any_value_is_taken_or_refused_never_a_crash(value: Any, data: st.DataOb
         {"thinking": {"type": "disabled"}},
         {"enable_thinking": True},
         {"reasoning_format": "auto"},
+        {"verbosity": "low", "reasoning_effort": "max", "modalities": ["text"], "prompt_cache_options": {}},
+        {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}},
+        {"max_tokens": 5.0, "temperature": 1, "top_p": 1},
+        {"logprobs": False, "top_logprobs": 0},
         {"user": "u", "metadata": {"a": "b"}, "store": True, "service_tier": "auto"},
     ],
 )
@@ -112,6 +142,42 @@ def test_json_schema_named_and_bare(given_schema: dict[str, Any]) -> None:
     assert held is not None
     assert held[1].kind is GrammarKind.JSON_SCHEMA
     assert SCHEMA.items() <= json.loads(held[1].source).items()
+
+
+@pytest.mark.parametrize(
+    ("response_format", "param"),
+    [
+        ({"type": "json_schema"}, "json_schema"),
+        ({"type": "json_schema", "json_schema": None}, "json_schema"),
+        ({"type": "json_schema", "json_schema": {}}, "json_schema.schema"),
+        ({"type": "json_schema", "json_schema": {"name": "x"}}, "json_schema.schema"),
+        (
+            {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "description": "d"}},
+            "json_schema.schema",
+        ),
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": None}}, "json_schema.schema"),
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": "{}"}}, "json_schema.schema"),
+        ({"type": "json_object", "json_schema": {"schema": SCHEMA}}, "json_schema"),
+        ({"type": "text", "json_schema": SCHEMA}, "json_schema"),
+    ],
+)
+def test_a_json_schema_that_is_none_is_refused(response_format: dict[str, Any], param: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        constraint(chat(response_format=response_format))
+    assert caught.value.param == f"response_format.{param}"
+
+
+def test_every_parameter_of_the_openai_sdk_is_taken_or_refused_by_name() -> None:
+    for create, request, fields in (
+        (Chats.create, ChatRequest, CHAT),
+        (Completions.create, CompletionRequest, {"prompt": "x"}),
+    ):
+        for name in set(inspect.signature(create).parameters) - {"self", "messages", "prompt", "timeout"}:
+            if name.startswith("extra_") or name in request.model_fields:
+                continue
+            with pytest.raises(ApiError) as caught:
+                parse(request, json.dumps({**fields, name: {}}).encode())
+            assert "no such field here" not in caught.value.message, name
 
 
 def test_constraints_of_every_field() -> None:

@@ -37,12 +37,62 @@ def test_a_template_may_refuse() -> None:
         template.render(USER)
 
 
-def test_continue_final_message() -> None:
-    template = ChatTemplate("{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}")
-    messages = [*USER, {"role": "assistant", "content": "Sure, "}]
-    assert template.render(messages, add_generation_prompt=False, continue_final_message=True) == (
-        "<user>Hi <b></s><assistant>Sure,"
-    )
+PLAIN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+TRIMS = PLAIN.replace("m.content", "m.content | trim")
+THINKS = PLAIN.replace(
+    "{{ m.content }}",
+    "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n{% endif %}{{ m.content }}",
+)
+
+
+def continued(source: str, *messages: dict[str, Any]) -> str:
+    return ChatTemplate(source).render(messages, add_generation_prompt=False, continue_final_message=True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Hello",
+        "<",
+        "|",
+        "im",
+        ">",
+        "_",
+        "assistant",
+        "user",
+        "<|im_end|>",
+        "The answer is: ",
+        "a\n",
+        " a",
+        "",
+        " ",
+        "\n\n",
+        "TAG",
+    ],
+)
+def test_continue_final_message_ends_where_the_content_ends(content: str) -> None:
+    said = {"role": "assistant", "content": content}
+    head = "<|im_start|>user\nHi <b><|im_end|>\n<|im_start|>assistant\n"
+    assert continued(PLAIN, *USER, said) == head + content
+    assert continued(TRIMS, *USER, said) == (head + content.strip()).rstrip()
+    assert continued(PLAIN, said, *USER, said).endswith(head + content), "also when it was said before"
+
+
+def test_continue_final_message_goes_on_thinking_when_nothing_else_was_said() -> None:
+    thought = {"role": "assistant", "content": "", "reasoning_content": "Let me see"}
+    assert continued(THINKS, *USER, thought).endswith("assistant\n<think>\nLet me see")
+    assert continued(THINKS, *USER, {**thought, "content": "So"}).endswith("\n</think>\nSo")
+
+
+def test_continue_final_message_takes_parts_of_text() -> None:
+    parts = [{"type": "text", "text": "One"}, {"type": "text", "text": "two <"}]
+    said = normalise([Message(role="assistant", content=parts)], ChatTemplate(PLAIN))
+    assert continued(PLAIN, *USER, *said).endswith("assistant\nOne\ntwo <")
+
+
+def test_continue_final_message_that_the_template_leaves_out_is_refused() -> None:
+    with pytest.raises(TemplateError, match="continue_final_message"):
+        continued("{% for m in messages %}{{ m.content[:3] }}{% endfor %}", {"role": "assistant", "content": "Hello"})
 
 
 def test_tools_and_documents_are_known_by_name() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from llmservice_runtime.openai.requests.chat import Tool
 from llmservice_runtime.openai.templates import ChatTemplate
-from llmservice_runtime.openai.tool_formats import HERMES, LLAMA3, MISTRAL, ToolFormat, tool_format
+from llmservice_runtime.openai.tool_formats import ID, INDEX, ToolFormat
 from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
 from llmservice_runtime.openai.tool_parser import CallArguments, CallStart, Content, ToolParser
+from llmservice_runtime.openai.tool_probe import learn, tool_format
 from llmservice_runtime.protocol.engine import Grammar, GrammarKind
 from llmservice_runtime.wire.errors import ApiError
 
@@ -27,46 +29,193 @@ TOOLS = [
             "type": "function",
             "function": {
                 "name": "weather",
-                "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+                "parameters": {
+                    "type": "object",
+                    "properties": {
+                        "city": {"type": "string"},
+                        "days": {"type": "integer"},
+                        "when": {"type": ["object", "null"]},
+                        "unit": {"enum": ["C", "F"]},
+                    },
+                    "required": ["city"],
+                    "additionalProperties": False,
+                },
             },
         }
     ),
 ]
-FORMATS = {fmt.name: fmt for fmt in (HERMES, LLAMA3, MISTRAL)}
+HEAD = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{{ m.content or '' }}{% if m.tool_calls %}"
+)
+EACH = "{% for t in m.tool_calls %}{% set c = t.function %}"
+END = "{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+JSON = "{{ c.arguments | tojson }}"
+COMMA = "{% if not loop.last %}, {% endif %}"
+PAIR = "{% for k, v in c.arguments.items() %}"
+VALUE = "{{ v if v is string else v | tojson }}"
+
+
+def calls_in(before: str, each: str, after: str = "") -> str:
+    """A ChatML template that writes calls so."""
+    return HEAD + before + EACH + each + "{% endfor %}" + after + END
+
+
+TEMPLATES = {
+    "hermes": calls_in("", '\n<tool_call>\n{"name": "{{ c.name }}", "arguments": ' + JSON + "}\n</tool_call>"),
+    "llama3": calls_in(
+        "", '{{ raise_exception("one") if not loop.last }}{"name": "{{ c.name }}", "parameters": ' + JSON + "}"
+    ),
+    "mistral": calls_in(
+        "[TOOL_CALLS][", '{"name": "{{ c.name }}", "arguments": ' + JSON + ', "id": "{{ t.id }}"}' + COMMA, "]"
+    ),
+    "mistral_new": calls_in("", "[TOOL_CALLS]{{ c.name }}[ARGS]" + JSON),
+    "mistral_ids": calls_in("", "[TOOL_CALLS]{{ c.name }}[CALL_ID]{{ t.id }}[ARGS]" + JSON),
+    "apertus": calls_in("<|tools_prefix|>[", '{"{{ c.name }}": ' + JSON + "}" + COMMA, "]<|tools_suffix|>"),
+    "cohere": calls_in(
+        "<|START_ACTION|>[\n",
+        '    {"tool_call_id": "{{ loop.index0 }}", "tool_name": "{{ c.name }}", "parameters": ' + JSON + "}"
+        "{% if not loop.last %},{% endif %}\n",
+        "]<|END_ACTION|>",
+    ),
+    "kimi": calls_in(
+        "<|tool_calls_section_begin|>",
+        "<|tool_call_begin|>functions.{{ c.name }}:{{ loop.index0 }}<|tool_call_argument_begin|>"
+        + JSON
+        + "<|tool_call_end|>",
+        "<|tool_calls_section_end|>",
+    ),
+    "deepseek": calls_in(
+        "<｜tool▁calls▁begin｜>",
+        "<｜tool▁call▁begin｜>function<｜tool▁sep｜>{{ c.name }}\n```json\n" + JSON + "\n```<｜tool▁call▁end｜>",
+        "<｜tool▁calls▁end｜>",
+    ),
+    "functionary": calls_in("", "<function={{ c.name }}>" + JSON + "</function>"),
+    "granite": calls_in("<|tool_call|>[", '{"name": "{{ c.name }}", "arguments": ' + JSON + "}" + COMMA, "]"),
+    "qwen3_coder": calls_in(
+        "",
+        "\n<tool_call>\n<function={{ c.name }}>\n"
+        + PAIR
+        + "<parameter={{ k }}>\n"
+        + VALUE
+        + "\n</parameter>\n{% endfor %}"
+        "</function>\n</tool_call>",
+    ),
+    "seed": calls_in(
+        "",
+        "<seed:tool_call>\n<function={{ c.name }}>\n"
+        + PAIR
+        + "<parameter={{ k }}>{{ v }}</parameter>\n{% endfor %}</function>\n</seed:tool_call>",
+    ),
+    "glm": calls_in(
+        "",
+        "\n<tool_call>{{ c.name }}\n"
+        + PAIR
+        + "<arg_key>{{ k }}</arg_key>\n<arg_value>"
+        + VALUE
+        + "</arg_value>\n{% endfor %}</tool_call>",
+    ),
+    "glm_dense": calls_in(
+        "",
+        "<tool_call>{{ c.name }}"
+        + PAIR
+        + "<arg_key>{{ k }}</arg_key><arg_value>"
+        + VALUE
+        + "</arg_value>{% endfor %}</tool_call>",
+    ),
+    "minimax": calls_in(
+        "<minimax:tool_call>\n",
+        '<invoke name="{{ c.name }}">\n'
+        + PAIR
+        + '<parameter name="{{ k }}">'
+        + VALUE
+        + "</parameter>\n{% endfor %}</invoke>\n",
+        "</minimax:tool_call>",
+    ),
+    "dsml": calls_in(
+        "<｜DSML｜function_calls>\n",
+        '<｜DSML｜invoke name="{{ c.name }}">\n'
+        + PAIR
+        + "<｜DSML｜parameter name=\"{{ k }}\" string=\"{{ 'true' if v is string else 'false' }}\">"
+        + VALUE
+        + "</｜DSML｜parameter>\n{% endfor %}</｜DSML｜invoke>\n",
+        "</｜DSML｜function_calls>",
+    ),
+}
+TEMPLATES["tools_last"] = (
+    TEMPLATES["hermes"]
+    .replace("{% if tools %}{{ tools | tojson }}{% endif %}", "")
+    .replace(
+        "{{ m.content or '' }}",
+        "{{ m.content or '' }}{% if tools and m.role == 'user' %}{{ tools | tojson }}{% endif %}",
+    )
+)
+UNREADABLE = {
+    "no markup": calls_in("", "{{ c.name }} with " + JSON),
+    "not written": HEAD + END,
+    "names only": calls_in("", "<tool_call>{{ c.name }}</tool_call>"),
+    "kwargs": calls_in("<calls>[", "{{ c.name }}(" + PAIR + "{{ k }}={{ v }}{% endfor %})", "]</calls>"),
+    "python": calls_in("", "<tool_call>{'name': '{{ c.name }}', 'arguments': {{ c.arguments }}}</tool_call>"),
+    "refuses": "{{ raise_exception('no') if tools }}",
+}
+
+
+def learned(source: str) -> ToolFormat:
+    template = ChatTemplate(source)
+    return learn(lambda messages, tools, turn: template.render(messages, tools=tools, add_generation_prompt=turn))
+
+
+FORMATS = {name: learned(source) for name, source in TEMPLATES.items()}
+HERMES = FORMATS["hermes"]
+MARKUP = sorted({part for fmt in FORMATS.values() for part in (*fmt.markup, fmt.begin, "now", '{"city": "x"}') if part})
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
 objects = st.dictionaries(st.text(max_size=8), values, max_size=4)
+words = st.text('ab Ü7"\\{}[]:,\n', max_size=12)
+arguments = st.fixed_dictionaries({}, optional={"city": words, "days": st.integers(), "when": objects | st.none()})
 
 
-def written(fmt: ToolFormat, calls: list[tuple[str, Any]]) -> str:
-    texts = [json.dumps({"name": name, fmt.key: arguments}, ensure_ascii=False) for name, arguments in calls]
-    if fmt.in_list:
-        return f"{fmt.begin}[{fmt.separator.join(texts)}]"
-    if fmt.bare:
-        return fmt.separator.join(texts)
-    return fmt.separator.join(f"{fmt.begin}\n{text}\n{fmt.end}" for text in texts)
+def written(fmt: ToolFormat, calls: list[tuple[str, Any]], ids: str = "probecall") -> str:
+    """The calls as this format has them."""
+    texts = []
+    for number, (name, values) in enumerate(calls):
+        if fmt.pairs is None:
+            said = json.dumps(values, ensure_ascii=False)
+        else:
+            pair = fmt.pairs
+            said = "".join(
+                pair.key
+                + key
+                + (pair.text + value if isinstance(value, str) else pair.json + json.dumps(value, ensure_ascii=False))
+                + pair.end
+                for key, value in values.items()
+            )
+        call = fmt.head + name + fmt.named + said + fmt.tail
+        texts.append(call.replace(INDEX, str(number)).replace(ID, ids))
+    return fmt.open + fmt.separator.join(texts) + fmt.close
 
 
 def read(fmt: ToolFormat, pieces: list[str]) -> tuple[str, list[tuple[str, str]]]:
-    parser = ToolParser(fmt)
+    parser = ToolParser(fmt, TOOLS)
     content = ""
     names: list[str] = []
-    arguments: dict[int, str] = {}
+    told: dict[int, str] = {}
     for event in [event for piece in pieces for event in parser.feed(piece)] + parser.finish():
         match event:
-            case Content(text):
+            case Content(text, at):
+                assert "".join(pieces)[at : at + len(text)] == text
                 content += text
             case CallStart(index, call_id, name):
                 assert index == len(names) and len(call_id) == 9
                 names.append(name)
-                arguments[index] = ""
+                told[index] = ""
             case CallArguments(index, text):
                 assert text
-                arguments[index] += text
-    return content, [(name, arguments[index]) for index, name in enumerate(names)]
+                told[index] += text
+    return content, [(name, told[index]) for index, name in enumerate(names)]
 
 
 def cut(text: str, places: list[int]) -> list[str]:
@@ -77,10 +226,14 @@ def cut(text: str, places: list[int]) -> list[str]:
 @given(
     st.sampled_from(sorted(FORMATS)),
     st.lists(st.tuples(st.sampled_from(["now", "weather", "f.g-h_1"]), objects), min_size=1, max_size=3),
+    st.lists(st.tuples(st.just("weather"), arguments), min_size=1, max_size=3),
     st.lists(st.integers(0, 1000), max_size=12),
 )
-def test_calls_survive_any_cut(name: str, calls: list[tuple[str, Any]], places: list[int]) -> None:
+def test_calls_survive_any_cut(
+    name: str, free: list[tuple[str, Any]], known: list[tuple[str, Any]], places: list[int]
+) -> None:
     fmt = FORMATS[name]
+    calls = (free if fmt.pairs is None else known)[: 3 if fmt.parallel else 1]
     content, found = read(fmt, cut(written(fmt, calls), places))
     assert content == ""
     assert [(name, json.loads(arguments)) for name, arguments in found] == calls
@@ -88,7 +241,7 @@ def test_calls_survive_any_cut(name: str, calls: list[tuple[str, Any]], places: 
 
 @given(
     st.sampled_from(sorted(FORMATS)),
-    st.text(alphabet='ab {}[]"\\<tool_cal/>\n:,', max_size=60),
+    st.lists(st.sampled_from([*' ab{}[]"\\<>/\n:,', *MARKUP]), max_size=20).map("".join),
     st.lists(st.integers(0, 1000)),
 )
 def test_any_text_reads_the_same_however_it_is_cut(name: str, text: str, places: list[int]) -> None:
@@ -131,18 +284,26 @@ def accepts(vocabulary: LLTokenizer, grammar: Grammar, text: str) -> bool:
     return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
 
 
-GOOD: list[tuple[str, Any]] = [("weather", {"city": "Köln"})]
-BAD: list[list[tuple[str, Any]]] = [[("weather", {"town": 1})], [("other", {})], [("now", {"x": 1})]]
+GOOD: list[tuple[str, Any]] = [("weather", {"city": "Köln", "days": 3, "unit": "F"})]
+BAD: list[list[tuple[str, Any]]] = [
+    [("weather", {"town": 1})],
+    [("weather", {"city": "Köln", "days": "x"})],
+    [("weather", {"city": "Köln", "unit": "K"})],
+    [("weather", {"days": 3})],
+    [("other", {})],
+    [("now", {"x": 1})],
+]
+every = pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
 
 
-@pytest.mark.parametrize("fmt", FORMATS.values(), ids=lambda fmt: fmt.name)
+@every
 @pytest.mark.parametrize("thinking", [False, True])
 def test_grammars_allow_valid_calls_only(vocabulary: LLTokenizer, fmt: ToolFormat, thinking: bool) -> None:
     thought = "let me see</think>\n\n" if thinking else ""
     for calls in Calls:
         grammar = tool_grammar(fmt, TOOLS, calls, parallel=True, thinking=thinking)
         assert accepts(vocabulary, grammar, thought + written(fmt, GOOD))
-        assert accepts(vocabulary, grammar, thought + written(fmt, [*GOOD, ("now", {})]))
+        assert accepts(vocabulary, grammar, thought + written(fmt, [*GOOD, ("now", {})])) == fmt.parallel
         for bad in BAD:
             assert not accepts(vocabulary, grammar, thought + written(fmt, bad))
     free, forced = (tool_grammar(fmt, TOOLS, calls, True, thinking) for calls in Calls)
@@ -150,7 +311,7 @@ def test_grammars_allow_valid_calls_only(vocabulary: LLTokenizer, fmt: ToolForma
     assert not accepts(vocabulary, forced, thought + "It is sunny.")
 
 
-@pytest.mark.parametrize("fmt", FORMATS.values(), ids=lambda fmt: fmt.name)
+@every
 @pytest.mark.parametrize("calls", Calls)
 def test_one_call_when_parallel_calls_are_off(vocabulary: LLTokenizer, fmt: ToolFormat, calls: Calls) -> None:
     grammar = tool_grammar(fmt, TOOLS, calls, parallel=False, thinking=False)
@@ -176,11 +337,13 @@ def test_a_format_after_thinking(vocabulary: LLTokenizer) -> None:
     assert held_after_thinking(Grammar(GrammarKind.LARK, "start: /a/")) is None
 
 
-@pytest.mark.parametrize("fmt", FORMATS.values(), ids=lambda fmt: fmt.name)
-def test_a_marker_that_is_a_special_token(vocabulary: LLTokenizer, fmt: ToolFormat) -> None:
-    special = dataclasses.replace(fmt, begin_token=256)
-    before, found, after = written(special, GOOD).partition(fmt.begin)
-    tokens = [*before.encode(), *([256] if found else []), *after.encode()]
+@every
+def test_markup_that_is_special_tokens(vocabulary: LLTokenizer, fmt: ToolFormat) -> None:
+    if fmt.bare:
+        return
+    special = dataclasses.replace(fmt, special=((fmt.begin, 256),))
+    texts = written(special, GOOD).split(fmt.begin)
+    tokens = [token for number, text in enumerate(texts) for token in [*([256] if number else []), *text.encode()]]
     for calls in Calls:
         grammar = tool_grammar(special, TOOLS, calls, parallel=True, thinking=False)
         matcher = LLMatcher(vocabulary, LLMatcher.grammar_from_lark(grammar.source), log_level=0)
@@ -189,15 +352,60 @@ def test_a_marker_that_is_a_special_token(vocabulary: LLTokenizer, fmt: ToolForm
         assert matcher.is_accepting()
 
 
-def test_formats_are_recognised_by_their_template(tokenizer: Any) -> None:
-    tools = "{{ tools }}"
-    for source, fmt in (
-        (tools + "<tool_call></tool_call>", HERMES),
-        (tools + "[TOOL_CALLS]", MISTRAL),
-        (tools + '{"name": x, "parameters": y}<|eot_id|>', LLAMA3),
-    ):
-        assert tool_format(ChatTemplate(source), tokenizer()) == fmt
-    for source in ("no such thing", tools, tools + "<tool_call><function=f>"):
-        with pytest.raises(ApiError) as caught:
-            tool_format(ChatTemplate(source), tokenizer())
-        assert caught.value.param == "tools"
+@every
+def test_what_a_template_writes_is_read_back_and_is_what_the_grammar_allows(
+    vocabulary: LLTokenizer, fmt: ToolFormat
+) -> None:
+    name = next(name for name, known in FORMATS.items() if known is fmt)
+    calls: list[tuple[str, Any]] = [
+        ("weather", {"city": 'a "b" \\ <c>', "days": -1, "when": {"x": [True, None]}}),
+        ("now", {}),
+        ("weather", {"city": "Rom"}),
+    ]
+    calls = calls if fmt.parallel else calls[:1]
+    made = [
+        {"id": f"call{n}", "type": "function", "function": {"name": name, "arguments": value}}
+        for n, (name, value) in enumerate(calls)
+    ]
+    said = {"role": "assistant", "content": "", "tool_calls": made}
+    text = ChatTemplate(TEMPLATES[name]).render([{"role": "user", "content": "q"}, said], add_generation_prompt=False)
+    answer = text.split("<|im_start|>assistant\n")[1].removesuffix("<|im_end|>\n").lstrip()
+    if name == "mistral":
+        answer = re.sub(', "id": "call."', "", answer)  # of answers, which have no ids yet
+    content, found = read(fmt, list(answer))
+    assert content == ""
+    assert [(name, json.loads(told)) for name, told in found] == calls
+    if name == "seed":  # which prints lists and objects as Python does, and does not have to teach it
+        return
+    for may in Calls:
+        assert accepts(vocabulary, tool_grammar(fmt, TOOLS, may, parallel=True, thinking=False), answer)
+
+
+def test_values_that_stand_without_quotes_are_what_the_schema_says() -> None:
+    fmt = FORMATS["qwen3_coder"]
+    for said, value in (("2026", "2026"), ("true", "true"), ("{}", "{}"), ("", ""), (" a\n", " a\n")):
+        call = written(fmt, [("weather", {"city": said})])
+        assert json.loads(read(fmt, [call])[1][0][1]) == {"city": value}
+
+
+@pytest.mark.parametrize("source", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_template_whose_calls_can_not_be_read_back_is_refused(source: str, tokenizer: Any) -> None:
+    with pytest.raises(ApiError, match="writes tool calls in a form") as caught:
+        tool_format(ChatTemplate(source), tokenizer())
+    assert caught.value.param == "tools"
+
+
+def test_a_template_without_tools_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(ApiError, match="does not take tools"):
+        tool_format(ChatTemplate("no such thing"), tokenizer())
+
+
+def test_a_call_that_is_cut_short_is_not_whole() -> None:
+    for fmt in FORMATS.values():
+        text = written(fmt, [("weather", {"city": "Köln", "days": 3})])
+        for end in range(len(text)):
+            parser = ToolParser(fmt, TOOLS)
+            events = [*parser.feed(text[:end]), *parser.finish()]
+            told = "".join(event.text for event in events if isinstance(event, CallArguments))
+            if parser.calls and parser.whole:
+                assert json.loads(told) == {"city": "Köln", "days": 3}

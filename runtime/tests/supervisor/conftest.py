@@ -31,7 +31,10 @@ sys.exit(serve(options))
 class Replica:
     """A supervisor process over one scripted engine."""
 
-    def __init__(self, folder: Path, *command: str, restart: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, *command: str, restart: bool = False, output: int | None = None, **settings: Any
+    ) -> None:
+        """`output`: where both programs write; a file of the replica's own otherwise."""
         self.state_file = folder / "replica.json"
         self.record_file = folder / "failure.json"
         body = {
@@ -53,7 +56,10 @@ class Replica:
         self.log = folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", RUN, json.dumps(spec)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [sys.executable, "-c", RUN, json.dumps(spec)],
+                stdout=log if output is None else output,
+                stderr=log if output is None else output,
+                stdin=subprocess.DEVNULL,
             )
 
     @property

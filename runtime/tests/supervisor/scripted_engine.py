@@ -71,6 +71,15 @@ def main() -> None:
     elif mode == "busy":  # work that never moves
         be_ready()
         report(kind="step", running=2, waiting=1, steps=7)
+    elif mode == "chatty":  # 4 MiB on each stream before it is ready, then a line for each of its steps
+        for fd in (1, 2):
+            for number in range(4096):
+                os.write(fd, f"{number:07d} {'x' * 1015}\n".encode())
+        be_ready()
+        for steps in range(1, 10**9):
+            os.write(2, b"y" * 1024 + b"\n")
+            report(kind="step", running=1, waiting=0, steps=steps)
+            time.sleep(0.05)
     elif mode == "crash":
         sys.exit("RuntimeError: tensor blk.0.attn_q.weight has a wrong shape")
     elif mode == "fail":

@@ -18,6 +18,8 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.openai.launch import bind
+from llmservice_runtime.supervisor.listen import listen
 from llmservice_runtime.supervisor.serve import options_for, serve
 
 Make = Callable[..., Any]
@@ -184,12 +186,44 @@ def test_the_supervisor_ends_when_its_lifeline_does(replica: Make, monkeypatch: 
     assert not alive(engine)
 
 
+@pytest.mark.parametrize("how", ["stopped", "gone"])
+def test_a_log_reader_that_stalls_stops_neither_probes_nor_engine(replica: Make, how: str) -> None:
+    read, write = os.pipe()
+    reader = subprocess.Popen(["cat"], stdin=read, stdout=subprocess.PIPE)
+    os.close(read)
+    if how == "stopped":
+        os.kill(reader.pid, signal.SIGSTOP)
+    else:
+        reader.kill()
+    one = replica("chatty", output=write)
+    os.close(write)
+    try:
+        one.wait_for(lambda: bool(one.state_file.exists() and one.state.get("ready")))
+        seen = one.status()["steps"]
+        one.wait_for(lambda: one.status()["steps"] > seen + 5)
+        assert one.get("/livez")[0] == one.get("/readyz")[0] == 200
+        if how == "stopped":
+            os.kill(reader.pid, signal.SIGCONT)
+            assert reader.stdout is not None
+            said = b""
+            while b"bytes of log were dropped here" not in said:
+                said += os.read(reader.stdout.fileno(), 1 << 20)
+            assert b"0000000 x" in said, "what came first is kept"
+            os.kill(reader.pid, signal.SIGSTOP)
+        one.process.send_signal(signal.SIGTERM)
+        assert one.process.wait(15) == 0
+    finally:
+        reader.kill()
+        reader.communicate()
+
+
 def test_a_taken_supervisor_port_is_said(replica: Make, tmp_path: Path) -> None:
     one = replica("ready")
     one.wait_ready()
-    settings = RuntimeSettings(EngineType.LLAMA_CPP, "/m.gguf", "m")
-    with pytest.raises(UserError, match=str(one.state["supervisor_port"])) as error:
-        serve(options_for(settings, ["/bin/true"], supervisor_port=one.state["supervisor_port"]))
+    port = one.state["supervisor_port"]
+    settings = RuntimeSettings(EngineType.LLAMA_CPP, "/m.gguf", "m", supervisor_port=port)
+    with pytest.raises(UserError, match=str(port)) as error:
+        serve(options_for(settings, ["/bin/true"]))
     assert error.value.failure is FailureClass.PORT_IN_USE and error.value.remedy
 
 
@@ -209,6 +243,53 @@ def test_serve_refuses_an_engine_that_is_not_installed_and_bad_settings(tmp_path
     assert run.returncode == 1 and "contxt_tokens" in run.stderr and "Traceback" not in run.stderr
 
 
+@pytest.mark.parametrize(
+    ("changed", "arguments", "named"),
+    [
+        ({"context_tokens": -5}, [], "`context_tokens` is -5"),
+        ({"max_sequences": 0}, [], "`max_sequences` is 0"),
+        ({"port": 99999}, [], "`port` is 99999"),
+        ({"port": 8123, "supervisor_port": 8123}, [], "both 8123"),
+        ({"port": 8123}, ["--supervisor-port", "8123"], "both 8123"),
+        ({}, ["--supervisor-port", "70000"], "`supervisor_port` is 70000"),
+        ({"task": "Embedding"}, [], '`task` is "Embedding"'),
+        ({}, ["--state-file", "/proc/none/state.json"], "`--state-file` is /proc/none/state.json"),
+    ],
+)
+def test_a_wrong_setting_is_a_bad_argument_before_anything_starts(
+    tmp_path: Path, changed: dict[str, Any], arguments: list[str], named: str
+) -> None:
+    record, settings = tmp_path / "record", tmp_path / "settings.json"
+    body = {"engine": "LlamaCpp", "model_path": "/m.gguf", "model_name": "m", "failure_log": str(record)}
+    settings.write_text(json.dumps({**body, "port": 0, "supervisor_port": 0, **changed}))
+    command = [sys.executable, "-m", "llmservice_runtime", "serve", "--settings", str(settings), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert run.returncode == 1 and run.stderr.startswith("error: BadArgument: ") and "\nfix: " in run.stderr
+    said = json.loads(record.read_text())
+    assert said["failure"] == "BadArgument" and named in said["message"] and said["remedy"]
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1", "1.2.3.4.5"])
+@pytest.mark.parametrize(
+    "take", [lambda host: listen(host, 0), lambda host: bind(host, 0)], ids=["supervisor", "engine"]
+)
+def test_an_address_that_is_not_this_machines_is_a_bad_argument(host: str, take: Callable[[str], object]) -> None:
+    with pytest.raises(UserError, match=host) as refused:
+        take(host)
+    assert refused.value.failure is FailureClass.BAD_ARGUMENT and refused.value.remedy
+
+
+def test_a_failure_log_that_can_not_be_written_is_said_at_once(tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    body = {"engine": "LlamaCpp", "model_path": "/m.gguf", "model_name": "m", "failure_log": str(settings / "below")}
+    settings.write_text(json.dumps(body))
+    command = [sys.executable, "-m", "llmservice_runtime", "serve", "--settings", str(settings)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (
+        run.returncode == 1 and "BadArgument: `failure_log` is" in run.stderr and "which can't be written" in run.stderr
+    )
+
+
 def test_the_supervisor_is_light(replica: Make) -> None:
     one = replica("ready")
     one.wait_ready()
@@ -217,7 +298,7 @@ def test_the_supervisor_is_light(replica: Make) -> None:
     resident = int(status.split("VmRSS:")[1].split()[0]) / 1024
     assert resident < 60
     threads = int(status.split("Threads:")[1].split()[0])
-    assert threads == 1
+    assert threads <= 3, "the event loop, and what writes stdout and stderr"
 
 
 def test_who_needs_longer_between_steps_is_given_more(replica: Make) -> None:

@@ -10,6 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from llmservice_runtime.openai.requests.parse import parse
+from llmservice_runtime.wire.body import read_body
 from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, bad_request, body_too_large
 
 M = TypeVar("M", bound=BaseModel)
@@ -34,7 +35,7 @@ async def received(http: web.Request, model: type[M], context_tokens: int, promp
     most = min(MAX_BODY_BYTES, FREE_BYTES + prompts * context_tokens * TOKEN_BYTES)
     if http.content_length is not None and http.content_length > most:
         raise _too_large(http.content_length, most, context_tokens)
-    body = await http.read()
+    body = await read_body(http, MAX_BODY_BYTES, body_too_large)
     if len(body) > most:
         raise _too_large(len(body), most, context_tokens)
     if len(body) <= INLINE_BYTES:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from llmservice_runtime.openai.requests.fields import MAX_TOP_LOGPROBS, SharedFields, Strict
+from llmservice_runtime.openai.requests.fields import MAX_TOP_LOGPROBS, Flag, SharedFields, Strict, Whole
 
 MAX_TOOLS = 128
 
@@ -29,7 +29,7 @@ class ToolFunction(BaseModel):
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    strict: bool | None = None
+    strict: Flag | None = None
 
 
 class Tool(BaseModel):
@@ -64,20 +64,24 @@ class ChatRequest(SharedFields):
     """POST /v1/chat/completions."""
 
     messages: list[Message] = Field(min_length=1, max_length=100_000)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
-    logprobs: bool = False
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
+    max_tokens: Whole | None = Field(None, ge=1)
+    max_completion_tokens: Whole | None = Field(None, ge=1)
+    logprobs: Flag = False
+    top_logprobs: Whole | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
-    parallel_tool_calls: bool = True
+    parallel_tool_calls: Flag = True
     documents: list[dict[str, Any]] | None = Field(None, max_length=1024)
     chat_template_kwargs: dict[str, Any] | None = None
-    add_generation_prompt: bool = True
-    continue_final_message: bool = False
-    add_special_tokens: bool = False
-    enable_thinking: bool | None = None
-    thinking: Thinking | bool | None = None
+    add_generation_prompt: Flag = True
+    continue_final_message: Flag = False
+    add_special_tokens: Flag = False
+    enable_thinking: Flag | None = None
+    thinking: Thinking | Flag | None = None
     reasoning_format: Literal["none", "raw", "auto", "deepseek", "parsed", "hidden"] = "auto"
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
-    include_reasoning: bool = True
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+    """Offered to the template, as `reasoning_effort` is."""
+    modalities: list[Literal["text"]] | None = Field(None, min_length=1)
+    """What the answer may be; it is text here."""
+    include_reasoning: Flag = True

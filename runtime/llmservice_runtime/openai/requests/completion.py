@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
 from llmservice_runtime.openai.requests.chat import Message, Tool
-from llmservice_runtime.openai.requests.fields import MAX_CHOICES, MAX_TOP_LOGPROBS, SharedFields, Strict
-
-TokenId = Annotated[int, Field(ge=0)]
+from llmservice_runtime.openai.requests.fields import (
+    MAX_CHOICES,
+    MAX_TOP_LOGPROBS,
+    Flag,
+    Id,
+    SharedFields,
+    Strict,
+    Whole,
+)
 
 
 class CompletionRequest(SharedFields):
     """POST /v1/completions. A list of prompts gives `n` choices for each, in order."""
 
-    prompt: str | list[TokenId] | list[str] | list[list[TokenId]]
-    max_tokens: int | None = Field(16, ge=0)
+    prompt: str | list[Id] | list[str] | list[list[Id]]
+    max_tokens: Whole | None = Field(16, ge=0)
     """0 only together with `echo`."""
-    echo: bool = False
-    logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
-    best_of: int | None = Field(None, ge=1, le=MAX_CHOICES)
-    add_special_tokens: bool = True
+    echo: Flag = False
+    logprobs: Whole | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
+    best_of: Whole | None = Field(None, ge=1, le=MAX_CHOICES)
+    add_special_tokens: Flag = True
 
 
 class TokenizeRequest(Strict):
@@ -32,16 +38,16 @@ class TokenizeRequest(Strict):
     messages: list[Message] | None = None
     tools: list[Tool] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-    add_generation_prompt: bool = True
-    continue_final_message: bool = False
-    add_special_tokens: bool | None = None
+    add_generation_prompt: Flag = True
+    continue_final_message: Flag = False
+    add_special_tokens: Flag | None = None
     """Default: yes for a prompt, no for messages (their template writes the special tokens)."""
-    return_token_strs: bool = False
+    return_token_strs: Flag = False
 
 
 class DetokenizeRequest(Strict):
     """POST /detokenize."""
 
     model: str | None = None
-    tokens: list[TokenId]
+    tokens: list[Id]
     """No more than the context has."""

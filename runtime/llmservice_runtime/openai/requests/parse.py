@@ -31,6 +31,7 @@ INSTEAD: dict[str, str] = {
     "length_penalty": "beam search is not offered; use `temperature` and `n`.",
     "max_length": "use `max_tokens`.",
     "max_new_tokens": "use `max_tokens`.",
+    "moderation": "this server moderates nothing; put a moderating model in front.",
     "messages": "use /v1/chat/completions for messages; completions take `prompt`.",
     "modalities": "this server answers in text only.",
     "num_ctx": "the context length is the service's `contextTokens`.",

@@ -175,6 +175,8 @@ class StepLoop:
         """Hand the chosen token to its answer; how many tokens it generated."""
         if token == NOTHING:
             return 1
+        if answer.first is None:
+            self._metrics.prefilled(answer.prompt_length, answer.cached)
         if answer.limit <= answer.prompt_length:
             self._finish(answer, answer.nothing_to_generate(), now)
             return 1

@@ -111,6 +111,7 @@ class ToyEngine:
             answer.note_prompt_row(position, self._row(answer, position))
         answer.scheduled = time.monotonic()
         self._metrics.step(answer.prompt_length, 0, 0.0, 0.0)
+        self._metrics.prefilled(answer.prompt_length, 0)
 
     def _step(self, stream: Stream, answer: Answer) -> bool:
         """One more byte; False when the answer has ended."""

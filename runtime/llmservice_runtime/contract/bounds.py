@@ -1,0 +1,128 @@
+"""What each runtime setting may be: its type and range, said before anything is bound or loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from llmservice_runtime.contract.errors import UserError
+
+TASKS = ("Chat", "Completion")
+MAX_TOKENS = 2**31 - 1
+MAX_PORT = 65535
+MAX_SECONDS = 30 * 86400
+ENV_NAME = re.compile(r"[^=\0]+")
+
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+
+Rule = Callable[[Any], str]
+"""What a value must be, as the end of "must be ..."; empty = it is."""
+
+
+class SettingsError(UserError, ValueError):
+    """A setting is missing, unknown or wrong: field, value, reason and remedy."""
+
+
+def whole(least: int, most: int) -> Rule:
+    """A whole number within bounds; booleans and 2048.0 are none."""
+
+    def rule(value: Any) -> str:
+        good = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+        return "" if good else f"a whole number from {least} to {most}"
+
+    return rule
+
+
+def seconds(value: Any) -> str:
+    """More than 0, finite."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    good = number and math.isfinite(value) and 0 < value <= MAX_SECONDS
+    return "" if good else f"a number of seconds, more than 0 and at most {MAX_SECONDS}"
+
+
+def text(value: Any) -> str:
+    """Some text; files and environments take no NUL."""
+    return "" if isinstance(value, str) and value.strip() and "\0" not in value else "a text that is not empty"
+
+
+def maybe_text(value: Any) -> str:
+    """Text, or none."""
+    return "" if isinstance(value, str) and "\0" not in value else "a text"
+
+
+def one_of(*choices: str) -> Rule:
+    """One of these words."""
+    return lambda value: "" if isinstance(value, str) and value in choices else "one of " + ", ".join(choices)
+
+
+def origin(value: Any) -> str:
+    """What browsers send as `Origin`, or `*`."""
+    good = isinstance(value, str) and (value == "*" or ORIGIN.fullmatch(value.lower()) is not None)
+    return "" if good else "an origin (SCHEME://HOST[:PORT], no path) or *"
+
+
+def texts(each: Rule) -> Rule:
+    """A list of texts."""
+
+    def rule(value: Any) -> str:
+        good = isinstance(value, list | tuple) and not any(each(item) for item in value)
+        return "" if good else "a list, each " + each(None)
+
+    return rule
+
+
+def environment(value: Any) -> str:
+    """Names to texts, as a process takes them."""
+    good = isinstance(value, Mapping) and all(
+        isinstance(name, str) and ENV_NAME.fullmatch(name) and not maybe_text(item) for name, item in value.items()
+    )
+    return "" if good else "an object of names (without =) and texts"
+
+
+RULES: dict[str, Rule] = {
+    "model_path": text,
+    "model_name": text,
+    "model_aliases": texts(text),
+    "task": one_of(*TASKS),
+    "host": text,
+    "port": whole(0, MAX_PORT),
+    "supervisor_port": whole(0, MAX_PORT),
+    "context_tokens": whole(1, MAX_TOKENS),
+    "max_sequences": whole(1, 65536),
+    "kv_tokens": whole(0, MAX_TOKENS),
+    "threads": whole(0, 4096),
+    "max_queued_requests": whole(0, 1_000_000),
+    "drain_seconds": whole(0, MAX_SECONDS),
+    "load_seconds": whole(1, MAX_SECONDS),
+    "progress_seconds": seconds,
+    "engine_args": texts(maybe_text),
+    "engine_env": environment,
+    "cors_origins": texts(origin),
+    "failure_log": maybe_text,
+}
+
+
+def check(settings: Mapping[str, Any]) -> None:
+    """SettingsError for the first setting that can't be; those left out are at their defaults."""
+    for name, value in settings.items():
+        rule = RULES.get(name)
+        if rule is not None and (wanted := rule(value)):
+            raise SettingsError(f"`{name}` is {shown(value)}; it must be {wanted}.", f"Correct `{name}`.")
+
+
+def check_ports(port: int, supervisor_port: int) -> None:
+    """SettingsError when engine and supervisor would take the same port."""
+    if port == supervisor_port != 0:
+        raise SettingsError(
+            f"`port` and `supervisor_port` are both {port}; the engine and the supervisor listen apart.",
+            "Give one of them another number (0 = any free one).",
+        )
+
+
+def shown(value: Any) -> str:
+    """The value as the file spells it, short."""
+    written = json.dumps(value, ensure_ascii=False, default=str)
+    return written if len(written) <= 80 else written[:77] + "..."

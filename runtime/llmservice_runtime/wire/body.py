@@ -1,0 +1,81 @@
+"""The body of a request, unpacked within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable
+
+from aiohttp import web
+from multidict import MultiMapping
+
+from llmservice_runtime.wire.errors import ApiError, bad_request
+
+THREAD_BYTES = 64 << 10
+"""Larger ones are unpacked off the event loop."""
+GZIP, ZLIB, RAW = 31, 15, -15
+"""zlib's numbers. `deflate` means zlib's format; some clients send the bare stream."""
+UNPACKED = {"gzip": (GZIP,), "x-gzip": (GZIP,), "deflate": (ZLIB, RAW)}
+
+
+class _Broken(ValueError):
+    pass
+
+
+async def read_body(request: web.Request, limit: int, too_large: Callable[[], ApiError]) -> bytes:
+    """The whole body, unpacked. ApiError 415 for an encoding that is not known, 400 for one that is broken.
+
+    `limit` is in bytes and holds for the unpacked body too. The server must not unpack by itself (`ApiRunner`).
+    """
+    encoding = encoding_of(request.headers)
+    data = await request.read()
+    if not encoding:
+        return data
+    try:
+        if len(data) < THREAD_BYTES:
+            unpacked = unpack(data, encoding, limit)
+        else:
+            unpacked = await asyncio.to_thread(unpack, data, encoding, limit)
+    except _Broken as error:
+        raise bad_request(f"The body is no {encoding}: {error}.", code="invalid_encoding") from error
+    if len(unpacked) > limit:
+        raise too_large()
+    return unpacked
+
+
+def encoding_of(headers: MultiMapping[str]) -> str:
+    """The one encoding of the body, empty = none. ApiError 415 for any that is not known, or several."""
+    written = ", ".join(headers.getall("Content-Encoding", ()))
+    names = [name for part in written.split(",") if (name := part.strip().lower()) not in ("", "identity")]
+    if len(names) > 1 or not set(names) <= set(UNPACKED):
+        known = ", ".join(UNPACKED)
+        message = f"`Content-Encoding: {written[:80]}` is not supported; send the body plain, or one of {known}."
+        raise ApiError(415, message, code="unsupported_encoding", headers={"Accept-Encoding": known})
+    return names[0] if names else ""
+
+
+def unpack(data: bytes, encoding: str, limit: int) -> bytes:
+    """The unpacked bytes; of more than `limit`, a few more than that. Raises ValueError when they are not whole."""
+    for number, wbits in enumerate(UNPACKED[encoding], 1):
+        try:
+            return _unpack(data, wbits, limit)
+        except zlib.error as error:
+            if number == len(UNPACKED[encoding]):
+                raise _Broken(str(error)) from error
+    raise AssertionError(encoding)
+
+
+def _unpack(data: bytes, wbits: int, limit: int) -> bytes:
+    found = b""
+    while True:
+        unpacker = zlib.decompressobj(wbits)
+        found += unpacker.decompress(data, limit + 1 - len(found))
+        if len(found) > limit:
+            return found
+        if not unpacker.eof:
+            raise _Broken("it ends too soon")
+        data = unpacker.unused_data
+        if not data:
+            return found
+        if wbits != GZIP:
+            raise _Broken("something follows it")

@@ -1,0 +1,83 @@
+"""The HTTP server under every API of ours: also what is no HTTP, or too long, is answered with the one error body."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+from aiohttp.web_protocol import RequestHandler
+
+from llmservice_runtime.wire.errors import ApiError, error_response, internal
+
+MAX_MESSAGE = 200
+
+log = logging.getLogger(__name__)
+
+
+class ApiRunner(web.AppRunner):
+    """Runs an application. Bodies come as they were sent: `body.read_body` reads encoded ones within bounds."""
+
+    def __init__(self, app: web.Application, **options: Any) -> None:
+        super().__init__(app, auto_decompress=False, **options)
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.__class__ = _Server
+        return server
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Connection(RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what no handler saw, or what one failed with; the connection is closed after it.
+
+        A client that hung up, or that does not speak HTTP, is no fault of this server and leaves no traceback.
+        """
+        if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
+            log.debug("a client hung up: %s", exc)
+            raise ConnectionResetError("the client is gone, or has a part of its answer")
+        if status >= 500:
+            log.error("%s %s failed", request.method, request.path, exc_info=exc)
+            error = internal("This server failed to answer; its log says why.")
+        else:
+            error = not_understood(status, exc, message or "")
+            log.debug("refused a request: %s", error.message)
+        response = error_response(error)
+        response.force_close()
+        return response
+
+
+def not_understood(status: int, exc: BaseException | None, message: str) -> ApiError:
+    """400, or 431 for a line that is too long, for bytes that are no HTTP request."""
+    if isinstance(exc, LineTooLong):
+        limit = exc.args[1] if len(exc.args) > 1 else "some"
+        said = f"The request line or a header is longer than {limit} bytes. Send long values in the body."
+        return ApiError(431, said, code="headers_too_large")
+    reason = " ".join((message or str(exc or "")).split())[:MAX_MESSAGE].rstrip(" ^.")
+    if isinstance(exc, BadHttpMethod) and "\\x16\\x03" in reason:
+        reason = "it begins like TLS, and this port speaks plain HTTP"
+    return ApiError(status, f"This is no HTTP request: {reason}.", code="malformed_request")
+
+
+async def expect(request: web.Request) -> web.StreamResponse | None:
+    """`expect_handler` of routes: 100-continue, and 417 with the error body for anything else."""
+    wanted = request.headers.get("Expect", "")
+    if wanted.lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # no part of the answer
+        return None
+    return error_response(ApiError(417, f"`Expect: {wanted}` can't be met; use 100-continue.", code="expectation"))
