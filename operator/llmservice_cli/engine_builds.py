@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines.registry import definition
 from llmservice_runtime.install.environment import install_command, installed_engines
@@ -19,8 +17,9 @@ def builds_here() -> tuple[EngineBuild, ...]:
 
 
 def builds_elsewhere() -> tuple[EngineBuild, ...]:
-    """Engines of a machine that is not this one: for its GPUs too, since a build for them can be made."""
-    return tuple(dataclasses.replace(build, devices=build.devices | GPU_DEVICES) for build in builds_here())
+    """Engines of a machine that is not this one: nothing is known of what is installed there. A build for its GPUs can
+    be made."""
+    return tuple(EngineBuild(engine, definition(engine).devices | GPU_DEVICES) for engine in EngineType)
 
 
 def _install(engine: EngineType) -> str:

@@ -7,7 +7,9 @@ import gc
 import importlib
 import os
 import sys
+from typing import NoReturn
 
+from llmservice_cli.told import asks_for_json, tell, tell_program
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.plain import plain_output
 
@@ -33,6 +35,22 @@ PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 """Pydantic searches all that is installed for plug-ins of its own; a command line has none."""
 
 
+class UsageError(UserError):
+    """A command line that can't be parsed; `usage` is how it is written."""
+
+    def __init__(self, reason: str, usage: str, program: str) -> None:
+        super().__init__(reason, f"See {program} --help.")
+        self.usage = usage
+
+
+class Parser(argparse.ArgumentParser):
+    """One that raises, so that a mistake in the command line is told as every other."""
+
+    def error(self, message: str) -> NoReturn:
+        """A UsageError with argparse's sentence."""
+        raise UsageError(f"{message}.", self.format_usage(), self.prog)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse, import the one command that was asked for, run it. UserErrors become two lines and exit code 1."""
     argv = sys.argv[1:] if argv is None else argv
@@ -44,9 +62,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="llmservice", description="From an LLMService manifest to an OpenAI endpoint."
-    )
+    for_a_program = asks_for_json(argv)
+    parser = Parser(prog="llmservice", description="From an LLMService manifest to an OpenAI endpoint.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version of this program and end")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     asked = next((word for word in argv if not word.startswith("-")), "")
@@ -56,11 +73,15 @@ def _main(argv: list[str]) -> int:
             implementation = importlib.import_module(module)
             implementation.configure(command)
             command.set_defaults(run=implementation.run)
-    args = parser.parse_args(argv)
     try:
+        args = parser.parse_args(argv)
         return int(args.run(args))
+    except UsageError as error:
+        print(error.usage, end="", file=sys.stderr)
+        (tell_program if for_a_program else tell)(error)
+        return 2
     except UserError as error:
-        tell(error)
+        (tell_program if for_a_program else tell)(error)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -77,10 +98,3 @@ class _Version(argparse.Action):
 
         print(f"llmservice {version('llmservice')}")
         parser.exit()
-
-
-def tell(error: UserError) -> None:
-    """Two lines on standard error."""
-    print(f"error: {error.reason}", file=sys.stderr)
-    if error.remedy:
-        print(f"  fix: {error.remedy}", file=sys.stderr)

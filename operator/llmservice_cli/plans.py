@@ -11,6 +11,7 @@ from llmservice_cli.models import ResolvedModel, resolve
 from llmservice_cli.places import Places
 from llmservice_planning.plan import Plan, Refusal
 from llmservice_planning.planner import make_plan
+from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.estimate.budget import HOST, total
 from llmservice_runtime.machine.machine import Machine
 
@@ -26,22 +27,46 @@ class PlannedService:
     plan: Plan | Refusal
 
 
-def plan_services(manifests: Iterable[Manifest], machine: Machine, places: Places) -> Iterator[PlannedService]:
-    """Plans in the order of the manifests. Raises UserError when a model can't be read.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A service whose model can't be read, and why."""
+
+    manifest: Manifest
+    error: UserError
+
+
+def plan_service(manifest: Manifest, machine: Machine, places: Places) -> PlannedService:
+    """What would run of one service. Raises UserError when its model can't be read."""
+    model = resolve(manifest.service, manifest.base, places)
+    return PlannedService(manifest, model, make_plan(manifest.service.spec, model.facts, machine, model.files.revision))
+
+
+def plan_services(
+    manifests: Iterable[Manifest], machine: Machine, places: Places
+) -> Iterator[PlannedService | Unreadable]:
+    """One answer for each of the manifests, in their order.
 
     A model that several of them name is read once, and what was planned once from equal inputs is not planned again.
     """
-    models, plans = Once[ResolvedModel](), Once[Plan | Refusal]()
+    models, plans = Once[ResolvedModel | UserError](), Once[Plan | Refusal]()
     for manifest in manifests:
         spec = manifest.service.spec
-        model = models.get(
-            (manifest.base, spec.model.model_dump_json()), resolve, manifest.service, manifest.base, places
-        )
+        model = models.get((manifest.base, spec.model.model_dump_json()), _resolved, manifest, places)
+        if isinstance(model, UserError):
+            yield Unreadable(manifest, model)
+            continue
         inputs = (model.facts, machine, model.files.revision)
         plan = plans.get((spec.model_dump_json(exclude={"model": {"uri"}}), *inputs), make_plan, spec, *inputs)
         if isinstance(plan, Plan):
             machine = without(machine, plan, max(1, spec.replicas))
         yield PlannedService(manifest, model, plan)
+
+
+def _resolved(manifest: Manifest, places: Places) -> ResolvedModel | UserError:
+    try:
+        return resolve(manifest.service, manifest.base, places)
+    except UserError as error:
+        return error
 
 
 class Once(Generic[T]):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as defaulted
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass
@@ -42,17 +43,21 @@ class Plan:
     """One line: architecture, size, quantization."""
     task: str
     args: tuple[str, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = defaulted(default=())
     missing: str = ""
     """Empty when the engine is installed, else what to do: such a plan can be shown but not started."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why nothing can run: `reason` with its numbers (the shortfall in GiB), and numbered ways out."""
+    """Why nothing can run: `reason` with its numbers (the shortfall in GiB), and numbered ways out.
+
+    `field` is the one to blame, as the API spells it (`spec.engine.type`); empty = none alone.
+    """
 
     failure: FailureClass
     reason: str
     ways_out: tuple[str, ...]
     rejected: tuple[RejectedEngine, ...] = ()
     fit: Fit = Fit.DOES_NOT_FIT
+    field: str = ""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 from llmservice_api.v1alpha1 import EngineTypeChoice, LLMServiceSpec, TaskChoice
+from llmservice_planning.other_engine import another_engine
 from llmservice_planning.plan import Fit, Plan, Refusal
-from llmservice_planning.remedies import Stuck, remedies
+from llmservice_planning.remedies import Stuck, Works, remedies
 from llmservice_planning.words import memory, model_line
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
@@ -27,7 +30,7 @@ def make_plan(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, revisio
     if isinstance(made, Plan | Refusal):
         return made
     choice, stuck = made
-    ways = remedies(spec, facts, machine, stuck, lambda s, f, m: isinstance(_decide(s, f, m, revision), Plan))
+    ways = remedies(spec, facts, machine, stuck, _works(revision))
     return Refusal(
         failure=FailureClass.DOES_NOT_FIT,
         reason=_shortfall(spec, facts, choice, stuck.short),
@@ -45,7 +48,10 @@ def _decide(
     choice = choose(facts, machine, requested, spec.accelerator.count)
     if isinstance(choice, NoChoice):
         failure = FailureClass.BAD_ARGUMENT if requested else FailureClass.UNSUPPORTED_FORMAT
-        return Refusal(failure, choice.reason, choice.ways_out, choice.rejected)
+        decide = functools.partial(_decide, facts=facts, machine=machine, revision=revision)
+        ways = (*another_engine(spec, facts, machine, choice.instead, decide, _works(revision)), *choice.ways_out)
+        field = "spec.engine.type" if requested else "spec.model"
+        return Refusal(failure, choice.reason, ways, choice.rejected, field=field)
     memory = _memory(spec, Case(facts, machine, choice.device, choice.gpu), choice)
     if isinstance(memory, Refusal):
         return memory
@@ -59,6 +65,10 @@ def _decide(
     if isinstance(placed, Shortfall):
         return choice, Stuck(placed, definition(choice.engine), memory)
     return _plan(spec, facts, choice, target, placed, revision)
+
+
+def _works(revision: str) -> Works:
+    return lambda spec, facts, machine: isinstance(_decide(spec, facts, machine, revision), Plan)
 
 
 def _plan(
@@ -99,12 +109,14 @@ def _contradiction(spec: LLMServiceSpec, facts: ModelFacts) -> Refusal | None:
             FailureClass.UNSUPPORTED_FORMAT,
             f"{facts.architecture} is a model for {facts.task.value.lower()}; this release serves chat and completion.",
             ("Use a model that generates text (architecture *ForCausalLM).",),
+            field="spec.model",
         )
     if spec.task is TaskChoice.CHAT and not facts.has_chat_template:
         return Refusal(
             FailureClass.BAD_ARGUMENT,
             "task is Chat, but the model brings no chat template.",
             ("Set task: Completion.", "Use the model's -Instruct or -Chat version."),
+            field="spec.task",
         )
     return None
 
@@ -116,7 +128,9 @@ def _memory(spec: LLMServiceSpec, case: Case, choice: Choice) -> EngineMemory | 
         memory = engine.memory(spec.engine.args)
         engine.contradiction(case, spec.engine.args)
     except UserError as error:
-        return Refusal(FailureClass.BAD_ARGUMENT, error.reason, (error.remedy,), choice.rejected)
+        return Refusal(
+            FailureClass.BAD_ARGUMENT, error.reason, (error.remedy,), choice.rejected, field="spec.engine.args"
+        )
     return memory
 
 
@@ -129,6 +143,7 @@ def _bad_context(spec: LLMServiceSpec, facts: ModelFacts, memory: EngineMemory) 
             FailureClass.BAD_ARGUMENT,
             f"engine.args has {said}, and contextTokens is {field:,}.",
             ("Leave one of them out.", f"Set contextTokens to {asked}."),
+            field="spec.contextTokens",
         )
     tokens = field or asked
     if tokens and facts.context_tokens and tokens > facts.context_tokens and not memory.lifts_context:
@@ -138,6 +153,7 @@ def _bad_context(spec: LLMServiceSpec, facts: ModelFacts, memory: EngineMemory) 
             FailureClass.BAD_ARGUMENT,
             f"{name}, more than the {facts.context_tokens:,} the model was made for.",
             (f"Set {here} to at most {facts.context_tokens}.", f"Leave {here} out: it is then planned."),
+            field="spec.contextTokens" if field else "spec.engine.args",
         )
     return None
 
@@ -155,6 +171,7 @@ def _bad_count(
             FailureClass.BAD_ARGUMENT,
             f"{shares}, which is for {layout.gpus} GPUs, and accelerator.count is {stated}.",
             ("Leave one of them out: what is not given is planned.",),
+            field="spec.accelerator.count",
         )
     count = stated or (layout.gpus if layout else 0)
     name = f"accelerator.count is {count}" if stated else f"{shares}, which is for {count} GPUs"
@@ -163,7 +180,10 @@ def _bad_count(
         have = f"{machine.gpu_count} × {choice.gpu.product}"
         ways = (f"Set accelerator.count to at most {machine.gpu_count}.",) if stated else ()
         return Refusal(
-            FailureClass.BAD_ARGUMENT, f"{name}, but there is {have}.", (*ways, f"Leave {here} out: {other}.")
+            FailureClass.BAD_ARGUMENT,
+            f"{name}, but there is {have}.",
+            (*ways, f"Leave {here} out: {other}."),
+            field="spec.accelerator.count" if stated else "spec.engine.args",
         )
     if count and not memory.layouts(facts, count):
         ways = ()
@@ -174,6 +194,7 @@ def _bad_count(
             FailureClass.BAD_ARGUMENT,
             f"{name}, but {memory.unsplit(facts, count)}.",
             (*ways, f"Leave {here} out: {other}."),
+            field="spec.accelerator.count" if stated else "spec.engine.args",
         )
     return None
 

@@ -14,13 +14,14 @@ from pydantic.alias_generators import to_camel
 from llmservice_api.manifest import load_manifests
 from llmservice_cli.engine_builds import builds_elsewhere, builds_here
 from llmservice_cli.places import Places
-from llmservice_cli.plans import PlannedService, plan_services
+from llmservice_cli.plans import PlannedService, Unreadable, plan_services
+from llmservice_cli.told import as_object, tell
 from llmservice_planning import explain
 from llmservice_planning.plan import Plan
 from llmservice_planning.words import memory
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.machine.gpus import find_gpu
-from llmservice_runtime.machine.machine import Machine
+from llmservice_runtime.machine.machine import Gpu, Machine
 from llmservice_runtime.machine.probe import read_machine
 
 GIB = 1 << 30
@@ -43,11 +44,11 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when everything has a plan, 1 when something is refused."""
+    """0 when everything has a plan, 1 when something is refused or can't be read. The others are planned then too."""
     machine = machine_of(args)
-    planned = list(plan_services(load_manifests(args.filename), machine, Places.from_environment()))
+    found = list(plan_services(load_manifests(args.filename), machine, Places.from_environment()))
     if args.output in ("json", "yaml"):
-        body = [_body(service) for service in planned]
+        body = [_body(service) for service in found]
         if args.output == "json":
             print(json.dumps(body, indent=2))
         else:
@@ -55,36 +56,45 @@ def run(args: argparse.Namespace) -> int:
 
             yaml.safe_dump_all(body, sys.stdout, sort_keys=False, allow_unicode=True)
     else:
-        print(f"For {describe(machine, args.gpu is not None)}:\n")
-        print("\n\n".join(_text(service, args.output == "wide") for service in planned))
-    return 0 if all(isinstance(service.plan, Plan) for service in planned) else 1
+        if planned := [service for service in found if isinstance(service, PlannedService)]:
+            print(f"For {describe(machine, args.gpu is not None)}:\n")
+            print("\n\n".join(_text(service, args.output == "wide") for service in planned))
+        for unreadable in (service for service in found if isinstance(service, Unreadable)):
+            tell(unreadable.error)
+    return 0 if all(isinstance(s, PlannedService) and isinstance(s.plan, Plan) for s in found) else 1
 
 
 def machine_of(args: argparse.Namespace) -> Machine:
     """This machine, or with --gpu another one: engines then count as built for its GPU."""
     if args.gpu is None and args.gpus is not None:
         raise UserError("--gpus says how many, but not of what.", "Add --gpu KIND, for example --gpu L4.")
-    machine = read_machine(builds_here())
-    if args.gpu is not None:
-        gpu = find_gpu(args.gpu)
-        gpus = (gpu,) * (args.gpus or 1)
-        # Nodes with GPUs have at least as much host memory as GPU memory.
-        size = max(64 * GIB, 2 * sum(g.memory_bytes for g in gpus))
-        machine = dataclasses.replace(
-            machine, gpus=gpus, memory_bytes=size, memory_available=size, builds=builds_elsewhere()
-        )
+    machine = read_machine(builds_here()) if args.gpu is None else _elsewhere(find_gpu(args.gpu), args.gpus or 1)
     if args.memory is not None:
         size = int(args.memory * GIB)
         machine = dataclasses.replace(machine, memory_bytes=size, memory_available=size)
     return machine
 
 
+def _elsewhere(gpu: Gpu, count: int) -> Machine:
+    """A node with these GPUs. Such nodes have at least as much host memory as GPU memory, and CPUs with AVX2."""
+    size = max(64 * GIB, 2 * gpu.memory_bytes * count)
+    return Machine(
+        cpus=8 * count,
+        memory_bytes=size,
+        memory_available=size,
+        cpu_flags=frozenset({"avx2"}),
+        gpus=(gpu,) * count,
+        builds=builds_elsewhere(),
+    )
+
+
 def describe(machine: Machine, assumed: bool = False) -> str:
     """`this machine (2 CPUs, 21.4 GiB of memory free, no GPU)`."""
     gpu = machine.gpu
     gpus = f"{machine.gpu_count} × {gpu.product} with {memory(gpu.memory_bytes)}" if gpu else "no GPU"
-    name = "a machine" if assumed else "this machine"
-    return f"{name} ({machine.cpus} CPUs, {memory(machine.memory_available)} of memory free, {gpus})"
+    if assumed:
+        return f"a machine with {gpus} and {memory(machine.memory_available)} of memory"
+    return f"this machine ({machine.cpus} CPUs, {memory(machine.memory_available)} of memory free, {gpus})"
 
 
 def _text(service: PlannedService, wide: bool) -> str:
@@ -94,9 +104,12 @@ def _text(service: PlannedService, wide: bool) -> str:
     return explain.refusal_text(name, service.plan)
 
 
-def _body(service: PlannedService) -> dict[str, Any]:
+def _body(service: PlannedService | Unreadable) -> dict[str, Any]:
+    name = service.manifest.service.full_name
+    if isinstance(service, Unreadable):
+        return {"name": name, "refusal": as_object(service.error, "spec.model")}
     kind = "plan" if isinstance(service.plan, Plan) else "refusal"
-    return {"name": service.manifest.service.full_name, kind: _camel(dataclasses.asdict(service.plan))}
+    return {"name": name, kind: _camel(dataclasses.asdict(service.plan))}
 
 
 def _camel(value: Any) -> Any:

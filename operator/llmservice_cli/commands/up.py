@@ -21,9 +21,9 @@ from llmservice_cli.local.lock import JOIN_SECONDS, InstanceLock
 from llmservice_cli.local.prepare import preparing
 from llmservice_cli.local.run import Program, listen
 from llmservice_cli.local.submit import Outcome, Submission
-from llmservice_cli.main import tell
 from llmservice_cli.output import unfailing
 from llmservice_cli.places import Places
+from llmservice_cli.told import tell
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.listening import is_loopback
 from llmservice_runtime.contract.ports import GATEWAY_PORT

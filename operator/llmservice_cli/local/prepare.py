@@ -17,7 +17,7 @@ from llmservice_cli.local.order import Order
 from llmservice_cli.local.room import SHRINK, Room, held
 from llmservice_cli.models import fetch_model
 from llmservice_cli.places import Places
-from llmservice_cli.plans import PlannedService, plan_services, without
+from llmservice_cli.plans import PlannedService, plan_service, without
 from llmservice_planning.explain import refusal_remedy, refusal_text, summary, text
 from llmservice_planning.plan import Plan, Refusal
 from llmservice_planning.to_settings import runtime_settings
@@ -58,7 +58,7 @@ class Preparation:
 
     def _plan(self, manifest: Manifest) -> Order | PlannedService:
         name = manifest.service.full_name
-        (planned,) = plan_services([manifest], self._machine, self._places)
+        planned = plan_service(manifest, self._machine, self._places)
         plan = planned.plan
         if isinstance(plan, Refusal):
             beside = held(self._holds) if plan.failure is FailureClass.DOES_NOT_FIT else ""

@@ -154,8 +154,67 @@ def test_many_services_of_one_model_read_and_plan_it_once(folder: Path, monkeypa
     (folder / "x.yaml").write_text("---".join([*documents, MANIFEST.replace("tiny", "other")]))
     places = Places(folder / "cache", folder / "state")
     machine = Machine(8, 64 << 30, 64 << 30, frozenset({"avx2"}))
-    made = list(plans.plan_services(load_manifests([folder / "x.yaml"]), machine, places))
+    answers = plans.plan_services(load_manifests([folder / "x.yaml"]), machine, places)
+    made = [service for service in answers if isinstance(service, plans.PlannedService)]
     assert [service.manifest.service.metadata.name for service in made] == [*names, "other"]
     assert isinstance(made[0].plan, Refusal)  # more context than the model was made for, so that nothing is taken
     assert made[0].plan == made[299].plan != made[300].plan
     assert (read.call_count, planned.call_count) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "failure", "field"),
+    [
+        (["plan", "-f", "nothing.yaml", "-o", "json"], 1, "BadArgument", ""),
+        (["plan", "-f", "wrong.yaml", "--output=json"], 1, "BadArgument", "spec.model.uri"),
+        (["plan", "-f", "x.yaml", "-ojson", "--gpu", "RTX-4900"], 1, "BadArgument", ""),
+        (["plan", "-f", "x.yaml", "--gpus", "none", "-o=json"], 2, "BadArgument", ""),
+        (["plan", "-o", "json"], 2, "BadArgument", ""),
+        (["engines", "nowhere", "-o", "json"], 1, "ModelNotFound", "spec.model.uri"),
+        (["engines", "empty", "--out", "json"], 1, "UnsupportedFormat", ""),
+        (["ps", "-o", "json"], 1, "BadArgument", ""),
+    ],
+)
+def test_errors_are_json_too(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    argv: list[str],
+    code: int,
+    failure: str,
+    field: str,
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("LLMSERVICE_STATE_DIR", str(folder / "state"))
+    (folder / "empty").mkdir()
+    (folder / "empty/README.md").write_text("no model")
+    (folder / "wrong.yaml").write_text(MANIFEST.replace('"file://model-F16.gguf"', "nonsense"))
+    assert main(argv) == code
+    told = json.loads(capsys.readouterr().out)
+    assert (told["failure"], told["field"]) == (failure, field)
+    assert told["reason"] and all(told["waysOut"])
+
+
+def test_a_model_that_cannot_be_read_hides_no_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "bad.gguf").write_bytes(b"GGUF")
+    (folder / "a.yaml").write_text(MANIFEST.replace("name: tiny", "name: bad").replace("model-F16", "bad"))
+    argv = ["plan", "-f", str(folder / "a.yaml"), "-f", str(folder / "x.yaml")]
+    assert main([*argv, "-o", "json"]) == 1
+    bad, good = json.loads(capsys.readouterr().out)
+    assert (bad["name"], good["name"]) == ("apps/bad", "apps/tiny")
+    refusal = bad["refusal"]
+    assert (refusal["failure"], refusal["field"]) == ("ModelDamaged", "spec.model") and refusal["waysOut"]
+    assert good["plan"]
+    assert main(argv) == 1
+    shown = capsys.readouterr()
+    assert "apps/tiny will run" in shown.out
+    assert shown.err.startswith("error: bad.gguf is cut off")
+
+
+def test_another_machine_is_not_this_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is said of what is installed here, of this machine's CPUs or of its memory."""
+    assert main(["plan", "-f", str(folder / "x.yaml"), "--gpu", "MI300X", "-o", "wide"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("For a machine with 1 × MI300X with 192.0 GiB and 384.0 GiB of memory:")
+    for words in (" here", "this machine", "installed", "CPUs"):
+        assert words not in text

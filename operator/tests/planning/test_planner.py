@@ -114,6 +114,35 @@ def test_arguments_that_the_engine_would_refuse_are_refused_before_anything_star
     assert "--kv-type" in refusal.ways_out[0]
 
 
+@pytest.mark.parametrize(
+    ("asked", "args", "facts", "gpu", "count", "way"),
+    [
+        ("LlamaCpp", [], {}, "H100", 1, "Set engine.type to VLLM, or leave it out: vLLM runs this model on 1 × H100"),
+        ("VLLM", [], {"gguf": True}, "L4", 1, "Set engine.type to LlamaCpp, or leave it out: llama.cpp runs"),
+        ("Transformers", [], {"gguf": True}, "", 0, "Set engine.type to LlamaCpp, or leave it out: llama.cpp runs"),
+        ("LlamaCpp", ["--kv-type=q8_0"], {}, "H100", 1, "Set engine.type to VLLM and leave engine.args out: vLLM"),
+        ("LlamaCpp", [], {}, "RTX-3070", 1, "Beside that: Use a machine with "),
+    ],
+)
+def test_the_engine_that_would_run_it_is_the_way_out(
+    make_spec: MakeSpec,
+    make_facts: MakeFacts,
+    make_machine: MakeMachine,
+    asked: str,
+    args: list[str],
+    facts: dict[str, bool],
+    gpu: str,
+    count: int,
+    way: str,
+) -> None:
+    spec, machine = make_spec(engine={"type": asked, "args": args}), make_machine(64, gpu, count)
+    if gpu.startswith("RTX"):
+        spec = make_spec(count=1, contextTokens=4096, engine={"type": asked, "args": args})
+    refusal = refused(make_plan(spec, make_facts(**facts), machine, ""))
+    assert refusal.field == "spec.engine.type"
+    assert any(way in text for text in refusal.ways_out), refusal.ways_out
+
+
 def test_gpu_counts_that_are_not_there_or_do_not_divide(
     make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
 ) -> None:

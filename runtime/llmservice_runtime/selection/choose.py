@@ -76,7 +76,7 @@ def _not_built(engine: EngineType, case: Case) -> str | None:
     if not build.devices:
         return f"{label(engine)} is not part of this release."
     built_for = ", ".join(sorted(device.value for device in build.devices))
-    return f"the {label(engine)} build here is for {built_for} only, not for {case.where}."
+    return f"the {label(engine)} build is for {built_for} only, not for {case.where}."
 
 
 def _devices(machine: Machine, gpus: int | None) -> tuple[Device, ...]:
@@ -120,11 +120,7 @@ def _nothing(
     allowed: list[Verdict],
     gpus: int | None,
 ) -> NoChoice:
-    rejected = tuple(
-        RejectedEngine(engine, next(v.objection for v in verdicts if v.engine is engine and v.objection))
-        for engine in EngineType
-        if any(v.engine is engine and v.objection for v in verdicts)
-    )
+    rejected = _all_rejected(verdicts, requested)
     if gpus and not machine.gpu:
         return NoChoice(
             f"accelerator.count is {gpus}, and this machine has no GPU that it can see.",
@@ -132,17 +128,31 @@ def _nothing(
             rejected,
         )
     ways = []
-    if here := [verdict for verdict in allowed if machine.build(verdict.engine).installed]:
-        ways.append(f"Leave engine.type out: {label(here[0].engine)} runs this model here.")
     if gpus and any(not judge(e, facts, machine, Device.CPU).objection for e in EngineType if requested in (None, e)):
         ways.append("Leave accelerator out, or set accelerator.count to 0 and no more: the model then runs on the CPU.")
     ways += _other_versions(Case(facts, machine, Device.CPU))
     if requested is not None:
         objection = next(v.objection for v in verdicts if v.engine is requested)
-        return NoChoice(f"engine.type is {requested.value}, but {objection}", tuple(ways), rejected)
+        instead = tuple(dict.fromkeys(v.engine for v in allowed if machine.build(v.engine).installed))
+        return NoChoice(f"engine.type is {requested.value}, but {objection}", tuple(ways), rejected, instead)
     method = facts.quantization.name if facts.quantization else facts.dtype
-    where = machine.gpu.product if machine.gpu and gpus else "this machine"
+    where = " or ".join(dict.fromkeys(v.case.where for v in verdicts))
     return NoChoice(f"no engine runs {method} {facts.format} weights on {where}.", tuple(ways), rejected)
+
+
+def _all_rejected(verdicts: list[Verdict], requested: EngineType | None) -> tuple[RejectedEngine, ...]:
+    """One reason per engine: what it objects to on the first device, or that another one was asked for."""
+    found = []
+    for engine in EngineType:
+        mine = [v for v in verdicts if v.engine is engine]
+        runs = next((v for v in mine if not v.objection), None)
+        if runs and requested:
+            build = runs.case.machine.build(engine)
+            reason = f"it would run on {runs.case.where}, but engine.type asks for {label(requested)}."
+            found.append(RejectedEngine(engine, reason if build.installed else f"{reason} {build.install}".strip()))
+        elif mine:
+            found.append(RejectedEngine(engine, mine[0].objection))
+    return tuple(found)
 
 
 def _other_versions(case: Case) -> list[str]:

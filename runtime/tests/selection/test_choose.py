@@ -171,7 +171,25 @@ def test_an_override_that_can_is_taken_and_one_that_cannot_is_refused_with_the_r
         "engine.type is LlamaCpp, but llama.cpp reads GGUF only, and this model is Safetensors; "
         "a GGUF of the same model would run."
     )
-    assert answer.ways_out[0].startswith("Leave engine.type out: vLLM")
+    assert answer.instead == (VLLM, TF)
+    assert "engine.type asks for llama.cpp" in why_not(answer, VLLM)
+
+
+def test_an_engine_is_not_rejected_for_a_device_that_it_does_not_need(
+    make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    builds = tuple(EngineBuild(e, frozenset({Device.NVIDIA})) for e in EngineType)
+    answer = choose(make_facts(), make_machine(80, builds=builds), LLAMA)
+    assert isinstance(answer, NoChoice)
+    assert "the CPU" not in f"{why_not(answer, VLLM)} {why_not(answer, TF)}"
+
+
+def test_what_no_engine_runs_is_said_with_the_machine_that_was_asked_about(
+    make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    answer = choose(make_facts("exl2"), make_machine(90))
+    assert isinstance(answer, NoChoice)
+    assert "(SM 9.0) or the CPU." in answer.reason
 
 
 def test_not_installed_is_not_the_same_as_unable(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
@@ -192,7 +210,8 @@ def test_an_engine_that_is_not_installed_is_no_way_out(make_facts: MakeFacts, ma
     )
     answer = choose(make_facts(), make_machine(builds=builds), EngineType.VLLM, None)
     assert isinstance(answer, NoChoice)
-    assert answer.ways_out and not any("Leave engine.type out" in way for way in answer.ways_out)
+    assert answer.ways_out and not answer.instead
+    assert why_not(answer, TF).endswith("Use a GGUF instead.")
 
 
 def test_a_gpu_that_the_build_cannot_use_is_explained(make_facts: MakeFacts, make_machine: MakeMachine) -> None:

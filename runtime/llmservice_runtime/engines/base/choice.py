@@ -34,8 +34,12 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class NoChoice:
-    """No engine runs the model here (or the one that was asked for does not): why, and what would."""
+    """No engine runs the model here (or the one that was asked for does not): why, and what would.
+
+    `instead` are the installed engines that would, where another one was asked for, the best first.
+    """
 
     reason: str
     ways_out: tuple[str, ...]
     rejected: tuple[RejectedEngine, ...] = ()
+    instead: tuple[EngineType, ...] = ()
