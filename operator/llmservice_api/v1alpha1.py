@@ -13,7 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from llmservice_api.live import LIVE
-from llmservice_api.patterns import ENV_NAME, IMAGE, LABEL, PATTERNS, RESOURCE, SERVICE_NAME, SUBDOMAIN
+from llmservice_api.patterns import (
+    ENV_NAME,
+    GPU_MEMORY,
+    IMAGE,
+    LABEL,
+    PATTERNS,
+    RESOURCE,
+    SERVICE_NAME,
+    SUBDOMAIN,
+    gpu_memory,
+)
 from llmservice_api.rules import ApiModel, ListMap, Rule
 from llmservice_api.workload import (
     CacheSpec,
@@ -192,6 +202,13 @@ class AcceleratorSpec(ApiModel):
             "resourceName asks for an accelerator, and count is 0.",
             "Leave one of them out.",
         ),
+        Rule(
+            ".memory",
+            "!has(self.memory) || !has(self.count) || self.count > 0",
+            lambda self: self.memory is None or self.count != 0,
+            "memory tells of an accelerator, and count is 0.",
+            "Leave one of them out.",
+        ),
     )
 
     count: Annotated[int, Field(ge=0, le=64)] | None = Field(
@@ -202,6 +219,16 @@ class AcceleratorSpec(ApiModel):
         description="The resource that nodes advertise them as: nvidia.com/gpu, nvidia.com/mig-1g.10gb, amd.com/gpu, "
         "gpu.intel.com/xe. Omitted = planned. Clusters only.",
     )
+    memory: Annotated[str, StringConstraints(pattern=GPU_MEMORY, min_length=2, max_length=16)] | None = Field(
+        default=None,
+        description="What each of them has, as its driver reports it: 24Gi. It wins over what is known of their name, "
+        "and makes do for GPUs that nobody knows. Omitted = by driver, label or name.",
+    )
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """`memory` in bytes; None = not said."""
+        return None if self.memory is None else gpu_memory(self.memory)
 
 
 class EndpointSpec(ApiModel):

@@ -21,6 +21,10 @@ from llmservice_runtime.formats.facts import ModelFacts, Task
 from llmservice_runtime.machine.machine import Device, Machine
 from llmservice_runtime.selection.choose import choose
 
+UNKNOWN_FIT = (
+    "Whether it fits is not known: facts of the machine are missing. It is tried. Where it is the GPU that is not "
+    "known, accelerator.memory says what each has."
+)
 SERVED = {TaskChoice.CHAT: Task.CHAT, TaskChoice.COMPLETION: Task.COMPLETION}
 
 
@@ -44,6 +48,7 @@ def _decide(
 ) -> Plan | Refusal | tuple[Choice, Stuck]:
     if refusal := _contradiction(spec, facts):
         return refusal
+    machine = machine.with_gpu_memory(spec.accelerator.memory_bytes)
     requested = None if spec.engine.type is EngineTypeChoice.AUTO else EngineType(spec.engine.type.value)
     choice = choose(facts, machine, requested, spec.accelerator.count)
     if isinstance(choice, NoChoice):
@@ -213,7 +218,7 @@ def _placement_notes(facts: ModelFacts, target: Target, placed: Placement) -> tu
             f"not in the budget, and {shape.context_tokens:,} tokens were planned: set contextTokens to what fits."
         )
     if placed.fit is Fit.UNKNOWN:
-        said.append("Whether it fits is not known: facts of the machine are missing. It is tried.")
+        said.append(UNKNOWN_FIT)
     if target.context is None and not facts.context_tokens:
         said.append(f"The headers do not say how long the context may be; {UNKNOWN_CONTEXT:,} tokens were planned.")
     elif target.context is None and facts.kv_known and shape.context_tokens < facts.context_tokens:

@@ -160,9 +160,11 @@ def _on_cpu(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: St
     """The host's memory is often larger."""
     if stuck.short.shape.device is Device.CPU:
         return
-    none = {"count": 0, "resource_name": None}  # a resource that is named contradicts a count of 0
+    none = {"count": 0, "resource_name": None, "memory": None}  # what is said of accelerators contradicts a count of 0
     cpu = spec.model_copy(update={"accelerator": spec.accelerator.model_copy(update=none)})
-    alone = " and leave resourceName out" if spec.accelerator.resource_name else ""
+    said = {"resourceName": spec.accelerator.resource_name, "memory": spec.accelerator.memory}
+    others = " and ".join(name for name, value in said.items() if value)
+    alone = f" and leave {others} out" if others else ""
     text = f"Set accelerator.count to 0{alone}: it fits the host's memory and runs on the CPU, slowly."
     yield Remedy(text, cpu, facts, machine)
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from llmservice_api.manifest import load_manifests
+from llmservice_api.patterns import gpu_memory
 from llmservice_cli.engine_builds import builds_elsewhere, builds_here
 from llmservice_cli.places import Places
 from llmservice_cli.plans import PlannedService, Unreadable, plan_services
@@ -21,7 +22,7 @@ from llmservice_planning.plan import Plan
 from llmservice_planning.words import memory
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.machine.gpus import find_gpu
-from llmservice_runtime.machine.machine import Gpu, Machine
+from llmservice_runtime.machine.machine import Machine
 from llmservice_runtime.machine.probe import read_machine
 
 GIB = 1 << 30
@@ -40,6 +41,9 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     """Which machine to plan for."""
     parser.add_argument("--gpu", metavar="KIND", help="plan for a machine with this GPU (A100-80GB, L4, RTX-4090, ...)")
     parser.add_argument("--gpus", type=_count, metavar="N", help="how many of them (default 1)")
+    parser.add_argument(
+        "--gpu-memory", type=_gpu_memory, metavar="SIZE", help="what each of them has (24Gi), of whatever name"
+    )
     parser.add_argument("--memory", type=_gib, metavar="GiB", help="free host memory to plan with")
 
 
@@ -68,15 +72,21 @@ def machine_of(args: argparse.Namespace) -> Machine:
     """This machine, or with --gpu another one: engines then count as built for its GPU."""
     if args.gpu is None and args.gpus is not None:
         raise UserError("--gpus says how many, but not of what.", "Add --gpu KIND, for example --gpu L4.")
-    machine = read_machine(builds_here()) if args.gpu is None else _elsewhere(find_gpu(args.gpu), args.gpus or 1)
+    if args.gpu is None and args.gpu_memory is not None:
+        raise UserError(
+            "--gpu-memory says how much, but not of what.",
+            "Add --gpu KIND; of this machine's GPUs accelerator.memory in the manifest says it.",
+        )
+    machine = read_machine(builds_here()) if args.gpu is None else _other_machine(args)
     if args.memory is not None:
         size = int(args.memory * GIB)
         machine = dataclasses.replace(machine, memory_bytes=size, memory_available=size)
     return machine
 
 
-def _elsewhere(gpu: Gpu, count: int) -> Machine:
+def _other_machine(args: argparse.Namespace) -> Machine:
     """A node with these GPUs. Such nodes have at least as much host memory as GPU memory, and CPUs with AVX2."""
+    gpu, count = find_gpu(args.gpu, args.gpu_memory), args.gpus or 1
     size = max(64 * GIB, 2 * gpu.memory_bytes * count)
     return Machine(
         cpus=8 * count,
@@ -126,6 +136,13 @@ def _count(text: str) -> int:
     if not 1 <= number <= 64:
         raise argparse.ArgumentTypeError("between 1 and 64")
     return number
+
+
+def _gpu_memory(text: str) -> int:
+    try:
+        return gpu_memory(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _gib(text: str) -> float:

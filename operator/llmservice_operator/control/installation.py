@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
-from llmservice_api.patterns import NODE_PATH
+from llmservice_api.patterns import GPU_MEMORY, NODE_PATH, gpu_memory
 from llmservice_api.workload import ResourceAmounts
 from llmservice_operator.control.work import Scope
 from llmservice_operator.facts.config import Allow, ConfigMapKey, Monitoring, OperatorConfig, RuntimeImage
@@ -112,6 +112,10 @@ class Installation(_Model):
     not_passed_on: tuple[Annotated[str, Field(pattern=r"^[-A-Za-z0-9._/*]+$", max_length=317)], ...] = ()
     """Labels and annotations, with `*` for any text, that children of an LLMService don't get."""
 
+    gpu_memory: dict[Annotated[str, Field(min_length=1, max_length=128)], Annotated[str, Field(pattern=GPU_MEMORY)]] = (
+        Field(default_factory=dict)
+    )
+    """Product of a GPU, as a node's label has it, -> what one has; for those that the catalogue lacks."""
     prepare_resources: ResourcesEntry = ResourcesEntry()
     monitoring: MonitoringEntry = MonitoringEntry()
 
@@ -149,6 +153,7 @@ class Installation(_Model):
             ca_bundle=ConfigMapKey(self.ca_bundle.config_map, self.ca_bundle.key) if self.ca_bundle else None,
             prepare_requests=tuple(sorted(self.prepare_resources.requests.amounts().items())),
             prepare_limits=tuple(sorted(self.prepare_resources.limits.amounts().items())),
+            gpu_memory=tuple((product, gpu_memory(size)) for product, size in sorted(self.gpu_memory.items())),
             monitoring=self.monitoring.told(),
             release=_release(),
         )

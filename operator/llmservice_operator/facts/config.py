@@ -82,6 +82,9 @@ class OperatorConfig:
     model; a file that is being written fills what is left of a limit and gives it back."""
     prepare_limits: tuple[tuple[str, str], ...] = (("cpu", "2"), ("memory", "512Mi"))
     """A quota on limits counts only pods that have some."""
+    gpu_memory: tuple[tuple[str, int], ...] = ()
+    """(product as a node's label has it, bytes of one): wins over what the label says of memory and over the catalogue.
+    Letters of either case, and whatever stands between words, are alike."""
     monitoring: Monitoring | None = None
     """A PodMonitor for every service; None = not asked for, or the cluster has no such kind."""
     release: str = ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from llmservice_api.v1alpha1 import AcceleratorSpec, LLMServiceSpec
 from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
+from llmservice_operator.facts.gpus import gpu_of, unseen_gpu
 from llmservice_operator.facts.nodes import NodeKind
 from llmservice_operator.facts.quantity import parse_quantity
 from llmservice_operator.facts.vendors import DEFAULT_RESOURCE, VENDORS, vendor
@@ -16,7 +17,6 @@ from llmservice_planning.planner import make_plan
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.formats.facts import ModelFacts
-from llmservice_runtime.machine.gpus import UnknownGpu, find_gpu
 from llmservice_runtime.machine.machine import Device, EngineBuild, Gpu, Machine
 
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -27,7 +27,6 @@ UNSEEN = NodeKind(4, 16 << 30, "amd64")
 UNSEEN_GPU_BYTES = 24 << 30
 BOUNDLESS = 1 << 50
 """Bytes of a GPU that takes everything."""
-_MIG = "nvidia.com/mig-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,36 +137,21 @@ def _accelerators(
 ) -> Iterator[Place]:
     wanted = spec.accelerator.resource_name
     for resource, count in kind.resources:
-        known = any(resource.startswith(start) for start in VENDORS)
-        if resource != wanted if wanted else not known or vendor(resource) not in devices:
+        ours = any(resource.startswith(start) for start in VENDORS)
+        if resource != wanted if wanted else not ours or vendor(resource) not in devices:
             continue
-        gpu = _gpu(kind, resource)
-        gpus = (gpu or _unseen_gpu(resource),) * count
-        machine = _machine(kind, gpus, spec, config, seen=True, exact=gpu is not None)
-        yield Place(machine, resource, kind.product_label, kind.product, sure=gpu is not None)
-
-
-def _gpu(kind: NodeKind, resource: str) -> Gpu | None:
-    """What the labels and the catalogue know of a kind's accelerator; None = nothing."""
-    name = f"{kind.product}-{resource.removeprefix('nvidia.com/')}" if resource.startswith(_MIG) else kind.product
-    try:
-        found = find_gpu(name) if name else None
-    except UnknownGpu:
-        found = None
-    if found is not None and kind.gpu_memory_bytes and not resource.startswith(_MIG):
-        return dataclasses.replace(found, memory_bytes=kind.gpu_memory_bytes)
-    return found
-
-
-def _unseen_gpu(resource: str) -> Gpu:
-    return Gpu("GPU", vendor(resource), UNSEEN_GPU_BYTES, 80 if vendor(resource) is Device.NVIDIA else 0)
+        known = gpu_of(kind, resource, config)
+        gpu, exact = known or (unseen_gpu(resource, UNSEEN_GPU_BYTES), False)
+        said = spec.accelerator.memory is not None
+        machine = _machine(kind, (gpu,) * count, spec, config, seen=True, exact=exact or said)
+        yield Place(machine, resource, kind.product_label, kind.product, sure=known is not None or said)
 
 
 def _unseen(spec: LLMServiceSpec, devices: set[Device], config: OperatorConfig) -> Place:
     """An accelerator that was asked for and that no node has, or none that may be read: the scheduler decides."""
     device = next((device for device in DEFAULT_RESOURCE if device in devices), Device.NVIDIA)
     resource = spec.accelerator.resource_name or DEFAULT_RESOURCE[device]
-    gpus = (_unseen_gpu(resource),) * (spec.accelerator.count or 1)
+    gpus = (unseen_gpu(resource, UNSEEN_GPU_BYTES),) * (spec.accelerator.count or 1)
     return Place(_machine(UNSEEN, gpus, spec, config, seen=False, exact=False), resource, sure=False)
 
 

@@ -58,6 +58,7 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"watchNamespaces": ["Apps"]}, {"namespaces": ["Apps"]}, "Apps"),
     ({"gatewayNamespace": "a b"}, {"gatewayNamespace": "a b"}, "a b"),
     ({"readNodes": "maybe"}, {"readNodes": "maybe"}, "readNodes"),
+    ({"gpuMemory": {"NVIDIA-Foo": "24"}}, {"gpuMemory": {"NVIDIA-Foo": "24"}}, "NVIDIA-Foo"),
     ({"monitoring": MONITORING}, {"monitoring": MONITORING}, "intervalSeconds"),
     ({"runtime": {**VALUES["runtime"], "caBundle": {"key": "ca"}}}, {"caBundle": {"key": "ca"}}, "caBundle"),
     *(({"runtime": {**VALUES["runtime"], "hostPaths": [path]}}, {"hostPaths": [path]}, path) for path in PATHS),

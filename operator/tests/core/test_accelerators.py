@@ -187,3 +187,76 @@ def test_a_gpu_that_only_another_engine_can_use_is_left_out_where_none_was_asked
     world.pass_()
     world.prepared().pass_()
     assert world.get("Deployment")["spec"]["template"]["spec"]["containers"][0]["image"] == "runtime:cpu"
+
+
+GIB = 1 << 30
+
+
+def gpu_on(labels: dict[str, str], resource: str = "nvidia.com/gpu", **spec: Any) -> tuple[float, bool, bool]:
+    """(GiB of one, whether that is all it has, whether a plan for it is sure) of the accelerators of a node."""
+    node = {
+        "metadata": {"name": "n", "labels": labels},
+        "status": {"allocatable": {"cpu": "16", "memory": "64Gi", resource: "1"}},
+    }
+    config = OperatorConfig(
+        images=(CPU_IMAGE, IMAGE), operator_namespace="llm", gpu_memory=(("NVIDIA Foo", 24 * GIB), ("L4", 20 * GIB))
+    )
+    asked = LLMServiceSpec.model_validate({"model": {"uri": "hf://a/b"}, **spec})
+    place = next(place for place in places(asked, node_kinds([node]), config) if place.resource)
+    gpu = place.machine.gpu
+    assert gpu is not None
+    return round(gpu.memory_bytes / GIB, 1), place.machine.exact, place.sure
+
+
+@pytest.mark.parametrize(
+    ("labels", "gib"),
+    [
+        ({"nvidia.com/gpu.product": "NVIDIA-GeForce-RTX-4070-Laptop-GPU"}, 8.0),
+        ({"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb"}, 4.8),
+        ({"nvidia.com/gpu.product": "NVIDIA-Foo"}, 24.0),  # the installation's map
+        ({"nvidia.com/gpu.product": "L4", "nvidia.com/gpu.memory": "23034"}, 20.0),  # wins over label and catalogue
+        ({"nvidia.com/gpu.product": "Unheard-Of", "nvidia.com/gpu.memory": "10240"}, 10.0),
+        ({"cloud.google.com/gke-accelerator": "nvidia-tesla-a100"}, 40.0),
+        ({"cloud.google.com/gke-accelerator": "nvidia-h100-80gb"}, 79.6),
+        (
+            {
+                "cloud.google.com/gke-accelerator": "nvidia-tesla-a100",
+                "cloud.google.com/gke-gpu-partition-size": "1g.5gb",
+            },
+            4.8,
+        ),
+        ({"karpenter.k8s.aws/instance-gpu-name": "a100", "karpenter.k8s.aws/instance-gpu-memory": "81920"}, 80.0),
+        ({"karpenter.k8s.aws/instance-gpu-name": "a10g", "karpenter.k8s.aws/instance-gpu-memory": "24576"}, 22.5),
+        ({"karpenter.k8s.aws/instance-gpu-name": "t4", "karpenter.k8s.aws/instance-gpu-memory": "16384"}, 14.8),
+        ({"karpenter.azure.com/sku-gpu-name": "T4"}, 14.8),
+    ],
+)
+def test_memory_is_what_the_installation_labels_and_names_say(labels: dict[str, str], gib: float) -> None:
+    assert gpu_on(labels) == (gib, True, True)
+
+
+def test_of_a_name_of_several_sizes_the_smallest_is_counted_on() -> None:
+    """What fits it fits them all; what does not is tried."""
+    assert gpu_on({"nvidia.com/gpu.product": "NVIDIA-GeForce-RTX-3060"}) == (8.0, False, True)
+
+
+def test_the_capability_of_a_gpu_that_nobody_knows_is_its_label() -> None:
+    labels = {
+        "nvidia.com/gpu.product": "NVIDIA-Foo",
+        "nvidia.com/gpu.compute.major": "7",
+        "nvidia.com/gpu.compute.minor": "0",
+    }
+    (kind,) = node_kinds([{"metadata": {"labels": labels}, "status": {"allocatable": {"nvidia.com/gpu": "1"}}}])
+    assert kind.gpu_capability == 70
+
+
+def test_what_a_service_says_of_its_accelerators_wins() -> None:
+    unheard = gpu_node("nvidia.com/gpu", "Unheard-Of")
+    pod = pod_on(unheard, accelerator={"memory": "16Gi"})
+    assert pod["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "1"}, "no count had to be asked for"
+    world = World(CONFIGURATION, (gpu_node("nvidia.com/gpu", "NVIDIA-H100-80GB-HBM3"),)).edit(
+        accelerator={"count": 1, "memory": "2Gi"}, resources={"limits": {"memory": "300Mi"}}
+    )
+    world.pass_()
+    world.prepared().pass_()
+    assert world.condition("Planned")["reason"] == "DoesNotFit"

@@ -98,6 +98,8 @@ def test_a_refusal_is_exit_code_1_with_numbered_ways_out(folder: Path, capsys: p
     [
         (["--gpu", "RTX-4900"], "RTX-4090"),
         (["--gpus", "2"], "--gpu KIND"),
+        (["--gpu-memory", "24Gi"], "--gpu KIND"),
+        (["--gpu", "A100"], "--gpu-memory"),
     ],
 )
 def test_mistakes_are_two_lines(
@@ -218,3 +220,17 @@ def test_another_machine_is_not_this_one(folder: Path, capsys: pytest.CaptureFix
     assert text.startswith("For a machine with 1 × MI300X with 192.0 GiB and 384.0 GiB of memory:")
     for words in (" here", "this machine", "installed", "CPUs"):
         assert words not in text
+
+
+@pytest.mark.parametrize("name", ["NVIDIA Foo", "A100", "L4"])
+def test_how_much_each_gpu_has_can_be_said_of_any(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    argv = ["plan", "-f", str(folder / "x.yaml"), "--gpu", name, "--gpu-memory", "16Gi", "-o", "json"]
+    assert main(argv) == 0
+    plan = json.loads(capsys.readouterr().out)[0]["plan"]
+    assert plan["memoryAvailable"] == int(16 * (1 << 30) * 0.9)
+
+
+@pytest.mark.parametrize("size", ["16", "0Gi", "-1Gi", "16GB", "lots", "1e3Gi"])
+def test_a_size_without_a_unit_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], size: str) -> None:
+    assert main(["plan", "-f", str(folder / "x.yaml"), "--gpu", "L4", f"--gpu-memory={size}"]) == 2
+    assert "24Gi" in capsys.readouterr().err

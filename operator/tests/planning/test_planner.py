@@ -154,6 +154,26 @@ def test_gpu_counts_that_are_not_there_or_do_not_divide(
     assert "1, 2, 4" in odd.ways_out[0]
 
 
+def test_memory_that_is_stated_of_the_gpus_wins(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    l4 = make_machine(64, "L4")
+    less = make_spec(accelerator={"memory": "12Gi"})
+    assert planned(make_plan(make_spec(), make_facts(), l4, "")).memory_available == int(l4.gpus[0].memory_bytes * 0.9)
+    assert isinstance(make_plan(less, make_facts(), l4, ""), Refusal)
+    plan = planned(make_plan(less, make_facts(gguf=True), l4, ""))
+    assert plan.memory_available == int(12 * (1 << 30) * 0.9)
+
+
+def test_a_gpu_that_is_not_known_names_the_field_that_helps(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    machine = dataclasses.replace(make_machine(64, "T4"), exact=False)
+    plan = planned(make_plan(make_spec(count=1), make_facts(), machine, ""))
+    assert plan.fit is Fit.UNKNOWN
+    assert any("accelerator.memory" in note for note in plan.notes)
+
+
 def test_a_refusal_names_the_shortfall_and_ways_that_work(
     make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
 ) -> None:

@@ -1,100 +1,217 @@
-"""The GPU catalogue: product names as nvidia-smi and GPU feature discovery print them -> usable memory and capability.
+"""From a GPU's name, as drivers, node labels and people spell it, to its memory and compute capability.
 
-Memory is what the driver reports as total (MiB), which is less than the number on the box. A machine that can be
-asked is asked; the catalogue is for planning for another one.
+Nothing is guessed: a word that is not understood makes the name unknown, for it may stand for another part (Laptop, D,
+NVL), and of a product that comes in several sizes the name must say which. A machine that can be asked is asked; names
+are for planning for another one.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.machine.gpu_table import AMD, INTEL, NVIDIA, NVIDIA_LAPTOP
 from llmservice_runtime.machine.machine import Device, Gpu
 
 _MIB = 1 << 20
+WAY_OUT = "say what each has: --gpu-memory 24Gi, in a manifest accelerator.memory"
 
-_NVIDIA = """
-P4 7680 61|P40 24576 61|P100-16GB 16384 60|V100-16GB 16384 70|V100-32GB 32768 70|GTX-1080-Ti 11264 61
-T4 15360 75|RTX-2080-Ti 11264 75|Titan-RTX 24576 75|Quadro-RTX-6000 24576 75|Quadro-RTX-8000 49152 75
-A2 15356 86|A10 23028 86|A10G 23028 86|A16 15356 86|A30 24576 80|A40 46068 86|A100-40GB 40960 80|A100-80GB 81920 80
-RTX-3060 12288 86|RTX-3070 8192 86|RTX-3080 10240 86|RTX-3090 24576 86|RTX-3090-Ti 24564 86
-RTX-A2000 12288 86|RTX-A4000 16376 86|RTX-A4500 20470 86|RTX-A5000 24564 86|RTX-A6000 49140 86
-L4 23034 89|L40 46068 89|L40S 46068 89|RTX-4060 8188 89|RTX-4060-Ti-16GB 16380 89|RTX-4070 12282 89
-RTX-4070-Ti-Super 16376 89|RTX-4080 16376 89|RTX-4080-Super 16376 89|RTX-4090 24564 89
-RTX-4000-Ada 20475 89|RTX-5000-Ada 32760 89|RTX-6000-Ada 49140 89
-H100-80GB 81559 90|H100-NVL 95830 90|H100-96GB 95830 90|H20 97871 90|GH200-480GB 97871 90
-H200 143771 90|H200-NVL 143771 90
-B200 183359 100|GB200 189471 100|B300 275040 103|GB300 284208 103|GB10 122502 121
-RTX-5060-Ti-16GB 16311 120|RTX-5070 12227 120|RTX-5070-Ti 16303 120|RTX-5080 16303 120|RTX-5090 32607 120
-RTX-PRO-4000 24467 120|RTX-PRO-5000 48935 120|RTX-PRO-6000 97887 120
-"""
-_AMD = """
-MI100 32752|MI210 65520|MI250 65520|MI250X 65520|MI300A 131040|MI300X 196592|MI308X 196592|MI325X 262128|MI350X 294896
-MI355X 294896|RX-7900-XT 20464|RX-7900-XTX 24560|W7900 49136|RX-9070-XT 16304|AI-PRO-R9700 32624
-"""
-_INTEL = "Max-1100 49152|Max-1550 65536|Arc-A770 16225|Arc-B580 12216|Arc-Pro-B60 24480"
-
-_ALIASES = {
-    "a100": "A100-40GB", "h100": "H100-80GB", "v100": "V100-16GB", "p100": "P100-16GB", "h200141gb": "H200",
-    "gh200": "GH200-480GB", "rtx6000ada": "RTX-6000-Ada", "rtx6000": "Quadro-RTX-6000", "rtx8000": "Quadro-RTX-8000",
-    "4060ti": "RTX-4060-Ti-16GB", "5060ti": "RTX-5060-Ti-16GB", "b200180gb": "B200",
+_SHORT = {
+    "h100": "H100-80GB", "h200141gb": "H200", "titanxpascal": "Titan-X-Pascal", "rtx8000": "Quadro-RTX-8000",
+    "rtxa6000ada": "RTX-6000-Ada", "mi250xmi250": "MI250X", "h100nvl94gb": "H100-NVL", "jetsonthor": "Jetson-AGX-Thor",
+    "h203e": "H20-141GB",
 }  # fmt: skip
-"""Short names; where a product comes in two sizes the smaller one is meant."""
+"""Names of people and labels that the table lacks; a bare H100 has 80 GB, the others say theirs."""
 
-_NOISE = re.compile(
-    r"nvidia|tesla|geforce|amd|instinct|radeon|intel|datacenter|graphics|generation|blackwell|gpu|laptop|edition|server|"
-    r"workstation|maxq|sxm\d?|pcie|hbm\d?e?|oam|[^a-z0-9]"
+ASSUMED_CAPABILITY = 80
+"""Of an NVIDIA GPU that nobody knows."""
+_MAKERS = {Device.AMD: {"amd", "radeon", "instinct"}, Device.INTEL: {"intel", "arc"}}
+
+_SIZE = re.compile(r"(\d+)(?:gb|gib|g)")
+_MEANINGLESS = re.compile(
+    r"nvidia|corporation|tesla|geforce|gpus?|graphics|accelerators?|generation|gen|edition|server|workstation|blackwell"
+    r"|ampere|hopper|amd|ati|advanced|micro|devices|inc|instinct|radeon|intel|r|tm|data|center|datacenter|shared|mega"
+    r"|sxm\d?|pcie?\d?|hbm\d?e?|gddr\d?x?|oam|nvl\d+|dgxs|fhhl|passive|active|vf|hf|ac|dual|slot|with|design|platform|gpu"
 )
-_MIG = re.compile(r"^(?P<product>.+?)[-_ ]mig[-_ ]\d+g\.(?P<gb>\d+)gb", re.IGNORECASE)
+"""Words that tell no two products apart: makers, families, how a card is built in."""
+_LAPTOP = frozenset({"laptop", "mobile", "notebook"})
+_MIG = re.compile(r"^(?P<product>.+?)[-_ ]mig[-_ ](?:\d+c\.)?\d+g\.(?P<gb>\d+)gb(?:[.+][a-z.+]*)?$")
+_VGPU = re.compile(r"^(?P<product>.*?)(?:-\d)?-(?P<gb>\d+)[abcq](?:me)?$")
+_VGPU_PARTS = ("", "d", "dx", "l", "xm", "x", "s")
+"""What vGPU names add to a product: A100D is the one with 80 GB."""
+_MIG_PARTS = {"A100-40GB": 95, "A100-80GB": 95, "A30": 95, "H100-80GB": 95}
+"""Percent of the GiB in a slice's name that it shows (1g.10gb of an A100: 9728 MiB); 88 for all others."""
+_CLOSE = 0.08
+"""By which a size on the box may differ from what the driver reports (L4: 24 and 22.5)."""
 
 
 class UnknownGpu(UserError):
-    """No such product in the catalogue; the remedy names the nearest ones."""
+    """No such product, or several; the remedy names the nearest ones. `like` are products that it could be."""
+
+    def __init__(self, reason: str, remedy: str, like: tuple[Gpu, ...] = ()) -> None:
+        super().__init__(reason, remedy)
+        self.like = like
 
 
-def find_gpu(name: str) -> Gpu:
-    """The GPU of that name: `NVIDIA-A100-SXM4-80GB`, `Tesla T4`, `rtx4090`, or a MIG slice (`...-MIG-1g.10gb`).
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """What is left of a name: words that tell products apart, whether it is a laptop's, a size in GB (0 = none)."""
 
-    Raises UnknownGpu with the nearest names.
+    words: str
+    laptop: bool
+    size: int
+
+
+def find_gpu(name: str, memory_bytes: int | None = None) -> Gpu:
+    """The GPU of that name: `NVIDIA-A100-SXM4-80GB`, `Tesla T4`, `rtx4090`, a MIG slice or a vGPU (`GRID A100-10C`).
+
+    `memory_bytes` is what the user says each has; it wins, and makes do for any name. Without it, UnknownGpu where the
+    name is of no known product or of several.
     """
-    if slice_ := _MIG.match(name):
-        whole = find_gpu(slice_["product"])
-        # A slice of n GB shows about 95 % of n GiB (1g.10gb: 9728 MiB).
-        usable = min(whole.memory_bytes, int(slice_["gb"]) * 1024 * 95 // 100 * _MIB)
-        return Gpu(f"{whole.product}-MIG-{slice_['gb']}GB", whole.vendor, usable, whole.capability)
-    key = _key(name.removesuffix("-SHARED"))
-    if gpu := CATALOGUE.get(key) or CATALOGUE.get(f"rtx{key}"):
-        return gpu
-    near = [CATALOGUE[word].product for word in get_close_matches(key, CATALOGUE, n=6, cutoff=0.4)]
-    known = list(dict.fromkeys(near))[:3] or ["T4", "L4", "A100-80GB", "H100-80GB", "RTX-4090", "MI300X"]
-    raise UnknownGpu(
-        f"no GPU is called {name!r} in the catalogue.",
-        f"Known names near it: {', '.join(known)}. See docs/planning.md.",
-    )
+    try:
+        found = _part(name.lower().strip()) or _whole(name)
+    except UnknownGpu as error:
+        if memory_bytes is None:
+            raise
+        return unknown_gpu(name, memory_bytes, error)
+    return found if memory_bytes is None else replace(found, memory_bytes=memory_bytes)
+
+
+def unknown_gpu(name: str, memory_bytes: int, error: UnknownGpu) -> Gpu:
+    """A GPU whose name says too little. Its maker and capability are those of products of that name, if there are any;
+    else those of what data centers have had for years."""
+    if error.like:
+        return replace(min(error.like, key=lambda gpu: gpu.capability), product=name, memory_bytes=memory_bytes)
+    words = set(re.split(r"[^a-z]+", name.lower()))
+    vendor = next((vendor for vendor, own in _MAKERS.items() if own & words), Device.NVIDIA)
+    return Gpu(name, vendor, memory_bytes, ASSUMED_CAPABILITY if vendor is Device.NVIDIA else 0)
 
 
 def all_gpus() -> tuple[Gpu, ...]:
     """Every product once, smallest memory first."""
-    return tuple(sorted(dict.fromkeys(CATALOGUE.values()), key=lambda gpu: (gpu.memory_bytes, gpu.product)))
+    found = dict.fromkeys(gpu for gpus in CATALOGUE.values() for _, gpu in gpus)
+    return tuple(sorted(found, key=lambda gpu: (gpu.memory_bytes, gpu.product)))
 
 
-def _key(name: str) -> str:
-    return _NOISE.sub("", name.lower())
+def _part(name: str) -> Gpu | None:
+    """A slice or a virtual GPU: its name says what it has. Drivers keep a little of it."""
+    if slice_ := _MIG.match(name):
+        whole, size = _sliced(slice_["product"]), int(slice_["gb"])
+        usable = min(whole.memory_bytes, size * 1024 * _MIG_PARTS.get(whole.product, 88) // 100 * _MIB)
+        return replace(whole, product=f"{whole.product}-MIG-{size}GB", memory_bytes=usable)
+    virtual = _VGPU.match(name.replace(" ", "-").replace("_", "-"))
+    if virtual is None:
+        return None
+    for part in _VGPU_PARTS:
+        base = _read(virtual["product"].removeprefix("grid-").removesuffix("-dc").removesuffix(part)).words
+        if of := CATALOGUE.get((base, False)) or CATALOGUE.get((f"quadro{base}", False)):
+            usable = int(virtual["gb"]) * 1024 * 94 // 100 * _MIB
+            return replace(of[-1][1], product=virtual[0].removeprefix("nvidia-").upper(), memory_bytes=usable)
+    return None
 
 
-def _rows(table: str, vendor: Device) -> list[Gpu]:
-    gpus = []
+def _sliced(name: str) -> Gpu:
+    """What a slice is of; of which size that is says nothing of the slice."""
+    try:
+        return _whole(name)
+    except UnknownGpu as error:
+        if not error.like:
+            raise
+        return max(error.like, key=lambda gpu: gpu.memory_bytes)
+
+
+def _whole(name: str) -> Gpu:
+    asked = _read(name)
+    for words in (asked.words, f"rtx{asked.words}"):
+        if not (of := CATALOGUE.get((words, asked.laptop), ())):
+            continue
+        fit = [gpu for size, gpu in of if size == asked.size] or [gpu for _, gpu in of if _is_size(asked.size, gpu)]
+        if not asked.size:
+            fit = [gpu for size, gpu in of if not size] or [gpu for _, gpu in of]
+        if fit and (asked.size or len(fit) == 1):
+            return fit[0]
+        raise _several(name, [gpu for _, gpu in of], asked.size)
+    lines = (f"quadro{asked.words}", f"{asked.words}ada", asked.words.replace("rtx", "rtxpro"))
+    if like := [gpu for words in lines for _, gpu in CATALOGUE.get((words, asked.laptop), ())]:
+        raise _several(name, like, asked.size)
+    raise _none(name, asked)
+
+
+def _is_size(asked: int, gpu: Gpu) -> bool:
+    """Whether a box with so many GB on it holds what the driver reports."""
+    return asked > 0 and abs(gpu.memory_bytes / (1 << 30) / asked - 1) < _CLOSE
+
+
+def _several(name: str, gpus: Sequence[Gpu], size: int) -> UnknownGpu:
+    names = " or ".join(gpu.product for gpu in gpus)
+    sizes = " or ".join(dict.fromkeys(f"{gpu.memory_bytes / (1 << 30):.0f}" for gpu in gpus))
+    wrong = f"has {size} GB, which none of that name has" if size else "does not say how much memory it has"
+    return UnknownGpu(
+        f"the GPU {name!r} {wrong}: they have {sizes} GiB.",
+        f"Name it {names}, or {WAY_OUT}.",
+        tuple(gpus),
+    )
+
+
+def _none(name: str, asked: _Name) -> UnknownGpu:
+    words = {key[0]: of[0][1] for key, of in CATALOGUE.items() if key[1] == asked.laptop}
+    near = [words[word].product for word in get_close_matches(asked.words, words, n=6, cutoff=0.4)]
+    known = list(dict.fromkeys(near))[:3] or ["T4", "L4", "A100-80GB", "H100-80GB", "RTX-4090", "MI300X"]
+    return UnknownGpu(
+        f"no GPU is called {name!r} in the catalogue.",
+        f"Known names near it: {', '.join(known)}; or {WAY_OUT}. See docs/planning.md.",
+    )
+
+
+def _read(name: str) -> _Name:
+    low = re.sub(r"max-?_? ?q", "maxq", name.lower())
+    low = re.sub(r"(\d) (?=(gb|gib)\b)", r"\1", re.sub(r"[^a-z0-9]+", " ", low))
+    low = re.sub(r"\bpro (?=[wv]\d)", "", low)
+    size, laptop = 0, False
+    words: list[str] = []
+    for word in low.split():
+        if (stated := _SIZE.fullmatch(word)) and words:
+            size = int(stated[1])
+        elif word in _LAPTOP or (word == "maxq" and "pro" not in words):
+            laptop = True
+        elif word != "maxq" and not _MEANINGLESS.fullmatch(word):
+            words.append(word)
+    key = "".join(words)
+    if glued := re.fullmatch(r"(.*?[a-z]\d{2,4}[a-z]*?)(\d{2,3})gb", key):  # a10080gb
+        key, size = glued[1], int(glued[2])
+    return _Name(key, laptop, size)
+
+
+def _rows(table: str, vendor: Device, laptop: bool = False) -> Iterator[tuple[tuple[str, bool], int, Gpu]]:
+    """Key, the size in its name (0 = none), GPU."""
     for row in re.split(r"[|\n]", table.strip()):
         product, mib, *capability = row.split()
-        gpus.append(Gpu(product, vendor, int(mib) * _MIB, int(capability[0]) if capability else 0))
-    return gpus
+        read = _read(product)
+        shown = f"{product}-Laptop" if laptop else product
+        gpu = Gpu(shown, vendor, int(mib) * _MIB, int(capability[0]) if capability else 0)
+        yield (read.words, laptop), read.size, gpu
 
 
-def _build() -> dict[str, Gpu]:
-    rows = [*_rows(_NVIDIA, Device.NVIDIA), *_rows(_AMD, Device.AMD), *_rows(_INTEL, Device.INTEL)]
-    catalogue = {_key(gpu.product): gpu for gpu in rows}
-    return catalogue | {alias: catalogue[_key(product)] for alias, product in _ALIASES.items()}
+Catalogue = dict[tuple[str, bool], tuple[tuple[int, Gpu], ...]]
 
 
-CATALOGUE: dict[str, Gpu] = _build()
+def _build() -> Catalogue:
+    catalogue: Catalogue = {}
+    for key, size, gpu in (
+        *_rows(NVIDIA, Device.NVIDIA),
+        *_rows(NVIDIA_LAPTOP, Device.NVIDIA, laptop=True),
+        *_rows(AMD, Device.AMD),
+        *_rows(INTEL, Device.INTEL),
+    ):
+        catalogue[key] = (*catalogue.get(key, ()), (size, gpu))
+    by_product = {gpu.product: gpu for of in catalogue.values() for _, gpu in of}
+    for short, product in _SHORT.items():
+        catalogue[short, False] = ((0, by_product[product]), *(r for r in catalogue.get((short, False), ()) if r[0]))
+    return catalogue
+
+
+CATALOGUE: Catalogue = _build()
+"""(words that tell it apart, laptop) -> its sizes in GB (0 = not in its name) and GPUs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from llmservice_runtime.contract.engines import EngineType
@@ -65,6 +65,10 @@ class Machine:
     def build(self, engine: EngineType) -> EngineBuild:
         """The machine's build of an engine; one that is built for nothing when the machine has none."""
         return next((b for b in self.builds if b.engine is engine), EngineBuild(engine, frozenset(), installed=False))
+
+    def with_gpu_memory(self, each: int | None) -> Machine:
+        """The same machine whose GPUs have `each` bytes; None = what they have."""
+        return self if each is None else replace(self, gpus=tuple(replace(gpu, memory_bytes=each) for gpu in self.gpus))
 
     @property
     def gpu(self) -> Gpu | None:

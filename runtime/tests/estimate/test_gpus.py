@@ -40,6 +40,141 @@ def test_names_of_drivers_labels_and_people(name: str, product: str) -> None:
     assert find_gpu(name).product == product
 
 
+@pytest.mark.parametrize(
+    ("name", "gb"),
+    [
+        # laptops, by NVIDIA's pages
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", 16),
+        ("NVIDIA-GeForce-RTX-4080-Laptop-GPU", 12),
+        ("NVIDIA GeForce RTX 4070 Laptop GPU", 8),
+        ("NVIDIA GeForce RTX 3080 Ti Laptop GPU", 16),
+        ("NVIDIA GeForce RTX 3070 Ti Laptop GPU", 8),
+        ("NVIDIA GeForce RTX 3060 Laptop GPU", 6),
+        ("NVIDIA GeForce RTX 3050 6GB Laptop GPU", 6),
+        ("NVIDIA GeForce RTX 5090 Laptop GPU", 24),
+        ("NVIDIA GeForce RTX 5070 Ti Laptop GPU", 12),
+        ("NVIDIA GeForce RTX 2080 with Max-Q Design", 8),
+        ("Quadro RTX 5000 with Max-Q Design", 16),
+        ("NVIDIA RTX 5000 Ada Generation Laptop GPU", 16),
+        ("NVIDIA RTX A5500 Laptop GPU", 16),
+        ("NVIDIA RTX A3000 12GB Laptop GPU", 12),
+        ("NVIDIA RTX PRO 5000 Blackwell Generation Laptop GPU", 24),
+        # workstations
+        ("NVIDIA RTX 5000 Ada Generation", 32),
+        ("Quadro RTX 5000", 16),
+        ("Quadro RTX 6000", 24),
+        ("NVIDIA RTX A2000", 6),
+        ("NVIDIA RTX A2000 12GB", 12),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", 96),
+        ("NVIDIA RTX PRO 5000 72GB Blackwell", 72),
+        ("NVIDIA RTX PRO 4500 Blackwell", 32),
+        # parts of certain markets
+        ("NVIDIA GeForce RTX 4090 D", 24),
+        ("NVIDIA GeForce RTX 5090 D V2", 24),
+        ("NVIDIA H20", 96),
+        ("NVIDIA H20-3e", 141),
+        ("NVIDIA H800", 80),
+        ("NVIDIA A800-SXM4-80GB", 80),
+        ("NVIDIA A800 40GB Active", 40),
+        ("NVIDIA L20", 48),
+        # data centers
+        ("NVIDIA GH200 480GB", 96),
+        ("NVIDIA GH200 144G HBM3e", 144),
+        ("NVIDIA H100 NVL", 94),
+        ("NVIDIA H100 PCIe", 80),
+        ("NVIDIA H200 NVL", 141),
+        ("NVIDIA GB200", 186),
+        ("NVIDIA GB300", 288),
+        ("NVIDIA B300 SXM6 AC", 288),
+        ("Tesla V100S-PCIE-32GB", 32),
+        ("Tesla P100-PCIE-12GB", 12),
+        ("NVIDIA L2", 24),
+        ("NVIDIA T4G", 16),
+        # labels of clouds
+        ("nvidia-tesla-t4", 16),
+        ("nvidia-h100-mega-80gb", 80),
+        ("nvidia-h200-141gb", 141),
+        ("nvidia-a100-80gb", 80),
+        ("nvidia-rtx-pro-6000", 96),
+        ("rtx-pro-server-6000", 96),
+        ("l40s", 48),
+        # parts of GPUs
+        ("NVIDIA-A100-SXM4-40GB-MIG-1g.5gb", 5),
+        ("NVIDIA-H200-MIG-1g.18gb", 18),
+        ("NVIDIA-A100-SXM4-80GB-MIG-1g.10gb.me", 10),
+        ("NVIDIA-H100-80GB-HBM3-MIG-1c.3g.40gb", 40),
+        ("A100-MIG-1g.5gb", 5),
+        ("GRID A100-10C", 10),
+        ("NVIDIA A100-3-20C", 20),
+        ("GRID V100D-32Q", 32),
+        ("NVIDIA H100L-94C", 94),
+        # other makers
+        ("AMD Instinct MI300X VF", 192),
+        ("AMD_Instinct_MI325X", 256),
+        ("AMD Radeon PRO W7900", 48),
+        ("AMD Radeon RX 7900M", 16),
+        ("AMD Radeon RX 7900 XTX", 24),
+        ("Intel(R) Data Center GPU Max 1100", 48),
+        ("Intel(R) Arc(TM) B580 Graphics", 12),
+    ],
+)
+def test_memory_is_at_most_what_is_on_the_box(name: str, gb: int) -> None:
+    assert 0.87 * gb * GIB <= find_gpu(name).memory_bytes <= gb * GIB * (1.01 if gb == 141 else 1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NVIDIA GeForce RTX 3080 Laptop GPU",
+        "NVIDIA GeForce RTX 3060",
+        "NVIDIA GeForce RTX 3080",
+        "NVIDIA GeForce RTX 4060 Ti",
+        "NVIDIA GeForce RTX 5060 Ti",
+        "V100",
+        "A100",
+        "GH200",
+        "RTX 6000",
+        "Intel(R) Data Center GPU Max 1550",
+    ],
+)
+def test_a_name_that_stands_for_several_sizes_says_which_there_are(name: str) -> None:
+    with pytest.raises(UnknownGpu) as error:
+        find_gpu(name)
+    assert len(error.value.like) > 1
+    assert error.value.like[0].product in error.value.remedy
+    assert "--gpu-memory" in error.value.remedy
+    for gpu in error.value.like:
+        assert find_gpu(gpu.product) == gpu
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NVIDIA Foo", "RTX 4090 Foo", "A100-SXM-64GB", "T4-32GB", "Gaudi2", "GeForce GTX TITAN X", "NVIDIA", "", "Orin",
+        "AMD Radeon Graphics", "AMD Radeon RX 7900 XT/7900 XTX", "NVIDIA H100 CNX", "NVIDIA L40 CNX", "RTX 4090 Super",
+        "NVIDIA Foo-MIG-1g.5gb", "GRID FOO-8Q",
+    ],
+)  # fmt: skip
+def test_a_word_that_is_not_understood_is_not_passed_over(name: str) -> None:
+    with pytest.raises(UnknownGpu):
+        find_gpu(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "vendor", "capability"),
+    [
+        ("NVIDIA Foo", Device.NVIDIA, 80),
+        ("AMD Instinct MI999", Device.AMD, 0),
+        ("Intel Arc Z1", Device.INTEL, 0),
+        ("V100", Device.NVIDIA, 70),
+        ("L4", Device.NVIDIA, 89),
+    ],
+)
+def test_memory_that_is_stated_wins_and_makes_do_for_any_name(name: str, vendor: Device, capability: int) -> None:
+    gpu = find_gpu(name, 20 * GIB)
+    assert (gpu.vendor, gpu.capability, gpu.memory_bytes) == (vendor, capability, 20 * GIB)
+
+
 def test_mig_slices_have_their_own_memory() -> None:
     gpu = find_gpu("NVIDIA-A100-SXM4-80GB-MIG-1g.10gb")
     assert gpu.memory_bytes == 9728 << 20
@@ -54,6 +189,6 @@ def test_unknown_names_get_suggestions() -> None:
 
 def test_the_catalogue_is_plausible() -> None:
     for gpu in all_gpus():
-        assert 6 * GIB < gpu.memory_bytes < 300 * GIB
+        assert 2.9 * GIB < gpu.memory_bytes < 300 * GIB
         assert (gpu.capability > 0) == (gpu.vendor is Device.NVIDIA)
         assert find_gpu(gpu.product) == gpu
