@@ -96,7 +96,8 @@ class Quantization:
 
     `name` is what people say (`Q4_K_M`, `GPTQ-Int4`, `FP8`); `bits` is exact bits per weight where headers give tensor
     bytes, else nominal. `scheme` is the sub-format (`nvfp4-pack-quantized`, `nf4`, `W8A8`). `kv_cache` is the type that
-    the checkpoint wants its KV cache in (`FP8`, `NVFP4`), empty = the model's.
+    the checkpoint wants its KV cache in (`FP8`, `NVFP4`), empty = the model's. `stated` are `key=word` of the
+    configuration that engines have lists for (`activation_scheme=static`).
     """
 
     method: str
@@ -107,6 +108,7 @@ class Quantization:
     desc_act: bool | None = None
     scheme: str | None = None
     kv_cache: str = ""
+    stated: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Words of headers are shown."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import Quantization
 from llmservice_runtime.formats.kv_type import kv_cache_type
+from llmservice_runtime.formats.ranges import damaged
 
 Raw = Mapping[str, Any]
 
@@ -30,16 +31,27 @@ ALIASES = {
 MODELOPT = {
     "FP8": ("modelopt", "FP8", 8.0), "FP8_PER_CHANNEL_PER_TOKEN": ("modelopt", "FP8", 8.0),
     "FP8_PB_WO": ("modelopt", "FP8", 8.0), "NVFP4": ("modelopt_fp4", "NVFP4", 4.0),
-    "NVFP4_AWQ": ("modelopt_fp4", "NVFP4", 4.0), "W4A8_AWQ": ("modelopt", "W4A8", 4.0),
+    "W4A16_NVFP4": ("modelopt_fp4", "NVFP4", 4.0), "W4A8_AWQ": ("modelopt", "W4A8", 4.0),
     "MXFP8": ("mxfp8", "MXFP8", 8.0), "MIXED_PRECISION": ("modelopt_mixed", "mixed precision", 8.0),
 }  # fmt: skip
-"""`quant_algo` -> method, name, bits."""
+"""`quant_algo` -> method, name, bits. Others keep their own name, for engines to refuse by it."""
+
+WORDS = {
+    "fp8": ("activation_scheme",), "gptq": ("group_size",),
+    "auto-round": ("bits", "packing_format", "backend"), "inc": ("bits", "packing_format", "backend"),
+}  # fmt: skip
+"""Keys of a method whose words engines have lists of, as they stand at its top."""
+MOST_WORDS = 32
+BITS = frozenset({"bits", "w_bit", "nbits", "num_bits", "nbits_per_codebook"})
+GROUPS = frozenset({"group_size", "q_group_size", "in_group_size"})
+DEPTH = 4
+"""Of a configuration that says things of single layers."""
 
 
 def quantization(raw: Raw) -> Quantization | None:
     """The value of a `quantization_config` (or of a side file with the same keys); None where it says nothing.
 
-    Raises UnsupportedModel for EXL2, EXL3 and MLX, which no engine of ours loads.
+    Raises UnsupportedModel for EXL2, EXL3 and MLX, which no engine of ours loads, and for numbers that can't be.
     """
     raw = _modelopt_body(raw)
     method = _method(raw)
@@ -47,8 +59,10 @@ def quantization(raw: Raw) -> Quantization | None:
         raise unsupported_exl(method.upper())
     if not method:
         return None
-    read = _READERS.get(method, _generic)
-    return replace(read(method, raw), kv_cache=kv_cache_type(method, raw))
+    _check_numbers(raw)
+    found = _READERS.get(method, _generic)(method, raw)
+    stated = tuple(dict.fromkeys(_stated(method, raw)))[:MOST_WORDS]
+    return replace(found, kv_cache=kv_cache_type(method, raw), stated=stated)
 
 
 def unsupported_exl(name: str) -> UnsupportedModel:
@@ -66,13 +80,53 @@ def unsupported_mlx() -> UnsupportedModel:
     )
 
 
+def _check_numbers(raw: Raw, depth: int = DEPTH) -> None:
+    """Bits and group sizes, wherever they stand; UnsupportedModel where one can't be."""
+    for key, value in raw.items():
+        if isinstance(value, dict) and depth:
+            _check_numbers(value, depth - 1)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if key in BITS and value is not None and not (number and 1 <= value <= 32):
+            raise damaged(f"the model's quantization says {key}: {str(value)[:40]}, which is no number of bits.")
+        if key in GROUPS and value is not None and not isinstance(value, list) and not (number and value >= -1):
+            raise damaged(f"the model's quantization says {key}: {str(value)[:40]}, which is no size of a group.")
+
+
+def _stated(method: str, raw: Raw) -> Iterator[str]:
+    """`key=word` of what engines have lists for."""
+    for key in WORDS.get(method, ()):
+        yield from _word(key, raw.get(key))
+    if method == "compressed-tensors":
+        yield from _word("format", raw.get("format"))
+        for group in (one for one in _dict(raw, "config_groups").values() if isinstance(one, dict)):
+            layout = group.get("format") or raw.get("format")
+            yield from _word("format", group.get("format"))
+            for part in ("weights", "input_activations", "output_activations"):
+                for key in ("type", "strategy"):
+                    yield from _word(key, _dict(group, part).get(key))
+            yield from _word(f"{str(layout)[:40]}.num_bits", _dict(group, "weights").get("num_bits"))
+    if "quant_algo" in raw:
+        if isinstance(raw.get("quantization"), dict):  # a file of its own
+            yield from _word("quantization.quant_algo", raw["quant_algo"])
+        for layer in _dict(raw, "quantized_layers").values():
+            yield from _word(
+                "quantized_layers.quant_algo", layer.get("quant_algo") if isinstance(layer, dict) else None
+            )
+
+
+def _word(key: str, value: Any) -> Iterator[str]:
+    if isinstance(value, str | int):
+        word = str(value)[:40]
+        yield f"{key}={word.upper() if key.endswith('quant_algo') else word}"
+
+
 def _method(raw: Raw) -> str:
     stated = raw.get("quant_method")
     method = stated.lower() if isinstance(stated, str) else ""
     method = ALIASES.get(method, method)
     algorithm = raw.get("quant_algo")
     if isinstance(algorithm, str) and (not method or method.startswith("modelopt") or _by_modelopt(raw)):
-        return MODELOPT.get(algorithm.upper(), ("modelopt_mixed", "", 0))[0]
+        return MODELOPT.get(algorithm.upper(), ("modelopt", "", 0))[0]
     if method:
         return method
     if "config_groups" in raw:
@@ -195,8 +249,11 @@ def _bitsandbytes(method: str, raw: Raw) -> Quantization:
 
 def _modelopt(method: str, raw: Raw) -> Quantization:
     algorithm = str(raw.get("quant_algo") or "").upper()[:40]
-    by_method = next((row for row in MODELOPT.values() if row[0] == method), ("", method, 8.0))
-    _, name, bits = MODELOPT.get(algorithm, by_method)
+    named = next((row for row in MODELOPT.values() if row[0] == method), ("", method, 8.0))
+    if algorithm:  # NVFP4 or W8A8_SQ_PER_CHANNEL
+        digits = re.search(r"(?:W|INT|FP)(\d)", algorithm)
+        named = ("", algorithm, float(digits[1]) if digits and int(digits[1]) else 8.0)
+    _, name, bits = MODELOPT.get(algorithm, named)
     return Quantization(method, name, bits, group_size=_number(raw, "group_size"), scheme=algorithm or name)
 
 

@@ -88,7 +88,7 @@ def facts_from(body: dict[str, Any]) -> ModelFacts:
             **body,
             "format": ModelFormat(body["format"]),
             "task": Task(body["task"]),
-            "quantization": None if quantization is None else _checked(Quantization(**quantization)),
+            "quantization": None if quantization is None else _quantization(quantization),
             "layers": tuple(
                 _checked(LayerGroup(**{**group, "kind": LayerKind(group["kind"])})) for group in body["layers"]
             ),
@@ -101,6 +101,10 @@ def facts_from(body: dict[str, Any]) -> ModelFacts:
         }
     )
     return _checked(facts)
+
+
+def _quantization(body: dict[str, Any]) -> Quantization:
+    return _checked(Quantization(**{**body, "stated": tuple(str(word) for word in body.get("stated", ()))}))
 
 
 def _checked(value: T) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -95,6 +96,41 @@ ROWS += [
 def test_rows_of_the_table(config: dict[str, Any], expected: tuple[str, str, float, int | None]) -> None:
     found = quantization(quantization_config=config)
     assert (found.method, found.name, found.bits, found.group_size) == expected
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *({"quant_method": method, "bits": bits} for method in ("gptq", "awq", "auto-round", "inc", "higgs", "spqr")
+          for bits in (0, -1, 64, True, "four")),
+        {"quant_method": "awq", "w_bit": -4},
+        {"quant_method": "gptq", "bits": 4, "group_size": -5},
+        {"quant_method": "gptq", "bits": 4, "group_size": "all"},
+        {"quant_method": "gptq", "bits": 4, "dynamic": {"layers.0": {"bits": 0}}},
+        {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 0, "group_size": 64}}},
+        {"quant_method": "aqlm", "nbits_per_codebook": -16},
+        {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 0}}}},
+        {"quant_method": "compressed-tensors", "config_groups": {"g": {"input_activations": {"num_bits": -8}}}},
+    ],
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_refused_by_name(config: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedModel) as error:
+        quantization(quantization_config=config)
+    assert re.search(r"quantization says (\w*bits?\w*|\w*group_size): ", error.value.reason)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "method", "name"),
+    [
+        ("NONSENSE", "modelopt", "NONSENSE"),
+        ("W8A8_SQ_PER_CHANNEL", "modelopt", "W8A8_SQ_PER_CHANNEL"),
+        ("w4a16_awq", "modelopt", "W4A16_AWQ"),
+        ("W4A16_NVFP4", "modelopt_fp4", "NVFP4"),
+    ],
+)
+def test_an_algorithm_of_modelopt_keeps_its_name(algorithm: str, method: str, name: str) -> None:
+    found = quantization(quantization_config={"quant_method": "modelopt", "quant_algo": algorithm})
+    assert (found.method, found.name, found.scheme) == (method, name, algorithm.upper())
 
 
 def test_gptq_limits_are_told() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -300,6 +301,48 @@ def test_vllm_reads_the_algorithms_of_modelopt_that_it_has(
     answer = choose(make_facts("modelopt", scheme=algorithm), make_machine(90), VLLM)
     assert isinstance(answer, Choice) is runs
     assert runs or (isinstance(answer, NoChoice) and algorithm in answer.reason)
+
+
+@pytest.mark.parametrize(
+    ("method", "stated", "runs"),
+    [
+        ("modelopt", "quantization.quant_algo=FP8", True),
+        ("modelopt_fp4", "quantization.quant_algo=NVFP4", True),
+        # vLLM 0.32 reads these in config.json only, not in a file of its own
+        ("modelopt_mixed", "quantization.quant_algo=MIXED_PRECISION", False),
+        ("mxfp8", "quantization.quant_algo=MXFP8", False),
+        ("modelopt_mixed", "quantized_layers.quant_algo=W4A8_AWQ", False),
+        ("modelopt_mixed", "quantized_layers.quant_algo=NVFP4", True),
+        ("fp8", "activation_scheme=dynamic", True),
+        ("fp8", "activation_scheme=magic", False),
+        ("gptq", "group_size=128", True),
+        ("gptq", "group_size=100", False),
+        ("auto-round", "packing_format=auto_round:auto_gptq", True),
+        ("auto-round", "packing_format=auto_round:mine", False),
+        ("inc", "bits=9", False),
+        ("compressed-tensors", "format=pack-quantized", True),
+        ("compressed-tensors", "format=my-format", False),
+        ("compressed-tensors", "strategy=row", False),
+        ("compressed-tensors", "type=complex", False),
+        ("compressed-tensors", "pack-quantized.num_bits=1", False),
+    ],
+)
+def test_words_of_a_quantization_are_those_that_vllm_has(
+    make_facts: MakeFacts, make_machine: MakeMachine, method: str, stated: str, runs: bool
+) -> None:
+    facts = make_facts(method)
+    assert facts.quantization is not None
+    facts = dataclasses.replace(facts, quantization=dataclasses.replace(facts.quantization, stated=(stated,)))
+    answer = choose(facts, make_machine(90), VLLM)
+    assert isinstance(answer, Choice) is runs
+    assert runs or (isinstance(answer, NoChoice) and stated.partition("=")[2] in answer.reason)
+
+
+def test_bitsandbytes_has_two_types(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    assert chosen(choose(make_facts("bitsandbytes", scheme="nf4"), make_machine(90)))[0] is TF
+    answer = choose(make_facts("bitsandbytes", scheme="int3"), make_machine(90))
+    assert isinstance(answer, NoChoice)
+    assert "'int3'" in why_not(answer, TF)
 
 
 def test_a_strangers_architecture_writes_nothing_but_letters(make_facts: MakeFacts, make_machine: MakeMachine) -> None:

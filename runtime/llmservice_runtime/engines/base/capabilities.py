@@ -83,6 +83,8 @@ class Capabilities:
     """What it can convert 16-bit weights to while loading -> which layers: linear, moe."""
     algorithms: Mapping[str, str] = field(default_factory=dict)
     """ModelOpt's quant_algo -> the method that reads it."""
+    words: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    """Method -> key of a checkpoint's quantization -> its words that are read; other keys take any."""
     schemes: Mapping[str, int] = field(default_factory=dict)
     """Classes of methods that have several schemes -> lowest capability."""
     kernels: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
@@ -147,6 +149,10 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "methods": lambda told: {name.replace("_", "-"): _method(one) for name, one in told.items()},
     "online": _tuples,
     "algorithms": dict,
+    "words": lambda told: {
+        method.replace("_", "-"): {key: frozenset(words) for key, words in keys.items()}
+        for method, keys in told.items()
+    },
     "schemes": dict,
     "kernels": lambda told: {kind: _tuples(platforms) for kind, platforms in told.items()},
     "pipelined": frozenset,

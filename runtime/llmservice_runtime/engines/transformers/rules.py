@@ -12,6 +12,8 @@ from llmservice_runtime.machine.machine import GPU_DEVICES, Device
 OWN_NAMES = {"bitsandbytes": "bitsandbytes-4bit", "modelopt-fp4": "nvfp4"}
 """Methods that Transformers' table has under another name."""
 
+BNB_TYPES = ("nf4", "fp4")
+"""What bitsandbytes can unpack (its `dequantize_4bit`)."""
 EVERYWHERE = frozenset({"accelerate"})
 """Packages that its environment always has."""
 
@@ -50,6 +52,13 @@ def unknown_method(case: Case) -> str | None:
     return None
 
 
+def unknown_type(case: Case) -> str | None:
+    """bitsandbytes has two types of 4 bits."""
+    if case.method == "bitsandbytes" and case.bits == 4 and case.scheme not in BNB_TYPES:
+        return f"bitsandbytes has no 4-bit type {case.scheme[:20]!r}, only {' and '.join(BNB_TYPES)}."
+    return None
+
+
 def unable_method(case: Case) -> str | None:
     """Methods whose quantizer refuses the device, or gives up what was saved by unpacking the weights."""
     method = _method(case)
@@ -84,6 +93,7 @@ RULES: tuple[Rule, ...] = (
     mistral_format,
     unknown_architecture,
     unknown_method,
+    unknown_type,
     unable_method,
     old_cpu,
     old_gpu,

@@ -17,6 +17,7 @@ import pkgutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from llmservice_runtime.engines.base.config_classes import config_class, part_of
@@ -69,6 +70,7 @@ def ask() -> dict[str, Any]:
         "methods": {**{name: _method(name) for name in _method_names()}, **dict(_read_as())},
         "online": _online(),
         "algorithms": _algorithms(),
+        "words": _words(),
         "schemes": dict(_schemes()),
         "kernels": dict(_kernels()),
         "no_float16": sorted(model_config._FLOAT16_NOT_SUPPORTED_MODELS),
@@ -214,6 +216,58 @@ def _algorithms() -> dict[str, str]:
 
     owners = {algorithm: owner for algorithm, (owner, _) in modelopt.LINEAR_ALGOS.items()}
     return {algorithm: owners.get(algorithm, "modelopt_mixed") for algorithm in modelopt.QUANT_ALGOS}
+
+
+def _words() -> dict[str, dict[str, list[str]]]:
+    """Method -> key of a checkpoint's quantization -> the words that vLLM reads there, as its own checks have them.
+
+    ModelOpt's `quantization.quant_algo` stands in a file of its own, for which vLLM has a shorter list.
+    """
+    from compressed_tensors.config import CompressionFormat
+    from compressed_tensors.quantization import QuantizationStrategy, QuantizationType
+    from vllm.model_executor.layers.quantization import fp8, modelopt
+    from vllm.model_executor.layers.quantization.compressed_tensors.schemes import compressed_tensors_wNa16
+    from vllm.model_executor.layers.quantization.inc.inc import INCConfig
+    from vllm.model_executor.layers.quantization.utils import marlin_utils
+
+    auto_round = {
+        "bits": sorted(map(str, INCConfig.SUPPORTED_BITS)),
+        "data_type": sorted(INCConfig.SUPPORTED_DTYPES),
+        "packing_format": sorted(INCConfig.SUPPORTED_FORMATS),
+        "backend": sorted(INCConfig.SUPPORTED_BACKENDS),
+    }
+    compressed = {
+        "format": sorted(one.value for one in CompressionFormat),
+        "type": sorted(one.value for one in QuantizationType),
+        "strategy": sorted(one.value for one in QuantizationStrategy),
+        "pack-quantized.num_bits": sorted(map(str, compressed_tensors_wNa16.WNA16_SUPPORTED_BITS)),
+    }
+    gptq = {"group_size": list(map(str, marlin_utils.MARLIN_SUPPORTED_GROUP_SIZES))}
+    algorithms = {
+        "quantization.quant_algo": [one for one in modelopt.QUANT_ALGOS if _reads_beside(one)],
+        "quantized_layers.quant_algo": list(modelopt.LINEAR_ALGOS),
+    }
+    return {
+        "fp8": {"activation_scheme": list(fp8.ACTIVATION_SCHEMES)},
+        "gptq": gptq,
+        "auto-round": auto_round,
+        "inc": auto_round,
+        "compressed-tensors": compressed,
+        **dict.fromkeys(("modelopt", "modelopt_fp4", "modelopt_mixed", "mxfp8"), algorithms),
+    }
+
+
+def _reads_beside(algorithm: str) -> bool:
+    """Whether vLLM takes ModelOpt's algorithm from hf_quant_config.json."""
+    from vllm.transformers_utils.model_arch_config_convertor import ModelArchConfigConvertorBase
+
+    beside = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": algorithm}}
+    asked = SimpleNamespace(quantization_config=beside)
+    try:
+        ModelArchConfigConvertorBase._normalize_quantization_config(None, asked)
+    except ValueError:
+        return False
+    return True
 
 
 def _schemes() -> Iterator[tuple[str, int]]:

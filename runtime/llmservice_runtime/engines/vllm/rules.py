@@ -84,6 +84,17 @@ def unknown_algorithm(case: Case) -> str | None:
     return None
 
 
+def unknown_word(case: Case) -> str | None:
+    """What a checkpoint says of its quantization in words that vLLM does not know."""
+    known_words = known().words.get(case.method, {})
+    for stated in case.facts.quantization.stated if case.facts.quantization else ():
+        key, _, word = stated.partition("=")
+        if (words := known_words.get(key)) and word not in words:
+            shown = "".join(letter if letter.isprintable() else "?" for letter in word)
+            return f"vLLM does not read {case.method} weights whose {key} is {shown}, only {', '.join(sorted(words))}."
+    return None
+
+
 def below_method_floor(case: Case) -> str | None:
     """A method's own capability floor."""
     if not case.on_nvidia:
@@ -162,6 +173,7 @@ RULES: tuple[Rule, ...] = (
     deprecated_method,
     unknown_method,
     unknown_algorithm,
+    unknown_word,
     below_method_floor,
     gptq_limits,
     awq_limits,
