@@ -223,9 +223,8 @@ def _words() -> dict[str, dict[str, list[str]]]:
 
     ModelOpt's `quantization.quant_algo` stands in a file of its own, for which vLLM has a shorter list.
     """
-    from compressed_tensors.config import CompressionFormat
-    from compressed_tensors.quantization import QuantizationStrategy, QuantizationType
     from vllm.model_executor.layers.quantization import fp8, modelopt
+    from vllm.model_executor.layers.quantization.compressed_tensors import compressed_tensors
     from vllm.model_executor.layers.quantization.compressed_tensors.schemes import compressed_tensors_wNa16
     from vllm.model_executor.layers.quantization.inc.inc import INCConfig
     from vllm.model_executor.layers.quantization.utils import marlin_utils
@@ -237,9 +236,9 @@ def _words() -> dict[str, dict[str, list[str]]]:
         "backend": sorted(INCConfig.SUPPORTED_BACKENDS),
     }
     compressed = {
-        "format": sorted(one.value for one in CompressionFormat),
-        "type": sorted(one.value for one in QuantizationType),
-        "strategy": sorted(one.value for one in QuantizationStrategy),
+        "format": sorted(one.value for one in compressed_tensors.CompressionFormat),
+        "type": sorted(one.value for one in compressed_tensors.QuantizationType),
+        "strategy": sorted(one.value for one in compressed_tensors.QuantizationStrategy),
         "pack-quantized.num_bits": sorted(map(str, compressed_tensors_wNa16.WNA16_SUPPORTED_BITS)),
     }
     gptq = {"group_size": list(map(str, marlin_utils.MARLIN_SUPPORTED_GROUP_SIZES))}
