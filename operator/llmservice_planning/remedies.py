@@ -219,6 +219,7 @@ def _as_size(facts: ModelFacts, bits: float, form: ModelFormat, quantization: Qu
         facts,
         format=form,
         architecture=facts.architecture if same_names else "",
+        model_type=facts.model_type if same_names else "",
         quantization=quantization,
         weight_bytes=size,
         layer_weight_bytes=tuple(-(-layer * size // old) for layer in facts.layer_weight_bytes),

@@ -19,7 +19,7 @@ from llmservice_runtime.formats.evidence import (
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization, Task
 from llmservice_runtime.formats.layers import layer_groups
 from llmservice_runtime.formats.quantization import quantization, unsupported_mlx
-from llmservice_runtime.formats.tasks import task_of
+from llmservice_runtime.formats.tasks import auto_classes, task_of
 from llmservice_runtime.formats.tensors import Tensor, layer_bytes, parameter_count, plain_dtype, total_bytes
 from llmservice_runtime.formats.widths import widths
 
@@ -29,6 +29,10 @@ TOKENIZERS = frozenset({
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json", "tiktoken.model",
     "sentencepiece.bpe.model", "tokenizer.model.v3", "rwkv_vocab_v20230424.txt", "qwen.tiktoken",
 })  # fmt: skip
+
+
+MOST_NAMES = 8
+"""Of `architectures`; one is usual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
     possible.check(config)
     found, notes = find_quantization(seen)
     layers = layer_groups(config)
-    task = task_of(config.architectures, seen.paths, seen.chat_template)
+    task = task_of(config.architectures, seen.paths, seen.chat_template, auto_classes(config.root))
     dtype = plain_dtype(seen.tensors, config.dtype) or "F16"
     weight_bytes = total_bytes(seen.tensors) or seen.weight_file_bytes
     parameters = parameter_count(seen.tensors, found.bits if found else None)
@@ -73,6 +77,7 @@ def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
     return ModelFacts(
         format=seen.format,
         architecture=next(iter(config.architectures), ""),
+        other_architectures=config.architectures[1:MOST_NAMES],
         model_type=config.model_type,
         task=task,
         quantization=found,

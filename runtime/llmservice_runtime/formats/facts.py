@@ -152,6 +152,8 @@ class ModelFacts:
     """config.json has auto_map: loading runs code of the repository."""
     widths: tuple[Width, ...] = ()
     """What tensor parallelism divides; empty where headers do not tell."""
+    other_architectures: tuple[str, ...] = ()
+    """What else config.json's `architectures` names, in its order."""
     notes: tuple[str, ...] = field(default=())
     """Sentences for the explanation: what was guessed, repaired or ambiguous."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import Task
@@ -12,6 +14,7 @@ _NO_TEXT = (
     "ForSpeechSeq2Seq", "ForTextToWaveform", "ForTextToSpectrogram", "ForDepthEstimation", "ForTokenClassification",
     "ForQuestionAnswering", "ForMaskGeneration", "WhisperForConditionalGeneration", "ForVideoClassification",
 )  # fmt: skip
+_WRITERS = frozenset({"AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForImageTextToText"})
 _GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForVision2Seq", "ForImageTextToText")
 GENERATORS = frozenset(
     {
@@ -28,8 +31,26 @@ DIFFUSION = frozenset(
 """GGUF architectures of image and video models."""
 
 
-def task_of(architectures: Iterable[str], paths: Iterable[str], chat_template: bool) -> Task:
-    """The task of a checkpoint with these `architectures`; `paths` are the repository's files.
+_DRAFT = re.compile(
+    r"Eagle(3|(?!\d))(?!.*ForConditional)|Medusa|MLPSpeculator|Draft|DSpark|MTP|ExtractHiddenStates|AssistantModel"
+)
+"""In names of what guesses ahead for another model. A test holds them against what vLLM told."""
+
+
+def auto_classes(root: Mapping[str, Any]) -> frozenset[str]:
+    """The auto classes that config.json's `auto_map` has code for: AutoConfig, AutoModelForCausalLM, ..."""
+    mapped = root.get("auto_map")
+    return frozenset(name for name in mapped if isinstance(name, str)) if isinstance(mapped, dict) else frozenset()
+
+
+def task_of(
+    architectures: Iterable[str],
+    paths: Iterable[str],
+    chat_template: bool,
+    auto: frozenset[str] = frozenset(),
+) -> Task:
+    """The task of a checkpoint with these `architectures`; `paths` are the repository's files, `auto` the auto classes
+    that it brings code for: a base class that is mapped to AutoModelForCausalLM writes text.
 
     Raises UnsupportedModel for models that neither write nor embed text.
     """
@@ -41,9 +62,15 @@ def task_of(architectures: Iterable[str], paths: Iterable[str], chat_template: b
             raise UnsupportedModel(
                 f"{name} neither writes nor embeds text.", "Use a chat, completion, embedding or reranking model."
             )
+    for name in names:
+        if _DRAFT.search(name):
+            raise UnsupportedModel(
+                f"{name} guesses ahead for another model (speculative decoding) and is none by itself.",
+                "Use the model that it was made for.",
+            )
     if any(path == "modules.json" or path.startswith("1_Pooling/") for path in paths):
         return Task.EMBEDDING
-    if any(name.endswith(_GENERATES) or name in GENERATORS for name in names):
+    if any(name.endswith(_GENERATES) or name in GENERATORS for name in names) or auto & _WRITERS:
         return Task.CHAT if chat_template else Task.COMPLETION
     if any(name.endswith(("Model", "ForMaskedLM", "ForTextEncoding", "Embedding")) for name in names):
         return Task.EMBEDDING

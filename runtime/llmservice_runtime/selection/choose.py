@@ -135,9 +135,16 @@ def _nothing(
         objection = next(v.objection for v in verdicts if v.engine is requested)
         instead = tuple(dict.fromkeys(v.engine for v in allowed if machine.build(v.engine).installed))
         return NoChoice(f"engine.type is {requested.value}, but {objection}", tuple(ways), rejected, instead)
+    if facts.remote_code:
+        ways.append(
+            "Use a version of the model in classes of Transformers' own (often named -hf): the code that a repository "
+            "brings is not run."
+        )
     method = facts.quantization.name if facts.quantization else facts.dtype
     where = " or ".join(dict.fromkeys(v.case.where for v in verdicts))
-    return NoChoice(f"no engine runs {method} {facts.format} weights on {where}.", tuple(ways), rejected)
+    gguf = facts.format is ModelFormat.GGUF  # what an engine of another format says helps nobody
+    likely = [v.objection for v in verdicts if gguf or not definition(v.engine).way_out] or [verdicts[0].objection]
+    return NoChoice(f"no engine runs {method} {facts.format} weights on {where}: {likely[0]}", tuple(ways), rejected)
 
 
 def _all_rejected(verdicts: list[Verdict], requested: EngineType | None) -> tuple[RejectedEngine, ...]:

@@ -17,8 +17,9 @@ from llmservice_runtime.engines.llamacpp.rules import known as llamacpp
 from llmservice_runtime.engines.transformers.rules import known as transformers
 from llmservice_runtime.engines.vllm.told import known as vllm
 from llmservice_runtime.formats.classes import Part
+from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import Task
-from llmservice_runtime.formats.tasks import GENERATORS, task_of
+from llmservice_runtime.formats.tasks import GENERATORS, auto_classes, task_of
 from llmservice_runtime.install import capabilities as generation
 from llmservice_runtime.install.capabilities import differs, engine_folders, lock_of, main
 
@@ -197,3 +198,34 @@ def test_two_that_generate_make_one_environment_and_each_takes_it_whole(
         pythons = list(pool.map(lambda _: (path := generation._environment(tmp_path), path.exists()), range(2)))
     assert len(made) == 1
     assert pythons == [(made[0] / "bin" / "python", True)] * 2
+
+
+def test_what_guesses_ahead_is_told_by_its_name() -> None:
+    """Or by vLLM's table, where a name says nothing of it; nothing that writes text by itself is taken for it."""
+    told = vllm().architectures
+    drafts = {name for name, kinds in told.items() if kinds == {"SpeculativeDecoding"}}
+    writers = {name for name, kinds in told.items() if kinds & {"Generation", "Multimodal"}}
+    refused = set()
+    for name in drafts | writers:
+        try:
+            task_of([name], (), True)
+        except UnsupportedModel:
+            refused.add(name)
+    assert not {name for name in refused & writers if "ForSpeechSeq2Seq" not in name and "Whisper" not in name}
+    assert len(refused & drafts) > 0.9 * len(drafts)
+
+
+@pytest.mark.parametrize(
+    ("auto_map", "paths", "task"),
+    [
+        ({"AutoModelForCausalLM": "x.Y"}, (), Task.CHAT),
+        ({"AutoModel": "x.Y"}, (), Task.EMBEDDING),
+        ({"AutoModelForCausalLM": "x.Y"}, ("modules.json",), Task.EMBEDDING),
+        ({"AutoModelForSequenceClassification": "x.Y"}, (), Task.EMBEDDING),
+        (None, (), Task.EMBEDDING),
+    ],
+)
+def test_a_base_class_that_is_mapped_to_a_writer_writes(
+    auto_map: dict[str, str] | None, paths: tuple[str, ...], task: Task
+) -> None:
+    assert task_of(["FooBarModel"], paths, True, auto_classes({"auto_map": auto_map})) is task

@@ -190,7 +190,78 @@ def test_what_no_engine_runs_is_said_with_the_machine_that_was_asked_about(
 ) -> None:
     answer = choose(make_facts("exl2"), make_machine(90))
     assert isinstance(answer, NoChoice)
-    assert "(SM 9.0) or the CPU." in answer.reason
+    assert "(SM 9.0) or the CPU: vLLM has no exl2 kernels" in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [
+        ("FooBarForCausalLM", "vLLM 0.32.0 does not know the architecture FooBarForCausalLM."),
+        ("qwen2forcausallm", "does not know the architecture qwen2forcausallm (it knows Qwen2ForCausalLM)."),
+        ("QWenLMHeadModel", "vLLM ran QWenLMHeadModel up to version 0.23.0"),
+        ("MPTForCausalLM", "vLLM ran MPTForCausalLM up to version 0.28.0"),
+        ("LlavaLlamaForCausalLM", "does not know the architecture LlavaLlamaForCausalLM."),
+    ],
+)
+def test_an_architecture_that_nobody_has_is_what_is_said(
+    make_facts: MakeFacts, make_machine: MakeMachine, architecture: str, words: str
+) -> None:
+    answer = choose(make_facts(architecture=architecture, remote_code=True), make_machine(90))
+    assert isinstance(answer, NoChoice)
+    assert words in answer.reason
+    assert any("often named -hf" in way for way in answer.ways_out)
+    gguf = choose(make_facts("gguf", ModelFormat.GGUF, architecture="foobar"), make_machine(90))
+    assert isinstance(gguf, NoChoice)
+    assert "does not know the architecture foobar." in gguf.reason
+
+
+@pytest.mark.parametrize(
+    ("names", "engine"),
+    [
+        (("FooForCausalLM", "LlamaForCausalLM"), VLLM),  # the first that vLLM has code for
+        (("MllamaForConditionalGeneration", "LlamaForCausalLM"), VLLM),
+        (("FooForCausalLM", "MllamaForConditionalGeneration"), TF),
+        (("MllamaForConditionalGeneration",), TF),
+        (("FooForCausalLM", "HeliumForCausalLM"), TF),  # Transformers' code is lent to the first name only
+        (("FooForCausalLM", "BarForCausalLM"), None),
+    ],
+)
+def test_of_several_architectures_the_first_that_is_known_counts(
+    make_facts: MakeFacts, make_machine: MakeMachine, names: tuple[str, ...], engine: EngineType | None
+) -> None:
+    facts = dataclasses.replace(make_facts(architecture=names[0]), other_architectures=names[1:])
+    answer = choose(facts, make_machine(90))
+    assert (answer.engine if isinstance(answer, Choice) else None) is engine
+
+
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [
+        ("", "names no architecture"),
+        ("InternLM2Model", "architectures in config.json should be InternLM2ForCausalLM"),
+        ("HF_ColBERT", "for other things than writing text (LateInteraction)"),
+        ("EagleLlamaForCausalLM", "(SpeculativeDecoding)"),
+    ],
+)
+def test_what_vllm_serves_for_vectors_writes_no_text_there(
+    make_facts: MakeFacts, make_machine: MakeMachine, architecture: str, words: str
+) -> None:
+    facts = dataclasses.replace(make_facts(), architecture=architecture)
+    answer = choose(facts, make_machine(90), VLLM)
+    assert isinstance(answer, NoChoice)
+    assert words in answer.reason
+    for generator in ("ChatGLMModel", "InternVLChatModel", "UltravoxModel", "Qwen2_5OmniModel", "NVLM_D", "MiniCPMV"):
+        assert chosen(choose(make_facts(architecture=generator), make_machine(90), VLLM))[0] is VLLM
+
+
+def test_a_configuration_that_is_code_is_said(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    own = choose(make_facts(model_type="foo_lm", remote_code=True), make_machine(90))
+    assert isinstance(own, Choice)
+    assert any("--trust-remote-code" in note for note in own.notes)
+    for known in ("llama", "chatglm"):
+        answer = choose(make_facts(model_type=known, remote_code=True), make_machine(90))
+        assert isinstance(answer, Choice)
+        assert not any("--trust-remote-code" in note for note in answer.notes)
 
 
 def test_not_installed_is_not_the_same_as_unable(make_facts: MakeFacts, make_machine: MakeMachine) -> None:

@@ -75,6 +75,8 @@ class Capabilities:
     """Architecture -> address of the plug-in that has it."""
     by_transformers: frozenset[str] = frozenset()
     """Architectures that the engine lacks and runs through Transformers' code."""
+    model_types: frozenset[str] = frozenset()
+    """Whose configuration needs no code of the repository."""
     conversions: tuple[tuple[str, str, str], ...] = ()
     """Ends of architectures' names that stand for each other, with vLLM's --runner and --convert, in order."""
     methods: Mapping[str, Method] = field(default_factory=dict)
@@ -106,11 +108,24 @@ class Capabilities:
 
     def runs(self, architecture: str) -> bool:
         """Whether the engine takes it: as registered, converted from a sibling, or by Transformers' code."""
-        if architecture in self.architectures or architecture in self.by_transformers:
+        return self.has(architecture) or architecture in self.by_transformers
+
+    def has(self, architecture: str) -> bool:
+        """Whether the engine has code of its own for it."""
+        if architecture in self.architectures:
             return True
-        ends = [end for end, _, _ in self.conversions]
-        end = next((end for end in ends if architecture.endswith(end)), "")
-        return bool(end) and any(architecture.removesuffix(end) + other in self.architectures for other in ends)
+        end, _ = self.end(architecture)
+        others = [other for other, _, _ in self.conversions]
+        return bool(end) and any(architecture.removesuffix(end) + other in self.architectures for other in others)
+
+    def end(self, architecture: str) -> tuple[str, str]:
+        """The end of a name that conversions know, and the runner that it stands for; both empty = none."""
+        return next(((end, runner) for end, runner, _ in self.conversions if architecture.endswith(end)), ("", ""))
+
+    def spelled(self, architecture: str) -> str:
+        """How the engine spells a name that it knows in other letters, as a remark in brackets; empty = not at all."""
+        known = (name for names in (self.architectures, self.by_transformers) for name in names)
+        return next((f" (it knows {name})" for name in known if name.lower() == architecture.lower()), "")
 
 
 @functools.cache
@@ -145,6 +160,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "dropped": dict,
     "elsewhere": dict,
     "by_transformers": frozenset,
+    "model_types": frozenset,
     "conversions": lambda told: tuple(map(tuple, told)),
     "methods": lambda told: {name.replace("_", "-"): _method(one) for name, one in told.items()},
     "online": _tuples,

@@ -24,6 +24,12 @@ class Case:
         return self.facts.architecture[:80]
 
     @property
+    def architectures(self) -> tuple[str, ...]:
+        """All that the checkpoint names, the first first; empty = none, or not known."""
+        names = (self.facts.architecture, *self.facts.other_architectures) if self.architecture else ()
+        return tuple(name[:80] for name in names)
+
+    @property
     def method(self) -> str:
         """Quantization method in the table's spelling; empty = not quantized."""
         quantization = self.facts.quantization

@@ -25,7 +25,8 @@ def unknown_architecture(case: Case) -> str | None:
     name, told = case.architecture, known()
     if not name or told.runs(name):
         return None
-    return f"llama.cpp (llama-cpp-python {told.versions['llama-cpp-python']}) does not know the architecture {name}."
+    version = f"llama-cpp-python {told.versions['llama-cpp-python']}"
+    return f"llama.cpp ({version}) does not know the architecture {name}{told.spelled(name)}."
 
 
 RULES: tuple[Rule, ...] = (not_gguf, unknown_architecture)

@@ -40,9 +40,9 @@ def mistral_format(case: Case) -> str | None:
 def unknown_architecture(case: Case) -> str | None:
     """Architectures that no auto class has."""
     name, told = case.architecture, known()
-    if not name or told.runs(name):
+    if not name or any(map(told.runs, case.architectures)):
         return None
-    return f"Transformers {told.versions['transformers']} does not know the architecture {name}."
+    return f"Transformers {told.versions['transformers']} does not know the architecture {name}{told.spelled(name)}."
 
 
 def unknown_method(case: Case) -> str | None:

@@ -66,6 +66,7 @@ def ask() -> dict[str, Any]:
         "dropped": dict(registry._PREVIOUSLY_SUPPORTED_MODELS),
         "elsewhere": dict(registry._OOT_SUPPORTED_MODELS),
         "by_transformers": sorted(_by_transformers(registry)),
+        "model_types": sorted(_model_types()),
         "conversions": [[suffix, runner, convert] for suffix, (runner, convert) in model_config._SUFFIX_TO_DEFAULTS],
         "methods": {**{name: _method(name) for name in _method_names()}, **dict(_read_as())},
         "online": _online(),
@@ -141,6 +142,14 @@ def _by_transformers(registry: Any) -> Iterator[str]:
                 yield name
         except ImportError:  # needs a package for sound or pictures that vLLM does not come with
             continue
+
+
+def _model_types() -> set[str]:
+    """Types whose config.json is read without code of the repository: Transformers' and vLLM's own classes."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from vllm.transformers_utils import config
+
+    return {*CONFIG_MAPPING_NAMES, *config._CONFIG_REGISTRY}
 
 
 AUTO = (

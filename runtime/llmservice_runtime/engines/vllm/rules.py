@@ -9,6 +9,7 @@ from llmservice_runtime.engines.base.capabilities import Method
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
 from llmservice_runtime.engines.vllm import kv_cache
 from llmservice_runtime.engines.vllm.told import known
+from llmservice_runtime.formats.facts import ModelFormat, Task
 from llmservice_runtime.machine.machine import Device
 
 WHEEL_FLOOR = 75
@@ -19,6 +20,9 @@ PLATFORM = {Device.NVIDIA: "CUDA", Device.AMD: "ROCM", Device.INTEL: "XPU", Devi
 SCHEMES = {"w4a8": "CompressedTensorsW4A8Fp8", "mxfp4": "CompressedTensorsW4A4Mxfp4"}
 """Words of a scheme -> vLLM's class for it, where that has a floor of its own; the others follow the method."""
 
+GENERATORS = frozenset({"Generation", "Multimodal"})
+"""Tables of vLLM's registry whose models write text."""
+
 LINEAR = {
     "gptq": "MIXED", "awq": "MIXED", "auto-round": "MIXED", "inc": "MIXED", "moe-wna16": "MIXED", "fp8": "FP8",
     "compressed-tensors": "INT8", "modelopt-fp4": "NVFP4", "mxfp8": "MXFP8", "mxfp4": "MXFP4",
@@ -26,9 +30,14 @@ LINEAR = {
 """Method -> the kind of linear layer that vLLM picks a kernel for. On CPUs vLLM lists kernels only, and no methods."""
 
 
+def architecture(case: Case) -> str:
+    """Of several names the one that vLLM takes: the first that it has code for, else the first. Empty = none."""
+    return next((name for name in case.architectures if known().has(name)), case.architecture)
+
+
 def unknown_architecture(case: Case) -> str | None:
     """Architectures that are in no table of vLLM's, with what became of them."""
-    name, told = case.architecture, known()
+    name, told = architecture(case), known()
     if is_gguf(case) or not name:
         return None
     version = told.versions["vllm"]
@@ -38,7 +47,29 @@ def unknown_architecture(case: Case) -> str | None:
         return None
     if plugin := told.elsewhere.get(name):
         return f"vLLM runs {name} only through a plug-in ({plugin}), which is not part of any image of ours."
-    return f"vLLM {version} does not know the architecture {name}."
+    return f"vLLM {version} does not know the architecture {name}{told.spelled(name)}."
+
+
+def not_a_generator(case: Case) -> str | None:
+    """What vLLM serves, but not to write text: by its tables, or by the end of the name."""
+    name, told = architecture(case), known()
+    if is_gguf(case) or case.facts.task not in (Task.CHAT, Task.COMPLETION):
+        return None
+    if not name:
+        nameless = case.facts.model_type and case.facts.format is not ModelFormat.MISTRAL
+        return (
+            "config.json names no architecture, and vLLM would then serve the model's base, for vectors."
+            if nameless
+            else None
+        )
+    kinds = told.architectures.get(name)
+    if kinds and not kinds & GENERATORS:
+        return f"vLLM has {name} for other things than writing text ({', '.join(sorted(kinds))})."
+    end, runner = told.end(name)
+    if kinds is None and runner == "pooling" and told.has(name):
+        right = f"{name.removesuffix(end)}ForCausalLM"
+        return f"vLLM serves {name} for vectors; if it writes text, architectures in config.json should be {right}."
+    return None
 
 
 def needs_plugin(case: Case) -> str | None:
@@ -169,6 +200,7 @@ def no_usable_dtype(case: Case) -> str | None:
 RULES: tuple[Rule, ...] = (
     needs_plugin,
     unknown_architecture,
+    not_a_generator,
     below_wheel_floor,
     deprecated_method,
     unknown_method,
@@ -186,8 +218,14 @@ RULES: tuple[Rule, ...] = (
 def notes(case: Case) -> tuple[str, ...]:
     """What running it here changes."""
     said = [cache] if (cache := kv_cache.said(case.facts.layers)) else []
-    if case.architecture in known().by_transformers:
-        said.append(f"vLLM has no code of its own for the architecture {case.architecture}: it runs Transformers'.")
+    name, told = architecture(case), known()
+    if name in told.by_transformers and not told.has(name):
+        said.append(f"vLLM has no code of its own for the architecture {name}: it runs Transformers'.")
+    if case.facts.remote_code and case.facts.model_type and case.facts.model_type not in told.model_types:
+        said.append(
+            f"The configuration of {case.facts.model_type[:80]} is code of the repository, which vLLM runs only with "
+            "--trust-remote-code in engine.args; without it vLLM does not start."
+        )
     if case.on_nvidia and case.capability < BF16_FLOOR and case.facts.dtype == "BF16":
         said.append(f"bf16 weights run as fp16: {case.where} has no bf16.")
     fp8 = case.method == "fp8" or "fp8" in case.scheme or "float-quantized" in case.scheme
