@@ -21,7 +21,7 @@ from llmservice_planning import explain
 from llmservice_planning.plan import Plan
 from llmservice_planning.words import memory
 from llmservice_runtime.contract.errors import UserError
-from llmservice_runtime.machine.gpus import find_gpu
+from llmservice_runtime.machine.gpus import imagined_gpu
 from llmservice_runtime.machine.machine import Machine
 from llmservice_runtime.machine.probe import read_machine
 
@@ -86,7 +86,7 @@ def machine_of(args: argparse.Namespace) -> Machine:
 
 def _other_machine(args: argparse.Namespace) -> Machine:
     """A node with these GPUs. Such nodes have at least as much host memory as GPU memory, and CPUs with AVX2."""
-    gpu, count = find_gpu(args.gpu, args.gpu_memory), args.gpus or 1
+    gpu, count = imagined_gpu(args.gpu, args.gpu_memory), args.gpus or 1
     size = max(64 * GIB, 2 * gpu.memory_bytes * count)
     return Machine(
         cpus=8 * count,

@@ -99,7 +99,7 @@ def test_a_refusal_is_exit_code_1_with_numbered_ways_out(folder: Path, capsys: p
         (["--gpu", "RTX-4900"], "RTX-4090"),
         (["--gpus", "2"], "--gpu KIND"),
         (["--gpu-memory", "24Gi"], "--gpu KIND"),
-        (["--gpu", "A100"], "--gpu-memory"),
+        (["--gpu", "NVIDIA GeForce RTX 3060"], "--gpu-memory"),
     ],
 )
 def test_mistakes_are_two_lines(

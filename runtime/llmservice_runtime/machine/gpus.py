@@ -63,6 +63,8 @@ class _Name:
     words: str
     laptop: bool
     size: int
+    bare: bool
+    """Whether nothing else was in it: no maker, no family."""
 
 
 def find_gpu(name: str, memory_bytes: int | None = None) -> Gpu:
@@ -78,6 +80,19 @@ def find_gpu(name: str, memory_bytes: int | None = None) -> Gpu:
             raise
         return unknown_gpu(name, memory_bytes, error)
     return found if memory_bytes is None else replace(found, memory_bytes=memory_bytes)
+
+
+def imagined_gpu(name: str, memory_bytes: int | None = None) -> Gpu:
+    """As find_gpu, for a machine that is only thought of: a bare short name (`A100`, `RTX-3080`) means the smallest of
+    its sizes, which the plan then names. What a driver prints is of one that exists, and not guessed."""
+    try:
+        return find_gpu(name, memory_bytes)
+    except UnknownGpu:
+        asked = _read(name)
+        of = CATALOGUE.get((asked.words, False)) or CATALOGUE.get((f"rtx{asked.words}", False))
+        if of is None or asked.laptop or asked.size or not asked.bare:
+            raise
+        return min((gpu for _, gpu in of), key=lambda gpu: gpu.memory_bytes)
 
 
 def unknown_gpu(name: str, memory_bytes: int, error: UnknownGpu) -> Gpu:
@@ -182,7 +197,7 @@ def _read(name: str) -> _Name:
     key = "".join(words)
     if glued := re.fullmatch(r"(.*?[a-z]\d{2,4}[a-z]*?)(\d{2,3})gb", key):  # a10080gb
         key, size = glued[1], int(glued[2])
-    return _Name(key, laptop, size)
+    return _Name(key, laptop, size, bare=len(words) == len(low.split()))
 
 
 def _rows(table: str, vendor: Device, laptop: bool = False) -> Iterator[tuple[tuple[str, bool], int, Gpu]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmservice_runtime.machine.gpus import UnknownGpu, all_gpus, find_gpu
+from llmservice_runtime.machine.gpus import UnknownGpu, all_gpus, find_gpu, imagined_gpu
 from llmservice_runtime.machine.machine import Device
 
 GIB = 1 << 30
@@ -145,6 +145,17 @@ def test_a_name_that_stands_for_several_sizes_says_which_there_are(name: str) ->
     assert "--gpu-memory" in error.value.remedy
     for gpu in error.value.like:
         assert find_gpu(gpu.product) == gpu
+
+
+@pytest.mark.parametrize(
+    ("name", "product"),
+    [("A100", "A100-40GB"), ("v100", "V100-16GB"), ("RTX-3080", "RTX-3080-10GB"), ("4060 Ti", "RTX-4060-Ti-8GB")],
+)
+def test_of_a_machine_that_is_thought_of_a_short_name_means_the_smallest(name: str, product: str) -> None:
+    assert imagined_gpu(name).product == product
+    for printed in (f"NVIDIA {name}", f"NVIDIA GeForce {name} Laptop GPU", f"{name}-99GB"):
+        with pytest.raises(UnknownGpu):
+            imagined_gpu(printed)
 
 
 @pytest.mark.parametrize(
