@@ -48,14 +48,15 @@ def _open_standard_files() -> None:
 
 def _told(error: OSError) -> int:
     """Reading, writing or printing failed in a place that has no better words."""
-    from llmservice_cli.main import tell
+    from llmservice_cli.told import asks_for_json, tell, tell_program
     from llmservice_runtime.contract.errors import UserError
 
     if isinstance(error, BrokenPipeError):  # `| head` has seen enough
         return 0
     where = f"{error.filename}: " if error.filename else ""
     with contextlib.suppress(OSError):
-        tell(UserError(f"{where}{error.strerror or error}."))
+        say = tell_program if asks_for_json(sys.argv[1:]) else tell
+        say(UserError(f"{where}{error.strerror or error}."))
     return 1
 
 
