@@ -27,6 +27,8 @@ $(VENV)/.cli:
 	@test -e $(VENV)/.dev || $(PIP) install --require-hashes -r $(LOCKS)/cli.lock | $(BRIEF)
 	@$(PIP) install --require-hashes -r $(LOCKS)/build.lock | $(BRIEF)
 	@$(PIP) install --no-deps --no-build-isolation -e . | $(BRIEF)
+	@# A fifth of what a command takes to start, where Python may not write bytecode by itself.
+	@$(BIN)/python -m compileall -q operator/llmservice_* runtime/llmservice_runtime
 	@touch $@
 
 $(VENV)/.engine:
