@@ -12,29 +12,57 @@ from harness.wait import wait_for
 USER = 65532
 """The user of the runtime's image."""
 
+PRUNE = """
+import os
+from pathlib import Path
+from llmservice_runtime.contract.in_use import mark, mark_of
+from llmservice_runtime.sources.kept import kept_models
+from llmservice_runtime.sources.room import Room
+cache = Path("/node")
+old = cache / "models/hf/acme--old/c0ffee"
+old.mkdir(parents=True)
+(old / "model.gguf").write_bytes(b"x")
+mark(old, "hf://acme/old")
+for kept in kept_models(cache):
+    os.utime(mark_of(kept.folder), (1, 1))
+Room(cache).make(cache, 1 << 60)
+left = [kept.uri for kept in kept_models(cache)]
+assert len(left) == 1 and left[0].endswith("/demo.gguf"), left
+"""
+"""Makes as much room as it can, where every model is old."""
+
+
+def on_every_node(api: Api, namespace: str, name: str, container: dict[str, object]) -> None:
+    """Run a container in the nodes' directory to its end, on each of them."""
+    volume = {"name": "node", "hostPath": {"path": release.NODE_MODELS, "type": "DirectoryOrCreate"}}
+    whole = {"name": name, "volumeMounts": [{"name": "node", "mountPath": "/node"}], **container}
+    pods = {f"{name}-{node['metadata']['name']}": node["metadata"]["name"] for node in api.list("nodes")}
+    for pod, node in pods.items():
+        spec = {"nodeName": node, "restartPolicy": "Never", "containers": [whole], "volumes": [volume]}
+        api.create("pods", namespace, {"metadata": {"name": pod}, "spec": spec})
+
+    def phases() -> set[str]:
+        return {api.get("pods", namespace, pod)["status"]["phase"] for pod in pods}
+
+    wait_for(lambda: phases() <= {"Succeeded", "Failed"}, f"{name} has ended", 60)
+    assert phases() == {"Succeeded"}, [api.get("pods", namespace, pod)["status"] for pod in pods]
+
 
 def make_directories(api: Api, namespace: str, image: str) -> None:
     """What an administrator does on every node: mkdir -p, and chown to the pods' user."""
-    volume = {"name": "node", "hostPath": {"path": release.NODE_MODELS, "type": "DirectoryOrCreate"}}
-    container = {
-        "name": "make",
-        "image": image,
-        "command": ["python3", "-c", f"import os; os.chown('/node', {USER}, {USER})"],
-        "securityContext": {"runAsUser": 0},
-        "volumeMounts": [{"name": "node", "mountPath": "/node"}],
-    }
-    pods = [f"make-{node['metadata']['name']}" for node in api.list("nodes")]
-    for pod in pods:
-        spec = {
-            "nodeName": pod.removeprefix("make-"),
-            "restartPolicy": "Never",
-            "containers": [container],
-            "volumes": [volume],
-        }
-        api.create("pods", namespace, {"metadata": {"name": pod}, "spec": spec})
-    for pod in pods:
-        done = lambda pod=pod: api.get("pods", namespace, pod)["status"]["phase"] == "Succeeded"  # noqa: E731
-        wait_for(done, f"{pod} has made the directory", 60)
+    command = ["python3", "-c", f"import os; os.chown('/node', {USER}, {USER})"]
+    root = {"runAsUser": 0}
+    on_every_node(api, namespace, "make", {"image": image, "command": command, "securityContext": root})
+
+
+def prune(api: Api, namespace: str, image: str) -> None:
+    """What a download does that finds no room, with the runtime's own Python."""
+    python = "$(sed -n '1s/^#!//p' $(command -v llmservice-runtime))"
+    command = ["sh", "-c", f'exec {python} -c "$PRUNE"']
+    user = {"runAsUser": USER, "runAsGroup": USER}
+    env = [{"name": "PRUNE", "value": PRUNE}]
+    container = {"image": image, "command": command, "securityContext": user, "env": env}
+    on_every_node(api, namespace, "prune", {**container, "terminationMessagePolicy": "FallbackToLogsOnError"})
 
 
 def test_what_a_node_keeps_needs_no_download_again(api: Api, service: Service, images: release.Images) -> None:
@@ -46,6 +74,8 @@ def test_what_a_node_keeps_needs_no_download_again(api: Api, service: Service, i
     ).wait_ready(nodes, seconds=180)
     assert release.NODE_MODELS in service.wait_condition("Cached", "True", "PerNode")["message"]
     assert len({pod["spec"]["nodeName"] for pod in service.pods()}) == nodes
+
+    prune(api, service.namespace, images.runtime)  # what replicas run stays, although they only read the directory
 
     before = {pod["metadata"]["uid"] for pod in service.pods()}
     api.delete("pods", service.namespace, HUB)
