@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import threading
 import time
 from collections import deque
@@ -15,8 +16,9 @@ FLUSH_SECONDS = 1.0
 class Outlet:
     """Writes to the descriptor `fd` from a thread of its own. Any thread may call its methods; none waits for a reader.
 
-    Of what nobody reads `limit` bytes are kept; what comes beyond is dropped, counted, and told once it goes on. A
-    reader that has gone away is not missed.
+    Of what nobody reads `limit` bytes are kept; what comes beyond is dropped, and so is what can't be written (a full
+    disk, a reader that has gone). It is counted, and told where it is missing once it goes on: a disk may have room
+    again.
     """
 
     def __init__(self, fd: int, limit: int = LIMIT_BYTES) -> None:
@@ -24,16 +26,15 @@ class Outlet:
         self._limit = limit
         self._waiting: deque[bytes] = deque()
         self._size = 0
-        self._gone = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self.dropped = 0
-        """Bytes that were never written and not told of yet."""
+        """Bytes for which there was no room and that were not told of yet."""
 
     def write(self, data: bytes) -> None:
         """Have it written, or drop it; at once in any case."""
         with self._changed:
-            if self._gone or not data:
+            if not data:
                 return
             if self._size + len(data) > self._limit:
                 self.dropped += len(data)
@@ -46,45 +47,43 @@ class Outlet:
             self._changed.notify_all()
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> bool:
-        """Wait until all is written, at most so long; whether it is."""
+        """Wait until all is written or given up, at most so long; whether it is."""
         end = time.monotonic() + seconds
         with self._changed:
-            while self._size and not self._gone:
+            while self._size:
                 if not self._changed.wait(max(0.0, end - time.monotonic())):
                     return False
         return True
 
     def _run(self) -> None:
+        failed = 0
         while True:
             with self._changed:
                 while not self._waiting:
                     self._changed.wait()
-                data, told = self._waiting.popleft(), 0
-                if self.dropped and not self._waiting:
-                    told, self.dropped = self.dropped, 0
-            gone = not self._written(data)
-            if told:
-                self._written(f"\n... {told} bytes of log were dropped here: nobody read them.\n".encode())
+                data = self._waiting.popleft()
+            failed = self._put(failed, data)
+            with self._changed:
+                dropped = 0 if self._waiting else self.dropped
+                self.dropped -= dropped
+            if dropped:
+                failed = self._put(failed + dropped, b"")
             with self._changed:
                 self._size -= len(data)
-                self._gone = gone
                 self._changed.notify_all()
-            if gone:
-                return
 
-    def _written(self, data: bytes) -> bool:
-        view = memoryview(data)
+    def _put(self, missing: int, data: bytes) -> int:
+        """Write `data`, after saying that so many bytes are missing; how many are missing then."""
+        note = f"\n... {missing} bytes were dropped here: nobody took them.\n".encode() if missing else b""
+        view = memoryview(note + data)
         while view:
             try:
                 view = view[os.write(self._fd, view) :]
-            except BlockingIOError:
-                time.sleep(0.05)  # somebody made it non-blocking, for all who share it
-            except BrokenPipeError:
-                return False
-            except OSError:  # a full disk may have room again
-                self.dropped += len(view)
-                return True
-        return True
+            except BlockingIOError:  # somebody made it non-blocking, for all who share it
+                select.select([], [self._fd], [])
+            except OSError:
+                return len(view) if len(view) <= len(data) else missing + len(data)
+        return 0
 
 
 class OutletHandler(logging.Handler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from pathlib import Path
 
 from llmservice_runtime.contract.outlet import Outlet, OutletHandler
 
@@ -31,7 +32,7 @@ def test_what_nobody_reads_is_dropped_beyond_a_limit_and_counted() -> None:
     assert not outlet.flush(0.01)
     taken = os.read(read, size)
     assert outlet.flush(10)
-    note = b"\n... 400 bytes of log were dropped here: nobody read them.\n"
+    note = b"\n... 400 bytes were dropped here: nobody took them.\n"
     while not taken.endswith(note):
         taken += os.read(read, 65536)
     assert taken.lstrip(b".") == b"0123456789" * 10 + note
@@ -41,13 +42,35 @@ def test_what_nobody_reads_is_dropped_beyond_a_limit_and_counted() -> None:
     os.close(write)
 
 
-def test_a_reader_that_is_gone_is_not_missed() -> None:
+def test_what_could_not_be_written_is_told_when_it_goes_on(tmp_path: Path) -> None:
+    """A reader that is gone, a disk that is full; then there is room again."""
     read, write = os.pipe()
     os.close(read)
     outlet = Outlet(write)
-    for _ in range(3):
-        outlet.write(b"x")
-        assert outlet.flush(10)
+    for path in (None, "/dev/full", tmp_path / "log"):
+        if path is not None:
+            other = os.open(path, os.O_WRONLY | os.O_CREAT)
+            os.dup2(other, write)
+            os.close(other)
+        for _ in range(2):
+            outlet.write(b"abc\n")
+            assert outlet.flush(10)
+    said = (tmp_path / "log").read_text()
+    assert said == "\n... 16 bytes were dropped here: nobody took them.\nabc\nabc\n"
+    os.close(write)
+
+
+def test_another_may_make_it_non_blocking() -> None:
+    read, write, size = filled()
+    os.set_blocking(write, False)
+    outlet = Outlet(write)
+    outlet.write(b"late\n")
+    assert not outlet.flush(0.05)
+    taken = os.read(read, size)
+    assert outlet.flush(10)
+    while not taken.endswith(b"late\n"):
+        taken += os.read(read, 65536)
+    os.close(read)
     os.close(write)
 
 
