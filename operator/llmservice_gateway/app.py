@@ -15,7 +15,7 @@ from llmservice_gateway.metrics import GatewayMetrics
 from llmservice_gateway.proxy import Limits, Proxy
 from llmservice_gateway.routing import AmbiguousModelError, Backend, UnknownModelError
 from llmservice_runtime.wire.body import read_body
-from llmservice_runtime.wire.callers import Callers, allow_origin, guard
+from llmservice_runtime.wire.callers import Callers, protect
 from llmservice_runtime.wire.errors import ApiError, bad_request, body_too_large, error_response, internal
 from llmservice_runtime.wire.server import expect
 
@@ -48,10 +48,8 @@ class Gateway:
 
     def application(self) -> web.Application:
         """The aiohttp application; its handlers must be cancelled when their client disconnects."""
-        app = web.Application(
-            middlewares=[self._answer_errors, guard(self._callers)], client_max_size=self.proxy.limits.body_bytes
-        )
-        app.on_response_prepare.append(allow_origin)
+        app = web.Application(middlewares=[self._answer_errors], client_max_size=self.proxy.limits.body_bytes)
+        protect(app, self._callers)
         router = app.router
         router.add_get("/healthz", self._healthz)
         router.add_get("/metrics", self._metrics)

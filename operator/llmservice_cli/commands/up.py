@@ -24,11 +24,12 @@ from llmservice_cli.local.submit import Outcome, Submission
 from llmservice_cli.output import unfailing
 from llmservice_cli.places import Places
 from llmservice_cli.told import tell
+from llmservice_runtime.contract.bounds import ANY, is_origin
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.listening import is_loopback
 from llmservice_runtime.contract.ports import GATEWAY_PORT
 from llmservice_runtime.sources.progress import progress_for
-from llmservice_runtime.wire.callers import ANY, is_host, is_origin
+from llmservice_runtime.wire.callers import is_host
 
 FIXED = ("--port", "--host", "--allow-host", "--allow-origin", "--answer-seconds")
 """Options of the gateway, which an instance keeps as it started with them."""

@@ -15,8 +15,8 @@ MAX_TOKENS = 2**31 - 1
 MAX_PORT = 65535
 MAX_SECONDS = 30 * 86400
 ENV_NAME = re.compile(r"[^=\0]+")
-
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+ANY = "*"
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
 Rule = Callable[[Any], str]
 """What a value must be, as the end of "must be ..."; empty = it is."""
@@ -58,10 +58,15 @@ def one_of(*choices: str) -> Rule:
     return lambda value: "" if isinstance(value, str) and value in choices else "one of " + ", ".join(choices)
 
 
+def is_origin(text: str) -> bool:
+    """Whether this is an origin as browsers send it: scheme, host, port where it is not the scheme's, no path."""
+    return text == "null" or _ORIGIN.fullmatch(text.lower()) is not None
+
+
 def origin(value: Any) -> str:
     """What browsers send as `Origin`, or `*`."""
-    good = isinstance(value, str) and (value == "*" or ORIGIN.fullmatch(value.lower()) is not None)
-    return "" if good else "an origin (SCHEME://HOST[:PORT], no path) or *"
+    good = isinstance(value, str) and (value == ANY or is_origin(value))
+    return "" if good else "an origin (SCHEME://HOST[:PORT], no path), null or *"
 
 
 def texts(each: Rule) -> Rule:
@@ -100,7 +105,7 @@ RULES: dict[str, Rule] = {
     "progress_seconds": seconds,
     "engine_args": texts(maybe_text),
     "engine_env": environment,
-    "cors_origins": texts(origin),
+    "allow_origins": texts(origin),
     "failure_log": maybe_text,
 }
 

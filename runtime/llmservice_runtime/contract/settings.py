@@ -53,7 +53,7 @@ class RuntimeSettings:
     engine_args: tuple[str, ...] = ()
     """What the plan tells the engine (how GPUs share the model), then spec.engine.args; both checked when planned."""
     engine_env: dict[str, str] = field(default_factory=dict)
-    cors_origins: tuple[str, ...] = ()
+    allow_origins: tuple[str, ...] = ()
     """Web pages of these origins (`https://chat.example.com`; `*` = any) may call the API from a browser."""
     failure_log: str = ""
     """Where the failure record goes; empty = nowhere (/dev/termination-log in a container)."""
@@ -83,7 +83,7 @@ class RuntimeSettings:
             raise SettingsError(f"`engine` is {shown(body['engine'])}; it must be {wanted}.", "Correct `engine`.")
         check(body)
         body["engine"] = EngineType(body["engine"])
-        for name in ("model_aliases", "engine_args", "cors_origins"):
+        for name in ("model_aliases", "engine_args", "allow_origins"):
             body[name] = tuple(body.get(name, ()))
         return RuntimeSettings(**body)
 

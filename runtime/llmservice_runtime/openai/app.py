@@ -18,7 +18,7 @@ from llmservice_runtime.openai.models import get_model, list_models
 from llmservice_runtime.openai.state import SERVER, Server
 from llmservice_runtime.openai.tokens import detokenize, tokenize
 from llmservice_runtime.wire import sse
-from llmservice_runtime.wire.callers import allow_origin, guard
+from llmservice_runtime.wire.callers import protect
 from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, body_too_large, error_response, internal
 from llmservice_runtime.wire.server import expect
 
@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 
 def make_app(server: Server) -> web.Application:
     """All endpoints, with and without the /v1 prefix."""
-    guards = [guard(server.callers)] if server.callers else []
-    app = web.Application(middlewares=[_errors, *guards], client_max_size=MAX_BODY_BYTES)
-    app.on_response_prepare.append(allow_origin)
+    app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY_BYTES)
+    if server.callers:
+        protect(app, server.callers)
     app[SERVER] = server
     for prefix in ("/v1", ""):
         app.router.add_post(f"{prefix}/chat/completions", chat_completions, expect_handler=expect)

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from llmservice_runtime.contract.bounds import ANY
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.listening import in_url, is_loopback
@@ -24,7 +25,7 @@ from llmservice_runtime.openai.loading import HostedEngine, Loading
 from llmservice_runtime.openai.reports import Reporter
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.engine import Engine, FinishReason, GenerationRequest, SamplingParams
-from llmservice_runtime.wire.callers import ANY, Callers
+from llmservice_runtime.wire.callers import Callers
 from llmservice_runtime.wire.server import ApiRunner
 
 STEP_REPORT_SECONDS = 1.0
@@ -130,11 +131,13 @@ class Host:
 
 
 def callers_of(settings: RuntimeSettings) -> Callers | None:
-    """Who may call: on loopback no web page but those of `cors_origins`; elsewhere anybody, until origins are named."""
-    origins = frozenset(origin.lower() for origin in settings.cors_origins)
-    if is_loopback(settings.host):
-        return Callers(origins=origins)
-    return Callers(loopback=False, hosts=frozenset({ANY}), origins=origins) if origins else None
+    """Who may call: on loopback no page but those of `allow_origins`; elsewhere anybody, until origins are named."""
+    origins = frozenset(origin.lower() for origin in settings.allow_origins)
+    loopback = is_loopback(settings.host)
+    if not origins:
+        return Callers() if loopback else None
+    hosts: frozenset[str] = frozenset() if loopback else frozenset({ANY})
+    return Callers(loopback, hosts, origins, origin_setting="To let it, name {} in the setting `allow_origins`.")
 
 
 async def generate_one(engine: Engine) -> None:

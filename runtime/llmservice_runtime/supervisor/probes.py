@@ -18,7 +18,7 @@ from llmservice_runtime.contract.listening import is_loopback
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.supervisor.state import State
-from llmservice_runtime.wire.callers import Callers, guard
+from llmservice_runtime.wire.callers import Callers, protect
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,8 +45,9 @@ async def answering(view: View, listener: socket.socket) -> AsyncIterator[None]:
 
 def application(view: View) -> web.Application:
     """Routes /livez, /readyz, /startupz, /status, /metrics."""
-    guards = [guard(Callers())] if is_loopback(view.settings.host) else []
-    app = web.Application(middlewares=guards)
+    app = web.Application()
+    if is_loopback(view.settings.host):
+        protect(app, Callers())
 
     async def livez(_: web.Request) -> web.Response:
         state = view.state()

@@ -19,13 +19,12 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from multidict import MultiMapping
 
+from llmservice_runtime.contract.bounds import ANY, is_origin
 from llmservice_runtime.wire.errors import ApiError, error_response
 
-ANY = "*"
 EXPOSED = "Retry-After, X-Request-Id, x-should-retry"
 _ALLOWED_ORIGIN = web.RequestKey("allowed_origin", str)
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -79,20 +78,22 @@ class Callers:
         return not self.loopback or bool(mapped.is_loopback) or name in self.hosts
 
 
-def is_origin(text: str) -> bool:
-    """Whether this is an origin as browsers send it: scheme, host, port where it is not the scheme's, no path."""
-    return text == "null" or _ORIGIN.fullmatch(text.lower()) is not None
-
-
 def is_host(text: str) -> bool:
     """Whether this is a host's name or address, without a port."""
     match = _HOST.fullmatch(text.lower())
     return match is not None and match["name"] == text.lower()
 
 
-def guard(callers: Callers) -> Middleware:
-    """Answers 403 to callers that may not, and preflights of those that may."""
+def protect(app: web.Application, callers: Callers) -> None:
+    """Has `app` answer 403 to callers that may not, and preflights of those that may, whose pages may read all answers.
 
+    Its middlewares so far see the refusals as answers.
+    """
+    app.middlewares.append(_guard(callers))
+    app.on_response_prepare.append(_tell_browsers)
+
+
+def _guard(callers: Callers) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -108,12 +109,12 @@ def guard(callers: Callers) -> Middleware:
     return middleware
 
 
-async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
-    """For `on_response_prepare`: lets the page whose origin was allowed read the answer, errors too."""
+async def _tell_browsers(request: web.Request, response: web.StreamResponse) -> None:
+    """Every answer depends on who asks; the page whose origin was allowed may read it, errors too."""
+    response.headers.add("Vary", "Origin")
     if origin := request.get(_ALLOWED_ORIGIN):
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = EXPOSED
-        response.headers["Vary"] = "Origin"
 
 
 def _preflight(request: web.Request) -> dict[str, str]:

@@ -41,7 +41,7 @@ built = st.builds(
     progress_seconds=st.floats(0.1, 3600),
     engine_args=st.lists(words, max_size=2).map(tuple),
     engine_env=st.dictionaries(words.filter(lambda name: "=" not in name), words, max_size=2),
-    cors_origins=st.lists(st.sampled_from(["*", "https://a.example", "http://localhost:3000"]), max_size=2).map(tuple),
+    allow_origins=st.lists(st.sampled_from(["*", "https://a.example", "http://localhost:3000"]), max_size=2).map(tuple),
     failure_log=st.sampled_from(["", "/dev/termination-log"]),
 )
 
@@ -77,7 +77,7 @@ WRONG = {
     "engine_args": ['"--threads=2"', "[1]", "{}"],
     "engine_env": ["[]", '{"A": 1}', '{"A=B": "1"}', '{"": "1"}'],
     "failure_log": ["1", "null"],
-    "cors_origins": ['"*"', '["example.com"]', '["https://a.example/path"]', "[1]"],
+    "allow_origins": ['"*"', '["example.com"]', '["https://a.example/path"]', "[1]"],
 }
 
 

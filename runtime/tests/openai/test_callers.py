@@ -10,11 +10,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from multidict import CIMultiDict
 
+from llmservice_runtime.contract.bounds import ANY
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.supervisor.probes import View, application
 from llmservice_runtime.supervisor.state import State
-from llmservice_runtime.wire.callers import ANY, Callers, allow_origin, guard
+from llmservice_runtime.wire.callers import Callers, protect
 from llmservice_runtime.wire.errors import ApiError
 
 EVIL = "http://evil.example"
@@ -118,12 +119,13 @@ async def test_what_is_refused_says_which_setting_and_what_is_allowed_gets_heade
     callers = Callers(
         origins=frozenset({"https://chat.example.com"}), host_setting="--host-setting {}", origin_setting="--setting {}"
     )
-    app = web.Application(middlewares=[guard(callers)])
-    app.on_response_prepare.append(allow_origin)
+    app = web.Application()
+    protect(app, callers)
     app.router.add_post("/chat", answer)
     async with TestClient(TestServer(app)) as client:
         refusal = await client.post("/chat", headers={"Origin": EVIL})
         assert refusal.status == 403 and "Access-Control-Allow-Origin" not in refusal.headers
+        assert refusal.headers["Vary"] == (await client.post("/chat")).headers["Vary"] == "Origin"
         assert f"--setting {EVIL}" in (await refusal.json())["error"]["message"]
         refusal = await client.post("/chat", headers={"Host": "llm.example.com:80"})
         assert "--host-setting llm.example.com" in (await refusal.json())["error"]["message"]

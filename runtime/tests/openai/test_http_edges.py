@@ -182,7 +182,7 @@ PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-He
 async def test_pages_may_call_when_the_settings_name_their_origin(
     connect: Any, scripted: Any, host: str, origins: tuple[str, ...], origin: str, allowed: bool
 ) -> None:
-    settings = RuntimeSettings(EngineType.LLAMA_CPP, "/m.gguf", "demo", host=host, cors_origins=origins)
+    settings = RuntimeSettings(EngineType.LLAMA_CPP, "/m.gguf", "demo", host=host, allow_origins=origins)
     client = await connect(scripted(), callers=callers_of(settings))
     asked = await client.options(PATH, headers={"Origin": origin, **PREFLIGHT})
     assert asked.status == (204 if allowed else 403)
@@ -190,8 +190,11 @@ async def test_pages_may_call_when_the_settings_name_their_origin(
         reply = await client.post(PATH, data=body, headers={"Origin": origin})
         assert reply.status == (status if allowed else 403)
         assert reply.headers.get("Access-Control-Allow-Origin") == (origin if allowed else None)
+        assert reply.headers["Vary"] == "Origin"
+        assert allowed or f"name {origin} in the setting `allow_origins`" in await reply.text()
     plain = await client.post(PATH, data=BODY)
     assert plain.status == 200 and "Access-Control-Allow-Origin" not in plain.headers
+    assert plain.headers["Vary"] == "Origin"
 
 
 def test_without_origins_a_pod_answers_whoever_reaches_it_and_loopback_no_page() -> None:
