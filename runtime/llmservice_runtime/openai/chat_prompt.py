@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from llmservice_runtime.openai.asking import BusyError
 from llmservice_runtime.openai.encoding import encode
 from llmservice_runtime.openai.events import AnswerReader
 from llmservice_runtime.openai.messages import normalise
@@ -17,7 +19,7 @@ from llmservice_runtime.openai.params import answer_length, checked, constraint,
 from llmservice_runtime.openai.reasoning import CLOSE, OPEN, ReasoningReader
 from llmservice_runtime.openai.requests.chat import ChatRequest, Message, NamedToolChoice, Thinking, Tool
 from llmservice_runtime.openai.state import Server
-from llmservice_runtime.openai.templates import THINKING, ChatTemplate, TemplateError, many
+from llmservice_runtime.openai.templates import THINKING, ChatTemplate, Options, TemplateError, many
 from llmservice_runtime.openai.tool_formats import ToolFormat
 from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
 from llmservice_runtime.openai.tool_parser import ToolParser
@@ -57,7 +59,7 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     template = server.chat_template()
     tools, calls = _tools(request)
     fmt = await _format(template, engine.tokenizer) if tools else None
-    prompt = await rendered(template, request.messages, request, tools)
+    prompt = await rendered(server, request.messages, request, tools)
     tokens = await encode(
         engine.tokenizer,
         prompt,
@@ -106,35 +108,48 @@ async def _format(template: ChatTemplate, tokenizer: Tokenizer) -> ToolFormat:
     return await asyncio.get_running_loop().run_in_executor(_threads[False], tool_format, template, tokenizer)
 
 
-async def rendered(
-    template: ChatTemplate, messages: Sequence[Message], request: ChatRequest | None, tools: Sequence[Tool] = ()
-) -> str:
-    """`render` off the event loop: a short prompt waits for short ones only."""
-    thread = _threads[many([message.content for message in messages])]
-    return await asyncio.get_running_loop().run_in_executor(thread, render, template, messages, request, tools)
+async def rendered(server: Server, messages: Sequence[Message], request: ChatRequest, tools: Sequence[Tool]) -> str:
+    """The prompt text; ApiError 400 when the template refuses the messages. A short one waits for short ones only."""
+    template = server.chat_template()
+    lengthy = many([messages, tools, request.documents, request.chat_template_kwargs])
+
+    def blocking() -> str:
+        with _refusing():
+            return template.render(normalise(messages, template), **_options(template, request, tools))
+
+    run = asyncio.get_running_loop().run_in_executor
+    if lengthy:
+        return await run(_threads[lengthy], blocking)
+    async with server.rendering:
+        try:
+            with _refusing():
+                return await template.render_idle(normalise(messages, template), **_options(template, request, tools))
+        except BusyError:
+            return await run(_threads[lengthy], blocking)
 
 
-def render(
-    template: ChatTemplate, messages: Sequence[Message], request: ChatRequest | None, tools: Sequence[Tool] = ()
-) -> str:
-    """The prompt text; ApiError 400 when the template refuses the messages."""
-    kwargs = _template_kwargs(request, template) if request is not None else {}
-    continues = request is not None and request.continue_final_message
-    if request is not None and continues and _asks_for_turn(request):
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except TemplateError as error:
+        raise bad_request(f"`messages`: {error}.", "messages", "template_error") from error
+
+
+def _options(template: ChatTemplate, request: ChatRequest, tools: Sequence[Tool]) -> Options:
+    continues = request.continue_final_message
+    kwargs = _template_kwargs(request, template)
+    if continues and _asks_for_turn(request):
         raise bad_request(
             "`continue_final_message` and `add_generation_prompt` exclude each other.", "continue_final_message"
         )
-    try:
-        return template.render(
-            normalise(messages, template),
-            tools=[tool.model_dump(exclude_unset=True) for tool in tools] or None,
-            documents=request.documents if request is not None else None,
-            kwargs=kwargs,
-            add_generation_prompt=not continues and (request is None or request.add_generation_prompt),
-            continue_final_message=continues,
-        )
-    except TemplateError as error:
-        raise bad_request(f"`messages`: {error}.", "messages", "template_error") from error
+    return {
+        "tools": [tool.model_dump(exclude_unset=True) for tool in tools] or None,
+        "documents": request.documents,
+        "kwargs": kwargs,
+        "add_generation_prompt": not continues and request.add_generation_prompt,
+        "continue_final_message": continues,
+    }
 
 
 def thinks_on(message: Message) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 
@@ -32,6 +33,8 @@ class Server:
     drain: Drain = field(default_factory=Drain)
     engine: Engine | None = None
     template: ChatTemplate | None = None
+    rendering: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by the short prompt that is being rendered: they go in the order in which they came."""
     no_chat: str = ""
     """Why chat is refused, with the remedy; empty = chat works."""
 

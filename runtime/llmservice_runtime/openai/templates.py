@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from llmservice_runtime.openai.worker import LostError, Worker
 
@@ -15,9 +16,12 @@ THINKING = ("reasoning_content", "reasoning", "thinking")
 """What templates call a message's thinking."""
 MARK = "CONTINUE_FINAL_MESSAGE_TAG "
 """Ends with white space, as in transformers: where that is gone, the template trims."""
+PATIENCE = 0.2
+"""The template's own deadline comes first: it says more."""
 MANY_CHARS = 64 << 10
-MANY_MESSAGES = 256
 """From here on a prompt is rendered apart, so that short ones wait for short ones only."""
+VALUE_CHARS = 16
+"""What any value counts there, beside its text."""
 
 _workers = {many: Worker("llmservice_runtime.openai.rendering") for many in (False, True)}
 
@@ -29,6 +33,19 @@ def warm_up() -> None:
 
 class TemplateError(ValueError):
     """The template can't be compiled, refused the messages (`raise_exception`) or went beyond its bounds."""
+
+
+class Options(TypedDict, total=False):
+    """What a template gets beside messages. With `continue_final_message` the prompt ends with the last one.
+
+    That is its content, or the thinking (`reasoning_content`, `reasoning`) of a message that has only that.
+    """
+
+    tools: Sequence[Mapping[str, Any]] | None
+    documents: Sequence[Mapping[str, Any]] | None
+    kwargs: Mapping[str, Any]
+    add_generation_prompt: bool
+    continue_final_message: bool
 
 
 class ChatTemplate:
@@ -52,56 +69,72 @@ class ChatTemplate:
         """Whether the template asks if a message's content is none (else null content is the empty string)."""
         return re.search(r"content['\"]?\]?\s+is\s+(not\s+)?none", self.source) is not None
 
-    def render(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        documents: Sequence[Mapping[str, Any]] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-    ) -> str:
-        """The prompt text. With `continue_final_message` it ends where the last message's content ends.
+    def render(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> str:
+        """The prompt text. Blocks."""
+        lengthy = many([messages, *options.values()])
+        return _text(self._ask(self._question(messages, options), many=lengthy), options)
 
-        That is the content, or the thinking (`reasoning_content`, `reasoning`) of a message that has only that.
-        """
-        messages = [*messages[:-1], marked(messages[-1])] if continue_final_message else messages
-        variables = dict(self._tokens) | dict(kwargs or {})
+    async def render_idle(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> str:
+        """`render` of a short prompt on the event loop; BusyError where it can't be at once."""
+        from llmservice_runtime.openai.asking import ask_idle  # with it comes asyncio, which takes longer than a load
+
+        with _refusing():
+            question = self._question(messages, options)
+            return _text(await ask_idle(_workers[False], question, MAX_SECONDS + PATIENCE, self._told), options)
+
+    def _question(self, messages: Sequence[Mapping[str, Any]], options: Options) -> dict[str, Any]:
+        if options.get("continue_final_message"):
+            messages = [*messages[:-1], marked(messages[-1])]
+        variables = dict(self._tokens) | dict(options.get("kwargs", {}))
         variables |= {
             "messages": [dict(message) for message in messages],
-            "tools": tools,
-            "documents": documents,
-            "add_generation_prompt": add_generation_prompt,
+            "tools": options.get("tools"),
+            "documents": options.get("documents"),
+            "add_generation_prompt": options.get("add_generation_prompt", True),
         }
-        text = self._run(variables)
-        return cut_at_mark(text) if continue_final_message else text
-
-    def _run(self, variables: Mapping[str, Any]) -> str:
-        question = {"variables": variables, "seconds": MAX_SECONDS}
-        return str(self._ask(question, many=many([m.get("content") for m in variables["messages"]]))["text"])
+        return {"variables": variables, "seconds": MAX_SECONDS}
 
     def _ask(self, question: Mapping[str, Any], *, many: bool) -> dict[str, Any]:
         first = None if question is self._told else self._told
-        try:
-            # The template's own deadline comes first: it says more.
-            answer: dict[str, Any] = _workers[many].ask(question, MAX_SECONDS + 0.2, first)
-        except LostError as error:
-            raise TemplateError(f"the chat template {error}") from error
-        except (RecursionError, ValueError) as error:
-            raise TemplateError(f"the chat template can't be given these messages: {error}") from error
-        if "error" in answer:
-            raise TemplateError(answer["error"])
-        return answer
+        with _refusing():
+            return _checked(_workers[many].ask(question, MAX_SECONDS + PATIENCE, first))
 
 
-def many(contents: Sequence[Any]) -> bool:
-    """Whether messages with these contents (texts, or lists of parts) are much to render."""
-    if len(contents) > MANY_MESSAGES:
-        return True
-    parts = [part for content in contents for part in (content if isinstance(content, list) else [content])]
-    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
-    return sum(len(text) for text in texts if isinstance(text, str)) > MANY_CHARS
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except LostError as error:
+        raise TemplateError(f"the chat template {error}") from error
+    except TemplateError:
+        raise
+    except (RecursionError, ValueError) as error:
+        raise TemplateError(f"the chat template can't be given these messages: {error}") from error
+
+
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+    if "error" in answer:
+        raise TemplateError(answer["error"])
+    return answer
+
+
+def _text(answer: dict[str, Any], options: Options) -> str:
+    text = str(_checked(answer)["text"])
+    return cut_at_mark(text) if options.get("continue_final_message") else text
+
+
+def many(values: Iterable[Any]) -> bool:
+    """Whether these values (messages, tools, documents ...) are much to render."""
+    left = MANY_CHARS
+    todo = list(values)
+    while todo and left >= 0:
+        value = todo.pop()
+        left -= VALUE_CHARS + (len(value) if isinstance(value, str) else 0)
+        if isinstance(value, Mapping):
+            todo += [*value, *value.values()]
+        elif isinstance(value, Iterable) and not isinstance(value, str):
+            todo += value  # of a model of pydantic: its names and values
+    return left < 0
 
 
 def marked(message: Mapping[str, Any]) -> dict[str, Any]:

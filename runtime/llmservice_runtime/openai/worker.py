@@ -26,6 +26,8 @@ MEMORY = 256 << 20
 START_SECONDS = 30.0
 """For Python and its imports, on a busy machine; beyond what a question may take."""
 OUT_OF_MEMORY = 12
+KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
+"""Exit codes that come from outside, when it is not us."""
 LENGTH = struct.Struct("!I")
 
 
@@ -33,8 +35,12 @@ class LostError(Exception):
     """There is no answer, and the process is gone; the message says why, to stand behind a subject."""
 
 
+class KilledError(LostError):
+    """Somebody else ended the process (no memory is left on the machine, say): no fault of the question."""
+
+
 class Worker:
-    """`python -m MODULE`, which calls `serve`; started with its first question, or by `start`. Thread-safe; blocks."""
+    """`python -m MODULE`, which calls `serve`; started with its first question, or by `start`. Thread-safe."""
 
     def __init__(self, module: str) -> None:
         self._module = module
@@ -50,19 +56,34 @@ class Worker:
             self._connected()
 
     def ask(self, question: Any, seconds: float, first: Any = None) -> Any:
-        """The answer; LostError when it takes longer than that, or the process ends.
+        """The answer; LostError when it takes longer than that, or the process ends. Blocks.
 
         `first` is a question that a process must have answered before; it is asked when another one was, or none.
         """
         with self._lock:
-            connection = self._connected()
-            if not self._greeted:
-                self._receive(connection, START_SECONDS)
-                self._greeted = True
-            if first is not None and self._told is not first:
-                self._exchange(connection, first, seconds)
-                self._told = first
-            return self._exchange(connection, question, seconds)
+            try:
+                return self._ask(question, seconds, first)
+            except KilledError:
+                return self._ask(question, seconds, first)
+
+    def claim(self, first: Any = None) -> socket.socket | None:
+        """Where a process waits for a question, which has answered `first`; None = there is none now. Blocks nobody.
+
+        Whoever gets one asks there and then releases it.
+        """
+        if not self._lock.acquire(blocking=False):
+            return None
+        if self._socket is not None and self._greeted and (first is None or self._told is first):
+            return self._socket
+        self._lock.release()
+        return None
+
+    def release(self, error: BaseException | None = None, seconds: float = 0.0) -> LostError | None:
+        """After `claim`. With an error (no answer came, perhaps for so long) the process is ended first; why."""
+        try:
+            return None if error is None else self._lost(error, seconds)
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """End the process; a later question starts another."""
@@ -84,8 +105,18 @@ class Worker:
             self._greeted, self._told = False, None
         return self._socket
 
+    def _ask(self, question: Any, seconds: float, first: Any) -> Any:
+        connection = self._connected()
+        if not self._greeted:
+            self._receive(connection, START_SECONDS)
+            self._greeted = True
+        if first is not None and self._told is not first:
+            self._exchange(connection, first, seconds)
+            self._told = first
+        return self._exchange(connection, question, seconds)
+
     def _exchange(self, connection: socket.socket, question: Any, seconds: float) -> Any:
-        data = _frame([seconds, question])
+        data = frame([seconds, question])
         return self._receive(connection, seconds, data)
 
     def _receive(self, connection: socket.socket, seconds: float, data: bytes = b"") -> Any:
@@ -94,13 +125,18 @@ class Worker:
             connection.settimeout(seconds)
             connection.sendall(data)
             return _read(connection, time.monotonic() + seconds)
-        except TimeoutError as error:
-            self._end()
-            raise LostError(f"took more than {seconds:g} s") from error
         except OSError as error:
-            code = self._end(patience=1.0)
-            known = {OUT_OF_MEMORY: "took more memory than it may", -signal.SIGALRM: f"took more than {seconds:g} s"}
-            raise LostError(known.get(code, f"ended its process with {code}")) from error
+            raise self._lost(error, seconds) from error
+
+    def _lost(self, error: BaseException, seconds: float) -> LostError:
+        """End the process, which does not answer any more; why."""
+        if not isinstance(error, OSError) or isinstance(error, TimeoutError):
+            self._end()
+            return LostError(f"took more than {seconds:g} s")
+        code = self._end(patience=1.0)
+        known = {OUT_OF_MEMORY: "took more memory than it may", -signal.SIGALRM: f"took more than {seconds:g} s"}
+        kind = KilledError if code in KILLED else LostError
+        return kind(known.get(code, f"ended its process with {code}"))
 
     def _end(self, patience: float = 0.0) -> int:
         """The exit code; negative = signal."""
@@ -125,13 +161,13 @@ def serve(answer: Callable[[Any], Any], memory: int = MEMORY) -> None:
     _limit(memory)
     with socket.socket(fileno=os.dup(0)) as connection:
         try:
-            connection.sendall(_frame(None))
+            connection.sendall(frame(None))
             while True:
                 seconds, question = _read(connection, None)
                 signal.setitimer(signal.ITIMER_REAL, seconds + 1)
                 found = answer(question)
                 signal.setitimer(signal.ITIMER_REAL, 0)
-                connection.sendall(_frame(found))
+                connection.sendall(frame(found))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         except OSError:
@@ -147,7 +183,7 @@ def _limit(memory: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _frame(body: Any) -> bytes:
+def frame(body: Any) -> bytes:
     data = json.dumps(body).encode()
     return LENGTH.pack(len(data)) + data
 

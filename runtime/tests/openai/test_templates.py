@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from llmservice_runtime.openai.messages import normalise
-from llmservice_runtime.openai.requests.chat import Message
-from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
+from llmservice_runtime.openai.requests.chat import Message, Tool
+from llmservice_runtime.openai.templates import ChatTemplate, TemplateError, many
 from llmservice_runtime.wire.errors import ApiError
 
 USER = [{"role": "user", "content": "Hi <b>"}]
@@ -180,3 +180,12 @@ def test_developer_is_system_where_the_template_does_not_know_it() -> None:
         normal("{% if role == 'developer' %}{% endif %}", {"role": "developer", "content": "a"})[0]["role"]
         == "developer"
     )
+
+
+def test_all_that_a_template_reads_makes_a_prompt_long() -> None:
+    message = Message.model_validate({"role": "user", "content": "Hi"})
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"enum": ["x" * 1000] * 100}}}
+    assert not many([[message] * 100, [Tool.model_validate(tool | {"function": {"name": "f"}})], None, {"x": 1}])
+    assert many([[message] * 3000])
+    assert many([[message], [Tool.model_validate(tool)]])
+    assert many([[message], None, [{"text": ["x"] * 10_000}]])

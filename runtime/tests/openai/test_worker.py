@@ -1,0 +1,88 @@
+"""Processes that may be lost: who asks them next gets an answer, and gets his own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from llmservice_runtime.openai.asking import BusyError, ask_idle
+from llmservice_runtime.openai.worker import LostError, Worker
+
+TEMPLATE = {"source": "{{ x }}{% if x == 'on' %}{% for i in range(y) %}{% set z = i %}{% endfor %}{% endif %}"}
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    made = Worker("llmservice_runtime.openai.rendering")
+    yield made
+    made.close()
+
+
+def question(x: str, y: int = 0) -> dict[str, Any]:
+    return {"variables": {"x": x, "y": y}, "seconds": 60.0}
+
+
+def pid(worker: Worker) -> int:
+    assert worker._process is not None
+    return worker._process.pid
+
+
+async def test_an_idle_process_is_asked_on_the_loop(worker: Worker) -> None:
+    with pytest.raises(BusyError):
+        await ask_idle(worker, question("a"), 60, TEMPLATE)
+    assert worker.ask(question("a"), 60, TEMPLATE) == {"text": "a"}
+    assert await ask_idle(worker, question("b"), 60, TEMPLATE) == {"text": "b"}
+    assert worker.ask(question("c"), 60, TEMPLATE) == {"text": "c"}  # and both ways take turns
+    with pytest.raises(BusyError):
+        await ask_idle(worker, question("d"), 60, dict(TEMPLATE))  # another template
+
+
+async def test_the_answer_to_one_who_left_is_nobody_elses(worker: Worker) -> None:
+    worker.ask(question("a"), 60, TEMPLATE)
+    left = asyncio.ensure_future(ask_idle(worker, question("on", 99_999), 60, TEMPLATE))
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.gather(left, return_exceptions=True)
+    with pytest.raises(BusyError):
+        await ask_idle(worker, question("b"), 60, TEMPLATE)
+    before = pid(worker)
+    assert await asyncio.to_thread(worker.ask, question("c"), 60, TEMPLATE) == {"text": "c"}
+    assert pid(worker) == before
+
+
+def test_a_loop_that_ends_leaves_no_answer_behind(worker: Worker) -> None:
+    worker.ask(question("a"), 60, TEMPLATE)
+
+    async def leave() -> None:
+        asked = asyncio.ensure_future(ask_idle(worker, question("on", 99_999), 60, TEMPLATE))
+        await asyncio.sleep(0)
+        asked.cancel()
+
+    asyncio.run(leave())
+    assert worker.ask(question("b"), 60, TEMPLATE) == {"text": "b"}
+
+
+async def test_a_process_killed_from_outside_is_replaced(worker: Worker) -> None:
+    worker.ask(question("a"), 60, TEMPLATE)
+    os.kill(pid(worker), signal.SIGKILL)
+    assert worker.ask(question("b"), 60, TEMPLATE) == {"text": "b"}
+    os.kill(pid(worker), signal.SIGKILL)
+    with pytest.raises(BusyError):
+        await ask_idle(worker, question("c"), 60, TEMPLATE)
+    assert worker.ask(question("c"), 60, TEMPLATE) == {"text": "c"}
+
+
+async def test_what_takes_too_long_is_not_asked_again(worker: Worker) -> None:
+    endless = {
+        "source": "{% for i in range(99999) %}{% for j in range(99999) %}{% set z = i %}{% endfor %}{% endfor %}"
+    }
+    worker.ask(endless, 60)
+    worker._told = endless
+    with pytest.raises(LostError, match=r"took more than 0\.5 s"):
+        await ask_idle(worker, question("a"), 0.5, endless)
+    assert worker.ask(question("b"), 60, TEMPLATE) == {"text": "b"}
