@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO, cast
 
 from llmservice_runtime.contract.outlet import Outlet
+from llmservice_runtime.contract.plain import plain_lines
 
 LAST_SECONDS = 2.0
 """At the end a reader that stands still is waited for so long."""
@@ -25,8 +26,8 @@ class Output:
         self._outlet = Outlet(stream.fileno())
 
     def write(self, text: str) -> int:
-        """Hand text over; never fails."""
-        self._outlet.write(text.encode(self._stream.encoding or "utf-8", errors="replace"))
+        """Hand text over, fit to be shown; never fails."""
+        self._outlet.write(plain_lines(text).encode(self._stream.encoding or "utf-8", errors="backslashreplace"))
         return len(text)
 
     def flush(self) -> None:

@@ -113,9 +113,9 @@ def test_what_was_to_be_shown_and_could_not_is_one_sentence(running: Here, words
     assert done.returncode == 1 and "No space left on device" in said and "Traceback" not in said
 
 
-def test_text_that_the_encoding_lacks_is_written_all_the_same(tmp_path: Path) -> None:
+def test_what_is_written_is_fit_for_the_terminal_and_its_encoding(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w", encoding="ascii") as stream:
         output = Output(stream)
-        assert output.write("\ud800 ä\n") == 4
+        assert output.write("\x1b[2J\ud800 ä\n") == 8
         output.finish()
-    assert (tmp_path / "log").read_text() == "? ?\n"
+    assert (tmp_path / "log").read_text() == "\\u001b[2J\\ud800 \\xe4\n"
