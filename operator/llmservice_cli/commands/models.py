@@ -21,7 +21,6 @@ from llmservice_runtime.sources.kept import Kept, is_in_use, kept_models, prune,
 from llmservice_runtime.sources.uri import parse_uri
 
 HEADER = ("MODEL", "REVISION", "SIZE", "LAST USED", "USED BY")
-ACTIONS = ("list", "rm", "prune")
 REVISION_WIDTH = 12
 FRESH_SECONDS = 600.0
 """What was brought or used so lately may be about to start: pruning spares it."""
@@ -31,11 +30,23 @@ _DURATION = re.compile(r"(\d{1,9})([smhdw])")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options."""
-    parser.add_argument("action", nargs="?", choices=ACTIONS, default="list", help="default: list")
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="with rm: a URI, or URI@REVISION")
-    parser.add_argument("--unused-for", metavar="TIME", help="with prune: only what was not used for so long, as 30d")
-    parser.add_argument("--dry-run", action="store_true", help="with rm and prune: only say what would go")
-    parser.add_argument("-o", "--output", choices=("json",), help="with list: instead of a table")
+    parser.set_defaults(action="list")
+    _output(parser, None)
+    actions = parser.add_subparsers(metavar="ACTION")
+    listing = actions.add_parser("list", help="the models, what they take, and who uses them (default)")
+    _output(listing, argparse.SUPPRESS)
+    removal = actions.add_parser("rm", help="remove models by name")
+    removal.add_argument("models", nargs="+", metavar="MODEL", help="a URI, or URI@REVISION")
+    pruning = actions.add_parser("prune", help="remove what nothing uses")
+    pruning.add_argument("--unused-for", metavar="TIME", help="only what was not used for so long, as 30d")
+    for action, changing in (("list", listing), ("rm", removal), ("prune", pruning)):
+        changing.set_defaults(action=action)
+        if action != "list":
+            changing.add_argument("--dry-run", action="store_true", help="only say what would go")
+
+
+def _output(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument("-o", "--output", choices=("json",), default=default, help="instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,22 +64,15 @@ def run(args: argparse.Namespace) -> int:
 def _act(args: argparse.Namespace, places: Places) -> int:
     known = kept_models(places.cache)
     users = list(_users(places.state))
+    if args.output and args.action != "list":
+        raise UserError(f"`llmservice models {args.action}` has no -o.", "llmservice models -o json lists them.")
     if args.action == "list":
-        _no_more(args)
         print(_as_json(known, users) if args.output else _listed(known, users, places.cache))
     elif args.action == "rm":
         _rm(_named(known, args.models), users, args.dry_run)
     else:
-        _no_more(args)
         _prune(known, users, args)
     return 0
-
-
-def _no_more(args: argparse.Namespace) -> None:
-    if args.models:
-        raise UserError(
-            f"`llmservice models {args.action}` takes no model.", "To remove one: llmservice models rm MODEL."
-        )
 
 
 def _rm(models: list[Kept], users: list[tuple[str, str, str]], dry: bool) -> None:
@@ -85,7 +89,12 @@ def _rm(models: list[Kept], users: list[tuple[str, str, str]], dry: bool) -> Non
 
 
 def _prune(known: list[Kept], users: list[tuple[str, str, str]], args: argparse.Namespace) -> None:
-    seconds = FRESH_SECONDS if args.unused_for is None else max(FRESH_SECONDS, duration(args.unused_for))
+    seconds = FRESH_SECONDS if args.unused_for is None else duration(args.unused_for)
+    if seconds < FRESH_SECONDS:
+        raise UserError(
+            f"--unused-for is {args.unused_for}, and what was used a moment ago may be about to start.",
+            f"Write {FRESH_SECONDS / 60:.0f}m or more; llmservice models rm MODEL removes one at once.",
+        )
     before = time.time() - seconds
 
     def spared(kept: Kept) -> bool:
@@ -111,14 +120,14 @@ def duration(text: str) -> float:
 
 
 def _named(known: list[Kept], names: list[str]) -> list[Kept]:
-    if not names:
-        raise UserError("no model is named.", "llmservice models lists them; rm takes a URI, or URI@REVISION.")
-    chosen = []
+    chosen: dict[Path, Kept] = {}
     for name in names:
         if not (found := [kept for kept in known if name == kept.uri or _is_revision(kept, name)]):
             raise UserError(f"there is no model {name} on this machine.", "llmservice models lists them.")
-        chosen += found
-    return chosen
+        if name != found[0].uri and len(found) > 1:
+            raise UserError(f"{name} may be any of {', '.join(kept.name for kept in found)}.", "Write more of it.")
+        chosen |= {kept.folder: kept for kept in found}
+    return list(chosen.values())
 
 
 def _is_revision(kept: Kept, name: str) -> bool:

@@ -84,18 +84,47 @@ def test_one_is_removed_by_name_unless_somebody_uses_it(cache: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["rm"], "no model is named"),
-        (["rm", "hf://acme/ol"], "there is no model hf://acme/ol"),
-        (["prune", "x"], "takes no model"),
+        (["rm"], "required: MODEL"),
+        (["rm", "hf://acme/old", "hf://acme/ol"], "there is no model hf://acme/ol"),
+        (["rm", "--unused-for", "1d", "hf://acme/old"], "unrecognized arguments"),
+        (["list", "--dry-run"], "unrecognized arguments"),
+        (["prune", "x"], "unrecognized arguments"),
         (["prune", "--unused-for", "soon"], "no time"),
+        (["prune", "--unused-for", "9m"], "Write 10m or more"),
+        (["-o", "json", "prune"], "has no -o"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
     cache: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["models", *words]) == 1
+    try:
+        assert main(["models", *words]) == 1
+    except SystemExit as ended:
+        assert ended.code == 2
     assert said in capsys.readouterr().err
     assert len(there(cache)) == 4
+
+
+def test_options_stand_anywhere_and_what_is_named_twice_is_one(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "rm", "--dry-run", "hf://acme/old", "hf://acme/old@c0ffee"]) == 0
+    assert capsys.readouterr().out == "would remove hf://acme/old@c0ffee00c0ffee00 (1.0 MiB)\n"
+    for words in (["-o", "json"], ["-o", "json", "list"], ["list", "-o", "json"]):
+        assert main(["models", *words]) == 0
+        assert len(json.loads(capsys.readouterr().out)) == 4
+
+
+def test_the_beginning_of_two_revisions_names_none(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (cache / "models/hf/acme--old/c0decafe").mkdir()
+    assert main(["models", "rm", "hf://acme/old@c0"]) == 1
+    assert "may be any of" in capsys.readouterr().err
+    assert main(["models", "rm", "hf://acme/old@c0d"]) == 0
+    assert len(there(cache)) == 4
+
+
+def test_a_mark_that_a_bad_disk_left_hides_no_other_model(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mark_of(cache / "models/hf/acme--old/c0ffee00c0ffee00").write_bytes(b"\xff\xfe")
+    assert main(["models"]) == 0
+    assert "hf://acme/fresh" in capsys.readouterr().out
 
 
 def test_times() -> None:

@@ -129,7 +129,7 @@ def _kept(target: Path) -> Kept:
     files = [stat for folder in places for stat in _stats(folder)]
     uri, used = f"{target.parent.parent.name}://{target.parent.name.replace('--', '/', 1)}", 0.0
     with contextlib.suppress(OSError):
-        uri, used = mark_of(target).read_text() or uri, mark_of(target).stat().st_mtime
+        uri, used = mark_of(target).read_text(errors="replace") or uri, mark_of(target).stat().st_mtime
     used = used or max((stat.st_mtime for stat in files), default=0.0)  # brought by an earlier release
     return Kept(target, uri, sum(stat.st_size for stat in files), used, target.exists())
 
