@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmservice_gateway.routing import AmbiguousModelError, Backend, Table, Unready
-from llmservice_runtime.wire.errors import MAX_RETRY_AFTER, ApiError, unavailable
+from llmservice_runtime.wire.errors import MAX_RETRY_AFTER, ApiError, cut, unavailable
 
 CODES = {"Loading": "loading", "Draining": "draining"}
 """Reasons for which an engine has a code of its own; the others are told in the words of a service's conditions."""
@@ -14,12 +14,14 @@ def model_not_found(model: str, table: Table) -> ApiError:
     names = sorted(table.backends)
     shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     served = f"Served here: {shown}." if names else "No service is served here."
-    return ApiError(404, f"The model `{model}` does not exist. {served}", code="model_not_found", param="model")
+    return ApiError(404, f"The model `{cut(model)}` does not exist. {served}", code="model_not_found", param="model")
 
 
 def model_ambiguous(model: str, error: AmbiguousModelError) -> ApiError:
     """404: a bare name must be unique."""
-    message = f"The model name `{model}` means several services: {', '.join(error.candidates)}. Use one of these names."
+    message = (
+        f"The model name `{cut(model)}` means several services: {', '.join(error.candidates)}. Use one of these names."
+    )
     return ApiError(404, message, code="model_ambiguous", param="model")
 
 

@@ -242,6 +242,7 @@ async def test_models_lists_every_service(world: World) -> None:
         ("POST", "/v1/chat/completions", b'\xef\xbb\xbf{"model": "demo"}', 400, "invalid_json"),
         ("POST", "/v1/chat/completions", '{"model": "demo"}'.encode("utf-16"), 400, "invalid_json"),
         ("POST", "/v1/chat/completions", b'{"model": ' + b"1" * 9000 + b"}", 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", b'{"model": "' + b"x" * 900_000 + b'"}', 404, "model_not_found"),
         ("GET", "/v1/models/%ED%A0%80", b"", 404, "model_not_found"),
         ("POST", "/v1/chat/completions", b" " * 1_000_001, 413, "request_too_large"),
         ("POST", "/v1/images", b"{}", 404, "not_found"),
@@ -256,6 +257,7 @@ async def test_every_error_has_the_one_shape(
         error = (await response.json())["error"]
         assert response.status == status
         assert set(error) == {"message", "type", "code", "param"} and error["code"] == code
+        assert len(error["message"]) < 500
 
 
 @pytest.mark.parametrize(

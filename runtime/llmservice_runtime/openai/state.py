@@ -13,7 +13,7 @@ from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
 from llmservice_runtime.protocol.engine import Engine
 from llmservice_runtime.wire.callers import Callers
-from llmservice_runtime.wire.errors import ApiError, bad_request, unavailable
+from llmservice_runtime.wire.errors import ApiError, bad_request, cut, unavailable
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ class Server:
             return name
         served = ", ".join((self.model_name, *self.aliases))
         raise ApiError(
-            404, f"The model `{name}` is not served here. Served: {served}.", code="model_not_found", param="model"
+            404, f"The model `{cut(name)}` is not served here. Served: {served}.", code="model_not_found", param="model"
         )
 
 

@@ -20,7 +20,7 @@ from aiohttp.typedefs import Middleware
 from multidict import MultiMapping
 
 from llmservice_runtime.contract.bounds import ANY, is_origin
-from llmservice_runtime.wire.errors import ApiError, error_response
+from llmservice_runtime.wire.errors import ApiError, cut, error_response
 
 EXPOSED = "Retry-After, X-Request-Id, x-should-retry"
 _ALLOWED_ORIGIN = web.RequestKey("allowed_origin", str)
@@ -150,7 +150,7 @@ def _own_names() -> tuple[str, ...]:
 
 
 def _shown(text: str) -> str:
-    return ascii(text if len(text) <= 80 else text[:77] + "...")
+    return ascii(cut(text))
 
 
 def _refused(code: str, said: str, remedy: str) -> ApiError:

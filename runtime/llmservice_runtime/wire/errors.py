@@ -49,6 +49,11 @@ def error_response(error: ApiError) -> web.Response:
     )
 
 
+def cut(text: str, most: int = 80) -> str:
+    """What a client wrote, for a message: no longer than so many characters."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
     """400: the request can never succeed as it is."""
     return ApiError(400, message, code=code, param=param)
