@@ -14,7 +14,7 @@ from llmservice_gateway import errors
 from llmservice_gateway.metrics import GatewayMetrics
 from llmservice_gateway.proxy import Limits, Proxy
 from llmservice_gateway.routing import AmbiguousModelError, Backend, UnknownModelError
-from llmservice_runtime.wire.body import read_body
+from llmservice_runtime.wire.body import bound_parts, read_body
 from llmservice_runtime.wire.callers import Callers, protect
 from llmservice_runtime.wire.errors import ApiError, bad_request, body_too_large, error_response, internal
 from llmservice_runtime.wire.server import expect
@@ -133,6 +133,7 @@ class Gateway:
 
 def model_of(body: bytes) -> str:
     """The `model` of a request body; ApiError 400 when there is none."""
+    bound_parts(body)
     try:
         fields = json.loads(body.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError):

@@ -14,7 +14,9 @@ from aiohttp import web
 from gateway_world import World, answer, die, stall, stream  # type: ignore[import-not-found]
 from yarl import URL
 
+from llmservice_gateway.app import model_of
 from llmservice_gateway.routing import Backend, Replica, Unready
+from llmservice_runtime.wire.errors import ApiError
 
 EVENTS = [
     b'data: {"choices":[{"delta":{"content":"\xc3\xa4"}}]}\n\n',
@@ -298,6 +300,11 @@ async def test_what_is_no_request_has_the_one_shape_too(world: World, sent: byte
     writer.close()
     assert head.split()[1] == status
     assert set(json.loads(body)["error"]) == {"message", "type", "code", "param"}
+
+
+def test_a_body_of_very_many_parts_is_not_read() -> None:
+    with pytest.raises(ApiError, match="lists and objects"):
+        model_of(b'{"model": "demo", "messages": [' + b"[]," * 1_000_000 + b"0]}")
 
 
 async def test_draining_refuses_new_work_and_finishes_the_old(world: World) -> None:

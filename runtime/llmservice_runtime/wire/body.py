@@ -11,6 +11,9 @@ from multidict import MultiMapping
 
 from llmservice_runtime.wire.errors import ApiError, bad_request
 
+MAX_PARTS = 500_000
+"""Texts, lists and objects in a body, or eight times as many numbers: Python makes an object of each in one go, while
+every other thread waits."""
 THREAD_BYTES = 64 << 10
 """Larger ones are unpacked off the event loop."""
 GZIP, ZLIB, RAW = 31, 15, -15
@@ -41,6 +44,20 @@ async def read_body(request: web.Request, limit: int, too_large: Callable[[], Ap
     if len(unpacked) > limit:
         raise too_large()
     return unpacked
+
+
+def bound_parts(data: bytes) -> None:
+    """ApiError 413 for JSON of so many parts that reading it stops everybody else; takes a small part of that time."""
+    if sum(data.count(sign) for sign in (b'"', b"[", b"{", b",")) <= MAX_PARTS:
+        return
+    bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    parts = bare.count(b'"') // 2
+    if parts <= MAX_PARTS:
+        outside = b"".join(bare.split(b'"')[::2])
+        parts += outside.count(b"[") + outside.count(b"{") + outside.count(b",") // 8
+    if parts > MAX_PARTS:
+        message = f"The body has more than {MAX_PARTS} texts, lists and objects, or {8 * MAX_PARTS} numbers."
+        raise ApiError(413, message, code="request_too_large")
 
 
 def encoding_of(headers: MultiMapping[str]) -> str:

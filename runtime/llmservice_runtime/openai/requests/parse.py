@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from llmservice_runtime.wire.body import bound_parts
 from llmservice_runtime.wire.errors import ApiError, bad_request, unsupported
 
 M = TypeVar("M", bound=BaseModel)
@@ -76,6 +77,7 @@ def _bound(document: dict[str, Any], context_tokens: int) -> None:
 
 
 def _document(body: bytes) -> dict[str, Any]:
+    bound_parts(body)
     try:
         document = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
