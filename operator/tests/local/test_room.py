@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from machine_world import Here, manifest, until  # type: ignore[import-not-found]
@@ -76,6 +78,18 @@ def test_a_folder_that_can_not_be_used_is_no_failure(tmp_path: Path) -> None:
     assert isinstance(claim, Claim)
     claim.release()
     assert isinstance(room.claim("apps/a", "/m", 11 * GIB), FailureRecord)
+
+
+def test_a_folder_that_another_user_made_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = Room(tmp_path, lambda: (16 * GIB, 10 * GIB))
+    assert isinstance(theirs.claim("apps/a", "/m", 10 * GIB), Claim)
+    made = os.getuid()
+    with (tmp_path / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        monkeypatch.setattr(os, "getuid", lambda: made + 1)
+        ours = Room(tmp_path, lambda: (16 * GIB, 10 * GIB))
+        assert isinstance(ours.claim("apps/b", "/m", 10 * GIB), Claim)
+        assert ours.holds() == []
 
 
 def another_instance(here: Here) -> Claim:
