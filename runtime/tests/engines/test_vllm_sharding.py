@@ -128,7 +128,9 @@ MIXTRAL = {"num_local_experts": 8, "intermediate_size": 14336, "num_key_value_he
         # Experts in blocks of 128 are refined to 32 (vllm fused_moe/oracle/fp8.py)
         ({**BLOCKED, "moe_intermediate_size": 320}, [1, 2]),
         (BLOCKED_768, [1, 2, 4, 8]),
-        ({**MOE_768, "quantization_config": CT_BLOCKS}, [1, 2, 4, 8]),
+        # Those of compressed-tensors are not (compressed_tensors_moe_w8a8_fp8.py): 768 is 6 blocks, 2048 is 16
+        ({**MOE_768, "quantization_config": CT_BLOCKS}, [1, 2]),
+        ({**QWEN3_MOE, "moe_intermediate_size": 2048, "quantization_config": CT_BLOCKS}, [1, 2, 4, 8, 16]),
         ({**MOE_768, "quantization_config": AWQ}, [1, 2, 4, 8]),
         ({**MOE_768, "quantization_config": PACKED}, [1, 2]),
         # Ordinary layers among them take whole blocks; the width of none counts nothing
@@ -156,6 +158,17 @@ MIXTRAL = {"num_local_experts": 8, "intermediate_size": 14336, "num_key_value_he
 )  # fmt: skip
 def test_sizes_that_share_every_layer(keys: dict[str, Any], sizes: list[int]) -> None:
     assert tensor_sizes(facts(**keys)) == sizes
+
+
+@pytest.mark.parametrize(("method", "sizes"), [(CT_BLOCKS, [1, 2, 4]), (BLOCKS, [1, 2, 4, 8])], ids=["ct", "fp8"])
+def test_whole_blocks_of_keys_come_out_of_each_gpu(method: dict[str, Any], sizes: list[int]) -> None:
+    """Eight KV heads of 64: one of them is half a block, which vLLM's own FP8 allows (linear.py) and compressed-tensors
+    does not (fp8_utils.py)."""
+    small = facts(
+        hidden_size=2048, head_dim=64, num_key_value_heads=8, intermediate_size=8192, quantization_config=method
+    )
+    small = dataclasses.replace(small, layers=(LayerGroup(LayerKind.FULL, 16, 8, 64, 64),))
+    assert tensor_sizes(small, 8) == sizes
 
 
 def test_what_can_not_be_divided_is_named() -> None:

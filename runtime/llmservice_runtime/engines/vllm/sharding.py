@@ -2,7 +2,8 @@
 
 Read in its linear.py (heads; KV heads divided or copied), vocab_parallel_embedding.py (padded to 64), and what its
 methods of quantization check: a GPU's part of a layer's input is whole groups or blocks. Blocks of experts are refined
-to 32 (fused_moe/oracle/fp8.py), and groups of 4-bit experts are halved down to 32 (moe_wna16.py).
+to 32 (fused_moe/oracle/fp8.py), and groups of 4-bit experts are halved down to 32 (moe_wna16.py); those of
+compressed-tensors stay whole, and whole blocks of each GPU's keys come out of an attention (fp8_utils.py).
 """
 
 from __future__ import annotations
@@ -68,11 +69,12 @@ def _objections(facts: ModelFacts, layout: Layout, sharing: Sharing) -> Iterator
     among = f"can't be divided among {parts} GPUs"
     if facts.attention_heads % parts:
         yield f"{facts.attention_heads} attention heads {among}"
-    for heads in sorted(
-        {group.kv_heads for group in facts.layers if group.kind is not LayerKind.MLA and group.kv_heads}
-    ):
-        if heads % parts and parts % heads:
+    block = _block(facts.quantization)
+    for heads, dim in sorted({(g.kv_heads, g.k_dim) for g in facts.layers if g.kind is not LayerKind.MLA}):
+        if heads and heads % parts and parts % heads:
             yield f"{heads} KV heads {among}, nor copied evenly to them"
+        if parts > 1 and (keys := max(1, heads // parts) * dim) % block:
+            yield f"each of {parts} GPUs would have {keys} channels of keys, not whole blocks of {block}"
     padded = -(-facts.vocab_size // VOCABULARY_STEP) * VOCABULARY_STEP
     if padded % parts:
         yield f"the vocabulary, {padded} with its padding, {among}"
@@ -91,6 +93,13 @@ def _objections(facts: ModelFacts, layout: Layout, sharing: Sharing) -> Iterator
             yield f"{width.name} {width.size}{steps} can't be divided among {pieces} GPUs"
 
 
+def _block(quantization: Quantization | None) -> int:
+    """The side of compressed-tensors' blocks of 8-bit floats: vLLM's own FP8 may end within one where heads come out."""
+    if quantization is None or quantization.method != "compressed-tensors" or quantization.name != "FP8":
+        return 1
+    return quantization.group_size or 1
+
+
 def unit_of(quantization: Quantization | None, kind: WidthKind) -> int:
     """What a GPU's part of a width must be a multiple of."""
     if quantization is None or kind not in (WidthKind.ATTENTION, WidthKind.DENSE, WidthKind.EXPERT):
@@ -101,7 +110,6 @@ def unit_of(quantization: Quantization | None, kind: WidthKind) -> int:
         return 1
     if kind is WidthKind.EXPERT and quantization.name == "W4A8-FP8":
         return W4A8_EXPERTS
-    blocks = method == "compressed-tensors" and "float" in (quantization.scheme or "") and quantization.bits == 8
-    if kind is WidthKind.EXPERT and (method in REFINED or blocks):
+    if kind is WidthKind.EXPERT and method in REFINED:
         return math.gcd(group, FINEST)
     return group
