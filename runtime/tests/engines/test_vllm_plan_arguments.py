@@ -198,6 +198,21 @@ def test_a_share_of_the_gpu_and_of_the_cache() -> None:
     assert VLLM.memory(("--kv-cache-memory-bytes=2G",)).cache_bytes == 2 * GIB
 
 
+def test_a_cache_takes_all_that_it_is_told_to() -> None:
+    """Also what no sequence needs: a plan that counts less starts a vLLM that runs out of memory."""
+    assert size(lines("--kv-cache-memory-bytes=60G"), "KV cache") == 60 * GIB
+    least = size(lines("--kv-cache-memory-bytes=400"), "KV cache")
+    assert least == size(lines(), "KV cache"), "what does not hold the pool is found by its limit"
+
+
+def test_a_short_step_bounds_sequences_and_whole_prompts_lengthen_it() -> None:
+    assert VLLM.memory(("--max-num-batched-tokens=100",)).asked.sequences == 100
+    assert VLLM.memory(("--max-num-batched-tokens=8k",)).asked.sequences is None
+    long = dataclasses.replace(SHAPE, context_tokens=65536)
+    cut, whole = (size(lines(*args, shape=long), "engine and") for args in ((), ("--no-enable-chunked-prefill",)))
+    assert whole > cut + GIB
+
+
 @pytest.mark.parametrize(
     ("args", "changes", "named"),
     [
@@ -212,6 +227,11 @@ def test_a_share_of_the_gpu_and_of_the_cache() -> None:
         (("--nnodes=2",), {}, "--nnodes=2"),
         (("--headless",), {}, "--headless"),
         (("--load-format=dummy",), {}, "random weights"),
+        (("--load-format=gguf",), {}, "--load-format=gguf"),
+        (("--load-format=sharded_state",), {}, "--load-format=sharded_state"),
+        (("--max-num-batched-tokens=100", "--max-num-seqs=200"), {}, "less than --max-num-seqs=200"),
+        (("--max-num-batched-tokens=2k", "--no-enable-chunked-prefill"), {}, "a prompt of 131,072 tokens"),
+        (("--max-num-batched-tokens=2k", "--no-enable-chunked-prefill", "--max-model-len=4k"), {}, "a prompt of 4,000"),
         (("--runner=pooling",), {}, "--runner=pooling"),
         (("--max-model-len=0",), {}, "--max-model-len=0"),
         (("--max-model-len=-5",), {}, "--max-model-len=-5"),
@@ -257,6 +277,8 @@ def test_what_contradicts_the_device_is_refused() -> None:
         (("--no-trust-remote-code",), {}),
         (("--hf-overrides", '{"rope_scaling": {"factor": 4.0}}', "--max-model-len=200k"), {}),
         (("--load-format=safetensors",), {}),
+        (("--max-num-batched-tokens=2k", "--no-enable-chunked-prefill", "--max-model-len=2k"), {}),
+        (("--max-num-batched-tokens=100", "--max-num-seqs=100"), {}),
     ],
 )
 def test_what_is_the_case_anyway_is_taken(args: tuple[str, ...], changes: dict[str, Any]) -> None:

@@ -61,6 +61,8 @@ HARMLESS: Mapping[str, tuple[object, ...]] = {
 }  # fmt: skip
 """Values that say what is the case anyway."""
 SAME_METHOD = {"awq-marlin": "awq", "gptq-marlin": "gptq", "auto-awq": "awq", "auto-gptq": "gptq", "moe-wna16": ""}
+LOADED = frozenset({"auto", "hf", "safetensors", "fastsafetensors", "instanttensor", "runai_streamer", "mistral"})
+"""Load formats that read a model's folder as it is."""
 BOUND_TO_MODEL = frozenset({
     "architectures", "model_type", "num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads",
     "num_key_value_heads", "head_dim", "vocab_size", "num_experts", "num_local_experts", "n_routed_experts",
@@ -81,6 +83,7 @@ def _contradictions(case: Case, options: VllmOptions) -> Iterator[tuple[str, str
             why, remedy = OWNED[name]
             yield f"{argument} contradicts the plan: {why}", remedy
     yield from _lengths(options)
+    yield from _steps(case, options)
     yield from _load_format(options)
     yield from _types(case, options)
     yield from _method(case, options)
@@ -96,9 +99,27 @@ def _lengths(options: VllmOptions) -> Iterator[tuple[str, str]]:
             yield f"{options.given[name]} is not at least 1", f"Correct it, or leave {name} out."
 
 
+def _steps(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:
+    """One step holds a token of every sequence, and whole prompts where they are not cut (scheduler.py)."""
+    step, sequences = options.step, options.value("--max-num-seqs")
+    if step is None:
+        return
+    said = options.given["--max-num-batched-tokens"]
+    if sequences and step < sequences:
+        yield f"{said} is less than {options.given['--max-num-seqs']}", f"Set it to at least {sequences}."
+    longest = options.asked.context_tokens or case.facts.context_tokens
+    if options.whole_prompts and step < longest:
+        yield (
+            f"{said} is less than a prompt of {longest:,} tokens, which --no-enable-chunked-prefill takes at once",
+            f"Leave one of them out, or add --max-model-len={step}.",
+        )
+
+
 def _load_format(options: VllmOptions) -> Iterator[tuple[str, str]]:
-    if options.value("--load-format") == "dummy":
+    if (form := options.value("--load-format")) == "dummy":
         yield "--load-format=dummy would answer with random weights", "Leave it out."
+    elif form not in (None, *LOADED):
+        yield f"--load-format={form} reads other files than the model's", "Leave it out."
 
 
 def _types(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:

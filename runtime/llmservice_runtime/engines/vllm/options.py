@@ -22,6 +22,8 @@ PLANNED = (
 )  # fmt: skip
 """What a plan says itself, with the user's values where there are some."""
 SHARES = PLANNED[2:5]
+SEQUENCES = 256
+"""Decoded together where no argument says."""
 CONTEXT_KEYS = frozenset({
     "max_position_embeddings", "rope_scaling", "rope_parameters", "n_positions", "max_seq_len", "seq_length",
     "model_max_length", "max_sequence_length", "max_target_positions",
@@ -43,7 +45,10 @@ class VllmOptions:
         layout = Layout(*(size or 1 for size in sizes)) if any(sizes) else None
         shares = " ".join(str(self.given[name]) for name in SHARES if name in self.given)
         names = {"context_tokens": str(self.given.get("--max-model-len", "")), "layout": shares}
-        return Asked(length if length != -1 else None, self.value("--max-num-seqs"), layout, names)
+        sequences = self.value("--max-num-seqs")
+        if sequences is None and self.step is not None and self.step < SEQUENCES:
+            sequences = self.step  # each needs a token of a step
+        return Asked(length if length != -1 else None, sequences, layout, names)
 
     @property
     def sharing(self) -> Sharing:
@@ -88,6 +93,11 @@ class VllmOptions:
         """Tokens of one step."""
         tokens = self.value("--max-num-batched-tokens")
         return None if tokens is None else int(tokens)
+
+    @property
+    def whole_prompts(self) -> bool:
+        """Whether one step must take a whole prompt."""
+        return self.value("--enable-chunked-prefill") is False
 
     @property
     def online(self) -> str:

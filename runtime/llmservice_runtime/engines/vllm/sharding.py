@@ -94,7 +94,7 @@ def _objections(facts: ModelFacts, layout: Layout, sharing: Sharing) -> Iterator
 
 
 def _block(quantization: Quantization | None) -> int:
-    """The side of compressed-tensors' blocks of 8-bit floats: vLLM's own FP8 may end within one where heads come out."""
+    """The side of compressed-tensors' blocks of 8-bit floats; with vLLM's own FP8 a GPU's heads may end within one."""
     if quantization is None or quantization.method != "compressed-tensors" or quantization.name != "FP8":
         return 1
     return quantization.group_size or 1
