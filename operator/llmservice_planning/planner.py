@@ -37,7 +37,7 @@ def make_plan(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, revisio
     ways = remedies(spec, facts, machine, stuck, _works(revision))
     return Refusal(
         failure=FailureClass.DOES_NOT_FIT,
-        reason=_shortfall(spec, facts, choice, stuck.short),
+        reason=" ".join((_shortfall(spec, facts, choice, stuck.short), *_told_of_none(spec, machine))),
         ways_out=tuple(way.text for way in ways),
         rejected=choice.rejected,
     )
@@ -102,7 +102,12 @@ def _plan(
         model=model_line(facts),
         task=_task(spec, facts).value,
         args=definition(choice.engine).arguments(case, shape, spec.engine.args),
-        notes=(*choice.notes, *target.memory.notes, *_placement_notes(facts, target, placed)),
+        notes=(
+            *choice.notes,
+            *target.memory.notes,
+            *_placement_notes(facts, target, placed),
+            *_told_of_none(spec, target.machine),
+        ),
         missing=choice.missing,
     )
 
@@ -238,6 +243,13 @@ def _placement_notes(facts: ModelFacts, target: Target, placed: Placement) -> tu
             "fraction of the GPU's speed."
         )
     return tuple(said)
+
+
+def _told_of_none(spec: LLMServiceSpec, machine: Machine) -> tuple[str, ...]:
+    """That what is said of GPUs changes nothing, where there are none."""
+    if spec.accelerator.memory is None or machine.gpus:
+        return ()
+    return (f"accelerator.memory ({spec.accelerator.memory}) changes nothing: there is no GPU to be seen.",)
 
 
 def _partial(facts: ModelFacts, target: Target, placed: Placement) -> bool:

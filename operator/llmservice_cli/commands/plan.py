@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when everything has a plan, 1 when something is refused or can't be read. The others are planned then too."""
-    machine = machine_of(args)
-    found = list(plan_services(load_manifests(args.filename), machine, Places.from_environment()))
+    manifests = load_manifests(args.filename)
+    machine = machine_of(args, [manifest.service.spec.accelerator.memory_bytes for manifest in manifests])
+    found = list(plan_services(manifests, machine, Places.from_environment()))
     if args.output in ("json", "yaml"):
         body = [_body(service) for service in found]
         if args.output == "json":
@@ -68,8 +70,11 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(isinstance(s, PlannedService) and isinstance(s.plan, Plan) for s in found) else 1
 
 
-def machine_of(args: argparse.Namespace) -> Machine:
-    """This machine, or with --gpu another one: engines then count as built for its GPU."""
+def machine_of(args: argparse.Namespace, stated: Sequence[int | None] = ()) -> Machine:
+    """This machine, or with --gpu another one: engines then count as built for its GPU.
+
+    `stated` is what each service says that a GPU has: where all of them do, the name need not tell.
+    """
     if args.gpu is None and args.gpus is not None:
         raise UserError("--gpus says how many, but not of what.", "Add --gpu KIND, for example --gpu L4.")
     if args.gpu is None and args.gpu_memory is not None:
@@ -77,16 +82,18 @@ def machine_of(args: argparse.Namespace) -> Machine:
             "--gpu-memory says how much, but not of what.",
             "Add --gpu KIND; of this machine's GPUs accelerator.memory in the manifest says it.",
         )
-    machine = read_machine(builds_here()) if args.gpu is None else _other_machine(args)
+    machine = read_machine(builds_here()) if args.gpu is None else _other_machine(args, stated)
     if args.memory is not None:
         size = int(args.memory * GIB)
         machine = dataclasses.replace(machine, memory_bytes=size, memory_available=size)
     return machine
 
 
-def _other_machine(args: argparse.Namespace) -> Machine:
+def _other_machine(args: argparse.Namespace, stated: Sequence[int | None]) -> Machine:
     """A node with these GPUs. Such nodes have at least as much host memory as GPU memory, and CPUs with AVX2."""
-    gpu, count = imagined_gpu(args.gpu, args.gpu_memory), args.gpus or 1
+    said = [size for size in stated if size]
+    each = args.gpu_memory or (max(said) if said and len(said) == len(stated) else None)
+    gpu, count = imagined_gpu(args.gpu, each), args.gpus or 1
     size = max(64 * GIB, 2 * gpu.memory_bytes * count)
     return Machine(
         cpus=8 * count,

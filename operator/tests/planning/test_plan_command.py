@@ -230,6 +230,20 @@ def test_how_much_each_gpu_has_can_be_said_of_any(folder: Path, capsys: pytest.C
     assert plan["memoryAvailable"] == int(16 * (1 << 30) * 0.9)
 
 
+def test_the_manifest_can_say_how_much_a_gpu_of_no_known_name_has(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For another machine too, as the message says; a service that doesn't say it still needs the name to be known."""
+    argv = ["plan", "-f", str(folder / "x.yaml"), "--gpu", "NVIDIA Foo", "-o", "json"]
+    (folder / "x.yaml").write_text(f"{MANIFEST}  accelerator: {{memory: 16Gi}}\n")
+    assert main(argv) == 0
+    plan = json.loads(capsys.readouterr().out)[0]["plan"]
+    assert plan["memoryAvailable"] == int(16 * (1 << 30) * 0.9)
+    (folder / "y.yaml").write_text(MANIFEST.replace("tiny", "other"))
+    assert main([*argv, "-f", str(folder / "y.yaml")]) == 1
+    assert "NVIDIA Foo" in json.loads(capsys.readouterr().out)["reason"]
+
+
 @pytest.mark.parametrize("size", ["16", "0Gi", "-1Gi", "16GB", "lots", "1e3Gi"])
 def test_a_size_without_a_unit_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], size: str) -> None:
     assert main(["plan", "-f", str(folder / "x.yaml"), "--gpu", "L4", f"--gpu-memory={size}"]) == 2

@@ -165,6 +165,16 @@ def test_memory_that_is_stated_of_the_gpus_wins(
     assert plan.memory_available == int(12 * (1 << 30) * 0.9)
 
 
+def test_memory_that_is_stated_of_no_gpu_is_said_to_change_nothing(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    spec, facts = make_spec(accelerator={"memory": "24Gi"}), make_facts(gguf=True)
+    (said,) = (note for note in planned(make_plan(spec, facts, make_machine(16), "")).notes if "accelerator" in note)
+    assert said.startswith("accelerator.memory (24Gi) changes nothing")
+    assert said in refused(make_plan(spec, facts, make_machine(2), "")).reason
+    assert said not in planned(make_plan(spec, facts, make_machine(64, "L4"), "")).notes
+
+
 def test_a_gpu_that_is_not_known_names_the_field_that_helps(
     make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
 ) -> None:
