@@ -141,6 +141,8 @@ def arrange(target: Target, gpus: int, gpu_layers: int, layout: Layout = ALONE) 
     def crowded() -> bool:
         return not _fits(target, _shape(target, gpus, gpu_layers, target.wanted, sequences, layout))
 
+    if not asked and not _fits(target, _shape(target, gpus, gpu_layers, target.wanted, 1, layout)):
+        sequences = 1  # ways out are tried by the dozen, and most fail: known at once
     while not asked and sequences > 1 and crowded():
         sequences //= 2
     largest = largest_context(target, gpus, gpu_layers, sequences, layout)
@@ -210,7 +212,7 @@ def largest_context(target: Target, gpus: int, gpu_layers: int, sequences: int =
 
     if fits(ceiling):
         return ceiling
-    found = _most(0, ceiling // STEP, lambda n: fits(n * STEP)) * STEP
+    found = _most(0, ceiling // STEP, lambda n: fits(n * STEP)) * STEP if fits(STEP) else 0
     return max(found, target.wanted) if fits(target.wanted) else found
 
 

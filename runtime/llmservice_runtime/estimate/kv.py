@@ -57,9 +57,9 @@ def layer_bytes(group: LayerGroup, pool: Pool) -> int:
     heads = group.kv_heads
     if group.kind is not LayerKind.MLA:
         heads = -(-group.kv_heads // min(pool.tensor_parallel, max(1, group.kv_heads)))
-    return (
-        state + tokens * group.index_bytes + int(-(-tokens * heads * (group.k_dim + group.v_dim) * pool.element // 1))
-    )
+    elements = tokens * heads * (group.k_dim + group.v_dim)
+    kept = -(-elements * pool.element.numerator // pool.element.denominator)  # as fractions this takes most of a plan
+    return state + tokens * group.index_bytes + kept
 
 
 def bytes_per_token(layers: Iterable[LayerGroup], element: Fraction = F16) -> int:

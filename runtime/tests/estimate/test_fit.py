@@ -60,6 +60,16 @@ def test_fewest_gpus_that_hold_it(geometry: Geometry, name: str, kind: str, have
     assert placed.shape.context_tokens >= min(8192, geometry(name).context_tokens)
 
 
+def test_what_does_not_fit_is_known_after_a_few_looks(
+    geometry: Geometry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal tries a dozen ways out, and a manifest may hold hundreds of services."""
+    looked, lines = [], LlamaMemory.lines
+    monkeypatch.setattr(LlamaMemory, "lines", lambda *given: looked.append(1) or lines(*given))
+    assert isinstance(on_cpu(geometry("llama-3-70b"), 8), Shortfall)
+    assert len(looked) <= 10
+
+
 def test_tensor_parallel_sizes_divide_the_heads(geometry: Geometry) -> None:
     qwen = geometry("qwen2.5-7b")  # 28 heads, 4 KV heads
     assert [n for n in range(1, 9) if Layout(n) in VllmMemory().layouts(qwen, n)] == [1, 2, 4]
