@@ -12,8 +12,6 @@ from llmservice_runtime.machine.gpus import ASSUMED_CAPABILITY, UnknownGpu, find
 from llmservice_runtime.machine.machine import Device, Gpu
 
 MIG = "nvidia.com/mig-"
-_GKE = {"nvidia-tesla-a100": "A100-40GB", "nvidia-tesla-v100": "V100-16GB", "nvidia-tesla-p100": "P100-16GB"}
-"""Short names of GKE's label, where those of other sizes have another name."""
 
 
 def gpu_of(kind: NodeKind, resource: str, config: OperatorConfig) -> tuple[Gpu, bool] | None:
@@ -44,8 +42,6 @@ def unseen_gpu(resource: str, memory_bytes: int) -> Gpu:
 def _name(kind: NodeKind, resource: str) -> str:
     """As the catalogue is asked: what other labels say of size and slices belongs to it."""
     name = kind.product
-    if kind.product_label == "cloud.google.com/gke-accelerator":
-        name = _GKE.get(name, name)
     if kind.gpu_size:
         name = f"{name}-{kind.gpu_size}GB"
     if resource.startswith(MIG):

@@ -26,6 +26,9 @@ _SHORT = {
 }  # fmt: skip
 """Names of people and labels that the table lacks; a bare H100 has 80 GB, the others say theirs."""
 
+_GKE = {"nvidia-tesla-a100": "A100-40GB", "nvidia-tesla-v100": "V100-16GB", "nvidia-tesla-p100": "P100-16GB"}
+"""Short names of GKE's label, where those of other sizes have another name."""
+
 ASSUMED_CAPABILITY = 80
 """Of an NVIDIA GPU that nobody knows."""
 _MAKERS = {Device.AMD: {"amd", "radeon", "instinct"}, Device.INTEL: {"intel", "arc"}}
@@ -38,7 +41,7 @@ _MEANINGLESS = re.compile(
 )
 """Words that tell no two products apart: makers, families, how a card is built in."""
 _LAPTOP = frozenset({"laptop", "mobile", "notebook"})
-_MIG = re.compile(r"^(?P<product>.+?)[-_ ]mig[-_ ](?:\d+c\.)?\d+g\.(?P<gb>\d+)gb(?:[.+][a-z.+]*)?$")
+_MIG = re.compile(r"^(?P<product>.+?)[-_ ]mig[-_ ](?:\d+c\.)?\d+g\.(?P<gb>\d+)gb(?:[.+][a-z.+]*)?(?:-shared)?$")
 _VGPU = re.compile(r"^(?P<product>.*?)(?:-\d)?-(?P<gb>\d+)[abcq](?:me)?$")
 _VGPU_PARTS = ("", "d", "dx", "l", "xm", "x", "s")
 """What vGPU names add to a product: A100D is the one with 80 GB."""
@@ -139,8 +142,8 @@ def _sliced(name: str) -> Gpu:
 
 
 def _whole(name: str) -> Gpu:
-    asked = _read(name)
-    for words in (asked.words, f"rtx{asked.words}"):
+    asked = _read(_GKE.get(name, name))
+    for words in (asked.words, f"rtx{asked.words}", asked.words.removeprefix("quadro")):
         if not (of := CATALOGUE.get((words, asked.laptop), ())):
             continue
         fit = [gpu for size, gpu in of if size == asked.size] or [gpu for _, gpu in of if _is_size(asked.size, gpu)]

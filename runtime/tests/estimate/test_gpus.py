@@ -34,6 +34,10 @@ GIB = 1 << 30
         ("Tesla V100-SXM2-16GB", "V100-16GB"),
         ("AMD Instinct MI300X OAM", "MI300X"),
         ("AMD_Instinct_MI300X", "MI300X"),
+        ("nvidia-tesla-a100", "A100-40GB"),
+        ("nvidia-tesla-v100", "V100-16GB"),
+        ("Quadro GV100", "GV100"),
+        ("Quadro P6000", "P6000"),
     ],
 )
 def test_names_of_drivers_labels_and_people(name: str, product: str) -> None:
@@ -186,8 +190,9 @@ def test_memory_that_is_stated_wins_and_makes_do_for_any_name(name: str, vendor:
     assert (gpu.vendor, gpu.capability, gpu.memory_bytes) == (vendor, capability, 20 * GIB)
 
 
-def test_mig_slices_have_their_own_memory() -> None:
-    gpu = find_gpu("NVIDIA-A100-SXM4-80GB-MIG-1g.10gb")
+@pytest.mark.parametrize("shared", ["", "-SHARED"])
+def test_mig_slices_have_their_own_memory(shared: str) -> None:
+    gpu = find_gpu(f"NVIDIA-A100-SXM4-80GB-MIG-1g.10gb{shared}")
     assert gpu.memory_bytes == 9728 << 20
     assert gpu.capability == 80
 
