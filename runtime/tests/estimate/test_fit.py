@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -60,12 +61,15 @@ def test_fewest_gpus_that_hold_it(geometry: Geometry, name: str, kind: str, have
     assert placed.shape.context_tokens >= min(8192, geometry(name).context_tokens)
 
 
-def test_what_does_not_fit_is_known_after_a_few_looks(
-    geometry: Geometry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_fit_is_known_after_a_few_looks(geometry: Geometry, monkeypatch: pytest.MonkeyPatch) -> None:
     """A refusal tries a dozen ways out, and a manifest may hold hundreds of services."""
     looked, lines = [], LlamaMemory.lines
-    monkeypatch.setattr(LlamaMemory, "lines", lambda *given: looked.append(1) or lines(*given))
+
+    def looking(*given: Any) -> Any:
+        looked.append(1)
+        return lines(*given)
+
+    monkeypatch.setattr(LlamaMemory, "lines", looking)
     assert isinstance(on_cpu(geometry("llama-3-70b"), 8), Shortfall)
     assert len(looked) <= 10
 
