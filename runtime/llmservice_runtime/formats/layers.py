@@ -124,6 +124,10 @@ def _head_dim(config: Config, slides: bool) -> int:
         return dim
     if family(config) == "zamba2":  # its attention reads the embedding beside the hidden state
         return config.integer("attention_head_dim") or 2 * config.hidden // max(1, config.heads)
+    if (
+        config.get("qk_nope_head_dim") == 0 == config.get("qk_rope_head_dim")
+    ):  # ordinary heads, whatever their class has
+        return config.hidden // max(1, config.heads)
     return config.integer(*_DIM) or config.hidden // max(1, config.integer(*_DECODER_HEADS) or config.heads)
 
 

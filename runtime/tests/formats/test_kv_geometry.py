@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmservice_runtime.engines.registry import config_classes
 from llmservice_runtime.estimate.kv import bytes_per_token
 from llmservice_runtime.formats.config import Config
 from llmservice_runtime.formats.errors import UnsupportedModel
@@ -177,9 +178,9 @@ PUBLISHED: list[tuple[str, dict[str, Any], int]] = [
     ("pangu pro", shape("PanguProMoEV2", 50, 4608, 64, 8, qk_nope_dim=128, qk_rope_dim=64, v_channels=128),
      50 * 8 * 320 * 2),
     # inclusionAI's third Ling: layers beyond whole groups are full (bailing_moe_v3.py), in 2.5 they are not
-    ("ling 2.5", shape("bailing_hybrid", 14, 4096, 32, 8, head_dim=128, layer_group_size=4), 3 * 8 * 256 * 2),
-    ("ling 3", shape("bailing_hybrid", 14, 4096, 32, 8, head_dim=128, layer_group_size=4,
-     architectures=["BailingMoeV3ForCausalLM"]), 5 * 8 * 256 * 2),
+    ("ling 2.5", shape("bailing_hybrid", 14, 4096, 32, 8, **DEEPSEEK, layer_group_size=4), 3 * 576 * 2),
+    ("ling 3", shape("bailing_hybrid", 14, 4096, 32, 8, **DEEPSEEK, layer_group_size=4,
+     architectures=["BailingMoeV3ForCausalLM"]), 5 * 576 * 2),
     # apple/OpenELM: KV heads per layer
     ("per layer", shape("openelm", 4, 2048, 16, head_dim=64, num_kv_heads=[3, 3, 4, 5]), 15 * 128 * 2),
 ]  # fmt: skip
@@ -188,6 +189,7 @@ PUBLISHED: list[tuple[str, dict[str, Any], int]] = [
 @pytest.mark.parametrize(("name", "config", "want"), PUBLISHED, ids=[name for name, _, _ in PUBLISHED])
 def test_bytes_per_token_of_published_models(name: str, config: dict[str, Any], want: int) -> None:
     assert bytes_per_token(layer_groups(Config(config))) == want
+    assert bytes_per_token(layer_groups(Config(config, classes=config_classes()))) == want
 
 
 def test_layers_that_slide_have_heads_of_their_own() -> None:
