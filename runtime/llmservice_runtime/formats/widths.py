@@ -57,9 +57,9 @@ def _feed_forward(config: Config) -> Iterator[Width]:
     if experts and _has_dense_layers(config):
         yield from dense
     shared = [Width(key, size, WidthKind.DENSE) for key in SHARED for size in _sizes(config, key)]
-    count = config.integer(*SHARED_EXPERTS)
-    if not shared and count and experts:
-        shared = [Width(f"{count} * {experts[0].name}", count * experts[0].size, WidthKind.DENSE)]
+    counts = next((found for key in SHARED_EXPERTS if (found := _sizes(config, key))), ())
+    if not shared and experts:
+        shared = [Width(f"{count} * {experts[0].name}", count * experts[0].size, WidthKind.DENSE) for count in counts]
     yield from shared
 
 
@@ -101,11 +101,12 @@ def _tower(config: Config) -> Iterator[Width]:
 
 
 def _sizes(config: Config, key: str) -> tuple[int, ...]:
-    """What a key says: a size, or one per layer."""
+    """What a key says: a size, or one per layer; empty where it says none."""
     stated = config.get(key)
     if stated is None:
         stated = _nested(config, "ffn_config").get(key)
-    return tuple(_whole(size) for size in (stated if isinstance(stated, list) else [stated]))
+    sizes = map(_whole, stated if isinstance(stated, list) else [stated])
+    return tuple(size for size in sizes if size)
 
 
 def _nested(config: Config, key: str) -> Mapping[str, Any]:

@@ -143,6 +143,15 @@ MIXTRAL = {"num_local_experts": 8, "intermediate_size": 14336, "num_key_value_he
         ({"num_experts": 4, "moe_intermediate_size": 1024, "num_key_value_heads": 8}, [1, 2, 4]),
         # Mixtral: intermediate_size is the experts'
         ({**MIXTRAL, "quantization_config": AWQ}, [1, 2, 4, 8]),
+        # The shared expert is an ordinary layer of so many experts' width: 1536 = 12 blocks of 128
+        ({**BLOCKED, "moe_intermediate_size": 1536, "n_shared_experts": 1}, [1, 2, 4]),
+        # Where nothing else is stated the experts have the usual width: 14400 = 450 * 32
+        ({**MIXTRAL, "intermediate_size": 14400, "quantization_config": BLOCKS}, [1, 2]),
+        # Widths under other names than intermediate_size
+        ({**GQA, "ffn_dim": 11264, "quantization_config": BLOCKS}, [1, 2, 4, 8]),
+        # Hunyuan-A13B lists its experts' sizes per layer, the shared one's too
+        ({"num_experts": 64, "moe_intermediate_size": [768] * 32, "num_shared_expert": [1] * 32,
+          "num_key_value_heads": 8, "quantization_config": BLOCKS}, [1, 2]),
         # gpt-oss: its experts are padded to whole groups; 2880 goes by 16
         (GPT_OSS, [1, 2, 4, 8, 16]),
         # Linear attention as in Qwen3-Next has heads of its own
