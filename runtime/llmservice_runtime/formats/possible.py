@@ -26,7 +26,8 @@ FROM_ZERO: Mapping[str, int] = {
 """Sizes that may be 0, which is none."""
 PER_LAYER = (
     "layer_types", "layers_block_type", "num_key_value_heads", "num_kv_heads", "num_attention_heads",
-    "intermediate_size", "hybrid_layer_pattern", "block_configs", "attn_type_list",
+    "intermediate_size", "hybrid_layer_pattern", "block_configs", "attn_type_list", "rope_theta",
+    "partial_rotary_factors",
 )  # fmt: skip
 """Lists with an entry for each layer: engines refuse shorter ones, or fail at the first layer that has none."""
 FACTORS = ("rope_theta", "rotary_emb_base", "partial_rotary_factor", "rotary_pct")
@@ -121,6 +122,7 @@ def _is_size(value: Any, least: int, most: int) -> bool:
 
 
 def _is_factor(value: Any) -> bool:
-    if isinstance(value, dict):  # one per kind of layer
-        return all(one is None or _is_factor(one) for one in value.values())
+    if isinstance(value, (dict, list)):  # one per kind of layer, or per layer (Step 3.5)
+        ones = value.values() if isinstance(value, dict) else value
+        return all(one is None or _is_factor(one) for one in ones)
     return type(value) in (int, float) and 0 <= value < math.inf

@@ -49,7 +49,7 @@ def test_sizes_that_may_be_none(key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["rope_theta", "partial_rotary_factor"])
-@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, "10000", True])
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, "10000", True, [1.0, -1.0]])
 def test_factors(key: str, value: Any) -> None:
     with pytest.raises(UnsupportedModel, match=key):
         check(Config({**TEN, key: value}))
@@ -95,6 +95,8 @@ def test_what_does_not_go_together(wrong: dict[str, Any]) -> None:
         {"time_step_limit": [0.0, math.inf]},
         {"sliding_window": 0},
         {"rope_theta": {"full_attention": 1e6, "sliding_attention": 1e4}},
+        {"rope_theta": [5e6, 1e4] * 5, "partial_rotary_factors": [0.5, 1.0] * 5},  # Step 3.5: one per layer
+        {"num_shared_expert": [1] * 10, "moe_topk": [8] * 10, "moe_intermediate_size": [3072] * 10},  # Hunyuan-A13B
     ],
 )
 def test_what_is_odd_and_possible(odd: dict[str, Any]) -> None:
