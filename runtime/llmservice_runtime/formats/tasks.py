@@ -18,8 +18,8 @@ _WRITERS = frozenset({"AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoMode
 _GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForVision2Seq", "ForImageTextToText")
 GENERATORS = frozenset(
     {
-        "ChatGLMModel", "H2OVLChatModel", "InternVLChatModel", "MiDashengLMModel", "MossAudioModel", "Qwen2_5OmniModel",
-        "SkyworkR1VChatModel", "UltravoxModel", "VisionEncoderDecoderModel",
+        "AquilaModel", "ChatGLMModel", "H2OVLChatModel", "InternVLChatModel", "MiDashengLMModel", "MossAudioModel",
+        "Qwen2_5OmniModel", "SkyworkR1VChatModel", "UltravoxModel", "VisionEncoderDecoderModel",
     }
 )  # fmt: skip
 """Classes that write text and are named as those that don't. A test holds them against what the engines told."""
