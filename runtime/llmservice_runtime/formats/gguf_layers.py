@@ -82,7 +82,7 @@ def gguf_layer_groups(keys: ArchitectureKeys) -> tuple[LayerGroup, ...]:
                 f"{keys.architecture}.{key} of {keys.name} lists {len(values)} layers, and the model has {blocks}."
             )
     count = blocks - keys.number("nextn_predict_layers")
-    own_kv = OWN_KV.get(keys.architecture, count - keys.number("attention.shared_kv_layers"))
+    own_kv = OWN_KV.get(keys.architecture) or count - keys.number("attention.shared_kv_layers")
     loops = min(keys.number("num_loops", 1), 4096) if keys.architecture in LOOPS else 1
     return grouped(_layer(keys, index, count, index < own_kv) for _ in range(loops) for index in range(count))
 
@@ -92,7 +92,7 @@ def _layer(keys: ArchitectureKeys, index: int, count: int, own_kv: bool) -> Laye
     kv_heads = keys.number("attention.head_count_kv", default=heads, layer=index)
     if _recurrent(keys, index, kv_heads):
         return LayerGroup(LayerKind.RECURRENT, 1, state_bytes=_state_bytes(keys, heads))
-    if not own_kv or (heads and not kv_heads):
+    if not own_kv or (not kv_heads and keys.number("attention.head_count")):  # of a list the largest
         return LayerGroup(LayerKind.NONE, 1)
     sliding = _sliding(keys, index, count)
     default = keys.number("embedding_length") // max(1, heads)

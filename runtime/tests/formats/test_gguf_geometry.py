@@ -32,6 +32,9 @@ PUBLISHED: list[tuple[str, ArchitectureKeys, int]] = [
      2 * 8 * 320 * 2),
     # Nemotron 51B: heads per layer, none where attention was left out (deci.cpp)
     ("deci", keys("deci", 4, 8192, 64, 8, attention__head_count_kv=(8, 0, 4, 8)), 20 * 256 * 2),
+    # Nemotron Super 49B: its query heads are listed too, none where there is no attention
+    ("deci, both lists", keys("deci", 3, 8192, 64, 8, attention__head_count=(64, 0, 64),
+     attention__head_count_kv=(8, 0, 8)), 16 * 256 * 2),
     # latents are kept once, without values (llama-kv-cache.cpp: has_v)
     ("deepseek 2", keys("deepseek2", 61, 7168, 128, 1, **MLA), 61 * 576 * 2),
     ("deepseek 2, unpacked", keys("deepseek2", 27, 2048, 16, 16, attention__key_length=192,
@@ -52,7 +55,7 @@ PUBLISHED: list[tuple[str, ArchitectureKeys, int]] = [
      21 * 8 * 512 * 2),
     # KV in the first 20 layers (gemma3n.cpp), 4 of them full
     ("gemma 3n", keys("gemma3n", 35, 2048, 8, 2, attention__key_length=256, attention__value_length=256,
-     attention__sliding_window=512), 4 * 2 * 512 * 2),
+     attention__sliding_window=512, attention__shared_kv_layers=15.0), 4 * 2 * 512 * 2),
     # heads and sizes per kind of layer, the array tells which (gemma4.cpp, mimo2.cpp, step35.cpp)
     ("gemma 4", keys("gemma4", 6, 5376, 32, 16, attention__head_count_kv=(16, 16, 16, 16, 16, 4),
      attention__key_length=512, attention__value_length=512, attention__key_length_swa=256,
