@@ -62,6 +62,8 @@ def _call(call: dict[str, Any], path: str) -> dict[str, Any]:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments or "{}")
+        except RecursionError:
+            raise bad_request(f"`{path}`: the arguments of {function['name']} are nested too deeply.", path) from None
         except ValueError as error:
             raise bad_request(f"`{path}`: the arguments of {function['name']} are not JSON: {error}.", path) from error
     return {**call, "function": {**function, "arguments": arguments}}

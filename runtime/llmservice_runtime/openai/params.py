@@ -183,6 +183,8 @@ def _schema(schema: dict[str, Any] | str, field: str) -> Grammar:
     if isinstance(schema, str):
         try:
             schema = json.loads(schema)
+        except RecursionError:
+            raise bad_request(f"`{field}` is nested too deeply.", field) from None
         except ValueError as error:
             raise bad_request(f"`{field}` is not JSON: {error}.", field) from error
     if not isinstance(schema, dict):

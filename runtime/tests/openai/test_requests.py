@@ -195,3 +195,6 @@ def test_constraints_of_every_field() -> None:
     assert constraint(chat(response_format={"type": "text"})) is None
     with pytest.raises(ApiError, match="both constrain"):
         constraint(chat(guided_regex="a", guided_choice=["b"]))
+    for text in ("{", '{"a":' + "[" * 5000):
+        with pytest.raises(ApiError, match="`guided_json` is"):
+            constraint(chat(guided_json=text))

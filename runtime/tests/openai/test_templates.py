@@ -174,6 +174,14 @@ def test_tool_calls_of_earlier_turns_reach_the_template_as_objects() -> None:
     assert plain["content"] is None
 
 
+@pytest.mark.parametrize("arguments", ["{", "[" * 5000, "9" * 5000])
+def test_arguments_of_an_earlier_call_that_are_no_json(arguments: str) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    with pytest.raises(ApiError) as caught:
+        normal("x", {"role": "assistant", "content": None, "tool_calls": [call]})
+    assert caught.value.status == 400 and caught.value.param == "messages.0.tool_calls"
+
+
 def test_developer_is_system_where_the_template_does_not_know_it() -> None:
     assert normal("x", {"role": "developer", "content": "a"})[0]["role"] == "system"
     assert (
