@@ -267,8 +267,9 @@ def _small(grammar: Grammar) -> bool:
 def _explained(message: str) -> str:
     """llguidance's sentence without the dump of its state behind it, and what its terms mean."""
     first, _, rest = message.strip().partition("\n")
-    # A regular expression's errors draw a picture first; what is wrong stands in their last line.
-    message = f"{first} {rest.splitlines()[-1].strip()}" if first.endswith(":") and rest else first
+    # A regular expression's errors draw a picture first, and the grammar around may draw one behind what is wrong.
+    said = [line.strip() for line in rest.splitlines() if line.startswith("error:")] or rest.splitlines()[-1:]
+    message = f"{first} {said[0].strip()}" if first.endswith(":") and said else first
     if found := ROW.search(message):
         return (
             f"{found[1]} alternatives may stand at one place, {found[2]} are the most; use fewer `anyOf` branches,"

@@ -161,6 +161,14 @@ async def test_the_way_out_is_the_clients_own(compiler: GrammarCompiler) -> None
     await compiler.prepare(schema({"anyOf": UNFIT["overlapping oneOf"]["oneOf"]}))
 
 
+@pytest.mark.parametrize(
+    ("pattern", "words"), [("(", "unclosed group"), (r"(a)\1", "backreferences"), ("(?=x)y", "look-around")]
+)
+async def test_what_is_wrong_with_a_regex_is_said(compiler: GrammarCompiler, pattern: str, words: str) -> None:
+    with pytest.raises(GrammarError, match=words):
+        await compiler.prepare(Grammar(GrammarKind.REGEX, pattern))
+
+
 async def test_a_long_grammar_is_refused_by_its_size(compiler: GrammarCompiler) -> None:
     with pytest.raises(GrammarError, match=f"{MAX_SOURCE >> 10} KiB are the most"):
         await compiler.prepare(schema({"enum": ["x" * 100] * 10_000}))
