@@ -93,7 +93,9 @@ def _serve(arguments: argparse.Namespace) -> int:
         from llmservice_runtime.supervisor.serve import options_for, serve
 
         module = registry.process_module(settings.engine)
-        command = [str(engine_python(settings.engine)), "-m", module, "--settings", str(arguments.settings.absolute())]
+        python, file = engine_python(settings.engine), arguments.settings.absolute()
+        # -P: modules come from the environment, never from the folder that this happens to run in.
+        command = [str(python), "-P", "-m", module, "--settings", str(file)]
         return serve(
             options_for(
                 settings,

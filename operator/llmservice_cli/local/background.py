@@ -39,7 +39,15 @@ def spawn(state: Path, lock: InstanceLock, listener: socket.socket, front: Front
     fds = (lock.fd, listener.fileno(), parent_child, ready_child)
     with output:
         subprocess.Popen(
-            [sys.executable, "-m", "llmservice_cli.local.background", str(state), front.to_json(), *map(str, fds)],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "llmservice_cli.local.background",
+                str(state),
+                front.to_json(),
+                *map(str, fds),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

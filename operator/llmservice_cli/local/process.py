@@ -16,7 +16,13 @@ from llmservice_runtime.contract.report import LIFELINE_FD_ENV
 
 LOG_BYTES = 8 * 1024 * 1024
 """A log that grew beyond this becomes `<name>.1`; there is one such older part."""
-SUPERVISOR = (sys.executable, "-c", "import sys; from llmservice_runtime.cli import main; sys.exit(main())", "serve")
+SUPERVISOR = (
+    sys.executable,
+    "-P",
+    "-c",
+    "import sys; from llmservice_runtime.cli import main; sys.exit(main())",
+    "serve",
+)
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 

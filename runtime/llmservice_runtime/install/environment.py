@@ -207,7 +207,7 @@ def prove(folder: Path, engine: EngineType) -> None:
     recipe = _recipe(engine)
     if recipe is None or not recipe.proof:
         return
-    command = [str(folder / "bin" / "python"), "-m", recipe.proof]
+    command = [str(folder / "bin" / "python"), "-P", "-m", recipe.proof]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if run.returncode == 0:
         return

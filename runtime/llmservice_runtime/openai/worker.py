@@ -98,7 +98,7 @@ class Worker:
             self._socket, theirs = socket.socketpair()
             try:
                 with theirs:
-                    self._process = subprocess.Popen([sys.executable, "-m", self._module], stdin=theirs.fileno())
+                    self._process = subprocess.Popen([sys.executable, "-P", "-m", self._module], stdin=theirs.fileno())
             except OSError as error:
                 self._end()
                 raise LostError(f"got no process to run in: {error.strerror}") from error

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,3 +87,11 @@ async def test_what_takes_too_long_is_not_asked_again(worker: Worker) -> None:
     with pytest.raises(LostError, match=r"took more than 0\.5 s"):
         await ask_idle(worker, question("a"), 0.5, endless)
     assert worker.ask(question("b"), 60, TEMPLATE) == {"text": "b"}
+
+
+def test_modules_do_not_come_from_the_folder_it_runs_in(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jinja2.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert worker.ask(question("a"), 60, TEMPLATE) == {"text": "a"}

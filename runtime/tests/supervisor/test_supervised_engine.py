@@ -119,6 +119,16 @@ def test_a_stopped_real_engine_fails_liveness_after_it_served(served: Callable[.
     assert json.loads(one.record_file.read_text())["failure"] == "NoProgress"
 
 
+def test_modules_do_not_come_from_the_folder_it_is_started_in(
+    served: Callable[..., Served], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "llama_cpp.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    one = served()
+    one.wait_for(lambda: bool(one.state.get("ready")))
+    assert one.complete(5)["usage"]["completion_tokens"] == 5
+
+
 def test_a_damaged_model_is_a_sentence_in_the_record(served: Callable[..., Served], tmp_path: Path) -> None:
     damaged = tmp_path / "cut.gguf"
     damaged.write_bytes(MODEL.read_bytes()[:100_000])
