@@ -18,6 +18,9 @@ THREAD_BYTES = 64 << 10
 """Larger ones are unpacked off the event loop."""
 GZIP, ZLIB, RAW = 31, 15, -15
 """zlib's numbers. `deflate` means zlib's format; some clients send the bare stream."""
+MAX_MEMBERS = 64
+"""Of a gzip body. For each, what follows it is copied: thousands of empty ones take minutes, in a thread that nobody
+can stop."""
 UNPACKED = {"gzip": (GZIP,), "x-gzip": (GZIP,), "deflate": (ZLIB, RAW)}
 
 
@@ -84,7 +87,7 @@ def unpack(data: bytes, encoding: str, limit: int) -> bytes:
 
 def _unpack(data: bytes, wbits: int, limit: int) -> bytes:
     found = b""
-    while True:
+    for _ in range(MAX_MEMBERS):
         unpacker = zlib.decompressobj(wbits)
         found += unpacker.decompress(data, limit + 1 - len(found))
         if len(found) > limit:
@@ -96,3 +99,4 @@ def _unpack(data: bytes, wbits: int, limit: int) -> bytes:
             return found
         if wbits != GZIP:
             raise _Broken("something follows it")
+    raise _Broken(f"it has more than {MAX_MEMBERS} members")
