@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,19 +127,22 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 def _kept(target: Path) -> Kept:
     places = [folder for folder in (target, partial_folder(target), _trash(target)) if folder.exists()]
-    files = [stat for folder in places for stat in _stats(folder)]
+    files = [found for folder in places for found in _stats(folder)]
     uri, used = f"{target.parent.parent.name}://{target.parent.name.replace('--', '/', 1)}", 0.0
     with contextlib.suppress(OSError):
         uri, used = mark_of(target).read_text(errors="replace") or uri, mark_of(target).stat().st_mtime
-    used = used or max((stat.st_mtime for stat in files), default=0.0)  # brought by an earlier release
-    return Kept(target, uri, sum(stat.st_size for stat in files), used, target.exists())
+    used = used or max((found.st_mtime for found in files), default=0.0)  # brought by an earlier release
+    return Kept(target, uri, sum(found.st_size for found in files), used, target.exists())
 
 
 def _stats(folder: Path) -> Iterator[os.stat_result]:
-    for file in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # it went meanwhile
-            if file.is_file():
-                yield file.stat()
+    """Of the files in it. What goes meanwhile, folders too, is passed over: somebody else may be pruning."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found = Path(parent, name).stat()
+                if stat.S_ISREG(found.st_mode):
+                    yield found
 
 
 def _revisions(cache: Path) -> Iterator[Path]:
@@ -165,6 +169,6 @@ def _remove(folder: Path) -> int:
     if folder.exists():
         shutil.rmtree(trash, ignore_errors=True)
         folder.rename(trash)
-    size = sum(stat.st_size for stat in _stats(trash))
+    size = sum(found.st_size for found in _stats(trash))
     shutil.rmtree(trash, ignore_errors=True)
     return size

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,26 @@ def test_what_a_crash_left_of_a_removal_goes_with_the_next(cache: Path) -> None:
     folder.rename(folder.with_name(".a.trash"))
     assert gone(cache, 2000) == ["a"]
     assert not list(cache.rglob("f"))
+
+
+def test_models_are_listed_while_another_process_removes_some(cache: Path) -> None:
+    put(cache, "old", 1.0)
+    ended = threading.Event()
+
+    def churn() -> None:
+        while not ended.is_set():
+            for part in ("a", "b", "c", "d"):
+                (cache / "models/hf/acme--tiny/gone" / part).mkdir(parents=True)
+            shutil.rmtree(cache / "models/hf/acme--tiny/gone")
+
+    other = threading.Thread(target=churn)
+    other.start()
+    try:
+        for _ in range(500):
+            assert "old" in [kept.revision for kept in kept_models(cache)]
+    finally:
+        ended.set()
+        other.join()
 
 
 def test_a_mark_is_held_where_the_cache_can_be_read_alone(cache: Path) -> None:
