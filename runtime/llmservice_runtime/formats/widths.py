@@ -26,6 +26,8 @@ HEADS = (
     "n_mamba_heads",
 )  # fmt: skip
 """Heads of other kinds than num_attention_heads."""
+WHOLE_HEADS = ("intern", "gemma3n", "gemma4", "nemotron", "nvlm", "h2ovl", "radio")
+"""Model types of what sees whose heads stay whole: InternViT fills them up, others are the code of Transformers."""
 GROUPS = ("mamba_n_groups", "mamba_ngroups", "n_groups")
 
 
@@ -94,10 +96,14 @@ def _states(config: Config) -> Iterator[Width]:
 
 
 def _tower(config: Config) -> Iterator[Width]:
-    """The feed-forward blocks of what sees or hears."""
+    """The feed-forward blocks of what sees or hears, and the heads that see where they are divided."""
     for part in ("vision_config", "vision_encoder_config", "audio_config"):
-        size = _whole(_nested(config, part).get("intermediate_size"))
-        yield Width(f"{part}.intermediate_size", size, WidthKind.TOWER)
+        tower = _nested(config, part)
+        yield Width(f"{part}.intermediate_size", _whole(tower.get("intermediate_size")), WidthKind.TOWER)
+        kind = str(tower.get("model_type") or config.root.get("model_type") or "").lower()
+        if part != "audio_config" and not kind.startswith(WHOLE_HEADS):
+            for key in ("num_heads", "num_attention_heads"):
+                yield Width(f"{part}.{key}", _whole(tower.get(key)), WidthKind.TOWER)
 
 
 def _sizes(config: Config, key: str) -> tuple[int, ...]:

@@ -161,6 +161,9 @@ MIXTRAL = {"num_local_experts": 8, "intermediate_size": 14336, "num_key_value_he
         ({**GQA, "mamba_n_heads": 128, "mamba_n_groups": 2}, [1, 2]),
         # What sees: 3420 of Qwen2.5-VL does not go by 8
         ({**QWEN72, "vision_config": {"intermediate_size": 3420}}, [1, 2, 4]),
+        # Twelve heads that see (GLM-4.5V); InternViT's 25 are filled up
+        ({**QWEN72, "vision_config": {"model_type": "glm4v_moe_vision", "num_heads": 12}}, [1, 2, 4]),
+        ({**QWEN72, "vision_config": {"model_type": "intern_vit_6b", "num_attention_heads": 25}}, [1, 2, 4, 8, 16]),
         # Qwen 1's intermediate_size is gate and up together
         ({"model_type": "qwen", "intermediate_size": 22016 // 2}, [1, 2, 4, 8, 16]),
     ],
