@@ -113,7 +113,7 @@ def _more_gpus(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck:
         else:
             args = stuck.engine.layout_arguments(layout)
             more = _with_args(_with_count(spec, None), args)
-            instead = ", and leave accelerator.count out" if spec.accelerator.count else ""
+            instead = " in place of the stated count of GPUs" if spec.accelerator.count else ""
             text = f"add {' and '.join(args)} to engine.args{instead}: every GPU then has a part of the layers."
         yield Remedy(f"{place}{text}" if place else text[0].upper() + text[1:], more, facts, there)
 
