@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -91,6 +92,16 @@ def _parts(path: Path) -> Iterator[FileEntry]:
             yield FileEntry(name, (path.parent / name).stat().st_size)
 
 
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file or a link to one; links in a circle lead to none."""
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
+
+
 def _walk(root: str) -> Iterator[FileEntry]:
     """Files below a folder; links to files count, links to folders (maybe circles) are not followed."""
     folders = [""]
@@ -102,5 +113,5 @@ def _walk(root: str) -> Iterator[FileEntry]:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(f"{below}{entry.name}/")
-                elif entry.is_file():
+                elif _is_file(entry):
                     yield FileEntry(below + entry.name, entry.stat().st_size)

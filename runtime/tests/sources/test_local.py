@@ -93,6 +93,7 @@ def test_links_to_files_count_and_circles_of_folders_do_not(tmp_path: Path) -> N
     (folder / "link.txt").symlink_to(folder / "below" / "x.txt")
     (folder / "circle").symlink_to(folder)
     (folder / "broken").symlink_to(folder / "absent")
+    (folder / "self.gguf").symlink_to("self.gguf")
     (folder / ".hidden").write_text("1")
     os.mkfifo(folder / "pipe")
     assert [entry.path for entry in opened(f"file://{folder}", tmp_path).entries()] == [
