@@ -26,6 +26,8 @@ _METHODS = {
     "LoRA": r"lora_(?:[abAB]|embedding_[AB]|down|up|mid|unet|te\d?)(?=[._]|$)|lora\.(?:down|up)\.|lora_linear_layer\.",
 }
 """Parts of tensor names (PEFT's, diffusers', kohya's, llama.cpp's), what is told first."""
+_BESIDE = re.compile(r"prompt|prefix|p[- ]tuning|control vector", re.IGNORECASE)
+"""Methods that change no weights: there is nothing to merge."""
 _ANY = re.compile(rf"(?:^|[._])(?:{'|'.join(_METHODS.values())})")
 _WRAPPED = ("base_model.model.", "base_model.")
 """How PEFT's names begin, whatever the method."""
@@ -54,10 +56,10 @@ def adapter_of(method: str, base: str, path: str = "") -> UnsupportedModel:
     named = base[:SHOWN] or "its base model"
     kind = method if "adapter" in method or method == "control vector" else f"{method} adapter"
     article = "an" if kind[0] in "aeiouAEIO" else "a"
-    return UnsupportedModel(
-        f"{path or 'this'} is {article} {kind} of {named}, not a model.",
-        f"Merge it into {named} (peft: merge_and_unload) and serve the result; an adapter alone is not served.",
-    )
+    remedy = f"Merge it into {named} (peft: merge_and_unload) and serve the result; an adapter alone is not served."
+    if _BESIDE.search(method):
+        remedy = f"Serve {named} itself: {article} {kind} can't be merged into weights, and is not served."
+    return UnsupportedModel(f"{path or 'this'} is {article} {kind} of {named}, not a model.", remedy)
 
 
 def method_of(config: Mapping[str, Any]) -> str:

@@ -61,7 +61,7 @@ def test_an_adapter_is_one_by_its_tensors(method: str, names: list[str], name: s
     assert "adapter" in error.reason
     if configured or not name.startswith("adapter_model"):
         assert method in error.reason
-    assert "Merge it" in error.remedy
+        assert ("Merge it" in error.remedy) is (method != "prompt tuning")  # PEFT merges none that change no weights
 
 
 @pytest.mark.parametrize("kind", ["LORA", "IA3", "PROMPT_TUNING", "ADALORA", "LOHA", "VERA", "XYZ", None])
