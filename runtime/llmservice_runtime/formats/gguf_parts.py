@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,13 @@ def renamed_parts(parts: Mapping[str, tuple[int, int]]) -> UnsupportedModel:
     lacking = [number for number in range(1, min(count, 10_000) + 1) if number not in have]
     stem = _stem(list(parts))
     names = {path: f"{stem}-{number:05d}-of-{count:05d}.gguf" for path, (number, _) in parts.items()}
+    number, times = Counter(number for number, _ in parts.values()).most_common(1)[0]
+    if times > 1:
+        twice = [path for path, (own, _) in parts.items() if own == number]
+        return damaged(
+            f"{' and '.join(twice[:SHOWN])} are each part {number} of a model that is split into {count}.",
+            "Keep the parts of one model, and move the others to another folder.",
+        )
     renames = [f"{path} to {name.rsplit('/', 1)[-1]}" for path, name in names.items() if path != name]
     shown = ", ".join(f"{path} (part {number})" for path, (number, _) in list(parts.items())[:SHOWN])
     reason = (

@@ -82,7 +82,8 @@ def named_beside(variant: GgufVariant) -> bool:
 
 def named_as_shard(path: str) -> bool:
     """Whether llama.cpp finds the other parts of a split GGUF by this name."""
-    return bool(_GGUF_SHARD.match(path))
+    shard = _GGUF_SHARD.match(path)
+    return bool(shard and path.endswith(f"-of-{shard['count']}.gguf"))  # it looks for lower case
 
 
 def missing_shards(variant: GgufVariant) -> UnsupportedModel | None:

@@ -144,6 +144,22 @@ def test_parts_that_were_mixed_up(make_gguf: GgufMaker) -> None:
         inspect_model(MemoryFiles({names[0]: counted, names[1]: two}))
 
 
+def test_parts_in_capitals_are_told_the_names_they_need(make_gguf: GgufMaker) -> None:
+    """`llama_split_prefix` compares with lower case."""
+    names = ["M-00001-OF-00002.GGUF", "M-00002-OF-00002.GGUF"]
+    with pytest.raises(UnsupportedModel, match="split into 2 parts") as error:
+        inspect_model(MemoryFiles({name: part(make_gguf, number, 2) for number, name in enumerate(names, 1)}))
+    assert f"Rename {names[0]} to M-00001-of-00002.gguf, {names[1]} to M-00002-of-00002.gguf" in error.value.remedy
+
+
+@pytest.mark.parametrize("names", [["m.gguf", "m (1).gguf"], ["a1.gguf", "b1.gguf", "a2.gguf", "b2.gguf"]])
+def test_a_part_that_is_there_twice_is_not_renamed_onto_the_other(make_gguf: GgufMaker, names: list[str]) -> None:
+    files = {name: part(make_gguf, 2 if "2" in name else 1, 2) for name in names}
+    with pytest.raises(UnsupportedModel, match=r"and .* are each part \d of a model that is split into 2") as error:
+        inspect_model(MemoryFiles(files))
+    assert "Rename" not in error.value.remedy
+
+
 def test_a_whole_model_is_taken_beside_stray_parts(make_gguf: GgufMaker) -> None:
     files = {"whole.gguf": make_gguf(), "old1.gguf": part(make_gguf, 1, 2), "old2.gguf": part(make_gguf, 2, 2)}
     facts = inspect_model(MemoryFiles(files))
