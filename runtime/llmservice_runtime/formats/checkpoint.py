@@ -19,6 +19,7 @@ from llmservice_runtime.formats.config import Config, quantization_of
 from llmservice_runtime.formats.detect import SIDE_FILES, Checkpoint
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import ModelFormat
+from llmservice_runtime.formats.in_place import loaded_too
 from llmservice_runtime.formats.jsontext import parse_object
 from llmservice_runtime.formats.listing import side_files
 from llmservice_runtime.formats.parallel import in_parallel
@@ -75,14 +76,20 @@ def checkpoint(
     if kind is ModelFormat.MISTRAL and root.get("max_position_embeddings") is None:
         beside = Config(reader.read("config.json"), classes=classes).own.get("max_position_embeddings")
         config = Config(root | {"max_position_embeddings": beside}, name, classes)
-    weights = whole(weights, headers, reader.read(_INDEX[kind]).get("weight_map"), _INDEX[kind])
+    index = reader.read(_INDEX[kind]).get("weight_map")
+    in_place = files.folder is not None
+    weights = whole(weights, headers, index, _INDEX[kind], in_place)
+    named = [entry.path for entry in weights]
+    indexed = isinstance(index, dict) and {path for path in index.values() if isinstance(path, str)} == set(named)
+    if in_place and (error := loaded_too(kind, named, paths, _INDEX[kind], indexed)):
+        raise error
     first, *_ = (headers[entry.path] for entry in weights) if headers else (None,)
     tensors = [tensor for entry in weights if headers for tensor in headers[entry.path].tensors]
     said = [*notes, *_said(kind, paths)]
     tokenizer = reader.read("tokenizer_config.json")
     check_generation(reader.read("generation_config.json"))
-    needed = (*side_files(entries), *(e.path for e in weights))
-    needed += tuple(path for path in (_INDEX[kind],) if path in paths)
+    needed = (*side_files(entries), *named)
+    needed += (_INDEX[kind],) if indexed else ()
     sizes = {entry.path: entry.size for entry in entries}
     return Checkpoint(
         format=kind,

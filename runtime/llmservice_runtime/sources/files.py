@@ -28,6 +28,10 @@ class ModelFiles(Protocol):
     def revision(self) -> str:
         """The commit (or digest, version, ETag) that `main` was resolved to, once; empty where a source has none."""
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder on this machine that holds all files already (file://); None = they must be downloaded."""
+
     def entries(self) -> Sequence[FileEntry]:
         """All files, sorted by path."""
 
@@ -37,10 +41,6 @@ class ModelFiles(Protocol):
 
 class Source(ModelFiles, Protocol):
     """Model files that can also be brought onto this machine."""
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder on this machine that holds all files already (file://); None = they must be downloaded."""
 
     @property
     def slot(self) -> tuple[str, str, str]:

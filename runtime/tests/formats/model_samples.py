@@ -20,8 +20,14 @@ class MemoryFiles:
 
     revision = "0123abcd"
 
-    def __init__(self, contents: Mapping[str, bytes | tuple[bytes, int]], uri: str = "hf://acme/model") -> None:
+    def __init__(
+        self,
+        contents: Mapping[str, bytes | tuple[bytes, int]],
+        uri: str = "hf://acme/model",
+        folder: Path | None = None,
+    ) -> None:
         self.uri = uri
+        self.folder = folder
         self.bytes_read = 0
         self.asked: set[str] = set()
         self._files = {

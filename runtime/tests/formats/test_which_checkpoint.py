@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,6 +165,45 @@ def test_the_same_model_twice_needs_a_choice_that_works() -> None:
     include = json.loads(error.remedy.partition("example include: ")[2].rstrip("."))
     assert len(inspect_model(MemoryFiles(held), include).files) == 4
     assert inspect_model(MemoryFiles(indexed(held, mapping))).weight_bytes == 3 * 128  # the index decides
+
+
+@pytest.mark.parametrize(
+    ("chosen", "files"),
+    [
+        ("a.safetensors", {"a.safetensors": PLAIN, "b.safetensors": PLAIN}),
+        ("model.safetensors", {"model.safetensors": PLAIN, "model.fp16.safetensors": PLAIN}),
+        ("pytorch_model.bin", {"pytorch_model.bin": PICKLE, "model.safetensors": PLAIN}),
+    ],
+)
+def test_a_choice_among_checkpoints_in_a_folder_used_in_place_needs_a_folder(chosen: str, files: Contents) -> None:
+    """Engines are pointed at the folder, and would load what was not chosen; what is downloaded is alone there."""
+    held = {"config.json": CONFIG, **files}
+    (other,) = files.keys() - {chosen}
+    assert other not in inspect_model(MemoryFiles(held), [chosen]).files
+    here = MemoryFiles(held, "file:///models/m", Path("/models/m"))
+    with pytest.raises(UnsupportedModel, match=f"{other} lies beside {chosen}") as error:
+        inspect_model(here, [chosen])
+    assert "folder of its own" in error.value.remedy
+    if chosen == "a.safetensors":
+        with pytest.raises(UnsupportedModel, match="2 checkpoints") as error:
+            inspect_model(here)
+        assert "folder of its own" in error.value.remedy
+    own = {path: raw for path, raw in held.items() if path != other}
+    assert inspect_model(MemoryFiles(own, "file:///models/m", Path("/models/m"))).files[-1] == chosen
+
+
+def test_an_index_of_files_that_are_gone_goes_nowhere() -> None:
+    """vLLM refuses to start beside it: it is not downloaded, and in a folder used in place it has to be removed."""
+    _, mapping = sharded()
+    held = indexed({"model.safetensors": weights(*mapping)}, mapping)
+    index = "model.safetensors.index.json"
+    assert index in held
+    assert index not in inspect_model(MemoryFiles(held)).files
+    with pytest.raises(UnsupportedModel, match=f"{index} names other files") as error:
+        inspect_model(MemoryFiles(held, "file:///models/m", Path("/models/m")))
+    assert f"Remove {index}" in error.value.remedy
+    del held[index]
+    assert inspect_model(MemoryFiles(held, "file:///models/m", Path("/models/m")))
 
 
 def test_other_copies_of_the_weights_are_noted() -> None:
