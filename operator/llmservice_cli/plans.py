@@ -88,4 +88,9 @@ def without(machine: Machine, plan: Plan, replicas: int = 1) -> Machine:
     for _ in range(min(plan.accelerator_count * replicas, machine.gpu_count)):
         left.remove(machine.gpu)  # type: ignore[arg-type]  # there is one while the count is above zero
     host = total(plan.memory, HOST) * replicas
-    return dataclasses.replace(machine, memory_available=max(0, machine.memory_available - host), gpus=tuple(left))
+    return dataclasses.replace(
+        machine,
+        memory_available=max(0, machine.memory_available - host),
+        gpus=tuple(left),
+        taken=machine.taken or len(left) < len(machine.gpus),
+    )

@@ -249,7 +249,7 @@ def _told_of_none(spec: LLMServiceSpec, machine: Machine) -> tuple[str, ...]:
     """That what is said of GPUs changes nothing, where there are none."""
     if spec.accelerator.memory is None or machine.gpus:
         return ()
-    return (f"accelerator.memory ({spec.accelerator.memory}) changes nothing: there is no GPU to be seen.",)
+    return (f"accelerator.memory ({spec.accelerator.memory}) changes nothing: {machine.no_gpu}.",)
 
 
 def _partial(facts: ModelFacts, target: Target, placed: Placement) -> bool:

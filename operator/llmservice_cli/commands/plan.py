@@ -139,8 +139,7 @@ def _camel(value: Any) -> Any:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 64:
+    if not text.isdecimal() or not 1 <= (number := int(text)) <= 64:
         raise argparse.ArgumentTypeError("between 1 and 64")
     return number
 
@@ -153,7 +152,10 @@ def _gpu_memory(text: str) -> int:
 
 
 def _gib(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0.1 <= number <= 65536:
         raise argparse.ArgumentTypeError("between 0.1 and 65536")
     return number

@@ -222,6 +222,25 @@ def test_another_machine_is_not_this_one(folder: Path, capsys: pytest.CaptureFix
         assert words not in text
 
 
+def test_gpus_that_an_earlier_service_takes_are_said_to_be_taken(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    count = "  accelerator: {count: 1}\n"
+    (folder / "x.yaml").write_text(f"{MANIFEST}{count}---{MANIFEST.replace('tiny', 'second')}{count}")
+    assert main(["plan", "-f", str(folder / "x.yaml"), "--gpu", "L4"]) == 1
+    text = capsys.readouterr().out
+    assert "apps/second can't run: accelerator.count is 1, and other services take every GPU." in text
+    assert "this machine" not in text
+
+
+@pytest.mark.parametrize("option", ["--gpus", "--memory"])
+def test_a_number_that_is_none_is_told_its_bounds(
+    folder: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert main(["plan", "-f", str(folder / "x.yaml"), "--gpu", "L4", option, "abc"]) == 2
+    assert f"argument {option}: between" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["NVIDIA Foo", "A100", "L4"])
 def test_how_much_each_gpu_has_can_be_said_of_any(folder: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     argv = ["plan", "-f", str(folder / "x.yaml"), "--gpu", name, "--gpu-memory", "16Gi", "-o", "json"]

@@ -61,6 +61,8 @@ class Machine:
     gpus: tuple[Gpu, ...] = ()
     builds: tuple[EngineBuild, ...] = field(default=ALL_BUILDS)
     exact: bool = True
+    taken: bool = False
+    """Whether other services have GPUs of it, which are not among `gpus`."""
 
     def build(self, engine: EngineType) -> EngineBuild:
         """The machine's build of an engine; one that is built for nothing when the machine has none."""
@@ -77,6 +79,11 @@ class Machine:
         for gpu in self.gpus:
             kinds[gpu] = kinds.get(gpu, 0) + gpu.memory_bytes
         return max(kinds, key=lambda gpu: kinds[gpu]) if kinds else None
+
+    @property
+    def no_gpu(self) -> str:
+        """Why there is no GPU, where there is none."""
+        return "other services take every GPU" if self.taken else "this machine has no GPU that it can see"
 
     @property
     def gpu_count(self) -> int:

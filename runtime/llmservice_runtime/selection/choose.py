@@ -123,7 +123,7 @@ def _nothing(
     rejected = _all_rejected(verdicts, requested)
     if gpus and not machine.gpu:
         return NoChoice(
-            f"accelerator.count is {gpus}, and this machine has no GPU that it can see.",
+            f"accelerator.count is {gpus}, and {machine.no_gpu}.",
             ("Leave accelerator out, or set accelerator.count to 0 and no more: the model then runs on the CPU.",),
             rejected,
         )
