@@ -11,7 +11,7 @@ from typing import Any
 from llmservice_runtime.openai.params import bounded
 from llmservice_runtime.openai.requests.chat import Tool
 from llmservice_runtime.openai.tool_formats import HOLES, Pairs, ToolFormat
-from llmservice_runtime.openai.tool_values import maybe_text, only_text
+from llmservice_runtime.openai.tool_values import followed, kinds
 from llmservice_runtime.protocol.engine import Grammar, GrammarKind
 
 TEXT = r"TEXT: /(.|\n)*/"
@@ -121,20 +121,24 @@ class _Rules:
         for at, (key, value) in enumerate(properties.items()):
             name = f"argument_{number}_{at}"
             names.append(name if key in required else f"{name}?")
-            self.add(name, self._value(pairs, key, value, shared))
+            self.add(name, self._value(pairs, key, followed(value, schema), shared))
         self.add(f"arguments_{number}", " ".join(names) or '""')
 
     def _value(self, pairs: Pairs, key: str, schema: Any, shared: Mapping[str, Any]) -> str:
         """One argument: a text as it stands, one of a list of texts, or JSON by its schema."""
         as_text, as_json = (self.literal(pairs.key + key + markup) for markup in (pairs.text, pairs.json))
-        options = schema.get("enum", [schema["const"]] if "const" in schema else None) if only_text(schema) else None
-        if options is not None:
-            return f"{as_text} ({' | '.join(map(quoted, options))}) {self.literal(pairs.end)}"
-        if only_text(schema) or (maybe_text(schema) and pairs.text == pairs.json):
+        allowed = kinds(schema, shared)
+        may_be_text = "string" in allowed
+        if allowed == {"string"}:
+            options = schema.get("enum", [schema["const"]] if "const" in schema else None)
+            if options:
+                return f"{as_text} ({' | '.join(map(quoted, options))}) {self.literal(pairs.end)}"
+            return f"{as_text} text"
+        if may_be_text and pairs.text == pairs.json:
             return f"{as_text} text"
         described = {**shared, **schema} if isinstance(schema, Mapping) else {}
         typed = f"{as_json} %json {json.dumps(bounded(described))} {self.literal(pairs.end)}"
-        return f"{as_text} text | {typed}" if maybe_text(schema) else typed
+        return f"{as_text} text | {typed}" if may_be_text else typed
 
     def _free_text(self, end: str) -> None:
         """Text up to what ends a value; white space around it belongs to the markup."""

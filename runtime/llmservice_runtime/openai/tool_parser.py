@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from llmservice_runtime.openai.reasoning import held
 from llmservice_runtime.openai.requests.chat import Tool
 from llmservice_runtime.openai.tool_formats import Pairs, ToolFormat, swallow
-from llmservice_runtime.openai.tool_values import read_value, schemas
+from llmservice_runtime.openai.tool_values import ANY, read_value, schemas
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +244,8 @@ class ToolParser:
             return False
         self._drop(len(written) + len(found))
         blank = self._rules.end[: len(self._rules.end) - len(self._rules.end.lstrip())]
-        value = read_value(written.removesuffix(blank), self._schemas.get(self._name, {}).get(self._key), self._is_text)
+        allowed = self._schemas.get(self._name, {}).get(self._key, ANY)
+        value = read_value(written.removesuffix(blank), allowed, self._is_text)
         opening = ", " if self._pairs else "{"
         self._pairs += 1
         key = json.dumps(self._key, ensure_ascii=False)

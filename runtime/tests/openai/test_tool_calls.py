@@ -388,6 +388,40 @@ def test_values_that_stand_without_quotes_are_what_the_schema_says() -> None:
         assert json.loads(read(fmt, [call])[1][0][1]) == {"city": value}
 
 
+def test_optional_and_shared_schemas_say_what_stands_without_quotes(vocabulary: LLTokenizer) -> None:
+    """As pydantic writes Optional[str], Optional[int], an enum and a model of their own."""
+    null = {"type": "null"}
+    properties = {
+        "zip": {"anyOf": [{"type": "string"}, null]},
+        "days": {"anyOf": [{"type": "integer"}, null]},
+        "unit": {"$ref": "#/$defs/Unit"},
+        "place": {"$ref": "#/$defs/Place"},
+    }
+    place = {"type": "object", "properties": {"lat": {"type": "number"}}, "required": ["lat"]}
+    shared = {"Unit": {"enum": ["1", "2"], "type": "string"}, "Place": place}
+    function = {"name": "f", "parameters": {"type": "object", "properties": properties, "$defs": shared}}
+    tools = [Tool.model_validate({"type": "function", "function": function})]
+
+    def call(**values: str) -> str:
+        pairs = "".join(f"<parameter={key}>\n{value}\n</parameter>\n" for key, value in values.items())
+        return f"<tool_call>\n<function=f>\n{pairs}</function>\n</tool_call>"
+
+    fmt = FORMATS["qwen3_coder"]
+    parser = ToolParser(fmt, tools)
+    events = parser.feed(call(zip="01234", days="3", unit="2", place='{"lat": 1}'))
+    told = json.loads("".join(event.text for event in events if isinstance(event, CallArguments)))
+    assert told == {"zip": "01234", "days": 3, "unit": "2", "place": {"lat": 1}}
+    grammar = tool_grammar(fmt, tools, Calls.REQUIRED, parallel=True, thinking=False)
+    for good in (call(zip="12"), call(zip="null", days="null"), call(unit="2"), call(place='{"lat": 1.5}')):
+        assert accepts(vocabulary, grammar, good)
+    for bad in (call(days="soon"), call(unit="3"), call(place="here"), call(place='{"lat": "x"}')):
+        assert not accepts(vocabulary, grammar, bad)
+    for said, value in (("12", "12"), ("true", "true"), ("null", None), ("[1]", "[1]")):
+        parser = ToolParser(fmt, tools)
+        told = "".join(event.text for event in parser.feed(call(zip=said)) if isinstance(event, CallArguments))
+        assert json.loads(told) == {"zip": value}
+
+
 @pytest.mark.parametrize("source", UNREADABLE.values(), ids=UNREADABLE)
 def test_a_template_whose_calls_can_not_be_read_back_is_refused(source: str, tokenizer: Any) -> None:
     with pytest.raises(ApiError, match="writes tool calls in a form") as caught:
