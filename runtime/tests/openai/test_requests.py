@@ -145,6 +145,22 @@ def test_json_schema_named_and_bare(given_schema: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [{"role": "user", "content": ["a"]}]}, "messages.0.content.0"),
+        ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice.custom"),
+        ({"tool_choice": {"type": "function", "function": {}}}, "tool_choice.function.name"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function"),
+        ({"structured_outputs": {"json": 5}}, "structured_outputs.json"),
+    ],
+)
+def test_refusals_name_what_stands_in_the_body(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        chat(**fields)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
     ("response_format", "param"),
     [
         ({"type": "json_schema"}, "json_schema"),

@@ -7,6 +7,7 @@ import re
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from llmservice_runtime.wire.body import bound_parts
 from llmservice_runtime.wire.errors import ApiError, bad_request, unsupported
@@ -63,7 +64,7 @@ def parse(model: type[M], body: bytes, context_tokens: int | None = None) -> M:
     try:
         return model.model_validate(present)
     except ValidationError as error:
-        _refuse(error, model)
+        _refuse(error, model, document)
 
 
 def _bound(document: dict[str, Any], context_tokens: int) -> None:
@@ -98,11 +99,14 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _refuse(error: ValidationError, model: type[BaseModel]) -> NoReturn:
+def _refuse(error: ValidationError, model: type[BaseModel], document: dict[str, Any]) -> NoReturn:
     """Turn the most telling of pydantic's errors into ours."""
     details = error.errors(include_url=False)
-    # An unknown field explains more than what else is wrong.
-    detail = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
+    # An unknown field explains more than what else is wrong, and of several ways to read a field the one that goes
+    # deepest into it.
+    unknown = [d for d in details if d["type"] == "extra_forbidden"]
+    ways = unknown or [d for d in details if d["loc"][:1] == details[0]["loc"][:1]]
+    detail = max(ways, key=lambda d: len(_path(d, document)))
     where = [str(part) for part in detail["loc"]]
     field = where[0] if where else ""
     if detail["type"] == "extra_forbidden" and len(where) == 1:
@@ -114,13 +118,21 @@ def _refuse(error: ValidationError, model: type[BaseModel]) -> NoReturn:
         problem = "; or ".join(options[:4])
     else:
         problem = str(detail["msg"])
-    path = _path(where)
+    path = ".".join(_path(detail, document)) or "body"
     raise bad_request(f"`{path}` is not valid: {problem} (got {_shown(detail['input'])}).", param=path)
 
 
-def _path(where: list[str]) -> str:
-    """`messages.0.role`; names of union members that pydantic adds are dropped."""
-    return ".".join(part for part in where if part.replace("_", "").isalnum()) or "body"
+def _path(detail: ErrorDetails, document: Any) -> list[str]:
+    """`messages`, `0`, `role`; names of union members that pydantic adds are not in the body, and dropped."""
+    parts: list[str] = []
+    for part in detail["loc"]:
+        keys = range(len(document)) if isinstance(document, list) else document if isinstance(document, dict) else ()
+        if part in keys:
+            document = document[part]
+        elif detail["type"] != "missing" or part != detail["loc"][-1]:
+            continue
+        parts.append(str(part))
+    return parts
 
 
 def _shown(value: object) -> str:
