@@ -72,7 +72,7 @@ class ChatTemplate:
     def render(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> str:
         """The prompt text. Blocks."""
         lengthy = many([messages, *options.values()])
-        return _text(self._ask(self._question(messages, options), many=lengthy), options)
+        return _text(self._ask(self._question(messages, options), many=lengthy), messages, options)
 
     async def render_idle(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> str:
         """`render` of a short prompt on the event loop; BusyError where it can't be at once."""
@@ -80,7 +80,8 @@ class ChatTemplate:
 
         with _refusing():
             question = self._question(messages, options)
-            return _text(await ask_idle(_workers[False], question, MAX_SECONDS + PATIENCE, self._told), options)
+            answer = await ask_idle(_workers[False], question, MAX_SECONDS + PATIENCE, self._told)
+            return _text(answer, messages, options)
 
     def _question(self, messages: Sequence[Mapping[str, Any]], options: Options) -> dict[str, Any]:
         if options.get("continue_final_message"):
@@ -118,9 +119,9 @@ def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _text(answer: dict[str, Any], options: Options) -> str:
+def _text(answer: dict[str, Any], messages: Sequence[Mapping[str, Any]], options: Options) -> str:
     text = str(_checked(answer)["text"])
-    return cut_at_mark(text) if options.get("continue_final_message") else text
+    return cut_at_mark(text, messages[-1]) if options.get("continue_final_message") else text
 
 
 def many(values: Iterable[Any]) -> bool:
@@ -143,9 +144,18 @@ def marked(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**message, **{name: str(message.get(name) or "") + MARK for name in fields or ["content"]}}
 
 
-def cut_at_mark(text: str) -> str:
-    """What the template wrote before the mark; one that trims content trims it here too, as in transformers."""
+def cut_at_mark(text: str, message: Mapping[str, Any]) -> str:
+    """What the template wrote before the mark on this message; one that trims trims here too, as in transformers.
+
+    TemplateError when it wrote only a part of what is continued: white space aside, nothing of that may be lost.
+    """
     at = text.rfind(MARK.strip())
     if at < 0:
         raise TemplateError("continue_final_message needs a last message that the chat template writes to its end")
+    continued = next((str(message[name]) for name in ("content", *THINKING) if message.get(name)), "")
+    if "".join(continued.split()) not in "".join(text[:at].split()):
+        raise TemplateError(
+            "continue_final_message can't be honoured: the chat template leaves out a part of the last message"
+            " (often thinking, to its </think>; continue only what follows that)"
+        )
     return text[:at] if text.startswith(MARK, at) else text[:at].rstrip()

@@ -95,6 +95,16 @@ def test_continue_final_message_that_the_template_leaves_out_is_refused() -> Non
         continued("{% for m in messages %}{{ m.content[:3] }}{% endfor %}", {"role": "assistant", "content": "Hello"})
 
 
+def test_continue_final_message_that_loses_its_thinking_is_refused() -> None:
+    last = "{% for m in messages %}{{ m.role }}: {{ m.content.split('</think>')[-1] }}{% endfor %}"
+    said = {"role": "assistant", "content": "<think>a</think>b"}
+    with pytest.raises(TemplateError, match="leaves out a part"):
+        continued(last, *USER, said)
+    assert continued(last, *USER, {**said, "content": "b"}).endswith("assistant: b")
+    apart = "{% for m in messages %}{{ m.content.replace('</think>', '\n</think>\n\n') }}{% endfor %}"
+    assert continued(apart, said) == "<think>a\n</think>\n\nb", "white space may be the template's"
+
+
 def test_tools_and_documents_are_known_by_name() -> None:
     assert ChatTemplate("{% if tools %}{{ tools | tojson }}{% endif %}").takes_tools
     assert not ChatTemplate("{% set tools = [] %}{{ tools }}").takes_tools
