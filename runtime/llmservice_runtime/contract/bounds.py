@@ -14,7 +14,8 @@ TASKS = ("Chat", "Completion")
 MAX_TOKENS = 2**31 - 1
 MAX_PORT = 65535
 MAX_SECONDS = 30 * 86400
-ENV_NAME = re.compile(r"[^=\0]+")
+ENV_NAME = re.compile(r"[^=\0\ud800-\udfff]+")
+NO_TEXT = re.compile(r"[\0\ud800-\udfff]")
 ANY = "*"
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
@@ -44,13 +45,17 @@ def seconds(value: Any) -> str:
 
 
 def text(value: Any) -> str:
-    """Some text; files and environments take no NUL."""
-    return "" if isinstance(value, str) and value.strip() and "\0" not in value else "a text that is not empty"
+    """Some text; files and environments take no NUL and no half of a surrogate pair, which JSON can spell."""
+    return "" if _is_text(value) and value.strip() else "a text that is not empty"
 
 
 def maybe_text(value: Any) -> str:
     """Text, or none."""
-    return "" if isinstance(value, str) and "\0" not in value else "a text"
+    return "" if _is_text(value) else "a text"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and NO_TEXT.search(value) is None
 
 
 def one_of(*choices: str) -> Rule:
