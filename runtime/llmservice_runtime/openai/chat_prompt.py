@@ -56,8 +56,8 @@ class ChatPlan:
 async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     """Everything that can be refused is refused here, before queueing."""
     engine = server.ready_engine()
-    template = server.chat_template()
     tools, calls = _tools(request)
+    template = server.chat_template(bool(tools))
     fmt = await _format(template, engine.tokenizer) if tools else None
     prompt = await rendered(server, request.messages, request, tools)
     tokens = await encode(
@@ -110,7 +110,7 @@ async def _format(template: ChatTemplate, tokenizer: Tokenizer) -> ToolFormat:
 
 async def rendered(server: Server, messages: Sequence[Message], request: ChatRequest, tools: Sequence[Tool]) -> str:
     """The prompt text; ApiError 400 when the template refuses the messages. A short one waits for short ones only."""
-    template = server.chat_template()
+    template = server.chat_template(bool(tools))
     lengthy = many([messages, tools, request.documents, request.chat_template_kwargs])
 
     def blocking() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -35,6 +36,8 @@ class Server:
     template: ChatTemplate | None = None
     rendering: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the short prompt that is being rendered: they go in the order in which they came."""
+    tool_template: ChatTemplate | None = None
+    """The one for requests with tools, where the model has it apart."""
     no_chat: str = ""
     """Why chat is refused, with the remedy; empty = chat works."""
 
@@ -54,6 +57,9 @@ class Server:
                 self.template = ChatTemplate(source, tokenizer.bos_token, tokenizer.eos_token)
             except TemplateError as error:
                 self.no_chat = f"Chat is not possible with this model: {error}. Use /v1/completions."
+            if self.template is not None and tokenizer.tool_template:
+                with suppress(TemplateError):  # the other one says then whether it takes tools
+                    self.tool_template = ChatTemplate(tokenizer.tool_template, tokenizer.bos_token, tokenizer.eos_token)
         self.context_tokens = engine.context_tokens
         self.engine = engine
 
@@ -63,11 +69,11 @@ class Server:
             raise unavailable(f"The model {self.model_name} is loading; retry.", "loading", self.load_seconds)
         return self.engine
 
-    def chat_template(self) -> ChatTemplate:
-        """The model's chat template; ApiError 400 with the remedy when chat is not possible."""
+    def chat_template(self, tools: bool) -> ChatTemplate:
+        """The model's chat template, for a request with tools or without; ApiError 400 when chat is not possible."""
         if self.template is None:
             raise bad_request(self.no_chat, "messages", "chat_not_supported")
-        return self.template
+        return (self.tool_template if tools else None) or self.template
 
     def check_model(self, name: str | None) -> str:
         """The name to answer with; ApiError 404 that lists what is served. No name selects the only model."""

@@ -144,6 +144,11 @@ class Tokenizer(Protocol):
 
     @property
     def chat_template(self) -> str | None: ...
+    @property
+    def tool_template(self) -> str | None:
+        """Another template for requests with tools (`tool_use`), where the model has one."""
+        ...
+
     def at_least(self, text: str) -> int:
         """Tokens that a text has at least, told without tokenizing it; 0 where nothing is known."""
         ...

@@ -24,7 +24,7 @@ class Bytes:
 
     vocab_size = 257
     bos, eos = -1, 256
-    bos_token, eos_token, chat_template = "", "</s>", None
+    bos_token, eos_token, chat_template, tool_template = "", "</s>", None, None
     end_tokens = special_tokens = frozenset({256})
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:

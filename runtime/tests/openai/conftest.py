@@ -45,8 +45,9 @@ class ByteTokenizer:
     eos_token = "</s>"
     end_tokens = frozenset({257})
 
-    def __init__(self, chat_template: str | None = CHATML) -> None:
+    def __init__(self, chat_template: str | None = CHATML, tool_template: str | None = None) -> None:
         self.chat_template = chat_template
+        self.tool_template = tool_template
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return [256] * add_special + list(text.encode())

@@ -287,6 +287,22 @@ async def test_a_call_that_ends_early_is_not_finished_by_tool_calls(
     assert engine.requests[0].params.stop_shield == "<tool_call>"
 
 
+async def test_a_template_for_tools_is_used_with_tools_only(
+    connect: Any, scripted: Any, tokenizer: Any, templates: dict[str, str]
+) -> None:
+    engine = scripted(tokenizer=tokenizer(templates["chatml"], templates["hermes"]))
+    client = await connect(engine)
+    told = {"tools": [TOOL]}
+    for more, expected in (({}, False), (told, True), ({**told, "tool_choice": "none"}, False)):
+        answer = await client.post("/v1/chat/completions", json={**PING, **more})
+        assert answer.status == 200, await answer.text()
+        prompt = engine.tokenizer.decode(engine.requests[-1].prompt_tokens)
+        assert ("Answer with <tool_call>" in prompt) == expected
+    asked = {"messages": PING["messages"], "tools": [TOOL]}
+    counted = await (await client.post("/tokenize", json=asked)).json()
+    assert "Answer with <tool_call>" in engine.tokenizer.decode(counted["tokens"])
+
+
 async def test_tools_without_support_in_the_template(connect: Any, scripted: Any) -> None:
     client = await connect(scripted())
     reply = await client.post("/v1/chat/completions", json={**PING, "tools": [TOOL]})

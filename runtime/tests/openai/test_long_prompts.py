@@ -22,7 +22,7 @@ class Endless:
     vocab_size = 1
     bos_token = eos_token = ""
     end_tokens: frozenset[int] = frozenset()
-    chat_template = None
+    chat_template = tool_template = None
 
     def __init__(self, least: int = 0) -> None:
         self.least = least

@@ -52,7 +52,9 @@ def _vocabulary(writer: gguf.GGUFWriter, template: str) -> int:
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_space_prefix(False)
-    writer.add_chat_template(template)
+    # Published so by some: tools are taken by a template of their own.
+    named = {"default": "{% set tools = none %}" + template, "tool_use": template}
+    writer.add_chat_template([{"name": name, "template": text} for name, text in named.items()])
     return len(tokens)
 
 

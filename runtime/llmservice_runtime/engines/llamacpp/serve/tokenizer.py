@@ -33,8 +33,8 @@ class LlamaTokenizer:
         self.end_tokens = frozenset(t for t in range(self._size) if llama_cpp.llama_vocab_is_eog(vocab, t))
         """Tokens that end an answer: EOS, end of turn and their like."""
         self.special_tokens = frozenset(t for t in range(self._size) if llama_cpp.llama_vocab_is_control(vocab, t))
-        template = llama_cpp.llama_model_chat_template(model, None)
-        self._template: str | None = template.decode("utf-8", "replace") if template else None
+        self.chat_template = _template(model, None)
+        self.tool_template = _template(model, b"tool_use")
 
     @property
     def vocab_size(self) -> int:
@@ -47,10 +47,6 @@ class LlamaTokenizer:
     @property
     def eos_token(self) -> str:
         return self._text(self.eos)
-
-    @property
-    def chat_template(self) -> str | None:
-        return self._template
 
     def _text(self, token: int) -> str:
         return self.token_bytes(token).decode("utf-8", "replace") if token >= 0 else ""
@@ -142,3 +138,8 @@ class LlamaTokenizer:
             piece = buffer.raw[: max(n, 0)]
             self._pieces[token] = piece
         return piece
+
+
+def _template(model: Any, name: bytes | None) -> str | None:
+    template = llama_cpp.llama_model_chat_template(model, name)
+    return template.decode("utf-8", "replace") if template else None

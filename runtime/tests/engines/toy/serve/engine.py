@@ -36,6 +36,7 @@ class Bytes:
 
     def __init__(self, chat_template: str) -> None:
         self.chat_template = chat_template
+        self.tool_template = None
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         return [BEGIN] * add_special + list(text.encode())
