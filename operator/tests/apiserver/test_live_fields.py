@@ -59,6 +59,7 @@ IN_PODS: dict[str, list[Json]] = {
     "engine.loadSeconds": [{"engine": {"loadSeconds": 601}}],
     "contextTokens": [{"contextTokens": 512}],
     "accelerator.count": [{"accelerator": {"count": 1}}],
+    "accelerator.memory": [{"accelerator": {"memory": "23Gi"}}],
     "accelerator.resourceName": [{"accelerator": {"resourceName": "nvidia.com/gpu"}}],
     **amounts(),
     **amounts("prepare"),
