@@ -26,8 +26,8 @@ class MemoryLine:
 
     @property
     def is_cache(self) -> bool:
-        """Whether it grows with the tokens in flight."""
-        return self.name.startswith("KV cache")
+        """Whether it is of the cache: of tokens, or of sequences."""
+        return self.name.startswith(("KV cache", "states of"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +131,9 @@ def total(lines: Sequence[MemoryLine], where: str) -> int:
 def kv_line(shape: Shape, size: int, where: str = HOST) -> MemoryLine:
     """The line of the KV cache."""
     return MemoryLine(f"KV cache of {shape.kv_tokens:,} tokens", size, where)
+
+
+def cache_lines(shape: Shape, size: int, states: int, where: str = HOST) -> tuple[MemoryLine, ...]:
+    """The lines of a cache of `size` bytes, of which `states` are kept by sequence and not by token."""
+    line = kv_line(shape, size - states, where)
+    return (line, MemoryLine(f"states of {shape.sequences} sequences", states, where)) if states else (line,)

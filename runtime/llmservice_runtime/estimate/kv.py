@@ -41,13 +41,16 @@ def kv_bytes(layers: Iterable[LayerGroup], pool: Pool) -> int:
     return sum(group.count * layer_bytes(group, pool) for group in layers)
 
 
+def states_bytes(layers: Iterable[LayerGroup], pool: Pool) -> int:
+    """Bytes per device of what is kept of each sequence, however long it is: part of `kv_bytes`."""
+    return sum(group.count * _states(group, pool) for group in layers)
+
+
 def layer_bytes(group: LayerGroup, pool: Pool) -> int:
     """Bytes per device of one layer of the group."""
     if group.kind is LayerKind.NONE:
         return 0
-    # Beside attention there may be a state (Falcon-H1) or an encoder's output (Whisper), which GPUs share; latents not.
-    shards = 1 if group.kind is LayerKind.MLA else pool.tensor_parallel
-    state = -(-group.state_bytes // shards) * pool.sequences
+    state = _states(group, pool)
     if group.kind is LayerKind.RECURRENT:
         return state
     tokens = padded(pool.tokens, pool.page)
@@ -60,6 +63,12 @@ def layer_bytes(group: LayerGroup, pool: Pool) -> int:
     elements = tokens * heads * (group.k_dim + group.v_dim)
     kept = -(-elements * pool.element.numerator // pool.element.denominator)  # as fractions this takes most of a plan
     return state + tokens * group.index_bytes + kept
+
+
+def _states(group: LayerGroup, pool: Pool) -> int:
+    """Beside attention may be a state (Falcon-H1) or an encoder's output (Whisper); GPUs share these, not latents."""
+    shards = 1 if group.kind is LayerKind.MLA else pool.tensor_parallel
+    return 0 if group.kind is LayerKind.NONE else -(-group.state_bytes // shards) * pool.sequences
 
 
 def bytes_per_token(layers: Iterable[LayerGroup], element: Fraction = F16) -> int:

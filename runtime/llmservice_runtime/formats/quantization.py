@@ -54,7 +54,7 @@ def quantization(raw: Raw) -> Quantization | None:
     Raises UnsupportedModel for EXL2, EXL3 and MLX, which no engine of ours loads, and for numbers that can't be.
     """
     raw = _modelopt_body(raw)
-    _check_names(raw)
+    _check_algorithm(raw)
     method = _method(raw)
     if method in {"exl2", "exl3"}:
         raise unsupported_exl(method.upper())
@@ -81,11 +81,11 @@ def unsupported_mlx() -> UnsupportedModel:
     )
 
 
-def _check_names(raw: Raw) -> None:
-    """UnsupportedModel where a method's or algorithm's name is no text: it would be taken for none."""
-    for key in ("quant_method", "quant_algo"):
-        if (value := raw.get(key)) is not None and (not isinstance(value, str) or not value.strip()):
-            raise damaged(f"the model's quantization says {key}: {str(value)[:40]!r}, which is no name.")
+def _check_algorithm(raw: Raw) -> None:
+    """UnsupportedModel where ModelOpt's algorithm is no text: it would be taken for none."""
+    value = raw.get("quant_algo")
+    if value is not None and (not isinstance(value, str) or not value.strip()):
+        raise damaged(f"the model's quantization says quant_algo: {str(value)[:40]!r}, which is no name.")
 
 
 def _check_numbers(raw: Raw, depth: int = DEPTH) -> None:

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmservice_runtime.engines.llamacpp.options import Q8_0
-from llmservice_runtime.estimate.kv import Pool, bytes_per_token, kv_bytes
+from llmservice_runtime.estimate.budget import Shape, cache_lines
+from llmservice_runtime.estimate.kv import Pool, bytes_per_token, kv_bytes, states_bytes
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
+from llmservice_runtime.machine.machine import Device
 
 KIB = 1024
 
@@ -51,6 +53,18 @@ def test_recurrent_state_counts_sequences_and_not_tokens() -> None:
     hybrid = (LayerGroup(LayerKind.RECURRENT, 24, state_bytes=1_000_000), LayerGroup(LayerKind.NONE, 4))
     assert kv_bytes(hybrid, Pool(100_000, 16)) == 24 * 16 * 1_000_000
     assert bytes_per_token(hybrid) == 0
+
+
+def test_states_have_a_line_of_their_own_which_is_of_the_cache() -> None:
+    hybrid = (LayerGroup(LayerKind.RECURRENT, 24, state_bytes=1_000_000), LayerGroup(LayerKind.FULL, 4, 2, 64, 64))
+    pool = Pool(tokens=1024, sequences=16)
+    states = states_bytes(hybrid, pool)
+    assert states == 24 * 16 * 1_000_000
+    shape = Shape(Device.CPU, context_tokens=1024, sequences=16, kv_tokens=1024)
+    tokens, kept = cache_lines(shape, kv_bytes(hybrid, pool), states)
+    assert (tokens.name, tokens.bytes) == ("KV cache of 1,024 tokens", 1024 * bytes_per_token(hybrid))
+    assert (kept.name, kept.bytes, kept.is_cache) == ("states of 16 sequences", states, True)
+    assert len(cache_lines(shape, 1024, 0)) == 1
 
 
 def test_parallel_layers_keep_tokens_and_state() -> None:

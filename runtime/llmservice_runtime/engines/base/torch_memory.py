@@ -9,8 +9,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar
 
-from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, MemoryLine, Shape, kv_line
-from llmservice_runtime.estimate.kv import Pool, kv_bytes
+from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, MemoryLine, Shape, cache_lines
+from llmservice_runtime.estimate.kv import Pool, kv_bytes, states_bytes
 from llmservice_runtime.estimate.overhead import GIB, activations
 from llmservice_runtime.estimate.weights import layer_weights
 from llmservice_runtime.formats.facts import LayerGroup, ModelFacts
@@ -48,19 +48,20 @@ class TorchMemory(EngineMemory):
 
     def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
         weights = int(self.stored(facts, shape.device) * ALIGNMENT)
-        kv = kv_bytes(self.layers(facts), self.pool(facts, shape))
+        layers, pool = self.layers(facts), self.pool(facts, shape)
+        kv, states = kv_bytes(layers, pool), states_bytes(layers, pool)
         if shape.device is Device.CPU:
             step = 4 * facts.vocab_size * LOGIT_ROWS + activations(facts, STEP_TOKENS)
             return (
                 MemoryLine("weights", weights),
-                kv_line(shape, kv),
+                *cache_lines(shape, kv, states),
                 MemoryLine("engine and its buffers", self.cpu_base + step),
             )
         weights = -(-weights // shape.gpus) + (max(layer_weights(facts)) if shape.gpus > 1 else 0)
-        kv = -(-kv // shape.gpus)
+        kv, states = -(-kv // shape.gpus), -(-states // shape.gpus)
         return (
             MemoryLine("weights", weights, GPU),
-            kv_line(shape, kv, GPU),
+            *cache_lines(shape, kv, states, GPU),
             MemoryLine("engine and its buffers", GPU_BASE + int(weights * GPU_SHARE_OF_WEIGHTS), GPU),
             MemoryLine("engine processes", self.gpu_host, HOST),
         )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from llmservice_runtime.engines.llamacpp.arguments import PROMPT_ROWS
 from llmservice_runtime.engines.llamacpp.options import LlamaOptions
-from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, MemoryLine, Shape, kv_line
-from llmservice_runtime.estimate.kv import Pool, kv_bytes
+from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, MemoryLine, Shape, cache_lines
+from llmservice_runtime.estimate.kv import Pool, kv_bytes, states_bytes
 from llmservice_runtime.estimate.overhead import MIB, activations
 from llmservice_runtime.estimate.weights import layer_weights, offloaded_bytes
 from llmservice_runtime.formats.facts import LayerKind, ModelFacts
@@ -39,25 +39,25 @@ class LlamaMemory(EngineMemory):
 
     def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
         """Layers on GPUs move with their part of the KV cache."""
-        kv = kv_bytes(facts.layers, self._pool(shape))
+        kv, states = kv_bytes(facts.layers, self._pool(shape)), states_bytes(facts.layers, self._pool(shape))
         buffers = compute_buffer(facts, shape, self._options)
         if shape.device is Device.CPU:
             return (
                 MemoryLine("weights", facts.weight_bytes),
-                kv_line(shape, kv),
+                *cache_lines(shape, kv, states),
                 MemoryLine("engine and its buffers", BASE + buffers),
             )
         layers = max(1, facts.layer_count)
         moved = min(shape.gpu_layers, layers)
         on_gpu = offloaded_bytes(facts, shape.gpu_layers)
-        kv_gpu = -(-kv * moved // layers)
+        kv_gpu, states_gpu = -(-kv * moved // layers), -(-states * moved // layers)
         uneven = max(layer_weights(facts)) + -(-kv // layers) if shape.gpus > 1 else 0
         return (
             MemoryLine(f"weights of {moved} of {layers} layers", -(-on_gpu // shape.gpus) + uneven, GPU),
-            kv_line(shape, -(-kv_gpu // shape.gpus), GPU),
+            *cache_lines(shape, -(-kv_gpu // shape.gpus), -(-states_gpu // shape.gpus), GPU),
             MemoryLine("engine and its buffers", GPU_BASE + buffers, GPU),
             MemoryLine("weights", facts.weight_bytes - on_gpu, HOST),
-            kv_line(shape, kv - kv_gpu, HOST),
+            *cache_lines(shape, kv - kv_gpu, states - states_gpu, HOST),
             MemoryLine("engine and its buffers", BASE + buffers, HOST),
         )
 

@@ -9,8 +9,8 @@ from llmservice_runtime.engines.vllm import kv_cache
 from llmservice_runtime.engines.vllm.options import SEQUENCES, VllmOptions
 from llmservice_runtime.engines.vllm.sharding import layouts, objection
 from llmservice_runtime.engines.vllm.told import known
-from llmservice_runtime.estimate.budget import GPU, HOST, Layout, MemoryLine, Shape, kv_line
-from llmservice_runtime.estimate.kv import Pool, kv_bytes
+from llmservice_runtime.estimate.budget import GPU, HOST, Layout, MemoryLine, Shape, cache_lines
+from llmservice_runtime.estimate.kv import Pool, kv_bytes, states_bytes
 from llmservice_runtime.estimate.overhead import GIB, activations, feed_forward
 from llmservice_runtime.estimate.stages import heaviest, longest
 from llmservice_runtime.formats.facts import LayerGroup, ModelFacts, WidthKind
@@ -103,8 +103,10 @@ class VllmMemory(TorchMemory):
         experts = int(weights * expert_share(facts))
         weights += -(-experts // layout.copies) - experts
         moved = min(options.offloaded, weights)
-        stage = -(-kv_bytes(self.layers(facts), self.pool(facts, shape)) * longest(facts, layout.pipeline))
-        kv = max(stage // max(1, facts.layer_count), self.cache_bytes or 0)  # vLLM takes all that it is told to
+        layers, pool = self.layers(facts), self.pool(facts, shape)
+        stage, of = longest(facts, layout.pipeline), max(1, facts.layer_count)
+        kv, states = (size * stage // of for size in (kv_bytes(layers, pool), states_bytes(layers, pool)))
+        kv = max(kv, self.cache_bytes or 0)  # vLLM takes all that it is told to
         buffers = max(
             GPU_BASE + min(int(weights * GPU_SHARE_OF_WEIGHTS), MOST_SHARE),
             OUTSIDE + self._step(facts, shape),
@@ -114,7 +116,7 @@ class VllmMemory(TorchMemory):
         lines = (
             MemoryLine("weights", weights - moved, GPU),
             MemoryLine("adapters", adapters, GPU),
-            kv_line(shape, kv, GPU),
+            *cache_lines(shape, kv, states, GPU),
             MemoryLine("engine and its buffers", buffers, GPU),
             MemoryLine("engine processes", self.gpu_host, HOST),
             MemoryLine("weights left on the host", moved * shape.gpus, HOST),
