@@ -106,8 +106,9 @@ class Control:
             except (FileNotFoundError, NotADirectoryError, ConnectionError, http.client.RemoteDisconnected):
                 raise NoInstanceError(self._state) from None
             except TimeoutError:
+                later = "" if method == "GET" else " It may still do what was asked when it goes on."
                 raise UserError(
-                    f"the running instance of {self._state} does not answer.",
+                    f"the running instance of {self._state} does not answer.{later}",
                     "It may be stopped (Ctrl-Z) or frozen: continue it with `fg`, or end that `llmservice up` process.",
                 ) from None
             except OSError as error:

@@ -75,6 +75,9 @@ def test_an_instance_that_stands_still_is_not_waited_for_for_ever(here: Here, mo
         monkeypatch.setattr(client, "ANSWER_SECONDS", 0.2)
         with pytest.raises(UserError, match="does not answer"):
             here.snapshot()
+        order = {"name": "nobody", "replicas": 1}
+        with pytest.raises(UserError, match="may still do what was asked"):
+            client.Control(here.state)._request("POST", "/scale", order, timeout=0.2).__enter__()
         up.send_signal(signal.SIGCONT)
         here.snapshot()
 
