@@ -19,7 +19,8 @@ echo "$*" >> calls
 for folder; do :; done
 case "$*" in *--clear*) rm -rf "$folder" ;; esac
 mkdir -p "$folder/bin"
-touch "$folder/pyvenv.cfg" "$folder/bin/python"
+touch "$folder/pyvenv.cfg"
+cp python "$folder/bin/python"
 test ! -e broken || exit 1
 cp pip "$folder/bin/pip"
 """
