@@ -35,9 +35,7 @@ def test_the_sample_answers_another_pod(service: Service, client: Client) -> Non
     streamed = client.run("chat", status["url"], QUESTION, "stream")
     assert streamed["answer"] == trained_answer(QUESTION)
     assert streamed["finish"] == "stop"
-    assert (
-        streamed["pieces"] >= 1
-    )  # so small a model may be at its end before the first is written; test_traffic has long ones
+    assert streamed["pieces"] >= 1  # so small a model may be at its end before the first; test_traffic has long ones
 
 
 def test_port_forward_streams_to_this_machine(service: Service) -> None:
