@@ -14,6 +14,7 @@ from typing import Any
 from llmservice_cli.commands.ps import full_name, table
 from llmservice_cli.local.client import Control, NoInstanceError
 from llmservice_cli.places import Places
+from llmservice_planning.words import memory
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.sources.cache import safe_revision
 from llmservice_runtime.sources.errors import SourceError
@@ -85,7 +86,7 @@ def _rm(models: list[Kept], users: list[tuple[str, str, str]], dry: bool) -> Non
             raise UserError(
                 f"{kept.name} is in use, or being downloaded, by another process.", "Try again when that has ended."
             )
-        print(f"{'would remove' if dry else 'removed'} {kept.name} ({_size(kept.size)})")
+        print(f"{'would remove' if dry else 'removed'} {kept.name} ({memory(kept.size)})")
 
 
 def _prune(known: list[Kept], users: list[tuple[str, str, str]], args: argparse.Namespace) -> None:
@@ -105,8 +106,8 @@ def _prune(known: list[Kept], users: list[tuple[str, str, str]], args: argparse.
     else:
         gone = list(prune(known, before, spared))
     for kept, size in gone:
-        print(f"{'would remove' if args.dry_run else 'removed'} {kept.name} ({_size(size)})")
-    print(f"{_size(sum(size for _, size in gone))} {'would be' if args.dry_run else 'were'} freed.")
+        print(f"{'would remove' if args.dry_run else 'removed'} {kept.name} ({memory(size)})")
+    print(f"{memory(sum(size for _, size in gone))} {'would be' if args.dry_run else 'were'} freed.")
 
 
 def duration(text: str) -> float:
@@ -162,13 +163,13 @@ def _listed(known: list[Kept], users: list[tuple[str, str, str]], cache: Path) -
         (
             kept.uri,
             kept.revision[:REVISION_WIDTH],
-            _size(kept.size) + ("" if kept.whole else " (part of a download)"),
+            memory(kept.size) + ("" if kept.whole else " (part of a download)"),
             datetime.fromtimestamp(kept.used).strftime("%Y-%m-%d %H:%M"),
             _user(kept, users),
         )
         for kept in reversed(known)
     ]
-    return "\n".join([table([HEADER, *rows]), f"{_size(sum(kept.size for kept in known))} in {cache}"])
+    return "\n".join([table([HEADER, *rows]), f"{memory(sum(kept.size for kept in known))} in {cache}"])
 
 
 def _user(kept: Kept, users: list[tuple[str, str, str]]) -> str:
@@ -191,7 +192,3 @@ def _as_json(known: list[Kept], users: list[tuple[str, str, str]]) -> str:
         for kept in reversed(known)
     ]
     return json.dumps(body, indent=2, ensure_ascii=False)
-
-
-def _size(size: int) -> str:
-    return f"{size / (1 << 30):.2f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.1f} MiB"

@@ -51,7 +51,7 @@ def test_models_are_listed_with_size_last_use_and_user(cache: Path, capsys: pyte
     with held(cache / "models/hf/acme--loaded/c0ffee00c0ffee00"):
         assert main(["models"]) == 0
         lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-        assert "1.0 MiB" in lines["hf://acme/old"] and lines["hf://acme/old"].endswith("-")
+        assert "1 MiB" in lines["hf://acme/old"] and lines["hf://acme/old"].endswith("-")
         assert lines["hf://acme/served"].endswith("default/mine")
         assert lines["hf://acme/loaded"].endswith("another process")
         assert main(["models", "-o", "json"]) == 0
@@ -67,7 +67,7 @@ def test_pruning_takes_what_nothing_used_for_so_long(cache: Path, capsys: pytest
         assert len(there(cache)) == 4
         assert main(["models", "prune", "--unused-for", "30d"]) == 0
         assert there(cache) == ["fresh", "loaded", "served"]
-        assert "1.0 MiB were freed" in capsys.readouterr().out
+        assert "1 MiB were freed" in capsys.readouterr().out
 
 
 def test_one_is_removed_by_name_unless_somebody_uses_it(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +105,7 @@ def test_what_makes_no_sense_is_refused(
 
 def test_options_stand_anywhere_and_what_is_named_twice_is_one(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "rm", "--dry-run", "hf://acme/old", "hf://acme/old@c0ffee"]) == 0
-    assert capsys.readouterr().out == "would remove hf://acme/old@c0ffee00c0ffee00 (1.0 MiB)\n"
+    assert capsys.readouterr().out == "would remove hf://acme/old@c0ffee00c0ffee00 (1 MiB)\n"
     for words in (["-o", "json"], ["-o", "json", "list"], ["list", "-o", "json"]):
         assert main(["models", *words]) == 0
         assert len(json.loads(capsys.readouterr().out)) == 4
