@@ -3,7 +3,7 @@
 NAME = "llmservice.dev/name"
 """On every child and every pod: the service's name. What the operator watches carries it."""
 COMPONENT = "llmservice.dev/component"
-"""RUNTIME on replicas, PREPARE on the Job that reads the model's headers and fills the cache."""
+"""RUNTIME on replicas, PREPARE on the Jobs that read the model's headers and fill the cache, and on what they read."""
 REVISION = "llmservice.dev/revision"
 """On replicas: the ControllerRevision whose plan they run."""
 SETTINGS = "llmservice.dev/settings"

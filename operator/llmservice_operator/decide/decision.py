@@ -16,6 +16,7 @@ from llmservice_operator.children.model_access import ModelAccess, model_access
 from llmservice_operator.children.network_policy import network_policy
 from llmservice_operator.children.pod_monitor import pod_monitor
 from llmservice_operator.children.prepare_job import prepare_job
+from llmservice_operator.children.reading import reading
 from llmservice_operator.children.revision import brought_back, controller_revision, freeze, taken_up
 from llmservice_operator.children.service import service as child_service
 from llmservice_operator.children.service_account import account_name, service_account
@@ -90,7 +91,7 @@ def decide(
         in_force=in_force,
         replace_in_place=stay,
         apply=tuple(_children(service, owner, live, asked, target, in_force, stay, cached, config)),
-        delete=tuple(_stale(live, jobs, kept, target, in_force)),
+        delete=(*_stale(live, jobs, kept, target, in_force), *_stale_readings(live, asked, target)),
         requeue_after=min((wait for wait in waits if wait is not None), default=None),
     )
 
@@ -136,8 +137,11 @@ def _children(
     if claim := cache_claim(owner, service.spec):
         yield claim
     account = account_name(owner, service.spec)
-    if ((target is None and not asked.known) or asked.again) and asked.job not in live.jobs:  # it can't be changed
+    if not asked.known and (target is None or asked.again) and asked.job not in live.jobs:  # it can't be changed
         yield prepare_job(owner, service.spec, config, account, asked.job)
+    if _only_told(live, asked, target):
+        assert asked.made.prepared is not None
+        yield reading(owner, asked.job, asked.made.prepared)
     if target and target.name not in live.revisions:  # neither can a revision
         yield controller_revision(owner, target)
     elif target and (running := live.running()) and running.number > target.number:
@@ -146,6 +150,13 @@ def _children(
         yield fetch_job(owner, service.spec, target, config, account, live.claim_bound(), live.running())
     if in_force:
         yield deployment(owner, in_force, service.spec.replicas, stay)
+
+
+def _only_told(live: Live, asked: Resolution, target: Frozen | None) -> bool:
+    """Whether only a pod that goes on has what was read: no plan is made of it, so it is kept by itself."""
+    made = asked.made
+    planned = target is not None and target.name not in live.revisions
+    return made.end_in == 0.0 and made.prepared is not None and not asked.known and not planned
 
 
 def _stale(
@@ -169,3 +180,11 @@ def _stale(
     by_age = sorted(live.revisions, key=lambda name: live.revisions[name]["revision"], reverse=True)
     for name in [name for name in by_age if name not in needed][KEPT_REVISIONS - 1 :]:
         yield Delete("apps/v1", "ControllerRevision", name, live.revisions[name]["metadata"]["uid"])
+
+
+def _stale_readings(live: Live, asked: Resolution, target: Frozen | None) -> Iterator[Delete]:
+    """What was read of other models, what a plan keeps by now, and what is to be read anew."""
+    planned = target is not None and target.name in live.revisions and not asked.again
+    for name, found in live.readings.items():
+        if name != asked.job or planned or not asked.known or asked.made.retry_in == 0.0:
+            yield Delete("apps/v1", "ControllerRevision", name, found["metadata"]["uid"])

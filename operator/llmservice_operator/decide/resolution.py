@@ -16,6 +16,7 @@ from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.fetch_job import fetch_name
 from llmservice_operator.children.model_access import ModelAccess
 from llmservice_operator.children.prepare_job import job_name, model_digest
+from llmservice_operator.children.reading import read_back
 from llmservice_operator.children.revision import kept_revision
 from llmservice_operator.decide.preparation import RETRY_SECONDS, Preparation, inspection_of, preparation
 from llmservice_operator.facts.config import OperatorConfig
@@ -36,7 +37,7 @@ class Resolution:
     """`kept` is the plan that is there for this spec; `job` the Job that reads the headers, `made` what came of it.
 
     `again` says why the source is read another time (a clause); empty when it is not. `known` = what was read is kept
-    in a plan, so that the Job need not be there.
+    in a plan or by itself, so that the Job need not be there.
     """
 
     kept: Frozen | None
@@ -65,9 +66,9 @@ def resolution(
     kept = kept_revision(owner, spec, config, live.revisions)
     if kept is not None and newest is not None and _superseded(kept, newest):
         kept = None
-    known = _prepared(newest)
+    known = _prepared(newest) or read_back(live.readings.get(plain))
     plain_one = Resolution(kept, plain, inspection_of(live, plain, known, now), known=known is not None)
-    last = kept or (newest if known else None)
+    last = kept or (newest if _prepared(newest) else None)
     if last is None or spec.model.revision == last.resolved_revision:
         return plain_one
     gone = kept is not None and _gone(owner, spec, access, kept, live, now)
@@ -77,14 +78,24 @@ def resolution(
         return plain_one
     again = f"the source no longer has {last.resolved_revision or 'it'}" if gone else _EDITED
     job = job_name(owner, spec, after=max(plans, key=lambda plan: plan.number).name)
-    made = preparation(live, job, now)
+    found = read_back(live.readings.get(job))
+    made = inspection_of(live, job, found, now)
     if kept is None and _away(made):
         return plain_one
     if gone and made.prepared is not None and made.prepared.revision == last.resolved_revision:
         # The source can't make up its mind: the download is tried again, and so is this.
-        ended = live.jobs[job].get("status", {}).get("completionTime")
-        made = dataclasses.replace(made, retry_in=max(0.0, RETRY_SECONDS - seconds_since(ended, now)))
-    return Resolution(kept, job, made, again)
+        wait = max(0.0, RETRY_SECONDS - seconds_since(_read_at(live, job), now))
+        made = dataclasses.replace(made, retry_in=wait)
+    return Resolution(kept, job, made, again, known=found is not None)
+
+
+def _read_at(live: Live, job: str) -> str | None:
+    """When a Job was done."""
+    if (kept := live.readings.get(job)) is not None:
+        at: str | None = kept["metadata"].get("creationTimestamp")
+    else:
+        at = live.jobs[job].get("status", {}).get("completionTime")
+    return at
 
 
 def _prepared(plan: Frozen | None) -> Prepared | None:

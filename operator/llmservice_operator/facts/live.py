@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from llmservice_api.labels import COMPONENT, REVISION, RUNTIME
+from llmservice_api.labels import COMPONENT, PREPARE, REVISION, RUNTIME
 from llmservice_operator.facts.frozen import Frozen, thaw
 from llmservice_operator.facts.owner import Json, Owner, owns
 from llmservice_operator.facts.waiting import about
@@ -30,6 +30,8 @@ class Live:
     service: Json | None = None
     current: str = ""
     """Name of the plan in force as status has it: the Deployment says it, unless somebody deleted that."""
+    readings: dict[str, Json] = field(default_factory=dict)
+    """What Jobs read, by their names, where no plan keeps it."""
 
     def events_of(self, child: Json) -> tuple[Json, ...]:
         """What was said about a pod or a Job that waits, and about the claim it may wait for, oldest first."""
@@ -62,6 +64,7 @@ def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = (
     service: Json | None = None
     jobs: dict[str, Json] = {}
     revisions: dict[str, Json] = {}
+    readings: dict[str, Json] = {}
     replicas: list[Json] = []
     prepare: list[Json] = []
     for child in children:
@@ -75,12 +78,13 @@ def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = (
             elif kind == "Job":
                 jobs[name] = child
             elif kind == "ControllerRevision":
-                revisions[name] = child
+                (readings if _labels(child).get(COMPONENT) == PREPARE else revisions)[name] = child
             elif kind == "PersistentVolumeClaim":
                 claim = child
             elif kind == "Service":
                 service = child
-    return Live(deployment, jobs, _by_age(replicas), _by_age(prepare), revisions, events, claim, service, current)
+    pods = _by_age(replicas), _by_age(prepare)
+    return Live(deployment, jobs, *pods, revisions, events, claim, service, current, readings)
 
 
 def condition(obj: Mapping[str, Any], kind: str) -> Json | None:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Required
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
+from llmservice_api.labels import COMPONENT, PREPARE
+
 Json = dict[str, Any]
 Time = Annotated[
     str, Field(pattern=r"^[1-9]\d{3}-(0[1-9]|1[0-2])-[0-3]\dT[0-2]\d:[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]\d\d:\d\d)$")
@@ -164,6 +166,16 @@ class _Revision(_Any, total=False):
     revision: Required[int]
 
 
+class _ReadingData(_Shape):
+    prepared: str
+
+
+class _Reading(_Any, total=False):
+    """What a Job read, where no plan keeps it."""
+
+    data: Required[_ReadingData]
+
+
 class _Service(_Shape, total=False):
     metadata: Required[_Metadata]
     spec: Required[Json]
@@ -207,6 +219,7 @@ class _Event(_Shape, total=False):
 
 _STATUS: TypeAdapter[Any] = TypeAdapter(_ServiceStatus)
 _ANY: TypeAdapter[Any] = TypeAdapter(_Any)
+_READING: TypeAdapter[Any] = TypeAdapter(_Reading)
 _SHAPES: dict[str, TypeAdapter[Any]] = {
     "LLMService": TypeAdapter(_Service),
     "Pod": TypeAdapter(_Pod),
@@ -222,13 +235,21 @@ def readable(kind: str, obj: Json) -> Json:
 
     The status of an LLMService is ours, and is written anew where it can't be read.
     """
-    _check(_SHAPES.get(kind, _ANY), obj)
+    _check(_shape(kind, obj), obj)
     if kind == "LLMService" and "status" in obj:
         try:
             _check(_STATUS, obj["status"])
         except ValueError:
             return {name: value for name, value in obj.items() if name != "status"}
     return obj
+
+
+def _shape(kind: str, obj: Json) -> TypeAdapter[Any]:
+    if kind == "ControllerRevision":
+        _check(_ANY, obj)
+        if obj["metadata"].get("labels", {}).get(COMPONENT) == PREPARE:
+            return _READING
+    return _SHAPES.get(kind, _ANY)
 
 
 def _check(shape: TypeAdapter[Any], obj: object) -> None:

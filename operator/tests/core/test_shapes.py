@@ -22,13 +22,24 @@ from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 
 JUNK: tuple[Any, ...] = (None, "", 0, -1, 1.5, True, "odd", [], {}, [None], {"a": None}, [[]], "9" * 50, 2**63, 1e400)
 GONE = object()
+PROXY_ON = {"name": "proxy", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
 KINDS = ("LLMService", "ControllerRevision", "Pod", "Job", "Deployment", "Event")
 
 
 @cache
 def worlds() -> tuple[World, ...]:
-    """A service at the beginning, one that failed to be read, one that serves, one whose new replica finds no node."""
-    first, failed, serves, waits = World(), World(), World(), World()
+    """A service at the beginning, one that failed to be read, one that serves, one whose new replica finds no node, one
+    whose plan is refused while a sidecar goes on."""
+    first, failed, serves, waits, refused = World(), World(), World(), World(), World()
+    refused.edit(accelerator={"count": 8, "resourceName": "nvidia.com/gpu"}).pass_()
+    refused.prepared()
+    refused.of("Job")[-1]["status"] = {}
+    refused.of("Pod")[-1]["status"]["containerStatuses"].append(PROXY_ON)
+    refused.of("Pod")[-1]["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"] = (
+        "2025-12-31T00:00:00Z"
+    )
+    refused.pass_()
+    assert len(refused.of("ControllerRevision")) == 1 and not refused.of("Job")
     first.pass_()
     failed.pass_()
     failed.prepare_failed(FailureClass.MODEL_GATED, "It is gated.", "Ask for it.").pass_()
@@ -49,7 +60,7 @@ def worlds() -> tuple[World, ...]:
         },
     )
     waits.pass_()
-    return first, failed, serves, waits
+    return first, failed, serves, waits, refused
 
 
 def places(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

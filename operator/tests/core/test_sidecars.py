@@ -96,15 +96,80 @@ def test_a_job_ends_by_itself_where_everything_in_it_does(world: World) -> None:
     assert len(jobs(world)) == 1
 
 
-def test_a_job_whose_report_nothing_else_keeps_is_left_and_its_container_named(world: World) -> None:
-    world.edit(accelerator={"count": 8, "resourceName": "nvidia.com/gpu"}).pass_()
+REFUSED = {"count": 8, "resourceName": "nvidia.com/gpu"}
+"""The installation has no image for it: no plan is made that would keep what was read."""
+
+
+def kept(world: World) -> list[str]:
+    """Names of what is kept beside plans."""
+    labelled = [obj["metadata"] for obj in world.of("ControllerRevision")]
+    return [metadata["name"] for metadata in labelled if "llmservice.dev/component" in metadata["labels"]]
+
+
+def read_and_refused(world: World) -> str:
+    """A service whose plan is refused, and whose Job a sidecar kept alive; the name of that Job."""
+    world.edit(accelerator=REFUSED).pass_()
+    (name,) = jobs(world)
+    succeed(world, running(world.now))
+    world.pass_()
+    assert jobs(world) == [name] and world.look().requeue_after == 30, "a proxy may end by itself"
+    world.wait(30).pass_()
+    del world.objects["Pod", name]  # with its Job
+    return name
+
+
+def test_a_job_ends_although_its_plan_is_refused_and_nothing_is_read_again(world: World) -> None:
+    name = read_and_refused(world)
+    assert jobs(world) == [] and kept(world) == [name]
+    assert world.condition("ModelResolved")["status"] == "True"
+    assert world.condition("Planned")["status"] == "False"
+    assert world.pass_() == [], "also by an operator that was started anew: it remembers nothing"
+    assert world.look().requeue_after is None
+    assert all(len(obj["data"]["prepared"]) <= 4096 for obj in world.of("ControllerRevision"))
+
+
+def test_what_was_read_is_planned_with_once_a_plan_can_be_made_and_kept_by_it_alone(world: World) -> None:
+    read_and_refused(world)
+    world.edit(accelerator={"count": 0}).pass_()
+    assert jobs(world) == [] and kept(world) == []
+    world.rolled_out().pass_()
+    assert world.condition("Ready")["status"] == "True"
+    assert world.pass_() == []
+
+
+def test_what_was_read_of_another_model_goes(world: World) -> None:
+    name = read_and_refused(world)
+    world.edit(model={"uri": "hf://c/d"}).pass_()
+    assert kept(world) == [] and len(jobs(world)) == 1 and jobs(world) != [name]
+
+
+def test_a_reading_that_cannot_be_read_is_made_anew(world: World) -> None:
+    name = read_and_refused(world)
+    world.get("ControllerRevision", name)["data"]["prepared"] = "of another release"
+    world.pass_()
+    assert kept(world) == [] and jobs(world) == [name]
+
+
+def test_a_model_that_is_read_anew_and_is_the_same_lets_its_job_end(world: World) -> None:
+    world.served()
+    pod = world.replica("restarted")
+    record = FailureRecord(FailureClass.MODEL_CHANGED, "Other content.", "Mend it.", "Preparing").to_json()
+    waits = {"waiting": {"reason": "CrashLoopBackOff"}}
+    pod["status"]["initContainerStatuses"] = [
+        {"name": "fetch", "state": waits, "lastState": ended(world.now, 1, record)}
+    ]
+    world.pass_()
+    name = jobs(world)[-1]
     succeed(world, running(world.now))
     world.wait(30).pass_()
-    assert len(jobs(world)) == 1
-    said = world.condition("ModelResolved")
-    assert said["status"] == "True"
-    assert PROXY in said["message"] and "sidecar.istio.io/inject" in said["message"]
+    del world.objects["Pod", name]
+    assert jobs(world) == [] and kept(world) == [name]
+    assert "and is the same" in world.condition("ModelResolved")["message"]
     assert world.pass_() == []
+    world.wait(270).pass_()
+    assert kept(world) == [name]
+    world.wait(30).pass_()
+    assert kept(world) == [] and jobs(world) == [name], "the source can't make up its mind: it is asked once more"
 
 
 def test_a_sidecar_that_crashes_is_no_failure_of_the_job(world: World) -> None:
