@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
-from llmservice_api.v1alpha1 import AcceleratorSpec, LLMServiceSpec
+from llmservice_api.v1alpha1 import AcceleratorSpec, EngineTypeChoice, LLMServiceSpec
 from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
 from llmservice_operator.facts.gpus import gpu_of, unseen_gpu
 from llmservice_operator.facts.nodes import NodeKind
@@ -15,7 +15,9 @@ from llmservice_operator.facts.vendors import DEFAULT_RESOURCE, VENDORS, vendor
 from llmservice_planning.plan import Fit, Plan, Refusal
 from llmservice_planning.planner import make_plan
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.engines.registry import definition
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device, EngineBuild, Gpu, Machine
 
@@ -92,7 +94,7 @@ def _over_limit(spec: LLMServiceSpec, facts: ModelFacts, place: Place, revision:
     if place.sure or not place.resource or spec.resources.limits.memory is None:
         return None
     gpu = dataclasses.replace(place.machine.gpus[0], memory_bytes=BOUNDLESS)
-    gpus = (gpu,) * max(len(place.machine.gpus), spec.accelerator.count or 1)
+    gpus = (gpu,) * max(len(place.machine.gpus), _stated_gpus(spec, {gpu.vendor}))
     made = make_plan(spec, facts, dataclasses.replace(place.machine, gpus=gpus, exact=True), revision)
     return made if isinstance(made, Refusal) and made.failure is FailureClass.DOES_NOT_FIT else None
 
@@ -108,13 +110,34 @@ def places(spec: LLMServiceSpec, nodes: tuple[NodeKind, ...] | None, config: Ope
         gpus.sort(key=lambda place: place.machine.gpus[0].memory_bytes if place.machine.gpus else 0)
         found = bool(gpus)
         yield from gpus
-    asked = bool(spec.accelerator.count) or wanted is not None
+    asked = bool(_stated_gpus(spec, devices)) or wanted is not None
     if asked and not found:
         yield _unseen(spec, devices, config)
     if not asked:
         largest = max(kinds, key=lambda kind: (kind.memory_bytes, kind.cpus))
         limited = spec.resources.limits.memory is not None
         yield Place(_machine(largest, (), spec, config, bool(nodes), exact=bool(nodes) or limited), sure=bool(nodes))
+
+
+def _stated_gpus(spec: LLMServiceSpec, devices: Container[Device]) -> int:
+    """How many GPUs the spec asks for, also by parallel sizes among engine.args; 0 = it leaves that to the plan.
+
+    Parallel sizes may share a CPU's nodes instead where no image is for a GPU (`devices` = what images are for).
+    """
+    if spec.accelerator.count is not None or not any(device in devices for device in DEFAULT_RESOURCE):
+        return spec.accelerator.count or 0
+    auto = spec.engine.type is EngineTypeChoice.AUTO
+    engines = EngineType if auto else (EngineType(spec.engine.type.value),)
+    return max(_shared_by(engine, spec.engine.args) for engine in engines)
+
+
+def _shared_by(engine: EngineType, args: Sequence[str]) -> int:
+    """GPUs that an engine's arguments spread the model over; 0 when they don't say, or are not this engine's."""
+    try:
+        layout = definition(engine).memory(args).asked.layout
+    except UserError:
+        return 0  # the plan says what is wrong with them
+    return layout.gpus if layout is not None and layout.gpus > 1 else 0
 
 
 def image_for(plan: Plan, place: Place, config: OperatorConfig) -> str | None:
@@ -151,7 +174,7 @@ def _unseen(spec: LLMServiceSpec, devices: set[Device], config: OperatorConfig) 
     """An accelerator that was asked for and that no node has, or none that may be read: the scheduler decides."""
     device = next((device for device in DEFAULT_RESOURCE if device in devices), Device.NVIDIA)
     resource = spec.accelerator.resource_name or DEFAULT_RESOURCE[device]
-    gpus = (unseen_gpu(resource, UNSEEN_GPU_BYTES),) * (spec.accelerator.count or 1)
+    gpus = (unseen_gpu(resource, UNSEEN_GPU_BYTES),) * (_stated_gpus(spec, devices) or 1)
     return Place(_machine(UNSEEN, gpus, spec, config, seen=False, exact=False), resource, sure=False)
 
 

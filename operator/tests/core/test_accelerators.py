@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
-from core_world import CONFIG, CPU_IMAGE, World  # type: ignore[import-not-found]
+from core_world import CONFIG, CPU_IMAGE, FACTS, World  # type: ignore[import-not-found]
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.replica_pod import STARTUP_PERIOD
@@ -13,7 +14,9 @@ from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
 from llmservice_operator.facts.nodes import NodeKind, node_kinds
 from llmservice_operator.facts.placing import places
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.formats.facts import ModelFormat
 from llmservice_runtime.machine.machine import Device
+from llmservice_runtime.prepare.report import Prepared
 
 LABELS = {"nvidia": "nvidia.com/gpu.product", "amd": "amd.com/gpu.product-name", "intel": "gpu.intel.com/product"}
 IMAGE = RuntimeImage("runtime:gpu", (EngineType.LLAMA_CPP,), (Device.NVIDIA, Device.AMD, Device.INTEL))
@@ -187,6 +190,49 @@ def test_a_gpu_that_only_another_engine_can_use_is_left_out_where_none_was_asked
     world.pass_()
     world.prepared().pass_()
     assert world.get("Deployment")["spec"]["template"]["spec"]["containers"][0]["image"] == "runtime:cpu"
+
+
+LLAMA = dataclasses.replace(
+    FACTS,
+    format=ModelFormat.SAFETENSORS,
+    architecture="LlamaForCausalLM",
+    quantization=None,
+    dtype="BF16",
+    weight_bytes=16 << 30,
+    files=("model.safetensors",),
+)
+
+
+@pytest.mark.parametrize("nodes", [None, (CPU_NODE,)], ids=["unknown nodes", "pool at zero"])
+@pytest.mark.parametrize("engine", ["VLLM", "Auto"])
+@pytest.mark.parametrize(
+    ("args", "count"),
+    [
+        (["--tensor-parallel-size=4"], "4"),
+        (["-tp", "4"], "4"),
+        (["-tp=2", "-pp=2"], "4"),
+        (["--pipeline-parallel-size", "2"], "2"),
+        (["--data-parallel-size=2"], "2"),
+    ],
+    ids=str,
+)
+def test_parallel_sizes_among_the_arguments_ask_for_gpus_that_no_node_has_yet(
+    nodes: Any, engine: str, args: list[str], count: str
+) -> None:
+    world = World(OperatorConfig((CPU_IMAGE, VLLM_ONLY), "llm"), nodes).edit(engine={"type": engine, "args": args})
+    world.pass_()
+    world.prepared(Prepared(LLAMA, "c0ffee", "/cache/models/hf/a--b/c0ffee")).pass_()
+    assert world.condition("Planned")["reason"] == "FitUnknown", "the scheduler decides"
+    (container,) = world.get("Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == count
+    world.edit(accelerator={"count": 3}).pass_()
+    assert f"for {count} GPUs, and accelerator.count is 3" in world.condition("Planned")["message"]
+
+
+@pytest.mark.parametrize("args", [["--tensor-parallel-size=1"], ["--max-num-seqs=4"], ["--tensor-parallel-size=many"]])
+def test_other_arguments_ask_for_none(args: list[str]) -> None:
+    spec = LLMServiceSpec.model_validate({"model": {"uri": "hf://a/b"}, "engine": {"args": args}})
+    assert [place.resource for place in places(spec, (CPU_NODE,), CONFIGURATION)] == [""]
 
 
 GIB = 1 << 30
