@@ -39,10 +39,15 @@ def job_parts(owner: Owner, spec: LLMServiceSpec) -> Json:
     return parts | {name: value for name, value in more.items() if value}
 
 
-def prepare_job(owner: Owner, spec: LLMServiceSpec, config: OperatorConfig, account: str, name: str = "") -> Json:
-    """It mounts no cache: where a claim's volume is made is decided by what needs it, not by this."""
+def prepare_job(
+    owner: Owner, spec: LLMServiceSpec, config: OperatorConfig, account: str, name: str = "", revision: str = ""
+) -> Json:
+    """It mounts no cache: where a claim's volume is made is decided by what needs it, not by this.
+
+    `revision` is the content to read; empty = what the spec names, or the source has by now.
+    """
     access = model_access(owner, spec).unshared()
-    arguments = prepare_arguments(spec, access, config, fetch=False, revision=spec.model.revision or "")
+    arguments = prepare_arguments(spec, access, config, fetch=False, revision=revision or spec.model.revision or "")
     name = name or job_name(owner, spec)
     return job(owner, spec, config, account, name, step(INSPECT, arguments, access, spec, config), access)
 

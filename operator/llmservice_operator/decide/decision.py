@@ -76,9 +76,9 @@ def decide(
     cached = not access.shared or fetched.done or runs  # replicas get no plan before its files are there
     in_force = target if target and cached else running
     stay = in_force is not None and in_place(live, in_force.name, now)
-    jobs = {asked.job: asked.made, filling: fetched}
+    jobs = {asked.before: Preparation(), asked.job: asked.made, filling: fetched}
     kept = {asked.job: asked.known, filling: runs}
-    ends = [made.end_in for name, made in jobs.items() if kept[name]]
+    ends = [made.end_in for name, made in jobs.items() if kept.get(name)]
     waits = [asked.made.retry_in, fetched.retry_in, *ends, decide_in(live, in_force.name, now) if in_force else None]
     return Decision(
         service=service,
@@ -138,7 +138,7 @@ def _children(
         yield claim
     account = account_name(owner, service.spec)
     if not asked.known and (target is None or asked.again) and asked.job not in live.jobs:  # it can't be changed
-        yield prepare_job(owner, service.spec, config, account, asked.job)
+        yield prepare_job(owner, service.spec, config, account, asked.job, asked.revision)
     if _only_told(live, asked, target):
         assert asked.made.prepared is not None
         yield reading(owner, asked.job, asked.made.prepared)
@@ -173,7 +173,7 @@ def _stale(
     for name, found in live.jobs.items():
         made = jobs.get(name)
         again = made is None or (made.lost and target is None) or made.retry_in == 0.0
-        ended = made is not None and made.end_in == 0.0 and kept[name]
+        ended = made is not None and made.end_in == 0.0 and kept.get(name, False)
         if (again or ended) and "deletionTimestamp" not in found["metadata"]:
             yield Delete("batch/v1", "Job", name, found["metadata"]["uid"])
     needed = {frozen.name for frozen in (target, in_force, live.running()) if frozen}
@@ -186,5 +186,6 @@ def _stale_readings(live: Live, asked: Resolution, target: Frozen | None) -> Ite
     """What was read of other models, what a plan keeps by now, and what is to be read anew."""
     planned = target is not None and target.name in live.revisions and not asked.again
     for name, found in live.readings.items():
-        if name != asked.job or planned or not asked.known or asked.made.retry_in == 0.0:
+        ends = planned or not asked.known or asked.made.retry_in == 0.0
+        if name != asked.before and (name != asked.job or ends):
             yield Delete("apps/v1", "ControllerRevision", name, found["metadata"]["uid"])

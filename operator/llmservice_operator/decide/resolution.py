@@ -29,7 +29,9 @@ from llmservice_runtime.prepare.report import Prepared
 
 _GONE = (FailureClass.MODEL_CHANGED, FailureClass.MODEL_NOT_FOUND)
 """What a download says when the source no longer has the revision that it asked for."""
+_NOT_TO_BE_HAD = (*_GONE, FailureClass.HUB_UNREACHABLE)
 _EDITED = "spec.model was edited since it was read"
+_READ_LESS = "an earlier release read less of its headers than is planned with"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class Resolution:
     made: Preparation
     again: str = ""
     known: bool = False
+    revision: str = ""
+    """What the Job is to read, where it must be the content that was read before."""
+    before: str = ""
+    """The Job whose findings it renews: they are kept until a plan is made."""
 
     @property
     def settled(self) -> Frozen | None:
@@ -60,6 +66,33 @@ def resolution(
     owner: Owner, spec: LLMServiceSpec, access: ModelAccess, live: Live, config: OperatorConfig, now: datetime
 ) -> Resolution:
     """What is known of the model's content, and what is asked."""
+    return _renewed(_resolution(owner, spec, access, live, config, now), owner, spec, live, now)
+
+
+def _renewed(found: Resolution, owner: Owner, spec: LLMServiceSpec, live: Live, now: datetime) -> Resolution:
+    """The same, where it is to be planned with facts that an earlier release read less of: the headers are read again.
+
+    It is the same content that is read, and a plan in force asks for nothing. Where it is not to be had, what is known
+    is planned with, and so it is where the runtime's image is of the earlier release.
+    """
+    old = found.made.prepared
+    if found.kept is not None or found.again or old is None or not old.lacking:
+        return found
+    job = job_name(owner, spec, after=f"less {old.revision}")
+    kept = read_back(live.readings.get(job))
+    made = inspection_of(live, job, kept, now)
+    renewed = Resolution(None, job, made, _READ_LESS, kept is not None, old.revision, found.job)
+    problem = made.problem
+    if problem is None or problem.reason not in _NOT_TO_BE_HAD:
+        return renewed
+    said = f"It was read by an earlier release, and can't be read anew: {problem.message}"
+    made = dataclasses.replace(made, prepared=old, problem=None, done=True, beside=said)
+    return dataclasses.replace(renewed, made=made, again="")
+
+
+def _resolution(
+    owner: Owner, spec: LLMServiceSpec, access: ModelAccess, live: Live, config: OperatorConfig, now: datetime
+) -> Resolution:
     model, plain = model_digest(spec), job_name(owner, spec)
     plans = [thaw(revision) for revision in live.revisions.values()]
     newest = max((plan for plan in plans if plan.about(model, plain)), key=lambda plan: plan.number, default=None)
@@ -80,8 +113,9 @@ def resolution(
     job = job_name(owner, spec, after=max(plans, key=lambda plan: plan.number).name)
     found = read_back(live.readings.get(job))
     made = inspection_of(live, job, found, now)
-    if kept is None and _away(made):
-        return plain_one
+    if kept is None and _away(made):  # the Job is left where no plan comes of it: it would be made anew at once
+        known_one = dataclasses.replace(plain_one.made, retry_in=made.retry_in)
+        return Resolution(None, job, known_one, before=plain)
     if gone and made.prepared is not None and made.prepared.revision == last.resolved_revision:
         # The source can't make up its mind: the download is tried again, and so is this.
         wait = max(0.0, RETRY_SECONDS - seconds_since(_read_at(live, job), now))

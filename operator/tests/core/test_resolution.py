@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from core_world import PREPARED, World  # type: ignore[import-not-found]
 
 from llmservice_operator.decide.preparation import RETRY_SECONDS
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.prepare.report import Prepared
 
 Json = dict[str, Any]
 CLAIM = {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "models"}}
@@ -320,3 +322,101 @@ def test_a_plan_of_an_earlier_release_that_does_not_say_its_model_goes_on(world:
     world.edit(contextTokens=1024).pass_()
     assert "--revision=c0ffee" in arguments(world)
     assert len(jobs(world, "prepare")) == 1, "the one there was"
+
+
+LESS = "an earlier release read less of its headers"
+
+
+def lacking(prepared: str = PREPARED.to_json()) -> str:
+    """The same as a release reported it that did not look for widths, nor for what layers index."""
+    body = json.loads(prepared)
+    del body["facts"]["widths"]
+    for group in body["facts"]["layers"]:
+        del group["index_bytes"]
+    return json.dumps(body)
+
+
+def upgraded() -> World:
+    """A service that serves by a plan of an earlier release; its Job was cleaned up since."""
+    world = World().served()
+    (revision,) = world.of("ControllerRevision")
+    revision["data"]["prepared"] = lacking()
+    del world.objects["Job", world.of("Job")[-1]["metadata"]["name"]]
+    return world
+
+
+def test_an_upgrade_alone_reads_nothing_and_an_edit_reads_what_the_earlier_release_did_not() -> None:
+    world = upgraded()
+    assert world.pass_() == [] and world.edit(replicas=2).rolled_out().pass_() is not None
+    assert world.of("Job") == [], "live fields make no plan"
+    world.rolled_out().edit(resources={"limits": {"memory": "16Gi"}}).pass_()
+    (job,) = world.of("Job")
+    assert "--revision=c0ffee" in job["spec"]["template"]["spec"]["containers"][0]["args"], "of the same content"
+    assert LESS in world.condition("ModelResolved")["message"]
+    assert world.condition("Ready")["status"] == "True", "what ran still runs"
+    assert len(world.of("ControllerRevision")) == 1 and world.pass_() == []
+    world.prepared().pass_()
+    newest = max(world.of("ControllerRevision"), key=lambda revision: revision["revision"])
+    assert not Prepared.from_json(newest["data"]["prepared"]).lacking
+    assert f"read anew, since {LESS}" in world.condition("ModelResolved")["message"]
+    world.rolled_out().pass_()
+    assert world.of("Job") == [] and world.pass_() == []
+    world.edit(contextTokens=1024).pass_()
+    assert world.of("Job") == [], "what this release read serves for every other plan"
+
+
+@pytest.mark.parametrize("failure", [FailureClass.HUB_UNREACHABLE, *GONE])
+def test_where_it_cannot_be_read_anew_what_is_known_is_planned_with(failure: FailureClass) -> None:
+    world = upgraded()
+    world.edit(contextTokens=1024).pass_()
+    world.prepare_failed(failure, "It is not there.", "Wait.").pass_()
+    newest = max(world.of("ControllerRevision"), key=lambda revision: revision["revision"])
+    assert newest["revision"] == 2 and Prepared.from_json(newest["data"]["prepared"]).lacking, "it is not forgotten"
+    world.rolled_out().pass_()
+    assert world.condition("Ready")["status"] == "True"
+    assert world.of("Job") == [] and world.pass_() == []
+
+
+def test_a_plan_that_stays_refused_asks_a_source_that_is_away_now_and_then() -> None:
+    world = upgraded()
+    world.edit(contextTokens=1024, accelerator={"count": 8, "resourceName": "nvidia.com/gpu"}).pass_()
+    world.prepare_failed(FailureClass.HUB_UNREACHABLE, "It is not there.", "Wait.").pass_()
+    assert world.condition("Planned")["status"] == "False"
+    assert "can't be read anew: It is not there" in world.condition("ModelResolved")["message"]
+    assert world.pass_() == [] and world.look().requeue_after is not None
+    name = world.of("Job")[-1]["metadata"]["name"]
+    assert world.wait(RETRY_SECONDS).pass_()[:2] == [f"-Job {name}", f"Job {name}"]
+
+
+def test_an_image_of_the_earlier_release_is_asked_once() -> None:
+    world = upgraded()
+    world.edit(contextTokens=1024).pass_()
+    world.prepared(Prepared.from_json(lacking())).pass_()
+    world.rolled_out().pass_()
+    assert world.condition("Ready")["status"] == "True" and world.pass_() == []
+
+
+def test_what_an_earlier_release_read_for_a_plan_that_it_refused_is_read_anew_once() -> None:
+    world = World().edit(accelerator={"count": 8, "resourceName": "nvidia.com/gpu"})
+    world.pass_()
+    world.prepared(Prepared.from_json(lacking())).pass_()
+    first, second = world.of("Job")
+    assert LESS in world.condition("ModelResolved")["message"] and world.pass_() == []
+    world.prepared().pass_()
+    assert world.of("Job") == [first, second] and world.pass_() == []
+    world.edit(accelerator={"count": 0}).pass_()
+    world.rolled_out().pass_()
+    assert world.condition("Ready")["status"] == "True" and world.of("Job") == [first]
+
+
+def test_a_source_that_is_away_is_asked_now_and_then_where_what_is_known_of_it_is_refused() -> None:
+    world = World().served()
+    world.edit(model={"uri": "hf://c/d"}).pass_()
+    world.prepared(dataclasses.replace(PREPARED, revision="d0d0")).pass_()
+    world.rolled_out().pass_()
+    world.edit(model={"uri": "hf://a/b"}, accelerator={"count": 8, "resourceName": "nvidia.com/gpu"}).pass_()
+    world.prepare_failed(FailureClass.HUB_UNREACHABLE, "It is not there.", "Wait.").pass_()
+    assert world.condition("Planned")["status"] == "False"
+    assert world.pass_() == []
+    name = world.of("Job")[-1]["metadata"]["name"]
+    assert world.wait(RETRY_SECONDS).pass_()[:2] == [f"-Job {name}", f"Job {name}"]

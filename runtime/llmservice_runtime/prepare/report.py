@@ -51,22 +51,27 @@ class Prepared:
     facts: ModelFacts
     revision: str
     path: str
+    lacking: bool = False
+    """Whether an earlier release reported it, which read less of the headers than this one plans with."""
 
     def to_json(self) -> str:
         """JSON of at most 4096 bytes: packed when it must be, without notes when even that is too long."""
-        text = json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+        body = dataclasses.asdict(self)
+        if not self.lacking:
+            del body["lacking"]
+        text = json.dumps(body, separators=(",", ":"))
         if len(text.encode()) <= RECORD_LIMIT_BYTES:
             return text
         packed = json.dumps({_PACKED: base64.b85encode(zlib.compress(text.encode(), 9)).decode()})
         if len(packed.encode()) <= RECORD_LIMIT_BYTES:
             return packed
         if self.facts.notes:
-            return Prepared(dataclasses.replace(self.facts, notes=()), self.revision, self.path).to_json()
+            return dataclasses.replace(self, facts=dataclasses.replace(self.facts, notes=())).to_json()
         # What is left is the list of files: only the first is needed to plan and to start.
         first = dataclasses.replace(self.facts, files=self.facts.files[:1], layer_weight_bytes=())
         if first == self.facts:
             raise ValueError("the facts do not fit a termination message")
-        return Prepared(first, self.revision, self.path).to_json()
+        return dataclasses.replace(self, facts=first).to_json()
 
     @staticmethod
     def from_json(text: str) -> Prepared:
@@ -75,7 +80,9 @@ class Prepared:
             body = json.loads(text)
             if _PACKED in body:
                 body = json.loads(_unpack(body[_PACKED]))
-            return Prepared(facts_from(body["facts"]), str(body["revision"]), str(body["path"]))
+            facts = facts_from(body["facts"])
+            lacking = body.get("lacking", False) is True or _lacks(body["facts"], facts)
+            return Prepared(facts, str(body["revision"]), str(body["path"]), lacking)
         except _NOT_ONE as error:
             raise ValueError(f"not a report: {error}") from error
 
@@ -102,6 +109,15 @@ def facts_from(body: dict[str, Any]) -> ModelFacts:
         }
     )
     return _checked(facts)
+
+
+def _lacks(body: dict[str, Any], facts: ModelFacts) -> bool:
+    """Whether a field of the facts, or of what they consist of, is one that the report does not have."""
+    parts: list[tuple[Any, Any]] = [(body, facts), *zip(body["layers"], facts.layers, strict=True)]
+    parts += zip(body.get("widths", ()), facts.widths, strict=True)
+    if facts.quantization is not None:
+        parts.append((body["quantization"], facts.quantization))
+    return any(field.name not in said for said, value in parts for field in dataclasses.fields(value))
 
 
 def _quantization(body: dict[str, Any]) -> Quantization:

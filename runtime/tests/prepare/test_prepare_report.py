@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,18 @@ def test_addresses_inside_the_network_are_refused(tmp_path: Path) -> None:
 def test_only_what_may_pass_is_tried_again() -> None:
     assert exit_code(UserError("The hub is away.", failure=FailureClass.HUB_UNREACHABLE)) == 75
     assert exit_code(UserError("It is gated.", failure=FailureClass.MODEL_GATED)) == 1
+
+
+def test_a_report_that_lacks_what_is_read_by_now_says_so_until_it_is_read_again() -> None:
+    short = dataclasses.replace(FACTS, files=FACTS.files[:1], layer_weight_bytes=())
+    whole = Prepared(short, "c0ffee", "/m")
+    assert not Prepared.from_json(whole.to_json()).lacking
+    for part, name in (("facts", "widths"), ("facts", "other_architectures")):
+        body = json.loads(whole.to_json())
+        del body[part][name]
+        earlier = Prepared.from_json(json.dumps(body))
+        assert earlier.lacking
+        assert Prepared.from_json(earlier.to_json()).lacking, "written by this release, it still is what it was"
+    body = json.loads(whole.to_json())
+    del body["facts"]["layers"][0]["index_bytes"]
+    assert Prepared.from_json(json.dumps(body)).lacking
