@@ -132,6 +132,16 @@ def check_ports(port: int, supervisor_port: int) -> None:
         )
 
 
+def check_pool(context_tokens: int, kv_tokens: int) -> None:
+    """SettingsError when the KV pool is smaller than one request may be; 0 = it is chosen."""
+    if 0 < kv_tokens < context_tokens:
+        raise SettingsError(
+            f"`kv_tokens` is {kv_tokens}, and one request may take `context_tokens`, {context_tokens}; it must be as "
+            "many at least, or 0 (chosen for you).",
+            f"Set `context_tokens` to at most {kv_tokens}, or leave `kv_tokens` out.",
+        )
+
+
 def shown(value: Any) -> str:
     """The value as the file spells it, short."""
     written = json.dumps(value, ensure_ascii=False, default=str)

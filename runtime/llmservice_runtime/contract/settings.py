@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmservice_runtime.contract.bounds import SettingsError, check, one_of, shown
+from llmservice_runtime.contract.bounds import SettingsError, check, check_pool, one_of, shown
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.ports import DATA_PORT, SUPERVISOR_PORT
 
@@ -38,7 +38,8 @@ class RuntimeSettings:
     max_sequences: int = 16
     """Sequences decoded together."""
     kv_tokens: int = 0
-    """KV pool shared by all sequences, in tokens; 0 = max(context_tokens, what max_sequences usually need)."""
+    """KV pool shared by all sequences, in tokens, at least context_tokens; 0 = the larger of these and of what
+    max_sequences usually need."""
     threads: int = 0
     """Compute threads; 0 = the CPUs this process may use."""
     max_queued_requests: int = 100
@@ -85,7 +86,9 @@ class RuntimeSettings:
         body["engine"] = EngineType(body["engine"])
         for name in ("model_aliases", "engine_args", "allow_origins"):
             body[name] = tuple(body.get(name, ()))
-        return RuntimeSettings(**body)
+        settings = RuntimeSettings(**body)
+        check_pool(settings.context_tokens, settings.kv_tokens)
+        return settings
 
 
 def _document(text: str) -> dict[str, Any]:

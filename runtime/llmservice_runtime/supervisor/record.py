@@ -12,20 +12,25 @@ from llmservice_runtime.contract.failure import FailureRecord
 
 
 def check_writable(setting: str, path: str) -> None:
-    """UserError when `path` can't be written, naming the setting; an empty path means nowhere. Makes its folder."""
+    """UserError when `path` can't be written, naming the setting; an empty path means nowhere. No folder is made."""
     if not path:
         return
     target = Path(path)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        problem = "it is a folder" if target.is_dir() else ""
         place = target if target.exists() else target.parent
-        if not os.access(place, os.W_OK):
+        if target.is_dir():
+            problem = "it is a folder"
+        elif not place.exists():
+            problem = f"there is no folder {place}"
+        elif place is not target and not place.is_dir():
+            problem = f"{place} is no folder"
+        elif not os.access(place, os.W_OK):
             problem = f"user {os.getuid()} may not write {place}"
+        else:
+            return
     except OSError as error:
         problem = f"{error.filename}: {error.strerror}"
-    if problem:
-        raise UserError(f"`{setting}` is {path}, which can't be written: {problem}.", "Name a file that can be.")
+    raise UserError(f"`{setting}` is {path}, which can't be written: {problem}.", "Name a file that can be.")
 
 
 def write_failure(path: str, record: FailureRecord | None) -> None:
@@ -38,7 +43,6 @@ def write_failure(path: str, record: FailureRecord | None) -> None:
         return
     text = record.to_json() if record else ""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     if not target.is_char_device():
         try:
             _replace(target, text)
@@ -53,7 +57,6 @@ def write_failure(path: str, record: FailureRecord | None) -> None:
 def write_state(path: str, body: Mapping[str, object]) -> None:
     """Publish the replica's state as JSON, atomically; an empty path means nowhere."""
     if path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
         _replace(Path(path), json.dumps(body, indent=2) + "\n")
 
 

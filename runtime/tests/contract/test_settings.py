@@ -43,7 +43,7 @@ built = st.builds(
     engine_env=st.dictionaries(words.filter(lambda name: "=" not in name), words, max_size=2),
     allow_origins=st.lists(st.sampled_from(["*", "https://a.example", "http://localhost:3000"]), max_size=2).map(tuple),
     failure_log=st.sampled_from(["", "/dev/termination-log"]),
-)
+).filter(lambda built: not 0 < built.kv_tokens < built.context_tokens)
 
 
 @given(built)
@@ -89,6 +89,16 @@ def test_a_wrong_setting_is_refused_with_its_name_its_value_and_what_it_may_be(n
         RuntimeSettings.from_json(text)
     assert refused.value.reason.startswith(f"`{name}` is ") and "must be" in refused.value.reason
     assert refused.value.remedy and refused.value.failure.value == "BadArgument"
+
+
+@pytest.mark.parametrize(("context", "pool"), [(None, 4095), (2, 1), (131_072, 131_071)])
+def test_a_pool_that_is_smaller_than_one_request_may_be_is_refused(context: int | None, pool: int) -> None:
+    body = json.loads(PLAIN.to_json()) | {"kv_tokens": pool} | ({"context_tokens": context} if context else {})
+    with pytest.raises(SettingsError, match=f"`kv_tokens` is {pool}.*`context_tokens`, {context or 4096};") as refused:
+        RuntimeSettings.from_json(json.dumps(body))
+    assert f"`context_tokens` to at most {pool}" in refused.value.remedy
+    for enough in (0, (context or 4096)):
+        assert RuntimeSettings.from_json(json.dumps(body | {"kv_tokens": enough})).kv_tokens == enough
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "1", "{", "[" * 100_000, '{"engine": "LlamaCpp"}', '{"modle": 1}'])

@@ -129,7 +129,7 @@ def test_no_line_on_the_report_pipe_can_hurt(line: bytes) -> None:
 
 def test_records_are_written_whole_and_in_place_where_a_mount_demands_it(tmp_path: Path) -> None:
     record = FailureRecord(FailureClass.CRASHED, "x" * 9000, "do", "Ready", 1)
-    target = tmp_path / "new" / "termination-log"
+    target = tmp_path / "termination-log"
     write_failure(str(target), record)
     assert FailureRecord.from_json(target.read_text()).remedy == "do"
     assert [path.name for path in target.parent.iterdir()] == ["termination-log"]

@@ -253,6 +253,7 @@ def test_serve_refuses_an_engine_that_is_not_installed_and_bad_settings(tmp_path
         ({"port": 8123}, ["--supervisor-port", "8123"], "both 8123"),
         ({}, ["--supervisor-port", "70000"], "`supervisor_port` is 70000"),
         ({"task": "Embedding"}, [], '`task` is "Embedding"'),
+        ({"context_tokens": 4096, "kv_tokens": 4095}, [], "`kv_tokens` is 4095"),
         ({}, ["--state-file", "/proc/none/state.json"], "`--state-file` is /proc/none/state.json"),
     ],
 )
@@ -288,6 +289,18 @@ def test_a_failure_log_that_can_not_be_written_is_said_at_once(tmp_path: Path) -
     assert (
         run.returncode == 1 and "BadArgument: `failure_log` is" in run.stderr and "which can't be written" in run.stderr
     )
+
+
+@pytest.mark.parametrize("write", ["failure_log", "--state-file"])
+def test_no_folder_is_made_for_a_file_that_is_named(tmp_path: Path, write: str) -> None:
+    settings, missing = tmp_path / "settings.json", tmp_path / "a" / "typo"
+    log = {"failure_log": str(missing / "file")} if write == "failure_log" else {}
+    settings.write_text(json.dumps({"engine": "LlamaCpp", "model_path": "/m.gguf", "model_name": "m", **log}))
+    command = [sys.executable, "-m", "llmservice_runtime", "serve", "--settings", str(settings)]
+    command += [] if log else [write, str(missing / "file")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert run.returncode == 1 and f"there is no folder {missing}" in run.stderr
+    assert [found.name for found in tmp_path.iterdir()] == ["settings.json"]
 
 
 def test_the_supervisor_is_light(replica: Make) -> None:
