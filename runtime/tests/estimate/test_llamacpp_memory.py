@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmservice_runtime.engines.llamacpp.arguments import PROMPT_ROWS
+from llmservice_runtime.batching.scheduler import PROMPT_ROWS
 from llmservice_runtime.engines.llamacpp.memory import BASE, LlamaMemory, slots, streams
 from llmservice_runtime.estimate.budget import Shape
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts

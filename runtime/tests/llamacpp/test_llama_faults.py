@@ -22,7 +22,7 @@ from llmservice_runtime.protocol.engine import Delta, FinishReason, GenerationRe
 pytest.importorskip("llama_cpp")
 import llama_cpp
 
-from llmservice_runtime.engines.llamacpp.serve import scheduler
+from llmservice_runtime.batching import scheduler
 from llmservice_runtime.engines.llamacpp.serve.engine import LlamaCppEngine
 from llmservice_runtime.engines.llamacpp.serve.process import load
 

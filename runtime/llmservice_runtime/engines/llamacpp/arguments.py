@@ -19,8 +19,6 @@ from llmservice_runtime.contract.errors import UserError
 KV_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2, "q4_1": 3, "iq4_nl": 20, "q5_0": 6, "q5_1": 7}
 """ggml_type numbers that a KV cache can have."""
 FLASH = {"auto": -1, "off": 0, "on": 1}
-PROMPT_ROWS = 64
-"""Rows of logits of prompts in one step, beside one per sequence: what prompt_logprobs may ask for."""
 ROPE_SCALING = {"none": 0, "linear": 1, "yarn": 2}
 
 

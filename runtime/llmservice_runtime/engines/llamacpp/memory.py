@@ -6,7 +6,7 @@ docs/planning.md).
 
 from __future__ import annotations
 
-from llmservice_runtime.engines.llamacpp.arguments import PROMPT_ROWS
+from llmservice_runtime.batching.scheduler import PROMPT_ROWS
 from llmservice_runtime.engines.llamacpp.options import LlamaOptions
 from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, MemoryLine, Shape, cache_lines
 from llmservice_runtime.estimate.kv import Pool, kv_bytes, states_bytes

@@ -1,136 +1,32 @@
-"""The asyncio face of the llama.cpp engine: implements protocol.engine.Engine."""
+"""llama.cpp behind batching's engine: one context, its decoder and the bookkeeping of its memory."""
 
 from __future__ import annotations
 
-import asyncio
-import math
-import time
-from dataclasses import replace
-
+from llmservice_runtime.batching.engine import BatchingEngine
+from llmservice_runtime.batching.kvcache import KvCache
+from llmservice_runtime.batching.lanes import Lanes
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.llamacpp.serve.decoder import LlamaDecoder
+from llmservice_runtime.engines.llamacpp.serve.memory import LlamaMemory
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
-from llmservice_runtime.engines.llamacpp.serve.steps import StepLoop
 from llmservice_runtime.engines.llamacpp.serve.tokenizer import LlamaTokenizer
-from llmservice_runtime.generation.answers import Answer
-from llmservice_runtime.generation.grammar import GrammarCompiler
-from llmservice_runtime.generation.stream import Stream
-from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats
-from llmservice_runtime.protocol.engine import GenerationRequest, Grammar, QueueFullError
-
-MAX_RETRY_AFTER = 120
-RATE_WINDOW_SECONDS = 60.0
+from llmservice_runtime.openai.metrics import EngineMetrics
 
 
-class LlamaCppEngine:
-    """One model, many answers at a time. Its methods are for an event loop; the work runs in a thread of its own."""
+class LlamaCppEngine(BatchingEngine):
+    """See BatchingEngine."""
 
     def __init__(self, loaded: LoadedModel, settings: RuntimeSettings, metrics: EngineMetrics) -> None:
-        self._loaded = loaded
-        self._metrics = metrics
-        self._tokenizer = LlamaTokenizer(loaded.model)
-        self._grammars = GrammarCompiler(self._tokenizer)
-        self._steps = StepLoop(loaded, settings.max_sequences, metrics)
-        self._places = settings.max_sequences + settings.max_queued_requests
-        self._open = 0
-        self._drained: asyncio.Event | None = None
         layout = loaded.layout
+        kv = KvCache(
+            layout.slots, layout.cells, shared=not layout.split, reuse=layout.reuse, idle_cells=layout.idle_cells
+        )
+        lanes = Lanes(kv, LlamaMemory(loaded.context, split=layout.split), settings.max_sequences, metrics)
+        decoder = LlamaDecoder(loaded, lanes)
+        super().__init__(LlamaTokenizer(loaded.model), decoder, settings, metrics, loaded.close)
         metrics.cache_config = {
             "block_size": 1,
             "num_gpu_blocks": layout.cells,
             "enable_prefix_caching": str(layout.reuse),
             "kv_layout": "split" if layout.split else "unified",
         }
-
-    @property
-    def tokenizer(self) -> LlamaTokenizer:
-        return self._tokenizer
-
-    @property
-    def context_tokens(self) -> int:
-        return self._loaded.context_tokens
-
-    @property
-    def vocab_size(self) -> int:
-        return self._tokenizer.vocab_size
-
-    @property
-    def max_answers(self) -> int:
-        return self._places
-
-    def submit(self, request: GenerationRequest) -> Stream:
-        """See protocol.engine.Engine. Must be called on an event loop."""
-        if self._drained is not None:
-            self._metrics.rejected("draining")
-            raise QueueFullError("This replica is shutting down.", 1, draining=True)
-        if self._open + request.n > self._places:
-            self._metrics.rejected()
-            message = f"{self._open} answers run or wait here, the most is {self._places}."
-            raise QueueFullError(message, self._retry_after())
-        self._open += request.n
-        grammar = request.params.grammar
-        if grammar is None or self._grammars.cached(grammar):
-            stream = Stream(request.n, self._ended, self._steps.cancel)
-            self._begin(request, stream)
-            return stream
-
-        async def start(stream: Stream) -> None:
-            await self.validate_grammar(grammar)
-            self._begin(request, stream)
-
-        return Stream(request.n, self._ended, self._steps.cancel, start)
-
-    def _begin(self, request: GenerationRequest, stream: Stream) -> None:
-        grammar = request.params.grammar
-        answers = []
-        for index in range(request.n):
-            matcher = self._grammars.matcher(grammar) if grammar is not None else None
-            answers.append(Answer(request, index, stream, self._tokenizer, self.context_tokens, matcher))
-        self._steps.submit(answers)
-
-    def _ended(self, answers: int) -> None:
-        self._open -= answers
-        if self._open == 0 and self._drained is not None:
-            self._drained.set()
-
-    async def validate_grammar(self, grammar: Grammar) -> None:
-        """GrammarError when it can't be honoured. Compiles in a thread; the result is kept."""
-        await self._grammars.prepare(grammar)
-
-    def stats(self) -> EngineStats:
-        """What runs and waits now; never waits for a step."""
-        return replace(self._steps.stats, step_seconds=self._steps.expected())
-
-    def begin_drain(self) -> None:
-        """Refuse new requests from now on; what runs or waits goes on."""
-        if self._drained is None:
-            self._drained = asyncio.Event()
-        if self._open == 0:
-            self._drained.set()
-
-    async def drained(self, seconds: float) -> bool:
-        """After `begin_drain`: wait up to so many seconds until no answer is open; whether that was reached."""
-        assert self._drained is not None
-        try:
-            await asyncio.wait_for(self._drained.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
-
-    def abort_all(self, message: str = "the engine is shutting down") -> None:
-        """End every answer with an error delta."""
-        self._steps.abort_all(message)
-
-    def close(self) -> None:
-        """Stop the thread, end what still runs with an error, free the model."""
-        self.abort_all()
-        self._steps.close()
-        self._loaded.close()
-
-    def _retry_after(self) -> int:
-        """Seconds until a place gets free at the rate of the last minute; 5 when nothing is known."""
-        now = time.monotonic()
-        recent = [at for at in list(self._steps.finished) if now - at < RATE_WINDOW_SECONDS]
-        if len(recent) < 2:
-            return 5
-        rate = len(recent) / max(now - recent[0], 0.1)
-        return max(1, min(MAX_RETRY_AFTER, math.ceil(1 / rate)))

@@ -7,10 +7,10 @@ from typing import Any
 
 import llama_cpp
 
-from llmservice_runtime.engines.llamacpp.serve.kvcache import Copy, Op
+from llmservice_runtime.batching.kvcache import Copy, Op
 
 
-class Memory:
+class LlamaMemory:
     """The memory of one context. `split`: every sequence has a stream of its own, so a copy is whole, then cut."""
 
     def __init__(self, context: Any, *, split: bool) -> None:

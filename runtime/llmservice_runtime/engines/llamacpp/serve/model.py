@@ -10,10 +10,11 @@ from typing import Any
 
 import llama_cpp
 
+from llmservice_runtime.batching.scheduler import PROMPT_ROWS
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.engines.llamacpp.arguments import FLASH, KV_TYPES, PROMPT_ROWS, ROPE_SCALING, EngineArgs
+from llmservice_runtime.engines.llamacpp.arguments import FLASH, KV_TYPES, ROPE_SCALING, EngineArgs
 from llmservice_runtime.engines.llamacpp.serve.binding import initialise, recent_errors
 from llmservice_runtime.engines.llamacpp.serve.layout import KvShape, Layout, choose_layout, pad
 

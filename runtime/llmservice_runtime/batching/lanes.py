@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from llmservice_runtime.engines.llamacpp.serve.kvcache import KvCache, common_prefix
-from llmservice_runtime.engines.llamacpp.serve.memory import Memory
+from llmservice_runtime.batching.kvcache import KvCache, common_prefix
+from llmservice_runtime.batching.memory import Memory
 from llmservice_runtime.generation.answers import Answer
 from llmservice_runtime.openai.metrics import EngineMetrics
 
@@ -73,8 +73,8 @@ class Lanes:
     def _place(self, answer: Answer) -> bool:
         tokens = answer.tokens[: answer.length]
         reuse = answer.prompt_logprobs is None
-        if self.kv.shared and self.running:
-            known = self.kv.match(tokens)[1] if reuse else 0
+        if self.kv.bounded and self.running:
+            known = self.kv.match(tokens)[1] if reuse and self.kv.shared else 0
             need = answer.length - known + sum(other.pending + GROWTH for other in self.running)
             self._memory.apply(self.kv.make_room(need))
             if self.kv.free < need:

@@ -1,4 +1,4 @@
-"""What one step computes. Pure policy: no llama.cpp, no clock, no threads.
+"""What one step computes. Pure policy: no engine, no clock, no threads.
 
 Every answer that generates gets its token. Short prompts go whole, so that nobody waits for a first token behind a long
 prompt; long ones share what is left of a budget, first come, first served. While answers generate the budget is
@@ -17,7 +17,9 @@ TARGET_SECONDS = 0.5
 TARGET_FACTOR = 3.0
 """...or this many times a step without prompts, where that is longer."""
 CHUNK_UNIT = 64
-"""llama.cpp takes prompts in tiles of 64 tokens on a CPU; a token of less than a tile costs four times as much."""
+"""Prompts go in tiles, as llama.cpp takes them on a CPU: a token of less than a tile costs four times as much."""
+PROMPT_ROWS = 64
+"""Rows of logits of prompts in one step, beside one per sequence: what prompt_logprobs may ask for."""
 SHORT_PROMPT = 128
 """What is left of a prompt goes whole when it is at most this long..."""
 SHORT_BURST = 1024

@@ -1,6 +1,6 @@
 """The step thread: admit, plan, decode, sample, emit; again and again while there is work.
 
-Only this thread touches llama.cpp's context. Others talk to it through `post`; it talks to readers once a step.
+Only this thread touches the model. Others talk to it through commands; it talks to readers once a step.
 """
 
 from __future__ import annotations
@@ -13,15 +13,9 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 
-import llama_cpp
 import numpy as np
 
-from llmservice_runtime.engines.llamacpp.serve.binding import logits
-from llmservice_runtime.engines.llamacpp.serve.decoder import Decoder
-from llmservice_runtime.engines.llamacpp.serve.kvcache import KvCache
-from llmservice_runtime.engines.llamacpp.serve.lanes import Lanes
-from llmservice_runtime.engines.llamacpp.serve.memory import Memory
-from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
+from llmservice_runtime.batching.decoder import Decoder
 from llmservice_runtime.generation.answers import Answer
 from llmservice_runtime.generation.arrays import Floats
 from llmservice_runtime.generation.draw import Desk
@@ -38,19 +32,14 @@ NOTHING = -1
 
 
 class StepLoop:
-    """Runs answers over one loaded model."""
+    """Runs answers over one loaded model of `vocab` tokens. Its thread begins at once."""
 
-    def __init__(self, loaded: LoadedModel, max_sequences: int, metrics: EngineMetrics) -> None:
-        layout = loaded.layout
-        self._loaded = loaded
+    def __init__(self, decoder: Decoder, vocab: int, metrics: EngineMetrics) -> None:
         self._metrics = metrics
-        self._vocab = int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(loaded.model)))
-        kv = KvCache(
-            layout.slots, layout.cells, shared=not layout.split, reuse=layout.reuse, idle_cells=layout.idle_cells
-        )
-        self._lanes = Lanes(kv, Memory(loaded.context, split=layout.split), max_sequences, metrics)
-        self._desk = Desk(self._vocab)
-        self._decoder = Decoder(loaded, self._lanes, self._fail)
+        self._vocab = vocab
+        self._decoder = decoder
+        self._lanes = decoder.lanes
+        self._desk = Desk(vocab)
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._out: dict[asyncio.AbstractEventLoop, list[tuple[Stream, Delta]]] = defaultdict(list)
         self._stopping = False
@@ -58,7 +47,7 @@ class StepLoop:
         self.stats = EngineStats()
         self.finished: deque[float] = deque(maxlen=64)
         """When the last answers ended (monotonic seconds): what Retry-After is measured by."""
-        self._thread = threading.Thread(target=self._run, name="llama-steps", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="steps", daemon=True)
         self._thread.start()
 
     # What other threads call.
@@ -128,12 +117,12 @@ class StepLoop:
     def _step(self) -> None:
         self._lanes.admit()
         self._lanes.tidy()
-        taken = self._decoder.step()
+        taken = self._decoder.step(self._fail)
         now = time.monotonic()
         prompt = generated = 0
         gaps: list[float] = []
         rows = self._decoder.rows(taken)
-        scores = logits(self._loaded.context, rows, self._vocab) if rows else np.empty((0, self._vocab), np.float32)
+        scores = self._decoder.scores(rows) if rows else np.empty((0, self._vocab), np.float32)
         row = 0
         sampling: list[tuple[Answer, int]] = []
         for answer, tokens in taken:

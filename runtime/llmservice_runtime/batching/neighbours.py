@@ -1,4 +1,4 @@
-"""Split layout: llama.cpp computes together only streams that are neighbours, so answers run side by side. Pure.
+"""Split layout: engines compute together only slots that are neighbours, so answers run side by side. Pure.
 
 Each group of neighbours costs a pass over all weights in every step; sixteen answers in sixteen lone streams would cost
 sixteen. Moving one stream costs about as much as one pass.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmservice_runtime.engines.llamacpp.serve.scheduler import (
+from llmservice_runtime.batching.scheduler import (
     CHUNK_UNIT,
     DEEP,
     STEP_SECONDS,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmservice_runtime.engines.llamacpp.serve.kvcache import MIN_REUSE, Copy, KvCache, Op
+from llmservice_runtime.batching.kvcache import MIN_REUSE, Copy, KvCache, Op
 
 
 class Memory:

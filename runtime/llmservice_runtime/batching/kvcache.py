@@ -1,7 +1,7 @@
-"""Which slot (llama.cpp sequence id) holds which tokens, and what of them a new prompt can reuse. Pure bookkeeping.
+"""Which slot of the model's memory holds which tokens, and what of them a new prompt can reuse. Pure bookkeeping.
 
 Two layouts. Split: every slot has `cells / slots` cells of its own, and sharing copies. Shared (unified): one pool;
-slots that begin alike hold the same cells. Every change is returned as operations for llama.cpp's memory.
+slots that begin alike hold the same cells. Every change is returned as operations for the engine's memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from llmservice_runtime.engines.llamacpp.serve.neighbours import first_gap, groups
+from llmservice_runtime.batching.neighbours import first_gap, groups
 
 Ints = npt.NDArray[np.int32]
 MIN_REUSE = 16
@@ -45,7 +45,7 @@ Op = Copy | Trim
 
 @dataclass(slots=True)
 class Slot:
-    """Tokens in one llama.cpp sequence: `tokens[:length]`. `cells[:length]` number the pool's cells (shared layout)."""
+    """Tokens in one sequence: `tokens[:length]`. `cells[:length]` number the pool's cells (shared layout)."""
 
     number: int
     busy: bool = False
@@ -57,7 +57,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A prompt's slot, how many of its tokens are there already, what llama.cpp's memory must do first."""
+    """A prompt's slot, how many of its tokens are there already, what the memory must do first."""
 
     slot: int
     reused: int
@@ -72,12 +72,25 @@ def common_prefix(a: Ints, b: Ints) -> int:
 
 
 class KvCache:
-    """`slots` sequences over `cells` cells. `reuse` False: this model's memory can't be cut or shared."""
+    """`slots` sequences over `cells` cells. `reuse` False: this model's memory can't be cut or shared.
 
-    def __init__(self, slots: int, cells: int, *, shared: bool, reuse: bool, idle_cells: int | None = None) -> None:
+    `bounded` (a shared layout is): all slots together may hold less than each of them could alone.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        cells: int,
+        *,
+        shared: bool,
+        reuse: bool,
+        idle_cells: int | None = None,
+        bounded: bool = False,
+    ) -> None:
         self.slots = [Slot(number) for number in range(slots)]
         self.cells = cells
         self.shared = shared
+        self.bounded = shared or bounded
         self.reuse = reuse
         self._idle_cells = cells if idle_cells is None else idle_cells
         self._clock = 0
@@ -207,7 +220,7 @@ class KvCache:
         ops: list[Op] = []
         if not (keep and self.reuse):
             self._cut(slot, 0, [])
-            # Also when it is empty here: llama.cpp may hold the beginning of a step that failed.
+            # Also when it is empty here: the memory may hold the beginning of a step that failed.
             ops.append(Trim(number, 0))
         elif self.shared:
             held = slot.tokens[: slot.length]
@@ -229,7 +242,7 @@ class KvCache:
     def make_room(self, tokens: int) -> list[Op]:
         """Evict idle prefixes until `tokens` cells are free or nothing idle is left."""
         ops: list[Op] = []
-        while self.shared and self.free < tokens:
+        while self.bounded and self.free < tokens:
             dropped = self.evict()
             if not dropped:
                 break

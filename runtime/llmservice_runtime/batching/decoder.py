@@ -1,0 +1,148 @@
+"""One pass of a model over what runs: plan, compute; with less when the memory is full, one by one when it fails."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+
+from llmservice_runtime.batching.lanes import Lanes
+from llmservice_runtime.batching.scheduler import (
+    CHUNK_UNIT,
+    PROMPT_ROWS,
+    ChunkBudget,
+    StepBound,
+    plan_step,
+    turns,
+)
+from llmservice_runtime.generation.answers import Answer
+from llmservice_runtime.generation.arrays import Floats
+
+log = logging.getLogger(__name__)
+
+Taken = list[tuple[Answer, int]]
+"""Answers and how many of their tokens one step computed, in batch order."""
+Fail = Callable[[Answer, str], None]
+"""Ends an answer that can't be computed, with the reason."""
+
+
+class NoRoomError(Exception):
+    """The memory has no room for a step; it may have for a smaller one. What was before it is unchanged."""
+
+
+class StepFailedError(Exception):
+    """A step could not be computed; the message says what the engine said."""
+
+
+class Decoder(ABC):
+    """Computes steps of at most `batch` tokens for what runs in `lanes`."""
+
+    def __init__(self, lanes: Lanes, batch: int) -> None:
+        self.lanes = lanes
+        self._batch_size = batch
+        self._chunk = ChunkBudget(batch)
+        self._bound = StepBound(batch)
+        self.seconds = 0.0
+        """Native time of the last step."""
+        self.expected = 0.0
+        """What the step at hand takes by the speed of those before; 0 = not known."""
+
+    @abstractmethod
+    def compute(self, taken: Taken) -> None:
+        """Compute these tokens, adding the time to `seconds`. NoRoomError or StepFailedError."""
+
+    @abstractmethod
+    def scores(self, rows: int) -> Floats:
+        """Logits of the last step, (rows, vocab), in batch order. Valid until the next step; do not write."""
+
+    def outputs(self, answer: Answer, tokens: int) -> int:
+        """Rows of logits that these tokens of an answer give."""
+        if answer.prompt_logprobs is not None and answer.first is None:
+            return tokens
+        return 1 if tokens == answer.pending else 0
+
+    def rows(self, taken: Iterable[tuple[Answer, int]]) -> int:
+        """Rows of logits of a step."""
+        return sum(self.outputs(answer, tokens) for answer, tokens in taken)
+
+    def step(self, fail: Fail) -> Taken:
+        """Compute one step; what each answer got. Retries with less until it fits."""
+        self.seconds = 0.0
+        limit = self._batch_size
+        while True:
+            taken = self._plan(limit, fail)
+            if not taken:
+                return []
+            self.expected = self._bound.seconds(_prompt_tokens(taken))
+            try:
+                self.compute(taken)
+            except StepFailedError as error:
+                return self._isolate(taken, str(error), fail)
+            except NoRoomError:
+                limit = self._less(taken, limit, fail)
+                continue
+            self._observe(taken)
+            for answer, tokens in taken:
+                assert answer.slot is not None
+                self.lanes.kv.extend(answer.slot, answer.tokens[answer.fed : answer.fed + tokens])
+                answer.suspect = False
+            return taken
+
+    def _less(self, taken: Taken, limit: int, fail: Fail) -> int:
+        """Make the next try smaller; the most tokens that it may take."""
+        if self.lanes.evict():
+            return limit
+        if any(tokens > 1 for _, tokens in taken) and limit > CHUNK_UNIT:
+            return limit // 2
+        if len(self.lanes.running) > 1:
+            self.lanes.preempt()
+        else:
+            fail(self.lanes.running[0], "the KV cache has no room for this answer")
+        return limit
+
+    def _plan(self, limit: int, fail: Fail) -> Taken:
+        running = self.lanes.running
+        while running:
+            pending = [answer.pending for answer in running]
+            wide = sum(1 for a in running if a.prompt_logprobs is not None and a.first is None)
+            most = max(1, PROMPT_ROWS // wide) if wide else limit
+            limits = [most if a.prompt_logprobs is not None and a.first is None else limit for a in running]
+            may = turns(pending, [answer.fed for answer in running])
+            limits = [tokens if now else 0 for tokens, now in zip(limits, may, strict=True)]
+            free = limit
+            if self.lanes.kv.bounded:
+                self.lanes.make_room(min(limit, sum(pending)))
+                free = self.lanes.kv.free
+                if free < sum(1 for tokens in pending if tokens == 1) or free == 0:
+                    if len(running) == 1:
+                        fail(running[0], "the KV cache has no room for this answer")
+                    else:
+                        self.lanes.preempt()
+                    continue
+            # Of neighbouring streams llama.cpp first takes as many tokens as the shortest has: one, beside generation.
+            chunk = self._chunk.tokens + (not self.lanes.kv.shared)
+            plan = plan_step(pending, limits, chunk=chunk, prompt=self._bound.tokens, batch=limit, free=free)
+            taken = [(answer, tokens) for answer, tokens in zip(running, plan, strict=True) if tokens]
+            # Slots side by side are computed together where the batch names them one after the other.
+            return taken if self.lanes.kv.shared else sorted(taken, key=lambda pair: pair[0].slot or 0)
+        return []
+
+    def _observe(self, taken: Taken) -> None:
+        generated, prompt = sum(1 for _, tokens in taken if tokens == 1), _prompt_tokens(taken)
+        self._chunk.observe(generated, prompt, self.seconds)
+        self._bound.observe(generated, prompt, self.seconds)
+
+    def _isolate(self, taken: Taken, reason: str, fail: Fail) -> Taken:
+        """A batch failed: its answers start over one at a time; what fails alone is what fails."""
+        log.error("a step failed: %s", reason)
+        for answer in [answer for answer, _ in reversed(taken)]:
+            if len(taken) == 1:
+                fail(answer, reason)
+                continue
+            answer.suspect = True
+            self.lanes.back(answer)
+        return []
+
+
+def _prompt_tokens(taken: Taken) -> int:
+    return sum(tokens for _, tokens in taken if tokens > 1)

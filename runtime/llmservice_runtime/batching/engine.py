@@ -1,0 +1,140 @@
+"""The asyncio face of a batching engine: implements protocol.engine.Engine over a step thread."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from llmservice_runtime.batching.decoder import Decoder
+from llmservice_runtime.batching.steps import StepLoop
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.generation.answers import Answer
+from llmservice_runtime.generation.grammar import GrammarCompiler, Vocabulary
+from llmservice_runtime.generation.stream import Stream
+from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats
+from llmservice_runtime.protocol.engine import GenerationRequest, Grammar, QueueFullError
+
+MAX_RETRY_AFTER = 120
+RATE_WINDOW_SECONDS = 60.0
+
+
+class BatchingEngine:
+    """One model, many answers at a time. Its methods are for an event loop; the work runs in a thread of its own.
+
+    `free` gives the model back, once no step runs.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Vocabulary,
+        decoder: Decoder,
+        settings: RuntimeSettings,
+        metrics: EngineMetrics,
+        free: Callable[[], None],
+    ) -> None:
+        self._metrics = metrics
+        self._tokenizer = tokenizer
+        self._context_tokens = settings.context_tokens
+        self._free = free
+        self._grammars = GrammarCompiler(tokenizer)
+        self._steps = StepLoop(decoder, tokenizer.vocab_size, metrics)
+        self._places = settings.max_sequences + settings.max_queued_requests
+        self._open = 0
+        self._drained: asyncio.Event | None = None
+
+    @property
+    def tokenizer(self) -> Vocabulary:
+        return self._tokenizer
+
+    @property
+    def context_tokens(self) -> int:
+        return self._context_tokens
+
+    @property
+    def vocab_size(self) -> int:
+        return self._tokenizer.vocab_size
+
+    @property
+    def max_answers(self) -> int:
+        return self._places
+
+    def submit(self, request: GenerationRequest) -> Stream:
+        """See protocol.engine.Engine. Must be called on an event loop."""
+        if self._drained is not None:
+            self._metrics.rejected("draining")
+            raise QueueFullError("This replica is shutting down.", 1, draining=True)
+        if self._open + request.n > self._places:
+            self._metrics.rejected()
+            message = f"{self._open} answers run or wait here, the most is {self._places}."
+            raise QueueFullError(message, self._retry_after())
+        self._open += request.n
+        grammar = request.params.grammar
+        if grammar is None or self._grammars.cached(grammar):
+            stream = Stream(request.n, self._ended, self._steps.cancel)
+            self._begin(request, stream)
+            return stream
+
+        async def start(stream: Stream) -> None:
+            await self.validate_grammar(grammar)
+            self._begin(request, stream)
+
+        return Stream(request.n, self._ended, self._steps.cancel, start)
+
+    def _begin(self, request: GenerationRequest, stream: Stream) -> None:
+        grammar = request.params.grammar
+        answers = []
+        for index in range(request.n):
+            matcher = self._grammars.matcher(grammar) if grammar is not None else None
+            answers.append(Answer(request, index, stream, self._tokenizer, self.context_tokens, matcher))
+        self._steps.submit(answers)
+
+    def _ended(self, answers: int) -> None:
+        self._open -= answers
+        if self._open == 0 and self._drained is not None:
+            self._drained.set()
+
+    async def validate_grammar(self, grammar: Grammar) -> None:
+        """GrammarError when it can't be honoured. Compiles in a thread; the result is kept."""
+        await self._grammars.prepare(grammar)
+
+    def stats(self) -> EngineStats:
+        """What runs and waits now; never waits for a step."""
+        return replace(self._steps.stats, step_seconds=self._steps.expected())
+
+    def begin_drain(self) -> None:
+        """Refuse new requests from now on; what runs or waits goes on."""
+        if self._drained is None:
+            self._drained = asyncio.Event()
+        if self._open == 0:
+            self._drained.set()
+
+    async def drained(self, seconds: float) -> bool:
+        """After `begin_drain`: wait up to so many seconds until no answer is open; whether that was reached."""
+        assert self._drained is not None
+        try:
+            await asyncio.wait_for(self._drained.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def abort_all(self, message: str = "the engine is shutting down") -> None:
+        """End every answer with an error delta."""
+        self._steps.abort_all(message)
+
+    def close(self) -> None:
+        """Stop the thread, end what still runs with an error, free the model."""
+        self.abort_all()
+        self._steps.close()
+        self._free()
+
+    def _retry_after(self) -> int:
+        """Seconds until a place gets free at the rate of the last minute; 5 when nothing is known."""
+        now = time.monotonic()
+        recent = [at for at in list(self._steps.finished) if now - at < RATE_WINDOW_SECONDS]
+        if len(recent) < 2:
+            return 5
+        rate = len(recent) / max(now - recent[0], 0.1)
+        return max(1, min(MAX_RETRY_AFTER, math.ceil(1 / rate)))
