@@ -27,7 +27,7 @@ from llmservice_runtime.wire import sse
 async def chat_completions(http: web.Request) -> web.StreamResponse:
     """Answer a chat, streamed or whole."""
     server = http.app[SERVER]
-    request = await received(http, ChatRequest, server.context_tokens)
+    request = await received(http, ChatRequest, server.context_tokens, unsupported=server.unsupported_fields)
     with server.drain.admitted():
         model = server.check_model(request.model)
         plan = await plan_chat(server, request)

@@ -28,7 +28,7 @@ from llmservice_runtime.wire.errors import bad_request, unsupported
 async def completions(http: web.Request) -> web.StreamResponse:
     """Complete one or several prompts, streamed or whole."""
     server = http.app[SERVER]
-    request = await received(http, CompletionRequest, server.context_tokens, PROMPTS)
+    request = await received(http, CompletionRequest, server.context_tokens, PROMPTS, server.unsupported_fields)
     with server.drain.admitted():
         model = server.check_model(request.model)
         plan = await plan_completion(server, request)

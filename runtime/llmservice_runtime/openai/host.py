@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -39,7 +39,12 @@ class Host:
     """Serves what `loading` loads on `listener`."""
 
     def __init__(
-        self, settings: RuntimeSettings, loading: Loading, reporter: Reporter, listener: socket.socket
+        self,
+        settings: RuntimeSettings,
+        loading: Loading,
+        reporter: Reporter,
+        listener: socket.socket,
+        unsupported_fields: Mapping[str, str],
     ) -> None:
         self._settings = settings
         self._loading = loading
@@ -50,6 +55,7 @@ class Host:
             settings.model_name, settings.context_tokens, self._metrics, settings.model_aliases, settings.task
         )
         self._server.callers = callers_of(settings)
+        self._server.unsupported_fields = unsupported_fields
         self._stop = asyncio.Event()
 
     async def run(self) -> int:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmservice_runtime.contract.errors import UserError
@@ -25,8 +26,11 @@ BACKLOG = 1024
 log = logging.getLogger(__name__)
 
 
-def main(load: Load) -> int:
-    """`python -m <engine>.serve --settings FILE`: serve until told to stop; the exit code."""
+def main(load: Load, unsupported_fields: Mapping[str, str] | None = None) -> int:
+    """`python -m <engine>.serve --settings FILE`: serve until told to stop; the exit code.
+
+    `unsupported_fields` of requests are refused, with what to use instead.
+    """
     parser = argparse.ArgumentParser(description="One model, for the supervisor to start.")
     parser.add_argument("--settings", required=True, type=Path, help="JSON file of RuntimeSettings")
     arguments = parser.parse_args()
@@ -39,10 +43,10 @@ def main(load: Load) -> int:
         parser.error(f"{arguments.settings}: {error}")
     # aiohttp reads every CA certificate there is when it is imported (70 ms); no TLS connection is made from here.
     os.environ.setdefault("SSL_CERT_FILE", os.devnull)
-    return run(settings, load)
+    return run(settings, load, unsupported_fields)
 
 
-def run(settings: RuntimeSettings, load: Load) -> int:
+def run(settings: RuntimeSettings, load: Load, unsupported_fields: Mapping[str, str] | None = None) -> int:
     """Host one engine until it is told to stop; the exit code of the process."""
     for number in (signal.SIGTERM, signal.SIGINT):
         # Until the host takes over: nothing is served yet.
@@ -62,7 +66,7 @@ def run(settings: RuntimeSettings, load: Load) -> int:
 
         from llmservice_runtime.openai.host import Host
 
-        return asyncio.run(Host(settings, loading, reporter, listener).run())
+        return asyncio.run(Host(settings, loading, reporter, listener, unsupported_fields or {}).run())
     except UserError as error:
         log.error("%s", error)
         reporter.failure(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -28,6 +29,8 @@ class Server:
     task: str = "Chat"
     load_seconds: int = 30
     """What a client that comes while the model loads is told to wait."""
+    unsupported_fields: Mapping[str, str] = field(default_factory=dict)
+    """Fields of requests that the engine can't honour, with what to use instead."""
     callers: Callers | None = None
     """Who may call; None = whoever reaches the port, as in a pod, which has many names."""
     created: int = field(default_factory=lambda: int(time.time()))

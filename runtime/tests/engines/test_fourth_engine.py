@@ -137,13 +137,15 @@ def test_a_strangers_architecture_writes_nothing_but_letters_in_its_reason(tree:
 def test_what_is_generated_is_all_that_has_to_be_generated_again(tree: Tree) -> None:
     """CONTRIBUTING says so: `make generate` after the line and the folder."""
     schema = tree.folder / "charts/llmservice/values.schema.json"
-    schema.parent.mkdir(parents=True)
-    shutil.copy(ROOT / schema.relative_to(tree.folder), schema)
+    for by_hand in (schema, tree.folder / "docs/api.md"):
+        by_hand.parent.mkdir(parents=True)
+        shutil.copy(ROOT / by_hand.relative_to(tree.folder), by_hand)
     generate = [sys.executable, "-m", "llmservice_api.generate"]
     for more, code in (["--check"], 1), ([], 0), (["--check"], 0):
         assert subprocess.run([*generate, *more], env=tree.env, cwd=tree.folder).returncode == code
     image = json.loads(schema.read_text())["properties"]["runtime"]["properties"]["images"]["items"]["properties"]
     assert "Toy" in image["engines"]["items"]["enum"]
+    assert "| the toy | `verbosity` | The toy has one tone. |" in (tree.folder / "docs/api.md").read_text()
 
 
 def test_its_own_arguments_are_checked_by_it(tree: Tree) -> None:
@@ -151,6 +153,13 @@ def test_its_own_arguments_are_checked_by_it(tree: Tree) -> None:
     body["spec"]["engine"] = {"type": "Toy", "args": ["--nope"]}
     (tree.folder / "wrong.yaml").write_text(json.dumps(body))
     assert "The toy takes: --parrot." in tree.run("plan", "-f", "wrong.yaml", code=1)
+
+
+def test_a_field_that_it_has_no_use_for_is_refused_by_name(served: Served) -> None:
+    body = {"model": "toy", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
+    status, raw, _ = served.post("/v1/chat/completions", {**body, "verbosity": "low"})
+    assert status == 400 and json.loads(raw)["error"]["param"] == "verbosity" and b"one tone" in raw
+    assert served.post("/v1/chat/completions", {**body, "verbosity": None})[0] == 200
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

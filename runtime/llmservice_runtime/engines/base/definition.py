@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.base.case import Case, Rule
@@ -71,5 +71,8 @@ class EngineDefinition:
     """The argument of its own that halves the KV cache, `--name=value`; empty = it has none."""
     coarser: tuple[CoarserVersion, ...] = ()
     """What to look for when the model does not fit."""
+    unsupported_fields: Mapping[str, str] = field(default_factory=dict)
+    """Fields of requests (openai/requests/table.py, dotted) that it can't honour, with what to use instead. It refuses
+    them by name; docs/api.md lists them; the tests of every engine ask for each."""
     last_words: tuple[tuple[FailureClass, str], ...] = ()
     """Patterns of its own in the last lines of a failed process, beside those of every engine."""

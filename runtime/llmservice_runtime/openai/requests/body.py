@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -30,8 +31,17 @@ INLINE_BYTES = 64 << 10
 _thread = ThreadPoolExecutor(1, "parse")
 
 
-async def received(http: web.Request, model: type[M], context_tokens: int, prompts: int = 1) -> M:
-    """The validated body. ApiError 400 for one that is larger than `prompts` contexts of text, before it is read."""
+async def received(
+    http: web.Request,
+    model: type[M],
+    context_tokens: int,
+    prompts: int = 1,
+    unsupported: Mapping[str, str] | None = None,
+) -> M:
+    """The validated body. ApiError 400 for one that is larger than `prompts` contexts of text, before it is read.
+
+    `unsupported` are the fields that the engine can't honour, with what to use instead.
+    """
     most = min(MAX_BODY_BYTES, FREE_BYTES + prompts * context_tokens * TOKEN_BYTES)
     if http.content_length is not None and http.content_length > most:
         raise _too_large(http.content_length, most, context_tokens)
@@ -39,11 +49,11 @@ async def received(http: web.Request, model: type[M], context_tokens: int, promp
     if len(body) > most:
         raise _too_large(len(body), most, context_tokens)
     if len(body) <= INLINE_BYTES:
-        return parse(model, body, context_tokens)
+        return parse(model, body, context_tokens, unsupported)
     values = sum(map(body.count, (b"[", b"{", b",")))
     if values > FREE_VALUES + prompts * context_tokens * TOKEN_VALUES:
         raise _exceeded(context_tokens, f"about {values} values, more than a request for so many can have")
-    return await asyncio.get_running_loop().run_in_executor(_thread, parse, model, body, context_tokens)
+    return await asyncio.get_running_loop().run_in_executor(_thread, parse, model, body, context_tokens, unsupported)
 
 
 def _too_large(size: int, most: int, context_tokens: int) -> ApiError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -52,19 +53,44 @@ INSTEAD: dict[str, str] = {
 """Known fields of other servers and versions: what to use instead."""
 
 
-def parse(model: type[M], body: bytes, context_tokens: int | None = None) -> M:
+def parse(
+    model: type[M],
+    body: bytes,
+    context_tokens: int | None = None,
+    unsupported_fields: Mapping[str, str] | None = None,
+) -> M:
     """Validate a request body; ApiError 400 with the field, the value and the range.
 
-    Lists of what takes a token at least are no longer than the context, where that is given.
+    Lists of what takes a token at least are no longer than the context, where that is given. `unsupported_fields` are
+    those that this engine can't honour, with what to use instead.
     """
     document = _document(body)
     if context_tokens is not None:
         _bound(document, context_tokens)
     present = {name: value for name, value in document.items() if value is not None}
     try:
-        return model.model_validate(present)
+        request = model.model_validate(present)
     except ValidationError as error:
         _refuse(error, model, document)
+    refuse_unsupported(request, unsupported_fields or {})
+    return request
+
+
+def refuse_unsupported(request: BaseModel, fields: Mapping[str, str]) -> None:
+    """ApiError 400 for the first of `fields` (dotted name -> what to use instead) that says more than its default."""
+    for name, instead in fields.items():
+        if _says(request, name.split(".")):
+            raise unsupported(name, instead)
+
+
+def _says(value: object, path: Sequence[str]) -> bool:
+    for part in path:
+        known = type(value).model_fields if isinstance(value, BaseModel) else {}
+        found = next((name for name, info in known.items() if part in (name, info.alias)), None)
+        if found is None or getattr(value, found) == known[found].default:
+            return False
+        value = getattr(value, found)
+    return True
 
 
 def _bound(document: dict[str, Any], context_tokens: int) -> None:

@@ -68,5 +68,6 @@ ENGINE = EngineDefinition(
     arguments=lambda case, shape, args: (f"--places={shape.sequences}", *args),
     devices=frozenset({Device.CPU}),
     recipe=NoEnvironment(),
+    unsupported_fields={"verbosity": "the toy has one tone."},
     last_words=((FailureClass.MODEL_DAMAGED, "the toy is broken"),),
 )

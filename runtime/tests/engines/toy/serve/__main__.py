@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from llmservice_runtime.engines.toy.definition import ENGINE
+
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.launch import main
 from llmservice_runtime.openai.loading import HostedEngine
@@ -19,4 +21,4 @@ def _load(settings: RuntimeSettings, metrics: EngineMetrics, progress: Callable[
 
 
 if __name__ == "__main__":
-    sys.exit(main(_load))
+    sys.exit(main(_load, ENGINE.unsupported_fields))
