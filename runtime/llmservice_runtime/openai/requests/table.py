@@ -139,11 +139,12 @@ FIELDS: tuple[Field, ...] = (
     Field("parallel_tool_calls", CHAT, "false: at most one call"),
     Field("documents", CHAT, "For templates that take them; 400 otherwise"),
     Field("chat_template_kwargs", CHAT | TOKENIZE, "Variables for the template"),
-    Field("add_generation_prompt", CHAT | TOKENIZE, "As in transformers"),
+    Field("add_generation_prompt", CHAT | TOKENIZE, "Default true: the template opens the answer"),
     Field(
         "continue_final_message",
         CHAT | TOKENIZE,
-        "As in transformers; a last message that has only thinking is continued there",
+        "The prompt ends within the last message, and the answer goes on with it; one that has only thinking goes on"
+        " thinking",
     ),
     Field(
         "enable_thinking",
