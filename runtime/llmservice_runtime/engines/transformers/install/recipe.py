@@ -1,0 +1,18 @@
+"""How the Transformers environment is made: its lock, and the torch it shares."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from llmservice_runtime.engines.base.recipe import Recipe
+from llmservice_runtime.engines.base.torch_layer import TORCH
+from llmservice_runtime.machine.machine import Device
+
+_CUDA = Recipe(
+    lock=Path(__file__).parent / "transformers.lock",
+    proof="llmservice_runtime.engines.transformers.install.check",
+    layers=(replace(TORCH, slim=None),),
+    devices=frozenset({Device.CPU, Device.NVIDIA}),
+)
+RECIPE = replace(_CUDA, layers=(TORCH,), devices=frozenset({Device.CPU}), cuda=_CUDA)

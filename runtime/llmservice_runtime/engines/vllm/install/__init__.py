@@ -1,0 +1,1 @@
+"""How vLLM's environment is made."""
