@@ -13,6 +13,7 @@ from typing import Any
 
 from llmservice_cli.commands.ps import full_name, table
 from llmservice_cli.local.client import Control, NoInstanceError
+from llmservice_cli.local.room import Room
 from llmservice_cli.places import Places
 from llmservice_planning.words import memory
 from llmservice_runtime.contract.errors import UserError
@@ -64,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _act(args: argparse.Namespace, places: Places) -> int:
     known = kept_models(places.cache)
-    users = list(_users(places.state))
+    states = dict.fromkeys([places.state.absolute(), *Room().instances()])
+    users = [user for state in states for user in _users(state)]
     if args.output and args.action != "list":
         raise UserError(f"`llmservice models {args.action}` has no -o.", "llmservice models -o json lists them.")
     if args.action == "list":
@@ -137,7 +139,7 @@ def _is_revision(kept: Kept, name: str) -> bool:
 
 
 def _users(state: Path) -> Iterator[tuple[str, str, str]]:
-    """(service, URI, revision) of what the running instance serves or prepares; the revision may not be known yet."""
+    """(service, URI, revision) of what an instance serves or prepares; the revision may not be known yet."""
     try:
         services: list[dict[str, Any]] = Control(state).snapshot()["services"]
     except NoInstanceError:

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from llmservice_cli.local.replica import LocalReplica
-from llmservice_cli.local.room import Room
+from llmservice_cli.local.room import Claim, Room
 from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_runtime.contract.settings import RuntimeSettings
 
@@ -29,15 +29,19 @@ class LocalSubstrate:
         self._replicas: dict[str, LocalReplica] = {}
         self._started = 0
         self._room = Room()
+        self._announced: Claim | None = None
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> None:
         """Inside the event loop; what a killed instance left behind is removed."""
         shutil.rmtree(self._run, ignore_errors=True)
         self._session = aiohttp.ClientSession(trust_env=False)
+        self._announced = self._room.announce(self._state)
 
     async def close(self) -> None:
         """After all replicas ended."""
+        if self._announced is not None:
+            self._announced.release()
         if self._session is not None:
             await self._session.close()
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from llmservice_cli.local.shared import shared_folder
 from llmservice_planning.words import memory as words
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import Phase
@@ -24,6 +25,8 @@ from llmservice_runtime.machine.probe import memory, resident
 
 CLAIM_BYTES = 8192
 """Of a claim's file; names and paths fit."""
+REPLICA, INSTANCE = ".claim", ".instance"
+"""How the files of replicas and of instances end."""
 SHRINK = "Stop or shrink what runs (`llmservice down NAME`, `llmservice scale NAME --replicas N`)"
 REMEDY = f"{SHRINK}, or give this one less (contextTokens, a smaller version). It starts by itself once there is room."
 
@@ -72,13 +75,16 @@ def held(holds: Sequence[Hold]) -> str:
 
 
 class Claim:
-    """A replica's place in memory, until `release`: a file that is locked as long as this process lives."""
+    """A replica's place in memory, until `release`: a file that is locked as long as this process lives.
 
-    def __init__(self, folder: Path, body: dict[str, Any]) -> None:
+    Another `kind` is something else that lasts as long.
+    """
+
+    def __init__(self, folder: Path, body: dict[str, Any], kind: str = REPLICA) -> None:
         self._body = body
         self._fd, self._path = -1, ""
         with contextlib.suppress(OSError):  # a full disk costs the claim alone
-            self._fd, self._path = tempfile.mkstemp(".claim", dir=folder)
+            self._fd, self._path = tempfile.mkstemp(kind, dir=folder)
             fcntl.flock(self._fd, fcntl.LOCK_EX)
         self._write()
 
@@ -107,8 +113,7 @@ class Room:
     """All claims on this machine. `read` gives (total, free) bytes; tests replace it."""
 
     def __init__(self, folder: Path | None = None, read: Callable[[], tuple[int, int]] = memory) -> None:
-        runtime = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-        self._folder = folder or Path(runtime) / f"llmservice-{os.getuid()}"
+        self._folder = folder or shared_folder()
         self._read = read
 
     def claim(self, service: str, model: str, need: int) -> Claim | FailureRecord:
@@ -126,19 +131,35 @@ class Room:
         with self._locked():
             return self._holds()
 
+    def announce(self, state: Path) -> Claim:
+        """An instance with this state folder runs, until its release."""
+        with self._locked():
+            return Claim(self._folder, {"state": str(state.absolute())}, INSTANCE)
+
+    def instances(self) -> list[Path]:
+        """State folders of all instances that run."""
+        with self._locked():
+            bodies = list(self._read_all(INSTANCE))
+        return [Path(body["state"]) for body in bodies if isinstance(body.get("state"), str)]
+
     def _holds(self) -> list[Hold]:
         found = []
-        for path in sorted(self._folder.glob("*.claim")):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError), path.open() as file:
-                if _unowned(file):
-                    path.unlink(missing_ok=True)
-                    continue
-                body = json.load(file)
+        for body in self._read_all(REPLICA):
+            with contextlib.suppress(ValueError, KeyError, TypeError):
                 here, mapped = resident(int(body["engine"])) if body["engine"] else (0, 0)
                 found.append(
                     Hold(body["service"], body["model"], int(body["promised"]), here, mapped, int(body["instance"]))
                 )
         return found
+
+    def _read_all(self, kind: str) -> Iterator[dict[str, Any]]:
+        """What files of a kind say; those that a dead process left are removed."""
+        for path in sorted(self._folder.glob(f"*{kind}")):
+            with contextlib.suppress(OSError, ValueError), path.open() as file:
+                if _unowned(file):
+                    path.unlink(missing_ok=True)
+                elif isinstance(body := json.load(file), dict):
+                    yield body
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ import pytest
 
 from llmservice_cli.commands import models
 from llmservice_cli.local.client import Control
+from llmservice_cli.local.room import Room
 from llmservice_cli.main import main
 from llmservice_runtime.contract.in_use import held, mark, mark_of
 
@@ -22,6 +23,7 @@ DAY = 86400.0
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LLMSERVICE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("LLMSERVICE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     for name, days in (("old", 40), ("served", 50), ("loaded", 60), ("fresh", 0)):
         folder = tmp_path / "cache/models/hf" / f"acme--{name}" / "c0ffee00c0ffee00"
         folder.mkdir(parents=True)
@@ -39,6 +41,26 @@ def instance(monkeypatch: pytest.MonkeyPatch) -> None:
     status = {"model": {"resolvedRevision": "c0ffee00c0ffee00"}}
     service: dict[str, Any] = {"metadata": metadata, "spec": {"model": {"uri": "hf://acme/served"}}, "status": status}
     monkeypatch.setattr(Control, "snapshot", lambda self: {"services": [{"object": service}]})
+
+
+def test_what_a_service_of_another_instance_has_stays(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a state folder of its own, and at zero replicas: nobody holds its model."""
+    other = {
+        "metadata": {"namespace": "default", "name": "theirs"},
+        "spec": {"model": {"uri": "hf://acme/old"}},
+        "status": {"model": {"resolvedRevision": "c0ffee00c0ffee00"}},
+    }
+    served = {tmp_path / "state": [], tmp_path / "elsewhere": [{"object": other}]}
+    monkeypatch.setattr(Control, "snapshot", lambda self: {"services": served[self._state]})
+    announced = Room().announce(tmp_path / "elsewhere")
+    assert main(["models", "prune"]) == 0
+    assert there(cache) == ["fresh", "old"]
+    announced.release()
+    assert main(["models", "prune"]) == 0
+    assert there(cache) == ["fresh"]
+    capsys.readouterr()
 
 
 def there(cache: Path) -> list[str]:

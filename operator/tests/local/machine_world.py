@@ -61,6 +61,7 @@ class Here:
         (folder / "tiny.gguf").write_bytes(tiny_model())
         self.state = folder / "state"
         self.runtime = folder / "runtime"
+        self.runtime.mkdir(exist_ok=True)
         self.env = {
             **os.environ,
             "LLMSERVICE_STATE_DIR": str(self.state),

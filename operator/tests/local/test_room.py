@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from machine_world import Here, manifest, until  # type: ignore[import-not-found]
 
 from llmservice_cli.local.room import Claim, Hold, Room, shortage
+from llmservice_cli.local.shared import shared_folder
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 
 GIB = 1 << 30
@@ -122,3 +124,39 @@ def test_a_service_that_does_not_fit_beside_what_runs_is_refused_with_who_has_it
     assert "other/big (of another instance" in said and "DoesNotFit" in said and "llmservice scale NAME" in said
     until(lambda: not here.pids())
     big.release()
+
+
+def test_what_all_instances_share_is_not_where_files_age(tmp_path: Path) -> None:
+    session, home = tmp_path / "session", {"HOME": str(tmp_path), "LLMSERVICE_STATE_DIR": str(tmp_path / "one")}
+    none = tmp_path / "none"
+    state = tmp_path / ".local/state/llmservice"
+    assert shared_folder(home, none).parent == state, "whatever an instance's own state folder is"
+    assert shared_folder({**home, "XDG_RUNTIME_DIR": str(session)}, none).parent == state, "it is not there"
+    session.mkdir()
+    assert shared_folder({**home, "XDG_RUNTIME_DIR": str(session)}, none).parent == session
+    (tmp_path / "run" / str(os.getuid())).mkdir(parents=True)
+    assert shared_folder(home, tmp_path / "run").parent == tmp_path / "run" / str(os.getuid()), "as from cron"
+    (tmp_path / "file").touch()
+    assert shared_folder({"HOME": str(tmp_path / "file")}, none).parent == Path(tempfile.gettempdir())
+
+
+def test_instances_that_run_are_known_by_their_state_folders(tmp_path: Path) -> None:
+    room = Room(tmp_path / "room")
+    assert room.instances() == []
+    one, two = room.announce(tmp_path / "a"), room.announce(tmp_path / "b")
+    assert sorted(Room(tmp_path / "room").instances()) == [tmp_path / "a", tmp_path / "b"]
+    assert room.holds() == []
+    one.release()
+    assert room.instances() == [tmp_path / "b"]
+    two.release()
+    (tmp_path / "room" / "x.instance").write_text('{"state": "/of/a/dead/one"}')
+    assert room.instances() == []
+
+
+def test_an_instance_is_known_to_others_until_it_ends(here: Here) -> None:
+    here.run("up", "-f", here.write(manifest("demo")), "--port", "0", "--detach")
+    here.run("scale", "demo", "--replicas", "0")
+    room = Room(here.runtime / f"llmservice-{os.getuid()}")
+    assert room.instances() == [here.state]
+    here.run("down")
+    until(lambda: not room.instances())
