@@ -10,7 +10,7 @@ from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.places import Places
 from llmservice_runtime.engines.registry import config_classes
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
-from llmservice_runtime.formats.inspect import inspect_model
+from llmservice_runtime.formats.inspect import inspect_model, stand_alone
 from llmservice_runtime.sources.files import Source
 from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.secrets import Secrets
@@ -26,6 +26,8 @@ class ResolvedModel:
 
     files: Source
     facts: ModelFacts
+    chosen_by: tuple[str, ...] = ()
+    """Patterns that chose its files among others, which an engine must not find beside them."""
 
 
 def open_source(uri: str, revision: str | None, secret: str | None, base: Path, places: Places) -> Source:
@@ -48,7 +50,8 @@ def resolve(service: LLMService, base: Path, places: Places) -> ResolvedModel:
     secret = model.secret_ref.name if model.secret_ref else None
     files = open_source(model.uri, model.revision, secret, base, places)
     expected = ModelFormat(model.expected_format.value) if model.expected_format else None
-    return ResolvedModel(files, inspect_model(files, model.include, expected, config_classes()))
+    facts = inspect_model(files, model.include, expected, config_classes())
+    return ResolvedModel(files, facts, tuple(stand_alone(facts, model.include)))
 
 
 def fetch_model(resolved: ResolvedModel, places: Places, progress: Progress) -> Path:
@@ -58,5 +61,5 @@ def fetch_model(resolved: ResolvedModel, places: Places, progress: Progress) -> 
     """
     from llmservice_runtime.sources.download import fetch  # planning needs none
 
-    folder = fetch(resolved.files, resolved.facts.files, places.cache, progress)
+    folder = fetch(resolved.files, resolved.facts.files, places.cache, progress, chosen_by=resolved.chosen_by)
     return folder / resolved.facts.files[0] if resolved.facts.format is ModelFormat.GGUF else folder

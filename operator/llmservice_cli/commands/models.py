@@ -155,7 +155,7 @@ def _users(state: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _used_by(kept: Kept, users: list[tuple[str, str, str]]) -> list[str]:
-    return [name for name, uri, revision in users if uri == kept.uri and revision in ("", kept.revision)]
+    return [name for name, uri, revision in users if uri == kept.uri and revision in ("", kept.commit)]
 
 
 def _listed(known: list[Kept], users: list[tuple[str, str, str]], cache: Path) -> str:

@@ -60,6 +60,11 @@ def inspect_model(
     return facts
 
 
+def stand_alone(facts: ModelFacts, include: Sequence[str]) -> Sequence[str]:
+    """Patterns whose choice no other weights may stand beside: of models that engines load whole folders of."""
+    return () if facts.format is ModelFormat.GGUF else include
+
+
 def variants(files: ModelFiles) -> list[GgufVariant]:
     """Every GGUF model of a repository, smallest first: what `include` can choose among. Some headers are read."""
     return list(gguf_candidates(files, files.entries()).models)

@@ -13,7 +13,7 @@ from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.engines.registry import config_classes
 from llmservice_runtime.formats.facts import ModelFormat
-from llmservice_runtime.formats.inspect import inspect_model
+from llmservice_runtime.formats.inspect import inspect_model, stand_alone
 from llmservice_runtime.prepare.report import Prepared
 from llmservice_runtime.sources.aws import agent_addresses
 from llmservice_runtime.sources.cache import model_folder, safe_revision
@@ -69,16 +69,17 @@ def prepare(request: Request, progress: Progress) -> Prepared:
     secrets = Secrets(request.secret, request.secrets)
     files = open_model(request.uri, request.revision, base=Path("/"), secrets=secrets, settings=settings)
     facts = inspect_model(files, request.include, request.expected, config_classes())
-    folder = _fetch(files, facts.files, request, progress) if request.fetch else files.folder
-    folder = folder or model_folder(request.cache, files)
+    alone = stand_alone(facts, request.include)
+    folder = _fetch(files, facts.files, alone, request, progress) if request.fetch else files.folder
+    folder = folder or model_folder(request.cache, files, alone)
     path = folder / facts.files[0] if facts.format is ModelFormat.GGUF else folder
     return Prepared(facts, files.revision, str(path))
 
 
-def _fetch(files: Source, paths: Sequence[str], request: Request, progress: Progress) -> Path:
+def _fetch(files: Source, paths: Sequence[str], alone: Sequence[str], request: Request, progress: Progress) -> Path:
     keep = tuple(map(safe_revision, request.keep))
     room = Room(request.cache, request.service, keep) if request.make_room else None
-    folder = fetch(files, paths, request.cache, progress, room=room)
+    folder = fetch(files, paths, request.cache, progress, room=room, chosen_by=alone)
     if request.service and folder != files.folder:
         want(folder, request.service)
     return folder

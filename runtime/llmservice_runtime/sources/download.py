@@ -7,13 +7,13 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.in_use import mark
-from llmservice_runtime.sources.cache import lock_path, model_folder, partial_folder, try_lock
+from llmservice_runtime.sources.cache import lock_path, model_folder, partial_folder, take_from_others, try_lock
 from llmservice_runtime.sources.errors import DISK_FULL_ERRNOS, FIELD, SourceError, disk_full
 from llmservice_runtime.sources.files import FileEntry, Source
 from llmservice_runtime.sources.progress import Progress
@@ -34,9 +34,11 @@ def fetch(
     progress: Progress,
     sleep: Callable[[float], None] = time.sleep,
     room: Room | None = None,
+    chosen_by: Collection[str] = (),
 ) -> Path:
     """The folder under which every one of `paths` stands complete; downloads what is missing.
 
+    `chosen_by` are the patterns that chose them, where no other files of the revision may stand beside them.
     file:// is used in place. On a full disk `room` makes room; None = nothing is removed. SourceError when a file is
     damaged at the source, the hub is away, or the disk is full.
     """
@@ -46,7 +48,7 @@ def fetch(
     if unknown := [path for path in paths if path not in by_path]:
         raise SourceError(f"{FIELD}: {files.uri} has no file {unknown[0]}.", failure=FailureClass.MODEL_NOT_FOUND)
     wanted = [by_path[path] for path in dict.fromkeys(paths)]
-    target = model_folder(cache, files)
+    target = model_folder(cache, files, chosen_by)
     label = files.uri
     waited = 0.0
     try:
@@ -92,6 +94,7 @@ def _download(
 ) -> None:
     """Assemble beside the target, then publish: a rename of the whole folder when it is new, else of each file."""
     partial = partial_folder(target)
+    take_from_others(target, partial, [entry for entry in missing if not (partial / entry.path).exists()])
     _check_space(target, partial, missing, room)
     progress.start(label, sum(entry.size for entry in missing))
     complete = False

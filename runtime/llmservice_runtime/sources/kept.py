@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmservice_runtime.contract.in_use import mark_of
-from llmservice_runtime.sources.cache import PARTIAL_SUFFIX, TRASH_SUFFIX, lock_path, partial_folder, try_lock
+from llmservice_runtime.sources.cache import (
+    PARTIAL_SUFFIX,
+    TRASH_SUFFIX,
+    commit_of,
+    lock_path,
+    partial_folder,
+    try_lock,
+)
 
 WANTED = ".wanted."
 """Before the service's `namespace.name`, in the name of a mark that it has a model."""
@@ -37,8 +44,13 @@ class Kept:
 
     @property
     def revision(self) -> str:
-        """As a folder name: a commit or a digest."""
+        """As a folder name: a commit or a digest, and what chose files of it."""
         return self.folder.name
+
+    @property
+    def commit(self) -> str:
+        """The same, whichever files of it these are."""
+        return commit_of(self.folder)
 
     @property
     def name(self) -> str:
@@ -169,6 +181,6 @@ def _remove(folder: Path) -> int:
     if folder.exists():
         shutil.rmtree(trash, ignore_errors=True)
         folder.rename(trash)
-    size = sum(found.st_size for found in _stats(trash))
+    size = sum(found.st_size for found in _stats(trash) if found.st_nlink == 1)  # the rest has another name
     shutil.rmtree(trash, ignore_errors=True)
     return size

@@ -35,7 +35,7 @@ class Room:
 
         def spared(kept: Kept) -> bool:
             enough = shutil.disk_usage(self.cache).free >= needed
-            return enough or kept.folder == target or kept.revision in self.keep or self._others(kept)
+            return enough or kept.folder == target or kept.commit in self.keep or self._others(kept)
 
         for kept, size in prune(kept_models(self.cache), self.clock() - FRESH_SECONDS, spared):
             log.warning("%s was removed to make room: %.2f GiB that nothing used.", kept.name, size / GIB)

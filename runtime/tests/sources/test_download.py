@@ -151,6 +151,46 @@ def test_more_files_of_a_published_revision_are_added(hub: Server, settings: Sou
     assert sum(r.path.endswith("/config.json") for r in hub.requests) == 1
 
 
+def test_chosen_files_stand_alone_and_what_is_there_already_is_not_downloaded(
+    hub: Server, settings: SourceSettings, cache: Path
+) -> None:
+    """An engine that is pointed at a folder loads all of it: another service's choice must not stand beside."""
+    files = opened(hub, settings)
+    whole = fetch(files, ["config.json", "model.safetensors"], cache, Silent())
+    chosen = fetch(files, ["other.gguf", "config.json"], cache, Silent(), chosen_by=("o*", "*.json"))
+    assert sorted(found.name for found in whole.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(found.name for found in chosen.iterdir()) == ["config.json", "other.gguf"]
+    assert (chosen / "config.json").samefile(whole / "config.json")
+    again = fetch(opened(hub, settings), ["config.json", "other.gguf"], cache, Silent(), chosen_by=("*.JSON", "o*"))
+    assert chosen == again
+    asked = len(hub.requests)
+    again = fetch(files, ["other.gguf"], cache, Silent(), chosen_by=("*",))
+    assert again not in (whole, chosen) and (again / "other.gguf").samefile(chosen / "other.gguf")
+    assert len(hub.requests) == asked, "it is on the disk"
+
+
+def test_another_name_is_given_only_to_what_is_whole(hub: Server, settings: SourceSettings, cache: Path) -> None:
+    files = opened(hub, settings)
+    whole = fetch(files, ["model.safetensors"], cache, Silent())
+    (whole / "model.safetensors").write_bytes(b"short")
+    chosen = fetch(files, ["model.safetensors"], cache, Silent(), chosen_by=("*",))
+    assert (chosen / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_file_system_without_links_downloads(
+    hub: Server, settings: SourceSettings, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = opened(hub, settings)
+    fetch(files, ["model.safetensors"], cache, Silent())
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", refuse)
+    chosen = fetch(files, ["model.safetensors"], cache, Silent(), chosen_by=("*",))
+    assert (chosen / "model.safetensors").read_bytes() == WEIGHTS
+
+
 def test_a_file_cut_in_the_cache_is_fetched_again(hub: Server, settings: SourceSettings, cache: Path) -> None:
     files = opened(hub, settings)
     folder = fetch(files, ["model.safetensors"], cache, Silent())

@@ -57,6 +57,26 @@ def test_the_longest_unused_go_first_and_what_is_used_or_spared_stays(cache: Pat
     assert not mark_of(folders["a"]).exists()
 
 
+def test_chosen_files_are_a_model_of_their_own_to_be_pruned(cache: Path) -> None:
+    """One goes and the other keeps what both have; what is to be spared of a revision is all of it."""
+    whole, chosen = put(cache, "c0ffee", 1000), put(cache, "c0ffee+12345678", 1001)
+    (chosen / "f").unlink()
+    (chosen / "f").hardlink_to(whole / "f")
+    (chosen / "own").write_bytes(b"x" * 7)
+    assert [(kept.revision, kept.commit) for kept in kept_models(cache)] == [
+        ("c0ffee", "c0ffee"),
+        ("c0ffee+12345678", "c0ffee"),
+    ]
+    want(chosen, "apps/one")
+    assert [wanted_by(kept) for kept in kept_models(cache)] == [[], ["apps/one"]]
+    Room(cache, "apps/two", ("c0ffee",), clock=lambda: 1e6).make(cache, 1 << 62)
+    assert whole.exists() and chosen.exists(), "--keep spares both"
+    with held(whole / "f"):
+        freed = {kept.revision: size for kept, size in prune(kept_models(cache), 2000, lambda _: False)}
+    assert freed == {"c0ffee+12345678": 7}, "what has another name frees nothing"
+    assert (whole / "f").read_bytes() == b"x" * 100
+
+
 def test_a_download_that_was_given_up_is_listed_and_goes(cache: Path) -> None:
     partial = cache / "models/hf/acme--tiny/.rev.partial"
     partial.mkdir(parents=True)
