@@ -50,7 +50,8 @@ class LayerGroup:
 
     An attention layer with `state_bytes` has a recurrent mixer or an encoder's output beside it (Falcon-H1, Whisper)
     and keeps both. `index_bytes` are an indexer's keys per token, on every rank and whatever type the cache has.
-    `tokens_per_state`: tokens that one state stands for (DeepSeek V4).
+    `tokens_per_state`: tokens that one state stands for (DeepSeek V4). `mixer_bytes` is what a recurrent mixer's state
+    takes in the types that the model has for it, where `state_bytes` have 32 bits an element; 0 = not told, or none.
     """
 
     kind: LayerKind
@@ -62,6 +63,7 @@ class LayerGroup:
     state_bytes: int = 0
     index_bytes: int = 0
     tokens_per_state: int = 1
+    mixer_bytes: int = 0
 
 
 class WidthKind(StrEnum):

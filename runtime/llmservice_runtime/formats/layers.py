@@ -13,7 +13,7 @@ from llmservice_runtime.formats.latents import compressed, index_bytes, keeps_la
 from llmservice_runtime.formats.lists import per_layer
 from llmservice_runtime.formats.patterns import block_part, family, layer_count, layer_words, window_of
 from llmservice_runtime.formats.ranges import damaged
-from llmservice_runtime.formats.recurrent import short_convolution, state_bytes
+from llmservice_runtime.formats.recurrent import mixer_bytes, short_convolution, state_bytes
 
 _GROUPS = (*KV_HEADS, "num_attention_groups")
 _PER_LAYER = ("num_key_value_heads_per_layer", "num_key_value_heads", "num_kv_heads")
@@ -46,7 +46,7 @@ def _layer(config: Config, index: int, word: str) -> LayerGroup:
     if word == "none":
         return LayerGroup(LayerKind.NONE, 1)
     if word == "recurrent":
-        return LayerGroup(LayerKind.RECURRENT, 1, state_bytes=state_bytes(config))
+        return LayerGroup(LayerKind.RECURRENT, 1, state_bytes=state_bytes(config), mixer_bytes=mixer_bytes(config))
     if word == "compressed":
         return compressed(config, index)
     slides = word.endswith("sliding")
@@ -56,14 +56,17 @@ def _layer(config: Config, index: int, word: str) -> LayerGroup:
     if not heads and config.heads:  # a list says so; without any heads the layer stays, as one that is not known
         return LayerGroup(LayerKind.NONE, 1)
     token = heads * (dim + values)
+    mixer = 0
     if "parallel" in word:
-        state = short_convolution(config, token) or state_bytes(config)
+        state = short_convolution(config, token)
+        mixer = state // 2 or mixer_bytes(config)
+        state = state or state_bytes(config)
     else:
         state = _across(config) + _again(config, token)
+    beside = LayerGroup(LayerKind.FULL, 1, heads, dim, values, state_bytes=state, mixer_bytes=mixer)
     if slides:
-        return LayerGroup(LayerKind.SLIDING, 1, heads, dim, values, window_of(config, index), state)
-    indexer = index_bytes(config, index) if word == "indexed" else 0
-    return LayerGroup(LayerKind.FULL, 1, heads, dim, values, state_bytes=state, index_bytes=indexer)
+        return replace(beside, kind=LayerKind.SLIDING, window=window_of(config, index))
+    return replace(beside, index_bytes=index_bytes(config, index) if word == "indexed" else 0)
 
 
 def _heads(config: Config, index: int, slides: bool) -> tuple[int, int, int]:

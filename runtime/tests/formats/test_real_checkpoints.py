@@ -33,11 +33,14 @@ def counted(name: str) -> int:
         ("gemma2", (LayerGroup(SLIDING, 3, 2, 16, 16, 128), LayerGroup(FULL, 3, 2, 16, 16))),
         ("gemma3", (LayerGroup(SLIDING, 5, 2, 16, 16, 128), LayerGroup(FULL, 1, 2, 16, 16))),
         ("deepseek-v3", (LayerGroup(MLA, 6, 1, 40, 0),)),
-        ("mamba", (LayerGroup(RECURRENT, 2, state_bytes=4 * (3 * 128 + 128 * 16)),)),
+        (
+            "mamba",
+            (LayerGroup(RECURRENT, 2, state_bytes=4 * (3 + 16) * 128, mixer_bytes=2 * (3 + 16) * 128),),
+        ),
         (
             "qwen3-next",
             (
-                LayerGroup(RECURRENT, 5, state_bytes=4 * (3 * (2 * 32 + 64) + 64 * 16)),
+                LayerGroup(RECURRENT, 5, state_bytes=4 * (3 * 128 + 64 * 16), mixer_bytes=2 * (3 * 128 + 64 * 16)),
                 LayerGroup(FULL, 1, 2, 16, 16),
             ),
         ),

@@ -93,6 +93,8 @@ class Capabilities:
     """Kind of a linear layer's weights -> platform -> kernels in order of preference."""
     pipelined: frozenset[str] = frozenset()
     """Architectures whose layers can be spread over a pipeline of GPUs."""
+    checkpointed: frozenset[str] = frozenset()
+    """Architectures that keep a third state of each sequence, of a prompt that is being read."""
     kv_types: Mapping[str, int] = field(default_factory=dict)
     """Types of a KV cache -> bytes of an element, from above."""
     no_float16: frozenset[str] = frozenset()
@@ -172,6 +174,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "schemes": dict,
     "kernels": lambda told: {kind: _tuples(platforms) for kind, platforms in told.items()},
     "pipelined": frozenset,
+    "checkpointed": frozenset,
     "kv_types": dict,
     "no_float16": frozenset,
     "options": lambda told: {name: _option(one) for name, one in told.items()},

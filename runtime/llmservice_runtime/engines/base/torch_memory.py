@@ -42,13 +42,13 @@ class TorchMemory(EngineMemory):
     def pool(self, facts: ModelFacts, shape: Shape) -> Pool:
         """The KV cache as the engine lays it out."""
 
-    def layers(self, facts: ModelFacts) -> tuple[LayerGroup, ...]:
+    def layers(self, facts: ModelFacts, device: Device) -> tuple[LayerGroup, ...]:
         """Layers that something is kept for."""
         return facts.layers
 
     def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
         weights = int(self.stored(facts, shape.device) * ALIGNMENT)
-        layers, pool = self.layers(facts), self.pool(facts, shape)
+        layers, pool = self.layers(facts, shape.device), self.pool(facts, shape)
         kv, states = kv_bytes(layers, pool), states_bytes(layers, pool)
         if shape.device is Device.CPU:
             step = 4 * facts.vocab_size * LOGIT_ROWS + activations(facts, STEP_TOKENS)

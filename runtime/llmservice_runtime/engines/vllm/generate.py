@@ -22,7 +22,7 @@ from typing import Any
 
 from llmservice_runtime.engines.base.config_classes import config_class, part_of
 from llmservice_runtime.engines.base.generated import main
-from llmservice_runtime.engines.vllm.generate_pipeline import pipelined
+from llmservice_runtime.engines.vllm.generate_classes import checkpointed, pipelined
 
 KINDS = {
     "_TEXT_GENERATION_MODELS": "Generation",
@@ -79,7 +79,8 @@ def ask() -> dict[str, Any]:
         "kv_types": dict(_kv_types()),
         "parsers": _parsers(),
         "configs": _configs(),
-        "pipelined": sorted(pipelined(registry)),  # last: it imports every model
+        "pipelined": sorted(pipelined(registry)),  # last, with the next: they import every model
+        "checkpointed": sorted(checkpointed(registry)),
     }
 
 

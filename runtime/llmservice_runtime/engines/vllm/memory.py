@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from llmservice_runtime.engines.base.torch_memory import ALIGNMENT, GPU_BASE, GPU_SHARE_OF_WEIGHTS, TorchMemory
 from llmservice_runtime.engines.vllm import kv_cache
+from llmservice_runtime.engines.vllm.kv_cache import States
 from llmservice_runtime.engines.vllm.options import SEQUENCES, VllmOptions
 from llmservice_runtime.engines.vllm.sharding import layouts, objection
 from llmservice_runtime.engines.vllm.told import known
@@ -57,9 +58,18 @@ class VllmMemory(TorchMemory):
             left = int(plain * (1 - expert_share(facts)))
         return left + -(-(plain - left) // self.options.width)
 
-    def layers(self, facts: ModelFacts) -> tuple[LayerGroup, ...]:
+    def layers(self, facts: ModelFacts, device: Device) -> tuple[LayerGroup, ...]:
         """With those that only fill groups up."""
-        return kv_cache.laid_out(facts.layers, self._element(facts, Device.NVIDIA))
+        return kv_cache.laid_out(facts.layers, self._element(facts, device), self._states(facts, device))
+
+    def _states(self, facts: ModelFacts, device: Device) -> States:
+        """CPUs have kernels for states of 32 bits (platforms/cpu.py)."""
+        if not self.options.caches_prefixes:
+            copies = 1
+        else:
+            names = {facts.architecture, *facts.other_architectures}
+            copies = 2 if names.isdisjoint(known().checkpointed) else 3
+        return States(copies, device is Device.CPU or self.options.width == 4 or self.options.wide_states)
 
     def _element(self, facts: ModelFacts, device: Device) -> Fraction:
         """What arguments say, else the checkpoint, else the type that is computed with."""
@@ -77,7 +87,9 @@ class VllmMemory(TorchMemory):
             tensor_parallel=shape.layout.tensor,
             chunk=self.options.step or USUAL_STEP,
             long=-(-shape.kv_tokens // max(1, shape.context_tokens)),
-            page=self.options.page,
+            page=kv_cache.block(
+                facts.layers, self._element(facts, shape.device), self._states(facts, shape.device), self.options.page
+            ),
         )
 
     def layouts(self, facts: ModelFacts, gpus: int) -> tuple[Layout, ...]:
@@ -103,7 +115,7 @@ class VllmMemory(TorchMemory):
         experts = int(weights * expert_share(facts))
         weights += -(-experts // layout.copies) - experts
         moved = min(options.offloaded, weights)
-        layers, pool = self.layers(facts), self.pool(facts, shape)
+        layers, pool = self.layers(facts, shape.device), self.pool(facts, shape)
         stage, of = longest(facts, layout.pipeline), max(1, facts.layer_count)
         kv, states = (size * stage // of for size in (kv_bytes(layers, pool), states_bytes(layers, pool)))
         kv = max(kv, self.cache_bytes or 0)  # vLLM takes all that it is told to

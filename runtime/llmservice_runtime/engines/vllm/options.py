@@ -84,6 +84,16 @@ class VllmOptions:
         return int(self.value("--block-size") or 16)
 
     @property
+    def caches_prefixes(self) -> bool:
+        """Whether what was computed of a prompt is kept for the next one that begins alike."""
+        return self.value("--enable-prefix-caching") is not False
+
+    @property
+    def wide_states(self) -> bool:
+        """Whether recurrent states are asked for in 32 bits."""
+        return "float32" in (self.value("--mamba-ssm-cache-dtype"), self.value("--mamba-cache-dtype"))
+
+    @property
     def offloaded(self) -> int:
         """Bytes of weights that each GPU leaves on the host."""
         return int(float(self.value("--cpu-offload-gb") or 0) * GIB)
