@@ -62,6 +62,18 @@ class TensorType:
 
 
 @dataclass(frozen=True, slots=True)
+class Kernel:
+    """Attention: the types of KV cache that it takes, and tokens of a block as multiples of one of `blocks`."""
+
+    types: frozenset[str]
+    blocks: tuple[int, ...]
+
+    def takes(self, kind: str, block: int | None) -> bool:
+        """None: any block."""
+        return kind in self.types and (block is None or any(block % each == 0 for each in self.blocks))
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """One engine at its locked version. Mappings are keyed by the engine's own names."""
 
@@ -95,6 +107,8 @@ class Capabilities:
     """Architectures whose layers can be spread over a pipeline of GPUs."""
     checkpointed: frozenset[str] = frozenset()
     """Architectures that keep a third state of each sequence, of a prompt that is being read."""
+    kv_caches: Mapping[str, Mapping[str, Mapping[str, Kernel]]] = field(default_factory=dict)
+    """Platform -> what a layer keeps (heads, latents, sparse: latents that an indexer picks from) -> kernels."""
     kv_types: Mapping[str, int] = field(default_factory=dict)
     """Types of a KV cache -> bytes of an element, from above."""
     no_float16: frozenset[str] = frozenset()
@@ -154,6 +168,10 @@ def _option(told: Mapping[str, Any]) -> Option:
     return Option(**{**told, "also": tuple(told.get("also", ())), "choices": tuple(told.get("choices", ()))})
 
 
+def _kernel(told: Mapping[str, Any]) -> Kernel:
+    return Kernel(frozenset(told["types"]), tuple(told["blocks"]))
+
+
 def _tuples(told: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
     return {name: tuple(values) for name, values in told.items()}
 
@@ -175,6 +193,10 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "kernels": lambda told: {kind: _tuples(platforms) for kind, platforms in told.items()},
     "pipelined": frozenset,
     "checkpointed": frozenset,
+    "kv_caches": lambda told: {
+        platform: {kind: {name: _kernel(one) for name, one in kernels.items()} for kind, kernels in kinds.items()}
+        for platform, kinds in told.items()
+    },
     "kv_types": dict,
     "no_float16": frozenset,
     "options": lambda told: {name: _option(one) for name, one in told.items()},

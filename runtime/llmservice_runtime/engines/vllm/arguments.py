@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.engines.base.capabilities import Option
 from llmservice_runtime.engines.vllm import values
+from llmservice_runtime.engines.vllm.owned import OWNED
 from llmservice_runtime.engines.vllm.told import known
 
 LEVELS = ("0", "1", "2", "3")
@@ -40,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         told = known()
         unknown = re.match(r"unrecognized arguments: (--?[\w-]+)", message)
-        near = difflib.get_close_matches(unknown[1], told.options, n=3) if unknown else []
+        near = difflib.get_close_matches(unknown[1], told.options.keys() - OWNED.keys(), n=3) if unknown else []
         way_out = f"Did you mean {' or '.join(near)}?" if near else "`vllm serve --help=all` lists what it takes."
         raise UserError(f"engine.args: vLLM {told.versions['vllm']} refuses them: {message}.", way_out)
 

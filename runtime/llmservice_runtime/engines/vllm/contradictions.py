@@ -5,53 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from llmservice_runtime.contract.errors import UserError
-from llmservice_runtime.engines.base.case import Case
+from llmservice_runtime.engines.base.case import Case, sm
 from llmservice_runtime.engines.vllm.options import CONTEXT_KEYS, FULL, SHARES, VllmOptions
+from llmservice_runtime.engines.vllm.owned import OWNED
+from llmservice_runtime.engines.vllm.rules import PLATFORM
 from llmservice_runtime.engines.vllm.told import known
+from llmservice_runtime.formats.classes import NESTED
+from llmservice_runtime.formats.facts import LayerKind, ModelFacts
 from llmservice_runtime.machine.machine import Device
 
-MODEL = "model.uri and model.revision say which model that is, and its files are there before vLLM starts"
-ADDRESS = "the runtime gives vLLM its address and port, which probes, metrics and the gateway use"
-NODES = "a replica runs on one machine"
-_FILES = (
-    "--model", "--tokenizer", "--revision", "--code-revision", "--tokenizer-revision", "--download-dir", "--hf-token",
-    "--hf-config-path", "--config-format", "--ignore-patterns", "--io-processor-plugin",
-)  # fmt: skip
-_ADDRESSES = (
-    "--host", "--port", "--uds", "--grpc", "--grpc-port", "--root-path", "--ssl-keyfile", "--ssl-certfile",
-    "--ssl-ca-certs", "--ssl-cert-reqs", "--ssl-ciphers", "--enable-ssl-refresh", "--api-key", "--api-server-count",
-    "--headless",
-)  # fmt: skip
-_NODES = (
-    "--nnodes", "--node-rank", "--master-addr", "--master-port", "--data-parallel-address", "--data-parallel-rank",
-    "--data-parallel-rpc-port", "--data-parallel-size-local", "--data-parallel-start-rank",
-    "--data-parallel-external-lb", "--data-parallel-hybrid-lb", "--data-parallel-multi-port-external-lb",
-    "--data-parallel-supervisor-port", "--elastic-ep-max-dp-size", "--enable-elastic-ep",
-)  # fmt: skip
-_GENERATES = ("this release serves chat and completion", "Leave it out.")
-_NEEDS_TOKENIZER = ("chat and completion need the tokenizer", "Leave it out.")
-_NOT_PLANNED = ("sizes with it are not planned in this release", "Leave it out.")
-OWNED: Mapping[str, tuple[str, str]] = {
-    **dict.fromkeys(_FILES, (MODEL, "Leave it out, and set model.uri and model.revision.")),
-    **dict.fromkeys(_ADDRESSES, (ADDRESS, "Leave it out.")),
-    **dict.fromkeys(_NODES, (NODES, "Leave it out, and set accelerator.count.")),
-    **dict.fromkeys(("--runner", "--convert"), _GENERATES),
-    **dict.fromkeys(("--skip-tokenizer-init", "--tokens-only"), _NEEDS_TOKENIZER),
-    **dict.fromkeys(("--decode-context-parallel-size", "--prefill-context-parallel-size"), _NOT_PLANNED),
-    "--served-model-name": (
-        "the model answers to the service's name, which the gateway asks for",
-        "Leave it out, and name the service by metadata.name.",
-    ),
-    "--config": ("what a file says can't be planned with", "Write its arguments into engine.args."),
-    "--device-ids": ("accelerators are handed out by the machine", "Leave it out, and set accelerator.count."),
-    "--disable-log-stats": ("scaling reads vLLM's metrics, which it turns off", "Leave it out."),
-    "--trust-remote-code": ("code that a repository brings is not run in this release", "Leave it out."),
-    "--num-gpu-blocks-override": (
-        "it sets the KV cache whatever memory there is",
-        "Use --kv-cache-memory-bytes, or contextTokens.",
-    ),
-}
-"""Option -> why it is decided elsewhere, and what to do."""
 HARMLESS: Mapping[str, tuple[object, ...]] = {
     "--runner": ("auto", "generate"), "--convert": ("auto", "none"), "--nnodes": (1,), "--node-rank": (0,),
     "--decode-context-parallel-size": (1,), "--prefill-context-parallel-size": (1,), "--trust-remote-code": (False,),
@@ -69,6 +31,17 @@ BOUND_TO_MODEL = frozenset({
     "moe_intermediate_size", "quantization_config",
 })  # fmt: skip
 """Keys of config.json that were planned with."""
+WEIGHTLESS = frozenset({
+    *NESTED, "rope_theta", "rope_type", "partial_rotary_factor", "num_experts_per_tok", "hidden_act",
+    "hidden_activation", "rms_norm_eps", "layer_norm_eps", "initializer_range", "attention_dropout", "use_cache",
+    "logit_scale", "final_logit_softcapping", "attn_logit_softcapping", "routed_scaling_factor", "norm_topk_prob",
+    "bos_token_id", "eos_token_id", "pad_token_id", "name_or_path", "transformers_version",
+})  # fmt: skip
+"""Keys of config.json that change answers, and nothing of what a model takes."""
+NATIVE_FP8 = 89
+NEWEST: Mapping[str, int] = {"nvfp4": 80, "nvfp4_4over6": 100, "nvfp4_ds_mla": 100}
+"""Types of a KV cache -> lowest capability, as the kernels say while they start (flashinfer.py, flashmla_sparse.py;
+latents in FP8: triton_mla.py)."""
 
 
 def check(case: Case, options: VllmOptions) -> None:
@@ -86,6 +59,7 @@ def _contradictions(case: Case, options: VllmOptions) -> Iterator[tuple[str, str
     yield from _steps(case, options)
     yield from _load_format(options)
     yield from _types(case, options)
+    yield from _cache(case, options)
     yield from _method(case, options)
     yield from _sharing(case, options)
     yield from _overrides(options)
@@ -136,6 +110,49 @@ def _types(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:
         )
 
 
+def _cache(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:
+    """Types and blocks of the KV cache for which the device has no attention of the model's kind."""
+    asked, block = options.value("--kv-cache-dtype") or "auto", options.value("--block-size")
+    kernels = known().kv_caches[PLATFORM[case.device]].get(kept := _kept(case.facts), {})
+    kind = {"heads": "attention"}.get(kept, "attention to latents (MLA)")
+    types = sorted({name for kernel in kernels.values() for name in kernel.types} & {*_choices()} - {"auto"})
+    if not kernels or (asked == "auto" and block is None):
+        return
+    floor = NEWEST.get(asked, 0) if kept == "heads" or not str(asked).startswith("fp8") else NATIVE_FP8
+    if not any(kernel.takes(asked, None) for kernel in kernels.values()):
+        some = f"takes {', '.join(types)}" if types else "keeps the model's own type"
+        yield (
+            f"{options.given['--kv-cache-dtype']} contradicts the plan: vLLM's {kind} on {case.where} {some}",
+            "Use one of them, or leave it out." if types else "Leave it out.",
+        )
+    elif case.on_nvidia and case.capability < floor:
+        yield (
+            f"{options.given['--kv-cache-dtype']} contradicts the device: {kind} needs compute capability "
+            f"{sm(floor)} for it in vLLM, and {case.where} is older",
+            "Leave it out.",
+        )
+    elif not any(kernel.takes(asked, block) for kernel in kernels.values()):
+        sizes = {min(kernel.blocks) for kernel in kernels.values() if kernel.takes(asked, None)}
+        least = sorted(size for size in sizes if not any(size % less == 0 for less in sizes - {size}))
+        yield (
+            f"{options.given['--block-size']} contradicts the plan: vLLM's {kind} on {case.where} has blocks of a "
+            f"multiple of {' or '.join(map(str, least))} tokens",
+            "Use one, or leave --block-size out.",
+        )
+
+
+def _choices() -> tuple[str | int, ...]:
+    return known().options["--kv-cache-dtype"].choices
+
+
+def _kept(facts: ModelFacts) -> str:
+    """As capabilities name what a layer keeps; empty = of a kind that brings its own attention."""
+    latents = [group for group in facts.layers if group.kind is LayerKind.MLA]
+    if any(group.tokens_per_state > 1 for group in latents):
+        return ""
+    return "sparse" if any(group.index_bytes for group in latents) else "latents" if latents else "heads"
+
+
 def _method(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:
     """--quantization of a checkpoint that has another, or a method that checkpoints have of one that has none."""
     if (asked := options.value("--quantization")) in (None, ""):
@@ -175,6 +192,11 @@ def _overrides(options: VllmOptions) -> Iterator[tuple[str, str]]:
         yield "--hf-overrides as a function can't be planned with", "Give a JSON object."
     if bound := sorted(BOUND_TO_MODEL & options.overridden):
         yield f"--hf-overrides contradicts the model: {bound[0]} is read from its files", f"Leave {bound[0]} out."
+    if others := sorted(options.overridden - WEIGHTLESS - CONTEXT_KEYS):
+        yield (
+            f"--hf-overrides changes {others[0]}, and what the model takes is planned from its files",
+            f"Leave {others[0]} out, or change config.json.",
+        )
     if options.lifts_context and options.asked.context_tokens is None:
         keys = " and ".join(sorted(CONTEXT_KEYS & options.overridden))
         yield f"--hf-overrides changes {keys}, so how long a context may be is not known", "Add --max-model-len."

@@ -23,6 +23,7 @@ from typing import Any
 from llmservice_runtime.engines.base.config_classes import config_class, part_of
 from llmservice_runtime.engines.base.generated import main
 from llmservice_runtime.engines.vllm.generate_classes import checkpointed, pipelined
+from llmservice_runtime.engines.vllm.generate_kv import kv_caches
 
 KINDS = {
     "_TEXT_GENERATION_MODELS": "Generation",
@@ -77,6 +78,7 @@ def ask() -> dict[str, Any]:
         "no_float16": sorted(model_config._FLOAT16_NOT_SUPPORTED_MODELS),
         "options": dict(_options()),
         "kv_types": dict(_kv_types()),
+        "kv_caches": kv_caches(PLATFORMS),
         "parsers": _parsers(),
         "configs": _configs(),
         "pipelined": sorted(pipelined(registry)),  # last, with the next: they import every model

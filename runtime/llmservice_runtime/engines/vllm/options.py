@@ -13,6 +13,7 @@ from llmservice_runtime.engines.vllm.sharding import Sharing
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.estimate.budget import Asked, Layout
 from llmservice_runtime.estimate.overhead import GIB, UTILISATION
+from llmservice_runtime.formats.classes import NESTED
 
 FULL = frozenset({"float32", "float"})
 """Types of 32 bits."""
@@ -155,8 +156,9 @@ class VllmOptions:
 
 
 def _keys(value: dict[str, Any]) -> set[str]:
-    """All keys, those of nested objects too (text_config)."""
-    return set(value).union(*(_keys(inner) for inner in value.values() if isinstance(inner, dict)))
+    """All keys, those of the language model's own part too (text_config)."""
+    parts = (value[name] for name in NESTED if isinstance(value.get(name), dict))
+    return set(value).union(*map(_keys, parts))
 
 
 def vllm_options(args: Sequence[str]) -> VllmOptions:
