@@ -144,8 +144,9 @@ def test_reading_what_was_written_changes_nothing(given_: list[tuple[str, ...]])
 
 def test_every_option_that_plans_count_with_is_one_of_vllms() -> None:
     from llmservice_runtime.engines.vllm import contradictions, options
+    from llmservice_runtime.engines.vllm.owned import OWNED
 
-    named = {*contradictions.OWNED, *contradictions.HARMLESS, *options.PLANNED}
+    named = {*OWNED, *contradictions.HARMLESS, *options.PLANNED}
     assert not {name for name in named if name not in known().options}
     assert set(known().options["--kv-cache-dtype"].choices) - {"auto"} <= set(known().kv_types)
 
