@@ -14,7 +14,7 @@ managedFields, which are half of an object, only ours is kept.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic_core import from_json, to_json
@@ -28,6 +28,8 @@ Key = tuple[str, str]
 """(namespace, name) of an LLMService."""
 Place = tuple[str, str]
 """(namespace, name) of any object."""
+Rare = Mapping[Kind, Collection[str]]
+"""Kinds that are listed in some namespaces only, and these."""
 Left = Callable[[Kind, str], None]
 """Gets (kind, uid) of an object that is there no longer."""
 MOST_BYTES = 384 << 10
@@ -78,7 +80,8 @@ class Cache:
 
     `namespaces` are those that are listed, each by itself; empty = all of them at once. `left` is told of every object
     that goes, however that became known. An object is held as `read` gives it. In place of one that can't be read its
-    `stand_in` is held; where there is none it is not taken in, and what was held of it stays.
+    `stand_in` is held; where there is none it is not taken in, and what was held of it stays. `rare` kinds are in some
+    of the namespaces only.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Cache:
         left: Left = lambda kind, uid: None,
         read: Read = as_it_is,
         stand_in: StandIn = left_out,
+        rare: Rare | None = None,
     ) -> None:
         self.unreadable = Unreadable()
         self._read = read
@@ -97,6 +101,7 @@ class Cache:
         self._owner_label = owner_label
         self._scopes: tuple[str | None, ...] = tuple(namespaces) or (None,)
         self._left = left
+        self._rare = rare or {}
 
     @property
     def complete(self) -> bool:
@@ -113,7 +118,8 @@ class Cache:
         return self._knows(None) or self._knows(namespace)
 
     def _knows(self, scope: str | None) -> bool:
-        return all(scope in shelf.lists for shelf in self._shelves.values())
+        there = (shelf for kind, shelf in self._shelves.items() if scope in self._rare.get(kind, (scope,)))
+        return all(scope in shelf.lists for shelf in there)
 
     def event(self, kind: Kind, event_type: str | None, obj: Json) -> Key | None:
         """Take in a watch event, or the answer to a write; the service to look at, or None when it was no news."""

@@ -12,7 +12,7 @@ import contextlib
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from llmservice_kube.cache import Cache, Key, Left
+from llmservice_kube.cache import Cache, Key, Left, Rare
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import Json, Kind
@@ -34,7 +34,10 @@ Done = Callable[[ApiError | None], None]
 
 
 class Mirror:
-    """Keeps `cache` as the cluster is. `kinds` has the label selector of each; `namespaces` empty = all."""
+    """Keeps `cache` as the cluster is. `kinds` has the label selector of each; `namespaces` empty = all.
+
+    `rare` kinds are listed only in the namespaces that it names.
+    """
 
     def __init__(
         self,
@@ -49,8 +52,10 @@ class Mirror:
         stand_in: StandIn = left_out,
         done: Done = lambda error: None,
         seconds: float = RELIST_SECONDS,
+        rare: Rare | None = None,
     ) -> None:
-        self.cache = Cache(kinds, owner_label, namespaces, left, read, stand_in)
+        self.cache = Cache(kinds, owner_label, namespaces, left, read, stand_in, rare)
+        self._rare = rare or {}
         self._client = client
         self._kinds = kinds
         self._namespaces: Sequence[str | None] = tuple(namespaces) or (None,)
@@ -95,7 +100,7 @@ class Mirror:
         error: ApiError | None = None
         async with self._one_list:
             for kind in self._kinds:
-                for namespace in self._namespaces:
+                for namespace in self._rare.get(kind, self._namespaces):
                     try:
                         await self._relist(kind, namespace)
                     except ApiError as found:

@@ -112,6 +112,7 @@ class Work:
         self.client = client
         self.kinds = (*KINDS, POD_MONITOR) if config.monitoring else KINDS
         selectors = {kind: "" if kind == LLM_SERVICE else SELECTOR for kind in self.kinds}
+        rare = {POD_MONITOR: config.monitoring.namespaces} if config.monitoring and config.monitoring.namespaces else {}
         self.mirror = Mirror(
             client,
             selectors,
@@ -123,11 +124,13 @@ class Work:
             stand_in=_stand_in,
             done=self._relisted,
             seconds=resync,
+            rare=rare,
         )
         self.cache = self.mirror.cache
         self.queue: KeyedQueue[Key] = KeyedQueue()
+        watched = {kind: selector for kind, selector in selectors.items() if kind not in rare}  # kopf: all or none
         self.source = EventSource(
-            access, selectors, self._event, scope.namespaces, gap=self.mirror.gap, complain=self._complaint
+            access, watched, self._event, scope.namespaces, gap=self.mirror.gap, complain=self._complaint
         )
         self.passes: Counter[str] = Counter()
         self.seconds = Histogram(

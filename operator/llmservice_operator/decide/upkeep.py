@@ -47,7 +47,7 @@ def _children(
     yield child_service(owner)
     yield network_policy(owner, config)
     yield disruption_budget(owner)
-    if config.monitoring is not None:
+    if config.monitoring is not None and config.monitoring.covers(owner.namespace):
         yield pod_monitor(owner, config.monitoring)
     replicas: int = spec.get("replicas", 1)
     if _one_node(frozen, live):

@@ -31,6 +31,12 @@ class Monitoring:
 
     interval_seconds: int = 30
     labels: tuple[tuple[str, str], ...] = ()
+    namespaces: tuple[str, ...] = ()
+    """Where there are PodMonitors; empty = in all that are looked at."""
+
+    def covers(self, namespace: str) -> bool:
+        """Whether services there get one."""
+        return not self.namespaces or namespace in self.namespaces
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from typing import Any
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
-from llmservice_kube.kinds import EVENT, LEASE, LLM_SERVICE, NODE, OWNED, Json, Kind
+from llmservice_kube.kinds import EVENT, LEASE, LLM_SERVICE, NODE, OWNED, POD_MONITOR, Json, Kind
 from llmservice_kube.login import Access
 
-KINDS = (LLM_SERVICE, *OWNED, EVENT, LEASE, NODE)
+KINDS = (LLM_SERVICE, *OWNED, EVENT, LEASE, NODE, POD_MONITOR)
 Fault = Callable[[str, str], web.StreamResponse | None]
 """Gets (method, path); what it returns is answered instead."""
 
