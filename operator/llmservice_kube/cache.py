@@ -207,6 +207,10 @@ class Cache:
         """Every LLMService that is known."""
         return sorted(self._shelves[LLM_SERVICE].entries)
 
+    def services_in(self, namespace: str) -> list[str]:
+        """Names of the LLMServices of a namespace, in no order."""
+        return [name for where, name in self._shelves[LLM_SERVICE].entries if where == namespace]
+
     def can_read(self, kind: Kind, obj: Json) -> bool:
         """Whether an object would be taken in."""
         try:

@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--fetch", action="store_true", help="bring the files there")
     prepare.add_argument("--make-room", action="store_true", help="when it is full, remove models that nobody uses")
     prepare.add_argument("--service", default="", metavar="NS/NAME", help="who has the model also without replicas")
+    prepare.add_argument(
+        "--services", default="", metavar="NAME,...", help="all services of that namespace: others have no model"
+    )
     prepare.add_argument("--keep", action="append", default=[], metavar="REVISION", help="spare it; may be repeated")
     prepare.add_argument("--secrets", type=Path, metavar="DIR", help="a folder per Secret, a file per key")
     prepare.add_argument("--secret", metavar="NAME", help="the Secret to use")
@@ -159,6 +162,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         make_room=arguments.make_room,
         service=arguments.service,
         keep=tuple(arguments.keep),
+        services=tuple(name for name in arguments.services.split(",") if name),
     )
     return run(request, arguments.report, progress_for())
 

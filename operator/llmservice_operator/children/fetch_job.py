@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llmservice_api.live import in_pods
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.model_access import model_access, prepare_arguments
@@ -13,6 +15,8 @@ from llmservice_operator.facts.nodes import PRODUCT_LABELS
 from llmservice_operator.facts.owner import Json, Owner, digest
 from llmservice_operator.facts.pod_fields import CONTAINER, FETCH
 
+MOST_SERVICES = 500
+"""Names of them that a Job is told: of more, none."""
 PLACE = ("nodeSelector", "tolerations", "schedulerName")
 """Fields by which a replica finds its node. A volume that is made where this Job runs must be of use to replicas."""
 
@@ -33,15 +37,18 @@ def fetch_job(
     account: str,
     bound: bool,
     running: Frozen | None = None,
+    services: Sequence[str] = (),
 ) -> Json:
     """Brings the planned revision into the claim; what is there already is only checked.
 
     `bound`: the claim that was made has its volume. `running`: the plan that replicas have, whose model is spared.
+    `services`: all in the namespace, which alone share its claims; what others had there is nobody's.
     """
     access = model_access(owner, spec)
     arguments = prepare_arguments(spec, access, config, fetch=True, revision=frozen.resolved_revision)
     arguments += [f"--service={owner.namespace}/{owner.name}"]
     arguments += [f"--keep={running.resolved_revision}"] if running and running.resolved_revision else []
+    arguments += [f"--services={','.join(sorted(services))}"] if 0 < len(services) <= MOST_SERVICES else []
     name, only = fetch_name(owner, spec, frozen), step(FETCH, arguments, access, spec, config)
     if not bound:
         limits = only["resources"].get("limits", {}) | _anchor(spec, frozen)

@@ -249,7 +249,9 @@ class Work:
 
     def _decide(self, service: Json, children: tuple[Json, ...], events: tuple[Json, ...]) -> Outcome:
         refused = self._ledger.refused(service["metadata"]["uid"])
-        observed = Observed(service, children, self._nodes.kinds, tuple(refused.values()), events)
+        on_claim = "persistentVolumeClaim" in (service["spec"].get("cache") or ())
+        beside = tuple(self.cache.services_in(service["metadata"]["namespace"])) if on_claim else ()
+        observed = Observed(service, children, self._nodes.kinds, tuple(refused.values()), events, beside)
         return self._decide_by(observed, self._config, datetime.now(UTC))
 
     def _event(self, kind: Kind, event: str | None, obj: Json) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -90,7 +90,7 @@ def decide(
         cached=cached,
         in_force=in_force,
         replace_in_place=stay,
-        apply=tuple(_children(service, owner, live, asked, target, in_force, stay, cached, config)),
+        apply=tuple(_children(service, owner, live, asked, target, in_force, stay, cached, config, observed.services)),
         delete=(*_stale(live, jobs, kept, target, in_force), *_stale_readings(live, asked, target)),
         requeue_after=min((wait for wait in waits if wait is not None), default=None),
     )
@@ -125,6 +125,7 @@ def _children(
     stay: bool,
     cached: bool,
     config: OperatorConfig,
+    services: Sequence[str],
 ) -> Iterator[Json]:
     """In the order in which they need each other."""
     if made := service_account(owner, service.spec):
@@ -147,7 +148,7 @@ def _children(
     elif target and (running := live.running()) and running.number > target.number:
         yield taken_up(owner, live.revisions, target.name)
     if target and not cached and fetch_name(owner, service.spec, target) not in live.jobs:
-        yield fetch_job(owner, service.spec, target, config, account, live.claim_bound(), live.running())
+        yield fetch_job(owner, service.spec, target, config, account, live.claim_bound(), live.running(), services)
     if in_force:
         yield deployment(owner, in_force, service.spec.replicas, stay)
 

@@ -44,6 +44,8 @@ class Observed:
     refused: tuple[Refused, ...] = ()
     events: tuple[Json, ...] = ()
     """Events about children that wait (`core.waiting.unclear`): the only place where some reasons are told."""
+    services: tuple[str, ...] = ()
+    """Names of all LLMServices in its namespace, itself included; empty = not looked at."""
 
 
 @dataclass(frozen=True, slots=True)

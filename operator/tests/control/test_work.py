@@ -745,3 +745,22 @@ async def test_in_a_namespace_that_is_listed_in_part_nothing_is_decided(
         await until(lambda: (SERVICE, "part", "late") in api.objects)
         task.cancel()
         await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("cache", [{"persistentVolumeClaim": {"claimName": "models"}}, {"type": "EmptyDir"}, None])
+async def test_a_service_on_a_claim_is_told_of_the_others_in_its_namespace(api: FakeApi, cache: Json | None) -> None:
+    for name, namespace in (("one", "apps"), ("two", "apps"), ("far", "other")):
+        spec = {"cache": cache} if cache is not None else {}
+        api.put({"metadata": {"name": name, "namespace": namespace}, "spec": spec})
+    seen: list[Observed] = []
+
+    def look(observed: Observed, config: OperatorConfig, now: datetime) -> Outcome:
+        seen.append(observed)
+        return Outcome()
+
+    async with Client(api.access) as client:
+        work = Work(api.access, client, CONFIG, Scope(), Health(1e9), decide=look)
+        await work.relist()
+        await work.reconcile(("apps", "one"))
+    shared = cache is not None and "persistentVolumeClaim" in cache
+    assert sorted(seen[0].services) == (["one", "two"] if shared else [])

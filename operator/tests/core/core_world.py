@@ -61,6 +61,7 @@ class World:
         self.notes: list[Note] = []
         self.refused: tuple[Refused, ...] = ()
         self.events: tuple[Json, ...] = ()
+        self.services: tuple[str, ...] = ()
         self.service: Json = {
             "apiVersion": "llmservice.dev/v1alpha1",
             "kind": "LLMService",
@@ -80,7 +81,7 @@ class World:
     def look(self) -> Outcome:
         """A reconcile without any write."""
         children = tuple(copy.deepcopy(list(self.objects.values())))
-        observed = Observed(copy.deepcopy(self.service), children, self.nodes, self.refused, self.events)
+        observed = Observed(copy.deepcopy(self.service), children, self.nodes, self.refused, self.events, self.services)
         return reconcile(observed, self.config, self.now)
 
     def pass_(self) -> list[str]:

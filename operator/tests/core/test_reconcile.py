@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmservice_api.labels import SETTINGS
+from llmservice_operator.children.fetch_job import MOST_SERVICES
 from llmservice_operator.facts.config import RuntimeImage
 from llmservice_operator.facts.values import Refused
 from llmservice_runtime.contract.engines import EngineType
@@ -146,6 +147,22 @@ def test_a_shared_cache_is_filled_before_a_replica_is_made(world: World) -> None
     assert "Deployment" in kinds(world.prepared().pass_())
     assert "initContainers" not in world.get("Deployment")["spec"]["template"]["spec"]
     assert world.condition("Cached")["reason"] == "Cached"
+
+
+def test_a_download_is_told_which_services_there_are_so_that_those_that_are_gone_are_forgotten(world: World) -> None:
+    world.services = ("other", "demo")
+    world.edit(cache=CLAIM).pass_()
+    world.prepared().pass_()
+    assert "--services=demo,other" in _arguments(world.of("Job")[-1])
+    world.services = ("demo",)
+    assert world.pass_() == [], "a Job that is there stays as it is"
+
+
+def test_of_very_many_services_a_download_is_told_none(world: World) -> None:
+    world.services = ("demo", *(f"s{number}" for number in range(MOST_SERVICES)))
+    world.edit(cache=CLAIM).pass_()
+    world.prepared().pass_()
+    assert not any(word.startswith("--services") for word in _arguments(world.of("Job")[-1]))
 
 
 def test_the_model_that_replicas_run_is_spared_while_the_next_is_fetched(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from llmservice_runtime.sources.download import fetch
 from llmservice_runtime.sources.errors import FIELD, SourceError
 from llmservice_runtime.sources.files import Source
 from llmservice_runtime.sources.guard import WAY_OUT, AddressRefusedError, public_connections_only
-from llmservice_runtime.sources.kept import want
+from llmservice_runtime.sources.kept import forget, want
 from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.progress import Progress
 from llmservice_runtime.sources.room import Room
@@ -33,6 +34,8 @@ PHASE = "Preparing"
 MUST_BE_MENDED = 1
 TRY_AGAIN = 75
 """Exit code for what may pass by itself (EX_TEMPFAIL): the hub is away."""
+LISTED_SECONDS = 86400.0
+"""So old the list of services may be when a Job at last runs: a younger mark may be of a service that it lacks."""
 _PASSING = frozenset({FailureClass.HUB_UNREACHABLE, FailureClass.MODEL_DAMAGED})
 
 
@@ -60,6 +63,8 @@ class Request:
     """`namespace/name` of the service that has the model even while it has no replica; empty = nobody has."""
     keep: tuple[str, ...] = ()
     """Revisions that must not go."""
+    services: tuple[str, ...] = ()
+    """Names of all services that there are in the namespace of `service`; empty = not known. Others have no model."""
 
 
 def prepare(request: Request, progress: Progress) -> Prepared:
@@ -77,6 +82,9 @@ def prepare(request: Request, progress: Progress) -> Prepared:
 
 
 def _fetch(files: Source, paths: Sequence[str], alone: Sequence[str], request: Request, progress: Progress) -> Path:
+    if request.services:
+        namespace = request.service.partition("/")[0]
+        forget(request.cache, namespace, request.services, time.time() - LISTED_SECONDS)
     keep = tuple(map(safe_revision, request.keep))
     room = Room(request.cache, request.service, keep) if request.make_room else None
     folder = fetch(files, paths, request.cache, progress, room=room, chosen_by=alone)

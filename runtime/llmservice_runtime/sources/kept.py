@@ -11,7 +11,7 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,6 +109,15 @@ def wanted_by(kept: Kept) -> list[str]:
     prefix = _wanted(kept.folder, "").name
     found = (file.name for file in kept.folder.parent.iterdir() if file.name.startswith(prefix))
     return sorted(name.removeprefix(prefix).replace(".", "/", 1) for name in found)
+
+
+def forget(cache: Path, namespace: str, services: Collection[str], before: float) -> None:
+    """Marks of services of the namespace go that are not among these (names), and were made `before` that time."""
+    prefix = f"{WANTED}{namespace}."
+    for mark in (cache / "models").glob(f"*/*/.*{prefix}*"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or another user's
+            if mark.name.rpartition(prefix)[2] not in services and mark.stat().st_mtime < before:
+                mark.unlink()
 
 
 def _wanted(folder: Path, service: str) -> Path:

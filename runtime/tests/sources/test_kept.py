@@ -13,17 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from llmservice_runtime.cli import main
 from llmservice_runtime.contract.in_use import held, mark, mark_of
+from llmservice_runtime.prepare.run import LISTED_SECONDS
 from llmservice_runtime.sources.cache import lock_path, try_lock
 from llmservice_runtime.sources.download import RESERVE_BYTES, fetch
 from llmservice_runtime.sources.errors import SourceError
-from llmservice_runtime.sources.kept import Kept, is_in_use, kept_models, prune, remove, want, wanted_by
+from llmservice_runtime.sources.kept import Kept, forget, is_in_use, kept_models, prune, remove, want, wanted_by
 from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.progress import Silent
 from llmservice_runtime.sources.room import Room
 from llmservice_runtime.sources.secrets import Secrets
 from llmservice_runtime.sources.settings import SourceSettings
-from tests.sources.servers import Server, file_reply
+from tests.sources.servers import Server, file_reply, hf_hub
 
 Make = Callable[..., Server]
 
@@ -75,6 +77,18 @@ def test_chosen_files_are_a_model_of_their_own_to_be_pruned(cache: Path) -> None
         freed = {kept.revision: size for kept, size in prune(kept_models(cache), 2000, lambda _: False)}
     assert freed == {"c0ffee+12345678": 7}, "what has another name frees nothing"
     assert (whole / "f").read_bytes() == b"x" * 100
+
+
+def test_services_that_are_gone_are_forgotten_once_nobody_can_be_overlooked(cache: Path) -> None:
+    folder = put(cache, "c0ffee", 1000)
+    for name in ("apps/mine", "apps/gone", "apps/new", "other/gone"):
+        folder.with_name(f".c0ffee.wanted.{name.replace('/', '.')}").touch()
+    for name, made in (("gone", 1000), ("mine", 1000), ("new", 3000)):
+        os.utime(folder.with_name(f".c0ffee.wanted.apps.{name}"), (made, made))
+    os.utime(folder.with_name(".c0ffee.wanted.other.gone"), (1000, 1000))
+    forget(cache, "apps", ("mine",), 2000)
+    (kept,) = kept_models(cache)
+    assert wanted_by(kept) == ["apps/mine", "apps/new", "other/gone"], "nothing is known of other namespaces"
 
 
 def test_a_download_that_was_given_up_is_listed_and_goes(cache: Path) -> None:
@@ -200,3 +214,23 @@ def test_a_fetched_model_tells_its_uri_and_when_it_was_used(
         (kept,) = kept_models(cache)
         assert kept == Kept(folder, f"{server.url}/a.gguf?...", 8, mark_of(folder).stat().st_mtime, True)
         os.utime(mark_of(folder), (1000, 1000))
+
+
+def test_a_download_forgets_the_services_that_are_gone(
+    make_server: Make, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gguf = (Path(__file__).parents[2] / "demo/model/demo-Q4_K_M.gguf").read_bytes()
+    monkeypatch.setenv("HF_ENDPOINT", make_server(hf_hub({"demo-Q4_K_M.gguf": gguf})).url)
+    old = put(cache, "c0ffee", 1000, "hf://acme/old")
+    want(old, "apps/gone")
+    want(old, "apps/sleeps")
+    day = time.time() - 2 * LISTED_SECONDS
+    for service in ("gone", "sleeps"):
+        os.utime(old.with_name(f".c0ffee.wanted.apps.{service}"), (day, day))
+    arguments = ["prepare", "--uri=hf://acme/tiny", f"--cache={cache}", f"--report={cache.parent / 'report'}"]
+    arguments += ["--fetch", "--allow-private", "--service=apps/mine"]
+    assert main(arguments) == 0
+    (kept,) = (kept for kept in kept_models(cache) if kept.folder == old)
+    assert wanted_by(kept) == ["apps/gone", "apps/sleeps"], "it was not told who is there"
+    assert main([*arguments, "--services=mine,sleeps"]) == 0
+    assert wanted_by(kept) == ["apps/sleeps"]
