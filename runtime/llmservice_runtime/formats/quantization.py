@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from llmservice_runtime.formats import schemes
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import Quantization
 from llmservice_runtime.formats.kv_type import kv_cache_type
@@ -113,6 +114,11 @@ def _stated(method: str, raw: Raw) -> Iterator[str]:
                 for key in ("type", "strategy"):
                     yield from _word(key, _dict(group, part).get(key))
             yield from _word(f"{str(layout)[:40]}.num_bits", _dict(group, "weights").get("num_bits"))
+    if method == "quark":
+        yield from _word("scheme", schemes.quark(_dict(raw, "global_quant_config") or raw))
+    if method == "torchao":
+        kind = raw.get("quant_type")
+        yield from _word("quant_type", ", ".join(map(str, kind)) if isinstance(kind, dict) else kind)
     if "quant_algo" in raw:
         if isinstance(raw.get("quantization"), dict):  # a file of its own
             yield from _word("quantization.quant_algo", raw["quant_algo"])
@@ -123,8 +129,8 @@ def _stated(method: str, raw: Raw) -> Iterator[str]:
 
 
 def _word(key: str, value: Any) -> Iterator[str]:
-    if isinstance(value, str | int):
-        word = str(value)[:40]
+    if isinstance(value, str | int) and value != "":
+        word = str(value)[:80]
         yield f"{key}={word.upper() if key.endswith('quant_algo') else word}"
 
 

@@ -107,6 +107,8 @@ class Capabilities:
     """Architectures whose layers can be spread over a pipeline of GPUs."""
     checkpointed: frozenset[str] = frozenset()
     """Architectures that keep a third state of each sequence, of a prompt that is being read."""
+    weight_files: tuple[str, ...] = ()
+    """Names of which a model's folder must have one, in order; empty = the engine takes others."""
     kv_caches: Mapping[str, Mapping[str, Mapping[str, Kernel]]] = field(default_factory=dict)
     """Platform -> what a layer keeps (heads, latents, sparse: latents that an indexer picks from) -> kernels."""
     kv_types: Mapping[str, int] = field(default_factory=dict)
@@ -193,6 +195,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "kernels": lambda told: {kind: _tuples(platforms) for kind, platforms in told.items()},
     "pipelined": frozenset,
     "checkpointed": frozenset,
+    "weight_files": tuple,
     "kv_caches": lambda told: {
         platform: {kind: {name: _kernel(one) for name, one in kernels.items()} for kind, kernels in kinds.items()}
         for platform, kinds in told.items()

@@ -51,6 +51,12 @@ def ask() -> dict[str, Any]:
         "architectures": {name: sorted(kinds) for name, kinds in architectures.items()},
         "configs": dict(_configs()),
         "methods": dict(_methods()),
+        "weight_files": [
+            transformers.utils.SAFE_WEIGHTS_NAME,
+            transformers.utils.SAFE_WEIGHTS_INDEX_NAME,
+            transformers.utils.WEIGHTS_NAME,
+            transformers.utils.WEIGHTS_INDEX_NAME,
+        ],
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from llmservice_runtime.engines.base.capabilities import Capabilities, Method, capabilities
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf
 from llmservice_runtime.formats.facts import ModelFormat
+from llmservice_runtime.formats.refusals import LOADED
 from llmservice_runtime.machine.machine import GPU_DEVICES, Device
 
 OWN_NAMES = {"bitsandbytes": "bitsandbytes-4bit", "modelopt-fp4": "nvfp4"}
@@ -35,6 +36,15 @@ def mistral_format(case: Case) -> str | None:
     if case.facts.format is ModelFormat.MISTRAL:
         return "the files are in Mistral's own layout (params.json), which Transformers does not read."
     return None
+
+
+def unfound_weights(case: Case) -> str | None:
+    """Transformers finds weights by their names, or those of an index; vLLM takes every file."""
+    weights = [name for name in case.facts.files if name.endswith(LOADED)]
+    names = known().weight_files
+    if is_gguf(case) or not weights or not {*names}.isdisjoint(case.facts.files):
+        return None
+    return f"Transformers looks for weights in {' or '.join(names)}, and here they are in {weights[0][:80]}."
 
 
 def unknown_architecture(case: Case) -> str | None:
@@ -91,6 +101,7 @@ def old_gpu(case: Case) -> str | None:
 RULES: tuple[Rule, ...] = (
     needs_gguf_engine,
     mistral_format,
+    unfound_weights,
     unknown_architecture,
     unknown_method,
     unknown_type,

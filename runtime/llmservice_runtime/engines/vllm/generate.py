@@ -24,6 +24,7 @@ from llmservice_runtime.engines.base.config_classes import config_class, part_of
 from llmservice_runtime.engines.base.generated import main
 from llmservice_runtime.engines.vllm.generate_classes import checkpointed, pipelined
 from llmservice_runtime.engines.vllm.generate_kv import kv_caches
+from llmservice_runtime.engines.vllm.generate_schemes import quark_schemes, torchao_kinds
 
 KINDS = {
     "_TEXT_GENERATION_MODELS": "Generation",
@@ -264,6 +265,8 @@ def _words() -> dict[str, dict[str, list[str]]]:
         "auto-round": auto_round,
         "inc": auto_round,
         "compressed-tensors": compressed,
+        "quark": {"scheme": sorted(quark_schemes())},
+        "torchao": {"quant_type": sorted(torchao_kinds())},
         **dict.fromkeys(("modelopt", "modelopt_fp4", "modelopt_mixed", "mxfp8"), algorithms),
     }
 

@@ -5,6 +5,8 @@ Capability floors are SM times ten, as `get_min_capability` has them, but never 
 
 from __future__ import annotations
 
+import difflib
+
 from llmservice_runtime.engines.base.capabilities import Method
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
 from llmservice_runtime.engines.vllm import kv_cache
@@ -14,6 +16,8 @@ from llmservice_runtime.machine.machine import Device
 
 WHEEL_FLOOR = 75
 BF16_FLOOR = 80
+MOST_WORDS = 12
+"""A longer list is not shown whole."""
 
 PLATFORM = {Device.NVIDIA: "CUDA", Device.AMD: "ROCM", Device.INTEL: "XPU", Device.CPU: "CPU"}
 
@@ -122,6 +126,11 @@ def unknown_word(case: Case) -> str | None:
         key, _, word = stated.partition("=")
         if (words := known_words.get(key)) and word not in words:
             shown = "".join(letter if letter.isprintable() else "?" for letter in word)
+            if len(words) > MOST_WORDS:
+                near = difflib.get_close_matches(word, words, n=3, cutoff=0)
+                return (
+                    f"vLLM does not read {case.method} weights whose {key} is {shown}; near it are {', '.join(near)}."
+                )
             return f"vLLM does not read {case.method} weights whose {key} is {shown}, only {', '.join(sorted(words))}."
     return None
 
