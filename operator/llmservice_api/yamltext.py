@@ -157,17 +157,17 @@ class _Builder:
     def _mapping(self, node: yaml.MappingNode, path: Path, depth: int) -> dict[str, Any]:
         written: dict[str, Any] = {}
         merged: dict[str, Any] = {}
+        merges = 0  # the line of `<<`
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if key_node.tag == _PLAIN and key_node.value == "<<":
-                merged = self._merge(value_node, path, depth) | merged
+                if merges:
+                    raise _twice("<<", line, merges)
+                merges, merged = line, self._merge(value_node, path, depth)
                 continue
             key = _key(key_node, path)
             if key in written:
-                first = self._lines[(*path, key)]
-                raise YamlTextError(
-                    line, f"the key {key[:SHOWN]!r} stands twice, first in line {first}.", "Keep one of them."
-                )
+                raise _twice(key, line, self._lines[(*path, key)])
             self._lines[(*path, key)] = line
             written[key] = self.build(value_node, (*path, key), depth + 1)
         return {key: value for key, value in (merged | written).items() if value is not None}
@@ -215,6 +215,10 @@ def _scalar(node: yaml.ScalarNode, path: Path) -> Scalar:
             "Write a decimal number, true or false; put a text in quotes.",
             path,
         ) from None
+
+
+def _twice(key: str, line: int, first: int) -> YamlTextError:
+    return YamlTextError(line, f"the key {key[:SHOWN]!r} stands twice, first in line {first}.", "Keep one of them.")
 
 
 def _bad_tag(node: yaml.Node, path: Path) -> YamlTextError:

@@ -150,6 +150,7 @@ def test_anchors_and_merge_keys_work_as_in_kubectl() -> None:
         ("apiVersion: llmservice.dev/v1alpha1\nkind: Service\n", 2, "kind", "'Service'", "Write kind: LLMService"),
         ("- a\n- b\n", 1, "", "not a mapping", "apiVersion"),
         ("a: 1\nb: 2\na: 3\n", 3, "", "'a' stands twice, first in line 1", "Keep one"),
+        ("x: &x {a: 1}\nb:\n  <<: *x\n  <<: *x\n", 4, "", "'<<' stands twice, first in line 3", "Keep one"),
         ("a: [1,\nb: 2\n", 3, "", "not valid YAML", "Check"),
         ("a:\n\tb: 2\n", 2, "", "not valid YAML", "spaces"),
         ("a: !!python/object:os.system x\n", 1, "a", "tag", "Remove"),

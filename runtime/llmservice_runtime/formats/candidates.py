@@ -10,7 +10,7 @@ from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.ggml_types import FILE_TYPES, GUESSED
 from llmservice_runtime.formats.gguf import GgufHeader, read_header
 from llmservice_runtime.formats.gguf_kinds import no_model, vocabulary_alone
-from llmservice_runtime.formats.gguf_parts import part_of, renamed_parts
+from llmservice_runtime.formats.gguf_parts import impossible_part, part_of, renamed_parts
 from llmservice_runtime.formats.listing import GgufVariant, gguf_variants, named_as_shard, named_beside
 from llmservice_runtime.formats.parallel import in_parallel
 from llmservice_runtime.formats.ranges import HeaderReader
@@ -66,7 +66,7 @@ def _peek(files: ModelFiles, path: str, sizes: Mapping[str, int], brief: bool = 
 
 def _other(variant: GgufVariant, header: GgufHeader | None) -> UnsupportedModel | None:
     if header is not None:
-        return no_model(header.values, variant.files[0])
+        return no_model(header.values, variant.files[0]) or impossible_part(header.values, variant.files[0])
     if named_beside(variant):
         return UnsupportedModel(f"{variant.files[0]} can't be read.", "Name another file in include.")
     return None

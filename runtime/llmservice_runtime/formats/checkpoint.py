@@ -61,7 +61,7 @@ def checkpoint(
     name = "params.json" if kind is ModelFormat.MISTRAL else "config.json"
     root = reader.read(name)
     if (adapter and not (root and weights)) or (not root and any(e.path.startswith("adapter_model.") for e in weights)):
-        raise adapter_of(method_of(adapter), base_in_config(adapter) or reader.base_in_readme())
+        raise _adapter(files, weights, adapter, reader)
     if not weights:
         raise no_weights(entries, files.uri)
     if kind is ModelFormat.PICKLE and (error := foreign_weights(weights[0].path, files.read(weights[0].path, 0, 16))):
@@ -143,6 +143,19 @@ def _weights(chosen: Sequence[FileEntry], paths: Sequence[str]) -> tuple[list[Fi
     if ordinary := [entry for entry in safetensors if entry not in mistral]:
         return ordinary, ModelFormat.SAFETENSORS
     return (mistral, ModelFormat.MISTRAL) if mistral else (top, ModelFormat.PICKLE)
+
+
+def _adapter(
+    files: ModelFiles, weights: Sequence[FileEntry], adapter: Mapping[str, Any], reader: JsonFiles
+) -> UnsupportedModel:
+    """The error of an adapter alone: what adapter_config.json calls it, else what its tensors say."""
+    named = [entry for entry in weights if not adapter and entry.path.endswith(".safetensors")]
+    try:
+        headers = list(_headers(files, named).values())
+    except UnsupportedModel:  # its name says enough
+        headers = []
+    method = adapter_method(tensor.name for header in headers for tensor in header.tensors) or method_of(adapter)
+    return adapter_of(method, base_in_config(adapter) or reader.base_in_readme() or base_in_metadata(headers))
 
 
 def _not_configured(kind: ModelFormat, name: str, paths: Sequence[str]) -> UnsupportedModel:

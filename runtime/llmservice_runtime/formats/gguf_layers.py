@@ -30,8 +30,6 @@ PARALLEL = frozenset({"falcon-h1"})
 """Attention and a recurrent mixer in every layer."""
 OWN_KV = {"gemma3n": 20}
 """Layers from the first on that keep KV, where it is no matter of keys."""
-PER_LAYER = ("attention.head_count", "attention.head_count_kv", "feed_forward_length")
-"""Keys that may be an array, of one number per block."""
 LOOPS = frozenset({"nanbeige"})
 """Layers run several times, with KV of their own each time."""
 LINEAR = frozenset({"minimax-01"})
@@ -76,11 +74,6 @@ def gguf_layer_groups(keys: ArchitectureKeys) -> tuple[LayerGroup, ...]:
     blocks = keys.number("block_count")
     if blocks > 4096:
         raise damaged(f"{keys.name} claims {blocks} layers.")
-    for key in PER_LAYER:
-        if isinstance(values := keys.get(key), tuple) and len(values) != blocks:
-            raise damaged(
-                f"{keys.architecture}.{key} of {keys.name} lists {len(values)} layers, and the model has {blocks}."
-            )
     count = blocks - keys.number("nextn_predict_layers")
     own_kv = OWN_KV.get(keys.architecture) or count - keys.number("attention.shared_kv_layers")
     loops = min(keys.number("num_loops", 1), 4096) if keys.architecture in LOOPS else 1

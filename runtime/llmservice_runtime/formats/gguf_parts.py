@@ -18,13 +18,25 @@ SHOWN = 8
 def part_of(values: Mapping[str, Any]) -> tuple[int, int] | None:
     """(number from 1, count) of a file that is a part of a split model."""
     number, count = values.get("split.no", 0), values.get("split.count", 1)
-    if type(number) is not int or type(count) is not int or (count < 2 and number == 0):
+    if type(number) is not int or type(count) is not int or count < 2 or not 0 <= number < count:
         return None
-    return number + 1, max(count, number + 1)
+    return number + 1, count
+
+
+def impossible_part(values: Mapping[str, Any], path: str) -> UnsupportedModel | None:
+    """The error of a header that counts from 0 and is at the number of parts or beyond it, as llama.cpp has it."""
+    number, count = values.get("split.no", 0), values.get("split.count", 1)
+    if type(number) is int and type(count) is int and 0 <= number < max(1, count):
+        return None
+    stated = f"split.no is {str(number)[:20]}, split.count {str(count)[:20]}"
+    return damaged(f"{path} is no part of a split model that can be: {stated}, and parts count from 0.")
 
 
 def wrong_parts(headers: Sequence[GgufHeader], variant: GgufVariant) -> UnsupportedModel | None:
     """Why the files of a variant are not one whole model; None when they are."""
+    for path, header in zip(variant.files, headers, strict=True):
+        if error := impossible_part(header.values, path):
+            return error
     found = {path: part_of(header.values) for path, header in zip(variant.files, headers, strict=True)}
     parts = {path: part for path, part in found.items() if part}
     expected = {path: (number, len(variant.files)) for number, path in enumerate(variant.files, 1)}

@@ -7,6 +7,7 @@ import math
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.formats.gguf_layers import RECURRENT, ArchitectureKeys
+from llmservice_runtime.formats.lists import wrong_length
 from llmservice_runtime.formats.ranges import contradictory, impossible
 
 NEEDED = {"block_count": 512, "context_length": 1 << 30, "embedding_length": 1 << 20}
@@ -32,9 +33,7 @@ def check(keys: ArchitectureKeys) -> None:
     for key in PER_LAYER:
         value = keys.get(key)
         if isinstance(value, tuple) and len(value) != blocks:
-            raise contradictory(
-                f"{keys.name} has {len(value)} numbers in {keys.architecture}.{key} for {blocks} blocks."
-            )
+            raise wrong_length(keys.name, f"{keys.architecture}.{key}", len(value), blocks)
     _check_heads(keys, blocks)
     _check_experts(keys)
     _check_rope(keys)

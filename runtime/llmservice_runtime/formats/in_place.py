@@ -38,6 +38,6 @@ def loaded_too(
 
 
 def _checkpoint(path: str, paths: Sequence[str]) -> bool:
-    """Whether a file at the top is named like a whole model or a part of one."""
-    named = path.endswith(LOADED) and not path.startswith(("adapter_model", "consolidated"))
+    """Whether a file at the top is loaded as a model or a part of one: an adapter's too, by vLLM."""
+    named = path.endswith(LOADED) and not path.startswith("consolidated")
     return "/" not in path and named and is_weights(path, paths)

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmservice_runtime.formats.classes import NESTED
 from llmservice_runtime.formats.config import EXPERTS, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, Config
+from llmservice_runtime.formats.lists import wrong_length
 from llmservice_runtime.formats.ranges import contradictory, impossible
 
 MOST: Mapping[str, int] = {
@@ -24,12 +25,9 @@ FROM_ZERO: Mapping[str, int] = {
     **dict.fromkeys((*EXPERTS, "num_experts_per_tok"), 1 << 16),
 }
 """Sizes that may be 0, which is none."""
-PER_LAYER = (
-    "layer_types", "layers_block_type", "num_key_value_heads", "num_kv_heads", "num_attention_heads",
-    "intermediate_size", "hybrid_layer_pattern", "block_configs", "attn_type_list", "rope_theta",
-    "partial_rotary_factors",
-)  # fmt: skip
-"""Lists with an entry for each layer: engines refuse shorter ones, or fail at the first layer that has none."""
+PER_LAYER = ("num_attention_heads", "intermediate_size", "rope_theta", "partial_rotary_factors")
+"""Lists with an entry for each layer that nothing here reads layer by layer (`lists.per_layer` has the others):
+engines refuse shorter ones, or fail at the first layer that has none."""
 FACTORS = ("rope_theta", "rotary_emb_base", "partial_rotary_factor", "rotary_pct")
 GENERATION: Mapping[str, tuple[float, float, bool]] = {
     "temperature": (0, math.inf, False),
@@ -81,7 +79,7 @@ def _check_lists(config: Config) -> None:
     for key in PER_LAYER:
         value = config.get(key)
         if isinstance(value, list) and 0 < len(value) < layers:
-            raise contradictory(f"{config.name} has {len(value)} entries in {key} for {layers} layers.")
+            raise wrong_length(config.name, key, len(value), layers)
 
 
 def _check_heads(config: Config) -> None:

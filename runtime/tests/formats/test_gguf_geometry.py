@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llmservice_runtime.estimate.kv import bytes_per_token
+from llmservice_runtime.formats import gguf_possible
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import LayerKind
 from llmservice_runtime.formats.gguf_layers import ArchitectureKeys, gguf_layer_groups
@@ -116,9 +117,9 @@ def test_lightning_attention_keeps_a_matrix_per_head() -> None:
 @pytest.mark.parametrize("values", [(8,), (8, 8, 8), (8, 8, 8, 8, 8)])
 def test_an_array_of_another_length_is_refused_by_name(key: str, values: tuple[int, ...]) -> None:
     # llama.cpp: "key ... has wrong array length; expected 4, got 3"
-    stated = keys("llama", 4, 4096, 32, 8, **{key: values})
+    stated = keys("llama", 4, 4096, 32, 8, context_length=4096, **{key: values})
     with pytest.raises(UnsupportedModel, match=rf"llama.{key} of x lists {len(values)} layers, and the model has 4"):
-        gguf_layer_groups(stated)
+        gguf_possible.check(stated)
 
 
 def test_heads_that_no_key_tells_are_not_known() -> None:

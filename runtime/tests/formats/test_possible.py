@@ -57,7 +57,7 @@ def test_factors(key: str, value: Any) -> None:
 
 @pytest.mark.parametrize("key", PER_LAYER)
 def test_lists_that_are_too_short(key: str) -> None:
-    with pytest.raises(UnsupportedModel, match=f"1 entries in {key} for 10 layers"):
+    with pytest.raises(UnsupportedModel, match=f"{key} of config.json lists 1 layers, and the model has 10"):
         check(Config({**TEN, key: [2]}))
     check(Config({**TEN, key: [2] * 10}))
     check(Config({**TEN, key: [2] * 12}))  # layers of multi-token prediction are listed too
@@ -173,8 +173,8 @@ def test_needed_keys_of_a_gguf(make_gguf: GgufMaker, key: str, value: Any) -> No
         ({"attention__head_count": 3}, "divide"),
         ({"attention__head_count": 1 << 30}, "head_count"),
         ({"attention__head_count_kv": 3}, "divide"),
-        ({"attention__head_count_kv": [2]}, "1 numbers in llama.attention.head_count_kv for 2 blocks"),
-        ({"attention__head_count": [4, 4, 4]}, "3 numbers"),
+        ({"attention__head_count_kv": [2]}, "head_count_kv of model.gguf lists 1 layers, and the model has 2"),
+        ({"attention__head_count": [4, 4, 4]}, "lists 3 layers"),
         ({"expert_count": 4, "expert_used_count": 8}, "8 experts"),
         ({"expert_count": 1 << 20}, "expert_count"),
         ({"rope__scaling__type": "foobar"}, "rope.scaling.type"),

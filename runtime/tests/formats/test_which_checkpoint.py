@@ -173,6 +173,8 @@ def test_the_same_model_twice_needs_a_choice_that_works() -> None:
         ("a.safetensors", {"a.safetensors": PLAIN, "b.safetensors": PLAIN}),
         ("model.safetensors", {"model.safetensors": PLAIN, "model.fp16.safetensors": PLAIN}),
         ("pytorch_model.bin", {"pytorch_model.bin": PICKLE, "model.safetensors": PLAIN}),
+        # vLLM loads every *.safetensors of a folder that has no index, an adapter's too
+        ("model.safetensors", {"model.safetensors": PLAIN, "adapter_model.safetensors": weights(f"{Q}.lora_A.weight")}),
     ],
 )
 def test_a_choice_among_checkpoints_in_a_folder_used_in_place_needs_a_folder(chosen: str, files: Contents) -> None:
@@ -271,3 +273,12 @@ def test_any_name_may_hold_anything() -> None:
                     inspect_model(MemoryFiles({name: raw, **config}))
                 except UnsupportedModel as error:
                     assert error.remedy
+
+
+def test_an_adapter_without_any_configuration_is_told_by_its_header() -> None:
+    tensors = weights(f"base_model.model.model.{Q}.ia3_l", metadata={"ss_sd_model_name": BASE})
+    error = refused({"adapter_model.safetensors": tensors})
+    assert f"is an IA3 adapter of {BASE}" in error.reason
+    card = f"---\nbase_model: {BASE}\n---\n".encode()
+    error = refused({"adapter_model.safetensors": weights(f"{Q}.lora_magnitude_vector"), "README.md": card})
+    assert f"is a DoRA adapter of {BASE}" in error.reason

@@ -165,3 +165,12 @@ def test_a_whole_model_is_taken_beside_stray_parts(make_gguf: GgufMaker) -> None
     facts = inspect_model(MemoryFiles(files))
     assert facts.files == ("whole.gguf",)
     assert len(facts.notes) == 2
+
+
+@pytest.mark.parametrize(("number", "count"), [(2, 2), (7, 3), (1, 1), (3, 0)])
+def test_a_part_behind_the_last_is_no_part(make_gguf: GgufMaker, number: int, count: int) -> None:
+    stray = make_gguf(values={"split.no": number, "split.count": count})
+    with pytest.raises(UnsupportedModel, match=f"model.gguf .*split.no is {number}, split.count {count}"):
+        inspect_model(MemoryFiles({"model.gguf": stray}))
+    whole = {"model.gguf": make_gguf(), "other.gguf": stray}
+    assert inspect_model(MemoryFiles(whole)).files == ("model.gguf",), "one that can't be is not chosen"
