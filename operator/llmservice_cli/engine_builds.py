@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines.registry import definition
-from llmservice_runtime.install.environment import install_command, installed_engines
+from llmservice_runtime.install.environment import install_command, installed_devices, installed_engines
 from llmservice_runtime.machine.machine import GPU_DEVICES, EngineBuild
 
 
 def builds_here() -> tuple[EngineBuild, ...]:
     """Every engine, with the sentence that says how to install it where it is not."""
     return tuple(
-        EngineBuild(engine, definition(engine).devices, installed, "" if installed else _install(engine))
+        EngineBuild(engine, installed_devices(engine), installed, "" if installed else _install(engine))
         for engine, installed in installed_engines().items()
     )
 

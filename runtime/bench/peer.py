@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from llmservice_runtime.contract.engines import EngineType
-from llmservice_runtime.install.environment import Install, wheel_plan
+from llmservice_runtime.install.make import Install, wheel_plan
 from llmservice_runtime.install.wheel import WheelPlan, exclusive
 
 SWITCHED_OFF = (

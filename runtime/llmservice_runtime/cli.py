@@ -174,7 +174,7 @@ def _exit_code(error: UserError) -> int:
 
 
 def _install(arguments: argparse.Namespace) -> int:
-    from llmservice_runtime.install.environment import Install, build_wheel, install
+    from llmservice_runtime.install.make import Install, build_wheel, install
 
     request = Install(
         engine=ENGINE_NAMES[arguments.engine],

@@ -1,15 +1,11 @@
-"""An engine's environment: a virtual environment of its own with locked packages and this very runtime linked in."""
+"""Which engines are installed on this machine, where, and for what. Cheap to ask: nothing that installs is imported."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +14,12 @@ from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines import registry
 from llmservice_runtime.engines.base.recipe import NoEnvironment, Recipe
-from llmservice_runtime.install import fill, layers
-from llmservice_runtime.install.errors import InstallError
-from llmservice_runtime.install.layers import Part
-from llmservice_runtime.install.lockfile import split_lock
-from llmservice_runtime.install.space import NOTHING, gigabytes, one_disk, require_space, size_of
-from llmservice_runtime.install.tools import require_venv
-from llmservice_runtime.install.uv import Uv
-from llmservice_runtime.install.wheel import WheelPlan, default_wheel_cache, exclusive, obtain_wheel, plan_wheel
 from llmservice_runtime.machine.machine import Device
 
 ENGINES_ENV = "LLMSERVICE_ENGINES_DIR"
 STAMP = "engine.json"
-PROOF_SECONDS = 600
-"""An engine's first import compiles all that it imports."""
-
-
-@dataclass(frozen=True, slots=True)
-class Install:
-    """What is asked for. `wheel_cache` None = the default cache."""
-
-    engine: EngineType
-    wheel_cache: Path | None = None
-    rebuild: bool = False
-    portable: bool = False
-    device: Device | None = None
-    """What it is to run on; None = what this machine has."""
+DONE = "complete"
+"""In a layer that is whole."""
 
 
 def engines_dir(environ: Mapping[str, str] | None = None) -> Path:
@@ -57,9 +33,9 @@ def engines_dir(environ: Mapping[str, str] | None = None) -> Path:
 def engine_python(engine: EngineType) -> Path:
     """The interpreter of an installed engine; UserError (EngineNotInstalled) says how to install it."""
     folder = engines_dir() / engine.folder
-    if _stamped(folder) is not None:
+    if stamped(folder) is not None:
         return folder / "bin" / "python"
-    if _recipe(engine) is None:
+    if recipe_of(engine) is None:
         return Path(sys.executable)
     raise UserError(
         f"The engine {engine.value} is not installed in {folder}.",
@@ -82,87 +58,16 @@ def _installed(engine: EngineType) -> bool:
     recipe = registry.definition(engine).recipe
     if not isinstance(recipe, Recipe):
         return isinstance(recipe, NoEnvironment)
-    return _stamped(engines_dir() / engine.folder) is not None
+    return stamped(engines_dir() / engine.folder) is not None
 
 
 def installed_devices(engine: EngineType) -> frozenset[Device]:
     """What the environment that stands here can run on; of one that is not installed, what it can be made for."""
-    made = (_stamped(engines_dir() / engine.folder) or {}).get("devices", ())
+    made = (stamped(engines_dir() / engine.folder) or {}).get("devices", ())
     return frozenset(map(Device, made)) or registry.definition(engine).devices
 
 
-def build_wheel(request: Install) -> Path:
-    """The engine's own wheel, from the cache or built now."""
-    plan = wheel_plan(request)
-    if plan is None:
-        raise UserError(f"Nothing is built for the engine {request.engine.value}.", "Leave --wheel-only out.")
-    return _obtain(request, plan)
-
-
-def install(request: Install) -> Path:
-    """Create (or complete) the engine's environment and prove it; its folder. Nothing is done when it is there already.
-
-    Interrupted anywhere, it is not taken for installed: the stamp is written last.
-    """
-    folder = engines_dir() / request.engine.folder
-    order = _order(request)
-    if order is None:
-        _say(f"{request.engine.value} runs in {sys.prefix}; there is nothing to install")
-        return Path(sys.prefix)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder.parent / f".{folder.name}.lock", "another process installs this engine; waiting for it"):
-        wanted = order.stamp()
-        if not request.rebuild and _stamped(folder) == wanted:
-            _say(f"{request.engine.value} is installed in {folder}")
-            return folder
-        require_venv()
-        _fill(folder, order, _obtain(request, order.plan) if order.plan else None)
-        prove(folder, request.engine, order.recipe)
-        (folder / STAMP).write_text(json.dumps(wanted, indent=2) + "\n")
-    _say(f"{request.engine.value} is installed in {folder}")
-    return folder
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """What is made: the recipe for the device, what is built for it, and the layers it shares."""
-
-    engine: EngineType
-    recipe: Recipe
-    plan: WheelPlan | None
-    parts: tuple[Part, ...]
-
-    def stamp(self) -> dict[str, Any]:
-        """What an environment was made from; another value means that it is made again."""
-        return {
-            "wheel": self.plan.key if self.plan else "",
-            "lock": hashlib.sha256(self.recipe.lock.read_bytes()).hexdigest(),
-            "python": sys.version.split()[0],
-            "runtime": str(fill.RUNTIME),
-            "devices": sorted(self.recipe.devices),
-            "layers": [part.folder.name for part in self.parts],
-            "distributions": [asdict(info) for info in self.recipe.dist_infos],
-        }
-
-
-def _order(request: Install) -> _Order | None:
-    """None = the engine needs no environment of its own."""
-    recipe = _recipe(request.engine)
-    if recipe is None:
-        return None
-    if recipe.cuda is not None and (request.device or _device_here()) is Device.NVIDIA:
-        recipe = recipe.cuda
-    parts = tuple(layers.choose(layer, engines_dir()) for layer in recipe.layers)
-    return _Order(request.engine, recipe, wheel_plan(request), parts)
-
-
-def _device_here() -> Device:
-    from llmservice_runtime.machine.probe import nvidia_gpus
-
-    return Device.NVIDIA if nvidia_gpus() else Device.CPU
-
-
-def _recipe(engine: EngineType) -> Recipe | None:
+def recipe_of(engine: EngineType) -> Recipe | None:
     """None = it needs no environment of its own. UserError when this release has none for it."""
     recipe = registry.definition(engine).recipe
     if recipe is None:
@@ -174,87 +79,12 @@ def _recipe(engine: EngineType) -> Recipe | None:
     return None if isinstance(recipe, NoEnvironment) else recipe
 
 
-def wheel_plan(request: Install) -> WheelPlan | None:
-    """What is built for the engine on this machine; None = nothing."""
-    recipe = _recipe(request.engine)
-    if recipe is None or recipe.wheel is None:
-        return None
-    locked = split_lock(recipe.lock.read_text(), recipe.wheel.package)
-    return plan_wheel(registry.label(request.engine), recipe.wheel, locked, request.portable)
-
-
-def _obtain(request: Install, plan: WheelPlan) -> Path:
-    cache = request.wheel_cache or default_wheel_cache()
-    return obtain_wheel(plan, cache.absolute(), request.rebuild)
-
-
-def _stamped(folder: Path) -> dict[str, Any] | None:
+def stamped(folder: Path) -> dict[str, Any] | None:
     """The stamp of an environment that is whole, with its layers; None where there is none."""
     try:
         found: dict[str, Any] = json.loads((folder / STAMP).read_text())
         parts = [folder.parent / name for name in found.get("layers", ())]
     except (OSError, ValueError, TypeError, AttributeError):
         return None
-    whole = (folder / "bin" / "python").exists() and all((part / layers.DONE).is_file() for part in parts)
+    whole = (folder / "bin" / "python").exists() and all((part / DONE).is_file() for part in parts)
     return found if whole else None
-
-
-def _fill(folder: Path, order: _Order, wheel: Path | None) -> None:
-    """A fresh environment, with its layers beside it."""
-    (folder / STAMP).unlink(missing_ok=True)
-    log, lock = folder.parent / f"{folder.name}.log", folder.parent / f".{folder.name}.packages.lock"
-    log.write_text("")
-    lock.write_text(fill.locked(order.recipe, order.plan))
-    if not order.recipe.layers:
-        fill.with_pip(folder, lock, wheel, log)
-    else:
-        uv, title = Uv(log), registry.label(order.engine)
-        _announce(folder, order, lock, uv)
-        for part in order.parts:
-            layers.fill(part, uv)
-        fill.with_uv(folder, lock, title, size_of(order.recipe.lock), log, uv)
-    fill.complete(folder, order.recipe, order.parts)
-
-
-def _announce(folder: Path, order: _Order, lock: Path, uv: Uv) -> None:
-    """Says what is fetched and what it takes, before anything is; DiskFull when it takes too much."""
-    title = registry.label(order.engine)
-    wanted = [(part.lock, part.size) for part in order.parts if not part.complete]
-    wanted.append((lock, size_of(order.recipe.lock)))
-    missing = sum((size for file, size in wanted if not uv.has(file)), NOTHING)
-    unpacked = sum((size for _, size in wanted), NOTHING).unpacked
-    for part in order.parts:
-        whence = "is there already" if part.complete else f"comes from {part.index or 'the package index'}"
-        _say(f"{title}: {part.name} {whence}")
-    said = (
-        f"at most {gigabytes(missing.fetched)} to fetch" if missing.fetched else "nothing to fetch: uv's cache has it"
-    )
-    _say(f"{title}: {said}; {gigabytes(unpacked)} in {folder.parent}")
-    # Files are linked from uv's cache where that is on the same disk.
-    if one_disk(uv.cache, folder):
-        require_space([(folder.parent, missing.unpacked)])
-    else:
-        require_space([(folder.parent, unpacked), (uv.cache, missing.unpacked)])
-
-
-def prove(folder: Path, engine: EngineType, recipe: Recipe) -> None:
-    """Run what was installed in a child, so that a crash is an InstallError with a remedy."""
-    if not recipe.proof:
-        return
-    command = [str(folder / "bin" / "python"), "-P", "-m", recipe.proof]
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    run = subprocess.run(command, capture_output=True, text=True, timeout=PROOF_SECONDS, check=False, env=env)
-    if run.returncode == 0:
-        return
-    title, remedy = registry.label(engine), f"Install it again: {install_command(engine)} --rebuild"
-    if recipe.wheel:
-        remedy = f"Build it without newer CPU features: {install_command(engine)} --portable --rebuild"
-    if run.returncode in (-signal.SIGILL, -signal.SIGSEGV, -signal.SIGBUS):
-        name = signal.Signals(-run.returncode).name
-        raise InstallError(f"The built {title} crashes on this CPU ({name}).", remedy)
-    words = run.stderr.strip().splitlines()
-    raise InstallError(f"The built {title} failed its self-test: {words[-1] if words else run.returncode}.", remedy)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")

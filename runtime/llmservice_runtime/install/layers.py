@@ -7,14 +7,12 @@ import os
 import re
 import shutil
 import sys
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
-from urllib.parse import unquote, urljoin
 
 from llmservice_runtime.engines.base.recipe import Layer, Slim
+from llmservice_runtime.install.environment import DONE
 from llmservice_runtime.install.lockfile import entries, names
 from llmservice_runtime.install.space import NOTHING, Size, size_of, target
 from llmservice_runtime.install.uv import Uv
@@ -22,7 +20,6 @@ from llmservice_runtime.install.wheel import exclusive
 
 INDEX_ENV = "LLMSERVICE_TORCH_CPU_INDEX"
 """Where torch's build for CPUs is looked for instead; empty = nowhere."""
-DONE = "complete"
 REACH_SECONDS = 5.0
 UNPACKED = 4
 """What is in torch's CPU wheel, by its size; no more."""
@@ -86,6 +83,9 @@ def _folder(name: str, lock: Path, engines: Path) -> Path:
 
 def _reach(slim: Slim, index: str) -> int:
     """Bytes of the slim build's wheel for this machine and Python, as its index says; 0 = it can't be had there now."""
+    import urllib.request  # a fifth of what a command imports, and only an installation asks
+    from urllib.parse import unquote, urljoin
+
     package = names(slim.lock.read_text())[0]
     python = f"cp{sys.version_info.major}{sys.version_info.minor}"
     machine = target().partition("-")[0]
@@ -101,6 +101,6 @@ def _reach(slim: Slim, index: str) -> int:
                 ask = urllib.request.Request(urljoin(page, address), method="HEAD")
                 with urllib.request.urlopen(ask, timeout=REACH_SECONDS) as answer:
                     return int(answer.headers["Content-Length"])
-    except (URLError, OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError):
         return 0
     return 0

@@ -1,6 +1,7 @@
 """How much an installation fetches and takes, and whether the disk has room for it. Sizes stand beside the locks.
 
-`X.sizes.json` is written by `make lock`: machine and Python -> bytes of the wheels, and bytes that are in them.
+`X.sizes.json` is written by `make lock`: machine and Python -> bytes of the wheels, and bytes that are in them;
+`source` -> bytes of what has no wheel.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
@@ -43,10 +45,19 @@ def sizes_file(lock: Path) -> Path:
 
 def size_of(lock: Path) -> Size:
     """Of all that a lock installs here; NOTHING where it is not known."""
+    return Size(*_known(lock).get(target(), (0, 0)))
+
+
+def source_of(lock: Path) -> int:
+    """Bytes of what a lock names and no index has built."""
+    return int(_known(lock).get("source", 0))
+
+
+def _known(lock: Path) -> dict[str, Any]:
     try:
-        return Size(*json.loads(sizes_file(lock).read_text())[target()])
-    except (OSError, ValueError, KeyError):
-        return NOTHING
+        return dict(json.loads(sizes_file(lock).read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 def gigabytes(size: int) -> str:

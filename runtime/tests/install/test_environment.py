@@ -18,9 +18,10 @@ from llmservice_runtime.engines import registry
 from llmservice_runtime.engines.base.recipe import NoEnvironment, Recipe
 from llmservice_runtime.engines.llamacpp.install.check import tiny_model
 from llmservice_runtime.engines.llamacpp.install.recipe import RECIPE
-from llmservice_runtime.install.environment import Install, engine_python, install, installed_engines, prove
+from llmservice_runtime.install.environment import engine_python, installed_engines
 from llmservice_runtime.install.errors import InstallError
 from llmservice_runtime.install.lockfile import split_lock
+from llmservice_runtime.install.make import Install, install, prove
 from llmservice_runtime.install.progress import ProgressLine
 from llmservice_runtime.install.run import run_logged
 from llmservice_runtime.install.tools import require_compiler

@@ -13,7 +13,7 @@ import llmservice_runtime
 CHECKOUT = Path(llmservice_runtime.__file__).parents[2]
 INSTALL = """
 from llmservice_runtime.contract.engines import EngineType
-from llmservice_runtime.install.environment import Install, wheel_plan
+from llmservice_runtime.install.make import Install, wheel_plan
 print(wheel_plan(Install(EngineType.LLAMA_CPP, portable=True)).key)
 """
 
