@@ -16,6 +16,11 @@ def builds_here() -> tuple[EngineBuild, ...]:
     )
 
 
+def can_be_installed(engine: EngineType) -> bool:
+    """Whether `llmservice install` brings it."""
+    return bool(install_command(engine))
+
+
 def builds_elsewhere() -> tuple[EngineBuild, ...]:
     """Engines of a machine that is not this one: nothing is known of what is installed there. A build for its GPUs can
     be made."""
@@ -23,7 +28,7 @@ def builds_elsewhere() -> tuple[EngineBuild, ...]:
 
 
 def _install(engine: EngineType) -> str:
-    if command := install_command(engine):
-        return f"Install it with: {command}"
+    if install_command(engine):
+        return f"Install it with: llmservice install {engine.folder}"
     ways = [definition(other).way_out for other in EngineType if install_command(other)]
     return " ".join(["This release can't install it on one machine.", *filter(None, ways)])

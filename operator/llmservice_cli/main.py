@@ -26,6 +26,7 @@ COMMANDS = {
     ),
     "plan": ("llmservice_cli.commands.plan", "print what would run, where, and why"),
     "engines": ("llmservice_cli.commands.engines", "print what a model can run on, and why not on the rest"),
+    "install": ("llmservice_cli.commands.install", "bring an engine to this machine"),
     "crds": ("llmservice_cli.commands.crds", "print the CustomResourceDefinition"),
 }
 """Command -> (module with `configure(parser)` and `run(args) -> int`, one line of help)."""

@@ -18,6 +18,7 @@ from llmservice_cli.local.background import spawn
 from llmservice_cli.local.client import Control, NoInstanceError, StoppingError
 from llmservice_cli.local.front import Front
 from llmservice_cli.local.lock import JOIN_SECONDS, InstanceLock
+from llmservice_cli.local.offer import Offer
 from llmservice_cli.local.prepare import preparing
 from llmservice_cli.local.run import Program, listen
 from llmservice_cli.local.submit import Outcome, Submission
@@ -68,6 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="how long an answer may take to begin (a stream) or to end (a whole one); default 3600",
     )
     parser.add_argument("--detach", action="store_true", help="return when the services are ready, leave them running")
+    parser.add_argument("--yes", action="store_true", help="install an engine that is needed without asking")
     parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up waiting for ready after this long")
 
 
@@ -136,7 +138,9 @@ def _join(args: argparse.Namespace, places: Places, manifests: Sequence[Manifest
     fixed = [option for option in FIXED if getattr(args, option[2:].replace("-", "_")) not in (None, [])]
     if fixed:
         say(f"  its gateway stays as it is: {', '.join(fixed)} count only when an instance starts.")
-    outcome = Submission(control, places, say, tell=True).run(manifests, progress_for, args.timeout)
+    outcome = Submission(control, places, say, tell=True, offer=Offer(args.yes)).run(
+        manifests, progress_for, args.timeout
+    )
     return _report(outcome, now["url"], args.timeout)
 
 
@@ -144,7 +148,9 @@ def _submit_to_background(args: argparse.Namespace, places: Places, manifests: S
     control = Control(places.state)
     url = control.snapshot()["url"]
     say(f"gateway at {url}, in the background")
-    outcome = Submission(control, places, say, tell=True).run(manifests, progress_for, args.timeout)
+    outcome = Submission(control, places, say, tell=True, offer=Offer(args.yes)).run(
+        manifests, progress_for, args.timeout
+    )
     if outcome.nothing:
         for _ in control.down([], force=True):
             pass
@@ -168,6 +174,7 @@ class Foreground:
 
     def __init__(self, args: argparse.Namespace, places: Places, manifests: Sequence[Manifest]) -> None:
         self._timeout: float | None = args.timeout
+        self._offer = Offer(args.yes)
         self._places = places
         self._manifests = manifests
         self._code: int | None = None
@@ -187,7 +194,7 @@ class Foreground:
         try:
             url = control.snapshot()["url"]
             say(f"gateway at {url}")
-            outcome = Submission(control, self._places, say, tell=False).run(
+            outcome = Submission(control, self._places, say, tell=False, offer=self._offer).run(
                 self._manifests, progress_for, self._timeout
             )
             if self._program.asked_to_end:

@@ -12,7 +12,8 @@ from typing import TypeVar
 from llmservice_api.local_mode import cluster_only
 from llmservice_api.manifest import Manifest
 from llmservice_api.v1alpha1 import PlanStatus
-from llmservice_cli.engine_builds import builds_here
+from llmservice_cli.engine_builds import builds_here, can_be_installed
+from llmservice_cli.local.offer import ALSO, Offer
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.room import SHRINK, Room, held
 from llmservice_cli.models import fetch_model
@@ -37,12 +38,15 @@ PHASE = "Preparing"
 
 class Preparation:
     """Plans one service after the other (what the first is planned to take, the next does not get), and downloads what
-    they need side by side. `progress` makes one display per download."""
+    they need side by side. `progress` makes one display per download, `offer` installs an engine that is not here."""
 
-    def __init__(self, places: Places, say: Callable[[str], None], progress: Callable[[], Progress]) -> None:
+    def __init__(
+        self, places: Places, say: Callable[[str], None], progress: Callable[[], Progress], offer: Offer | None = None
+    ) -> None:
         self._places = places
         self._say = say
         self._progress = progress
+        self._offer = offer or Offer()
         self._holds = Room().holds()
         machine = read_machine(builds_here())
         free = machine.memory_available - sum(hold.missing for hold in self._holds)
@@ -68,9 +72,13 @@ class Preparation:
         self._say(text(name, plan))
         for sentence in cluster_only(manifest.service.spec):
             self._say(f"{name}: {sentence}")
+        if plan.missing and can_be_installed(plan.engine) and self._offer(name, plan.engine):
+            self._machine = dataclasses.replace(self._machine, builds=builds_here())
+            return self._plan(manifest)
         if plan.missing:
             message = f"The planned engine {plan.engine.value} is not installed on this machine."
-            return _failed(manifest, FailureRecord(FailureClass.ENGINE_NOT_INSTALLED, message, plan.missing, PHASE))
+            remedy = f"{plan.missing} {ALSO}" if can_be_installed(plan.engine) else plan.missing
+            return _failed(manifest, FailureRecord(FailureClass.ENGINE_NOT_INSTALLED, message, remedy, PHASE))
         self._machine = without(self._machine, plan, max(1, manifest.service.spec.replicas))
         return planned
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from llmservice_api.conditions import Reason
 from llmservice_api.manifest import Manifest
 from llmservice_cli.local.client import Control
+from llmservice_cli.local.offer import Offer
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.prepare import Preparation
 from llmservice_cli.local.tell import condition, lines
@@ -41,18 +42,21 @@ class Outcome:
 class Submission:
     """One `up`. `tell` = also say what happens to the services (an instance in this process says it itself)."""
 
-    def __init__(self, control: Control, places: Places, say: Callable[[str], None], *, tell: bool) -> None:
+    def __init__(
+        self, control: Control, places: Places, say: Callable[[str], None], *, tell: bool, offer: Offer | None = None
+    ) -> None:
         self._control = control
         self._places = places
         self._say = say
         self._tell = tell
+        self._offer = offer
 
     def run(self, manifests: Sequence[Manifest], progress: Callable[[], Progress], timeout: float | None) -> Outcome:
         """Prepare and apply each, so that one that is slow or broken stops no other; then wait.
 
         `timeout` in seconds bounds the waiting, not the downloads. Raises NoInstanceError when the instance goes away.
         """
-        preparation = Preparation(self._places, self._say, progress)
+        preparation = Preparation(self._places, self._say, progress, self._offer)
         wanted = {
             manifest.service.full_name: Order(manifest.service, str(manifest.base)).to_body() for manifest in manifests
         }

@@ -34,6 +34,8 @@ from llmservice_runtime.install.wheel import (
 )
 from llmservice_runtime.machine.machine import Device
 
+DEVICES = {"cpu": Device.CPU, "cuda": Device.NVIDIA}
+"""As they are named on a command line."""
 BUILD_FACTOR = 6
 """What a build takes while it runs, by the size of its source's archive; no more."""
 PROOF_SECONDS = 600
@@ -82,6 +84,12 @@ def install(request: Install) -> Path:
         (folder / STAMP).write_text(json.dumps(wanted, indent=2) + "\n")
     _say(f"{request.engine.value} is installed in {folder}")
     return folder
+
+
+def expected(request: Install) -> Size:
+    """At most what installing it fetches, and what it takes; without looking into any cache but that of wheels."""
+    order = _order(request)
+    return _build_size(order, request) + _size(order) if order else NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +187,13 @@ def _measure(folder: Path, order: _Order, lock: Path, uv: Uv) -> None:
 
 
 def _announce(order: _Order, engines: Path, fetched: int) -> None:
-    unpacked = size_of(order.recipe.lock).unpacked + sum(
-        part.size.unpacked for part in order.parts if not part.complete
-    )
+    unpacked = _size(order).unpacked
     said = f"at most {gigabytes(fetched)} to fetch" if fetched else "nothing to fetch, all of it is in uv's cache"
     _say(f"{registry.label(order.engine)}: {said}; {gigabytes(unpacked)} in {engines}")
+
+
+def _size(order: _Order) -> Size:
+    return sum((part.size for part in order.parts if not part.complete), size_of(order.recipe.lock))
 
 
 def _build_size(order: _Order, request: Install) -> Size:
