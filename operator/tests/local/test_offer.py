@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from machine_world import Here, fake_engines, manifest
+from machine_world import Here, fake_engines, manifest  # type: ignore[import-not-found]
 
 from llmservice_api.manifest import load_manifests
 from llmservice_cli.local.offer import Offer

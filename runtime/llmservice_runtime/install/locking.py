@@ -61,7 +61,7 @@ def _torch(name: str) -> bool:
 
 def _size(lock: Path, left_out: set[str], machine: str, python: str) -> tuple[Size, int]:
     """Of its wheels, and of what has none, in bytes; nothing where it can't be installed."""
-    platform = f"{machine}-manylinux_2_28"
+    platform = f"{machine}-manylinux_2_34"
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "pylock.toml"
         command = ["uv", "pip", "compile", "-q", "--no-deps", "--format", "pylock.toml", "--python-version", python]

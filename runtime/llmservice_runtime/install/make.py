@@ -173,11 +173,12 @@ def _measure(folder: Path, order: _Order, lock: Path, uv: Uv) -> None:
     """Says what is fetched, before anything is; DiskFull when it takes too much."""
     wanted = [(part.lock, part.size) for part in order.parts if not part.complete]
     wanted.append((lock, size_of(order.recipe.lock)))
-    missing = sum((size for file, size in wanted if not uv.has(file)), NOTHING)
+    absent = [size for file, size in wanted if not uv.has(file)]
+    missing = sum(absent, NOTHING)
     for part in order.parts:
         whence = "is there already" if part.complete else f"comes from {part.index or 'the package index'}"
         _say(f"{registry.label(order.engine)}: {part.name} {whence}")
-    _announce(order, folder.parent, missing.fetched)
+    _announce(order, folder.parent, missing.fetched if absent else None)
     unpacked = sum((size for _, size in wanted), NOTHING).unpacked
     # Files are linked from uv's cache where that is on the same disk.
     if one_disk(uv.cache, folder):
@@ -186,9 +187,11 @@ def _measure(folder: Path, order: _Order, lock: Path, uv: Uv) -> None:
         require_space([(folder.parent, unpacked), (uv.cache, missing.unpacked)])
 
 
-def _announce(order: _Order, engines: Path, fetched: int) -> None:
+def _announce(order: _Order, engines: Path, fetched: int | None) -> None:
     unpacked = _size(order).unpacked
-    said = f"at most {gigabytes(fetched)} to fetch" if fetched else "nothing to fetch, all of it is in uv's cache"
+    said = "nothing to fetch, all of it is in uv's cache"
+    if fetched is not None:
+        said = f"at most {gigabytes(fetched)} to fetch" if fetched else "how much there is to fetch is not known here"
     _say(f"{registry.label(order.engine)}: {said}; {gigabytes(unpacked)} in {engines}")
 
 

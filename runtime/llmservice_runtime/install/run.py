@@ -45,7 +45,9 @@ def _read_showing_time(fd: int, progress: ProgressLine) -> bytes:
 def _error_of(lines: Sequence[str]) -> str:
     """The first compiler or configuration error, else pip's or uv's, else the last line."""
     for mark in (" error: ", "CMake Error", "fatal error", "No space left", "ERROR:", "× ", "error: "):
-        for line in lines:
+        for number, line in enumerate(lines):
             if mark in line:
-                return line.strip()[:300]
+                following = lines[number + 1].strip() if number + 1 < len(lines) else ""
+                cause = f" {following}" if following.startswith(("cause:", "Caused by:")) else ""
+                return (line.strip() + cause)[:300]
     return lines[-1].strip()[:300] if lines else "it wrote nothing"
