@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from aiohttp import web
 from prometheus_client.exposition import generate_latest
 
 from llmservice_gateway import errors
 from llmservice_gateway.metrics import GatewayMetrics
+from llmservice_gateway.naming import asked_model
 from llmservice_gateway.proxy import Limits, Proxy
 from llmservice_gateway.routing import AmbiguousModelError, Backend, UnknownModelError
-from llmservice_runtime.wire.body import bound_parts, read_body
+from llmservice_runtime.wire.body import read_body
 from llmservice_runtime.wire.callers import Callers, protect
-from llmservice_runtime.wire.errors import ApiError, bad_request, body_too_large, error_response, internal
+from llmservice_runtime.wire.errors import ApiError, body_too_large, error_response, internal
 from llmservice_runtime.wire.server import expect
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class Gateway:
     async def _post(self, request: web.Request) -> web.StreamResponse:
         limit = self.proxy.limits.body_bytes
         body = await read_body(request, limit, lambda: body_too_large(limit))
-        backend = self._addressed(request) if "name" in request.match_info else self._resolve(model_of(body))
+        backend = self._addressed(request) if "name" in request.match_info else self._resolve(await asked_model(body))
         request[SERVICE] = backend.full_name
         route = next(route for route in POSTED if request.path.removesuffix("/").endswith(route))
         return await self.proxy.answer(request, backend.full_name, POSTED[route], body)
@@ -129,27 +129,6 @@ class Gateway:
             raise errors.model_not_found(model, self.proxy.table) from None
         except AmbiguousModelError as error:
             raise errors.model_ambiguous(model, error) from None
-
-
-def model_of(body: bytes) -> str:
-    """The `model` of a request body; ApiError 400 when there is none."""
-    bound_parts(body)
-    try:
-        fields = json.loads(body.decode(), parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise bad_request("The body is not JSON in UTF-8.", code="invalid_json") from None
-    if not isinstance(fields, dict):
-        raise bad_request("The body must be a JSON object.", code="invalid_json")
-    model = fields.get("model")
-    if not isinstance(model, str) or not model:
-        raise bad_request("`model` must name a service; GET /v1/models lists them.", "model", "model_required")
-    if any("\ud800" <= character <= "\udfff" for character in model):
-        raise bad_request("`model` has half of a surrogate pair, which is no character.", "model", "invalid_json")
-    return model
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _describe(backend: Backend) -> dict[str, object]:

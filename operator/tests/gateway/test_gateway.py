@@ -14,7 +14,7 @@ from aiohttp import web
 from gateway_world import World, answer, die, stall, stream  # type: ignore[import-not-found]
 from yarl import URL
 
-from llmservice_gateway.app import model_of
+from llmservice_gateway.naming import INLINE_BYTES, model_of
 from llmservice_gateway.routing import Backend, Replica, Unready
 from llmservice_runtime.wire.errors import ApiError
 
@@ -305,6 +305,16 @@ async def test_what_is_no_request_has_the_one_shape_too(world: World, sent: byte
 def test_a_body_of_very_many_parts_is_not_read() -> None:
     with pytest.raises(ApiError, match="lists and objects"):
         model_of(b'{"model": "demo", "messages": [' + b"[]," * 1_000_000 + b"0]}")
+
+
+async def test_large_bodies_are_read_elsewhere_and_answered_alike(world: World) -> None:
+    await world.service(stream(*EVENTS))
+    text = "Ünd so weiter. " * (INLINE_BYTES // 10)
+    assert (await world.chat(messages=[{"role": "user", "content": text}])).status == 200
+    wrong = await world.chat(model="none", messages=[{"role": "user", "content": text}])
+    assert (wrong.status, (await wrong.json())["error"]["code"]) == (404, "model_not_found")
+    missing = await world.chat(model=None, messages=[{"role": "user", "content": text}])
+    assert (missing.status, (await missing.json())["error"]["code"]) == (400, "model_required")
 
 
 async def test_draining_refuses_new_work_and_finishes_the_old(world: World) -> None:

@@ -7,7 +7,7 @@ import json
 import socket
 from typing import Any
 
-from llmservice_runtime.openai.worker import LENGTH, KilledError, Worker, frame
+from llmservice_runtime.openai.worker import SIZES, KilledError, Worker, frame
 
 
 class BusyError(Exception):
@@ -29,7 +29,7 @@ async def _exchange(worker: Worker, connection: socket.socket, data: bytes, seco
         connection.setblocking(False)
         async with asyncio.timeout(seconds):
             await loop.sock_sendall(connection, data)
-            size = LENGTH.unpack(await _exactly(loop, connection, LENGTH.size))[0]
+            size, _ = SIZES.unpack(await _exactly(loop, connection, SIZES.size))
             answer = json.loads(await _exactly(loop, connection, size))
     except OSError as error:
         lost = await loop.run_in_executor(None, worker.release, error, seconds)

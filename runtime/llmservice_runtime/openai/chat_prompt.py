@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from llmservice_runtime.openai.asking import BusyError
 from llmservice_runtime.openai.encoding import encode
 from llmservice_runtime.openai.events import AnswerReader
 from llmservice_runtime.openai.messages import normalise
 from llmservice_runtime.openai.params import answer_length, checked, constraint, sampling
+from llmservice_runtime.openai.prompt_options import dumped, prompt_options
 from llmservice_runtime.openai.reasoning import CLOSE, OPEN, ReasoningReader
-from llmservice_runtime.openai.requests.chat import ChatRequest, Message, NamedToolChoice, Thinking, Tool
+from llmservice_runtime.openai.requests.chat import ChatRequest, Message, NamedToolChoice, Tool
 from llmservice_runtime.openai.state import Server
-from llmservice_runtime.openai.templates import THINKING, ChatTemplate, Options, TemplateError, many
+from llmservice_runtime.openai.templates import THINKING, ChatTemplate, TemplateError, many
 from llmservice_runtime.openai.tool_formats import ToolFormat
 from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
 from llmservice_runtime.openai.tool_parser import ToolParser
@@ -111,11 +110,13 @@ async def _format(template: ChatTemplate, tokenizer: Tokenizer) -> ToolFormat:
 async def rendered(server: Server, messages: Sequence[Message], request: ChatRequest, tools: Sequence[Tool]) -> str:
     """The prompt text; ApiError 400 when the template refuses the messages. A short one waits for short ones only."""
     template = server.chat_template(bool(tools))
-    lengthy = many([messages, tools, request.documents, request.chat_template_kwargs])
+    lengthy = bool(request.apart) or many([messages, tools, request.documents, request.chat_template_kwargs])
 
     def blocking() -> str:
         with _refusing():
-            return template.render(normalise(messages, template), **_options(template, request, tools))
+            if request.apart:
+                return template.render_apart(request.small() | {"tools": dumped(tools)}, request.apart)
+            return template.render(normalise(messages, template), **prompt_options(template, request, tools))
 
     run = asyncio.get_running_loop().run_in_executor
     if lengthy:
@@ -123,7 +124,9 @@ async def rendered(server: Server, messages: Sequence[Message], request: ChatReq
     async with server.rendering:
         try:
             with _refusing():
-                return await template.render_idle(normalise(messages, template), **_options(template, request, tools))
+                return await template.render_idle(
+                    normalise(messages, template), **prompt_options(template, request, tools)
+                )
         except BusyError:
             return await run(_threads[lengthy], blocking)
 
@@ -136,30 +139,9 @@ def _refusing() -> Iterator[None]:
         raise bad_request(f"`messages`: {error}.", "messages", "template_error") from error
 
 
-def _options(template: ChatTemplate, request: ChatRequest, tools: Sequence[Tool]) -> Options:
-    continues = request.continue_final_message
-    kwargs = _template_kwargs(request, template)
-    if continues and _asks_for_turn(request):
-        raise bad_request(
-            "`continue_final_message` and `add_generation_prompt` exclude each other.", "continue_final_message"
-        )
-    return {
-        "tools": [tool.model_dump(exclude_unset=True) for tool in tools] or None,
-        "documents": request.documents,
-        "kwargs": kwargs,
-        "add_generation_prompt": not continues and request.add_generation_prompt,
-        "continue_final_message": continues,
-    }
-
-
 def thinks_on(message: Message) -> bool:
     """Whether `continue_final_message` goes on a message's thinking: it has nothing else yet."""
     return not message.content and any((message.model_extra or {}).get(name) for name in THINKING)
-
-
-def _asks_for_turn(request: ChatRequest) -> bool:
-    """Whether the client itself asked for a new turn of the assistant (it is the default otherwise)."""
-    return "add_generation_prompt" in request.model_fields_set and request.add_generation_prompt
 
 
 def _wanted(request: ChatRequest) -> int | None:
@@ -209,27 +191,3 @@ def _grammar(
             "this model thinks before it answers; send a JSON schema or a regex, or switch `enable_thinking` off.",
         )
     return held[0], nested
-
-
-def _template_kwargs(request: ChatRequest, template: ChatTemplate) -> dict[str, Any]:
-    """Variables for the template. Thinking switches come in every spelling; a template reads the one it knows."""
-    kwargs: dict[str, Any] = {}
-    thinking = request.enable_thinking
-    if thinking is None and request.thinking is not None:
-        thinking = request.thinking.type != "disabled" if isinstance(request.thinking, Thinking) else request.thinking
-    if request.reasoning_effort is not None:
-        kwargs["reasoning_effort"] = request.reasoning_effort
-        if thinking is None:
-            thinking = request.reasoning_effort != "none"
-    if request.verbosity is not None:
-        kwargs["verbosity"] = request.verbosity
-    if thinking is not None:
-        kwargs["enable_thinking"] = kwargs["thinking"] = thinking
-    kwargs |= request.chat_template_kwargs or {}
-    reserved = {"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"} & set(kwargs)
-    if reserved:
-        name = sorted(reserved)[0]
-        raise bad_request(f"`chat_template_kwargs.{name}` is reserved.", f"chat_template_kwargs.{name}")
-    if request.documents and not re.search(r"\bdocuments\b", template.source):
-        raise unsupported("documents", "this model's chat template does not take documents; put them into a message.")
-    return kwargs

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmservice_runtime.openai.requests.chat import Message
-from llmservice_runtime.openai.templates import ChatTemplate
+from llmservice_runtime.openai.templates import TemplateText
 from llmservice_runtime.wire.errors import bad_request, unsupported
 
 TEXT_PARTS = {"text", "input_text", "output_text", "refusal"}
 
 
-def normalise(messages: Sequence[Message], template: ChatTemplate) -> list[dict[str, Any]]:
+def normalise(messages: Sequence[Message], template: TemplateText) -> list[dict[str, Any]]:
     """Content parts become one text, arguments of tool calls become objects, `developer` becomes `system` where needed.
 
     Raises ApiError 400 for a part that is not text, naming it.
@@ -21,7 +21,7 @@ def normalise(messages: Sequence[Message], template: ChatTemplate) -> list[dict[
     return [_message(message, number, template) for number, message in enumerate(messages)]
 
 
-def _message(message: Message, number: int, template: ChatTemplate) -> dict[str, Any]:
+def _message(message: Message, number: int, template: TemplateText) -> dict[str, Any]:
     plain = {name: value for name, value in message.model_dump(exclude_unset=True).items() if value is not None}
     if message.role == "developer" and "developer" not in template.source:
         plain["role"] = "system"

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypedDict, Unpack
 
-from llmservice_runtime.openai.worker import LostError, Worker
+from llmservice_runtime.openai import large
+from llmservice_runtime.openai.worker import KilledError, LostError, Worker
 
 MAX_TEMPLATE_CHARS = 1 << 20
 MAX_SECONDS = 5.0
@@ -23,7 +24,7 @@ MANY_CHARS = 64 << 10
 VALUE_CHARS = 16
 """What any value counts there, beside its text."""
 
-_workers = {many: Worker("llmservice_runtime.openai.rendering") for many in (False, True)}
+_workers = {False: Worker("llmservice_runtime.openai.rendering"), True: large.WORKER}
 
 
 def warm_up() -> None:
@@ -48,45 +49,23 @@ class Options(TypedDict, total=False):
     continue_final_message: bool
 
 
-class ChatTemplate:
-    """One compiled chat template. Raises TemplateError when it does not compile."""
+class TemplateText:
+    """The text of a chat template: what it says of itself, and what it is rendered with. Compiled elsewhere."""
 
     def __init__(self, source: str, bos_token: str = "", eos_token: str = "") -> None:
-        if len(source) > MAX_TEMPLATE_CHARS:
-            raise TemplateError(f"the chat template has {len(source)} characters, more than {MAX_TEMPLATE_CHARS}")
         self.source = source
-        self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
-        self._told = {"source": source}
-        self.variables = frozenset(self._ask(self._told, many=False)["variables"])
-
-    @property
-    def takes_tools(self) -> bool:
-        """Whether the template writes tool definitions into the prompt."""
-        return "tools" in self.variables
+        self.tokens = {"bos_token": bos_token, "eos_token": eos_token}
 
     @cached_property
     def keeps_null_content(self) -> bool:
         """Whether the template asks if a message's content is none (else null content is the empty string)."""
         return re.search(r"content['\"]?\]?\s+is\s+(not\s+)?none", self.source) is not None
 
-    def render(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> str:
-        """The prompt text. Blocks."""
-        lengthy = many([messages, *options.values()])
-        return _text(self._ask(self._question(messages, options), many=lengthy), messages, options)
-
-    async def render_idle(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> str:
-        """`render` of a short prompt on the event loop; BusyError where it can't be at once."""
-        from llmservice_runtime.openai.asking import ask_idle  # with it comes asyncio, which takes longer than a load
-
-        with _refusing():
-            question = self._question(messages, options)
-            answer = await ask_idle(_workers[False], question, MAX_SECONDS + PATIENCE, self._told)
-            return _text(answer, messages, options)
-
-    def _question(self, messages: Sequence[Mapping[str, Any]], options: Options) -> dict[str, Any]:
+    def question(self, messages: Sequence[Mapping[str, Any]], options: Options) -> dict[str, Any]:
+        """What the worker is asked."""
         if options.get("continue_final_message"):
             messages = [*messages[:-1], marked(messages[-1])]
-        variables = dict(self._tokens) | dict(options.get("kwargs", {}))
+        variables = dict(self.tokens) | dict(options.get("kwargs", {}))
         variables |= {
             "messages": [dict(message) for message in messages],
             "tools": options.get("tools"),
@@ -95,16 +74,56 @@ class ChatTemplate:
         }
         return {"variables": variables, "seconds": MAX_SECONDS}
 
-    def _ask(self, question: Mapping[str, Any], *, many: bool) -> dict[str, Any]:
+
+class ChatTemplate(TemplateText):
+    """One compiled chat template. Raises TemplateError when it does not compile."""
+
+    def __init__(self, source: str, bos_token: str = "", eos_token: str = "") -> None:
+        if len(source) > MAX_TEMPLATE_CHARS:
+            raise TemplateError(f"the chat template has {len(source)} characters, more than {MAX_TEMPLATE_CHARS}")
+        super().__init__(source, bos_token, eos_token)
+        self._told = {"source": source}
+        self.variables = frozenset(self._ask(self._told, many=False)["variables"])
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the template writes tool definitions into the prompt."""
+        return "tools" in self.variables
+
+    def render(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> str:
+        """The prompt text. Blocks."""
+        lengthy = many([messages, *options.values()])
+        return text_of(self._ask(self.question(messages, options), many=lengthy), messages, options)
+
+    def render_apart(self, request: Mapping[str, Any], apart: bytes) -> str:
+        """The prompt text of a request whose large fields never became objects here (`reading`). Blocks."""
+        question = {"request": request, "tokens": self.tokens}
+        with _refusing():
+            answer, text = large.ask(question, apart, self._told)
+            checked(answer)
+            return text.decode()
+
+    async def render_idle(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> str:
+        """`render` of a short prompt on the event loop; BusyError where it can't be at once."""
+        from llmservice_runtime.openai.asking import ask_idle  # with it comes asyncio, which takes longer than a load
+
+        with _refusing():
+            question = self.question(messages, options)
+            answer = await ask_idle(_workers[False], question, MAX_SECONDS + PATIENCE, self._told)
+            return text_of(answer, messages, options)
+
+    def _ask(self, question: Mapping[str, Any], *, many: bool) -> Mapping[str, Any]:
         first = None if question is self._told else self._told
         with _refusing():
-            return _checked(_workers[many].ask(question, MAX_SECONDS + PATIENCE, first))
+            return checked(_workers[many].ask(question, MAX_SECONDS + PATIENCE, first))
 
 
 @contextmanager
 def _refusing() -> Iterator[None]:
     try:
         yield
+    except KilledError as error:
+        raise large.unanswered(error) from error
     except LostError as error:
         raise TemplateError(f"the chat template {error}") from error
     except TemplateError:
@@ -113,14 +132,16 @@ def _refusing() -> Iterator[None]:
         raise TemplateError(f"the chat template can't be given these messages: {error}") from error
 
 
-def _checked(answer: dict[str, Any]) -> dict[str, Any]:
+def checked(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A worker's answer; TemplateError for what the template refused."""
     if "error" in answer:
         raise TemplateError(answer["error"])
     return answer
 
 
-def _text(answer: dict[str, Any], messages: Sequence[Mapping[str, Any]], options: Options) -> str:
-    text = str(_checked(answer)["text"])
+def text_of(answer: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], options: Options) -> str:
+    """The prompt in a worker's answer."""
+    text = str(checked(answer)["text"])
     return cut_at_mark(text, messages[-1]) if options.get("continue_final_message") else text
 
 

@@ -29,6 +29,7 @@ async def tokenize(http: web.Request) -> web.Response:
     else:
         fields = {"messages", "tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"}
         chat = ChatRequest.model_validate(request.model_dump(include=fields, exclude_unset=True))
+        chat.put_apart(request.apart)
         text, special = await rendered(server, chat.messages, chat, chat.tools or ()), False
     if request.add_special_tokens is not None:
         special = request.add_special_tokens

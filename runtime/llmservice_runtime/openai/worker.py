@@ -1,7 +1,7 @@
 """A process that may be lost: it does what a stranger wrote (a template, a grammar), within bounds of time and memory.
 
-Frames of JSON go both ways over a socket, one question at a time. What hangs is killed, what crashes is gone, and the
-next question starts another process. The engine feels nothing of that.
+Frames go both ways over a socket, one question at a time: JSON, and bytes as they are, for what is large. What hangs is
+killed, what crashes is gone, and the next question starts another process. The engine feels nothing of that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ START_SECONDS = 30.0
 OUT_OF_MEMORY = 12
 KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
 """Exit codes that come from outside, when it is not us."""
-LENGTH = struct.Struct("!I")
+SIZES = struct.Struct("!II")
+"""Of a frame: bytes of JSON, and of what is no JSON."""
 
 
 class LostError(Exception):
@@ -36,7 +37,7 @@ class LostError(Exception):
 
 
 class KilledError(LostError):
-    """Somebody else ended the process (no memory is left on the machine, say): no fault of the question."""
+    """Somebody else ended or stopped the process (no memory is left on the machine, say): no fault of the question."""
 
 
 class Worker:
@@ -60,11 +61,15 @@ class Worker:
 
         `first` is a question that a process must have answered before; it is asked when another one was, or none.
         """
+        return self.ask_apart(question, b"", seconds, first)[0]
+
+    def ask_apart(self, question: Any, data: bytes, seconds: float, first: Any = None) -> tuple[Any, bytes]:
+        """`ask` with bytes beside the question; the answer, with its bytes."""
         with self._lock:
             try:
-                return self._ask(question, seconds, first)
+                return self._ask(question, data, seconds, first)
             except KilledError:
-                return self._ask(question, seconds, first)
+                return self._ask(question, data, seconds, first)
 
     def claim(self, first: Any = None) -> socket.socket | None:
         """Where a process waits for a question, which has answered `first`; None = there is none now. Blocks nobody.
@@ -105,21 +110,17 @@ class Worker:
             self._greeted, self._told = False, None
         return self._socket
 
-    def _ask(self, question: Any, seconds: float, first: Any) -> Any:
+    def _ask(self, question: Any, data: bytes, seconds: float, first: Any) -> tuple[Any, bytes]:
         connection = self._connected()
         if not self._greeted:
             self._receive(connection, START_SECONDS)
             self._greeted = True
         if first is not None and self._told is not first:
-            self._exchange(connection, first, seconds)
+            self._receive(connection, seconds, frame([seconds, first]))
             self._told = first
-        return self._exchange(connection, question, seconds)
+        return self._receive(connection, seconds, frame([seconds, question], data))
 
-    def _exchange(self, connection: socket.socket, question: Any, seconds: float) -> Any:
-        data = frame([seconds, question])
-        return self._receive(connection, seconds, data)
-
-    def _receive(self, connection: socket.socket, seconds: float, data: bytes = b"") -> Any:
+    def _receive(self, connection: socket.socket, seconds: float, data: bytes = b"") -> tuple[Any, bytes]:
         """Send `data`; then the next frame."""
         try:
             connection.settimeout(seconds)
@@ -131,8 +132,9 @@ class Worker:
     def _lost(self, error: BaseException, seconds: float) -> LostError:
         """End the process, which does not answer any more; why."""
         if not isinstance(error, OSError) or isinstance(error, TimeoutError):
+            stopped = self._process is not None and _stopped(self._process.pid)
             self._end()
-            return LostError(f"took more than {seconds:g} s")
+            return KilledError("was stopped") if stopped else LostError(f"took more than {seconds:g} s")
         code = self._end(patience=1.0)
         known = {OUT_OF_MEMORY: "took more memory than it may", -signal.SIGALRM: f"took more than {seconds:g} s"}
         kind = KilledError if code in KILLED else LostError
@@ -152,22 +154,35 @@ class Worker:
             return process.wait()
 
 
+def _stopped(pid: int) -> bool:
+    """Whether a signal (or a debugger) holds a process: it can't answer, whatever it is asked."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (OSError, IndexError):
+        return False
+
+
 def serve(answer: Callable[[Any], Any], memory: int = MEMORY) -> None:
     """Answer questions from standard input until its other end closes.
 
     A question that outlasts its time ends the process, also when nobody is there any more to end it.
     """
+    serve_apart(lambda question, _: (answer(question), b""), memory)
+
+
+def serve_apart(answer: Callable[[Any, bytes], tuple[Any, bytes]], memory: int = MEMORY) -> None:
+    """`serve` for questions and answers with bytes beside them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's, meant for the engine
     _limit(memory)
     with socket.socket(fileno=os.dup(0)) as connection:
         try:
             connection.sendall(frame(None))
             while True:
-                seconds, question = _read(connection, None)
+                (seconds, question), data = _read(connection, None)
                 signal.setitimer(signal.ITIMER_REAL, seconds + 1)
-                found = answer(question)
+                found = frame(*answer(question, data))
                 signal.setitimer(signal.ITIMER_REAL, 0)
-                connection.sendall(frame(found))
+                connection.sendall(found)
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         except OSError:
@@ -183,15 +198,15 @@ def _limit(memory: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def frame(body: Any) -> bytes:
-    data = json.dumps(body).encode()
-    return LENGTH.pack(len(data)) + data
+def frame(body: Any, data: bytes = b"") -> bytes:
+    text = json.dumps(body).encode()
+    return b"".join((SIZES.pack(len(text), len(data)), text, data))
 
 
-def _read(connection: socket.socket, end: float | None) -> Any:
+def _read(connection: socket.socket, end: float | None) -> tuple[Any, bytes]:
     """The next frame, before `end` (None = whenever it comes)."""
-    size = LENGTH.unpack(_exactly(connection, LENGTH.size, end))[0]
-    return json.loads(_exactly(connection, size, end))
+    text, data = SIZES.unpack(_exactly(connection, SIZES.size, end))
+    return json.loads(_exactly(connection, text, end)), _exactly(connection, data, end)
 
 
 def _exactly(connection: socket.socket, size: int, end: float | None) -> bytes:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel
 
+from llmservice_runtime.openai import large
+from llmservice_runtime.openai.requests.apart import put_together
+from llmservice_runtime.openai.requests.chat import ChatRequest
+from llmservice_runtime.openai.requests.completion import CompletionRequest, DetokenizeRequest, TokenizeRequest
+from llmservice_runtime.openai.requests.fields import Strict
 from llmservice_runtime.openai.requests.parse import parse
 from llmservice_runtime.wire.body import read_body
 from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, bad_request, body_too_large
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound=Strict)
 
 FREE_BYTES = 1 << 20
 """For schemas, metadata and the names of fields, whatever the context."""
@@ -27,6 +31,13 @@ PROMPTS = 16
 """Contexts of text in a request for completions: 128 prompts of usual JSON, all as long as can be."""
 INLINE_BYTES = 64 << 10
 """Smaller bodies are read in less time than the way to a thread takes."""
+
+APART_BYTES = 256 << 10
+"""Larger ones are read in a process of their own: here that would hold the interpreter for more than some 10 ms."""
+MODELS: Mapping[str, type[Strict]] = {
+    model.__name__: model for model in (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
+}
+"""What a request for the other process is named by."""
 
 _thread = ThreadPoolExecutor(1, "parse")
 
@@ -50,10 +61,23 @@ async def received(
         raise _too_large(len(body), most, context_tokens)
     if len(body) <= INLINE_BYTES:
         return parse(model, body, context_tokens, unsupported)
+    run = asyncio.get_running_loop().run_in_executor
+    if len(body) > APART_BYTES:
+        question = {"read": model.__name__, "context_tokens": context_tokens, "prompts": prompts}
+        return await run(_thread, _apart, model, question | {"unsupported": dict(unsupported or {})}, body)
+    bound_values(body, context_tokens, prompts)
+    return await run(_thread, parse, model, body, context_tokens, unsupported)
+
+
+def _apart(model: type[M], question: Mapping[str, Any], body: bytes) -> M:
+    return put_together(model, *large.read(question, body))
+
+
+def bound_values(body: bytes, context_tokens: int, prompts: int) -> None:
+    """ApiError 400 for a body of more values than `prompts` contexts of text can have."""
     values = sum(map(body.count, (b"[", b"{", b",")))
     if values > FREE_VALUES + prompts * context_tokens * TOKEN_VALUES:
         raise _exceeded(context_tokens, f"about {values} values, more than a request for so many can have")
-    return await asyncio.get_running_loop().run_in_executor(_thread, parse, model, body, context_tokens, unsupported)
 
 
 def _too_large(size: int, most: int, context_tokens: int) -> ApiError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StrictBool
 
 INT64 = 2**63
 MAX_CHOICES = 128
@@ -32,6 +32,21 @@ class Strict(BaseModel):
     """Unknown fields are refused; `null` counts as omitted (see `parse`)."""
 
     model_config = ConfigDict(extra="forbid")
+
+    _apart: bytes = PrivateAttr(b"")
+
+    @property
+    def apart(self) -> bytes:
+        """JSON of the large fields of a large request, which never become objects here; empty = there are none."""
+        return self._apart
+
+    def put_apart(self, data: bytes) -> None:
+        """Keep the large fields beside the small ones."""
+        self._apart = data
+
+    def small(self) -> dict[str, Any]:
+        """The fields that were sent, as JSON has them, without those apart."""
+        return self.model_dump(exclude_unset=True, by_alias=True)
 
 
 class StreamOptions(Strict):
