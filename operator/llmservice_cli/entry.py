@@ -16,6 +16,7 @@ def leave_on_interrupt() -> None:
     the signal over, downloads are continued, the kernel frees locks. A handler that somebody chose (nohup) stays."""
     if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL):
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # kept back by the script that began us
 
 
 def run() -> int:

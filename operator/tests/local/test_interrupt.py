@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from machine_world import CLI, Here, manifest, until  # type: ignore[import-not-found]
+
+SCRIPT = Path(__file__).parents[2] / "llmservice"
 
 
 @pytest.mark.parametrize("detach", [(), ("--detach",)])
@@ -33,6 +38,31 @@ def test_an_interrupt_at_any_time(here: Here, detach: tuple[str, ...], twice: bo
         assert up.returncode in (0, 130, -signal.SIGINT) and "Traceback" not in said, said
         here.run("down")
         until(lambda: not here.pids())
+
+
+def test_an_interrupt_before_anything_of_ours_runs(here: Here) -> None:
+    """While the shell starts Python, and Python itself: the console script keeps Ctrl-C back until it has an answer."""
+    python = Path(sys.executable).parent
+    env = here.env | {"PATH": f"{python}:{os.environ['PATH']}"}
+    for moment in range(0, 60, 3):
+        begun = subprocess.Popen([SCRIPT, "--version"], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        time.sleep(moment / 1000)  # any time is right
+        begun.send_signal(signal.SIGINT)
+        said, _ = begun.communicate(timeout=30)
+        assert begun.returncode in (0, 130, -signal.SIGINT) and b"Traceback" not in said, said
+
+
+def test_the_console_script_finds_its_python_by_any_way(here: Here) -> None:
+    folder = here.folder / "bin"
+    folder.mkdir()
+    for name, text in (("real", SCRIPT.read_text()), ("python3", f'#!/bin/sh\nexec {sys.executable} "$@"\n')):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    (here.folder / "linked").symlink_to(folder / "real")
+    env = here.env | {"PATH": f"{folder}:{os.environ['PATH']}"}
+    for command in (["real"], [folder / "real"], ["./linked"], ["sh", "linked"], ["sh", "bin/real"]):
+        said = subprocess.run([*command, "--version"], env=env, cwd=here.folder, capture_output=True, text=True)
+        assert said.stdout == f"llmservice {version('llmservice')}\n", (command, said.stderr)
 
 
 def test_down_of_nothing_is_done(here: Here) -> None:
