@@ -16,7 +16,7 @@ from llmservice_runtime.openai.messages import normalise
 from llmservice_runtime.openai.params import answer_length, checked, constraint, sampling
 from llmservice_runtime.openai.prompt_options import dumped, prompt_options
 from llmservice_runtime.openai.reasoning import CLOSE, OPEN, ReasoningReader
-from llmservice_runtime.openai.requests.chat import ChatRequest, Message, NamedToolChoice, Tool
+from llmservice_runtime.openai.requests.chat import AllowedToolChoice, ChatRequest, Message, NamedToolChoice, Tool
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.openai.templates import THINKING, ChatTemplate, TemplateError, many
 from llmservice_runtime.openai.tool_formats import ToolFormat
@@ -154,7 +154,7 @@ def _wanted(request: ChatRequest) -> int | None:
 
 
 def _tools(request: ChatRequest) -> tuple[list[Tool], Calls]:
-    """The tools the model is told about: all, the one named, or none. `none` leaves them out of the prompt."""
+    """The tools the model is told about: all, those named, or none. `none` leaves them out of the prompt."""
     tools, choice = request.tools or [], request.tool_choice
     names = [tool.function.name for tool in tools]
     if duplicate := next((name for name in names if names.count(name) > 1), None):
@@ -163,12 +163,13 @@ def _tools(request: ChatRequest) -> tuple[list[Tool], Calls]:
         raise bad_request("`tool_choice` asks for a call, but `tools` is empty.", "tool_choice")
     if choice == "none":
         return [], Calls.AUTO
-    if isinstance(choice, NamedToolChoice):
-        if choice.function.name not in names:
-            raise bad_request(
-                f"`tool_choice` names {choice.function.name!r}; `tools` has {', '.join(names)}.", "tool_choice"
-            )
-        return [tool for tool in tools if tool.function.name == choice.function.name], Calls.REQUIRED
+    if isinstance(choice, (NamedToolChoice, AllowedToolChoice)):
+        allowed = [choice] if isinstance(choice, NamedToolChoice) else choice.allowed_tools.tools
+        wanted = {named.function.name for named in allowed}
+        if unknown := sorted(wanted - set(names)):
+            raise bad_request(f"`tool_choice` names {unknown[0]!r}; `tools` has {', '.join(names)}.", "tool_choice")
+        must = isinstance(choice, NamedToolChoice) or choice.allowed_tools.mode == "required"
+        return [tool for tool in tools if tool.function.name in wanted], Calls.REQUIRED if must else Calls.AUTO
     return tools, Calls.REQUIRED if choice == "required" else Calls.AUTO
 
 

@@ -25,8 +25,10 @@ Answer = tuple[dict[str, Any], bytes]
 
 
 class Reader:
-    """Answers `{read, context_tokens, prompts, unsupported}` about a body, `{request, tokens}` about its large fields; and what
-    `Renderer` answers."""
+    """Answers `{read, context_tokens, prompts, unsupported}` about a body, `{request, tokens}` about its large fields.
+
+    And what `Renderer` answers.
+    """
 
     def __init__(self) -> None:
         self._renderer = Renderer()

@@ -303,6 +303,30 @@ async def test_a_template_for_tools_is_used_with_tools_only(
     assert "Answer with <tool_call>" in engine.tokenizer.decode(counted["tokens"])
 
 
+@pytest.mark.parametrize("mode", ["auto", "required"])
+async def test_allowed_tools_are_those_that_may_be_called(
+    connect: Any, scripted: Any, tokenizer: Any, templates: Any, mode: str
+) -> None:
+    engine = scripted(tokenizer=tokenizer(templates["hermes"]), context_tokens=2048)
+    client = await connect(engine)
+    tools = [TOOL, {"type": "function", "function": {"name": "other"}}]
+
+    def choice(name: str) -> dict[str, Any]:
+        named = {"type": "function", "function": {"name": name}}
+        return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named]}}
+
+    answer = await client.post("/v1/chat/completions", json={**PING, "tools": tools, "tool_choice": choice("other")})
+    assert answer.status == 200, await answer.text()
+    request = engine.requests[-1]
+    assert '"name": "other"' in (prompt := engine.tokenizer.decode(request.prompt_tokens))
+    assert "weather" not in prompt
+    whole = await client.post("/v1/chat/completions", json={**PING, "tools": [tools[1]], "tool_choice": "auto"})
+    assert whole.status == 200
+    assert (engine.requests[-1].params.grammar == request.params.grammar) == (mode == "auto")
+    wrong = await client.post("/v1/chat/completions", json={**PING, "tools": tools, "tool_choice": choice("third")})
+    assert (wrong.status, (await wrong.json())["error"]["param"]) == (400, "tool_choice")
+
+
 async def test_tools_without_support_in_the_template(connect: Any, scripted: Any) -> None:
     client = await connect(scripted())
     reply = await client.post("/v1/chat/completions", json={**PING, "tools": [TOOL]})

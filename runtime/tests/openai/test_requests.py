@@ -148,7 +148,12 @@ def test_json_schema_named_and_bare(given_schema: dict[str, Any]) -> None:
     ("fields", "param"),
     [
         ({"messages": [{"role": "user", "content": ["a"]}]}, "messages.0.content.0"),
-        ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice.custom"),
+        ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice"),
+        ({"tool_choice": {"type": "function"}}, "tool_choice.function"),
+        (
+            {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "none"}}},
+            "tool_choice.allowed_tools.mode",
+        ),
         ({"tool_choice": {"type": "function", "function": {}}}, "tool_choice.function.name"),
         ({"tools": [{"type": "function"}]}, "tools.0.function"),
         ({"structured_outputs": {"json": 5}}, "structured_outputs.json"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from llmservice_runtime.openai.requests.fields import MAX_TOP_LOGPROBS, Flag, SharedFields, Strict, Whole
 
@@ -54,6 +54,35 @@ class NamedToolChoice(Strict):
     function: ToolName
 
 
+class AllowedTools(Strict):
+    """Of all `tools` those that may be called, and whether one must be."""
+
+    mode: Literal["auto", "required"]
+    tools: list[NamedToolChoice] = Field(min_length=1, max_length=MAX_TOOLS)
+
+
+class AllowedToolChoice(Strict):
+    """`tool_choice` that leaves some of the functions."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+def _kind(choice: Any) -> str | None:
+    kind = choice.get("type") if isinstance(choice, dict) else getattr(choice, "type", None)
+    return {"function": "named", "allowed_tools": "allowed"}.get(kind) if isinstance(kind, str) else None
+
+
+ToolChoice = Annotated[
+    Annotated[NamedToolChoice, Tag("named")] | Annotated[AllowedToolChoice, Tag("allowed")],
+    Discriminator(
+        _kind,
+        custom_error_type="tool_choice",
+        custom_error_message="An object should have `type` 'function' or 'allowed_tools'",
+    ),
+]
+
+
 class Thinking(BaseModel):
     """`thinking: {type}` as Dify and Anthropic-style clients send it."""
 
@@ -69,7 +98,7 @@ class ChatRequest(SharedFields):
     logprobs: Flag = False
     top_logprobs: Whole | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: Flag = True
     documents: list[dict[str, Any]] | None = Field(None, max_length=1024)
     chat_template_kwargs: dict[str, Any] | None = None
