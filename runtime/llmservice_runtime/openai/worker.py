@@ -25,7 +25,9 @@ MEMORY = 256 << 20
 """Bytes that a worker may take beyond what it has when it starts."""
 START_SECONDS = 30.0
 """For Python and its imports, on a busy machine; beyond what a question may take."""
-OUT_OF_MEMORY = 12
+OUT_OF_MEMORY, NO_ROOM = 12, 13
+"""Exit codes: what a question may take was not enough; the container has no more to give."""
+CGROUP = Path("/sys/fs/cgroup")
 KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
 """Exit codes that come from outside, when it is not us."""
 SIZES = struct.Struct("!II")
@@ -136,8 +138,12 @@ class Worker:
             self._end()
             return KilledError("was stopped") if stopped else LostError(f"took more than {seconds:g} s")
         code = self._end(patience=1.0)
-        known = {OUT_OF_MEMORY: "took more memory than it may", -signal.SIGALRM: f"took more than {seconds:g} s"}
-        kind = KilledError if code in KILLED else LostError
+        known = {
+            OUT_OF_MEMORY: "took more memory than it may",
+            NO_ROOM: "found no memory left",
+            -signal.SIGALRM: f"took more than {seconds:g} s",
+        }
+        kind = KilledError if code in (*KILLED, NO_ROOM) else LostError
         return kind(known.get(code, f"ended its process with {code}"))
 
     def _end(self, patience: float = 0.0) -> int:
@@ -173,29 +179,55 @@ def serve(answer: Callable[[Any], Any], memory: int = MEMORY) -> None:
 def serve_apart(answer: Callable[[Any, bytes], tuple[Any, bytes]], memory: int = MEMORY) -> None:
     """`serve` for questions and answers with bytes beside them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's, meant for the engine
-    _limit(memory)
+    within = most = _limit(memory)
     with socket.socket(fileno=os.dup(0)) as connection:
         try:
             connection.sendall(frame(None))
             while True:
                 (seconds, question), data = _read(connection, None)
                 signal.setitimer(signal.ITIMER_REAL, seconds + 1)
+                within = _keep_within(most)
                 found = frame(*answer(question, data))
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 connection.sendall(found)
         except MemoryError:
-            os._exit(OUT_OF_MEMORY)
+            os._exit(OUT_OF_MEMORY if within == most else NO_ROOM)
         except OSError:
             return
 
 
-def _limit(memory: int) -> None:
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (taken + memory, taken + memory))
+def _limit(memory: int) -> int:
+    """The bytes of address space that this process may have in all."""
+    most = _taken() + memory
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError):
         # Where memory runs out all the same, this is what is to go, not the engine.
         Path("/proc/self/oom_score_adj").write_text("1000")
+    return most
+
+
+def _keep_within(most: int) -> int:
+    """Take no more than half of what the container has left: where the kernel ends all of it when one process takes too
+    much (`memory.oom.group`, as the kubelet sets it), a question must never be what fills it. The bound in bytes."""
+    room = room_in(CGROUP)
+    within = most if room is None else min(most, _taken() + room // 2)
+    resource.setrlimit(resource.RLIMIT_AS, (within, most))
+    return within
+
+
+def room_in(cgroup: Path) -> int | None:
+    """Bytes that a cgroup may still take, page cache that it can drop included; None = it has no limit."""
+    try:
+        limit, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
+        statistics = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+        return max(limit - used + int(statistics.get("inactive_file", 0)), 0)
+    except (OSError, ValueError):  # another version of cgroups, or `max`
+        return None
+
+
+def _taken() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def frame(body: Any, data: bytes = b"") -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llmservice_runtime.openai.asking import BusyError, ask_idle
-from llmservice_runtime.openai.worker import LostError, Worker
+from llmservice_runtime.openai.worker import KilledError, LostError, Worker
 
 TEMPLATE = {"source": "{{ x }}{% if x == 'on' %}{% for i in range(y) %}{% set z = i %}{% endfor %}{% endif %}"}
 
@@ -87,6 +87,44 @@ async def test_what_takes_too_long_is_not_asked_again(worker: Worker) -> None:
     with pytest.raises(LostError, match=r"took more than 0\.5 s"):
         await ask_idle(worker, question("a"), 0.5, endless)
     assert worker.ask(question("b"), 60, TEMPLATE) == {"text": "b"}
+
+
+HUNGRY = """
+from pathlib import Path
+from llmservice_runtime.openai import worker
+worker.CGROUP = Path({folder!r})
+worker.serve(lambda mebibytes: len(bytearray(mebibytes << 20)))
+"""
+
+
+def test_a_question_never_fills_the_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one process takes too much the kernel may end all of them: half of what is left is the most."""
+    (tmp_path / "hungry.py").write_text(HUNGRY.format(folder=str(tmp_path)))
+    (tmp_path / "memory.max").write_text(f"{1000 << 20}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 1\ninactive_file {20 << 20}\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    hungry = Worker("hungry")
+    (tmp_path / "memory.current").write_text(f"{900 << 20}\n")
+    assert hungry.ask(30, 60) == 30 << 20
+    with pytest.raises(KilledError, match="found no memory left"):
+        hungry.ask(100, 60)
+    (tmp_path / "memory.current").write_text(f"{100 << 20}\n")
+    assert hungry.ask(100, 60) == 100 << 20
+    with pytest.raises(LostError, match="took more memory than it may"):
+        hungry.ask(400, 60)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert hungry.ask(100, 60) == 100 << 20
+    hungry.close()
+
+
+async def test_a_process_that_is_stopped_is_replaced(worker: Worker) -> None:
+    worker.ask(question("a"), 60, TEMPLATE)
+    before = pid(worker)
+    os.kill(before, signal.SIGSTOP)
+    with pytest.raises(BusyError):  # who asked on the loop asks another one
+        await ask_idle(worker, question("b"), 0.5, TEMPLATE)
+    assert worker.ask(question("b"), 60, TEMPLATE) == {"text": "b"}
+    assert pid(worker) != before
 
 
 def test_modules_do_not_come_from_the_folder_it_runs_in(
