@@ -133,8 +133,8 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "tool_choice",
         CHAT,
-        "`auto`, `required`, `none` (the tools are left out of the prompt), one function, or some of them (`allowed_tools`, `mode`"
-        " `auto` or `required`)",
+        "`auto`, `required`, `none` (the tools are left out of the prompt), one function, or some of them"
+        " (`allowed_tools`, `mode` `auto` or `required`)",
         "`auto` with tools",
     ),
     Field("parallel_tool_calls", CHAT, "false: at most one call"),
