@@ -55,6 +55,10 @@ class Decoder(ABC):
     def scores(self, rows: int) -> Floats:
         """Logits of the last step, (rows, vocab), in batch order. Valid until the next step; do not write."""
 
+    def arrange(self, taken: Taken) -> Taken:
+        """The order in a batch. Slots side by side are computed together where it names them one after the other."""
+        return taken if self.lanes.kv.shared else sorted(taken, key=lambda pair: pair[0].slot or 0)
+
     def outputs(self, answer: Answer, tokens: int) -> int:
         """Rows of logits that these tokens of an answer give."""
         if answer.prompt_logprobs is not None and answer.first is None:
@@ -123,8 +127,7 @@ class Decoder(ABC):
             chunk = self._chunk.tokens + (not self.lanes.kv.shared)
             plan = plan_step(pending, limits, chunk=chunk, prompt=self._bound.tokens, batch=limit, free=free)
             taken = [(answer, tokens) for answer, tokens in zip(running, plan, strict=True) if tokens]
-            # Slots side by side are computed together where the batch names them one after the other.
-            return taken if self.lanes.kv.shared else sorted(taken, key=lambda pair: pair[0].slot or 0)
+            return self.arrange(taken)
         return []
 
     def _observe(self, taken: Taken) -> None:

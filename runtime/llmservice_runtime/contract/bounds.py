@@ -11,6 +11,7 @@ from typing import Any
 from llmservice_runtime.contract.errors import UserError
 
 TASKS = ("Chat", "Completion")
+LOAD_QUANTIZATIONS = ("BitsAndBytesInt8", "BitsAndBytesNF4", "FP8")
 MAX_TOKENS = 2**31 - 1
 MAX_PORT = 65535
 MAX_SECONDS = 30 * 86400
@@ -68,6 +69,11 @@ def is_origin(text: str) -> bool:
     return text == "null" or _ORIGIN.fullmatch(text.lower()) is not None
 
 
+def flag(value: Any) -> str:
+    """True or false."""
+    return "" if isinstance(value, bool) else "true or false"
+
+
 def origin(value: Any) -> str:
     """What browsers send as `Origin`, or `*`."""
     good = isinstance(value, str) and (value == ANY or is_origin(value))
@@ -108,6 +114,8 @@ RULES: dict[str, Rule] = {
     "drain_seconds": whole(0, MAX_SECONDS),
     "load_seconds": whole(1, MAX_SECONDS),
     "progress_seconds": seconds,
+    "trust_remote_code": flag,
+    "load_quantization": one_of("", *LOAD_QUANTIZATIONS),
     "engine_args": texts(maybe_text),
     "engine_env": environment,
     "allow_origins": texts(origin),

@@ -51,6 +51,10 @@ class RuntimeSettings:
     progress_seconds: float = 60.0
     """Liveness: running requests without a completed step for this long are NoProgress, or for ten times what the step
     takes by the engine's measured speed, where that is longer."""
+    trust_remote_code: bool = False
+    """Code that comes with the model may run (Transformers)."""
+    load_quantization: str = ""
+    """Make the weights smaller while they are loaded: BitsAndBytesInt8, BitsAndBytesNF4 or FP8; empty = as stored."""
     engine_args: tuple[str, ...] = ()
     """What the plan tells the engine (how GPUs share the model), then spec.engine.args; both checked when planned."""
     engine_env: dict[str, str] = field(default_factory=dict)

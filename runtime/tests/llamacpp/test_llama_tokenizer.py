@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmservice_runtime.engines.llamacpp.serve.binding import initialise
-from llmservice_runtime.engines.llamacpp.serve.cuts import PART_BYTES, Cuts
 from llmservice_runtime.engines.llamacpp.serve.tokenizer import LlamaTokenizer
+from llmservice_runtime.generation.cuts import PART_BYTES, Cuts
 
 pytestmark = pytest.mark.engine
 

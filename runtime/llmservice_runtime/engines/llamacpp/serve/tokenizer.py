@@ -10,7 +10,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-from llmservice_runtime.engines.llamacpp.serve.cuts import PART_BYTES, Cuts
+from llmservice_runtime.generation.cuts import PART_BYTES, Cuts
 
 BYTE_LEVEL = {1, 2, 5, 6}
 """Vocabularies whose tokens spell a text byte for byte: SPM, BPE, RWKV, PLaMo 2."""

@@ -1,0 +1,1 @@
+"""The Transformers engine: continuous batching over the models of Hugging Face Transformers."""

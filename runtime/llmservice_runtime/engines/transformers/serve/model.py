@@ -1,0 +1,223 @@
+"""Loads a checkpoint and its tokenizer; what can go wrong becomes a failure class and a sentence."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.transformers.arguments import EngineArgs
+from llmservice_runtime.engines.transformers.serve.quantize import load_options
+from llmservice_runtime.engines.transformers.serve.tokenizer import HfTokenizer
+
+log = logging.getLogger(__name__)
+
+
+class LoadedModel:
+    """A model and its tokenizer. `close` lets both go, once no step runs."""
+
+    def __init__(self, model: Any, tokenizer: HfTokenizer) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+
+    def close(self) -> None:
+        """Let the model go."""
+        self.model = None
+
+
+def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[float], None]) -> LoadedModel:
+    """Load `settings.model_path`. UserError carries the class (ModelDamaged, OutOfMemory...)."""
+    folder = Path(settings.model_path)
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"There is no config.json in {folder}.",
+            "Check the path: Transformers reads a folder with config.json, tokenizer files and safetensors.",
+            FailureClass.MODEL_NOT_FOUND,
+        )
+    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    transformers.logging.set_verbosity_error()
+    trust = settings.trust_remote_code
+    with _explained(folder, trust):
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+        if config.is_encoder_decoder:
+            raise UserError(
+                f"{folder} is an encoder-decoder model; this engine generates text from left to right.",
+                "Use a chat or completion model.",
+                FailureClass.UNSUPPORTED_FORMAT,
+            )
+        with _told(progress):
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+                folder,
+                config=config,
+                trust_remote_code=trust,
+                dtype=_dtype(config, args.dtype),
+                device_map=_devices(),
+                output_loading_info=True,
+                **load_options(settings.load_quantization, config),
+            )
+    _require_all(info, folder)
+    model.eval()
+    model.requires_grad_(False)
+    log.info("%s in %s on %s", type(model).__name__, str(model.dtype).removeprefix("torch."), model.device)
+    return LoadedModel(model, _tokenizer(tokenizer, model, folder))
+
+
+def _dtype(config: Any, wanted: str) -> torch.dtype:
+    """The checkpoint's own type. A CPU computes no 16-bit floats of ten bits of fraction fast: bfloat16 stands in."""
+    if wanted != "auto":
+        return getattr(torch, wanted)
+    text = config.get_text_config()
+    stored = getattr(text, "dtype", None) or getattr(config, "dtype", None) or torch.float32
+    stored = getattr(torch, stored) if isinstance(stored, str) else stored
+    if stored is torch.float16 and not torch.cuda.is_available():
+        return torch.bfloat16
+    return stored if stored in (torch.float16, torch.bfloat16) else torch.float32
+
+
+def _devices() -> Any:
+    """All GPUs, with layers each, where there are some."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return None if not count else {"": 0} if count == 1 else "auto"
+
+
+@contextmanager
+def _told(progress: Callable[[float], None]) -> Iterator[None]:
+    """Transformers' progress bars, told to us instead of a terminal."""
+    hook = transformers.utils.logging.set_tqdm_hook
+    before = hook(lambda factory, args, kwargs: _Bar(progress, *args, **kwargs))
+    try:
+        yield
+    finally:
+        hook(before)
+
+
+class _Bar:
+    """What Transformers uses of tqdm."""
+
+    def __init__(
+        self, progress: Callable[[float], None], iterable: Iterable[Any] = (), *args: Any, **kwargs: Any
+    ) -> None:
+        self._progress = progress
+        self._items = iterable
+        total = kwargs.get("total")
+        self._total = total if total is not None else len(iterable) if isinstance(iterable, Sized) else 0
+        self._done = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._items:
+            yield item
+            self.update(1)
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, n: int = 1) -> None:
+        self._done += n
+        if self._total:
+            self._progress(min(1.0, self._done / self._total))
+
+    def close(self) -> None:
+        """Nothing is drawn."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kwargs: None
+
+
+@contextmanager
+def _explained(folder: Path, trust: bool) -> Iterator[None]:
+    """What loading raises, as a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        gpu = isinstance(error, torch.OutOfMemoryError)
+        raise UserError(
+            f"The weights in {folder} don't fit: {_first(error)}.",
+            "Use a smaller quantization, or a machine with more memory.",
+            FailureClass.OUT_OF_GPU_MEMORY if gpu else FailureClass.OUT_OF_MEMORY,
+        ) from error
+    except ImportError as error:
+        raise UserError(
+            f"Loading {folder} needs a package that the Transformers environment lacks: {_first(error)}.",
+            "Use a version of the model in another quantization.",
+            FailureClass.UNSUPPORTED_FORMAT,
+        ) from error
+    except Exception as error:
+        raise _load_error(folder, error, trust) from error
+
+
+def _load_error(folder: Path, error: Exception, trust: bool) -> UserError:
+    said = _first(error)
+    lower = f"{type(error).__name__}: {error}".lower()
+    if "trust_remote_code" in lower and not trust:
+        return UserError(
+            f"The model in {folder} brings code of its own, which is not run.",
+            "Use a model that Transformers has code for, or set trust_remote_code if you trust that code.",
+            FailureClass.UNSUPPORTED_FORMAT,
+        )
+    if "does not recognize this architecture" in lower or "unrecognized configuration class" in lower:
+        return UserError(
+            f"Transformers {transformers.__version__} can't load {folder}: {said}.",
+            "This Transformers does not know the model; use a newer engine.",
+            FailureClass.UNSUPPORTED_FORMAT,
+        )
+    if "out of memory" in lower or "can't allocate memory" in lower or "defaultcpuallocator" in lower:
+        return UserError(
+            f"The weights in {folder} don't fit: {said}.",
+            "Use a smaller quantization, or a machine with more memory.",
+            FailureClass.OUT_OF_MEMORY,
+        )
+    return UserError(
+        f"Transformers can't load {folder}: {said}.",
+        "Download the files again and compare their sizes or checksums.",
+        FailureClass.MODEL_DAMAGED,
+    )
+
+
+def _first(error: BaseException) -> str:
+    """The first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
+
+
+def _require_all(info: Any, folder: Path) -> None:
+    """Transformers fills what a checkpoint lacks with random numbers, and says so in a warning only."""
+    missing = sorted(info.get("missing_keys") or ())
+    mismatched = [str(item[0]) for item in info.get("mismatched_keys") or ()]
+    for what, names in (("lacks", missing), ("has in another shape", mismatched)):
+        if names:
+            raise UserError(
+                f"The checkpoint in {folder} {what} {len(names)} tensors of the model, the first is {names[0]}.",
+                "Download the files again; all shards of the same revision must be there.",
+                FailureClass.MODEL_DAMAGED,
+            )
+
+
+def _tokenizer(tokenizer: Any, model: Any, folder: Path) -> HfTokenizer:
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(
+            f"The tokenizer in {folder} has no tokenizer.json that this engine can read.",
+            "Convert it: AutoTokenizer.from_pretrained(...).save_pretrained(...) writes one for most models.",
+            FailureClass.UNSUPPORTED_FORMAT,
+        )
+    ends: set[int] = set()
+    for source in (getattr(model, "generation_config", None), model.config.get_text_config(), model.config):
+        found = getattr(source, "eos_token_id", None)
+        ends |= {int(token) for token in (found if isinstance(found, list | tuple) else [found]) if token is not None}
+    head = model.get_output_embeddings()
+    width = getattr(head, "out_features", None) or model.config.get_text_config().vocab_size
+    return HfTokenizer(tokenizer, int(width), frozenset(ends))
