@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -95,12 +96,14 @@ def _serve(arguments: argparse.Namespace) -> int:
         for name, path in (("failure_log", settings.failure_log), ("--state-file", arguments.state_file)):
             check_writable(name, path)
         from llmservice_runtime.engines import registry
+        from llmservice_runtime.install.compiled import compiled
         from llmservice_runtime.install.environment import engine_python
         from llmservice_runtime.supervisor.serve import options_for, serve
 
         module = registry.process_module(settings.engine)
         python, file = engine_python(settings.engine), arguments.settings.absolute()
         # -P: modules come from the environment, never from the folder that this happens to run in.
+        settings = replace(settings, engine_env={**compiled(settings, os.environ), **settings.engine_env})
         command = [str(python), "-P", "-m", module, "--settings", str(file)]
         return serve(
             options_for(

@@ -22,8 +22,11 @@ from llmservice_cli.plans import PlannedService, plan_service, without
 from llmservice_planning.explain import refusal_remedy, refusal_text, summary, text
 from llmservice_planning.plan import Plan, Refusal
 from llmservice_planning.to_settings import runtime_settings
+from llmservice_runtime.contract.cache import COMPILED_FOLDER
+from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.engines import registry
 from llmservice_runtime.estimate.budget import HOST, total
 from llmservice_runtime.machine.probe import read_machine
 from llmservice_runtime.sources.progress import Progress
@@ -82,6 +85,10 @@ class Preparation:
         self._machine = without(self._machine, plan, max(1, manifest.service.spec.replicas))
         return planned
 
+    def _compiled(self, engine: EngineType) -> str:
+        """Where engines that compile keep it; empty for the others."""
+        return str(self._places.cache / COMPILED_FOLDER) if registry.definition(engine).caches else ""
+
     def _download(self, planned: PlannedService) -> Order:
         manifest, plan, model = planned.manifest, planned.plan, planned.model
         assert isinstance(plan, Plan)
@@ -89,7 +96,9 @@ class Preparation:
         return Order(
             manifest.service,
             str(manifest.base),
-            settings=runtime_settings(plan, manifest.service, str(path)),
+            settings=dataclasses.replace(
+                runtime_settings(plan, manifest.service, str(path)), compiled=self._compiled(plan.engine)
+            ),
             plan=PlanStatus(engine=plan.engine.value, reason=plan.reason, summary=summary(plan)),
             revision=model.files.revision or None,
             memory_bytes=total(plan.memory, HOST),

@@ -11,7 +11,8 @@ from llmservice_api.workload import CacheType, PrunePolicy
 from llmservice_operator.children.cache_claim import claim_name
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.owner import Owner
-from llmservice_operator.facts.paths import CACHE_PATH, CLAIM_PATH, SECRETS_PATH, TERMINATION_LOG
+from llmservice_operator.facts.paths import CACHE_PATH, CLAIM_PATH, COMPILED_PATH, SECRETS_PATH, TERMINATION_LOG
+from llmservice_runtime.contract.cache import COMPILED_FOLDER
 
 Json = dict[str, Any]
 
@@ -53,6 +54,12 @@ class ModelAccess:
         cache = {"name": "cache", "mountPath": CACHE_PATH} | ({} if write else {"readOnly": True})
         model = {"name": "model", "mountPath": CLAIM_PATH, "readOnly": True}
         return [*([cache] if self.cache_volume else []), *([model] if self.model_volume else [])]
+
+    def compiled_mounts(self) -> list[Json]:
+        """The part of the cache where engines keep what they compile, the one that replicas write; without a cache
+        that goes with the pod."""
+        mount = {"name": "cache", "mountPath": COMPILED_PATH, "subPath": COMPILED_FOLDER}
+        return [mount] if self.cache_volume else []
 
     def secret_mounts(self) -> list[Json]:
         """Mount of the credentials."""

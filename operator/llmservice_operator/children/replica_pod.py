@@ -19,15 +19,17 @@ from llmservice_operator.children.prepare_resources import prepare_resources
 from llmservice_operator.children.service_account import account_name
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.owner import Json, Owner
-from llmservice_operator.facts.paths import SETTINGS_FOLDER, TERMINATION_LOG
+from llmservice_operator.facts.paths import COMPILED_PATH, SETTINGS_FOLDER, SHARED_MEMORY_PATH, TERMINATION_LOG
 from llmservice_operator.facts.placing import Placed
 from llmservice_operator.facts.pod_fields import CONTAINER, FETCH
 from llmservice_operator.facts.vendors import usual_resource
 from llmservice_planning.to_settings import runtime_settings
+from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.listening import EVERY
 from llmservice_runtime.contract.ports import DATA_PORT, SUPERVISOR_PORT
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.estimate.budget import HOST, total
+from llmservice_runtime.engines import registry
+from llmservice_runtime.estimate.budget import HOST, SHARED, total
 from llmservice_runtime.prepare.report import Prepared
 
 STARTUP_PERIOD = 5
@@ -42,7 +44,13 @@ SLOWEST_DOWNLOAD = 5 << 20
 def replica_settings(service: LLMService, placed: Placed, prepared: Prepared) -> RuntimeSettings:
     """What the replica's supervisor is told; it listens on every address of its pod."""
     settings = runtime_settings(placed.plan, service, prepared.path)
-    return dataclasses.replace(settings, host=EVERY, failure_log=TERMINATION_LOG)
+    compiled = COMPILED_PATH if compiles(placed.plan.engine) else ""
+    return dataclasses.replace(settings, host=EVERY, failure_log=TERMINATION_LOG, compiled=compiled)
+
+
+def compiles(engine: EngineType) -> bool:
+    """Whether the engine compiles while it starts, so that there is something to keep for the next start."""
+    return bool(registry.definition(engine).caches)
 
 
 def progress_seconds(settings: RuntimeSettings, access: ModelAccess, prepared: Prepared) -> int:
@@ -69,7 +77,9 @@ def replica_template(
     downloads = access.own_download
     secrets = access.secret_volumes if downloads else []
     body = {
-        **pod(account_name(owner, spec), access, config, [*access.volumes, _settings_volume(), *secrets]),
+        **pod(
+            account_name(owner, spec), access, config, [*access.volumes, _settings_volume(), *shared(placed), *secrets]
+        ),
         "terminationGracePeriodSeconds": grace,
         "containers": [_runtime(spec, placed, access, settings, config)],
         "topologySpreadConstraints": [_spread(owner)],
@@ -127,6 +137,8 @@ def _runtime(
         volumeMounts=[
             {"name": "settings", "mountPath": SETTINGS_FOLDER, "readOnly": True},
             *access.mounts(write=False),
+            *(access.compiled_mounts() if settings.compiled else []),
+            *({"name": volume["name"], "mountPath": SHARED_MEMORY_PATH} for volume in shared(placed)),
         ],
         startupProbe=_probe("/startupz", STARTUP_PERIOD, math.ceil(settings.load_seconds / STARTUP_PERIOD) + 6),
         livenessProbe=_probe("/livez", 10, 3),
@@ -162,6 +174,13 @@ def _probe(path: str, period: int, failures: int) -> Json:
         "timeoutSeconds": 5,
         "failureThreshold": failures,
     }
+
+
+def shared(placed: Placed) -> list[Json]:
+    """A volume in memory for what the engine's processes share, of the planned size: a container has 64 MiB without."""
+    size = sum(line.bytes for line in placed.plan.memory if line.name == SHARED)
+    room = {"medium": "Memory", "sizeLimit": f"{-(-size >> 20)}Mi"}
+    return [{"name": "shared-memory", "emptyDir": room}] if size else []
 
 
 def _settings_volume() -> Json:

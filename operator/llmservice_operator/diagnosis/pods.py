@@ -219,8 +219,10 @@ def _resources(case: Case) -> str:
 
 
 def _where(case: Case, container: Json, problem: Problem) -> Problem:
-    """With the directory of the node that the container wrote to: it only knows where that is mounted."""
+    """With what the container does not know: its node, and the directory there that it wrote to."""
     path, node = _node_directory(case.pod), case.pod["spec"].get("nodeName", "")
+    if problem.reason == FailureClass.DRIVER_TOO_OLD:
+        return dataclasses.replace(problem, message=f"{problem.message} The driver is that of the node {node}.")
     if container["name"] != FETCH or not path or problem.reason not in _OF_DISKS:
         return problem
     return dataclasses.replace(problem, message=f"{problem.message} {CACHE_PATH} is {path} of the node {node}.")

@@ -1,6 +1,9 @@
 """Where things stand in the containers of a service."""
 
 CACHE_PATH = "/cache"
+COMPILED_PATH = "/tmp/compiled"
+"""Of the pod's own room, unless the cache volume has a part for it."""
+SHARED_MEMORY_PATH = "/dev/shm"
 CLAIM_PATH = "/model"
 SECRETS_PATH = "/secrets"
 SETTINGS_FOLDER = "/etc/llmservice"

@@ -119,6 +119,7 @@ RULES: dict[str, Rule] = {
     "engine_args": texts(maybe_text),
     "engine_env": environment,
     "allow_origins": texts(origin),
+    "compiled": maybe_text,
     "failure_log": maybe_text,
 }
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 CACHE_ENV = "LLMSERVICE_CACHE_DIR"
+COMPILED_FOLDER = "compiled"
+"""The part of a cache where engines keep what they compile."""
 
 
 def cache_dir(environ: Mapping[str, str] | None = None) -> Path:

@@ -25,6 +25,8 @@ class FailureClass(StrEnum):
     UNSUPPORTED_FORMAT = "UnsupportedFormat"
     DOES_NOT_FIT = "DoesNotFit"
     ENGINE_NOT_INSTALLED = "EngineNotInstalled"
+    DRIVER_TOO_OLD = "DriverTooOld"
+    """The node's GPU driver is older than what the engine was built with asks for."""
     OUT_OF_MEMORY = "OutOfMemory"
     OUT_OF_GPU_MEMORY = "OutOfGPUMemory"
     DISK_FULL = "DiskFull"

@@ -60,6 +60,8 @@ class RuntimeSettings:
     engine_env: dict[str, str] = field(default_factory=dict)
     allow_origins: tuple[str, ...] = ()
     """Web pages of these origins (`https://chat.example.com`; `*` = any) may call the API from a browser."""
+    compiled: str = ""
+    """Folder where what the engine compiles is kept from start to start; empty = in the engine's own places."""
     failure_log: str = ""
     """Where the failure record goes; empty = nowhere (/dev/termination-log in a container)."""
 

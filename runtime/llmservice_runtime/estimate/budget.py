@@ -14,6 +14,8 @@ from llmservice_runtime.machine.machine import Device
 
 GPU = "GPU"
 HOST = "Host"
+SHARED = "memory that processes share"
+"""The line of what an engine's processes hand each other in /dev/shm, which is the host's memory."""
 
 
 @dataclass(frozen=True, slots=True)

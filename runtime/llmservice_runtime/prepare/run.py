@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -10,6 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmservice_runtime.contract.cache import COMPILED_FOLDER
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.engines.registry import config_classes
@@ -90,7 +92,18 @@ def _fetch(files: Source, paths: Sequence[str], alone: Sequence[str], request: R
     folder = fetch(files, paths, request.cache, progress, room=room, chosen_by=alone)
     if request.service and folder != files.folder:
         want(folder, request.service)
+    make_compiled(request.cache)
     return folder
+
+
+def make_compiled(cache: Path) -> None:
+    """A replica mounts this part of a cache, and whoever may write the cache may write it: a kubelet that makes it
+    would make it its own. What can't be made is missed by nobody: an engine then compiles at every start."""
+    folder = cache / COMPILED_FOLDER
+    with contextlib.suppress(OSError):
+        folder.mkdir(exist_ok=True)
+        if folder.stat().st_uid == os.geteuid():
+            folder.chmod(cache.stat().st_mode & 0o7777)
 
 
 def run(request: Request, report: Path | None, progress: Progress) -> int:

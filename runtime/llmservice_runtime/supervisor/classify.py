@@ -49,6 +49,8 @@ REMEDIES: dict[FailureClass, str] = {
     FailureClass.OUT_OF_MEMORY: "Raise the memory limit, shorten contextTokens, or choose a smaller quantization.",
     FailureClass.OUT_OF_GPU_MEMORY: "Shorten contextTokens, keep fewer layers on the GPU,"
     " or choose a smaller quantization or a larger GPU.",
+    FailureClass.DRIVER_TOO_OLD: "Update the GPU driver of the node, let the service run on nodes whose driver is"
+    " newer, or use an image that is built with an older CUDA (engine.image).",
     FailureClass.DISK_FULL: "Free space in the model cache, or give it a larger volume.",
     FailureClass.PORT_IN_USE: "Stop the program that listens there, or choose another port (0 = any free one).",
     FailureClass.MODEL_DAMAGED: "Check the disk; delete the damaged copy so that it is fetched again.",
@@ -60,6 +62,11 @@ _LAST_WORDS: LastWords = (
         FailureClass.OUT_OF_GPU_MEMORY,
         r"cuda.{0,60}out of memory|out of memory.{0,60}cuda|cudamalloc failed|outofdevicememory"
         r"|cuda error 2\b|hip.{0,40}out of memory|unable to allocate (cuda|rocm|vulkan)\d* buffer",
+    ),
+    (
+        FailureClass.DRIVER_TOO_OLD,
+        r"nvidia driver on your system is too old|cuda driver version is insufficient for cuda runtime version"
+        r"|ptx was compiled with an unsupported toolchain|forward compatibility was attempted on non supported hw",
     ),
     (FailureClass.DISK_FULL, r"no space left on device|\benospc\b|disk quota exceeded"),
     (FailureClass.PORT_IN_USE, r"address already in use|\beaddrinuse\b|errno 98\b"),

@@ -38,6 +38,7 @@ HOPELESS = frozenset(
         FailureClass.UNSUPPORTED_FORMAT,
         FailureClass.DOES_NOT_FIT,
         FailureClass.ENGINE_NOT_INSTALLED,
+        FailureClass.DRIVER_TOO_OLD,
         FailureClass.MODEL_NOT_FOUND,
         FailureClass.MODEL_GATED,
         FailureClass.MODEL_DAMAGED,

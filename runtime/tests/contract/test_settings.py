@@ -42,6 +42,7 @@ built = st.builds(
     engine_args=st.lists(words, max_size=2).map(tuple),
     engine_env=st.dictionaries(words.filter(lambda name: "=" not in name), words, max_size=2),
     allow_origins=st.lists(st.sampled_from(["*", "https://a.example", "http://localhost:3000"]), max_size=2).map(tuple),
+    compiled=st.sampled_from(["", "/cache/compiled"]),
     failure_log=st.sampled_from(["", "/dev/termination-log"]),
 ).filter(lambda built: not 0 < built.kv_tokens < built.context_tokens)
 
@@ -76,6 +77,7 @@ WRONG = {
     "model_aliases": ['"alias"', "[1]", '[""]'],
     "engine_args": ['"--threads=2"', "[1]", "{}"],
     "engine_env": ["[]", '{"A": "\\ud800"}', '{"A": 1}', '{"A=B": "1"}', '{"": "1"}'],
+    "compiled": ["1", "null"],
     "failure_log": ["1", "null"],
     "allow_origins": ['"*"', '["example.com"]', '["https://a.example/path"]', "[1]"],
 }

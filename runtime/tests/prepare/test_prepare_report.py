@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Quantization, Task
 from llmservice_runtime.prepare.report import Prepared
-from llmservice_runtime.prepare.run import exit_code
+from llmservice_runtime.prepare.run import exit_code, make_compiled
 
 DEMO = Path(__file__).parents[2] / "demo" / "model"
 FACTS = ModelFacts(
@@ -108,3 +109,12 @@ def test_a_report_that_lacks_what_is_read_by_now_says_so_until_it_is_read_again(
     body = json.loads(whole.to_json())
     del body["facts"]["layers"][0]["index_bytes"]
     assert Prepared.from_json(json.dumps(body)).lacking
+
+
+def test_a_cache_gets_a_part_for_what_engines_compile_that_its_writers_may_write(tmp_path: Path) -> None:
+    tmp_path.chmod(0o2770)
+    for _ in range(2):
+        make_compiled(tmp_path)
+        assert stat.S_IMODE((tmp_path / "compiled").stat().st_mode) == 0o2770
+    make_compiled(tmp_path / "away")
+    assert not (tmp_path / "away").exists()

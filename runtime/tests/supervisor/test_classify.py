@@ -50,6 +50,15 @@ def test_a_kernel_kill_is_out_of_memory_with_its_numbers() -> None:
         ("OSError: [Errno 12] Cannot allocate memory", FailureClass.OUT_OF_MEMORY),
         ("OSError: [Errno 28] No space left on device: '/cache/x'", FailureClass.DISK_FULL),
         ("OSError: [Errno 98] error while attempting to bind: address already in use", FailureClass.PORT_IN_USE),
+        (
+            "RuntimeError: The NVIDIA driver on your system is too old (found version 12040). Please update it.",
+            FailureClass.DRIVER_TOO_OLD,
+        ),
+        ("CUDA error: the provided PTX was compiled with an unsupported toolchain.", FailureClass.DRIVER_TOO_OLD),
+        (
+            "ggml_cuda_init: failed: CUDA driver version is insufficient for CUDA runtime version",
+            FailureClass.DRIVER_TOO_OLD,
+        ),
         ("ModuleNotFoundError: No module named 'numpy'", FailureClass.ENGINE_NOT_INSTALLED),
         ("serve: error: unrecognized arguments: --nope", FailureClass.BAD_ARGUMENT),
         ("ValueError: something else", FailureClass.CRASHED),

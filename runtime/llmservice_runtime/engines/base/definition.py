@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.engines.base.caches import Caches
 from llmservice_runtime.engines.base.case import Case, Rule
 from llmservice_runtime.engines.base.recipe import NoEnvironment, Recipe
 from llmservice_runtime.estimate.budget import EngineMemory, Layout, Shape
@@ -74,5 +75,7 @@ class EngineDefinition:
     unsupported_fields: Mapping[str, str] = field(default_factory=dict)
     """Fields of requests (openai/requests/table.py, dotted) that it can't honour, with what to use instead. It refuses
     them by name; docs/api.md lists them; the tests of every engine ask for each."""
+    caches: Caches = field(default_factory=dict)
+    """Where it keeps what it compiles for a device; empty = it compiles nothing."""
     last_words: tuple[tuple[FailureClass, str], ...] = ()
     """Patterns of its own in the last lines of a failed process, beside those of every engine."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.engines.base.caches import TORCH
 from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import EngineDefinition
 from llmservice_runtime.engines.transformers.install.recipe import RECIPE
@@ -42,6 +43,7 @@ ENGINE = EngineDefinition(
     preference=preference,
     memory=memory,
     config_classes=lambda: known().configs,
+    caches=TORCH,
     devices=frozenset({Device.CPU, Device.NVIDIA}),
     recipe=RECIPE,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llmservice_runtime.engines.base.caches import TORCH
 from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import CoarserVersion, EngineDefinition
 from llmservice_runtime.engines.vllm.contradictions import check
@@ -70,6 +71,7 @@ ENGINE = EngineDefinition(
     arguments=arguments,
     config_classes=lambda: known().configs,
     layout_arguments=layout_arguments,
+    caches={**TORCH, "VLLM_CACHE_ROOT": "vllm", "VLLM_CONFIG_ROOT": "config/vllm"},
     devices=frozenset({Device.CPU, Device.NVIDIA}),
     recipe=RECIPE,
     coarser=(CoarserVersion("a 4-bit AWQ", 5.0, Quantization("awq", "AWQ 4-bit", 4, group_size=128)),),

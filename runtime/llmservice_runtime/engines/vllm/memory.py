@@ -10,7 +10,7 @@ from llmservice_runtime.engines.vllm.kv_cache import States
 from llmservice_runtime.engines.vllm.options import SEQUENCES, VllmOptions
 from llmservice_runtime.engines.vllm.sharding import layouts, objection
 from llmservice_runtime.engines.vllm.told import known
-from llmservice_runtime.estimate.budget import GPU, HOST, Layout, MemoryLine, Shape, cache_lines
+from llmservice_runtime.estimate.budget import GPU, HOST, SHARED, Layout, MemoryLine, Shape, cache_lines
 from llmservice_runtime.estimate.kv import Pool, kv_bytes, states_bytes
 from llmservice_runtime.estimate.overhead import GIB, activations, feed_forward
 from llmservice_runtime.estimate.stages import heaviest, longest
@@ -23,6 +23,10 @@ OUTSIDE = 6 * GIB // 10
 """What is outside of PyTorch's memory on each GPU."""
 MOST_SHARE = 3 * GIB // 2
 """Of the weights' share in the buffers: it stands for one layer's activations, and depth adds none."""
+BROADCAST, ANSWERS, GROUP = 10 * 16 << 20, 10 * 24 << 20, 6 * 4 << 20
+"""Of its queues in /dev/shm (chunks times their size): one to all workers, one of each worker, one of a group."""
+NCCL_SHARED = GIB
+"""What NCCL's manual asks for."""
 NOT_COUNTED = "The model that drafts tokens is not counted: lower --gpu-memory-utilization by what it takes."
 MOST_OF_WEIGHTS = 0.98
 """Experts are at most that share of a model."""
@@ -131,6 +135,7 @@ class VllmMemory(TorchMemory):
             *cache_lines(shape, kv, states, GPU),
             MemoryLine("engine and its buffers", buffers, GPU),
             MemoryLine("engine processes", self.gpu_host, HOST),
+            MemoryLine(SHARED, shared_memory(shape.gpus), HOST),
             MemoryLine("weights left on the host", moved * shape.gpus, HOST),
             MemoryLine("cache offloaded to the host", offloaded, HOST),
         )
@@ -152,6 +157,11 @@ class VllmMemory(TorchMemory):
         if wide and not facts.mixture_experts:
             return tokens * width * (3 * wide // shape.layout.tensor + 4 * facts.hidden_size) + logits
         return activations(facts, tokens) * width // 4 + logits
+
+
+def shared_memory(gpus: int) -> int:
+    """Bytes of /dev/shm for a process on each of so many GPUs; a single one shares nothing."""
+    return BROADCAST + gpus * (ANSWERS + GROUP) + NCCL_SHARED if gpus > 1 else 0
 
 
 def expert_share(facts: ModelFacts) -> float:
