@@ -5,15 +5,21 @@ from __future__ import annotations
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_planning.plan import Plan
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.estimate.budget import GPU, HOST, total
+from llmservice_runtime.formats.facts import ModelFacts
 
 LOAD_SECONDS = 600
 PROGRESS_SECONDS = 60
+MOST_FILES = 500
+"""Names that settings carry."""
+FIRST_OF_SEVERAL = "-00001-of-"
 SLOWEST_READ = 50 << 20
 """Bytes per second at which weights are read from the slowest disk that is planned for."""
 
 
-def runtime_settings(plan: Plan, service: LLMService, model_path: str) -> RuntimeSettings:
-    """Settings for one replica, with the contract's ports; a local mode replaces those with free ones.
+def runtime_settings(plan: Plan, service: LLMService, model_path: str, facts: ModelFacts) -> RuntimeSettings:
+    """Settings for one replica, with the contract's ports; a local mode replaces those with free ones. `facts` are
+    those that were planned with.
 
     `model_path` is absolute: a GGUF file (the first shard) or a model folder. The model answers to its full name
     (`namespace/name`) and to its bare name.
@@ -34,5 +40,15 @@ def runtime_settings(plan: Plan, service: LLMService, model_path: str) -> Runtim
         load_seconds=engine.load_seconds or LOAD_SECONDS + weights // SLOWEST_READ,
         progress_seconds=engine.progress_seconds or PROGRESS_SECONDS,
         engine_args=plan.args,
+        planned_host_bytes=total(plan.memory, HOST),
+        planned_gpu_bytes=total(plan.memory, GPU) * plan.accelerator_count,
+        planned_file_bytes=facts.file_bytes,
+        planned_files=_all_files(facts),
         engine_env={variable.name: variable.value for variable in engine.env},
     )
+
+
+def _all_files(facts: ModelFacts) -> tuple[str, ...]:
+    """None where a report had no room for all of them: it keeps the first."""
+    cut = len(facts.files) == 1 and FIRST_OF_SEVERAL in facts.files[0]
+    return () if cut or len(facts.files) > MOST_FILES else facts.files

@@ -97,7 +97,7 @@ class Preparation:
             manifest.service,
             str(manifest.base),
             settings=dataclasses.replace(
-                runtime_settings(plan, manifest.service, str(path)), compiled=self._compiled(plan.engine)
+                runtime_settings(plan, manifest.service, str(path), model.facts), compiled=self._compiled(plan.engine)
             ),
             plan=PlanStatus(engine=plan.engine.value, reason=plan.reason, summary=summary(plan)),
             revision=model.files.revision or None,

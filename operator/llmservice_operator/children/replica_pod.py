@@ -43,7 +43,7 @@ SLOWEST_DOWNLOAD = 5 << 20
 
 def replica_settings(service: LLMService, placed: Placed, prepared: Prepared) -> RuntimeSettings:
     """What the replica's supervisor is told; it listens on every address of its pod."""
-    settings = runtime_settings(placed.plan, service, prepared.path)
+    settings = runtime_settings(placed.plan, service, prepared.path, prepared.facts)
     compiled = COMPILED_PATH if compiles(placed.plan.engine) else ""
     return dataclasses.replace(settings, host=EVERY, failure_log=TERMINATION_LOG, compiled=compiled)
 

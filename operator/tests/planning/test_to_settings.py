@@ -24,9 +24,10 @@ def test_settings_carry_the_plan_and_the_service(
         endpoint={"maxQueuedRequests": 7, "drainSeconds": 9},
     )
     service = LLMService.model_validate({"metadata": {"name": "qwen", "namespace": "apps"}, "spec": spec})
-    plan = make_plan(service.spec, make_facts(gguf=True), make_machine(64), "abc")
+    facts = make_facts(gguf=True)
+    plan = make_plan(service.spec, facts, make_machine(64), "abc")
     assert isinstance(plan, Plan)
-    settings = runtime_settings(plan, service, "/models/x.gguf")
+    settings = runtime_settings(plan, service, "/models/x.gguf", facts)
     assert settings.model_name == "apps/qwen"
     assert settings.model_aliases == ("qwen",)
     assert (settings.context_tokens, settings.max_sequences, settings.kv_tokens) == (2048, 16, 16 * 2048)
@@ -34,6 +35,8 @@ def test_settings_carry_the_plan_and_the_service(
     assert settings.engine_args == ("--mlock",)
     assert settings.engine_env == {"A": "b"}
     assert settings.load_seconds > 600
+    assert settings.planned_host_bytes == sum(line.bytes for line in plan.memory) > facts.weight_bytes
+    assert (settings.planned_file_bytes, settings.planned_files) == (facts.file_bytes, facts.files)
     assert settings.progress_seconds == 60
     assert RuntimeSettings.from_json(settings.to_json()) == settings
 
@@ -45,7 +48,8 @@ def test_who_needs_more_time_gets_it(
 ) -> None:
     spec = make_spec(engine={"loadSeconds": 3600, "progressSeconds": 300})
     service = LLMService.model_validate({"metadata": {"name": "qwen", "namespace": "apps"}, "spec": spec})
-    plan = make_plan(service.spec, make_facts(gguf=True), make_machine(64), "abc")
+    facts = make_facts(gguf=True)
+    plan = make_plan(service.spec, facts, make_machine(64), "abc")
     assert isinstance(plan, Plan)
-    settings = runtime_settings(plan, service, "/models/x.gguf")
+    settings = runtime_settings(plan, service, "/models/x.gguf", facts)
     assert (settings.load_seconds, settings.progress_seconds) == (3600, 300)

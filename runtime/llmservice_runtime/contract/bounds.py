@@ -14,6 +14,7 @@ TASKS = ("Chat", "Completion")
 LOAD_QUANTIZATIONS = ("BitsAndBytesInt8", "BitsAndBytesNF4", "FP8")
 MAX_TOKENS = 2**31 - 1
 MAX_PORT = 65535
+MAX_BYTES = 2**50
 MAX_SECONDS = 30 * 86400
 ENV_NAME = re.compile(r"[^=\0\ud800-\udfff]+")
 NO_TEXT = re.compile(r"[\0\ud800-\udfff]")
@@ -119,6 +120,10 @@ RULES: dict[str, Rule] = {
     "engine_args": texts(maybe_text),
     "engine_env": environment,
     "allow_origins": texts(origin),
+    "planned_host_bytes": whole(0, MAX_BYTES),
+    "planned_gpu_bytes": whole(0, MAX_BYTES),
+    "planned_file_bytes": whole(0, MAX_BYTES),
+    "planned_files": texts(text),
     "compiled": maybe_text,
     "failure_log": maybe_text,
 }

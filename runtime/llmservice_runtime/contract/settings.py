@@ -60,6 +60,14 @@ class RuntimeSettings:
     engine_env: dict[str, str] = field(default_factory=dict)
     allow_origins: tuple[str, ...] = ()
     """Web pages of these origins (`https://chat.example.com`; `*` = any) may call the API from a browser."""
+    planned_host_bytes: int = 0
+    """Host memory that the plan has for it; 0 = not told. What is measured after loading is held against these."""
+    planned_gpu_bytes: int = 0
+    """Memory of all its GPUs together."""
+    planned_file_bytes: int = 0
+    """What the model's files have together."""
+    planned_files: tuple[str, ...] = ()
+    """Their names below the model's folder; the first is the one that `model_path` names where that is a file."""
     compiled: str = ""
     """Folder where what the engine compiles is kept from start to start; empty = in the engine's own places."""
     failure_log: str = ""
@@ -90,7 +98,7 @@ class RuntimeSettings:
             raise SettingsError(f"`engine` is {shown(body['engine'])}; it must be {wanted}.", "Correct `engine`.")
         check(body)
         body["engine"] = EngineType(body["engine"])
-        for name in ("model_aliases", "engine_args", "allow_origins"):
+        for name in ("model_aliases", "engine_args", "allow_origins", "planned_files"):
             body[name] = tuple(body.get(name, ()))
         settings = RuntimeSettings(**body)
         check_pool(settings.context_tokens, settings.kv_tokens)

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -31,6 +32,9 @@ from llmservice_runtime.wire.server import ApiRunner
 STEP_REPORT_SECONDS = 1.0
 SETTLE_SECONDS, SETTLE_CHECKS = 0.02, 50
 """A cancelled request leaves the engine with the step it is in."""
+
+SELF_TEST_TOKENS, SELF_TEST_SECONDS = 16, 1.0
+"""What a self-test generates, and how long at most after its first token."""
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +106,7 @@ class Host:
         """Load and prove; the API answers 503 meanwhile. UserError carries the failure class."""
         engine = await asyncio.wrap_future(self._loading.engine)
         with self._loading.timed(Phase.SELF_TEST):
-            await generate_one(engine)
+            speed = await self_test(engine)
         self._metrics.clear()
         self._metrics.stats = engine.stats
         self._server.serve(engine)
@@ -110,6 +114,7 @@ class Host:
         gc.enable()
         port = int(self._listener.getsockname()[1])
         detail = {"context_tokens": engine.context_tokens, "max_sequences": self._settings.max_sequences}
+        detail |= {"tokens_per_second": speed} if speed else {}
         self._reporter.ready(port, self._loading.seconds, detail)
         log.info("%s answers on %s:%d", self._settings.model_name, in_url(self._settings.host), port)
         return engine
@@ -146,20 +151,27 @@ def callers_of(settings: RuntimeSettings) -> Callers | None:
     return Callers(loopback, hosts, origins, origin_setting="To let it, name {} in the setting `allow_origins`.")
 
 
-async def generate_one(engine: Engine) -> None:
-    """Warming up and self-test in one: one token from a short prompt. UserError SelfTestFailed when none comes."""
+async def self_test(engine: Engine) -> float:
+    """Warming up and self-test in one: some tokens from a short prompt, as many as come within SELF_TEST_SECONDS. Their
+    number per second after the first; 0 = no second one came. UserError SelfTestFailed when none comes.
+    """
     prompt = engine.tokenizer.encode("Hello", add_special=True, parse_special=False) or [0]
-    params = SamplingParams(max_tokens=1, temperature=0.0, ignore_eos=True)
-    tokens = 0
+    params = SamplingParams(max_tokens=SELF_TEST_TOKENS, temperature=0.0, ignore_eos=True)
+    tokens, first, last = 0, 0.0, 0.0
     problem = "no token came"
     async with submitted(engine, [GenerationRequest("self-test", prompt, params)]) as deltas:
         async for delta in deltas:
             tokens += len(delta.token_ids)
+            last = time.monotonic()
+            first = first or last
             if delta.finish_reason is FinishReason.ERROR:
                 problem = delta.error or problem
+            if tokens and last - first > SELF_TEST_SECONDS:
+                break
     if tokens == 0:
         raise UserError(
             f"The model loaded but generated nothing: {problem}.",
             "Check that the model file is whole and made for this version of the engine.",
             FailureClass.SELF_TEST_FAILED,
         )
+    return (tokens - 1) / (last - first) if last > first else 0.0

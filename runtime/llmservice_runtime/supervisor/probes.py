@@ -18,6 +18,7 @@ from llmservice_runtime.contract.listening import is_loopback
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.supervisor.state import State
+from llmservice_runtime.supervisor.verify import Loaded
 from llmservice_runtime.wire.callers import Callers, protect
 
 
@@ -29,6 +30,8 @@ class View:
     state: Callable[[], State]
     engine_pid: Callable[[], int | None]
     supervisor_pid: int
+    loaded: Callable[[], Loaded | None] = lambda: None
+    """The last load, held against the plan."""
 
 
 @asynccontextmanager
@@ -110,7 +113,7 @@ def startup(state: State, now: float) -> dict[str, object]:
 def describe(view: View, now: float) -> dict[str, object]:
     """Everything a person or `llmservice ps` asks about a replica."""
     state = view.state()
-    failure = state.last_failure
+    failure, load = state.last_failure, view.loaded()
     return {
         "model": view.settings.model_name,
         "engine": view.settings.engine.value,
@@ -128,6 +131,7 @@ def describe(view: View, now: float) -> dict[str, object]:
         "restarts": state.restarts,
         "retry_in_seconds": None if state.retry_at is None else _round(max(0.0, state.retry_at - now)),
         "load_phases": {name: _round(seconds) for name, seconds in state.load_phases.items()},
+        "load": load.as_json() if load else None,
         "last_failure": dataclasses.asdict(failure) if failure else None,
         **startup(state, now),
     }

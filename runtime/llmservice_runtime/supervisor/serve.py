@@ -38,8 +38,9 @@ from llmservice_runtime.supervisor.listen import listen
 from llmservice_runtime.supervisor.pipes import watch_lifeline
 from llmservice_runtime.supervisor.process import Ending, EngineProcess
 from llmservice_runtime.supervisor.record import write_failure, write_state
-from llmservice_runtime.supervisor.reports import parse_report
+from llmservice_runtime.supervisor.reports import ReadyReport, parse_report
 from llmservice_runtime.supervisor.state import Policy, State, next_wakeup, step
+from llmservice_runtime.supervisor.verify import Loaded, loaded, resident
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,8 @@ class Supervisor:
         self._oom_before = 0
         self._timer: asyncio.TimerHandle | None = None
         self._canary: asyncio.Task[None] | None = None
+        self._measuring: asyncio.Task[None] | None = None
+        self._loaded: Loaded | None = None
 
     async def run(self) -> int:
         """Start, serve probes, end."""
@@ -118,15 +121,20 @@ class Supervisor:
                     self._engine.kill()
                 if self._timer is not None:
                     self._timer.cancel()
-                if self._canary is not None:
-                    self._canary.cancel()
+                for task in (self._canary, self._measuring):
+                    if task is not None:
+                        task.cancel()
 
     async def _answer_probes(self, listener: socket.socket) -> int:
         # Imported while the engine starts already; a probe that comes before has its answer when this is done.
         from llmservice_runtime.supervisor.probes import View, answering
 
         view = View(
-            self._settings, lambda: self._state, lambda: self._engine.pid if self._engine else None, os.getpid()
+            self._settings,
+            lambda: self._state,
+            lambda: self._engine.pid if self._engine else None,
+            os.getpid(),
+            lambda: self._loaded,
         )
         async with answering(view, listener):
             return await self._done
@@ -195,6 +203,20 @@ class Supervisor:
             self._log(f"the engine sent a report that is not understood: {line[:200]!r}")
             return
         self._handle(Reported(report))
+        if isinstance(report, ReadyReport) and self._engine is not None and self._state.ready:
+            self._measuring = asyncio.get_running_loop().create_task(self._measure(report, self._engine.pid))
+
+    async def _measure(self, report: ReadyReport, session: int) -> None:
+        """Hold the load against the plan, once; off the loop, as large mappings take the kernel a while to sum up."""
+        state = self._state
+
+        def look() -> Loaded:
+            took = state.last_load_seconds or 0.0
+            return loaded(self._settings, state.load_phases, took, resident(session), report.detail)
+
+        self._loaded = await asyncio.to_thread(look)
+        for sentence in self._loaded.findings:
+            self._log(sentence)
 
     def _exited(self, ending: Ending) -> None:
         self._engine = None

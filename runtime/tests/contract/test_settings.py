@@ -42,6 +42,10 @@ built = st.builds(
     engine_args=st.lists(words, max_size=2).map(tuple),
     engine_env=st.dictionaries(words.filter(lambda name: "=" not in name), words, max_size=2),
     allow_origins=st.lists(st.sampled_from(["*", "https://a.example", "http://localhost:3000"]), max_size=2).map(tuple),
+    planned_host_bytes=counts,
+    planned_gpu_bytes=counts,
+    planned_file_bytes=counts,
+    planned_files=st.lists(words, max_size=2).map(tuple),
     compiled=st.sampled_from(["", "/cache/compiled"]),
     failure_log=st.sampled_from(["", "/dev/termination-log"]),
 ).filter(lambda built: not 0 < built.kv_tokens < built.context_tokens)
@@ -78,6 +82,10 @@ WRONG = {
     "engine_args": ['"--threads=2"', "[1]", "{}"],
     "engine_env": ["[]", '{"A": "\\ud800"}', '{"A": 1}', '{"A=B": "1"}', '{"": "1"}'],
     "compiled": ["1", "null"],
+    "planned_host_bytes": ["-1", "1.5", '"1"'],
+    "planned_gpu_bytes": ["-1"],
+    "planned_file_bytes": ["-1"],
+    "planned_files": ['"a"', "[1]", '[""]'],
     "failure_log": ["1", "null"],
     "allow_origins": ['"*"', '["example.com"]', '["https://a.example/path"]', "[1]"],
 }

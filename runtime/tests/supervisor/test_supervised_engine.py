@@ -20,6 +20,9 @@ MODEL = Path(__file__).parents[2] / "demo" / "model" / "demo-Q4_K_M.gguf"
 pytestmark = pytest.mark.engine
 
 
+GIB = 1 << 30
+
+
 class Served:
     """One running replica."""
 
@@ -63,6 +66,11 @@ class Served:
             with error:
                 return error.code
 
+    def status(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.state['supervisor_port']}/status", timeout=5) as answer:
+            body: dict[str, Any] = json.load(answer)
+        return body
+
     def complete(self, tokens: int) -> dict[str, Any]:
         with urllib.request.urlopen(self._request(tokens), timeout=60) as answer:
             result: dict[str, Any] = json.load(answer)
@@ -93,6 +101,26 @@ def served(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     for one in made:
         one.process.kill()
         one.process.wait()
+
+
+def test_a_load_is_held_against_the_plan(tmp_path: Path) -> None:
+    files = {"planned_files": [MODEL.name], "planned_file_bytes": MODEL.stat().st_size - 1}
+    served = Served(tmp_path, planned_host_bytes=1 << 20, **files)
+    try:
+        served.wait_for(lambda: bool(served.state.get("ready")))
+        served.wait_for(lambda: served.status()["load"] is not None)
+        load = served.status()["load"]
+        assert set(load["phases"]) >= {"Starting", "Loading", "SelfTest"}
+        assert 0 < load["seconds"] < 60
+        assert 10 << 20 < load["measured"]["host"] < GIB
+        assert load["measured"]["files"] == MODEL.stat().st_size
+        assert load["tokens_per_second"] > 0
+        others, more = load["findings"]
+        assert "they are others than those" in others and "of host memory for the model" in more
+        assert "supervisor: The engine took" in served.log.read_text()
+    finally:
+        served.process.kill()
+        served.process.wait()
 
 
 def test_a_request_in_flight_finishes_while_the_replica_drains(served: Callable[..., Served]) -> None:
