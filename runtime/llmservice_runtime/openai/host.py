@@ -113,8 +113,12 @@ class Host:
         gc.freeze()  # 64,000 objects that stay: looked over, they hold up a step by 13 ms now and then
         gc.enable()
         port = int(self._listener.getsockname()[1])
-        detail = {"context_tokens": engine.context_tokens, "max_sequences": self._settings.max_sequences}
-        detail |= {"tokens_per_second": speed} if speed else {}
+        detail: dict[str, float] = {
+            "context_tokens": engine.context_tokens,
+            "max_sequences": self._settings.max_sequences,
+        }
+        if speed:
+            detail["tokens_per_second"] = speed
         self._reporter.ready(port, self._loading.seconds, detail)
         log.info("%s answers on %s:%d", self._settings.model_name, in_url(self._settings.host), port)
         return engine

@@ -104,7 +104,7 @@ def served(tmp_path: Path) -> Iterator[Callable[..., Served]]:
 
 
 def test_a_load_is_held_against_the_plan(tmp_path: Path) -> None:
-    files = {"planned_files": [MODEL.name], "planned_file_bytes": MODEL.stat().st_size - 1}
+    files: dict[str, Any] = {"planned_files": [MODEL.name], "planned_file_bytes": MODEL.stat().st_size - 1}
     served = Served(tmp_path, planned_host_bytes=1 << 20, **files)
     try:
         served.wait_for(lambda: bool(served.state.get("ready")))
