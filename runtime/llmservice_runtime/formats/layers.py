@@ -11,12 +11,14 @@ from llmservice_runtime.formats.config import HEAD_DIM, KV_HEADS, Config
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind
 from llmservice_runtime.formats.latents import compressed, index_bytes, keeps_latents, latent
 from llmservice_runtime.formats.lists import per_layer
-from llmservice_runtime.formats.patterns import block_part, family, layer_count, layer_words, window_of
+from llmservice_runtime.formats.patterns import WINDOWS, block_part, family, layer_count, layer_words, window_of
 from llmservice_runtime.formats.ranges import damaged
 from llmservice_runtime.formats.recurrent import mixer_bytes, short_convolution, state_bytes
 
 _GROUPS = (*KV_HEADS, "num_attention_groups")
 _PER_LAYER = ("num_key_value_heads_per_layer", "num_key_value_heads", "num_kv_heads")
+_LISTS = (*_PER_LAYER, *WINDOWS, "block_configs")
+"""What layers of one word may have each of their own; per_layer_config too, and indexers."""
 _DIM = (*HEAD_DIM, "hidden_size_per_head", "d_kv")
 _DECODER_HEADS = ("decoder_attention_heads",)
 """Of models with an encoder, whose decoder is what counts."""
@@ -32,7 +34,14 @@ def layer_groups(config: Config) -> tuple[LayerGroup, ...]:
 
     Raises UnsupportedModel where lists of the configuration don't fit its layers.
     """
-    return grouped(_layer(config, index, word) for index, word in enumerate(layer_words(config)))
+    words = layer_words(config)
+    own = any(config.get(key) for key in ("index_topk", "per_layer_config"))
+    if own or "compressed" in words or any(isinstance(config.get(key), list) for key in _LISTS):
+        return grouped(_layer(config, index, word) for index, word in enumerate(words))
+    first = {
+        word: _layer(config, words.index(word), word) for word in dict.fromkeys(words)
+    }  # layers of a word are alike
+    return grouped(first[word] for word in words)
 
 
 def grouped(layers: Iterable[LayerGroup]) -> tuple[LayerGroup, ...]:

@@ -29,7 +29,7 @@ _WORDS = {
 _NORMAL = {theirs: ours for ours, words in _WORDS.items() for theirs in words}
 
 MOST_LAYERS = 4096
-_WINDOWS = ("sliding_windows", "interleaved_sliding_window", "sliding_window")
+WINDOWS = ("sliding_windows", "interleaved_sliding_window", "sliding_window")
 """Keys that may list a window per layer, or for the unit that layers repeat."""
 _ONE_WINDOW = (
     "interleaved_sliding_window",
@@ -143,7 +143,7 @@ def _derived_words(config: Config, count: int) -> list[str]:
     kind = family(config)
     if config.items_of("compress_ratios"):
         return ["compressed"] * count
-    if any(isinstance(config.get(key), list) for key in _WINDOWS):
+    if any(isinstance(config.get(key), list) for key in WINDOWS):
         return ["sliding" if window_of(config, index) else "full" for index in range(count)]
     usual = UNITS.get(kind, "")
     unit = _stated_unit(config, usual) or usual
@@ -186,14 +186,14 @@ def _normal(word: str, config: Config) -> str:
 
 def any_window(config: Config) -> bool:
     """Whether layers that slide have a window."""
-    return window_of(config, 0) > 0 or bool(config.items_of(*_WINDOWS))
+    return window_of(config, 0) > 0 or bool(config.items_of(*WINDOWS))
 
 
 def window_of(config: Config, index: int) -> int:
     """Tokens that a sliding layer sees; 0 = the window is off."""
     if config.get("use_sliding_window") is False:
         return 0
-    for key in _WINDOWS:
+    for key in WINDOWS:
         if windows := config.items_of(key):
             own = windows[index % len(windows)]
             return own if type(own) is int and own > 0 else 0
