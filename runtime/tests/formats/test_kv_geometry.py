@@ -405,7 +405,12 @@ def test_layers_of_one_word_are_alike(name: str, stated: dict[str, Any], want: i
     """Only the first of each word is looked at where nothing is listed: 800 models with 126 layers take their time."""
     config = Config(stated, classes=config_classes())
     counted, asked = layers._layer, list[int]()
-    monkeypatch.setattr(layers, "_layer", lambda *args: (asked.append(args[1]), counted(*args))[1])
+
+    def noted(config: Config, index: int, word: str) -> LayerGroup:
+        asked.append(index)
+        return counted(config, index, word)
+
+    monkeypatch.setattr(layers, "_layer", noted)
     assert layer_groups(config) == grouped(
         counted(config, index, word) for index, word in enumerate(layer_words(config))
     )
