@@ -81,6 +81,11 @@ def build(
     return digest(image)
 
 
+def prune() -> None:
+    """Remove intermediate layers: what built images consist of stays."""
+    run(*_buildah("rmi", "--prune", "--force"), env=ENVIRONMENT)
+
+
 def digest(image: str) -> str:
     """The digest of a built image: of its configuration, which names every layer by its content."""
     return (

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from cluster import base, buildah, existing, kind, packages
 from cluster.artefact import alone
@@ -18,14 +21,23 @@ class Image:
     name: str
     dockerfile: str
     target: str = ""
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    gigabytes: int = 2
+    """What building takes of the disk, at most, beside what is there."""
 
 
 IMAGES = {
     "operator": Image("llmservice-operator:dev", "operator/Dockerfile"),
     "runtime": Image("llmservice-runtime:dev-llamacpp-cpu", "runtime/Dockerfile", "llamacpp-cpu"),
 }
-TOOLS = {"client": Image("llmservice-e2e-client:dev", "e2e/kubernetes/client/Dockerfile")}
-"""Images of the tests: built when asked for by name."""
+TOOLS = {
+    "client": Image("llmservice-e2e-client:dev", "e2e/kubernetes/client/Dockerfile"),
+    "engines": Image("llmservice-runtime:dev-engines-cpu", "runtime/Dockerfile", "engines-cpu", gigabytes=18),
+    "cuda": Image(
+        "llmservice-runtime:dev-cuda", "runtime/Dockerfile", "cuda", arguments={"DEVICE": "cuda"}, gigabytes=30
+    ),
+}
+"""Images of some tests, and large ones: built when asked for by name."""
 
 
 def build(key: str, native: bool = False) -> str:
@@ -44,17 +56,29 @@ def build(key: str, native: bool = False) -> str:
         "LLAMACPP_OPTIONS": "" if native else "--portable",
         "VERSION": _version(),
         "REVISION": run("git", "-C", REPOSITORY, "rev-parse", "HEAD").strip(),
+        **image.arguments,
     }
+    _require_room(image)
     with stage(f"image {image.name}"):
         return buildah.build(
             image.name,
             REPOSITORY / image.dockerfile,
             REPOSITORY,
             arguments,
-            {wheels: "/wheels:rw"},
+            {wheels: "/wheels:rw", _uv_cache(): "/uv:rw"},
             cache() / f"{key}-image.log",
             image.target,
         )
+
+
+def build_all(keys: Iterable[str], native: bool = False) -> list[str]:
+    """Build images into buildah's storage; their names with their digests."""
+    packages.install(packages.FOR_IMAGES)
+    built = []
+    for key in keys:
+        with alone(f"image-{key}"):
+            built.append(f"{_image(key).name} {build(key, native)}")
+    return built
 
 
 def reproduce(keys: Iterable[str], native: bool = False) -> list[str]:
@@ -102,6 +126,28 @@ def _image(key: str) -> Image:
     if key not in known:
         raise ClusterError(f"There is no image {key}.", f"Use one of: {', '.join(known)}.")
     return known[key]
+
+
+def _uv_cache() -> Path:
+    """uv's, which has what engines of this machine were made of: lent to a build, nothing is fetched twice."""
+    folder = Path(os.environ.get("UV_CACHE_DIR") or Path.home() / ".cache" / "uv")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _require_room(image: Image) -> None:
+    free = shutil.disk_usage(cache()).free / 1e9
+    if free < image.gigabytes:
+        raise ClusterError(
+            f"Building {image.name} takes up to {image.gigabytes} GB, and {cache()} has {free:.0f} GB free.",
+            "Free space there, or let LLMSERVICE_CACHE_DIR name a folder on another disk; "
+            "`e2e/cluster/cluster prune-images` removes what earlier builds left.",
+        )
+
+
+def prune() -> None:
+    """Remove what builds have left that no image of a name needs."""
+    buildah.prune()
 
 
 def _version() -> str:

@@ -52,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     load = commands.add_parser("load-images", help="build our images and push them to the cluster's registry")
     load.add_argument("image", nargs="*", help=f"default: {' '.join(images.IMAGES)}")
     load.add_argument("--native", action="store_true", help="engines for this CPU: quick after `make up`, not portable")
+    build = commands.add_parser("build-images", help="build our images, for no cluster")
+    build.add_argument("image", nargs="*", help=f"default: {' '.join(images.IMAGES)}; also {' '.join(images.TOOLS)}")
+    build.add_argument("--native", action="store_true", help="engines for this CPU")
+    commands.add_parser("prune-images", help="remove what builds have left beside their images")
     same = commands.add_parser("reproduce-images", help="build our images twice; fails when their digests differ")
     same.add_argument("image", nargs="*", help=f"default: {' '.join(images.IMAGES)}")
     same.add_argument("--native", action="store_true", help="engines for this CPU")
@@ -91,6 +95,11 @@ def _load(arguments: argparse.Namespace, _: list[str]) -> None:
         print(reference)
 
 
+def _build(arguments: argparse.Namespace, _: list[str]) -> None:
+    for line in images.build_all(arguments.image or list(images.IMAGES), arguments.native):
+        print(line)
+
+
 def _reproduce(arguments: argparse.Namespace, _: list[str]) -> None:
     for line in images.reproduce(arguments.image or list(images.IMAGES), arguments.native):
         print(line)
@@ -126,6 +135,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "status": _status,
     "kubeconfig": lambda arguments, _: print(kubeconfig(provider(arguments.provider))),
     "load-images": _load,
+    "build-images": _build,
+    "prune-images": lambda *_: images.prune(),
     "reproduce-images": _reproduce,
     "around": _around,
     "programs": _programs,

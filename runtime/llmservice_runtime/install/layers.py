@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import re
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmservice_runtime.engines.base.recipe import Layer, Slim
-from llmservice_runtime.install.environment import DONE
+from llmservice_runtime.engines.base.torch_layer import TORCH
+from llmservice_runtime.install.environment import DONE, engines_dir
 from llmservice_runtime.install.lockfile import entries, names
-from llmservice_runtime.install.space import NOTHING, Size, size_of, target
+from llmservice_runtime.install.space import NOTHING, Size, gigabytes, require_space, size_of, target
 from llmservice_runtime.install.uv import Uv
 from llmservice_runtime.install.wheel import exclusive
 
@@ -76,6 +78,20 @@ def without(lock: str, layers: tuple[Layer, ...]) -> str:
     return "".join(entry for entry in entries(lock) if names(entry)[0] not in theirs)
 
 
+def main(argv: list[str] | None = None) -> int:
+    """`python -m llmservice_runtime.install.layers`: torch alone, for an image that stores it once; 0 = it is there."""
+    parser = argparse.ArgumentParser(prog="llmservice_runtime.install.layers")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    layer = replace(TORCH, slim=None) if parser.parse_args(argv).device == "cuda" else TORCH
+    engines = engines_dir()
+    engines.mkdir(parents=True, exist_ok=True)
+    part = choose(layer, engines)
+    sys.stderr.write(f"{part.name}: {gigabytes(part.size.fetched)} from {part.index or 'the package index'}\n")
+    require_space([(engines, part.size.unpacked)])
+    fill(part, Uv(engines / "torch.log"))
+    return 0
+
+
 def _folder(name: str, lock: Path, engines: Path) -> Path:
     digest = hashlib.sha256(lock.read_bytes() + target().encode()).hexdigest()
     return engines / f"{name}-{digest[:12]}"
@@ -104,3 +120,7 @@ def _reach(slim: Slim, index: str) -> int:
     except (OSError, ValueError, TypeError, KeyError):
         return 0
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
