@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llmservice_runtime.engines.base.recipe import Layer, Slim
 from llmservice_runtime.engines.base.torch_layer import TORCH
-from llmservice_runtime.install.environment import DONE, engines_dir
+from llmservice_runtime.install.environment import DONE, STAMP, engines_dir
 from llmservice_runtime.install.lockfile import entries, names
 from llmservice_runtime.install.space import NOTHING, Size, gigabytes, require_space, size_of, target
 from llmservice_runtime.install.uv import Uv
@@ -70,6 +71,20 @@ def fill(part: Part, uv: Uv) -> None:
             shutil.rmtree(part.folder)
         uv.install(["--target", str(part.folder)], part.lock, part.name, part.size.fetched, part.index)
         (part.folder / DONE).touch()
+
+
+def prune(known: Iterable[Layer], engines: Path) -> None:
+    """Remove layers of these names that no lock leads to any more, and no environment that is there."""
+    keep, layers = set(), tuple(known)
+    for layer in layers:
+        locks = [layer.lock, *([layer.slim.lock] if layer.slim else [])]
+        keep |= {_folder(layer.name, lock, engines).name for lock in locks}
+    for stamp in engines.glob(f"*/{STAMP}"):
+        keep |= set(json.loads(stamp.read_text()).get("layers", ()))
+    for name in {layer.name for layer in layers}:
+        for folder in engines.glob(f"{name}-*"):
+            if folder.is_dir() and folder.name not in keep:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def without(lock: str, layers: tuple[Layer, ...]) -> str:

@@ -15,14 +15,14 @@ from typing import Any
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.engines import registry
-from llmservice_runtime.engines.base.recipe import Recipe
+from llmservice_runtime.engines.base.recipe import Layer, Recipe
 from llmservice_runtime.install import fill, layers
 from llmservice_runtime.install.environment import STAMP, engines_dir, install_command, recipe_of, stamped
 from llmservice_runtime.install.errors import InstallError
 from llmservice_runtime.install.layers import Part
 from llmservice_runtime.install.lockfile import split_lock
 from llmservice_runtime.install.space import NOTHING, Size, gigabytes, one_disk, require_space, size_of, source_of
-from llmservice_runtime.install.tools import require_venv
+from llmservice_runtime.install.tools import require_compiler, require_headers, require_venv
 from llmservice_runtime.install.uv import Uv
 from llmservice_runtime.install.wheel import (
     WheelPlan,
@@ -79,9 +79,14 @@ def install(request: Install) -> Path:
             _say(f"{request.engine.value} is installed in {folder}")
             return folder
         require_venv()
+        if order.recipe.compiles:
+            title = registry.label(order.engine)
+            require_compiler(title, why="used with kernels that are compiled when a model is loaded")
+            require_headers(title)
         _fill(folder, order, request)
         prove(folder, request.engine, order.recipe)
         (folder / STAMP).write_text(json.dumps(wanted, indent=2) + "\n")
+        layers.prune(_layers(recipe_of(request.engine)), folder.parent)
     _say(f"{request.engine.value} is installed in {folder}")
     return folder
 
@@ -123,6 +128,11 @@ def _order(request: Install) -> _Order | None:
         recipe = recipe.cuda
     parts = tuple(layers.choose(layer, engines_dir()) for layer in recipe.layers)
     return _Order(request.engine, recipe, wheel_plan(request), parts)
+
+
+def _layers(recipe: Recipe | None) -> tuple[Layer, ...]:
+    """Of every device."""
+    return (*recipe.layers, *_layers(recipe.cuda)) if recipe else ()
 
 
 def _device_here() -> Device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,10 +19,19 @@ _COMPILERS = {
     "arch": "pacman -S base-devel",
     "alpine": "apk add build-base",
 }
+_HEADERS = {
+    "debian": "apt-get install python3-dev",
+    "fedora": "dnf install python3-devel",
+    "rhel": "dnf install python3-devel",
+    "suse": "zypper install python3-devel",
+    "alpine": "apk add python3-dev",
+}
 _VENV = {"debian": "apt-get install python3-venv"}
 
 
-def require_compiler(what: str, environ: Mapping[str, str] | None = None, os_release: str | None = None) -> None:
+def require_compiler(
+    what: str, environ: Mapping[str, str] | None = None, os_release: str | None = None, why: str = "built here"
+) -> None:
     """InstallError naming the compiler that `what` is missing and the package that has it. CC and CXX are honoured."""
     env = os.environ if environ is None else environ
     path = env.get("PATH")
@@ -35,8 +45,18 @@ def require_compiler(what: str, environ: Mapping[str, str] | None = None, os_rel
     ]
     if missing:
         raise InstallError(
-            f"{what} is built here, but there is no {' and no '.join(missing)} compiler.",
+            f"{what} is {why}, but there is no {' and no '.join(missing)} compiler.",
             _how(_COMPILERS, "gcc and g++", os_release),
+        )
+
+
+def require_headers(what: str, folder: Path | None = None, os_release: str | None = None) -> None:
+    """InstallError when Python's headers, which `what` compiles against, are not where this Python has them."""
+    place = folder or Path(sysconfig.get_path("include"))
+    if not (place / "Python.h").is_file():
+        raise InstallError(
+            f"{what} compiles kernels when it loads a model, but Python's headers are not in {place}.",
+            _how(_HEADERS, "the headers of this Python", os_release),
         )
 
 

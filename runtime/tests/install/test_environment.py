@@ -24,7 +24,7 @@ from llmservice_runtime.install.lockfile import split_lock
 from llmservice_runtime.install.make import Install, install, prove
 from llmservice_runtime.install.progress import ProgressLine
 from llmservice_runtime.install.run import run_logged
-from llmservice_runtime.install.tools import require_compiler
+from llmservice_runtime.install.tools import require_compiler, require_headers
 from llmservice_runtime.install.wheel import WheelPlan, cached_wheel, obtain_wheel, plan_wheel
 
 HOLD = """
@@ -88,6 +88,14 @@ def test_a_missing_compiler_is_named_with_its_package(tmp_path: Path, os_release
     with pytest.raises(InstallError) as error:
         require_compiler("llama.cpp", {"PATH": str(tmp_path)}, os_release)
     assert "no C++ compiler" in error.value.reason and command in error.value.remedy
+
+
+def test_missing_headers_are_named_with_their_package(tmp_path: Path) -> None:
+    with pytest.raises(InstallError) as error:
+        require_headers("vLLM", tmp_path, "ID=debian\n")
+    assert str(tmp_path) in error.value.reason and "apt-get install python3-dev" in error.value.remedy
+    (tmp_path / "Python.h").touch()
+    require_headers("vLLM", tmp_path)
 
 
 def test_a_cached_wheel_is_used_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

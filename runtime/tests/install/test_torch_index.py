@@ -165,6 +165,16 @@ def test_a_layer_that_was_not_finished_is_made_again(world: Path, monkeypatch: p
     assert build_of(EngineType.VLLM).startswith("cuda")
 
 
+def test_a_layer_that_no_lock_leads_to_any_more_is_removed(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe(world, monkeypatch, "http://127.0.0.1:9")
+    install(Install(EngineType.VLLM, device=Device.CPU))
+    (before,) = layers_in(world)
+    (world / "torch.lock").write_text("# raised\n" + (world / "torch.lock").read_text())
+    assert install(Install(EngineType.VLLM, device=Device.CPU))
+    (now,) = layers_in(world)
+    assert now != before and build_of(EngineType.VLLM).startswith("cuda")
+
+
 def test_a_disk_without_room_is_said_before_anything_is_fetched(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

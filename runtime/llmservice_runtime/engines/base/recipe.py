@@ -63,6 +63,8 @@ class Recipe:
     """Module that is run in the new environment: it exits 0 when the engine works there; empty = nothing to prove."""
     layers: tuple[Layer, ...] = ()
     dist_infos: tuple[DistInfo, ...] = ()
+    compiles: bool = False
+    """Whether it compiles kernels when it loads a model, with the machine's C++ compiler and Python's headers."""
     devices: frozenset[Device] = frozenset()
     """What it runs on; empty = all that the engine is for."""
     cuda: Recipe | None = None

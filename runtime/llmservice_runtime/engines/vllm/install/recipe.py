@@ -19,6 +19,7 @@ _CUDA = Recipe(
     proof="llmservice_runtime.engines.vllm.install.check",
     layers=(replace(TORCH, slim=None),),
     dist_infos=(PLUGINS,),
+    compiles=True,
     devices=frozenset({Device.NVIDIA}),
 )
 RECIPE = replace(
