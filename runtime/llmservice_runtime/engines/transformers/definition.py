@@ -10,7 +10,7 @@ from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import EngineDefinition
 from llmservice_runtime.engines.transformers.install.recipe import RECIPE
 from llmservice_runtime.engines.transformers.memory import TransformersMemory
-from llmservice_runtime.engines.transformers.rules import RULES, known, notes
+from llmservice_runtime.engines.transformers.rules import RULES, known
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device
 
@@ -38,7 +38,6 @@ def memory(args: Sequence[str]) -> TransformersMemory:
 ENGINE = EngineDefinition(
     label="Transformers",
     rules=RULES,
-    notes=notes,
     reason=reason,
     preference=preference,
     memory=memory,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from llmservice_runtime.engines.base.capabilities import Capabilities, Method, capabilities
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf
+from llmservice_runtime.engines.transformers.install.recipe import QUANTIZERS
 from llmservice_runtime.formats.facts import ModelFormat
 from llmservice_runtime.formats.refusals import LOADED
 from llmservice_runtime.machine.machine import GPU_DEVICES, Device
@@ -15,8 +16,6 @@ OWN_NAMES = {"bitsandbytes": "bitsandbytes-4bit", "modelopt-fp4": "nvfp4"}
 
 BNB_TYPES = ("nf4", "fp4")
 """What bitsandbytes can unpack (its `dequantize_4bit`)."""
-EVERYWHERE = frozenset({"accelerate"})
-"""Packages that its environment always has."""
 
 
 def known() -> Capabilities:
@@ -69,6 +68,16 @@ def unknown_type(case: Case) -> str | None:
     return None
 
 
+def missing_package(case: Case) -> str | None:
+    """Methods whose packages the environment lacks."""
+    method = _method(case)
+    missing = [name for name in method.packages if name not in QUANTIZERS] if method else []
+    if missing:
+        packages = " and ".join(name.replace("_", "-") for name in missing)
+        return f"{case.method} weights need {packages}, which the Transformers environment of this release has not."
+    return None
+
+
 def unable_method(case: Case) -> str | None:
     """Methods whose quantizer refuses the device, or gives up what was saved by unpacking the weights."""
     method = _method(case)
@@ -106,18 +115,10 @@ RULES: tuple[Rule, ...] = (
     unknown_method,
     unknown_type,
     unable_method,
+    missing_package,
     old_cpu,
     old_gpu,
 )
-
-
-def notes(case: Case) -> tuple[str, ...]:
-    """What running it here needs or changes."""
-    method = _method(case)
-    packages = [name.replace("_", "-") for name in method.packages if name not in EVERYWHERE] if method else []
-    if packages:
-        return (f"{case.method} weights need {' and '.join(packages)} in the Transformers environment.",)
-    return ()
 
 
 def _method(case: Case) -> Method | None:
