@@ -11,6 +11,8 @@ import pytest
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines.base.recipe import Recipe
 from llmservice_runtime.engines.registry import definition
+from llmservice_runtime.engines.transformers.install.recipe import QUANTIZERS
+from llmservice_runtime.engines.transformers.install.recipe import RECIPE as TRANSFORMERS
 from llmservice_runtime.install.layers import without
 from llmservice_runtime.install.lockfile import entries, names
 
@@ -43,6 +45,11 @@ def test_an_engine_and_its_layers_are_locked_in_the_same_versions(recipe: Recipe
             assert {name: {v.partition("+")[0] for v in found} for name, found in slim.items()} == {
                 name: theirs[name] for name in slim
             }
+
+
+def test_packages_that_rules_count_on_are_locked() -> None:
+    locked = {name.replace("-", "_") for name in versions(TRANSFORMERS.lock)}
+    assert locked >= QUANTIZERS
 
 
 def test_engines_that_share_a_layer_share_all_of_it() -> None:

@@ -30,7 +30,7 @@ def why_not(answer: Choice | NoChoice, engine: EngineType) -> str:
 OTHER_METHODS = ("aqlm", "hqq", "eetq", "higgs", "quanto", "spqr", "vptq", "bitnet", "sinq", "fouroversix")
 
 ON_GPU = [
-    # method, facts, capability -> engine (rows 1 to 14 of the table); None = Transformers could, with packages it has not
+    # method, facts, capability -> engine (rows 1 to 14 of the table); None = Transformers lacks packages for it
     (None, {}, 80, VLLM),
     (None, {"dtype": "F16"}, 75, VLLM),
     (None, {"dtype": "F16"}, 70, TF),
