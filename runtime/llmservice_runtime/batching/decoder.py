@@ -10,7 +10,8 @@ from llmservice_runtime.batching.lanes import Lanes
 from llmservice_runtime.batching.scheduler import (
     CHUNK_UNIT,
     PROMPT_ROWS,
-    ChunkBudget,
+    SHORT_PROMPT,
+    Pace,
     StepBound,
     plan_step,
     turns,
@@ -35,12 +36,12 @@ class StepFailedError(Exception):
 
 
 class Decoder(ABC):
-    """Computes steps of at most `batch` tokens for what runs in `lanes`."""
+    """Computes steps of at most `batch` tokens for what runs in `lanes`; `step_seconds` as in `Pace`."""
 
-    def __init__(self, lanes: Lanes, batch: int) -> None:
+    def __init__(self, lanes: Lanes, batch: int, step_seconds: float = 0.0) -> None:
         self.lanes = lanes
         self._batch_size = batch
-        self._chunk = ChunkBudget(batch)
+        self._pace = Pace(batch, step_seconds)
         self._bound = StepBound(batch)
         self.seconds = 0.0
         """Native time of the last step."""
@@ -124,15 +125,19 @@ class Decoder(ABC):
                         self.lanes.preempt()
                     continue
             # Of neighbouring streams llama.cpp first takes as many tokens as the shortest has: one, beside generation.
-            chunk = self._chunk.tokens + (not self.lanes.kv.shared)
-            plan = plan_step(pending, limits, chunk=chunk, prompt=self._bound.tokens, batch=limit, free=free)
+            chunk = self._pace.chunk
+            chunk += chunk > 0 and not self.lanes.kv.shared
+            plan = plan_step(
+                pending, limits, chunk=chunk, burst=self._pace.burst, prompt=self._bound.tokens, batch=limit, free=free
+            )
             taken = [(answer, tokens) for answer, tokens in zip(running, plan, strict=True) if tokens]
             return self.arrange(taken)
         return []
 
     def _observe(self, taken: Taken) -> None:
         generated, prompt = sum(1 for _, tokens in taken if tokens == 1), _prompt_tokens(taken)
-        self._chunk.observe(generated, prompt, self.seconds)
+        chunked = any(tokens > 1 and answer.pending > SHORT_PROMPT for answer, tokens in taken)
+        self._pace.observe(generated, prompt, self.seconds, chunked)
         self._bound.observe(generated, prompt, self.seconds)
 
     def _isolate(self, taken: Taken, reason: str, fail: Fail) -> Taken:

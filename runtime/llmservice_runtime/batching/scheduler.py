@@ -1,9 +1,9 @@
 """What one step computes. Pure policy: no engine, no clock, no threads.
 
 Every answer that generates gets its token. Short prompts go whole, so that nobody waits for a first token behind a long
-prompt; long ones share what is left of a budget, first come, first served. While answers generate the budget is
-small enough to keep the time between their tokens; with none of them it is a whole batch, or what a few seconds are
-enough for: a step is what liveness counts, and what a client that leaves waits for. Ends of prompts whose long
+prompt; long ones get chunks, first come, first served. While answers generate both are bounded by the time that they
+add to a step (`Pace`); with none of them it is a whole batch, or what a few seconds are enough for: a step is what
+liveness counts, and what a client that leaves waits for. Ends of prompts whose long
 beginning was known take turns: the first one's token does not wait for the last.
 """
 
@@ -12,24 +12,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-TARGET_SECONDS = 0.5
-"""Wanted time of a step that mixes prompt chunks with generation..."""
-TARGET_FACTOR = 3.0
-"""...or this many times a step without prompts, where that is longer."""
+CHUNK_BEATS = 16.0
+"""Wanted time of a step with a chunk of a long prompt, in steps without prompts..."""
+CHUNK_SECONDS, CHUNK_LEAST = 1.0, 3.0
+"""...but no longer than so many seconds, or so many such steps where these are longer."""
+REST = 1
+"""Steps that only generate (and begin short prompts) after one with a chunk: most gaps of a stream are without one."""
+BURST_BEATS = 1.0
+"""What short prompts may add to a step, in steps without prompts..."""
+BURST_SHARE = 0.5
+"""...as long as they are fewer than this share of the answers that generate. More go together: that is one pause of a
+few, where one after the other would be as many small pauses of ever more."""
 CHUNK_UNIT = 64
 """Prompts go in tiles, as llama.cpp takes them on a CPU: a token of less than a tile costs four times as much."""
 PROMPT_ROWS = 64
 """Rows of logits of prompts in one step, beside one per sequence: what prompt_logprobs may ask for."""
 SHORT_PROMPT = 128
-"""What is left of a prompt goes whole when it is at most this long..."""
-SHORT_BURST = 1024
-"""...up to this many tokens a step: many short prompts at once are one pause of the running answers, not many."""
+"""What is left of a prompt goes whole when it is at most this long."""
 DEEP = 512
 """After so many tokens, attention over them costs a token as much as all the rest: together is hardly cheaper (CPU)."""
 TURN = 32
 """Tokens of such prompts in one step: what a running answer pauses for, and what a first token waits for at most."""
 SMOOTHING = 0.2
-STEP_SECONDS = 2.0
+STEP_SECONDS = 3.0
 """Wanted time of any step..."""
 TILE_SECONDS = 10.0
 """...but a tile's worth of tokens goes together up to here: one by one they would take longer by far."""
@@ -52,24 +57,24 @@ def turns(pending: Sequence[int], depths: Sequence[int]) -> list[bool]:
 
 
 def plan_step(
-    pending: Sequence[int], limits: Sequence[int], *, chunk: int, prompt: int, batch: int, free: int
+    pending: Sequence[int], limits: Sequence[int], *, chunk: int, burst: int, prompt: int, batch: int, free: int
 ) -> list[int]:
     """Tokens that each lane computes now; lanes in order of arrival.
 
     `pending` tokens not computed yet (1 = generating, more = prompt), `limits` the most a lane may take in one step,
-    `chunk` the prompt budget beside generation, `prompt` the most prompt tokens of any step, `batch` the most tokens,
-    `free` cells to write to.
+    `chunk` what long prompts get beside generation (0 = nothing now), `burst` what a few short ones get, `prompt` the
+    most prompt tokens of any step, `batch` the most tokens, `free` cells to write to.
     Invariants: 0 <= taken <= min(pending, limit); sum <= min(batch, free); a generating lane goes before any prompt;
-    the oldest long prompt moves on whenever there is room.
+    the oldest short prompt, and the oldest long one where `chunk` allows, move on whenever there is room.
     """
     taken = [0] * len(pending)
     left = min(batch, free)
-    generating = False
+    generating = 0
     for lane, tokens in enumerate(pending):
         if tokens == 1 and left > 0:
             taken[lane] = 1
             left -= 1
-            generating = True
+            generating += 1
     prompts = [lane for lane, tokens in enumerate(pending) if tokens > 1]
     left = min(left, prompt)
     if not generating:
@@ -77,8 +82,15 @@ def plan_step(
         return taken
     short = [lane for lane in prompts if pending[lane] <= SHORT_PROMPT]
     reserve = min(CHUNK_UNIT, chunk, left) if len(short) < len(prompts) else 0
-    spent = _share(short, min(SHORT_BURST, left - reserve), pending, limits, taken)
-    rest = min(left - spent, chunk if spent < chunk else reserve)
+    burst = burst if len(short) < BURST_SHARE * generating else left
+    spent = 0
+    for lane in short:
+        whole = min(pending[lane], limits[lane], left - reserve - spent)
+        if spent and whole and spent + whole > burst:
+            break
+        taken[lane] = whole
+        spent += whole
+    rest = min(left - spent, max(chunk - spent, reserve))
     _share([lane for lane in prompts if pending[lane] > SHORT_PROMPT], rest, pending, limits, taken)
     return taken
 
@@ -92,31 +104,50 @@ def _share(lanes: Sequence[int], budget: int, pending: Sequence[int], limits: Se
     return spent
 
 
-class ChunkBudget:
-    """How many prompt tokens fit beside generation, learned from the time of steps."""
+class Pace:
+    """How many prompt tokens go beside generation, and when; learned from the time of steps.
 
-    def __init__(self, batch: int, first: int = 128) -> None:
+    A step that only generates is the machine's own beat. Short prompts come all the time, so what they add to a step is
+    about a beat. Long ones come seldom and are computed fastest in large chunks: those take many beats, and some
+    that only generate follow each. So most gaps of a stream are a beat, also while long prompts are computed, and the
+    longest is far shorter than a whole prompt. `seconds` is the wanted time of a step with a chunk; 0 = CHUNK_BEATS.
+    """
+
+    def __init__(self, batch: int, seconds: float = 0.0, first: int = 128) -> None:
         self._batch = batch
+        self._seconds = seconds
         self._first = min(first, batch)
-        self._base: float | None = None
+        self._beat: float | None = None
         self._per_token: float | None = None
+        self._rest = 0
 
-    def observe(self, generated: int, prompt: int, seconds: float) -> None:
-        """One step: lanes that generated, prompt tokens computed, its time."""
+    def observe(self, generated: int, prompt: int, seconds: float, chunked: bool = False) -> None:
+        """One step: lanes that generated, prompt tokens computed, its time; whether a long prompt got a chunk."""
+        self._rest = REST if chunked and generated else max(self._rest - 1, 0)
         if prompt == 0:
-            self._base = _blend(self._base, seconds)
+            self._beat = _blend(self._beat, seconds)
         elif prompt >= CHUNK_UNIT:
-            base = (self._base or 0.0) if generated else 0.0
-            self._per_token = _blend(self._per_token, max(seconds - base, seconds / 10) / prompt)
+            beat = (self._beat or 0.0) if generated else 0.0
+            self._per_token = _blend(self._per_token, max(seconds - beat, seconds / 10) / prompt)
 
     @property
-    def tokens(self) -> int:
-        """Prompt tokens for the next mixed step: a multiple of 64, at least 64, at most a batch."""
-        if self._per_token is None:
+    def chunk(self) -> int:
+        """Tokens of long prompts for the next mixed step: a multiple of 64, at most a batch; 0 = it only generates."""
+        if self._rest:
+            return 0
+        beat = self._beat or 0.0
+        wanted = self._seconds or min(CHUNK_BEATS * beat, max(CHUNK_SECONDS, CHUNK_LEAST * beat))
+        return self._fitting(wanted - beat)
+
+    @property
+    def burst(self) -> int:
+        """Tokens of short prompts for the next mixed step, the first of which goes whole in any case."""
+        return self._fitting(BURST_BEATS * (self._beat or 0.0))
+
+    def _fitting(self, seconds: float) -> int:
+        if self._per_token is None or self._beat is None:
             return self._first
-        base = self._base or 0.0
-        spare = max(TARGET_SECONDS, TARGET_FACTOR * base) - base
-        units = int(spare / self._per_token) // CHUNK_UNIT
+        units = int(seconds / self._per_token) // CHUNK_UNIT
         return min(max(units, 1) * CHUNK_UNIT, self._batch)
 
 

@@ -7,10 +7,12 @@ comes back from there takes next to nothing to read: a small request, and large 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmservice_runtime.openai.worker import KilledError, LostError, Worker
-from llmservice_runtime.wire.errors import ApiError, unavailable
+
+if TYPE_CHECKING:  # with it comes aiohttp, which takes longer to import than a load takes
+    from llmservice_runtime.wire.errors import ApiError
 
 WORKER = Worker("llmservice_runtime.openai.reading")
 SECONDS = 20.0
@@ -25,6 +27,8 @@ def ask(question: Mapping[str, Any], data: bytes, first: Any = None) -> tuple[Ma
     except KilledError as error:
         raise unanswered(error) from error
     if (refused := answer.get("refused")) is not None:
+        from llmservice_runtime.wire.errors import ApiError
+
         raise ApiError(refused.pop("status"), refused.pop("message"), **refused)
     return answer, found
 
@@ -34,10 +38,14 @@ def read(question: Mapping[str, Any], body: bytes) -> tuple[Mapping[str, Any], b
     try:
         return ask(question, body)
     except LostError as error:
+        from llmservice_runtime.wire.errors import ApiError
+
         raise ApiError(413, f"The body can't be read: that {error}.", code="request_too_large") from error
 
 
 def unanswered(error: KilledError) -> ApiError:
     """503: it was no fault of the request, and another process has been begun."""
+    from llmservice_runtime.wire.errors import unavailable
+
     message = f"The process that reads and renders requests {error} twice; another one takes its place. Ask again."
     return unavailable(message, "worker_lost", RETRY_SECONDS)

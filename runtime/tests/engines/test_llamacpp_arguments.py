@@ -44,6 +44,14 @@ def test_positions_that_can_not_be_are_refused(args: list[str]) -> None:
         LLAMA.memory(args)
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"), [("0", "is not more than 0"), ("9", "is more than 3"), ("nan", "is not more than 0")]
+)
+def test_a_step_takes_a_time_that_it_may_take(value: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        parse_args([f"--step-seconds={value}"])
+
+
 def test_of_an_option_that_is_repeated_the_last_is_told_once() -> None:
     assert words(["--kv-type=f16", "--mlock", "--kv-type", "q8_0", "--ubatch-size=64"]) == (
         "--ubatch-size=64",
@@ -55,6 +63,7 @@ def test_of_an_option_that_is_repeated_the_last_is_told_once() -> None:
 
 _ONE = st.sampled_from([
     ("--threads", "3"), ("--batch-size=512",), ("--ubatch-size", "64"), ("--kv-type=q4_0",), ("--kv-layout", "split"),
+    ("--step-seconds", "0.5"),
     ("--no-mmap",), ("--mlock",), ("--rope-scaling=yarn",), ("--rope-freq-scale", "0.5"), ("--rope-freq-base=1e6",),
 ])  # fmt: skip
 

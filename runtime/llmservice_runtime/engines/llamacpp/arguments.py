@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NoReturn
 
+from llmservice_runtime.batching.scheduler import STEP_SECONDS
 from llmservice_runtime.contract.errors import UserError
 
 KV_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2, "q4_1": 3, "iq4_nl": 20, "q5_0": 6, "q5_1": 7}
@@ -35,6 +36,8 @@ class EngineArgs:
     flash_attn: str = "on"
     kv_layout: str = "auto"
     """`split`: a stream per sequence (fastest); `unified`: one pool for all; `auto`: split where memory allows."""
+    step_seconds: float = 0.0
+    """Wanted time of a step that computes a chunk of a long prompt beside generation; 0 = by the machine's speed."""
     no_mmap: bool = False
     mlock: bool = False
     rope_scaling: str = ""
@@ -86,6 +89,13 @@ def _scale(text: str) -> float:
     return number
 
 
+def _step(text: str) -> float:
+    number = _scale(text)
+    if number > STEP_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text} is more than {STEP_SECONDS:g}, the most that a step should take")
+    return number
+
+
 @cache
 def _parser(planned: bool) -> argparse.ArgumentParser:
     parser = _Parser(add_help=False, allow_abbrev=False)
@@ -94,6 +104,7 @@ def _parser(planned: bool) -> argparse.ArgumentParser:
     parser.add_argument("--kv-type", choices=list(KV_TYPES))
     parser.add_argument("--flash-attn", choices=list(FLASH))
     parser.add_argument("--kv-layout", choices=["auto", "split", "unified"])
+    parser.add_argument("--step-seconds", type=_step)
     parser.add_argument("--no-mmap", action="store_true")
     parser.add_argument("--mlock", action="store_true")
     parser.add_argument("--rope-scaling", choices=list(ROPE_SCALING))

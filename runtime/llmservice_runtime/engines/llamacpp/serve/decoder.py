@@ -17,8 +17,8 @@ from llmservice_runtime.generation.arrays import Floats
 class LlamaDecoder(Decoder):
     """Implements batching's Decoder on llama.cpp's context."""
 
-    def __init__(self, loaded: LoadedModel, lanes: Lanes) -> None:
-        super().__init__(lanes, loaded.batch)
+    def __init__(self, loaded: LoadedModel, lanes: Lanes, step_seconds: float = 0.0) -> None:
+        super().__init__(lanes, loaded.batch, step_seconds)
         self._loaded = loaded
         self._batch = Batch(loaded.batch)
         self._vocab = int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(loaded.model)))

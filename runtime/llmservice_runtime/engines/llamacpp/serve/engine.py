@@ -14,15 +14,17 @@ from llmservice_runtime.openai.metrics import EngineMetrics
 
 
 class LlamaCppEngine(BatchingEngine):
-    """See BatchingEngine."""
+    """See BatchingEngine; `step_seconds` as in EngineArgs."""
 
-    def __init__(self, loaded: LoadedModel, settings: RuntimeSettings, metrics: EngineMetrics) -> None:
+    def __init__(
+        self, loaded: LoadedModel, settings: RuntimeSettings, metrics: EngineMetrics, step_seconds: float = 0.0
+    ) -> None:
         layout = loaded.layout
         kv = KvCache(
             layout.slots, layout.cells, shared=not layout.split, reuse=layout.reuse, idle_cells=layout.idle_cells
         )
         lanes = Lanes(kv, LlamaMemory(loaded.context, split=layout.split), settings.max_sequences, metrics)
-        decoder = LlamaDecoder(loaded, lanes)
+        decoder = LlamaDecoder(loaded, lanes, step_seconds)
         super().__init__(LlamaTokenizer(loaded.model), decoder, settings, metrics, loaded.close)
         metrics.cache_config = {
             "block_size": 1,

@@ -19,4 +19,4 @@ def load(settings: RuntimeSettings, metrics: EngineMetrics, progress: Callable[[
         reason = f"`max_sequences` is {settings.max_sequences}; llama.cpp decodes at most {MAX_SLOTS} together."
         raise UserError(reason, f"Set max_sequences to {MAX_SLOTS} or less.")
     args = parse_args(settings.engine_args, planned=True)
-    return LlamaCppEngine(load_model(settings, args, progress), settings, metrics)
+    return LlamaCppEngine(load_model(settings, args, progress), settings, metrics, args.step_seconds)
