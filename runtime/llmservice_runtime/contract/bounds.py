@@ -116,7 +116,7 @@ RULES: dict[str, Rule] = {
     "load_seconds": whole(1, MAX_SECONDS),
     "progress_seconds": seconds,
     "trust_remote_code": flag,
-    "load_quantization": one_of("", *LOAD_QUANTIZATIONS),
+    "load_quantization": lambda value: "" if value == "" else one_of(*LOAD_QUANTIZATIONS)(value),
     "engine_args": texts(maybe_text),
     "engine_env": environment,
     "allow_origins": texts(origin),

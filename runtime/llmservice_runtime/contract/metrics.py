@@ -31,6 +31,7 @@ DRAINING = "llmservice:draining"
 LOAD_PHASE_SECONDS = "llmservice:load_phase_seconds"
 STEP_SECONDS = "llmservice:step_seconds"
 PYTHON_SECONDS = "llmservice:step_python_seconds"
+ANSWERS_BY_PATH = "llmservice:answers_by_path"
 ENGINE_RESTARTS = "llmservice:engine_restarts"
 
 TTFT_BUCKETS = (

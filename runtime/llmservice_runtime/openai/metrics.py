@@ -20,6 +20,8 @@ from llmservice_runtime.contract import metrics as names
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 STEP_BUCKETS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 FINISHED_REASONS = ("stop", "length", "abort", "error")
+BATCHED, ONE_BY_ONE = "batched", "one_by_one"
+"""How an engine computes answers: all in one pass, or each in passes of its own where the model allows no other."""
 REJECTION_REASONS = ("max_num_queued_reqs", "draining")
 """vLLM's reason for a full queue, and ours."""
 
@@ -111,6 +113,8 @@ class EngineMetrics(Collector):
         """Snapshot of the engine; read at every scrape, so it must answer while a step runs."""
         self.cache_config: Mapping[str, str | int] = {}
         """Labels of cache_config_info, vLLM's: block_size, num_gpu_blocks, cache_dtype..."""
+        self.path = BATCHED
+        """How the engine computes answers."""
         self.draining = False
         self.load_phases: dict[str, float] = {}
         """Seconds that each load phase took."""
@@ -125,6 +129,7 @@ class EngineMetrics(Collector):
             self.steps = 0
             self._counters = dict.fromkeys(COUNTERS, 0)
             self._finished = dict.fromkeys(FINISHED_REASONS, 0)
+            self._paths = dict.fromkeys((BATCHED, ONE_BY_ONE), 0)
             self._rejected = dict.fromkeys(REJECTION_REASONS, 0)
             self._histograms = {name: Histogram(bounds) for name, (_, bounds) in HISTOGRAMS.items()}
 
@@ -160,6 +165,7 @@ class EngineMetrics(Collector):
         times = _durations(record)
         with self._lock:
             self._finished[record.finish_reason] += 1
+            self._paths[self.path] += 1
             for name, seconds in times.items():
                 self._histograms[name].observe(seconds)
 
@@ -188,7 +194,7 @@ class EngineMetrics(Collector):
         labels, values = ["model_name", "engine"], [self.model_name, "0"]
         with self._lock:
             counters = dict(self._counters)
-            finished, rejected = dict(self._finished), dict(self._rejected)
+            finished, rejected, paths = dict(self._finished), dict(self._rejected), dict(self._paths)
             buckets = {name: (h.cumulative(), h.total) for name, h in self._histograms.items()}
         for name, count in counters.items():
             family = CounterMetricFamily(name, COUNTERS[name], labels=labels)
@@ -200,6 +206,10 @@ class EngineMetrics(Collector):
             names.ADMISSION_REJECTIONS, "Requests refused before queueing.", labels=[*labels, "reason"]
         )
         yield _labelled(refusals, values, rejected)
+        ways = CounterMetricFamily(
+            names.ANSWERS_BY_PATH, "Finished answers by how they were computed.", labels=[*labels, "path"]
+        )
+        yield _labelled(ways, values, paths)
         for name, (rows, total) in buckets.items():
             histogram = HistogramMetricFamily(name, HISTOGRAMS[name][0], labels=labels)
             histogram.add_metric(values, buckets=rows, sum_value=total)

@@ -17,6 +17,7 @@ from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.llamacpp.arguments import FLASH, KV_TYPES, ROPE_SCALING, EngineArgs
 from llmservice_runtime.engines.llamacpp.serve.binding import initialise, recent_errors
 from llmservice_runtime.engines.llamacpp.serve.layout import KvShape, Layout, choose_layout, pad
+from llmservice_runtime.machine.available import available_memory
 
 TYPE_BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q4_0": 4.5, "q4_1": 5.0, "iq4_nl": 4.5}
 TYPE_BITS |= {"q5_0": 5.5, "q5_1": 6.0}
@@ -139,18 +140,6 @@ def kv_shape(model: Any, kv_type: str) -> KvShape:
     recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
     sliding = llama_cpp.llama_model_n_swa(model) > 0
     return KvShape(int(numbers * TYPE_BITS[kv_type] / 8), not recurrent and not sliding)
-
-
-def available_memory() -> int:
-    """Bytes this process may still take: the machine's, or less where a cgroup limits it."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    machine = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except OSError:
-        return machine
-    return machine if limit == "max" else min(machine, max(0, int(limit) - used))
 
 
 def _with_context(model: Any, settings: RuntimeSettings, args: EngineArgs) -> LoadedModel:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-import transformers
 
 from llmservice_runtime.batching.kvcache import Copy, Op, Trim
 from llmservice_runtime.engines.transformers.serve.lazy import LazyTensor
@@ -50,6 +49,11 @@ class Slots:
         self._step = step
         self._masks.clear()
         self._places.clear()
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's keys and values, of all layers that a pass has come by."""
+        return sum(m.tensor[0, 0].numel() * m.tensor.itemsize for m in self._memory)
 
     # What Transformers asks of a cache.
 
@@ -239,12 +243,6 @@ class _Special:
         return torch.matmul(weights.to(q.dtype), v)
 
 
-def attach(model: Any, slots: Slots) -> None:
-    """Let a model's attention be that of `slots`."""
-    transformers.AttentionInterface.register(NAME, slots.attend)
-    model.set_attn_implementation(NAME)
-
-
 def _attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, scale: float
 ) -> torch.Tensor:
@@ -258,4 +256,5 @@ def _barrier(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def _unknown(kwargs: Mapping[str, Any]) -> str:
     """The first argument that means something which is not known here; empty = none."""
-    return next((name for name, value in kwargs.items() if name not in KNOWN and value is not None), "")
+    said = (name for name, value in kwargs.items() if value is not None and value is not False)
+    return next((name for name in said if name not in KNOWN), "")
