@@ -20,9 +20,7 @@ def cluster_only(spec: LLMServiceSpec) -> tuple[str, ...]:
     if spec.accelerator.resource_name is not None:
         said.append("spec.accelerator.resourceName has no effect on one machine: its GPUs are found by themselves.")
     if spec.engine.image is not None:
-        said.append(
-            "spec.engine.image has no effect on one machine: engines are installed, see llmservice install."
-        )
+        said.append("spec.engine.image has no effect on one machine: engines are installed, see llmservice install.")
     if spec.rollout != RolloutSpec():
         said.append("spec.rollout has no effect on one machine.")
     if spec.pod_template is not None:
