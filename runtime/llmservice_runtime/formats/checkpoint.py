@@ -25,9 +25,10 @@ from llmservice_runtime.formats.listing import side_files
 from llmservice_runtime.formats.parallel import in_parallel
 from llmservice_runtime.formats.possible import check_generation
 from llmservice_runtime.formats.ranges import damaged
-from llmservice_runtime.formats.refusals import PICKLED, diffusion, foreign_weights, is_weights, no_weights
+from llmservice_runtime.formats.refusals import diffusion, foreign_weights, is_weights, no_weights
 from llmservice_runtime.formats.safetensors import SafetensorsHeader, read_header
 from llmservice_runtime.formats.shards import whole
+from llmservice_runtime.formats.weight_files import PICKLED
 from llmservice_runtime.sources.files import FileEntry, ModelFiles
 
 JSON_LIMIT = 16 << 20

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import ModelFormat
-from llmservice_runtime.formats.refusals import LOADED, is_weights
+from llmservice_runtime.formats.refusals import is_weights
+from llmservice_runtime.formats.weight_files import LOADED
 
 WAY_OUT = "give each checkpoint a folder of its own (links to its files do), and name that in model.uri"
 

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.gguf import check_magic
 from llmservice_runtime.formats.listing import size_text
+from llmservice_runtime.formats.weight_files import LOADED, PICKLED
 from llmservice_runtime.sources.files import FileEntry
 
 SHOWN = 8
 """Files and folders that a message names."""
-PICKLED = (".bin", ".pt", ".pth")
-LOADED = (".safetensors", *PICKLED)
 
 _FORMATS = {
     "ONNX": r"\.onnx|(?:^|/)genai_config\.json",

@@ -8,7 +8,7 @@ from llmservice_runtime.engines.base.capabilities import Capabilities, Method, c
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf
 from llmservice_runtime.engines.transformers.install.recipe import QUANTIZERS
 from llmservice_runtime.formats.facts import ModelFormat
-from llmservice_runtime.formats.refusals import LOADED
+from llmservice_runtime.formats.weight_files import LOADED
 from llmservice_runtime.machine.machine import GPU_DEVICES, Device
 
 OWN_NAMES = {"bitsandbytes": "bitsandbytes-4bit", "modelopt-fp4": "nvfp4"}
