@@ -82,7 +82,11 @@ def build(
 
 
 def prune() -> None:
-    """Remove intermediate layers: what built images consist of stays."""
+    """Remove what builds that were ended have left, and intermediate layers: what built images consist of stays.
+
+    Nobody may be building.
+    """
+    run(*_buildah("rm", "--all"), env=ENVIRONMENT)
     run(*_buildah("rmi", "--prune", "--force"), env=ENVIRONMENT)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,7 +148,10 @@ def _require_room(image: Image) -> None:
 
 def prune() -> None:
     """Remove what builds have left that no image of a name needs."""
-    buildah.prune()
+    with ExitStack() as held:
+        for key in sorted(IMAGES | TOOLS):
+            held.enter_context(alone(f"image-{key}"))
+        buildah.prune()
 
 
 def _version() -> str:

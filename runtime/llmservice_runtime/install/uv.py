@@ -69,7 +69,7 @@ class Uv:
     def __init__(self, log: Path) -> None:
         self._log = log
         self._program = _obtain(log)
-        self._environ = {**os.environ, **settings(os.environ, _pip_settings())}
+        self._environ = {**os.environ, **settings(os.environ, _pip_settings(self._program.with_name("python")))}
 
     @property
     def cache(self) -> Path:
@@ -113,9 +113,9 @@ def settings(environ: Mapping[str, str], of_pip: Mapping[str, str]) -> dict[str,
     return found
 
 
-def _pip_settings() -> dict[str, str]:
-    """pip's own word for its files and variables; a variable counts most."""
-    command = [sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check"]
+def _pip_settings(python: Path) -> dict[str, str]:
+    """The word of the pip beside uv for its files and variables; a variable counts most."""
+    command = [str(python), "-m", "pip", "config", "list", "--disable-pip-version-check"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     found: dict[str, str] = {}
     for line in run.stdout.splitlines():

@@ -35,7 +35,7 @@ def stage(name: str) -> tuple[str, str]:
 def copied(name: str, into: Path) -> None:
     """What the COPY lines of a stage, and of those that it begins from, lay below the runtime's package."""
     before, lines = stage(name)
-    if before not in ("tools", "scratch"):
+    if before not in ("tools", "compiling", "scratch"):
         copied(before, into)
     for line in re.findall(r"^COPY (.+)$", lines, re.MULTILINE):
         *sources, target = line.split()
