@@ -45,6 +45,7 @@ def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[
         )
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     transformers.logging.set_verbosity_error()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for every matrix of every step
     trust = settings.trust_remote_code
     with _explained(folder, trust):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust)
@@ -173,6 +174,12 @@ def _load_error(folder: Path, error: Exception, trust: bool) -> UserError:
         return UserError(
             f"Transformers {transformers.__version__} can't load {folder}: {said}.",
             "This Transformers does not know the model; use a newer engine.",
+            FailureClass.UNSUPPORTED_FORMAT,
+        )
+    if "needed for" in lower and "gpu" in lower:
+        return UserError(
+            f"Transformers can't load {folder} here: {said}.",
+            "Use a machine with a GPU, or another quantization of the model.",
             FailureClass.UNSUPPORTED_FORMAT,
         )
     if "out of memory" in lower or "can't allocate memory" in lower or "defaultcpuallocator" in lower:

@@ -21,6 +21,12 @@ def load_options(wanted: str, config: Any) -> dict[str, Any]:
             "Leave loadQuantization out, or use the model's unquantized version.",
             FailureClass.BAD_ARGUMENT,
         )
+    if wanted == "FP8" and not torch.cuda.is_available():
+        raise UserError(
+            "Weights are made FP8 on a GPU only, and there is none here.",
+            "Use BitsAndBytesInt8 or BitsAndBytesNF4, or leave loadQuantization out.",
+            FailureClass.BAD_ARGUMENT,
+        )
     return {"quantization_config": _MADE[wanted]()}
 
 

@@ -1,0 +1,51 @@
+"""What can go wrong while Transformers loads a model: a class, a sentence, a remedy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process import ENV, PYTHON  # type: ignore[import-not-found]
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(not PYTHON.exists(), reason="the Transformers environment is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    command = [PYTHON, Path(__file__).with_name("failing.py"), tmp_path_factory.mktemp("failing")]
+    done = subprocess.run(command, env=ENV, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return {str(line["case"]): line for line in told}
+
+
+@pytest.mark.parametrize(
+    ("case", "failure", "said"),
+    [
+        ("truncated", "ModelDamaged", "Download the files again"),
+        ("a tensor short", "ModelDamaged", "model.layers.4."),
+        ("other shapes", "ModelDamaged", "Download the files again"),
+        ("no config", "ModelNotFound", "no config.json"),
+        ("no tokenizer", "ModelDamaged", "tokenizer"),
+        ("unknown", "UnsupportedFormat", "brand_new"),
+        ("own code", "UnsupportedFormat", "set trust_remote_code"),
+        ("twice", "BadArgument", "quantized already"),
+        ("FP8", "BadArgument", "on a GPU only"),
+        ("no such type", "BadArgument", "--dtype is float8; it must be one of auto, float32"),
+        ("too many", "OutOfMemory", "lower contextTokens (1048576)"),
+    ],
+)
+def test_what_is_wrong_is_said(cases: dict[str, dict[str, Any]], case: str, failure: str, said: str) -> None:
+    assert cases[case].get("failure") == failure, cases[case]
+    assert said in cases[case]["said"]
+
+
+@pytest.mark.parametrize("case", ["own code that may run", "NF4", "int8", "float32"])
+def test_what_is_asked_for_is_done(cases: dict[str, dict[str, Any]], case: str) -> None:
+    assert cases[case].get("loaded") == "Hello! Ask me something about LLMService.", cases[case]
