@@ -1,6 +1,38 @@
 """Settings of every test: a property holds or it does not, however busy the machine is."""
 
+from __future__ import annotations
+
+import pytest
+from every_engine.tally import ran, shortfall  # type: ignore[import-not-found]
 from hypothesis import settings
 
 settings.register_profile("here", deadline=None)
 settings.load_profile("here")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tests of the contract by engine."""
+    if counts := ran(terminalreporter):
+        told = ", ".join(f"{engine} {count}" for engine, count in sorted(counts.items()))
+        terminalreporter.section("the contract of every engine")
+        terminalreporter.line(f"tests that ran: {told}")
+        if problem := _shortfall(terminalreporter.config, counts):
+            terminalreporter.line(f"error: {problem}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A run that is good but for an engine that ran fewer tests is none."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and _shortfall(session.config, ran(reporter)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _shortfall(config: pytest.Config, counts: object) -> str:
+    """Of a whole run; who chooses tests by hand chooses engines too."""
+    chosen = config.option.keyword or config.option.markexpr or any("::" in word for word in config.args)
+    if chosen or not counts:
+        return ""
+    from every_engine.engines import ENGINES
+
+    found: str = shortfall(counts, tuple(engine.folder for engine in ENGINES))
+    return found

@@ -1,0 +1,1 @@
+"""One contract, three engines: whatever answers, a client can't tell which."""

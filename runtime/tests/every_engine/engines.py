@@ -1,0 +1,55 @@
+"""The engines under test, and the demo model as a plan for this machine would serve it on each."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from llmservice_api.v1alpha1 import LLMService
+from llmservice_cli.models import resolve
+from llmservice_cli.places import Places
+from llmservice_planning.plan import Plan
+from llmservice_planning.planner import make_plan
+from llmservice_planning.to_settings import runtime_settings
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.machine.probe import read_machine
+
+ENGINES = (EngineType.LLAMA_CPP,)
+"""Each must be installed where this suite runs: what is missing fails."""
+
+DEMO = Path(__file__).parents[2] / "demo"
+FOLDER = DEMO / "model"
+GGUF = FOLDER / "demo-Q4_K_M.gguf"
+NAME, ALIAS, CONTEXT = "apps/demo", "demo", 2048
+
+
+def files(engine: EngineType) -> Path:
+    """What the engine reads: the GGUF, or the folder of safetensors beside it."""
+    return GGUF if engine is EngineType.LLAMA_CPP else FOLDER
+
+
+@cache
+def planned(engine: EngineType) -> RuntimeSettings:
+    """Settings as the operator and `llmservice up` write them."""
+    service = LLMService.model_validate(
+        {
+            "apiVersion": "llmservice.dev/v1alpha1",
+            "kind": "LLMService",
+            "metadata": {"name": ALIAS, "namespace": "apps"},
+            "spec": {"model": {"uri": f"file://{files(engine)}"}, "engine": {"type": engine.value}},
+        }
+    )
+    model = resolve(service, DEMO, Places.from_environment())
+    plan = make_plan(service.spec, model.facts, read_machine(), model.files.revision)
+    assert isinstance(plan, Plan), plan
+    return runtime_settings(plan, service, str(files(engine)))
+
+
+def settings(engine: EngineType, **changes: Any) -> RuntimeSettings:
+    """The planned settings on free ports, with changes. One thread: several wait for each other in loops, and for long
+    where other tests take their processors."""
+    ours: dict[str, Any] = {"port": 0, "supervisor_port": 0, "drain_seconds": 60, "threads": 1}
+    return dataclasses.replace(planned(engine), **ours | changes)
