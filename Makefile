@@ -48,7 +48,7 @@ check: $(VENV)/.dev ## formatting, lint, types, layers, generated files
 	$(BIN)/python -m llmservice_runtime.install.capabilities --check
 
 unit: $(VENV)/.dev $(VENV)/.engines programs
-	$(BIN)/pytest -n $(WORKERS) --maxschedchunk 2 --durations 5 # the long ones stand side by side: hand out few at a time
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 5 # each engine of the contract has one worker
 
 e2e: $(VENV)/.dev $(VENV)/.engines programs ## what a user does, from the README, with the real programs
 	$(CLUSTER) around $(MAKE) --no-print-directory e2e-tests

@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,16 @@ class Api:
         """One request, its whole answer."""
         with self.open(path, body, method, **headers) as answer:
             return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+
+    @contextmanager
+    def begun(self, path: str, body: Any) -> Iterator[None]:
+        """A request that nobody waits for; the client hangs up at the end."""
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=SECONDS)
+        connection.request("POST", path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        try:
+            yield
+        finally:
+            connection.close()
 
     def open(self, path: str, body: Any = None, method: str = "", **headers: str) -> http.client.HTTPResponse:
         """One request on a connection of its own; the answer as it comes. Closing it hangs up."""

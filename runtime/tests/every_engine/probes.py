@@ -487,7 +487,7 @@ def _no_thinking(**fields: Any) -> Check:
     return check
 
 
-for _name, _value in (
+for _switch, _position in (
     ("enable_thinking", False),
     ("thinking", True),
     ("reasoning_effort", "low"),
@@ -495,7 +495,7 @@ for _name, _value in (
     ("reasoning_format", "hidden"),
     ("include_reasoning", False),
 ):
-    probe(_name, Where.CHAT, **{_name: _value})(_no_thinking(**{_name: _value}))
+    probe(_switch, Where.CHAT, **{_switch: _position})(_no_thinking(**{_switch: _position}))
 probe("thinking.type", Where.CHAT, thinking={"type": "disabled"})(_no_thinking(thinking={"type": "disabled"}))
 
 

@@ -33,6 +33,7 @@ class Replica:
         *,
         restart: bool = False,
         environ: dict[str, str] | None = None,
+        cwd: Path | None = None,
         **changes: Any,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,12 +42,11 @@ class Replica:
         self.log = folder / "log"
         file = folder / "settings.json"
         file.write_text(settings(engine, failure_log=str(self.record_file), **changes).to_json())
-        command = [sys.executable, "-m", "llmservice_runtime", "serve", "--settings", str(file)]
+        command = [str(Path(sys.executable).with_name("llmservice-runtime")), "serve", "--settings", str(file)]
         command += ["--state-file", str(self.state_file), *(["--restart"] if restart else [])]
-        # Nothing of the machine's accelerators, and no more threads than a busy machine has use for.
         env = {"OMP_NUM_THREADS": "2", **os.environ, **(environ or {})}
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, cwd=cwd)
 
     @property
     def state(self) -> dict[str, Any]:

@@ -63,15 +63,16 @@ def test_calls_have_ids_of_their_own(api: Api) -> None:
 
 def test_openai_python_reads_calls(api: Api) -> None:
     with openai.OpenAI(base_url=api.url + "/v1", api_key="none", max_retries=0, timeout=120) as client:
+        messages: Any = MESSAGES
         tools: Any = [TOOL, TIME]
         named: Any = NAMED
         answer = client.chat.completions.create(
             model=NAME,
-            messages=MESSAGES,
+            messages=messages,
             tools=tools,
             tool_choice=named,
             max_tokens=200,
-            parallel_tool_calls=False,  # type: ignore[arg-type]
+            parallel_tool_calls=False,
         )
         (call,) = answer.choices[0].message.tool_calls or []
         assert call.type == "function" and json.loads(call.function.arguments)["city"] in ("Rome", "Oslo")

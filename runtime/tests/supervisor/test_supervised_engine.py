@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -89,20 +87,6 @@ class Served:
         return urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    made: list[Served] = []
-
-    def make(**options: Any) -> Served:
-        made.append(Served(tmp_path, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.process.kill()
-        one.process.wait()
-
-
 def test_a_load_is_held_against_the_plan(tmp_path: Path) -> None:
     files: dict[str, Any] = {"planned_files": [MODEL.name], "planned_file_bytes": MODEL.stat().st_size - 1}
     served = Served(tmp_path, planned_host_bytes=1 << 20, **files)
@@ -121,47 +105,3 @@ def test_a_load_is_held_against_the_plan(tmp_path: Path) -> None:
     finally:
         served.process.kill()
         served.process.wait()
-
-
-def test_a_request_in_flight_finishes_while_the_replica_drains(served: Callable[..., Served]) -> None:
-    one = served()
-    one.wait_for(lambda: bool(one.state.get("ready")))
-    assert one.probe("/livez") == one.probe("/readyz") == one.probe("/startupz") == 200
-    events = one.stream(400)
-    first = next(events)
-    one.process.send_signal(signal.SIGTERM)
-    rest = list(events)
-    assert first.startswith("data: {") and len(rest) > 100
-    assert rest[-1] == "data: [DONE]" and not any('"error"' in event for event in rest)
-    assert one.process.wait(20) == 0
-
-
-def test_a_stopped_real_engine_fails_liveness_after_it_served(served: Callable[..., Served]) -> None:
-    one = served(progress_seconds=1.5)
-    one.wait_for(lambda: bool(one.state.get("ready")))
-    assert one.complete(5)["usage"]["completion_tokens"] == 5
-    time.sleep(2.0)  # longer than the bound: an idle engine stays live
-    assert one.probe("/livez") == 200
-    os.kill(one.state["engine_pid"], signal.SIGSTOP)
-    one.wait_for(lambda: one.probe("/livez") == 503, 5)
-    assert json.loads(one.record_file.read_text())["failure"] == "NoProgress"
-
-
-def test_modules_do_not_come_from_the_folder_it_is_started_in(
-    served: Callable[..., Served], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "llama_cpp.py").write_text("raise SystemExit('not this one')")
-    monkeypatch.chdir(tmp_path)
-    one = served()
-    one.wait_for(lambda: bool(one.state.get("ready")))
-    assert one.complete(5)["usage"]["completion_tokens"] == 5
-
-
-def test_a_damaged_model_is_a_sentence_in_the_record(served: Callable[..., Served], tmp_path: Path) -> None:
-    damaged = tmp_path / "cut.gguf"
-    damaged.write_bytes(MODEL.read_bytes()[:100_000])
-    one = served(model=damaged)
-    assert one.process.wait(30) == 1
-    record = json.loads(one.record_file.read_text())
-    assert record["message"] and record["remedy"] and record["failure"] != "Crashed"
-    assert "Traceback" not in one.log.read_text()
