@@ -32,24 +32,25 @@ def files(engine: EngineType) -> Path:
 
 
 @cache
-def planned(engine: EngineType) -> RuntimeSettings:
-    """Settings as the operator and `llmservice up` write them."""
+def planned(engine: EngineType, sequences: int) -> RuntimeSettings:
+    """Settings as the operator and `llmservice up` write them; so many sequences may run together."""
+    args = [f"--max-num-seqs={sequences}"] if engine is EngineType.VLLM else []
     service = LLMService.model_validate(
         {
             "apiVersion": "llmservice.dev/v1alpha1",
             "kind": "LLMService",
             "metadata": {"name": ALIAS, "namespace": "apps"},
-            "spec": {"model": {"uri": f"file://{files(engine)}"}, "engine": {"type": engine.value}},
+            "spec": {"model": {"uri": f"file://{files(engine)}"}, "engine": {"type": engine.value, "args": args}},
         }
     )
     model = resolve(service, DEMO, Places.from_environment())
     plan = make_plan(service.spec, model.facts, read_machine(), model.files.revision)
     assert isinstance(plan, Plan), plan
-    return runtime_settings(plan, service, str(files(engine)))
+    return dataclasses.replace(runtime_settings(plan, service, str(files(engine))), max_sequences=sequences)
 
 
-def settings(engine: EngineType, **changes: Any) -> RuntimeSettings:
+def settings(engine: EngineType, max_sequences: int = 16, **changes: Any) -> RuntimeSettings:
     """The planned settings on free ports, with changes. One thread: several wait for each other in loops, and for long
     where other tests take their processors."""
     ours: dict[str, Any] = {"port": 0, "supervisor_port": 0, "drain_seconds": 60, "threads": 1}
-    return dataclasses.replace(planned(engine), **ours | changes)
+    return dataclasses.replace(planned(engine, max_sequences), **ours | changes)

@@ -44,7 +44,7 @@ class Replica:
         file.write_text(settings(engine, failure_log=str(self.record_file), **changes).to_json())
         command = [str(Path(sys.executable).with_name("llmservice-runtime")), "serve", "--settings", str(file)]
         command += ["--state-file", str(self.state_file), *(["--restart"] if restart else [])]
-        env = {"OMP_NUM_THREADS": "2", **os.environ, **(environ or {})}
+        env = os.environ | (environ or {})
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=env, cwd=cwd)
 

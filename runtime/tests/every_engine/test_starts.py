@@ -12,7 +12,7 @@ from typing import Any
 from llmservice_runtime.contract.engines import EngineType
 
 from .api import CHAT, MESSAGES, Api
-from .engines import files
+from .engines import files, settings
 from .replica import LOAD_SECONDS, Replica
 
 Start = Callable[..., Replica]
@@ -27,15 +27,15 @@ def _failed(replica: Replica) -> dict[str, Any]:
     return record
 
 
-def test_an_argument_that_there_is_not(start: Start) -> None:
-    record = _failed(start(engine_args=("--no-such-thing=1",)))
+def test_an_argument_that_there_is_not(engine: EngineType, start: Start) -> None:
+    record = _failed(start(engine_args=(*settings(engine).engine_args, "--no-such-thing=1")))
     assert record["failure"] == "BadArgument", record
     assert "no-such-thing" in record["message"] and "engine.args" in record["message"] + record["remedy"]
 
 
 def test_a_setting_that_can_not_be(start: Start) -> None:
-    record = _failed(start(max_sequences=0))
-    assert (record["failure"], "`max_sequences` is 0" in record["message"]) == ("BadArgument", True)
+    record = _failed(start(context_tokens=0))
+    assert (record["failure"], "`context_tokens` is 0" in record["message"]) == ("BadArgument", True)
 
 
 def test_a_port_that_is_taken(start: Start) -> None:

@@ -89,6 +89,11 @@ def test_more_than_runs_and_waits_is_told_to_come_back(small: Replica) -> None:
     assert api.say() == ANSWER
 
 
+def test_more_answers_than_run_and_wait_are_refused_for_good(small: Replica) -> None:
+    error = Api(small.url).refused(CHAT, {"messages": MESSAGES, "n": 5})
+    assert (error["param"], error["code"]) == ("n", "invalid_value") and " 4" in error["message"]
+
+
 def test_an_engine_that_is_killed_tells_its_clients_and_comes_back(small: Replica) -> None:
     api = Api(small.url)
     with api.endless() as answer, api.begun(CHAT, ENDLESS):
