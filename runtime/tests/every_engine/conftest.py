@@ -33,7 +33,7 @@ def engine(request: pytest.FixtureRequest) -> EngineType:
 @pytest.fixture(scope="session")
 def replica(engine: EngineType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
     """The one that most tests ask. It stays as it is; the tests that end it come last."""
-    made = Replica(tmp_path_factory.mktemp(engine.folder), engine, progress_seconds=8)
+    made = Replica(tmp_path_factory.mktemp(engine.folder), engine, progress_seconds=20)
     try:
         made.wait_ready()
         yield made
