@@ -357,6 +357,44 @@ class PlanStatus(ApiModel):
 
 
 _Count = Annotated[int, Field(ge=0)]
+_Milliseconds = Annotated[int, Field(ge=0, le=2**53)]
+_Mebibytes = Annotated[str, StringConstraints(max_length=16)]
+
+
+class LoadPhase(ApiModel):
+    """A phase of a load."""
+
+    name: Annotated[str, StringConstraints(max_length=32)] = Field(description="Starting, Loading, Warming, SelfTest.")
+    milliseconds: _Milliseconds = Field(description="What it took.")
+
+
+class LoadStatus(ApiModel):
+    """The last load of the plan in force that is known, held against the plan."""
+
+    revision: Annotated[str, StringConstraints(max_length=253)] | None = Field(
+        default=None, description="The ControllerRevision of the plan that was loaded."
+    )
+    pod: Annotated[str, StringConstraints(max_length=253)] | None = Field(
+        default=None, description="The replica that loaded it."
+    )
+    milliseconds: _Milliseconds = Field(description="From the engine's start until it was ready.")
+    phases: list[LoadPhase] = Field(default_factory=list, max_length=8, description="What took how long.")
+    planned_memory: _Mebibytes | None = Field(default=None, description="Host memory that was planned.")
+    measured_memory: _Mebibytes | None = Field(default=None, description="Host memory that it took, once loaded.")
+    planned_gpu_memory: _Mebibytes | None = Field(
+        default=None, alias="plannedGPUMemory", description="Memory of all GPUs that was planned."
+    )
+    measured_gpu_memory: _Mebibytes | None = Field(
+        default=None, alias="measuredGPUMemory", description="Memory of all GPUs that it took, where that is known."
+    )
+    tokens_per_second: Annotated[int, Field(ge=1, le=2**31)] | None = Field(
+        default=None, description="What one stream got in the self-test."
+    )
+    findings: list[Annotated[str, StringConstraints(max_length=1024)]] = Field(
+        default_factory=list,
+        max_length=8,
+        description="How the load differs from what was planned with: other files, more memory.",
+    )
 
 
 class LLMServiceStatus(ApiModel):
@@ -379,6 +417,7 @@ class LLMServiceStatus(ApiModel):
         default=None, description="The ControllerRevision that keeps the plan in force."
     )
     plan: PlanStatus | None = Field(default=None, description="The plan in force, in short.")
+    load: LoadStatus | None = Field(default=None, description="What loading it took, beside what was planned.")
     installation: Annotated[str, StringConstraints(max_length=63)] | None = Field(
         default=None,
         description="The namespace of the operator that looks after the service; one elsewhere leaves it alone.",

@@ -25,6 +25,7 @@ from llmservice_operator.facts.service import read_service
 from llmservice_operator.facts.values import Observed, Outcome
 from llmservice_operator.facts.waiting import unclear
 from llmservice_operator.status.findings import findings, invalid
+from llmservice_operator.status.load import load_of
 from llmservice_operator.status.picture import Picture
 from llmservice_operator.status.plan_status import plan_status
 from llmservice_operator.status.write import notes, status
@@ -73,6 +74,8 @@ def _report(
     said["installation"] = config.operator_namespace
     if in_force is not None:
         said |= {"plan": plan_status(in_force, config), "currentRevision": in_force.name}
+        if (load := load_of(in_force, live, observed)) is not None:
+            said["load"] = load
     return Outcome(outcome.apply, outcome.delete, said, notes(found, before), _again(found, observed, outcome))
 
 

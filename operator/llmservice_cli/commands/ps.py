@@ -16,7 +16,7 @@ from llmservice_runtime.contract.plain import plain
 HEADER = ("NAME", "MODEL", "ENGINE", "READY", "URL", "STATUS")
 STATUS_WIDTH = 120
 """Characters of a reason in the short table; `wide` and the other outputs have all of it."""
-WIDE = (*HEADER[:-1], "PIDS", "RESTARTS", "RUNNING", "LOG", "STATUS")
+WIDE = (*HEADER[:-1], "PIDS", "RESTARTS", "RUNNING", "MEMORY", "LOADED", "LOG", "STATUS")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -97,6 +97,9 @@ def _row(entry: dict[str, Any], wide: bool) -> tuple[str, ...]:
         said = f"Ready, but {ready['reason']}: {ready['message']}"
     elif ready["status"] == "True" and (progress := condition(entry, "Progressing"))["reason"] != "Ready":
         said = f"Ready; {progress['reason']}: {progress['message']}"
+    load = status.get("load") or {}
+    if found := load.get("findings"):
+        said += f". {' '.join(found)}"
     model = entry["object"]["spec"]["model"]["uri"]
     row = (full_name(entry), model, entry["engine"] or "-", f"{status['readyReplicas']}/{wanted}", status["url"])
     if not wide:
@@ -106,9 +109,25 @@ def _row(entry: dict[str, Any], wide: bool) -> tuple[str, ...]:
         ",".join(str(facts["pid"]) for facts in replicas if facts["pid"]) or "-",
         str(sum(facts["restarts"] for facts in replicas)),
         str(sum(facts["running"] for facts in replicas)),
+        _memory(load),
+        _loaded(load),
         replicas[0]["log"] if replicas else "-",
     )
     return (*row, *cells, said)
+
+
+def _memory(load: dict[str, Any]) -> str:
+    """`measured of planned`, of one replica."""
+    sizes = [(load.get(f"measured{of}Memory"), load.get(f"planned{of}Memory")) for of in ("", "GPU")]
+    return ", GPU ".join(f"{took} of {planned or '-'}" for took, planned in sizes if took) or "-"
+
+
+def _loaded(load: dict[str, Any]) -> str:
+    """How long it took, and how fast the self-test was."""
+    if not load:
+        return "-"
+    speed = f", {load['tokensPerSecond']} tokens/s" if load.get("tokensPerSecond") else ""
+    return f"{load['milliseconds'] / 1000:.1f} s{speed}"
 
 
 def _dump(body: dict[str, Any], args: argparse.Namespace) -> str:

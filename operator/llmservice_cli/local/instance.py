@@ -124,7 +124,7 @@ class Instance:
         full = manifest.full_name
         replicas = []
         for facts in control.replicas:
-            body = dataclasses.asdict(facts)
+            body = dataclasses.asdict(dataclasses.replace(facts, load=None))  # which the object's status has
             body["log"] = str(log_file(self._state, full, facts.slot))
             replicas.append(body)
         return {

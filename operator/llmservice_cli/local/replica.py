@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 
+from llmservice_api.loads import load_status
 from llmservice_cli.local.disk import FULL, problem, unwritable
 from llmservice_cli.local.process import SupervisorProcess, rotate
 from llmservice_cli.local.room import Claim
@@ -182,6 +183,7 @@ class LocalReplica:
             running=status["running"],
             waiting=status["waiting"],
             restarts=max(self.facts.restarts, status["restarts"]),
+            load=load_status(status["load"]) if status.get("load") else self.facts.load,
             failure=FailureRecord.from_json(json.dumps(failure)) if failure else self.facts.failure,
         )
 

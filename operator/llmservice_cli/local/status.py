@@ -80,6 +80,7 @@ def observe(view: View, url: str, before: Sequence[Condition], now: float) -> LL
         url=url,
         model=ModelStatus(resolved_revision=order.revision),
         plan=order.plan,
+        load=next((facts.load for facts in view.serving if facts.load is not None), None),
         conditions=[Condition.model_validate(condition) for condition in made],
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from llmservice_api.v1alpha1 import LoadStatus
 from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -29,6 +30,8 @@ class ReplicaFacts:
     restarts: int = 0
     failure: FailureRecord | None = None
     """The last failure; a ready replica may have one behind it."""
+    load: LoadStatus | None = None
+    """The last load, held against the plan."""
     gave_up: bool = False
     """Another start would fail in the same way, so there is none."""
     held: bool = False

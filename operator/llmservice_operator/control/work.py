@@ -27,6 +27,7 @@ from llmservice_kube.unreadable import names_and_status
 from llmservice_operator.control.act import Actor
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.ledger import Ledger
+from llmservice_operator.control.loads import Loads
 from llmservice_operator.control.nodes import Nodes
 from llmservice_operator.control.older_crd import OlderCrd
 from llmservice_operator.control.queue import KeyedQueue
@@ -160,7 +161,9 @@ class Work:
         self.rivals = Rivals(
             client, config.operator_namespace, health, lambda: self._wake(self.cache.services()), clock
         )
+        self._loads = Loads(lambda key: self._wake([key]))
         self.loops = [
+            Loop("loads", self._loads.run),
             Loop("relist", self.mirror.run),
             Loop("watch", self.source.run),
             Loop("installations", self.rivals.run),
@@ -196,6 +199,7 @@ class Work:
         """
         if (service := self.cache.get(LLM_SERVICE, *key)) is None:
             self._nodes.told(key, None)
+            self._loads.forget(key)
             self.rivals.forget(key)
             self.ready.pop(key, None)
             self._rounds.pop(key, None)
@@ -210,6 +214,7 @@ class Work:
             return None
         children = tuple(self.cache.of(key))
         self.queue.looked(key)
+        self._loads.look(key, children)
         outcome = self._decide(service, children, await self._events(key[0], children))
         if wrote := await self._actor.children(service, outcome):
             self._rounds[key] += 1
@@ -249,9 +254,10 @@ class Work:
 
     def _decide(self, service: Json, children: tuple[Json, ...], events: tuple[Json, ...]) -> Outcome:
         refused = self._ledger.refused(service["metadata"]["uid"])
+        loads = self._loads.of(place_of(service))
         on_claim = "persistentVolumeClaim" in (service["spec"].get("cache") or ())
         beside = tuple(self.cache.services_in(service["metadata"]["namespace"])) if on_claim else ()
-        observed = Observed(service, children, self._nodes.kinds, tuple(refused.values()), events, beside)
+        observed = Observed(service, children, self._nodes.kinds, tuple(refused.values()), events, beside, loads)
         return self._decide_by(observed, self._config, datetime.now(UTC))
 
     def _event(self, kind: Kind, event: str | None, obj: Json) -> None:

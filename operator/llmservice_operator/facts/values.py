@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +47,8 @@ class Observed:
     """Events about children that wait (`core.waiting.unclear`): the only place where some reasons are told."""
     services: tuple[str, ...] = ()
     """Names of all LLMServices in its namespace, itself included; empty = not looked at."""
+    loads: Mapping[str, Json] = field(default_factory=dict)
+    """uid of a replica's pod -> what it measured while it loaded, as far as it was asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ class World:
         self.refused: tuple[Refused, ...] = ()
         self.events: tuple[Json, ...] = ()
         self.services: tuple[str, ...] = ()
+        self.loads: dict[str, Json] = {}
         self.service: Json = {
             "apiVersion": "llmservice.dev/v1alpha1",
             "kind": "LLMService",
@@ -81,7 +82,8 @@ class World:
     def look(self) -> Outcome:
         """A reconcile without any write."""
         children = tuple(copy.deepcopy(list(self.objects.values())))
-        observed = Observed(copy.deepcopy(self.service), children, self.nodes, self.refused, self.events, self.services)
+        seen = (self.refused, self.events, self.services, self.loads)
+        observed = Observed(copy.deepcopy(self.service), children, self.nodes, *seen)
         return reconcile(observed, self.config, self.now)
 
     def pass_(self) -> list[str]:

@@ -21,7 +21,8 @@ def test_ps_shows_both_with_the_reason(running: Here) -> None:
     rows = {line.split()[0]: line for line in lines[1:]}
     assert "0/1" in rows["default/broken"] and "ModelNotFound" in rows["default/broken"]
     assert "2/2" in rows["default/demo"] and rows["default/demo"].endswith("Ready")
-    assert "RESTARTS" in running.run("ps", "-o", "wide")
+    header = running.run("ps", "-o", "wide").splitlines()[0]
+    assert "RESTARTS" in header and "MEMORY" in header and "LOADED" in header
 
 
 def test_ps_gives_objects_of_the_api(running: Here) -> None:

@@ -1,0 +1,48 @@
+"""What a supervisor says of a load, as status shows it. Whoever answers on that port need not be what we shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from llmservice_api.v1alpha1 import LoadPhase, LoadStatus
+from llmservice_runtime.contract.plain import plain
+from llmservice_runtime.contract.report import Phase
+
+MOST_FINDINGS = 8
+LONGEST = 1024
+"""Characters of a finding."""
+MIB = 1 << 20
+
+
+def load_status(report: Mapping[str, Any], revision: str = "", pod: str = "") -> LoadStatus | None:
+    """`status.load` of what /status has under `load`; None when that makes no sense."""
+    try:
+        predicted, measured = report["predicted"], report["measured"]
+        speed = report.get("tokens_per_second")
+        return LoadStatus(
+            revision=revision or None,
+            pod=pod or None,
+            milliseconds=round(report["seconds"] * 1000),
+            phases=list(_phases(report["phases"])),
+            planned_memory=_mib(predicted.get("host")),
+            measured_memory=_mib(measured.get("host")),
+            planned_gpu_memory=_mib(predicted.get("gpu")),
+            measured_gpu_memory=_mib(measured.get("gpu")),
+            tokens_per_second=max(1, round(speed)) if speed else None,
+            findings=[plain(str(said))[:LONGEST] for said in report["findings"][:MOST_FINDINGS]],
+        )
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, ValidationError):
+        return None
+
+
+def _phases(phases: Mapping[str, float]) -> Iterator[LoadPhase]:
+    for phase in Phase:
+        if (seconds := phases.get(phase.value)) is not None:
+            yield LoadPhase(name=phase.value, milliseconds=round(seconds * 1000))
+
+
+def _mib(size: int | None) -> str | None:
+    return f"{-(-size // MIB)}Mi" if size else None

@@ -1,0 +1,36 @@
+"""`llmservice ps` says what a load took beside what was planned, and what differs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmservice_cli.commands.ps import WIDE, _row
+
+LOAD: dict[str, Any] = {"milliseconds": 1540, "plannedMemory": "100Mi", "measuredMemory": "130Mi", "tokensPerSecond": 9}
+
+
+def entry(load: dict[str, Any] | None) -> dict[str, Any]:
+    conditions = [
+        {"type": kind, "status": "True", "reason": "Ready", "message": ""} for kind in ("Ready", "Progressing")
+    ]
+    status: dict[str, Any] = {"conditions": conditions, "readyReplicas": 1, "url": "http://x/v1"}
+    status |= {"load": load} if load else {}
+    body = {"metadata": {"namespace": "default", "name": "demo"}, "spec": {"replicas": 1, "model": {"uri": "hf://a/b"}}}
+    return {"object": {**body, "status": status}, "engine": "LlamaCpp", "replicas": []}
+
+
+def cells(load: dict[str, Any] | None) -> dict[str, str]:
+    return dict(zip(WIDE, _row(entry(load), wide=True), strict=True))
+
+
+def test_memory_and_time_of_a_load_are_shown() -> None:
+    shown = cells(LOAD)
+    assert (shown["MEMORY"], shown["LOADED"], shown["STATUS"]) == ("130Mi of 100Mi", "1.5 s, 9 tokens/s", "Ready")
+    gpu = {"milliseconds": 60_000, "measuredMemory": "1Mi", "measuredGPUMemory": "2Mi", "plannedGPUMemory": "3Mi"}
+    assert (cells(gpu)["MEMORY"], cells(gpu)["LOADED"]) == ("1Mi of -, GPU 2Mi of 3Mi", "60.0 s")
+    assert (cells(None)["MEMORY"], cells(None)["LOADED"]) == ("-", "-")
+
+
+def test_what_differs_from_the_plan_is_said_in_the_short_table_too() -> None:
+    row = _row(entry({**LOAD, "findings": ["The engine took 130 MiB of host memory."]}), wide=False)
+    assert row[-1] == "Ready. The engine took 130 MiB of host memory."
