@@ -29,8 +29,8 @@ def load_status(report: Mapping[str, Any], revision: str = "", pod: str = "") ->
             phases=list(_phases(report["phases"])),
             planned_memory=_mib(predicted.get("host")),
             measured_memory=_mib(measured.get("host")),
-            planned_gpu_memory=_mib(predicted.get("gpu")),
-            measured_gpu_memory=_mib(measured.get("gpu")),
+            plannedGPUMemory=_mib(predicted.get("gpu")),
+            measuredGPUMemory=_mib(measured.get("gpu")),
             tokens_per_second=max(1, round(speed)) if speed else None,
             findings=[plain(str(said))[:LONGEST] for said in report["findings"][:MOST_FINDINGS]],
         )
