@@ -46,7 +46,9 @@ def planned(engine: EngineType, sequences: int) -> RuntimeSettings:
     model = resolve(service, DEMO, Places.from_environment())
     plan = make_plan(service.spec, model.facts, read_machine(), model.files.revision)
     assert isinstance(plan, Plan), plan
-    return dataclasses.replace(runtime_settings(plan, service, str(files(engine))), max_sequences=sequences)
+    return dataclasses.replace(
+        runtime_settings(plan, service, str(files(engine)), model.facts), max_sequences=sequences
+    )
 
 
 def settings(engine: EngineType, max_sequences: int = 16, **changes: Any) -> RuntimeSettings:
