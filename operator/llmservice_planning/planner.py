@@ -141,6 +141,12 @@ def _memory(spec: LLMServiceSpec, case: Case, choice: Choice) -> EngineMemory | 
         return Refusal(
             FailureClass.BAD_ARGUMENT, error.reason, (error.remedy,), choice.rejected, field="spec.engine.args"
         )
+    try:
+        engine.environment({variable.name: variable.value for variable in spec.engine.env})
+    except UserError as error:
+        return Refusal(
+            FailureClass.BAD_ARGUMENT, error.reason, (error.remedy,), choice.rejected, field="spec.engine.env"
+        )
     return memory
 
 

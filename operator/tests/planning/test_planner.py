@@ -114,6 +114,15 @@ def test_arguments_that_the_engine_would_refuse_are_refused_before_anything_star
     assert "--kv-type" in refusal.ways_out[0]
 
 
+def test_a_variable_that_the_engine_can_not_be_run_with_is_refused_before_anything_starts(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    spec = make_spec(engine={"env": [{"name": "VLLM_USE_RUST_FRONTEND", "value": "1"}]})
+    refusal = refused(make_plan(spec, make_facts(), make_machine(kind="L4"), ""))
+    assert refusal.failure is FailureClass.BAD_ARGUMENT and refusal.field == "spec.engine.env"
+    assert "VLLM_USE_RUST_FRONTEND is 1" in refusal.reason and refusal.ways_out == ("Leave it out.",)
+
+
 @pytest.mark.parametrize(
     ("asked", "args", "facts", "gpu", "count", "way"),
     [

@@ -2,6 +2,9 @@
 
 The pipe also carries life: the engine ends when its end of LLMSERVICE_LIFELINE_FD closes, and the supervisor sees EOF
 when the engine dies.
+
+An engine drains when it gets SIGTERM. One that can't, because the signal means something else to it, says so in its
+`ready` line; it is told on LLMSERVICE_CONTROL_FD instead, and gets SIGTERM when it has drained.
 """
 
 from __future__ import annotations
@@ -13,6 +16,11 @@ REPORT_FD_ENV = "LLMSERVICE_REPORT_FD"
 
 LIFELINE_FD_ENV = "LLMSERVICE_LIFELINE_FD"
 """Read end; EOF means that the parent is gone, however it died: exit at once."""
+
+
+CONTROL_FD_ENV = "LLMSERVICE_CONTROL_FD"
+"""Read end; a line `{"drain": seconds}` = take no new work, end what still runs after so many seconds, then report
+`drained`."""
 
 
 class Phase(StrEnum):
@@ -31,13 +39,16 @@ class ReportKind(StrEnum):
     """First field (`kind`) of a report line.
 
     - `phase`: {phase, progress?: 0..1, detail?}
-    - `ready`: {port, load_seconds, detail}  the API listens on `port`
+    - `ready`: {port, load_seconds, detail, told?}  the API listens on `port`; `told` = it drains when it is told on
+      the control pipe, not by SIGTERM
     - `step`: {running, waiting, steps, seconds?}  at most every second while requests run, at once when they stop;
       `seconds` is what the step at hand takes by the engine's measured speed
+    - `drained`: {}  nothing runs any more, and nothing new will
     - `failure`: {failure, message, remedy}  the last line before a failed engine exits
     """
 
     PHASE = "phase"
     READY = "ready"
     STEP = "step"
+    DRAINED = "drained"
     FAILURE = "failure"

@@ -55,9 +55,9 @@ class ChatPlan:
 async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     """Everything that can be refused is refused here, before queueing."""
     engine = server.ready_engine()
-    tools, calls = _tools(request)
+    tools, calls = chosen_tools(request)
     template = server.chat_template(bool(tools))
-    fmt = await _format(template, engine.tokenizer) if tools else None
+    fmt = await learned(template, engine.tokenizer) if tools else None
     prompt = await rendered(server, request.messages, request, tools)
     tokens = await encode(
         engine.tokenizer,
@@ -66,12 +66,12 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
         context_tokens=server.context_tokens,
         field="messages",
     )
-    max_tokens = answer_length(len(tokens), _wanted(request), server.context_tokens, "messages")
+    max_tokens = answer_length(len(tokens), wanted_tokens(request), server.context_tokens, "messages")
     if request.top_logprobs and not request.logprobs:
         raise bad_request("`top_logprobs` needs `logprobs: true`.", "top_logprobs")
     thinking = prompt.rstrip().endswith(OPEN) or (request.continue_final_message and thinks_on(request.messages[-1]))
     thinks = CLOSE in template.source or thinking
-    grammar = _grammar(request, tools, fmt, calls, thinking)
+    grammar = held_to(request, tools, fmt, calls, thinking)
     schemas = [
         (f"tools.{number}.function.parameters", tool.function.parameters)
         for number, tool in enumerate(request.tools or [])
@@ -100,7 +100,7 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     )
 
 
-async def _format(template: ChatTemplate, tokenizer: Tokenizer) -> ToolFormat:
+async def learned(template: ChatTemplate, tokenizer: Tokenizer) -> ToolFormat:
     """How the model writes calls; the first time it is learned, off the event loop."""
     if is_learned(template):
         return tool_format(template, tokenizer)
@@ -144,7 +144,8 @@ def thinks_on(message: Message) -> bool:
     return not message.content and any((message.model_extra or {}).get(name) for name in THINKING)
 
 
-def _wanted(request: ChatRequest) -> int | None:
+def wanted_tokens(request: ChatRequest) -> int | None:
+    """`max_tokens` in either spelling; ApiError 400 for two that differ."""
     both = (request.max_tokens, request.max_completion_tokens)
     if None not in both and both[0] != both[1]:
         raise bad_request(
@@ -153,7 +154,7 @@ def _wanted(request: ChatRequest) -> int | None:
     return both[1] if both[0] is None else both[0]
 
 
-def _tools(request: ChatRequest) -> tuple[list[Tool], Calls]:
+def chosen_tools(request: ChatRequest) -> tuple[list[Tool], Calls]:
     """The tools the model is told about: all, those named, or none. `none` leaves them out of the prompt."""
     tools, choice = request.tools or [], request.tool_choice
     names = [tool.function.name for tool in tools]
@@ -173,9 +174,10 @@ def _tools(request: ChatRequest) -> tuple[list[Tool], Calls]:
     return tools, Calls.REQUIRED if choice == "required" else Calls.AUTO
 
 
-def _grammar(
+def held_to(
     request: ChatRequest, tools: list[Tool], fmt: ToolFormat | None, calls: Calls, thinking: bool
 ) -> tuple[str, Grammar] | None:
+    """What the answer is held to, with the field that says so; ApiError 400 for two that exclude each other."""
     held = constraint(request)
     if fmt is not None:
         if held is not None:

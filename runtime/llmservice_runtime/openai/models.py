@@ -10,7 +10,8 @@ from llmservice_runtime.openai.state import SERVER, Server
 from llmservice_runtime.wire import sse
 
 
-def _card(server: Server, name: str) -> dict[str, Any]:
+def card(server: Server, name: str) -> dict[str, Any]:
+    """One name, as clients read it."""
     return {
         "id": name,
         "object": "model",
@@ -22,15 +23,18 @@ def _card(server: Server, name: str) -> dict[str, Any]:
     }
 
 
+def listed(server: Server) -> dict[str, Any]:
+    """Every name."""
+    return {"object": "list", "data": [card(server, name) for name in (server.model_name, *server.aliases)]}
+
+
 async def list_models(http: web.Request) -> web.Response:
     """Every name that selects the model; answered while it loads too."""
-    server = http.app[SERVER]
-    cards = [_card(server, name) for name in (server.model_name, *server.aliases)]
-    return web.Response(text=sse.dumps({"object": "list", "data": cards}), content_type="application/json")
+    return web.Response(text=sse.dumps(listed(http.app[SERVER])), content_type="application/json")
 
 
 async def get_model(http: web.Request) -> web.Response:
     """One name; names may contain slashes."""
     server = http.app[SERVER]
     name = server.check_model(http.match_info["name"])
-    return web.Response(text=sse.dumps(_card(server, name)), content_type="application/json")
+    return web.Response(text=sse.dumps(card(server, name)), content_type="application/json")

@@ -33,9 +33,14 @@ class Reporter:
         """A phase began, or moved on; `progress` is 0..1."""
         self._line(ReportKind.PHASE, phase=phase, progress=progress, detail=detail or None)
 
-    def ready(self, port: int, load_seconds: float, detail: dict[str, Any]) -> None:
-        """The API answers on `port`."""
-        self._line(ReportKind.READY, port=port, load_seconds=round(load_seconds, 3), detail=detail)
+    def ready(self, port: int, load_seconds: float, detail: dict[str, Any], told: bool = False) -> None:
+        """The API answers on `port`. `told` = it drains when it is told on the control pipe, not by SIGTERM."""
+        seconds = round(load_seconds, 3)
+        self._line(ReportKind.READY, port=port, load_seconds=seconds, detail=detail, told=told or None)
+
+    def drained(self) -> None:
+        """Nothing runs any more."""
+        self._line(ReportKind.DRAINED)
 
     def step(self, running: int, waiting: int, steps: int, seconds: float = 0.0) -> None:
         """Work in hand, steps done so far, and what the one at hand is expected to take (0 = not known)."""

@@ -47,7 +47,12 @@ class Server:
     def serve(self, engine: Engine) -> None:
         """Start answering with a loaded engine; a template that does not compile refuses chat only."""
         tokenizer = engine.tokenizer
-        source = tokenizer.chat_template
+        self.take_template(tokenizer.chat_template, tokenizer.tool_template, tokenizer.bos_token, tokenizer.eos_token)
+        self.context_tokens = engine.context_tokens
+        self.engine = engine
+
+    def take_template(self, source: str | None, with_tools: str | None, bos_token: str, eos_token: str) -> None:
+        """The model's chat template, and the one it has for tools; why there is no chat without one."""
         if self.task == "Completion" and source:
             self.no_chat = "This service completes text (task Completion). Use /v1/completions, or set `task: Chat`."
         elif not source:
@@ -57,14 +62,12 @@ class Server:
             )
         else:
             try:
-                self.template = ChatTemplate(source, tokenizer.bos_token, tokenizer.eos_token)
+                self.template = ChatTemplate(source, bos_token, eos_token)
             except TemplateError as error:
                 self.no_chat = f"Chat is not possible with this model: {error}. Use /v1/completions."
-            if self.template is not None and tokenizer.tool_template:
+            if self.template is not None and with_tools:
                 with suppress(TemplateError):  # the other one says then whether it takes tools
-                    self.tool_template = ChatTemplate(tokenizer.tool_template, tokenizer.bos_token, tokenizer.eos_token)
-        self.context_tokens = engine.context_tokens
-        self.engine = engine
+                    self.tool_template = ChatTemplate(with_tools, bos_token, eos_token)
 
     def ready_engine(self) -> Engine:
         """The engine; ApiError 503 while the model loads."""

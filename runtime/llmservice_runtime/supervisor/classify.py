@@ -51,6 +51,7 @@ REMEDIES: dict[FailureClass, str] = {
     " or choose a smaller quantization or a larger GPU.",
     FailureClass.DRIVER_TOO_OLD: "Update the GPU driver of the node, let the service run on nodes whose driver is"
     " newer, or use an image that is built with an older CUDA (engine.image).",
+    FailureClass.UNSUPPORTED_FORMAT: "Choose another file of the model; `llmservice engines` lists what runs.",
     FailureClass.DISK_FULL: "Free space in the model cache, or give it a larger volume.",
     FailureClass.PORT_IN_USE: "Stop the program that listens there, or choose another port (0 = any free one).",
     FailureClass.MODEL_DAMAGED: "Check the disk; delete the damaged copy so that it is fetched again.",
@@ -97,7 +98,7 @@ def classify(remains: Remains) -> FailureRecord:
         report = remains.reported
         remedy = report.remedy or _remedy(report.failure, remains.engine)
         return _record(remains, report.failure, report.message, remedy)
-    if remains.code == -signal.SIGKILL:
+    if remains.code == -signal.SIGKILL or remains.kernel_oom_kills > 0:  # or one of the processes that it started
         return _killed(remains)
     if words := _last_words(remains):
         failure, line = words

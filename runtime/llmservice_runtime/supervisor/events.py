@@ -52,7 +52,9 @@ class Do(StrEnum):
 
     START = "start"
     TERMINATE = "terminate"
-    """SIGTERM: the engine drains by itself."""
+    """SIGTERM: the engine drains by itself, or has drained."""
+    DRAIN = "drain"
+    """Tell it on its control pipe."""
     KILL = "kill"
     CANARY = "canary"
     CLEAR_RECORD = "clear-record"

@@ -64,7 +64,7 @@ class LinePipe:
 class Tail:
     """Keeps the last lines of a child's output for the failure message."""
 
-    def __init__(self, lines: int = 40, characters: int = 500) -> None:
+    def __init__(self, lines: int = 160, characters: int = 500) -> None:
         self.tail: deque[str] = deque(maxlen=lines)
         self._characters = characters
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from llmservice_runtime.contract.report import LIFELINE_FD_ENV, REPORT_FD_ENV
+from llmservice_runtime.contract.report import CONTROL_FD_ENV, LIFELINE_FD_ENV, REPORT_FD_ENV
 from llmservice_runtime.supervisor.pipes import LinePipe, Tail
 
 _PR_SET_PDEATHSIG = 1
@@ -47,14 +48,16 @@ class EngineProcess:
         self._log = Tail()
         report_read, report_write = os.pipe()
         lifeline_read, self._lifeline = os.pipe()
+        control_read, self._control = os.pipe()
+        given = {REPORT_FD_ENV: report_write, LIFELINE_FD_ENV: lifeline_read, CONTROL_FD_ENV: control_read}
         try:
             self._child = subprocess.Popen(
                 command,
-                env={**env, REPORT_FD_ENV: str(report_write), LIFELINE_FD_ENV: str(lifeline_read)},
+                env={**env, **{name: str(fd) for name, fd in given.items()}},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                pass_fds=(report_write, lifeline_read),
+                pass_fds=tuple(given.values()),
                 start_new_session=True,
                 preexec_fn=_die_with(os.getpid()),
                 bufsize=0,
@@ -62,10 +65,11 @@ class EngineProcess:
         except OSError:
             os.close(report_read)
             os.close(self._lifeline)
+            os.close(self._control)
             raise
         finally:
-            os.close(report_write)
-            os.close(lifeline_read)
+            for fd in given.values():
+                os.close(fd)
         assert self._child.stdout is not None and self._child.stderr is not None
         self._pipes = [
             LinePipe(report_read, on_report),
@@ -85,6 +89,11 @@ class EngineProcess:
     def terminate(self) -> None:
         """SIGTERM to the engine itself: it drains."""
         self._send(signal.SIGTERM)
+
+    def drain(self, seconds: float) -> None:
+        """Tell it to drain: it reports when it has. One line fits into an empty pipe; one that is gone needs none."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._control, json.dumps({"drain": seconds}).encode() + b"\n")
 
     def kill(self) -> None:
         """SIGKILL to the engine and all it started."""
@@ -107,6 +116,7 @@ class EngineProcess:
         self._child.returncode = os.waitstatus_to_exitcode(status)
         os.close(self._pidfd)
         os.close(self._lifeline)
+        os.close(self._control)
         for pipe in self._pipes:
             pipe.close()
         self._on_exit(Ending(self._child.returncode, usage.ru_maxrss * 1024, tuple(self._log.tail)))

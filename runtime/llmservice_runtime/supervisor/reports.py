@@ -22,11 +22,12 @@ class PhaseReport:
 
 @dataclass(frozen=True, slots=True)
 class ReadyReport:
-    """The API listens on `port`; loading took `load_seconds`."""
+    """The API listens on `port`; loading took `load_seconds`. `told` = it drains when it is told to, not by SIGTERM."""
 
     port: int
     load_seconds: float = 0.0
     detail: str = ""
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,11 @@ class StepReport:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainedReport:
+    """Nothing runs any more in an engine that was told to drain."""
+
+
+@dataclass(frozen=True, slots=True)
 class FailureReport:
     """Why the engine is about to exit, in its own words."""
 
@@ -51,7 +57,7 @@ class FailureReport:
     remedy: str = ""
 
 
-Report = PhaseReport | ReadyReport | StepReport | FailureReport
+Report = PhaseReport | ReadyReport | StepReport | DrainedReport | FailureReport
 
 
 def parse_report(line: str | bytes) -> Report | None:
@@ -72,10 +78,13 @@ def _from_body(kind: ReportKind, body: dict[str, Any]) -> Report:
         port = int(body["port"])
         if not 0 < port < 65536:
             raise ValueError(f"port {port}")
-        return ReadyReport(port, _seconds(body.get("load_seconds", 0.0)), _text(body.get("detail")))
+        told = body.get("told") is True
+        return ReadyReport(port, _seconds(body.get("load_seconds", 0.0)), _text(body.get("detail")), told)
     if kind is ReportKind.STEP:
         running, waiting, steps = (_count(body[name]) for name in ("running", "waiting", "steps"))
         return StepReport(running, waiting, steps, _seconds(body.get("seconds", 0.0)))
+    if kind is ReportKind.DRAINED:
+        return DrainedReport()
     return FailureReport(FailureClass(body["failure"]), _text(body["message"]), _text(body.get("remedy")))
 
 

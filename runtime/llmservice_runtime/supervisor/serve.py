@@ -17,7 +17,7 @@ from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.in_use import held
 from llmservice_runtime.contract.listening import in_url
 from llmservice_runtime.contract.outlet import Outlet, OutletHandler
-from llmservice_runtime.contract.report import LIFELINE_FD_ENV
+from llmservice_runtime.contract.report import CONTROL_FD_ENV, LIFELINE_FD_ENV
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.supervisor import kernel
 from llmservice_runtime.supervisor.classify import LastWords, Remains, classify, reinstall
@@ -41,6 +41,9 @@ from llmservice_runtime.supervisor.record import write_failure, write_state
 from llmservice_runtime.supervisor.reports import ReadyReport, parse_report
 from llmservice_runtime.supervisor.state import Policy, State, next_wakeup, step
 from llmservice_runtime.supervisor.verify import Loaded, loaded, resident
+
+OURS_ALONE = frozenset({LIFELINE_FD_ENV, CONTROL_FD_ENV})
+"""Descriptors that a parent gave this process, and that its engine has of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,8 @@ class Supervisor:
                 self._start()
             case Do.TERMINATE if self._engine is not None:
                 self._engine.terminate()
+            case Do.DRAIN if self._engine is not None:
+                self._engine.drain(self._policy.drain_seconds)
             case Do.KILL if self._engine is not None:
                 self._engine.kill()
             case Do.CANARY:
@@ -182,7 +187,7 @@ class Supervisor:
 
     def _start(self) -> None:
         self._oom_before = kernel.oom_kills(self._cgroup)
-        env = {key: value for key, value in os.environ.items() if key != LIFELINE_FD_ENV}
+        env = {key: value for key, value in os.environ.items() if key not in OURS_ALONE}
         env |= {"PYTHONUNBUFFERED": "1", **self._settings.engine_env}
         try:
             self._engine = EngineProcess(
@@ -234,9 +239,17 @@ class Supervisor:
             port=self._settings.port,
             model_path=self._settings.model_path,
             engine=self._settings.engine.folder,
-            last_words=self._last_words(),
+            last_words=self._words(),
         )
         self._handle(Exited(classify(remains), random.random()))
+
+    def _words(self) -> LastWords:
+        """They are read from the engine's folder now, which somebody may have replaced since this process began."""
+        try:
+            return self._last_words()
+        except Exception as error:
+            self._log(f"can't read what this engine says before it fails: {error!r}")
+            return ()
 
     async def _ask(self) -> None:
         """No answer of the canary is no event; time does the rest."""

@@ -24,7 +24,14 @@ from llmservice_runtime.supervisor.events import (
     StopRequested,
     Tick,
 )
-from llmservice_runtime.supervisor.reports import FailureReport, PhaseReport, ReadyReport, Report, StepReport
+from llmservice_runtime.supervisor.reports import (
+    DrainedReport,
+    FailureReport,
+    PhaseReport,
+    ReadyReport,
+    Report,
+    StepReport,
+)
 
 STOP_MARGIN_SECONDS = 10.0
 """What an engine gets beyond its drain time to end its streams with an error and to exit."""
@@ -91,6 +98,10 @@ class State:
     retry_at: float | None = None
     wedged: bool = False
     stopping: bool = False
+    told: bool = False
+    """The engine drains when it is told on the control pipe; SIGTERM is for when it has."""
+    terminate_at: float | None = None
+    """It was told to drain; here at the latest SIGTERM follows."""
     kill_at: float | None = None
     killed_for: FailureRecord | None = None
     reported: FailureReport | None = None
@@ -144,6 +155,8 @@ def next_wakeup(state: State, policy: Policy) -> float | None:
     times: list[float] = []
     if state.retry_at is not None:
         times.append(state.retry_at)
+    if state.terminate_at is not None:
+        times.append(state.terminate_at)
     if state.kill_at is not None:
         times.append(state.kill_at)
     if state.alive and not state.stopping and state.killed_for is None:
@@ -185,13 +198,15 @@ def _reported(state: State, report: Report, now: float) -> Step:
             return replace(state, reported=report), []
         case StepReport():
             return _stepped(state, report, now)
+        case DrainedReport():
+            return _terminate(state, now) if state.terminate_at is not None else (state, [])
         case ReadyReport(port):
             if state.ready_at is not None or state.stopping:
                 return state, []
             state = _enter(state, Phase.READY, now)
             loaded = now - state.started_at
             state = replace(state, port=port, ready_at=now, progress_at=now, canary_at=now, last_load_seconds=loaded)
-            return replace(state, detail=report.detail), []
+            return replace(state, detail=report.detail, told=report.told), []
         case PhaseReport(phase, progress, detail):
             loaded_or_leaving = state.ready_at is not None or state.stopping
             if loaded_or_leaving or phase in (Phase.READY, Phase.DRAINING, Phase.FAILED):
@@ -229,9 +244,19 @@ def _stop(state: State, now: float, policy: Policy) -> Step:
     if not state.alive:
         return replace(state, stopping=True, retry_at=None, phase=Phase.DRAINING), [Exit(0)]
     if state.stopping or state.wedged:
-        return replace(state, stopping=True, kill_at=now), [Do.KILL]
+        return replace(state, stopping=True, terminate_at=None, kill_at=now), [Do.KILL]
     patience = (policy.drain_seconds if state.ready_at is not None else 0.0) + STOP_MARGIN_SECONDS
-    return replace(_enter(state, Phase.DRAINING, now), stopping=True, kill_at=now + patience), [Do.TERMINATE]
+    state = replace(_enter(state, Phase.DRAINING, now), stopping=True, kill_at=now + patience)
+    if not state.told:
+        return state, [Do.TERMINATE]
+    # Half of the margin is for its streams to end with an error, the rest for it to exit.
+    return replace(state, terminate_at=now + patience - STOP_MARGIN_SECONDS / 2), [Do.DRAIN]
+
+
+def _terminate(state: State, now: float) -> Step:
+    """An engine that was told to drain has done so, or has had its time."""
+    kill_at = now + STOP_MARGIN_SECONDS
+    return replace(state, terminate_at=None, kill_at=min(state.kill_at or kill_at, kill_at)), [Do.TERMINATE]
 
 
 def _exited(state: State, record: FailureRecord, jitter: float, now: float, policy: Policy) -> Step:
@@ -239,6 +264,7 @@ def _exited(state: State, record: FailureRecord, jitter: float, now: float, poli
     if not state.stopping:
         state = _enter(state, Phase.FAILED, now)
     state = replace(state, alive=False, running=0, waiting=0, port=0, kill_at=None, ready_at=None, wedged=False)
+    state = replace(state, told=False, terminate_at=None)
     if state.stopping:
         return state, [Exit(0)]
     failures = 1 if stable else state.failures + 1
@@ -256,6 +282,8 @@ def _tick(state: State, now: float, policy: Policy) -> Step:
         return state, []
     if state.kill_at is not None and now >= state.kill_at:
         return replace(state, kill_at=now + STOP_MARGIN_SECONDS), [Do.KILL]
+    if state.terminate_at is not None and now >= state.terminate_at:
+        return _terminate(state, now)
     if state.stopping or state.killed_for is not None:
         return state, []
     if state.ready_at is None:
@@ -269,7 +297,7 @@ def _check_load(state: State, now: float, policy: Policy) -> Step:
     record = FailureRecord(
         FailureClass.LOAD_TIMEOUT,
         f"The engine was not ready after {policy.load_seconds:.0f} s; it was in phase {state.phase.value}"
-        f" for {now - state.phase_at:.0f} s.",
+        f" for {now - state.phase_at:.0f} s{f' ({state.detail})' if state.detail else ''}.",
         "Give it more time (engine.loadSeconds), or put the model on a faster disk.",
         state.phase.value,
     )

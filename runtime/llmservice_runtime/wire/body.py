@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable
+from typing import Protocol
 
-from aiohttp import web
 from multidict import MultiMapping
 
 from llmservice_runtime.wire.errors import ApiError, bad_request
@@ -28,7 +28,17 @@ class _Broken(ValueError):
     pass
 
 
-async def read_body(request: web.Request, limit: int, too_large: Callable[[], ApiError]) -> bytes:
+class Incoming(Protocol):
+    """A request whose body is not read yet: aiohttp's, or another server's."""
+
+    @property
+    def headers(self) -> MultiMapping[str]: ...
+    @property
+    def content_length(self) -> int | None: ...
+    async def read(self) -> bytes: ...
+
+
+async def read_body(request: Incoming, limit: int, too_large: Callable[[], ApiError]) -> bytes:
     """The whole body, unpacked. ApiError 415 for an encoding that is not known, 400 for one that is broken.
 
     `limit` is in bytes and holds for the unpacked body too. The server must not unpack by itself (`ApiRunner`).

@@ -102,30 +102,40 @@ def _guard(callers: Callers) -> Middleware:
             return error_response(error)
         if origin:
             request[_ALLOWED_ORIGIN] = origin
-            if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-                return web.Response(status=204, headers=_preflight(request))
+            if is_preflight(request.method, request.headers):
+                return web.Response(status=204, headers=preflight(request.headers))
         return await handler(request)
 
     return middleware
 
 
 async def _tell_browsers(request: web.Request, response: web.StreamResponse) -> None:
-    """Every answer depends on who asks; the page whose origin was allowed may read it, errors too."""
-    response.headers.add("Vary", "Origin")
-    if origin := request.get(_ALLOWED_ORIGIN):
-        response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Expose-Headers"] = EXPOSED
+    for name, value in told(request.get(_ALLOWED_ORIGIN, "")).items():
+        response.headers.add(name, value)
 
 
-def _preflight(request: web.Request) -> dict[str, str]:
-    headers = {
+def told(origin: str) -> dict[str, str]:
+    """Headers of every answer, which depends on who asks: the page whose origin was allowed may read it, errors too."""
+    if not origin:
+        return {"Vary": "Origin"}
+    return {"Vary": "Origin", "Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": EXPOSED}
+
+
+def is_preflight(method: str, headers: MultiMapping[str]) -> bool:
+    """Whether a browser asks if a page may send a request."""
+    return method == "OPTIONS" and "Access-Control-Request-Method" in headers
+
+
+def preflight(headers: MultiMapping[str]) -> dict[str, str]:
+    """The answer that it may."""
+    allowed = {
         "Access-Control-Allow-Methods": "GET, POST",
-        "Access-Control-Allow-Headers": request.headers.get("Access-Control-Request-Headers", "*"),
+        "Access-Control-Allow-Headers": headers.get("Access-Control-Request-Headers", "*"),
         "Access-Control-Max-Age": "600",
     }
-    if request.headers.get("Access-Control-Request-Private-Network") == "true":
-        headers["Access-Control-Allow-Private-Network"] = "true"
-    return headers
+    if headers.get("Access-Control-Request-Private-Network") == "true":
+        allowed["Access-Control-Allow-Private-Network"] = "true"
+    return allowed
 
 
 def _name(host: str) -> str:

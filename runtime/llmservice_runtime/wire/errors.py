@@ -40,12 +40,20 @@ def error_body(error: ApiError) -> dict[str, object]:
     return {"error": {"message": error.message, "type": error.kind, "code": error.code, "param": error.param}}
 
 
+def error_text(error: ApiError) -> bytes:
+    """`error_body` as it is sent."""
+    text = json.dumps(error_body(error), ensure_ascii=False)
+    return text.encode(errors="replace")  # a message may quote half of a surrogate pair
+
+
 def error_response(error: ApiError) -> web.Response:
     """The HTTP answer to an ApiError."""
-    text = json.dumps(error_body(error), ensure_ascii=False)
-    body = text.encode(errors="replace")  # a message may quote half of a surrogate pair
     return web.Response(
-        status=error.status, body=body, content_type="application/json", charset="utf-8", headers=error.headers
+        status=error.status,
+        body=error_text(error),
+        content_type="application/json",
+        charset="utf-8",
+        headers=error.headers,
     )
 
 

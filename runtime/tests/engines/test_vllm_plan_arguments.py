@@ -227,6 +227,8 @@ def test_a_short_step_bounds_sequences_and_whole_prompts_lengthen_it() -> None:
         (("--config", "a.yaml"), {}, "--config=a.yaml"),
         (("--nnodes=2",), {}, "--nnodes=2"),
         (("--headless",), {}, "--headless"),
+        (("--tool-call-parser=hermess",), {}, "--tool-call-parser=hermess is no parser of vLLM"),
+        (("--reasoning-parser", "nope"), {}, "--reasoning-parser=nope is no parser of vLLM"),
         (("--load-format=dummy",), {}, "random weights"),
         (("--load-format=gguf",), {}, "--load-format=gguf"),
         (("--load-format=sharded_state",), {}, "--load-format=sharded_state"),

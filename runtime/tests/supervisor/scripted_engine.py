@@ -35,10 +35,20 @@ def lifeline() -> None:
     os._exit(9)
 
 
-def be_ready() -> None:
+drained = threading.Event()
+
+
+def drain_when_told() -> None:
+    with os.fdopen(int(os.environ["LLMSERVICE_CONTROL_FD"])) as control:
+        print(f"engine: told {control.readline().strip()}", flush=True)
+    drained.set()
+    report(kind="drained")
+
+
+def be_ready(**more: Any) -> None:
     server = HTTPServer(("127.0.0.1", 0), Health)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    report(kind="ready", port=server.server_port, load_seconds=0.1)
+    report(kind="ready", port=server.server_port, load_seconds=0.1, **more)
 
 
 def stop_after(seconds: float) -> None:
@@ -71,6 +81,10 @@ def main() -> None:
     elif mode == "busy":  # work that never moves
         be_ready()
         report(kind="step", running=2, waiting=1, steps=7)
+    elif mode == "told":  # drains when it is told, and takes SIGTERM for the end
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0 if drained.is_set() else 5))
+        threading.Thread(target=drain_when_told, daemon=True).start()
+        be_ready(told=True)
     elif mode == "chatty":  # 4 MiB on each stream before it is ready, then a line for each of its steps
         for fd in (1, 2):
             for number in range(4096):

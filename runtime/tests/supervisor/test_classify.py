@@ -32,6 +32,8 @@ def test_a_kernel_kill_is_out_of_memory_with_its_numbers() -> None:
     record = classify(remains)
     assert record.failure is FailureClass.OUT_OF_MEMORY
     assert "3.90 GiB" in record.message and "4.00 GiB" in record.message and record.exit_code == -9
+    worker = classify(replace(remains, code=1, tail=("RuntimeError: a worker died",)))
+    assert worker.failure is FailureClass.OUT_OF_MEMORY and worker.exit_code == 1
     other = classify(replace(remains, kernel_oom_kills=0))
     assert other.failure is FailureClass.CRASHED and "from outside" in other.message
 

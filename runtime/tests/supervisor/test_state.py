@@ -20,7 +20,7 @@ from llmservice_runtime.supervisor.events import (
     StopRequested,
     Tick,
 )
-from llmservice_runtime.supervisor.reports import FailureReport, PhaseReport, ReadyReport, StepReport
+from llmservice_runtime.supervisor.reports import DrainedReport, FailureReport, PhaseReport, ReadyReport, StepReport
 from llmservice_runtime.supervisor.state import HOPELESS, Policy, State, backoff, next_wakeup, step
 
 CRASH = FailureRecord(FailureClass.CRASHED, "it crashed", "look", "Ready", -11)
@@ -183,6 +183,53 @@ def test_drain_is_bounded_and_the_same_while_loading() -> None:
         assert world.send(Exited(CRASH)) == [Exit(0)]
 
 
+def test_an_engine_that_is_told_to_drain_gets_sigterm_when_it_has() -> None:
+    world = World(STAY)
+    world.send(Reported(ReadyReport(4000, told=True)))
+    assert world.send(StopRequested()) == [Do.DRAIN]
+    assert not world.state.ready and world.state.phase is Phase.DRAINING
+    assert world.advance(12) == []
+    assert world.send(Reported(DrainedReport())) == [Do.TERMINATE]
+    assert world.send(Reported(DrainedReport())) == []
+    assert world.advance(9.9) == []
+    assert world.advance(0.2) == [Do.KILL]
+    assert world.send(Exited(CRASH)) == [Exit(0)]
+
+
+def test_an_engine_that_never_says_that_it_has_drained_gets_sigterm_all_the_same() -> None:
+    world = World(STAY)
+    world.send(Reported(ReadyReport(4000, told=True)))
+    world.send(StopRequested())
+    assert world.advance(34.9) == []
+    assert world.advance(0.2) == [Do.TERMINATE]
+    assert world.advance(5) == [Do.KILL]
+
+
+def test_only_a_drain_that_was_asked_for_ends_and_a_second_signal_does_not_wait_for_it() -> None:
+    world = World(STAY)
+    world.send(Reported(ReadyReport(4000, told=True)))
+    assert world.send(Reported(DrainedReport())) == [] and world.state.ready
+    world.send(StopRequested())
+    assert world.send(StopRequested()) == [Do.KILL]
+    assert Do.TERMINATE not in world.advance(60)
+
+
+def test_a_restarted_engine_says_anew_how_it_drains() -> None:
+    world = World(STAY)
+    world.send(Reported(ReadyReport(4000, told=True)))
+    world.send(Exited(CRASH))
+    world.advance(2)
+    world.ready()
+    assert world.send(StopRequested()) == [Do.TERMINATE]
+
+
+def test_a_load_that_takes_too_long_says_what_it_was_waiting_for() -> None:
+    world = World(LEAVE)
+    world.send(Reported(PhaseReport(Phase.LOADING, None, "vLLM has not loaded the plug-in llmservice_api yet")))
+    world.advance(101)
+    assert world.state.killed_for is not None and "plug-in llmservice_api" in world.state.killed_for.message
+
+
 def test_late_reports_do_not_undo_a_drain() -> None:
     world = World(STAY)
     world.send(StopRequested())
@@ -225,7 +272,8 @@ def test_backoff_is_within_half_and_whole_of_the_capped_doubling(failures: int, 
 
 reports = st.one_of(
     st.builds(PhaseReport, st.sampled_from(Phase), st.none() | st.floats(0, 1)),
-    st.builds(ReadyReport, st.integers(1, 65535)),
+    st.builds(ReadyReport, st.integers(1, 65535), told=st.booleans()),
+    st.just(DrainedReport()),
     st.builds(StepReport, st.integers(0, 4), st.integers(0, 4), st.integers(0, 9), st.sampled_from([0.0, 0.1, 20.0])),
     st.builds(FailureReport, st.sampled_from(FailureClass), st.text(max_size=5)),
 )
@@ -256,7 +304,7 @@ def test_whatever_happens_one_engine_at_a_time_and_no_promise_is_broken(
         actions = world.send(event)
         engines += actions.count(Do.START)
         assert engines in (0, 1) and world.state.alive == (engines == 1)
-        if Do.TERMINATE in actions or Do.KILL in actions:
+        if {Do.DRAIN, Do.TERMINATE, Do.KILL} & set(actions):
             assert engines == 1
         if world.state.ready:
             assert world.state.port and not world.state.stopping and world.state.live

@@ -61,6 +61,16 @@ def test_startup_tells_phase_and_percentage_and_a_loading_engine_stops_the_same_
     assert one.process.wait(10) == 0
 
 
+def test_an_engine_that_drains_when_it_is_told_gets_sigterm_when_it_has(replica: Make) -> None:
+    one = replica("told")
+    one.wait_ready()
+    engine = one.state["engine_pid"]
+    one.process.send_signal(signal.SIGTERM)
+    assert one.process.wait(timeout=20) == 0
+    assert not alive(engine)
+    assert 'engine: told {"drain": 5}' in one.log.read_text() and not one.record_file.exists()
+
+
 def test_second_signal_kills_at_once(replica: Make) -> None:
     one = replica("deaf", drain_seconds=60)
     one.wait_ready()

@@ -38,6 +38,10 @@ def nothing_against(case: Case, args: Sequence[str]) -> None:
     """No contradictions."""
 
 
+def nothing_against_environment(environ: Mapping[str, str]) -> None:
+    """Any environment."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineDefinition:
     """One engine. Optional fields are for what only some engines have."""
@@ -60,6 +64,8 @@ class EngineDefinition:
     """What running the model there needs or changes."""
     contradiction: Callable[[Case, Sequence[str]], None] = nothing_against
     """Raises UserError when spec.engine.args contradict the model or the device, though the engine would take them."""
+    environment: Callable[[Mapping[str, str]], None] = nothing_against_environment
+    """Raises UserError when spec.engine.env has what the engine can't be run with here."""
     arguments: Callable[[Case, Shape, Sequence[str]], tuple[str, ...]] = lambda case, shape, args: tuple(args)
     """plan and spec.engine.args -> command line, beyond the runtime's own settings: every option once."""
     layout_arguments: Callable[[Layout], tuple[str, ...]] = lambda layout: ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 
 from llmservice_runtime.contract.errors import UserError
@@ -57,6 +58,7 @@ def _contradictions(case: Case, options: VllmOptions) -> Iterator[tuple[str, str
             yield f"{argument} contradicts the plan: {why}", remedy
     yield from _lengths(options)
     yield from _steps(case, options)
+    yield from _parsers(options)
     yield from _load_format(options)
     yield from _types(case, options)
     yield from _cache(case, options)
@@ -87,6 +89,19 @@ def _steps(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:
             f"{said} is less than a prompt of {longest:,} tokens, which --no-enable-chunked-prefill takes at once",
             f"Leave one of them out, or add --max-model-len={step}.",
         )
+
+
+def _parsers(options: VllmOptions) -> Iterator[tuple[str, str]]:
+    """vLLM looks at their names when it starts. A plug-in of the user's may bring others."""
+    for name, kind in (("--tool-call-parser", "tool_call"), ("--reasoning-parser", "reasoning")):
+        chosen, names = options.value(name), known().parsers[kind]
+        plugin = name.replace("-call-parser", "-parser") + "-plugin"
+        if chosen and chosen not in names and not options.value(plugin):
+            near = difflib.get_close_matches(chosen, names, n=3) or names
+            yield (
+                f"{name}={chosen} is no parser of vLLM {known().versions['vllm']}",
+                f"Leave it out: both are read as the chat template writes them. Or use {', '.join(near)}.",
+            )
 
 
 def _load_format(options: VllmOptions) -> Iterator[tuple[str, str]]:

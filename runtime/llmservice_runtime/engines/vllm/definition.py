@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.engines.base.caches import TORCH
 from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import CoarserVersion, EngineDefinition
 from llmservice_runtime.engines.vllm.contradictions import check
+from llmservice_runtime.engines.vllm.failures import LAST_WORDS
 from llmservice_runtime.engines.vllm.install.recipe import RECIPE
 from llmservice_runtime.engines.vllm.memory import VllmMemory
 from llmservice_runtime.engines.vllm.options import SHARES, vllm_options
@@ -17,6 +19,10 @@ from llmservice_runtime.estimate.budget import Layout, Shape
 from llmservice_runtime.estimate.overhead import UTILISATION
 from llmservice_runtime.formats.facts import ModelFacts, Quantization
 from llmservice_runtime.machine.machine import Device
+
+RUST_ENV = "VLLM_USE_RUST_FRONTEND"
+CPU_BLOCK = 128
+"""Tokens of a block of the KV cache where no argument says (platforms/cpu.py)."""
 
 
 def preference(facts: ModelFacts, device: Device) -> int:
@@ -39,11 +45,20 @@ def contradiction(case: Case, args: Sequence[str]) -> None:
     check(case, vllm_options(args))
 
 
+def environment(environ: Mapping[str, str]) -> None:
+    """UserError names the variable that would leave out our plug-ins."""
+    if environ.get(RUST_ENV, "0").strip() not in ("", "0"):
+        reason = "vLLM's Rust front end loads no plug-ins: nothing would be drained, bounded or watched."
+        raise UserError(f"engine.env: {RUST_ENV} is {environ[RUST_ENV]}. {reason}", "Leave it out.")
+
+
 def arguments(case: Case, shape: Shape, args: Sequence[str]) -> tuple[str, ...]:
     """Lengths, and on GPUs how they are shared; then the user's, each once. Before SM 8.0 there is no bf16."""
     options, layout = vllm_options(args), shape.layout
     said = [f"--max-model-len={shape.context_tokens}", f"--max-num-seqs={shape.sequences}"]
     if case.gpu is None:
+        if options.cache_bytes is None:  # it would take a share of the whole machine's memory
+            said.append(f"--kv-cache-memory-bytes={cpu_cache_bytes(case, shape, args)}")
         return (*said, *options.rest)
     said += layout_arguments(layout) if layout.tensor > 1 else (f"{SHARES[0]}=1", *layout_arguments(layout))
     stated = options.given.get("--gpu-memory-utilization")
@@ -52,6 +67,12 @@ def arguments(case: Case, shape: Shape, args: Sequence[str]) -> tuple[str, ...]:
     if old and options.value("--dtype") in (None, "auto"):
         said.append("--dtype=float16")
     return (*said, *options.rest)
+
+
+def cpu_cache_bytes(case: Case, shape: Shape, args: Sequence[str]) -> int:
+    """Of the planned KV cache, in whole blocks: two more, for the end of the last sequence and the one never used."""
+    cache = sum(line.bytes for line in memory(args).lines(case.facts, shape) if line.is_cache)
+    return cache + 2 * CPU_BLOCK * -(-cache // max(1, shape.kv_tokens))
 
 
 def layout_arguments(layout: Layout) -> tuple[str, ...]:
@@ -68,11 +89,13 @@ ENGINE = EngineDefinition(
     preference=preference,
     memory=memory,
     contradiction=contradiction,
+    environment=environment,
     arguments=arguments,
     config_classes=lambda: known().configs,
     layout_arguments=layout_arguments,
     caches={**TORCH, "VLLM_CACHE_ROOT": "vllm", "VLLM_CONFIG_ROOT": "config/vllm"},
     devices=frozenset({Device.CPU, Device.NVIDIA}),
     recipe=RECIPE,
+    last_words=LAST_WORDS,
     coarser=(CoarserVersion("a 4-bit AWQ", 5.0, Quantization("awq", "AWQ 4-bit", 4, group_size=128)),),
 )

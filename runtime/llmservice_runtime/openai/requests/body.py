@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from aiohttp import web
-
 from llmservice_runtime.openai import large
 from llmservice_runtime.openai.requests.apart import put_together
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from llmservice_runtime.openai.requests.fields import Strict
 from llmservice_runtime.openai.requests.parse import parse
-from llmservice_runtime.wire.body import read_body
+from llmservice_runtime.wire.body import Incoming, read_body
 from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, bad_request, body_too_large
 
 M = TypeVar("M", bound=Strict)
@@ -43,15 +41,17 @@ _thread = ThreadPoolExecutor(1, "parse")
 
 
 async def received(
-    http: web.Request,
+    http: Incoming,
     model: type[M],
     context_tokens: int,
     prompts: int = 1,
     unsupported: Mapping[str, str] | None = None,
+    apart: bool = True,
 ) -> M:
     """The validated body. ApiError 400 for one that is larger than `prompts` contexts of text, before it is read.
 
-    `unsupported` are the fields that the engine can't honour, with what to use instead.
+    `unsupported` are the fields that the engine can't honour, with what to use instead. `apart` = a large one is read
+    in another process, and its texts stay there.
     """
     most = min(MAX_BODY_BYTES, FREE_BYTES + prompts * context_tokens * TOKEN_BYTES)
     if http.content_length is not None and http.content_length > most:
@@ -62,7 +62,7 @@ async def received(
     if len(body) <= INLINE_BYTES:
         return parse(model, body, context_tokens, unsupported)
     run = asyncio.get_running_loop().run_in_executor
-    if len(body) > APART_BYTES:
+    if apart and len(body) > APART_BYTES:
         question = {"read": model.__name__, "context_tokens": context_tokens, "prompts": prompts}
         return await run(_thread, _apart, model, question | {"unsupported": dict(unsupported or {})}, body)
     bound_values(body, context_tokens, prompts)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from llmservice_runtime.engines.base.recipe import DistInfo, Recipe
 from llmservice_runtime.engines.base.torch_layer import TORCH
+from llmservice_runtime.engines.vllm.plugins import DISTRIBUTION, ENTRY_POINTS
 from llmservice_runtime.machine.machine import Device
 
 HERE = Path(__file__).parent
 VERSION = "0.32.0"
 """Of both builds, so that capabilities.json is true for both."""
-PLUGINS = DistInfo("llmservice-vllm", VERSION)
+PLUGINS = DistInfo(DISTRIBUTION, VERSION, ENTRY_POINTS)
 
 _CUDA = Recipe(
     lock=HERE / "vllm-cuda.lock",

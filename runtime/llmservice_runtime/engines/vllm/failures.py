@@ -1,0 +1,30 @@
+"""What vLLM says before it ends, and what that means. Its engine core says why; the API server's last line does not."""
+
+from __future__ import annotations
+
+from llmservice_runtime.contract.failure import FailureClass
+
+LAST_WORDS = (
+    (
+        FailureClass.UNSUPPORTED_FORMAT,
+        r"model architectures? .{0,200} (is|are) not supported|does not recognize this architecture"
+        r"|unknown quantization method|quantization method .{0,80} (is|are) not supported"
+        r"|execute the configuration file|contains custom code which must be executed|`trust_remote_code=true`",
+    ),
+    (
+        FailureClass.MODEL_DAMAGED,
+        r"safetensorerror|error while deserializing header|incomplete metadata|invalidheader"
+        r"|following weights were not initialized from checkpoint|not a valid json file",
+    ),
+    (FailureClass.OUT_OF_GPU_MEMORY, r"free memory on device .{0,120} is less than|no available memory for the cache"),
+    (
+        FailureClass.OUT_OF_MEMORY,
+        r"available memory on node .{0,200} is less than|kv cache is needed, which is larger than",
+    ),
+    (
+        FailureClass.BAD_ARGUMENT,
+        r"invalid (tool call|reasoning) parser|(tool|reasoning)_parser.{0,60} has not been registered"
+        r"|vllm serve: error|api_server.py: error|validation errors? for \w*config",
+    ),
+    (FailureClass.ENGINE_NOT_INSTALLED, r"no module named '?vllm|no package metadata was found for vllm"),
+)

@@ -1,0 +1,91 @@
+"""`python -m llmservice_runtime.engines.vllm.serve --settings FILE`: becomes `vllm serve`, for the supervisor to start.
+
+The process stays the same: its id, its pipes and whom it dies with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import NoReturn
+
+from llmservice_runtime.contract.cache import cache_dir
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.logs import configure
+from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.vllm.options import vllm_options
+from llmservice_runtime.engines.vllm.plugins import ENTRY_POINTS, NAMES
+from llmservice_runtime.engines.vllm.serve.command import Surroundings, command, environment
+from llmservice_runtime.engines.vllm.serve.handover import PID_ENV, SETTINGS_ENV
+from llmservice_runtime.engines.vllm.serve.link import LINK
+from llmservice_runtime.engines.vllm.serve.pool import kv_bytes
+from llmservice_runtime.machine.probe import cpus
+
+OTHER_GROUPS = (
+    "vllm.general_plugins",
+    "vllm.io_processor_plugins",
+    "vllm.platform_plugins",
+    "vllm.stat_logger_plugins",
+)
+"""Groups whose plug-ins vLLM loads unasked, as long as VLLM_PLUGINS is not set."""
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """The exit code of a process that could not become `vllm serve`."""
+    parser = argparse.ArgumentParser(description="One model, for the supervisor to start.")
+    parser.add_argument("--settings", required=True, type=Path, help="JSON file of RuntimeSettings")
+    arguments = parser.parse_args()
+    configure(logging.INFO, "%(levelname)s %(name)s: %(message)s")
+    try:
+        settings = RuntimeSettings.from_json(arguments.settings.read_text())
+        _become(settings, arguments.settings)
+    except (OSError, UserError) as error:
+        log.error("%s", error)
+        if isinstance(error, UserError):
+            LINK.reporter.failure(error)
+        return 1
+
+
+def _become(settings: RuntimeSettings, file: Path) -> NoReturn:
+    LINK.phase(Phase.STARTING)
+    others = _other_plugins()
+    on_cpu = version("vllm").endswith("+cpu")
+    said = vllm_options(settings.engine_args).cache_bytes is not None
+    around = Surroundings(
+        python=sys.executable,
+        environ=os.environ,
+        others=others,
+        cpus=cpus(),
+        cache=str(cache_dir() / "compiled"),
+        cpu=on_cpu,
+        kv_bytes=kv_bytes(settings) if on_cpu and not said else 0,
+    )
+    argv = command(settings, around)
+    env = {**environment(settings, around), SETTINGS_ENV: str(file.absolute()), PID_ENV: str(os.getpid())}
+    os.execve(argv[0], argv, env)
+
+
+def _other_plugins() -> tuple[str, ...]:
+    """What vLLM would load beside ours. UserError when one of ours is not there."""
+    found = {point.name: point.value for group in ENTRY_POINTS for point in entry_points(group=group)}
+    wanted = {name: value for names in ENTRY_POINTS.values() for name, value in names.items()}
+    if missing := [name for name, value in wanted.items() if found.get(name) != value]:
+        raise UserError(
+            f"The engine's environment lacks our plug-in {missing[0]}.",
+            "Install it again: llmservice-runtime install vllm --rebuild.",
+            FailureClass.ENGINE_NOT_INSTALLED,
+        )
+    names = (point.name for group in OTHER_GROUPS for point in entry_points(group=group))
+    return tuple(dict.fromkeys(name for name in names if name not in NAMES))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

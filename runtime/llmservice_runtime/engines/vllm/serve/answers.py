@@ -1,0 +1,147 @@
+"""What vLLM sends, as our contract has it, without reading every chunk: bytes go in where bytes are missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from llmservice_runtime.engines.vllm.serve.asgi import JSON, Headers, Message, Send, answer, refuse
+from llmservice_runtime.engines.vllm.serve.logprobs import Trimmed
+from llmservice_runtime.engines.vllm.serve.refusals import refusal, stream_failure
+from llmservice_runtime.openai.state import Server
+from llmservice_runtime.protocol.engine import Tokenizer
+from llmservice_runtime.wire import sse
+
+_USAGE = b'"choices":[],"usage":'
+_ERROR_EVENT = b'data: {"error":'
+_THOUGHT = re.compile(rb'"reasoning":("(?:[^"\\]|\\.)*")')
+"""Never inside of a text: there quotes are escaped."""
+SAME_NAME = (b"", b"")
+_TOLD = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What an answer needs. `thinks` = it may have thinking, which clients read under two names; `renamed` = the model
+    as vLLM names it, and as the client did; `logprobs` = they are told, and must belong to the text; `no_usage` = the
+    usage stands in every chunk, and none is wanted at the end; `strings` shows tokens as text."""
+
+    thinks: bool = False
+    renamed: tuple[bytes, bytes] = SAME_NAME
+    logprobs: bool = False
+    no_usage: bool = False
+    strings: Tokenizer | None = None
+
+
+NONE = Changes()
+
+
+class Answer:
+    """Passes one answer on, changed as `changes` say."""
+
+    def __init__(self, send: Send, path: str, changes: Changes = NONE) -> None:
+        self._send = send
+        self._path = path
+        self._thinks = changes.thinks
+        self._renamed = changes.renamed
+        self._trimmed = Trimmed() if changes.logprobs else None
+        self._no_usage = changes.no_usage
+        self._strings = changes.strings
+        self._held: Message | None = None
+        """The start of an answer that is changed as a whole."""
+        self._body = b""
+        self._streams = False
+        self._failed = False
+
+    async def send(self, message: Message) -> None:
+        """One ASGI message of vLLM's."""
+        if message["type"] == "http.response.start":
+            await self._start(message)
+        elif message["type"] != "http.response.body":
+            await self._send(message)
+        elif self._held is not None:
+            await self._whole(self._held, message)
+        elif self._streams:
+            await self._chunk(message)
+        else:
+            await self._send(message)
+
+    async def _start(self, message: Message) -> None:
+        headers: Headers = list(message["headers"])
+        kind = next((value for name, value in headers if name == b"content-type"), b"")
+        self._streams = message["status"] < 400 and kind.startswith(b"text/event-stream")
+        changed = self._thinks or self._renamed != SAME_NAME or self._trimmed or self._strings
+        if message["status"] >= 400 or (changed and not self._streams):
+            self._held = message
+            return
+        if self._streams:
+            message["headers"] = [*headers, *_TOLD]
+        await self._send(message)
+
+    async def _whole(self, start: Message, message: Message) -> None:
+        self._body += message.get("body", b"")
+        if message.get("more_body", False):
+            return
+        if start["status"] >= 400:
+            await refuse(self._send, refusal(start["status"], self._body, self._path))
+        else:
+            body = self._body.replace(*self._renamed, 1)
+            if self._trimmed:
+                body = self._trimmed.whole(body)
+            if self._strings:
+                body = with_strings(body, self._strings)
+            await answer(self._send, start["status"], with_both_names(body) if self._thinks else body, [JSON])
+
+    async def _chunk(self, message: Message) -> None:
+        if self._failed:
+            return
+        body: bytes = message.get("body", b"")
+        if body.startswith(_ERROR_EVENT):
+            self._failed = True  # vLLM writes [DONE] after it, which ends success only
+            error = stream_failure(body)
+            event = sse.error_event(error.message, error.kind, error.code)
+            await self._send({"type": "http.response.body", "body": event, "more_body": False})
+            return
+        if self._no_usage and _USAGE in body:
+            return
+        if self._renamed != SAME_NAME:
+            body = body.replace(*self._renamed, 1)
+        if self._trimmed:
+            body = self._trimmed.event(body)
+        message["body"] = with_both_keys(body) if self._thinks else body
+        await self._send(message)
+
+
+def with_strings(body: bytes, tokenizer: Tokenizer) -> bytes:
+    """`token_strs` as texts: a vocabulary writes them in an alphabet of its own."""
+    found = json.loads(body)
+    if found.get("token_strs"):
+        found["token_strs"] = [tokenizer.decode([token], skip_special=False) for token in found["tokens"]]
+    return sse.dumps(found).encode()
+
+
+def with_both_keys(chunk: bytes) -> bytes:
+    """`reasoning_content` beside `reasoning` in an event."""
+    return _THOUGHT.sub(rb'"reasoning":\1,"reasoning_content":\1', chunk)
+
+
+def with_both_names(body: bytes) -> bytes:
+    """The same in a whole answer; one that is no JSON object stays."""
+    try:
+        found = json.loads(body)
+        for choice in found["choices"]:
+            message = choice["message"]
+            if message.get("reasoning"):
+                message["reasoning_content"] = message["reasoning"]
+    except (ValueError, KeyError, TypeError):
+        return body
+    return sse.dumps(found).encode()
+
+
+def renaming(server: Server, asked: str) -> tuple[bytes, bytes]:
+    """vLLM answers with the first of its names; clients with the one that they asked for. It comes before all text."""
+    if asked == server.model_name:
+        return SAME_NAME
+    named = (f'"model":{json.dumps(name, ensure_ascii=False)}'.encode() for name in (server.model_name, asked))
+    return next(named), next(named)

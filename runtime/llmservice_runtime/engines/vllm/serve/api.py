@@ -1,0 +1,105 @@
+"""The endpoint plug-in: our contract around vLLM's API, and the conversation with the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from argparse import Namespace
+from typing import Any
+
+import prometheus_client
+
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.vllm.plugins import API, PARSER
+from llmservice_runtime.engines.vllm.serve.gate import Door, Gate
+from llmservice_runtime.engines.vllm.serve.handover import handed_over
+from llmservice_runtime.engines.vllm.serve.life import Life
+from llmservice_runtime.engines.vllm.serve.link import LINK
+from llmservice_runtime.engines.vllm.serve.metrics import OurMetrics
+from llmservice_runtime.engines.vllm.serve.pace import PACE
+from llmservice_runtime.engines.vllm.serve.served import Served
+from llmservice_runtime.engines.vllm.serve.tokens import HfTokenizer
+from llmservice_runtime.openai.host import callers_of
+from llmservice_runtime.openai.metrics import EngineMetrics
+from llmservice_runtime.openai.reasoning import CLOSE
+from llmservice_runtime.openai.state import Server
+
+log = logging.getLogger(__name__)
+
+
+class Api:
+    """One per API server; vLLM calls `attach_router` when its routes are made and `init_state` when its engine runs."""
+
+    name = API
+    required_tasks = None
+
+    def __init__(self) -> None:
+        self._settings = handed_over()
+        self._door = Door(callers_of(self._settings))
+        self._app: Any = None
+
+    def attach_router(self, app: Any) -> None:
+        """The application is known from here on; our middleware goes around it when it is whole."""
+        self._app = app
+        LINK.came(API, Phase.SELF_TEST)
+
+    async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
+        """Prove the engine, open the door, and say so as soon as the server listens."""
+        try:
+            await generate_one(engine_client)
+        except UserError as error:
+            LINK.reporter.failure(error)
+            raise
+        self._door.served = served_by(engine_client, args, self._settings)
+        # Around all that vLLM has put there by now, who lets every page call among them.
+        self._app.middleware_stack = Gate(self._app.middleware_stack or self._app.build_middleware_stack(), self._door)
+        prometheus_client.REGISTRY.register(OurMetrics(self._settings.model_name, self._door.running, PACE))
+        self._life = asyncio.ensure_future(Life(self._settings, self._door, state, engine_client).run())
+
+
+async def generate_one(engine_client: Any) -> None:
+    """Self-test: one token from a short prompt. UserError SelfTestFailed when none comes."""
+    from vllm import SamplingParams
+
+    params = SamplingParams(max_tokens=1, temperature=0.0, ignore_eos=True)
+    tokens = 0
+    async for output in engine_client.generate("Hello", params, "llmservice-self-test"):
+        tokens += sum(len(answer.token_ids) for answer in output.outputs)
+    if not tokens:
+        raise UserError(
+            "The model loaded but generated nothing: no token came.",
+            "Check that the model's files are whole and made for this version of the engine.",
+            FailureClass.SELF_TEST_FAILED,
+        )
+
+
+def served_by(engine_client: Any, args: Namespace, settings: RuntimeSettings) -> Served:
+    """What this engine serves."""
+    from vllm.renderers.chat_utils import load_chat_template
+
+    model = engine_client.model_config
+    scheduler = engine_client.vllm_config.scheduler_config
+    server = Server(
+        settings.model_name,
+        int(model.max_model_len),
+        EngineMetrics(settings.model_name),
+        settings.model_aliases,
+        settings.task,
+    )
+    tokenizer = HfTokenizer(engine_client.renderer.get_tokenizer(), int(model.get_vocab_size()))
+    given = load_chat_template(args.chat_template)  # --chat-template is for all requests
+    template, for_tools = (given, None) if given else (tokenizer.chat_template, tokenizer.tool_template)
+    server.take_template(template, for_tools, tokenizer.bos_token, tokenizer.eos_token)
+    own = args.tool_call_parser == PARSER
+    thinks = CLOSE in (template or "") if own else bool(args.structured_outputs_config.reasoning_parser)
+    return Served(
+        server,
+        tokenizer,
+        max_answers=int(scheduler.max_num_queued_reqs or scheduler.max_num_seqs + settings.max_queued_requests),
+        own=own,
+        thinks=thinks,
+        calls=bool(args.tool_call_parser),
+    )

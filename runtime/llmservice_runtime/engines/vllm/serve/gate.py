@@ -1,0 +1,177 @@
+"""The ASGI middleware before all of vLLM: who may call, what may start, what a request may say. Nothing is buffered but
+request bodies and answers that are changed as a whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmservice_runtime.engines.vllm.serve import translate
+from llmservice_runtime.engines.vllm.serve.answers import Answer, Changes, renaming
+from llmservice_runtime.engines.vllm.serve.asgi import (
+    App,
+    ClientGoneError,
+    Incoming,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    headers_of,
+    refuse,
+    replayed,
+)
+from llmservice_runtime.engines.vllm.serve.running import Running
+from llmservice_runtime.engines.vllm.serve.served import Served
+from llmservice_runtime.openai.drain import draining
+from llmservice_runtime.openai.models import card, listed
+from llmservice_runtime.openai.requests.body import PROMPTS, received
+from llmservice_runtime.openai.requests.chat import ChatRequest
+from llmservice_runtime.openai.requests.completion import CompletionRequest, DetokenizeRequest, TokenizeRequest
+from llmservice_runtime.openai.requests.fields import Strict
+from llmservice_runtime.openai.state import Server
+from llmservice_runtime.wire import sse
+from llmservice_runtime.wire.callers import Callers, is_preflight, preflight, told
+from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, cut, unavailable
+
+Body = dict[str, Any]
+Read = tuple[type[Strict], int, Callable[[Any, Served], Awaitable[Body]]]
+
+GENERATION: dict[str, Read] = {
+    "/v1/chat/completions": (ChatRequest, 1, translate.chat),
+    "/v1/completions": (CompletionRequest, PROMPTS, translate.completion),
+}
+"""Path -> the model of its body, contexts of text in it, and how vLLM takes it."""
+TOKENS: dict[str, Read] = {
+    "/tokenize": (TokenizeRequest, 1, translate.tokenize),
+    "/detokenize": (DetokenizeRequest, 1, translate.detokenize),
+}
+PREFIXED = ("/chat/completions", "/completions", "/models")
+"""Answered without /v1 too."""
+MODELS = "/v1/models"
+SHOWN = ("/health", "/metrics", "/version")
+"""What vLLM itself answers to GET. Its other paths are not of our API: some would abort what others asked."""
+
+
+@dataclass(slots=True)
+class Door:
+    """What the gate looks at, and the plug-in sets. `served` is None while the model loads."""
+
+    callers: Callers | None = None
+    running: Running = field(default_factory=Running)
+    served: Served | None = None
+
+
+class Gate:
+    """The middleware."""
+
+    def __init__(self, app: App, door: Door) -> None:
+        self._app = app
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; lifespan and WebSocket pass."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            if callers := self._door.callers:
+                headers = headers_of(scope)
+                origin = callers.check(scope["method"], headers)
+                send = telling(send, told(origin))
+                if origin and is_preflight(scope["method"], headers):
+                    await answer(telling(send, preflight(headers)), 204, b"", ())
+                    return
+            await self._pass(routed(scope), receive, send)
+        except ApiError as error:
+            await refuse(send, error)
+        except ClientGoneError:
+            return
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path, running, served = scope["path"], self._door.running, self._door.served
+        if served is None:
+            raise unavailable("The model is loading; retry.", "loading", 30)
+        if path == "/health" and running.draining:
+            raise draining()
+        if path.startswith(MODELS):
+            allowed(scope, "GET")
+            await answer(send, 200, sse.dumps(_models(served.server, path)).encode())
+        elif path in SHOWN:
+            allowed(scope, "GET")
+            await self._app(scope, receive, Answer(send, path).send)
+        elif path in TOKENS:
+            allowed(scope, "POST")
+            receive, body, _ = await self._read(TOKENS[path], scope, receive, served)
+            changes = Changes(strings=served.tokenizer if body.get("return_token_strs") else None)
+            await self._app(scope, receive, Answer(send, path, changes).send)
+        elif path in GENERATION:
+            allowed(scope, "POST")
+            with running.admitted(send) as admitted:
+                receive, body, request = await self._read(GENERATION[path], scope, receive, served)
+                # An echoed prompt has its tokens too, and none that are not in the text.
+                logprobs = body.get("logprobs") not in (None, False) and not body.get("echo")
+                name = renaming(served.server, body["model"])
+                changes = Changes(served.thinks, name, logprobs, translate.no_usage(request))
+                await self._app(scope, receive, Answer(admitted.send, path, changes).send)
+        else:
+            said = f"No such path: {cut(path)}. The API starts at /v1 (docs/api.md lists it)."
+            raise ApiError(404, said, code="not_found")
+
+    async def _read(self, how: Read, scope: Scope, receive: Receive, served: Served) -> tuple[Receive, Body, Any]:
+        """The body, judged and written anew, and the request as it was read."""
+        model, prompts, translated = how
+        incoming = Incoming(scope, receive, MAX_BODY_BYTES)
+        server = served.server
+        request = await received(
+            incoming, model, server.context_tokens, prompts, server.unsupported_fields, apart=False
+        )
+        wanted = await translated(request, served)
+        body = json.dumps(wanted, ensure_ascii=False).encode()
+        dropped = (b"content-length", b"content-encoding", b"content-type", b"transfer-encoding")
+        headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
+        scope["headers"] = [
+            *headers, (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())
+        ]  # fmt: skip
+        return replayed(body, receive), wanted, request
+
+
+def _models(server: Server, path: str) -> dict[str, Any]:
+    """The list, or one name, which may contain slashes."""
+    name = path.removeprefix(MODELS).removeprefix("/")
+    return card(server, server.check_model(name)) if name else listed(server)
+
+
+def allowed(scope: Scope, method: str) -> None:
+    """ApiError 405 for another method, 417 for an expectation that can't be met."""
+    asked = scope["method"]
+    if asked != method and (asked, method) != ("HEAD", "GET"):
+        said = f"{cut(asked)} is not allowed on {cut(scope['path'])}; use {method}."
+        raise ApiError(405, said, code="method_not_allowed", headers={"Allow": method})
+    expected = headers_of(scope).get("Expect", "")
+    if expected and expected.lower() != "100-continue":
+        raise ApiError(417, f"`Expect: {cut(expected)}` can't be met; use 100-continue.", code="expectation")
+
+
+def routed(scope: Scope) -> Scope:
+    """With the path under which vLLM has what was asked for."""
+    path: str = scope["path"]
+    if path in PREFIXED or path.startswith("/models/"):
+        path = f"/v1{path}"
+    elif path.removeprefix("/v1") in TOKENS:
+        path = path.removeprefix("/v1")
+    return scope if path == scope["path"] else {**scope, "path": path, "raw_path": path.encode()}
+
+
+def telling(send: Send, headers: Mapping[str, str]) -> Send:
+    """A `send` that adds headers."""
+    more = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+
+    async def with_more(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *more]
+        await send(message)
+
+    return with_more

@@ -1,0 +1,103 @@
+"""From listening to the end: `ready`, a line a second while requests run, and the drain when it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from typing import Any
+
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.vllm.serve.gate import Door
+from llmservice_runtime.engines.vllm.serve.link import LINK, control_lines
+from llmservice_runtime.engines.vllm.serve.pace import PACE
+
+STEP_REPORT_SECONDS = 1.0
+LISTENING_CHECK_SECONDS = 0.01
+CORE_CHECK_SECONDS = 0.5
+LEAVE_SECONDS = 2.0
+"""vLLM gets so long to end in order once it has drained; the supervisor ends what is left of it."""
+
+log = logging.getLogger(__name__)
+
+
+class Life:
+    """Runs beside the server until the process ends."""
+
+    def __init__(self, settings: RuntimeSettings, door: Door, state: Any, engine_client: Any) -> None:
+        self._settings = settings
+        self._door = door
+        self._state = state
+        self._engine = engine_client
+
+    async def run(self) -> None:
+        """All of it."""
+        try:
+            port = await self._listening()
+            detail = {
+                "context_tokens": int(self._engine.model_config.max_model_len),
+                "max_sequences": int(self._engine.vllm_config.scheduler_config.max_num_seqs),
+            }
+            LINK.reporter.ready(port, LINK.seconds, detail, told=True)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._drain_when_told())
+                tasks.create_task(self._report_steps())
+                tasks.create_task(self._watch_core())
+        except Exception:
+            log.exception("the plug-in that talks to the supervisor failed")
+            raise
+
+    async def _listening(self) -> int:
+        """The port, once the server accepts. vLLM makes the server after this plug-in's turn."""
+        while not getattr(getattr(self._state, "server", None), "started", False):  # noqa: ASYNC110
+            await asyncio.sleep(LISTENING_CHECK_SECONDS)
+        return int(self._state.server.servers[0].sockets[0].getsockname()[1])
+
+    async def _drain_when_told(self) -> None:
+        loop = asyncio.get_running_loop()
+        told: asyncio.Queue[float] = asyncio.Queue()
+
+        def listen() -> None:
+            for seconds in control_lines():
+                loop.call_soon_threadsafe(told.put_nowait, seconds)
+
+        threading.Thread(target=listen, name="control", daemon=True).start()
+        seconds = await told.get()
+        await self._door.running.drain(seconds)
+        threading.Thread(target=_leave, name="leave", daemon=True).start()
+        LINK.reporter.drained()
+
+    async def _watch_core(self) -> None:
+        """vLLM ends without an error some seconds after its engine core is gone."""
+        while not self._engine.errored:  # noqa: ASYNC110
+            await asyncio.sleep(CORE_CHECK_SECONDS)
+        log.error("vLLM's engine core is gone; what it said stands above")
+        if not self._door.running.draining:
+            await asyncio.sleep(CORE_CHECK_SECONDS)  # those who wait are told first
+            os._exit(1)
+
+    async def _report_steps(self) -> None:
+        """A line a second while requests run, and one when the last has ended."""
+        running = self._door.running
+        while True:
+            await running.busy.wait()
+            while not running.idle.is_set():
+                self._report(running.count)
+                try:
+                    await asyncio.wait_for(running.idle.wait(), STEP_REPORT_SECONDS)
+                except TimeoutError:
+                    continue
+            self._report(0)
+
+    def _report(self, requests: int) -> None:
+        """vLLM counts when a step is done; what it has not seen yet waits."""
+        decoding = min(PACE.running, requests)
+        LINK.reporter.step(decoding, requests - decoding, PACE.steps, PACE.step_seconds)
+
+
+def _leave() -> None:
+    """Nothing runs any more; vLLM's own end takes more than 10 s where a worker does not hear it."""
+    time.sleep(LEAVE_SECONDS)
+    os._exit(0)

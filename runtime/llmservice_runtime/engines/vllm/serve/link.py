@@ -1,0 +1,72 @@
+"""What the plug-ins of one process tell the supervisor, and what it tells them. One per process.
+
+A plug-in that vLLM never came to is named when the load takes too long: every phase says which are still awaited.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from llmservice_runtime.contract.report import CONTROL_FD_ENV, Phase
+from llmservice_runtime.engines.vllm.plugins import NAMES
+from llmservice_runtime.openai.reports import Reporter
+
+
+class Link:
+    """The pipes to the supervisor, and which plug-ins have come."""
+
+    def __init__(self, reporter: Reporter, started: float) -> None:
+        self.reporter = reporter
+        self._started = started
+        self._awaited = list(NAMES)
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """Plug-ins that vLLM has not loaded yet."""
+        return tuple(self._awaited)
+
+    @property
+    def seconds(self) -> float:
+        """Since the process began."""
+        return time.monotonic() - self._started
+
+    def came(self, plugin: str, phase: Phase) -> None:
+        """A plug-in is loaded; what is done until the next one comes is `phase`."""
+        if plugin in self._awaited:
+            self._awaited.remove(plugin)
+        self.phase(phase)
+
+    def phase(self, phase: Phase) -> None:
+        """A phase, with the plug-ins that have not come."""
+        self.reporter.phase(phase, detail=waiting_for(self._awaited))
+
+
+def waiting_for(plugins: list[str] | tuple[str, ...]) -> str:
+    """What a load still waits for, for the message of one that took too long."""
+    return f"vLLM has not loaded the plug-in {', '.join(plugins)} yet" if plugins else ""
+
+
+def control_lines() -> Iterator[float]:
+    """Seconds to drain in, from every line on the control pipe; blocks. Ends when the supervisor is gone."""
+    fd = os.environ.get(CONTROL_FD_ENV, "")
+    if not fd.isdigit():
+        return
+    with open(int(fd), encoding="utf-8", closefd=False) as lines:
+        for line in lines:
+            told = json.loads(line)
+            if isinstance(told, dict) and isinstance(told.get("drain"), int | float):
+                yield float(told["drain"])
+
+
+def _process_seconds() -> float:
+    """How long this process runs already, by the kernel's count: exec keeps it."""
+    stat = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace")
+    ticks = int(stat.rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+LINK = Link(Reporter.from_environment(), time.monotonic() - _process_seconds())

@@ -1,0 +1,106 @@
+"""Log-probabilities that belong to the text: joined, their tokens are the content.
+
+vLLM tells those of all tokens: of what ended the answer, of stop strings, thinking and tool calls too. Only answers to
+requests that ask for log-probabilities come here, event by event.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from itertools import zip_longest
+from typing import Any
+
+from llmservice_runtime.wire import sse
+
+Json = dict[str, Any]
+LISTS = ("tokens", "token_logprobs", "top_logprobs")
+"""Of the legacy shape, beside `text_offset`."""
+
+
+class Belonging:
+    """The positions of one answer's text: what came is matched to it in order. A token that is a part of a character
+    has no text in vLLM, and the last of them all of it."""
+
+    def __init__(self) -> None:
+        self._positions: deque[tuple[str, Any]] = deque()
+        self._text = ""
+        """What has no tokens yet."""
+
+    def feed(self, positions: list[tuple[str, Any]], text: str) -> list[tuple[str, Any]]:
+        """Positions (token, what is told of it) that this text completes."""
+        self._positions += positions
+        self._text += text
+        found = []
+        while self._positions and (self._text or not self._positions[0][0]):
+            token, told = self._positions[0]
+            if self._text.startswith(token):
+                found.append((token, told))
+                self._text = self._text[len(token) :]
+            elif token.startswith(self._text):
+                break  # more text decides, or the end
+            self._positions.popleft()  # also what is no text of the answer: thinking, markup of a call
+        return found
+
+    def finish(self) -> list[tuple[str, Any]]:
+        """The end of the answer: a last token that a stop string cut."""
+        cut = bool(self._positions and self._text)
+        return [(self._text, self._positions[0][1])] if cut else []
+
+
+class Trimmed:
+    """The answer to one request, whole or as a stream."""
+
+    def __init__(self) -> None:
+        self._answers: dict[int, Belonging] = {}
+        self._offsets: dict[int, int] = {}
+
+    def whole(self, body: bytes) -> bytes:
+        """A whole answer; one that is no JSON object stays."""
+        try:
+            found = json.loads(body)
+            for choice in found["choices"]:
+                self._trim(choice, choice.get("text") or (choice.get("message") or {}).get("content") or "", True)
+        except (ValueError, KeyError, TypeError):
+            return body
+        return sse.dumps(found).encode()
+
+    def event(self, event: bytes) -> bytes:
+        """One event of a stream; `[DONE]` and comments stay."""
+        if not event.startswith(b'data: {"'):
+            return event
+        found = json.loads(event.removeprefix(b"data: "))
+        for choice in found.get("choices", ()):
+            text = choice.get("text") or (choice.get("delta") or {}).get("content") or ""
+            self._trim(choice, text, choice.get("finish_reason") is not None)
+        return b"data: " + sse.dumps(found).encode() + b"\n\n"
+
+    def _trim(self, choice: Json, text: str, ends: bool) -> None:
+        answer = self._answers.setdefault(choice["index"], Belonging())
+        told = choice.get("logprobs") or {}
+        legacy = "tokens" in told or "text" in choice
+        if legacy:
+            columns = (told.get(name) or () for name in LISTS)
+            positions = [(row[0], row) for row in zip_longest(*columns)]
+        else:
+            positions = [(entry["token"], entry) for entry in told.get("content") or ()]
+        found = answer.feed(positions, text)
+        if ends:
+            found += answer.finish()
+        if legacy:
+            choice["logprobs"] = self._legacy(choice["index"], found) if told or found else None
+        else:
+            content = [{**entry, "token": token} for token, entry in found]
+            choice["logprobs"] = {"content": content, "refusal": None} if content else None
+
+    def _legacy(self, index: int, found: list[tuple[str, Any]]) -> Json:
+        offsets = []
+        for token, _ in found:
+            offsets.append(self._offsets.get(index, 0))
+            self._offsets[index] = offsets[-1] + len(token)
+        return {
+            "text_offset": offsets,
+            "token_logprobs": [told[1] for _, told in found],
+            "tokens": [token for token, _ in found],
+            "top_logprobs": [told[2] for _, told in found],
+        }

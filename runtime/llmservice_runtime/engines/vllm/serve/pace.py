@@ -1,0 +1,56 @@
+"""How many steps were completed and what they take: what the stat logger sees, and the API reports."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from llmservice_runtime.openai.metrics import STEP_BUCKETS, Histogram
+
+KEPT = 16
+"""Steps whose longest says what the next one may take."""
+
+
+class Pace:
+    """Steps of all engine cores of this process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.steps = 0
+        self._clock = clock
+        self._queues: dict[int, tuple[int, int]] = {}
+        self._last: dict[int, float] = {}
+        self._durations: deque[float] = deque(maxlen=KEPT)
+        self.times = Histogram(STEP_BUCKETS)
+        """Of all steps, seconds."""
+
+    def stepped(self, engine: int, running: int, waiting: int) -> None:
+        """One engine core completed a step and has so many requests left."""
+        now = self._clock()
+        self.steps += 1
+        if engine in self._last:
+            self._durations.append(now - self._last[engine])
+            self.times.observe(now - self._last[engine])
+        if running or waiting:
+            self._last[engine] = now
+        else:
+            self._last.pop(engine, None)  # what comes next is no step's time but the wait for a request
+        self._queues[engine] = (running, waiting)
+
+    @property
+    def running(self) -> int:
+        """Requests in the batch."""
+        return sum(running for running, _ in self._queues.values())
+
+    @property
+    def waiting(self) -> int:
+        """Requests that an engine core has queued."""
+        return sum(waiting for _, waiting in self._queues.values())
+
+    @property
+    def step_seconds(self) -> float:
+        """The longest of the last steps; 0 = none was measured."""
+        return max(self._durations, default=0.0)
+
+
+PACE = Pace()

@@ -1,0 +1,50 @@
+"""The general plug-in, which vLLM loads in each of its processes: none outlives the one that started it.
+
+vLLM's own watching ends its children when the API server ends in order. The kernel does when it is killed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import multiprocessing
+import os
+import signal
+
+PR_SET_PDEATHSIG = 1
+ORPHANED = 3
+_libc = ctypes.CDLL(None)
+
+
+def arm() -> None:
+    """In the API server: die with the supervisor, and report. In what it starts: die with the parent.
+
+    vLLM forks some of its processes on some platforms, and a fork forgets whom to die with.
+    """
+    from llmservice_runtime.engines.vllm.plugins import PROCESSES, REGISTRATION
+
+    importlib.import_module(REGISTRATION)
+    from llmservice_runtime.engines.vllm.serve.handover import is_api_server
+
+    if not is_api_server():
+        parent = multiprocessing.parent_process()
+        _die_with(parent.pid if parent is not None else os.getppid())
+        return
+    from llmservice_runtime.contract.report import Phase
+    from llmservice_runtime.engines.vllm.serve.link import LINK
+    from llmservice_runtime.openai.reports import die_with_parent
+
+    die_with_parent()
+    os.register_at_fork(after_in_child=_forked)
+    LINK.came(PROCESSES, Phase.LOADING)
+
+
+def _forked() -> None:
+    """`os.fork` alone comes here; a program that is executed does not."""
+    _die_with(os.getppid())
+
+
+def _die_with(parent: int | None) -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if parent is not None and os.getppid() != parent:  # it died just now
+        os._exit(ORPHANED)

@@ -1,0 +1,23 @@
+"""What this replica serves, as requests are judged by: names, template, sizes, and what vLLM was told to read apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmservice_runtime.openai.state import Server
+from llmservice_runtime.protocol.engine import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """`server` has names, task and template."""
+
+    server: Server
+    tokenizer: Tokenizer
+    max_answers: int
+    """That run and wait together."""
+    own: bool = True
+    """Thinking and tool calls are read by our reader; else by the parsers of vLLM's that the user named."""
+    thinks: bool = False
+    """Answers may have thinking that is told apart."""
+    calls: bool = True

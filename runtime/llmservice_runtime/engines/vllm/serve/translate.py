@@ -1,0 +1,190 @@
+"""A request that our contract accepted, as vLLM takes it.
+
+vLLM ignores fields that it does not know. So requests are read by the same models as under our own engines, which
+refuse by name what they don't know, and what goes on to vLLM is written anew from them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from llmservice_runtime.engines.vllm.serve.reading import READING, Reading
+from llmservice_runtime.engines.vllm.serve.served import Served
+from llmservice_runtime.openai.chat_prompt import (
+    chosen_tools,
+    held_to,
+    learned,
+    rendered,
+    thinks_on,
+    wanted_tokens,
+)
+from llmservice_runtime.openai.messages import normalise
+from llmservice_runtime.openai.params import constraint, sampling
+from llmservice_runtime.openai.prompt_options import prompt_options
+from llmservice_runtime.openai.reasoning import CLOSE, OPEN
+from llmservice_runtime.openai.requests.chat import ChatRequest, Tool
+from llmservice_runtime.openai.requests.completion import CompletionRequest, DetokenizeRequest, TokenizeRequest
+from llmservice_runtime.openai.requests.fields import SharedFields
+from llmservice_runtime.protocol.engine import Grammar, GrammarKind
+from llmservice_runtime.wire.errors import bad_request, unsupported
+
+Body = dict[str, Any]
+
+SAME = (
+    "stream", "n", "temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty",
+    "repetition_penalty", "logit_bias", "stop", "stop_token_ids", "include_stop_str_in_output", "ignore_eos",
+    "min_tokens", "skip_special_tokens", "logprobs", "add_special_tokens",
+)  # fmt: skip
+"""Fields that mean the same there."""
+CHAT_SAME = ("top_logprobs", "parallel_tool_calls", "documents", "add_generation_prompt", "include_reasoning")
+ANY_LENGTH = 2**31 - 1
+TOGETHER = ("none", "raw")
+"""`reasoning_format` that leaves thinking inside of the content."""
+
+
+async def chat(request: ChatRequest, served: Served) -> Body:
+    """The body of vLLM's /v1/chat/completions; ApiError 400 for what can be judged before it."""
+    tools, calls = chosen_tools(request)
+    template = served.server.chat_template(bool(tools))
+    length = wanted_tokens(request)
+    body = _shared(request, served, ANY_LENGTH if length is None else length)
+    body |= _given(request, CHAT_SAME)
+    if request.top_logprobs and not request.logprobs:
+        raise bad_request("`top_logprobs` needs `logprobs: true`.", "top_logprobs")
+    if length is not None:
+        body["max_completion_tokens"] = length
+    body["messages"] = normalise(request.messages, template)
+    options = prompt_options(template, request, tools)
+    if request.continue_final_message:
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
+    if options["kwargs"]:
+        body["chat_template_kwargs"] = options["kwargs"]
+    if request.reasoning_format == "hidden":
+        body["include_reasoning"] = False
+    if not served.own:
+        return body | _by_vllm(request, served, tools)
+    fmt = await learned(template, served.tokenizer) if tools else None
+    thinking = False
+    if CLOSE in template.source:
+        prompt = await rendered(served.server, request.messages, request, tools)
+        thinking = prompt.rstrip().endswith(OPEN) or (
+            request.continue_final_message and thinks_on(request.messages[-1])
+        )
+    if held := held_to(request, tools, fmt, calls, thinking):
+        body["structured_outputs"] = structured(held[1])
+    if fmt is not None:
+        # Which calls may come is in the grammar; vLLM is to read them, and to show the special tokens in them.
+        body |= {"tools": _described(tools), "tool_choice": "auto"}
+        if fmt.special:
+            body["skip_special_tokens"] = False
+    thinks = (CLOSE in template.source or thinking) and request.reasoning_format not in TOGETHER
+    READING.set(Reading(thinks, thinking, fmt, tools))
+    return body
+
+
+def _by_vllm(request: ChatRequest, served: Served, tools: list[Tool]) -> Body:
+    """For the parsers of vLLM's that the user named."""
+    if served.thinks and request.reasoning_format in TOGETHER:
+        reason = "--reasoning-parser tells thinking apart for all requests; leave this out."
+        raise unsupported("reasoning_format", reason)
+    held = constraint(request)
+    if not tools:
+        return {"structured_outputs": structured(held[1])} if held else {}
+    if held:
+        reason = "an answer that may call `tools` can't be held to a format too; send one of them."
+        raise unsupported(held[0], reason)
+    if not served.calls:
+        raise unsupported("tools", "engine.args name no --tool-call-parser beside --reasoning-parser.")
+    choice = request.tool_choice
+    return {
+        "tools": _described(tools),
+        "tool_choice": choice or "auto" if choice is None or isinstance(choice, str) else choice.model_dump(),
+    }
+
+
+def _described(tools: list[Tool]) -> list[Body]:
+    return [tool.model_dump(exclude_unset=True) for tool in tools]
+
+
+async def completion(request: CompletionRequest, served: Served) -> Body:
+    """The body of vLLM's /v1/completions."""
+    if request.best_of is not None and request.best_of != request.n:
+        reason = f"it must equal `n` ({request.n}); every answer that is generated is returned."
+        raise unsupported("best_of", reason)
+    if request.max_tokens == 0 and not request.echo:
+        raise bad_request("`max_tokens` is 0: nothing to generate; use at least 1, or `echo`.", "max_tokens")
+    if request.max_tokens == 0 and request.stream:
+        raise bad_request("`max_tokens` is 0: nothing to stream; use at least 1.", "max_tokens")
+    length = ANY_LENGTH if request.max_tokens is None else max(1, request.max_tokens)
+    body = _shared(request, served, length) | _given(request, ("prompt", "echo"))
+    if held := constraint(request):
+        body["structured_outputs"] = structured(held[1])
+    # Left out, vLLM takes 16; null is what the context leaves.
+    body["max_tokens"] = request.max_tokens
+    return body
+
+
+async def tokenize(request: TokenizeRequest, served: Served) -> Body:
+    """The body of vLLM's /tokenize."""
+    served.server.check_model(request.model)
+    if (request.prompt is None) == (request.messages is None):
+        raise bad_request("Send either `prompt` or `messages`.", "prompt")
+    body = request.model_dump(exclude={"model", "messages"}, exclude_unset=True, exclude_none=True)
+    if request.messages is not None:
+        template = served.server.chat_template(bool(request.tools))
+        body["messages"] = normalise(request.messages, template)
+        body["add_generation_prompt"] = request.add_generation_prompt and not request.continue_final_message
+    return body
+
+
+async def detokenize(request: DetokenizeRequest, served: Served) -> Body:
+    """The body of vLLM's /detokenize."""
+    served.server.check_model(request.model)
+    size = served.tokenizer.vocab_size
+    wrong = next((token for token in request.tokens if not 0 <= token < size), None)
+    if wrong is not None:
+        raise bad_request(f"`tokens` has id {wrong}; this model's ids are 0 to {size - 1}.", "tokens")
+    return {"tokens": request.tokens}
+
+
+def _shared(request: SharedFields, served: Served, length: int) -> Body:
+    logprobs = request.logprobs if isinstance(request, CompletionRequest) else None
+    size = served.tokenizer.vocab_size
+    sampling(request, max_tokens=length, logprobs=logprobs, grammar=None, vocab_size=size)
+    if request.n > served.max_answers:
+        at_once = f"{request.n} answers are asked for at once; this replica runs and queues at most"
+        raise bad_request(f"{at_once} {served.max_answers}. Send fewer prompts or a smaller `n`.", "n")
+    body = _given(request, SAME)
+    body["model"] = served.server.check_model(request.model)
+    if request.stream and request.stream_options is not None:
+        # vLLM gives the usage in every chunk only where it gives it at the end too.
+        asked = request.stream_options
+        usage = asked.include_usage or asked.continuous_usage_stats
+        body["stream_options"] = {
+            "include_usage": usage, "continuous_usage_stats": asked.continuous_usage_stats
+        }  # fmt: skip
+    return body
+
+
+def no_usage(request: SharedFields) -> bool:
+    """Whether the usage at the end is one that nobody asked for."""
+    asked = request.stream_options
+    return bool(asked and asked.continuous_usage_stats and not asked.include_usage)
+
+
+def structured(grammar: Grammar) -> Body:
+    """A constraint in the one field of vLLM's that takes all of them."""
+    match grammar.kind:
+        case GrammarKind.JSON_OBJECT:
+            return {"json_object": True}
+        case GrammarKind.JSON_SCHEMA:
+            return {"json": json.loads(grammar.source)}
+        case GrammarKind.REGEX:
+            return {"regex": grammar.source}
+        case _:
+            return {"grammar": grammar.source}
+
+
+def _given(request: SharedFields, names: tuple[str, ...]) -> Body:
+    return request.model_dump(include=set(names) & request.model_fields_set, exclude_none=True)

@@ -1,0 +1,349 @@
+"""What stands between clients and vLLM, without vLLM: ASGI messages in, ASGI messages out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.engines.vllm.plugins import NAMES
+from llmservice_runtime.engines.vllm.serve.answers import Answer, with_both_keys
+from llmservice_runtime.engines.vllm.serve.asgi import Message
+from llmservice_runtime.engines.vllm.serve.gate import Door, Gate
+from llmservice_runtime.engines.vllm.serve.link import Link
+from llmservice_runtime.engines.vllm.serve.logprobs import Trimmed
+from llmservice_runtime.engines.vllm.serve.metrics import OurMetrics
+from llmservice_runtime.engines.vllm.serve.pace import Pace
+from llmservice_runtime.engines.vllm.serve.refusals import refusal
+from llmservice_runtime.engines.vllm.serve.running import Running
+from llmservice_runtime.engines.vllm.serve.served import Served
+from llmservice_runtime.openai.metrics import EngineMetrics
+from llmservice_runtime.openai.reports import Reporter
+from llmservice_runtime.openai.state import Server
+from llmservice_runtime.wire.callers import Callers
+
+TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8")]
+
+
+class Tokens:
+    """A tokenizer that knows its size."""
+
+    vocab_size = 100
+
+    def decode(self, tokens: list[int], *, skip_special: bool = True) -> str:
+        return f"token {tokens[0]}"
+
+
+def served(**fields: Any) -> Served:
+    server = Server("apps/demo", 64, EngineMetrics("apps/demo"), ("demo",))
+    server.take_template(TEMPLATE, None, "", "")
+    return Served(server, Tokens(), max_answers=6, **fields)  # type: ignore[arg-type]
+
+
+class Behind:
+    """The application behind the gate: keeps what it was asked, and sends what it is told to."""
+
+    def __init__(self, *messages: Message) -> None:
+        self.bodies: list[Any] = []
+        self.paths: list[str] = []
+        self.messages = messages
+        self.hold: asyncio.Event | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.paths.append(scope["path"])
+        if scope["method"] == "POST":
+            body = (await receive())["body"]
+            assert dict(scope["headers"])[b"content-length"] == str(len(body)).encode()
+            self.bodies.append(json.loads(body))
+        for message in self.messages:
+            await send(dict(message))
+        if self.hold is not None:
+            await self.hold.wait()
+
+
+def whole(body: object, status: int = 200) -> tuple[Message, Message]:
+    headers = [(b"content-type", b"application/json")]
+    return (
+        {"type": "http.response.start", "status": status, "headers": headers},
+        {"type": "http.response.body", "body": json.dumps(body, separators=(",", ":")).encode()},
+    )
+
+
+def event(data: object) -> Message:
+    text = data if isinstance(data, str) else json.dumps(data, separators=(",", ":"))
+    return {"type": "http.response.body", "body": f"data: {text}\n\n".encode(), "more_body": True}
+
+
+START = {"type": "http.response.start", "status": 200, "headers": EVENTS}
+LAST = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+async def ask(
+    app: Callable[..., Awaitable[None]], path: str, body: object = None, **headers: str
+) -> tuple[int, dict[bytes, bytes], bytes]:
+    """One request to an ASGI application."""
+    sent: list[Message] = []
+    raw = b"" if body is None else json.dumps(body).encode()
+    method = "GET" if body is None else "POST"
+    pairs = [(name.lower().encode(), value.encode()) for name, value in {"host": "localhost", **headers}.items()]
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": raw, "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app({"type": "http", "method": method, "path": path, "headers": pairs}, receive, send)
+    assert sent[0]["type"] == "http.response.start" and not sent[-1].get("more_body", False)
+    return sent[0]["status"], dict(sent[0]["headers"]), b"".join(m.get("body", b"") for m in sent[1:])
+
+
+def gate(behind: Behind, **fields: Any) -> Gate:
+    return Gate(behind, Door(Callers(), served=served(**fields)))
+
+
+async def test_what_goes_on_to_vllm_is_what_the_client_may_say_and_nothing_else() -> None:
+    behind = Behind(*whole({}))
+    message = {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}
+    body = {"messages": [message], "max_tokens": 5, "user": "me", "metadata": {"a": "b"}, "seed": None, "top_k": 3}
+    assert (await ask(gate(behind), "/chat/completions", body))[0] == 200
+    assert behind.paths == ["/v1/chat/completions"]
+    assert behind.bodies == [
+        {
+            "model": "apps/demo",
+            "messages": [{"role": "user", "content": "a\nb"}],
+            "max_completion_tokens": 5,
+            "top_k": 3,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "goes_on"),
+    [
+        ({"guided_regex": "a+"}, {"regex": "a+"}),
+        ({"response_format": {"type": "json_object"}}, {"json_object": True}),
+        ({"structured_outputs": {"choice": ["x"]}}, {"grammar": 'start: "x"'}),
+    ],
+)
+async def test_every_spelling_of_a_constraint_becomes_the_one_that_vllm_takes(given: Any, goes_on: Any) -> None:
+    behind = Behind(*whole({}))
+    await ask(gate(behind), "/v1/completions", {"prompt": "a", **given})
+    assert behind.bodies[0]["structured_outputs"] == goes_on
+    assert not {"guided_regex", "response_format"} & set(behind.bodies[0])
+
+
+async def test_a_bare_schema_is_taken_and_its_white_space_bounded() -> None:
+    behind = Behind(*whole({}))
+    bare = {"type": "json_schema", "json_schema": {"type": "object", "properties": {}}}
+    await ask(gate(behind), "/v1/completions", {"prompt": "a", "response_format": bare})
+    schema = behind.bodies[0]["structured_outputs"]["json"]
+    assert schema["type"] == "object" and "whitespace_pattern" in schema["x-guidance"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "code"),
+    [
+        ("/v1/chat/completions", {"messages": []}, 400, "invalid_value"),
+        ("/v1/completions", {"prompt": "a", "bogus": 1}, 400, "unsupported_parameter"),
+        ("/v1/completions", {"prompt": "a", "n": 7}, 400, "invalid_value"),
+        ("/v1/completions", {"prompt": "a", "stop_token_ids": [100]}, 400, "invalid_value"),
+        ("/v1/completions", {"prompt": "a", "model": "other"}, 404, "model_not_found"),
+        ("/v1/completions", None, 405, "method_not_allowed"),
+        ("/v1/responses", {"input": "a"}, 404, "not_found"),
+        ("/inference/v1/abort_requests", {}, 404, "not_found"),
+        ("/detokenize", {"tokens": [100]}, 400, "invalid_value"),
+    ],
+)
+async def test_what_can_be_judged_before_vllm_never_reaches_it(path: str, body: Any, status: int, code: str) -> None:
+    behind = Behind(*whole({}))
+    answer = await ask(gate(behind), path, body)
+    assert answer[0] == status and json.loads(answer[2])["error"]["code"] == code
+    assert behind.paths == []
+
+
+async def test_names_are_listed_without_vllm() -> None:
+    answer = await ask(gate(Behind()), "/v1/models")
+    assert [card["id"] for card in json.loads(answer[2])["data"]] == ["apps/demo", "demo"]
+    assert (await ask(gate(Behind()), "/models/demo"))[0] == 200
+    assert (await ask(gate(Behind()), "/v1/models/other"))[0] == 404
+
+
+async def test_pages_of_others_are_refused_and_answers_say_that_they_depend_on_who_asks() -> None:
+    assert (await ask(gate(Behind()), "/v1/models", Origin="https://evil.example"))[0] == 403
+    assert (await ask(gate(Behind()), "/v1/models", Host="evil.example"))[0] == 403
+    assert (await ask(gate(Behind()), "/v1/models"))[1][b"vary"] == b"Origin"
+
+
+async def test_while_it_loads_it_says_so() -> None:
+    answer = await ask(Gate(Behind(), Door()), "/v1/models")
+    assert answer[0] == 503 and b"retry-after" in answer[1]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "ours", "code"),
+    [
+        (503, "The engine is currently busy and cannot accept new requests. Please", 429, "queue_full"),
+        (400, "This model's maximum context length is 64 tokens.", 400, "context_length_exceeded"),
+        (400, "Grammar error: Invalid type: bogus", 400, "invalid_grammar"),
+        (500, "at 0x77 in file", 500, "internal_error"),
+        (400, "wrong", 400, "invalid_value"),
+    ],
+)
+def test_errors_of_vllm_are_ours(status: int, message: str, ours: int, code: str) -> None:
+    said = {"error": {"message": message, "type": "X", "param": None, "code": status}}
+    error = refusal(status, json.dumps(said).encode(), "/v1/chat/completions")
+    assert (error.status, error.code) == (ours, code)
+    assert ("Retry-After" in error.headers) == (ours == 429)
+
+
+async def test_an_error_in_a_stream_has_our_shape_and_no_done_follows() -> None:
+    failed = event({"error": {"message": "boom", "type": "InternalServerError", "code": 500, "param": None}})
+    behind = Behind(START, event({"id": "1"}), failed, event("[DONE]"), LAST)
+    body = {"messages": [{"role": "user", "content": "a"}], "stream": True}
+    _, headers, raw = await ask(gate(behind), "/v1/chat/completions", body)
+    last = json.loads(raw.split(b"\n\n")[-2].removeprefix(b"data: "))["error"]
+    assert last["code"] == "internal_error" and b"DONE" not in raw and b"boom" not in raw
+    assert headers[b"cache-control"] == b"no-cache" and headers[b"x-accel-buffering"] == b"no"
+
+
+async def test_thinking_has_both_names_streamed_and_whole_and_texts_stay_as_they_are() -> None:
+    text = 'say "reasoning":"no" \\ "\u00e9'
+    delta = {"choices": [{"delta": {"reasoning": text}}]}
+    chunk = f"data: {json.dumps(delta, separators=(',', ':'), ensure_ascii=False)}\n\n".encode()
+    found = json.loads(with_both_keys(chunk).removeprefix(b"data: "))["choices"][0]["delta"]
+    assert found == {"reasoning": text, "reasoning_content": text}
+    quoted = json.dumps({"choices": [{"delta": {"content": chunk.decode()}}]}, separators=(",", ":")).encode()
+    assert with_both_keys(quoted) == quoted
+
+    behind = Behind(*whole({"model": "apps/demo", "choices": [{"message": {"content": "x", "reasoning": text}}]}))
+    body = {"messages": [{"role": "user", "content": "a"}], "model": "demo"}
+    answer = json.loads((await ask(gate(behind, thinks=True), "/v1/chat/completions", body))[2])
+    assert answer["choices"][0]["message"]["reasoning_content"] == text and answer["model"] == "demo"
+
+
+async def test_chunks_are_passed_on_one_by_one() -> None:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    answer = Answer(send, "/v1/completions")
+    await answer.send(dict(START))
+    for number in range(3):
+        await answer.send(event({"number": number}))
+        assert len(sent) == number + 2
+
+
+async def test_the_usage_comes_in_every_chunk_and_at_the_end_only_when_it_was_asked_for() -> None:
+    usage = {"choices": [], "usage": {"total_tokens": 1}}
+    for end in (False, True):
+        behind = Behind(START, event({"choices": [{"index": 0}]}), event(usage), event("[DONE]"), LAST)
+        options = {"continuous_usage_stats": True, **({"include_usage": True} if end else {})}
+        body = {"prompt": "a", "stream": True, "stream_options": options}
+        raw = (await ask(gate(behind), "/v1/completions", body))[2]
+        assert behind.bodies[0]["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+        assert (b'"choices":[]' in raw) == end and raw.endswith(b"[DONE]\n\n")
+
+
+async def test_tokens_are_shown_as_text() -> None:
+    behind = Behind(*whole({"tokens": [5], "token_strs": ["\u0120a"]}))
+    answer = await ask(gate(behind), "/v1/tokenize", {"prompt": "a", "return_token_strs": True})
+    assert json.loads(answer[2])["token_strs"] == ["token 5"]
+
+
+async def test_a_drain_ends_streams_with_an_error_and_answers_nobody_else() -> None:
+    door = Door(served=served())
+    behind = Behind(START, event({"id": "1"}))
+    behind.hold = asyncio.Event()
+    body = {"messages": [{"role": "user", "content": "a"}], "stream": True}
+    asked = asyncio.ensure_future(ask(Gate(behind, door), "/v1/chat/completions", body))
+    await door.running.busy.wait()
+    drain = asyncio.ensure_future(door.running.drain(0.05, margin=0.05))
+    await asyncio.sleep(0)
+    refused = await ask(Gate(behind, door), "/v1/chat/completions", body)
+    assert refused[0] == 503 and json.loads(refused[2])["error"]["code"] == "draining"
+    assert (await ask(Gate(behind, door), "/health"))[0] == 503
+    await drain
+    behind.hold.set()
+    raw = (await asked)[2]
+    assert raw.count(b"data: ") == 2 and b'"code":"draining"' in raw and b"DONE" not in raw
+
+
+async def test_a_drain_is_over_when_nothing_runs_and_does_not_wait_for_its_time() -> None:
+    running = Running()
+    await asyncio.wait_for(running.drain(1000), 5)
+    assert running.draining
+
+
+def test_the_longest_of_the_last_steps_says_what_the_next_may_take() -> None:
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    for seconds in (1.0, 3.0, 2.0):
+        pace.stepped(0, 1, 2)
+        now[0] += seconds
+    assert (pace.steps, pace.running, pace.waiting, pace.step_seconds) == (3, 1, 2, 3.0)
+    pace.stepped(0, 0, 0)
+    now[0] += 500  # nobody asked for anything
+    pace.stepped(0, 1, 0)
+    assert pace.step_seconds == 3.0
+
+
+def test_our_metrics_stand_beside_those_of_vllm() -> None:
+    now = [0.0]
+    pace, running = Pace(lambda: now[0]), Running()
+    for _ in range(3):
+        pace.stepped(0, 1, 0)
+        now[0] += 0.5
+    registry = CollectorRegistry()
+    registry.register(OurMetrics("apps/demo", running, pace))
+    text = generate_latest(registry).decode()
+    assert 'llmservice:draining{engine="0",model_name="apps/demo"} 0.0' in text
+    assert 'llmservice:step_seconds_count{engine="0",model_name="apps/demo"} 2.0' in text
+    assert 'llmservice:step_seconds_sum{engine="0",model_name="apps/demo"} 1.0' in text
+
+
+def test_a_plug_in_that_vllm_never_came_to_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[Phase, str]] = []
+
+    class Telling(Reporter):
+        def phase(self, phase: Phase, progress: float | None = None, detail: str = "") -> None:
+            told.append((phase, detail))
+
+    link = Link(Telling(None), 0.0)
+    for number, name in enumerate(NAMES):
+        link.came(name, Phase.LOADING)
+        assert all(later in told[-1][1] for later in NAMES[number + 1 :]) and name not in told[-1][1]
+    assert told[-1][1] == ""
+
+
+@pytest.mark.parametrize(
+    ("tokens", "pieces", "said"),
+    [
+        (["a", "b", "</s>"], ["a", "b", ""], ["a", "b"]),
+        (["<think>", "x", "</think>", "a"], ["", "", "", "a"], ["a"]),
+        (["th", "e st"], ["th", "e"], ["th", "e"]),
+        (["", "\u00e9", "b"], ["", "\u00e9", "b"], ["", "\u00e9", "b"]),
+        (["a", "bc"], ["", "abc"], ["a", "bc"]),
+    ],
+)
+def test_log_probabilities_belong_to_the_text(tokens: list[str], pieces: list[str], said: list[str]) -> None:
+    entries = [{"token": token, "logprob": -1.0} for token in tokens]
+    message = {"index": 0, "message": {"content": "".join(pieces)}, "logprobs": {"content": entries}}
+    found = json.loads(Trimmed().whole(json.dumps({"choices": [message]}).encode()))
+    assert [entry["token"] for entry in found["choices"][0]["logprobs"]["content"]] == said
+    stream, shown = Trimmed(), []
+    for number, piece in enumerate(pieces):
+        told = {"tokens": [tokens[number]], "token_logprobs": [-1.0], "top_logprobs": [None], "text_offset": [0]}
+        last = "stop" if number == len(pieces) - 1 else None
+        choice = {"index": 0, "text": piece, "logprobs": told, "finish_reason": last}
+        chunk = stream.event(b"data: " + json.dumps({"choices": [choice]}, separators=(",", ":")).encode() + b"\n\n")
+        shown += json.loads(chunk.removeprefix(b"data: "))["choices"][0]["logprobs"]["tokens"]
+    assert shown == said
+    assert stream.event(b"data: [DONE]\n\n") == b"data: [DONE]\n\n"
