@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from argparse import Namespace
+from contextlib import aclosing
 from typing import Any
 
 import prometheus_client
@@ -22,7 +24,7 @@ from llmservice_runtime.engines.vllm.serve.metrics import OurMetrics
 from llmservice_runtime.engines.vllm.serve.pace import PACE
 from llmservice_runtime.engines.vllm.serve.served import Served
 from llmservice_runtime.engines.vllm.serve.tokens import HfTokenizer
-from llmservice_runtime.openai.host import callers_of
+from llmservice_runtime.openai.host import SELF_TEST_SECONDS, SELF_TEST_TOKENS, callers_of
 from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.openai.reasoning import CLOSE
 from llmservice_runtime.openai.state import Server
@@ -49,7 +51,7 @@ class Api:
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Prove the engine, open the door, and say so as soon as the server listens."""
         try:
-            await generate_one(engine_client)
+            speed = await self_test(engine_client)
         except UserError as error:
             LINK.reporter.failure(error)
             raise
@@ -57,23 +59,30 @@ class Api:
         # Around all that vLLM has put there by now, who lets every page call among them.
         self._app.middleware_stack = Gate(self._app.middleware_stack or self._app.build_middleware_stack(), self._door)
         prometheus_client.REGISTRY.register(OurMetrics(self._settings.model_name, self._door.running, PACE))
-        self._life = asyncio.ensure_future(Life(self._settings, self._door, state, engine_client).run())
+        self._life = asyncio.ensure_future(Life(self._door, state, engine_client, speed).run())
 
 
-async def generate_one(engine_client: Any) -> None:
-    """Self-test: one token from a short prompt. UserError SelfTestFailed when none comes."""
+async def self_test(engine_client: Any) -> float:
+    """Some tokens from a short prompt, as many as come within SELF_TEST_SECONDS, and their number per second after the
+    first; 0 = no second one came. UserError SelfTestFailed when none comes."""
     from vllm import SamplingParams
 
-    params = SamplingParams(max_tokens=1, temperature=0.0, ignore_eos=True)
-    tokens = 0
-    async for output in engine_client.generate("Hello", params, "llmservice-self-test"):
-        tokens += sum(len(answer.token_ids) for answer in output.outputs)
+    params = SamplingParams(max_tokens=SELF_TEST_TOKENS, temperature=0.0, ignore_eos=True)
+    tokens, first, last = 0, 0.0, 0.0
+    async with aclosing(engine_client.generate("Hello", params, "llmservice-self-test")) as outputs:
+        async for output in outputs:  # each has all tokens so far
+            tokens = sum(len(answer.token_ids) for answer in output.outputs)
+            last = time.monotonic()
+            first = first or last
+            if tokens and last - first > SELF_TEST_SECONDS:
+                break
     if not tokens:
         raise UserError(
             "The model loaded but generated nothing: no token came.",
             "Check that the model's files are whole and made for this version of the engine.",
             FailureClass.SELF_TEST_FAILED,
         )
+    return (tokens - 1) / (last - first) if last > first else 0.0
 
 
 def served_by(engine_client: Any, args: Namespace, settings: RuntimeSettings) -> Served:

@@ -9,7 +9,6 @@ import threading
 import time
 from typing import Any
 
-from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.vllm.serve.gate import Door
 from llmservice_runtime.engines.vllm.serve.link import LINK, control_lines
 from llmservice_runtime.engines.vllm.serve.pace import PACE
@@ -26,8 +25,9 @@ log = logging.getLogger(__name__)
 class Life:
     """Runs beside the server until the process ends."""
 
-    def __init__(self, settings: RuntimeSettings, door: Door, state: Any, engine_client: Any) -> None:
-        self._settings = settings
+    def __init__(self, door: Door, state: Any, engine_client: Any, speed: float) -> None:
+        """`speed` is in tokens per second of one answer; 0 = not known."""
+        self._speed = speed
         self._door = door
         self._state = state
         self._engine = engine_client
@@ -36,10 +36,12 @@ class Life:
         """All of it."""
         try:
             port = await self._listening()
-            detail = {
+            detail: dict[str, float] = {
                 "context_tokens": int(self._engine.model_config.max_model_len),
                 "max_sequences": int(self._engine.vllm_config.scheduler_config.max_num_seqs),
             }
+            if self._speed:
+                detail["tokens_per_second"] = self._speed
             LINK.reporter.ready(port, LINK.seconds, detail, told=True)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._drain_when_told())
