@@ -1,7 +1,7 @@
 """`python -m llmservice_runtime.install.capabilities [--check] [ENGINE...]`: write or check every capabilities.json.
 
 Written in environments made from generate.lock (kept in the cache), or in the engine's own where it has no such lock.
-Checked by hashes, and by generating anew where the engine is installed.
+Checked by hashes, and by generating anew where the engine is installed and tells it in seconds.
 """
 
 from __future__ import annotations
@@ -53,10 +53,14 @@ def lock_of(folder: Path) -> Path:
     own = folder / "generate.lock"
     if own.is_file():
         return own
-    recipe = next(definition(engine).recipe for engine in EngineType if engine.folder == folder.name)
+    recipe = _recipe(folder)
     if not isinstance(recipe, Recipe):
         raise FileNotFoundError(f"{folder} has neither a generate.lock nor a recipe to be asked in.")
     return recipe.lock
+
+
+def _recipe(folder: Path) -> object:
+    return next((definition(engine).recipe for engine in EngineType if engine.folder == folder.name), None)
 
 
 def differs(folder: Path) -> str:
@@ -72,8 +76,14 @@ def differs(folder: Path) -> str:
 
 
 def _check(folder: Path) -> Iterator[str]:
-    if problem := stale(folder / FILE, lock_of(folder)) or differs(folder):
+    if problem := stale(folder / FILE, lock_of(folder)) or (_quick(folder) and differs(folder)):
         yield problem
+
+
+def _quick(folder: Path) -> bool:
+    """Those on a shared layer import some GB, and vLLM every model that it has."""
+    recipe = _recipe(folder)
+    return isinstance(recipe, Recipe) and not recipe.layers
 
 
 def _write(folder: Path) -> Iterator[str]:

@@ -52,6 +52,11 @@ def test_packages_that_rules_count_on_are_locked() -> None:
     assert locked >= QUANTIZERS
 
 
+def test_transformers_is_asked_in_the_version_that_serves() -> None:
+    asked = versions(TRANSFORMERS.lock.parents[1] / "generate.lock")
+    assert asked["transformers"] == versions(TRANSFORMERS.lock)["transformers"]
+
+
 def test_engines_that_share_a_layer_share_all_of_it() -> None:
     sharing = [recipe for recipe in recipes() if recipe.layers]
     assert len({layer.lock for recipe in sharing for layer in recipe.layers}) == 1 and len(sharing) == 4
