@@ -47,6 +47,7 @@ def build(key: str, native: bool = False) -> str:
     `native`: engines for this very CPU, from the wheels that `make up` built; for a cluster on this machine only.
     """
     image = _image(key)
+    _require_room(image)
     # An engine's wheel outlives the build that made it.
     wheels = cache().parent / "wheels" if native else cache() / "image-wheels"
     wheels.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,6 @@ def build(key: str, native: bool = False) -> str:
         "REVISION": run("git", "-C", REPOSITORY, "rev-parse", "HEAD").strip(),
         **image.arguments,
     }
-    _require_room(image)
     with stage(f"image {image.name}"):
         return buildah.build(
             image.name,
