@@ -221,6 +221,7 @@ def prove(folder: Path, engine: EngineType, recipe: Recipe) -> None:
     """Run what was installed in a child, so that a crash is an InstallError with a remedy."""
     if not recipe.proof:
         return
+    _say(f"{registry.label(engine)}: trying it")
     command = [str(folder / "bin" / "python"), "-P", "-m", recipe.proof]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     run = subprocess.run(command, capture_output=True, text=True, timeout=PROOF_SECONDS, check=False, env=env)
