@@ -85,8 +85,3 @@ def test_scores_without_flash_attention_and_stretched_positions_count() -> None:
     assert LLAMA.memory(["--rope-scaling=yarn"]).lifts_context
     assert LLAMA.memory(["--rope-freq-scale=0.25"]).lifts_context
     assert not LLAMA.memory(["--rope-freq-scale=1"]).lifts_context
-
-
-def test_transformers_takes_none() -> None:
-    with pytest.raises(UserError, match=r"engine\.args: --dtype=float16"):
-        definition(EngineType.TRANSFORMERS).memory(["--dtype=float16"])

@@ -30,7 +30,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     [
         ("truncated", "ModelDamaged", "Download the files again"),
         ("a tensor short", "ModelDamaged", "model.layers.4."),
-        ("other shapes", "ModelDamaged", "Download the files again"),
+        ("other shapes", "ModelDamaged", "model.layers.0.mlp."),
         ("no config", "ModelNotFound", "no config.json"),
         ("no tokenizer", "ModelDamaged", "tokenizer"),
         ("unknown", "UnsupportedFormat", "brand_new"),

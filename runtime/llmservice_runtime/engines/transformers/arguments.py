@@ -36,3 +36,9 @@ def parse_args(words: Sequence[str]) -> EngineArgs:
             )
         dtype = rest.pop(0)
     return EngineArgs(dtype)
+
+
+def words(args: Sequence[str]) -> tuple[str, ...]:
+    """The arguments as the engine is given them, each once; what is at its default is left out."""
+    dtype = parse_args(args).dtype
+    return () if dtype == "auto" else (f"--dtype={dtype}",)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.base.caches import TORCH
 from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import EngineDefinition
+from llmservice_runtime.engines.transformers.arguments import parse_args, words
 from llmservice_runtime.engines.transformers.install.recipe import RECIPE
 from llmservice_runtime.engines.transformers.memory import TransformersMemory
 from llmservice_runtime.engines.transformers.rules import RULES, known
+from llmservice_runtime.estimate.budget import Shape
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device
 
@@ -26,13 +28,13 @@ def reason(case: Case) -> str:
 
 
 def memory(args: Sequence[str]) -> TransformersMemory:
-    """What it takes; it has no arguments, so UserError names the first."""
-    if args:
-        raise UserError(
-            f"engine.args: {args[0]} is not known to Transformers, which takes no arguments.",
-            "Leave engine.args out; contextTokens says how long a context is.",
-        )
-    return TransformersMemory()
+    """What it takes with the user's arguments; UserError names the one that it would refuse."""
+    return TransformersMemory(parse_args(args).dtype)
+
+
+def arguments(case: Case, shape: Shape, args: Sequence[str]) -> tuple[str, ...]:
+    """The user's, each once."""
+    return words(args)
 
 
 ENGINE = EngineDefinition(
@@ -41,8 +43,12 @@ ENGINE = EngineDefinition(
     reason=reason,
     preference=preference,
     memory=memory,
+    arguments=arguments,
     config_classes=lambda: known().configs,
     caches=TORCH,
     devices=frozenset({Device.CPU, Device.NVIDIA}),
     recipe=RECIPE,
+    last_words=(
+        (FailureClass.ENGINE_NOT_INSTALLED, r"no module named '?(torch|transformers|tokenizers|llguidance)\b"),
+    ),
 )

@@ -11,6 +11,9 @@ from llmservice_runtime.estimate.overhead import GIB, MIB
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device
 
+WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes of a number."""
+
 
 class TransformersMemory(TorchMemory):
     """Transformers with continuous batching; GPUs have layers each."""
@@ -19,19 +22,26 @@ class TransformersMemory(TorchMemory):
     cpu_base = 1536 * MIB
     gpu_host = 3 * GIB
 
+    def __init__(self, dtype: str = "auto") -> None:
+        """`dtype`: of weights and of keys and values; auto = as they are stored."""
+        self._dtype = dtype
+
     def stored(self, facts: ModelFacts, device: Device) -> int:
         """fp32 stays fp32; MXFP4 is unpacked on a CPU."""
         if device is Device.CPU and facts.quantization is not None and facts.quantization.method == "mxfp4":
             return max(facts.weight_bytes, facts.parameters * 2)
-        return facts.weight_bytes
+        if self._dtype == "auto" or facts.quantization is not None:
+            return facts.weight_bytes
+        return facts.parameters * WIDTHS[self._dtype]
 
     def pool(self, facts: ModelFacts, shape: Shape) -> Pool:
         """The model's own type; sliding layers keep every token."""
         own_fp32 = facts.quantization is None and facts.dtype == "F32"
+        element = (4 if own_fp32 else 2) if self._dtype == "auto" else WIDTHS[self._dtype]
         return Pool(
             tokens=shape.kv_tokens,
             sequences=shape.sequences,
-            element=Fraction(4 if own_fp32 else 2),
+            element=Fraction(element),
             chunk=0,
             full_sliding=True,
         )

@@ -64,6 +64,7 @@ def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[
                 dtype=_dtype(config, args.dtype),
                 device_map=_devices(),
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
                 **load_options(settings.load_quantization, config),
             )
     _require_all(info, folder)
