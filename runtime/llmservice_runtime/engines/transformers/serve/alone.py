@@ -38,6 +38,8 @@ class Caches:
 class AloneDecoder(TorchDecoder):
     """Implements batching's Decoder. `chunks` False: the model continues a text by one token at a time only."""
 
+    repeatable = False
+
     def __init__(self, model: Any, caches: Caches, lanes: Lanes, batch: int, *, chunks: bool) -> None:
         super().__init__(lanes, batch)
         self._model = model

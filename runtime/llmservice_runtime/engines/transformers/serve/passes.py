@@ -20,6 +20,9 @@ from llmservice_runtime.generation.arrays import Floats, Ints
 class TorchDecoder(Decoder):
     """A Decoder on PyTorch: what differs is how a step's answers go through the model."""
 
+    repeatable = True
+    """Whether a step that ended in the middle may be computed again."""
+
     def __init__(self, lanes: Lanes, batch: int) -> None:
         super().__init__(lanes, batch)
         self._scores: Floats = np.empty((0, 0), np.float32)
@@ -34,7 +37,7 @@ class TorchDecoder(Decoder):
         try:
             self._scores = self.passes(taken)
         except (torch.OutOfMemoryError, MemoryError) as error:
-            raise NoRoomError from error
+            raise (NoRoomError() if self.repeatable else StepFailedError("memory ran out")) from error
         except (RuntimeError, IndexError, ValueError, TypeError) as error:
             reason = next(iter(str(error).splitlines()), repr(error))
             raise StepFailedError(f"the model failed: {reason}") from error
