@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from aiohttp import web
 
@@ -12,8 +13,12 @@ from llmservice_runtime.openai.requests.body import received
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import DetokenizeRequest, TokenizeRequest
 from llmservice_runtime.openai.state import SERVER
+from llmservice_runtime.protocol.engine import Tokenizer
 from llmservice_runtime.wire import sse
 from llmservice_runtime.wire.errors import bad_request
+
+SLICE = 16_384
+"""Tokens of an answer that are written in one go; more are written off the event loop."""
 
 
 async def tokenize(http: web.Request) -> web.Response:
@@ -34,11 +39,25 @@ async def tokenize(http: web.Request) -> web.Response:
     if request.add_special_tokens is not None:
         special = request.add_special_tokens
     tokens = await encode(tokenizer, text, special)
-    body: dict[str, object] = {"count": len(tokens), "max_model_len": server.context_tokens, "tokens": tokens}
-    body["token_strs"] = None
-    if request.return_token_strs:
-        body["token_strs"] = [tokenizer.token_bytes(token).decode("utf-8", "replace") for token in tokens]
-    return web.Response(text=sse.dumps(body), content_type="application/json")
+    strs = request.return_token_strs
+    if len(tokens) <= SLICE:
+        text = _answer(tokenizer, tokens, strs, server.context_tokens)
+    else:
+        text = await asyncio.to_thread(_answer, tokenizer, tokens, strs, server.context_tokens)
+    return web.Response(text=text, content_type="application/json")
+
+
+def _answer(tokenizer: Tokenizer, tokens: list[int], strs: bool, context_tokens: int) -> str:
+    texts = (tokenizer.token_bytes(token).decode("utf-8", "replace") for token in tokens)
+    shown = _array(list(texts)) if strs else "null"
+    head = f'"count":{len(tokens)},"max_model_len":{context_tokens}'
+    return f'{{{head},"tokens":{_array(tokens)},"token_strs":{shown}}}'
+
+
+def _array(values: Sequence[object]) -> str:
+    """JSON of a list, a slice at a time: in one go a million tokens hold up every stream."""
+    slices = (sse.dumps(values[start : start + SLICE])[1:-1] for start in range(0, len(values), SLICE))
+    return f"[{','.join(slices)}]"
 
 
 async def detokenize(http: web.Request) -> web.Response:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -118,6 +119,27 @@ async def test_other_endpoints_answer_alike(
         assert response.status == 200, await response.text()
         answers.append({k: v for k, v in (await response.json()).items() if k not in ("id", "created")})
     assert answers[0] == answers[1]
+
+
+async def test_many_tokens_are_written_off_the_event_loop(
+    connect: Any, scripted: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set()
+
+    class Watched(tokenizer):  # type: ignore[misc]
+        def token_bytes(self, token: int) -> bytes:
+            threads.add(threading.get_ident())
+            return bytes(super().token_bytes(token))
+
+    client = await connect(scripted(tokenizer=Watched(), context_tokens=1 << 20))
+    for size in (10, 50_000):
+        threads.clear()
+        prompt = "ab" * (size // 2)
+        asked = {"prompt": prompt, "return_token_strs": True, "add_special_tokens": False}
+        answer = await (await client.post("/tokenize", json=asked)).json()
+        assert answer["count"] == len(answer["tokens"]) == size and answer["tokens"][-1] == ord("b")
+        assert answer["token_strs"] == list(prompt)
+        assert (threads == {threading.get_ident()}) == (size == 10)
 
 
 @pytest.mark.parametrize(
