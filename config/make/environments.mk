@@ -8,7 +8,7 @@ BRIEF = config/make/brief
 $(VENV)/.cli: $(LOCKS)/cli.lock pyproject.toml
 $(VENV)/.engine: runtime/llmservice_runtime/engines/llamacpp/install/llamacpp.lock | $(VENV)/.cli
 $(VENV)/.dev: $(LOCKS)/dev.lock pyproject.toml | $(VENV)/.engine
-$(VENV)/.engines: $(wildcard $(ENGINES)/base/*.lock $(ENGINES)/vllm/install/*.lock $(ENGINES)/transformers/install/*.lock) | $(VENV)/.dev
+$(VENV)/.engines: $(wildcard $(ENGINES)/base/*.lock $(ENGINES)/vllm/install/*.lock $(ENGINES)/transformers/install/*.lock $(ENGINES)/base/recipe.py $(ENGINES)/*/install/*.py) | $(VENV)/.dev
 
 ifneq ($(ALONE),yes)
 
