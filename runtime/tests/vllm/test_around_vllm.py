@@ -27,6 +27,7 @@ from llmservice_runtime.openai.reports import Reporter
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.wire.callers import Callers
 
+MESSAGES = [{"role": "user", "content": "a"}]
 TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
 EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
@@ -35,6 +36,9 @@ class Tokens:
     """A tokenizer that knows its size."""
 
     vocab_size = 100
+
+    def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        return list(text.encode())
 
     def decode(self, tokens: list[int], *, skip_special: bool = True) -> str:
         return f"token {tokens[0]}"
@@ -154,6 +158,9 @@ async def test_a_bare_schema_is_taken_and_its_white_space_bounded() -> None:
         ("/v1/completions", {"prompt": "a", "bogus": 1}, 400, "unsupported_parameter"),
         ("/v1/completions", {"prompt": "a", "n": 7}, 400, "invalid_value"),
         ("/v1/completions", {"prompt": "a", "stop_token_ids": [100]}, 400, "invalid_value"),
+        ("/v1/completions", {"prompt": "a" * 40, "max_tokens": 30}, 400, "context_length_exceeded"),
+        ("/v1/completions", {"prompt": [[1] * 40], "max_tokens": 30}, 400, "context_length_exceeded"),
+        ("/v1/chat/completions", {"messages": MESSAGES, "max_tokens": 60}, 400, "context_length_exceeded"),
         ("/v1/completions", {"prompt": "a", "model": "other"}, 404, "model_not_found"),
         ("/v1/completions", None, 405, "method_not_allowed"),
         ("/v1/responses", {"input": "a"}, 404, "not_found"),
@@ -166,6 +173,31 @@ async def test_what_can_be_judged_before_vllm_never_reaches_it(path: str, body: 
     answer = await ask(gate(behind), path, body)
     assert answer[0] == status and json.loads(answer[2])["error"]["code"] == code
     assert behind.paths == []
+
+
+async def test_several_greedy_answers_are_drawn_from_the_likeliest_token() -> None:
+    behind = Behind(*whole({}))
+    await ask(gate(behind), "/v1/completions", {"prompt": "a", "n": 2, "temperature": 0, "top_p": 0.5})
+    assert (behind.bodies[0]["temperature"], behind.bodies[0]["top_k"], behind.bodies[0]["top_p"]) == (1.0, 1, 1.0)
+
+
+async def test_a_grammar_that_vllm_refuses_is_named_by_the_field_that_has_it() -> None:
+    said = {"error": {"message": "Grammar error: invalid regex", "type": "X", "param": None, "code": 400}}
+    answer = await ask(gate(Behind(*whole(said, 400))), "/v1/completions", {"prompt": "a", "guided_regex": "("})
+    error = json.loads(answer[2])["error"]
+    assert (error["code"], error["param"]) == ("invalid_grammar", "guided_regex")
+
+
+async def test_usage_has_what_every_engine_counts() -> None:
+    details = {"cached_tokens": None, "created_cache_tokens": 3, "multimodal_tokens": None}
+    usage = {"total_tokens": 2, "prompt_tokens_details": details, "completion_tokens_details": {"reasoning_tokens": 0}}
+    wanted = {"total_tokens": 2, "prompt_tokens_details": {"cached_tokens": 0}}
+    answer = await ask(gate(Behind(*whole({"usage": usage}))), "/v1/completions", {"prompt": "a"})
+    assert json.loads(answer[2])["usage"] == wanted
+    behind = Behind(START, event({"choices": [], "usage": usage}), event("[DONE]"), LAST)
+    body = {"prompt": "a", "stream": True, "stream_options": {"include_usage": True}}
+    raw = (await ask(gate(behind), "/v1/completions", body))[2]
+    assert json.loads(raw.split(b"\n\n")[0].removeprefix(b"data: "))["usage"] == wanted
 
 
 async def test_names_are_listed_without_vllm() -> None:

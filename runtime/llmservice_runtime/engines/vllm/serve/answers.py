@@ -23,15 +23,22 @@ _TOLD = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What an answer needs. `thinks` = it may have thinking, which clients read under two names; `renamed` = the model
-    as vLLM names it, and as the client did; `logprobs` = they are told, and must belong to the text; `no_usage` = the
-    usage stands in every chunk, and none is wanted at the end; `strings` shows tokens as text."""
+    """What an answer needs."""
 
     thinks: bool = False
+    """It may have thinking, which clients read under two names."""
     renamed: tuple[bytes, bytes] = SAME_NAME
+    """The model as vLLM names it, and as the client did."""
     logprobs: bool = False
+    """They are told, and must belong to the text."""
     no_usage: bool = False
+    """The usage stands in every chunk, and none is wanted at the end."""
+    held: str = "response_format"
+    """The field that holds it to a grammar."""
     strings: Tokenizer | None = None
+    """Shows tokens as text."""
+    tidy: bool = False
+    """Counts that only vLLM has are left out."""
 
 
 NONE = Changes()
@@ -47,12 +54,14 @@ class Answer:
         self._renamed = changes.renamed
         self._trimmed = Trimmed() if changes.logprobs else None
         self._no_usage = changes.no_usage
+        self._held_to = changes.held
         self._strings = changes.strings
         self._held: Message | None = None
         """The start of an answer that is changed as a whole."""
         self._body = b""
         self._streams = False
         self._failed = False
+        self._tidy = changes.tidy
 
     async def send(self, message: Message) -> None:
         """One ASGI message of vLLM's."""
@@ -71,7 +80,7 @@ class Answer:
         headers: Headers = list(message["headers"])
         kind = next((value for name, value in headers if name == b"content-type"), b"")
         self._streams = message["status"] < 400 and kind.startswith(b"text/event-stream")
-        changed = self._thinks or self._renamed != SAME_NAME or self._trimmed or self._strings
+        changed = self._thinks or self._renamed != SAME_NAME or self._trimmed or self._strings or self._tidy
         if message["status"] >= 400 or (changed and not self._streams):
             self._held = message
             return
@@ -84,11 +93,13 @@ class Answer:
         if message.get("more_body", False):
             return
         if start["status"] >= 400:
-            await refuse(self._send, refusal(start["status"], self._body, self._path))
+            await refuse(self._send, refusal(start["status"], self._body, self._path, self._held_to))
         else:
             body = self._body.replace(*self._renamed, 1)
             if self._trimmed:
                 body = self._trimmed.whole(body)
+            if self._tidy:
+                body = tidied(body)
             if self._strings:
                 body = with_strings(body, self._strings)
             await answer(self._send, start["status"], with_both_names(body) if self._thinks else body, [JSON])
@@ -109,8 +120,23 @@ class Answer:
             body = body.replace(*self._renamed, 1)
         if self._trimmed:
             body = self._trimmed.event(body)
+        if self._tidy and b'"usage":{' in body:
+            body = b"data: " + tidied(body.removeprefix(b"data: ").strip()) + b"\n\n"
         message["body"] = with_both_keys(body) if self._thinks else body
         await self._send(message)
+
+
+def tidied(body: bytes) -> bytes:
+    """Without counts of tokens that no other engine has."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return body
+    if usage := found.get("usage"):
+        usage.pop("completion_tokens_details", None)
+        if details := usage.get("prompt_tokens_details"):
+            usage["prompt_tokens_details"] = {"cached_tokens": details.get("cached_tokens") or 0}
+    return sse.dumps(found).encode()
 
 
 def with_strings(body: bytes, tokenizer: Tokenizer) -> bytes:

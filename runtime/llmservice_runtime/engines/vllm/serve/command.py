@@ -72,6 +72,7 @@ def _ours(settings: RuntimeSettings, given: Given, around: Surroundings) -> dict
         "--sse-keep-alive-interval": str(COMMENT_SECONDS),
         "--disable-uvicorn-access-log": "",
         "--disable-fastapi-docs": "",
+        "--fingerprint-mode": "none",
         # Who may call is checked before vLLM's own middleware, which lets every page call.
         "--allowed-origins": "[]",
         "--shutdown-timeout": str(settings.drain_seconds),

@@ -27,6 +27,7 @@ from llmservice_runtime.engines.vllm.serve.running import Running
 from llmservice_runtime.engines.vllm.serve.served import Served
 from llmservice_runtime.openai.drain import draining
 from llmservice_runtime.openai.models import card, listed
+from llmservice_runtime.openai.params import constraint
 from llmservice_runtime.openai.requests.body import PROMPTS, received
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import CompletionRequest, DetokenizeRequest, TokenizeRequest
@@ -114,7 +115,15 @@ class Gate:
                 # An echoed prompt has its tokens too, and none that are not in the text.
                 logprobs = body.get("logprobs") not in (None, False) and not body.get("echo")
                 name = renaming(served.server, body["model"])
-                changes = Changes(served.thinks, name, logprobs, translate.no_usage(request))
+                held = constraint(request)
+                changes = Changes(
+                    served.thinks,
+                    name,
+                    logprobs,
+                    translate.no_usage(request),
+                    held[0] if held else "tools",
+                    tidy=True,
+                )
                 await self._app(scope, receive, Answer(admitted.send, path, changes).send)
         else:
             said = f"No such path: {cut(path)}. The API starts at /v1 (docs/api.md lists it)."

@@ -11,13 +11,19 @@ from llmservice_runtime.wire.errors import ApiError, bad_request, cut, internal,
 RETRY_SECONDS = 1
 """A full queue moves on with every step."""
 _FULL = re.compile(r"cannot accept new requests|backlog limit")
-_CONTEXT = re.compile(r"maximum context length|longer than the maximum model length|max_model_len", re.IGNORECASE)
+_CONTEXT = re.compile(
+    r"maximum context length|longer than the maximum model length|max_model_len",
+    re.IGNORECASE,
+)
 _GRAMMAR = re.compile(r"grammar|structured.?output|json.?schema|regex|guidance", re.IGNORECASE)
 _TEMPLATE = re.compile(r"chat template|jinja|template", re.IGNORECASE)
 
 
-def refusal(status: int, body: bytes, path: str) -> ApiError:
-    """What vLLM answered, as an ApiError of ours; anything that is not its JSON is taken as text."""
+def refusal(status: int, body: bytes, path: str, held: str = "response_format") -> ApiError:
+    """What vLLM answered, as an ApiError of ours; anything that is not its JSON is taken as text.
+
+    `held` is the field that holds the answer to a grammar.
+    """
     found = _error(body)
     message, param = str(found.get("message") or "The request was refused."), found.get("param")
     field = str(param).removeprefix("body.") if param else None
@@ -40,7 +46,7 @@ def refusal(status: int, body: bytes, path: str) -> ApiError:
     if _CONTEXT.search(message):
         return bad_request(message, "messages" if "chat" in path else "prompt", "context_length_exceeded")
     if _GRAMMAR.search(message):
-        return bad_request(message, field or "response_format", "invalid_grammar")
+        return bad_request(message, field or held, "invalid_grammar")
     if _TEMPLATE.search(message):
         return bad_request(message, "messages", "template_error")
     return bad_request(message, field)

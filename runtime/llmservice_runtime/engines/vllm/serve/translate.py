@@ -20,7 +20,7 @@ from llmservice_runtime.openai.chat_prompt import (
     wanted_tokens,
 )
 from llmservice_runtime.openai.messages import normalise
-from llmservice_runtime.openai.params import constraint, sampling
+from llmservice_runtime.openai.params import answer_length, constraint, sampling
 from llmservice_runtime.openai.prompt_options import prompt_options
 from llmservice_runtime.openai.reasoning import CLOSE, OPEN
 from llmservice_runtime.openai.requests.chat import ChatRequest, Tool
@@ -38,6 +38,8 @@ SAME = (
 )  # fmt: skip
 """Fields that mean the same there."""
 CHAT_SAME = ("top_logprobs", "parallel_tool_calls", "documents", "add_generation_prompt", "include_reasoning")
+TEMPLATE_BYTES = 1024
+"""What a chat template may add, in bytes, for a bound that holds without rendering it: a token is a byte at least."""
 ANY_LENGTH = 2**31 - 1
 TOGETHER = ("none", "raw")
 """`reasoning_format` that leaves thinking inside of the content."""
@@ -55,6 +57,10 @@ async def chat(request: ChatRequest, served: Served) -> Body:
     if length is not None:
         body["max_completion_tokens"] = length
     body["messages"] = normalise(request.messages, template)
+    written = len(json.dumps(body["messages"], ensure_ascii=False).encode()) + TEMPLATE_BYTES
+    if length is not None and length + written > served.server.context_tokens:
+        prompt = await rendered(served.server, request.messages, request, tools)
+        _fits(served, prompt, request.add_special_tokens, length, "messages")
     options = prompt_options(template, request, tools)
     if request.continue_final_message:
         body |= {"continue_final_message": True, "add_generation_prompt": False}
@@ -118,11 +124,30 @@ async def completion(request: CompletionRequest, served: Served) -> Body:
         raise bad_request("`max_tokens` is 0: nothing to stream; use at least 1.", "max_tokens")
     length = ANY_LENGTH if request.max_tokens is None else max(1, request.max_tokens)
     body = _shared(request, served, length) | _given(request, ("prompt", "echo"))
+    if request.max_tokens is not None:
+        _all_fit(request, served, request.max_tokens)
     if held := constraint(request):
         body["structured_outputs"] = structured(held[1])
     # Left out, vLLM takes 16; null is what the context leaves.
     body["max_tokens"] = request.max_tokens
     return body
+
+
+def _all_fit(request: CompletionRequest, served: Served, length: int) -> None:
+    given = request.prompt
+    prompts: list[Any] = [given] if isinstance(given, str) or not given or isinstance(given[0], int) else list(given)
+    for prompt in prompts:
+        size = len(prompt.encode() if isinstance(prompt, str) else prompt)
+        if length + size > served.server.context_tokens:
+            _fits(served, prompt, request.add_special_tokens, length, "prompt")
+
+
+def _fits(served: Served, prompt: str | list[int], special: bool, length: int, field: str) -> None:
+    """ApiError 400 where prompt and answer together are more than the context; vLLM would cut the answer."""
+    tokens = prompt
+    if isinstance(prompt, str):
+        tokens = served.tokenizer.encode(prompt, add_special=special, parse_special=True)
+    answer_length(len(tokens), max(1, length), served.server.context_tokens, field)
 
 
 async def tokenize(request: TokenizeRequest, served: Served) -> Body:
@@ -134,6 +159,9 @@ async def tokenize(request: TokenizeRequest, served: Served) -> Body:
     if request.messages is not None:
         template = served.server.chat_template(bool(request.tools))
         body["messages"] = normalise(request.messages, template)
+        fields = {"messages", "tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"}
+        chat = ChatRequest.model_validate(request.model_dump(include=fields, exclude_unset=True))
+        prompt_options(template, chat, request.tools or ())
         body["add_generation_prompt"] = request.add_generation_prompt and not request.continue_final_message
     return body
 
@@ -156,6 +184,9 @@ def _shared(request: SharedFields, served: Served, length: int) -> Body:
         at_once = f"{request.n} answers are asked for at once; this replica runs and queues at most"
         raise bad_request(f"{at_once} {served.max_answers}. Send fewer prompts or a smaller `n`.", "n")
     body = _given(request, SAME)
+    if request.n > 1 and request.temperature == 0:
+        # vLLM samples several answers only: from the likeliest token alone, each is the greedy one.
+        body |= {"temperature": 1.0, "top_k": 1, "top_p": 1.0, "min_p": 0.0}
     body["model"] = served.server.check_model(request.model)
     if request.stream and request.stream_options is not None:
         # vLLM gives the usage in every chunk only where it gives it at the end too.
