@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.engines.vllm.plugins import NAMES
-from llmservice_runtime.engines.vllm.serve.answers import Answer, with_both_keys
+from llmservice_runtime.engines.vllm.serve.answers import Answer, parted, with_both_keys
 from llmservice_runtime.engines.vllm.serve.asgi import Message
 from llmservice_runtime.engines.vllm.serve.gate import Door, Gate
 from llmservice_runtime.engines.vllm.serve.link import Link
@@ -198,6 +198,22 @@ async def test_usage_has_what_every_engine_counts() -> None:
     body = {"prompt": "a", "stream": True, "stream_options": {"include_usage": True}}
     raw = (await ask(gate(behind), "/v1/completions", body))[2]
     assert json.loads(raw.split(b"\n\n")[0].removeprefix(b"data: "))["usage"] == wanted
+
+
+def test_an_answers_end_and_a_calls_beginning_are_events_of_their_own() -> None:
+    def parts(delta: Any, finish: str | None = None) -> list[Any]:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish, "stop_reason": None}
+        raw = parted(b"data: " + json.dumps({"id": "x", "choices": [choice]}).encode() + b"\n\n")
+        events = [json.loads(line.removeprefix(b"data: ")) for line in raw.split(b"\n\n") if line]
+        assert all(event["id"] == "x" and len(event["choices"]) == 1 for event in events)
+        return [(event["choices"][0]["delta"], event["choices"][0]["finish_reason"]) for event in events]
+
+    assert parts({"content": "a"}, "stop") == [({"content": "a"}, None), ({}, "stop")]
+    assert parts({"content": ""}, "length") == [({}, "length")]
+    call = {"id": "1", "type": "function", "index": 0, "function": {"name": "f", "arguments": "{"}}
+    start = {"id": "1", "type": "function", "index": 0, "function": {"name": "f", "arguments": ""}}
+    rest = {"index": 0, "function": {"arguments": "{"}}
+    assert parts({"tool_calls": [call]}) == [({"tool_calls": [start]}, None), ({"tool_calls": [rest]}, None)]
 
 
 async def test_names_are_listed_without_vllm() -> None:

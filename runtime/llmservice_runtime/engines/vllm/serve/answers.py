@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from llmservice_runtime.engines.vllm.serve.asgi import JSON, Headers, Message, Send, answer, refuse
 from llmservice_runtime.engines.vllm.serve.logprobs import Trimmed
@@ -13,6 +14,7 @@ from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.engine import Tokenizer
 from llmservice_runtime.wire import sse
 
+_FINISHES, _CALLS = b'"finish_reason":"', b'"tool_calls":[{"id":'
 _USAGE = b'"choices":[],"usage":'
 _ERROR_EVENT = b'data: {"error":'
 _THOUGHT = re.compile(rb'"reasoning":("(?:[^"\\]|\\.)*")')
@@ -122,8 +124,36 @@ class Answer:
             body = self._trimmed.event(body)
         if self._tidy and b'"usage":{' in body:
             body = b"data: " + tidied(body.removeprefix(b"data: ").strip()) + b"\n\n"
+        if self._tidy and (_FINISHES in body or _CALLS in body):
+            body = parted(body)
         message["body"] = with_both_keys(body) if self._thinks else body
         await self._send(message)
+
+
+def parted(event: bytes) -> bytes:
+    """An event as those that clients know: an answer's end has an empty delta, a call's beginning no arguments."""
+    found = json.loads(event.removeprefix(b"data: "))
+    bodies: list[dict[str, Any]] = []
+    for choice in found["choices"]:
+        delta = choice.get("delta")
+        ends = {"finish_reason": choice.get("finish_reason"), "stop_reason": choice.get("stop_reason")}
+        if delta is None:  # a completion
+            bodies.append(choice)
+            continue
+        going = {**choice, "finish_reason": None}
+        going.pop("stop_reason", None)
+        begun = [call for call in delta.get("tool_calls") or () if call.get("id") and call["function"].get("arguments")]
+        for call in begun:
+            start = {**call, "function": {**call["function"], "arguments": ""}}
+            bodies.append({**going, "delta": {"tool_calls": [start]}, "logprobs": None})
+            call.pop("id")
+            call.pop("type", None)
+            call["function"].pop("name", None)
+        if any(delta.values()) or choice.get("logprobs"):
+            bodies.append(going)
+        if ends["finish_reason"]:
+            bodies.append({**choice, "delta": {}, "logprobs": None, **ends})
+    return b"".join(b"data: " + sse.dumps({**found, "choices": [one]}).encode() + b"\n\n" for one in bodies)
 
 
 def tidied(body: bytes) -> bytes:

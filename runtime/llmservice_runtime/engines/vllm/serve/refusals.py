@@ -46,7 +46,8 @@ def refusal(status: int, body: bytes, path: str, held: str = "response_format") 
     if _CONTEXT.search(message):
         return bad_request(message, "messages" if "chat" in path else "prompt", "context_length_exceeded")
     if _GRAMMAR.search(message):
-        return bad_request(message, field or held, "invalid_grammar")
+        named = field or held
+        return bad_request(f"`{named}` can't be honoured: {message}", named, "invalid_grammar")
     if _TEMPLATE.search(message):
         return bad_request(message, "messages", "template_error")
     return bad_request(message, field)
