@@ -158,6 +158,7 @@ async def test_a_bare_schema_is_taken_and_its_white_space_bounded() -> None:
         ("/v1/completions", {"prompt": "a", "bogus": 1}, 400, "unsupported_parameter"),
         ("/v1/completions", {"prompt": "a", "n": 7}, 400, "invalid_value"),
         ("/v1/completions", {"prompt": "a", "stop_token_ids": [100]}, 400, "invalid_value"),
+        ("/v1/completions", {"prompt": [5, 100]}, 400, "invalid_value"),
         ("/v1/completions", {"prompt": "a" * 40, "max_tokens": 30}, 400, "context_length_exceeded"),
         ("/v1/completions", {"prompt": [[1] * 40], "max_tokens": 30}, 400, "context_length_exceeded"),
         ("/v1/chat/completions", {"messages": MESSAGES, "max_tokens": 60}, 400, "context_length_exceeded"),

@@ -157,11 +157,13 @@ def parted(event: bytes) -> bytes:
 
 
 def tidied(body: bytes) -> bytes:
-    """Without counts of tokens that no other engine has."""
+    """Without what no other engine tells: counts of tokens, and an echoed prompt's log-probabilities once more."""
     try:
         found = json.loads(body)
     except ValueError:
         return body
+    for choice in found.get("choices", ()):
+        choice.pop("prompt_logprobs", None)  # `echo` has them in the choice's own
     if usage := found.get("usage"):
         usage.pop("completion_tokens_details", None)
         if details := usage.get("prompt_tokens_details"):

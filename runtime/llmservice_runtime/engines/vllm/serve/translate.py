@@ -124,8 +124,7 @@ async def completion(request: CompletionRequest, served: Served) -> Body:
         raise bad_request("`max_tokens` is 0: nothing to stream; use at least 1.", "max_tokens")
     length = ANY_LENGTH if request.max_tokens is None else max(1, request.max_tokens)
     body = _shared(request, served, length) | _given(request, ("prompt", "echo"))
-    if request.max_tokens is not None:
-        _all_fit(request, served, request.max_tokens)
+    _all_fit(request, served, request.max_tokens)
     if held := constraint(request):
         body["structured_outputs"] = structured(held[1])
     # Left out, vLLM takes 16; null is what the context leaves.
@@ -133,10 +132,16 @@ async def completion(request: CompletionRequest, served: Served) -> Body:
     return body
 
 
-def _all_fit(request: CompletionRequest, served: Served, length: int) -> None:
+def _all_fit(request: CompletionRequest, served: Served, length: int | None) -> None:
     given = request.prompt
     prompts: list[Any] = [given] if isinstance(given, str) or not given or isinstance(given[0], int) else list(given)
     for prompt in prompts:
+        ids = () if isinstance(prompt, str) else prompt
+        if wrong := next((token for token in ids if token >= served.tokenizer.vocab_size), None):
+            size = served.tokenizer.vocab_size
+            raise bad_request(f"`prompt` has token id {wrong}; this model's ids are 0 to {size - 1}.", "prompt")
+        if length is None:
+            continue
         size = len(prompt.encode() if isinstance(prompt, str) else prompt)
         if length + size > served.server.context_tokens:
             _fits(served, prompt, request.add_special_tokens, length, "prompt")
