@@ -205,7 +205,7 @@ def _first(error: BaseException) -> str:
 def _require_all(info: Any, folder: Path) -> None:
     """Transformers fills what a checkpoint lacks with random numbers, and says so in a warning only."""
     missing = sorted(info.get("missing_keys") or ())
-    mismatched = [str(item[0]) for item in info.get("mismatched_keys") or ()]
+    mismatched = sorted(str(item[0]) for item in info.get("mismatched_keys") or ())
     for what, names in (("lacks", missing), ("has in another shape", mismatched)):
         if names:
             raise UserError(
