@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from llmservice_runtime.contract.errors import UserError
 
+SMALL_WEIGHTS = 64 << 20
+"""Bytes. On a CPU 16-bit weights up to here are computed in float32, for little memory: rounding of 16 bits makes an
+answer depend on who is computed beside it."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 

@@ -15,7 +15,7 @@ import transformers
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.engines.transformers.arguments import EngineArgs
+from llmservice_runtime.engines.transformers.arguments import SMALL_WEIGHTS, EngineArgs
 from llmservice_runtime.engines.transformers.serve.quantize import load_options
 from llmservice_runtime.engines.transformers.serve.tokenizer import HfTokenizer
 
@@ -61,7 +61,7 @@ def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[
                 folder,
                 config=config,
                 trust_remote_code=trust,
-                dtype=_dtype(config, args.dtype),
+                dtype=_dtype(config, args.dtype, small=_small(folder, config, settings)),
                 device_map=_devices(),
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
@@ -74,13 +74,24 @@ def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[
     return LoadedModel(model, _tokenizer(tokenizer, model, folder))
 
 
-def _dtype(config: Any, wanted: str) -> torch.dtype:
-    """The checkpoint's own type. A CPU computes no 16-bit floats of ten bits of fraction fast: bfloat16 stands in."""
+def _small(folder: Path, config: Any, settings: RuntimeSettings) -> bool:
+    """Whether its weights are few, and not quantized."""
+    quantized = settings.load_quantization or getattr(config, "quantization_config", None) is not None
+    return not quantized and sum(path.stat().st_size for path in folder.glob("*.safetensors")) <= SMALL_WEIGHTS
+
+
+def _dtype(config: Any, wanted: str, *, small: bool) -> torch.dtype:
+    """The checkpoint's own type; float32 for a `small` one on a CPU.
+
+    A CPU computes no 16-bit floats of ten bits of fraction fast: bfloat16 stands in.
+    """
     if wanted != "auto":
         return getattr(torch, wanted)
     text = config.get_text_config()
     stored = getattr(text, "dtype", None) or getattr(config, "dtype", None) or torch.float32
     stored = getattr(torch, stored) if isinstance(stored, str) else stored
+    if small and not torch.cuda.is_available():
+        return torch.float32
     if stored is torch.float16 and not torch.cuda.is_available():
         return torch.bfloat16
     return stored if stored in (torch.float16, torch.bfloat16) else torch.float32
