@@ -112,12 +112,19 @@ def _plan(
     )
 
 
+def other_task(facts: ModelFacts) -> str:
+    """Why a model of another task is not served, in a sentence; empty = it writes text."""
+    if facts.task not in (Task.EMBEDDING, Task.RERANK):
+        return ""
+    return f"{facts.architecture} is a model for {facts.task.value.lower()}; this release serves chat and completion."
+
+
 def _contradiction(spec: LLMServiceSpec, facts: ModelFacts) -> Refusal | None:
     """What the spec asks of the model that it is not."""
-    if facts.task in (Task.EMBEDDING, Task.RERANK):
+    if other := other_task(facts):
         return Refusal(
             FailureClass.UNSUPPORTED_FORMAT,
-            f"{facts.architecture} is a model for {facts.task.value.lower()}; this release serves chat and completion.",
+            other,
             ("Use a model that generates text (architecture *ForCausalLM).",),
             field="spec.model",
         )

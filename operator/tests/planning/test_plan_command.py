@@ -38,11 +38,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write_gguf(path: Path) -> None:
+def write_gguf(path: Path, architecture: str = "llama") -> None:
     import gguf
     import numpy as np
 
-    out = gguf.GGUFWriter(path, "llama")
+    out = gguf.GGUFWriter(path, architecture)
     out.add_context_length(2048)
     out.add_embedding_length(64)
     out.add_block_count(2)
@@ -130,6 +130,15 @@ def test_engines_of_a_folder_are_one_table(folder: Path, capsys: pytest.CaptureF
     main(["engines", str(folder)])
     table = capsys.readouterr().out.splitlines()
     assert table[2].split()[:4] == ["ENGINE", "FORMAT", "QUANTIZATION", "SIZE"]
+
+
+def test_engines_say_no_where_a_plan_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_gguf(tmp_path / "model-F16.gguf", "nomic-bert")
+    assert main(["engines", str(tmp_path), "-o", "json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["reason"] for row in rows} == {
+        "nomic-bert is a model for embedding; this release serves chat and completion."
+    }
 
 
 def test_engines_of_a_folder_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

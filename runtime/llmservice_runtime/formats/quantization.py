@@ -99,6 +99,12 @@ def _check_numbers(raw: Raw, depth: int = DEPTH) -> None:
             raise damaged(f"the model's quantization says {key}: {str(value)[:40]}, which is no number of bits.")
         if key in GROUPS and value is not None and not isinstance(value, list) and not (number and value >= -1):
             raise damaged(f"the model's quantization says {key}: {str(value)[:40]}, which is no size of a group.")
+        if key == "weight_block_size" and value is not None and not _is_block(value):
+            raise damaged(f"the model's quantization says {key}: {str(value)[:40]}, which is no block of two sides.")
+
+
+def _is_block(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(side) is int and side >= 1 for side in value)
 
 
 def _stated(method: str, raw: Raw) -> Iterator[str]:
@@ -209,7 +215,7 @@ def _awq(method: str, raw: Raw) -> Quantization:
 
 def _fp8(method: str, raw: Raw) -> Quantization:
     block = raw.get("weight_block_size")
-    blocked = isinstance(block, list) and len(block) == 2 and all(type(side) is int for side in block)
+    blocked = _is_block(block)
     scheme = f"block {block[0]}x{block[1]}" if blocked and isinstance(block, list) else "per tensor"
     activation = str(raw.get("activation_scheme") or "dynamic")[:20]
     return Quantization(

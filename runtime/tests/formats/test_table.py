@@ -111,12 +111,14 @@ def test_rows_of_the_table(config: dict[str, Any], expected: tuple[str, str, flo
         {"quant_method": "aqlm", "nbits_per_codebook": -16},
         {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 0}}}},
         {"quant_method": "compressed-tensors", "config_groups": {"g": {"input_activations": {"num_bits": -8}}}},
+        *({"quant_method": "fp8", "weight_block_size": block}
+          for block in ([0, 128], [128, -1], [128], [], [128, 128, 128], [128, "128"], 128, "128x128")),
     ],
 )  # fmt: skip
 def test_numbers_that_cannot_be_are_refused_by_name(config: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedModel) as error:
         quantization(quantization_config=config)
-    assert re.search(r"quantization says (\w*bits?\w*|\w*group_size): ", error.value.reason)
+    assert re.search(r"quantization says (\w*bits?\w*|\w*group_size|weight_block_size): ", error.value.reason)
 
 
 @pytest.mark.parametrize("value", [5, [], ["FP8"], "", " ", True])

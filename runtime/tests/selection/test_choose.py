@@ -260,14 +260,39 @@ def test_what_vllm_serves_for_vectors_writes_no_text_there(
         assert chosen(choose(make_facts(architecture=generator), make_machine(90), VLLM))[0] is VLLM
 
 
-def test_a_configuration_that_is_code_is_said(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+def test_a_configuration_that_is_code_is_refused(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
     own = choose(make_facts(model_type="foo_lm", remote_code=True), make_machine(90))
-    assert isinstance(own, Choice)
-    assert any("--trust-remote-code" in note for note in own.notes)
+    assert isinstance(own, NoChoice)
+    assert "the configuration of foo_lm is code of the repository" in own.reason
+    assert any("classes of Transformers' own" in way for way in own.ways_out)
     for known in ("llama", "chatglm"):
-        answer = choose(make_facts(model_type=known, remote_code=True), make_machine(90))
-        assert isinstance(answer, Choice)
-        assert not any("--trust-remote-code" in note for note in answer.notes)
+        assert isinstance(choose(make_facts(model_type=known, remote_code=True), make_machine(90)), Choice)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "model_type", "engine"),
+    [
+        ("T5ForConditionalGeneration", "t5", None),
+        ("BartForConditionalGeneration", "bart", None),
+        ("T5GemmaForConditionalGeneration", "t5gemma", None),
+        ("BartForCausalLM", "bart", TF),  # its decoder alone
+        ("CodeGenForCausalLM", "codegen", TF),
+        ("Qwen2AudioForConditionalGeneration", "qwen2_audio", VLLM),  # among T5's kind in Transformers' tables
+    ],
+)
+def test_models_with_an_encoder_are_refused(
+    make_facts: MakeFacts, make_machine: MakeMachine, architecture: str, model_type: str, engine: EngineType | None
+) -> None:
+    answer = choose(make_facts(architecture=architecture, model_type=model_type), make_machine(90))
+    assert (answer.engine if isinstance(answer, Choice) else None) is engine
+    if isinstance(answer, NoChoice):
+        assert f"{architecture} has an encoder" in why_not(answer, TF)
+
+
+def test_blocks_of_fp8_have_dynamic_activations_in_vllm(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    for scheme in ("block 128x128, dynamic", "block 128x128, static", "per tensor, static"):
+        answer = choose(make_facts("fp8", bits=8.0, scheme=scheme, dtype="F8_E4M3"), make_machine(90), VLLM)
+        assert isinstance(answer, NoChoice) is (scheme == "block 128x128, static")
 
 
 def test_not_installed_is_not_the_same_as_unable(make_facts: MakeFacts, make_machine: MakeMachine) -> None:

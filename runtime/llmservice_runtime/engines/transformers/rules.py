@@ -54,6 +54,23 @@ def unknown_architecture(case: Case) -> str | None:
     return f"Transformers {told.versions['transformers']} does not know the architecture {name}."
 
 
+def own_configuration(case: Case) -> str | None:
+    """Configurations that are code of the repository: it is not run, and then nothing is loaded."""
+    kind = case.facts.model_type
+    if case.facts.remote_code and kind and kind not in known().configs:
+        return f"the configuration of {kind[:80]} is code of the repository, which is not run."
+    return None
+
+
+def encoder_decoder(case: Case) -> str | None:
+    """Models with an encoder, by their class; BartForCausalLM is the decoder alone."""
+    told = known()
+    shape, kinds = told.configs.get(case.facts.model_type), told.architectures.get(case.architecture, frozenset())
+    if shape and shape.has.get("is_encoder_decoder") is True and "CausalLM" not in kinds:
+        return f"{case.architecture or case.facts.model_type} has an encoder; Transformers runs decoders alone here."
+    return None
+
+
 def unknown_method(case: Case) -> str | None:
     """Methods that Transformers has no quantizer for."""
     if case.method and _method(case) is None:
@@ -112,6 +129,8 @@ RULES: tuple[Rule, ...] = (
     mistral_format,
     unfound_weights,
     unknown_architecture,
+    own_configuration,
+    encoder_decoder,
     unknown_method,
     unknown_type,
     unable_method,

@@ -54,6 +54,14 @@ def unknown_architecture(case: Case) -> str | None:
     return f"vLLM {version} does not know the architecture {name}{told.spelled(name)}."
 
 
+def own_configuration(case: Case) -> str | None:
+    """Configurations that are code of the repository: it is not run, and then vLLM does not start."""
+    kind = case.facts.model_type
+    if case.facts.remote_code and kind and kind not in known().model_types:
+        return f"the configuration of {kind[:80]} is code of the repository, which is not run."
+    return None
+
+
 def not_a_generator(case: Case) -> str | None:
     """What vLLM serves, but not to write text: by its tables, or by the end of the name."""
     name, told = architecture(case), known()
@@ -164,6 +172,13 @@ def gptq_limits(case: Case) -> str | None:
     return None
 
 
+def fp8_limits(case: Case) -> str | None:
+    """FP8 in blocks: activations are quantized while it runs."""
+    if case.method == "fp8" and case.scheme.startswith("block") and not case.scheme.endswith("dynamic"):
+        return "vLLM runs FP8 in blocks with activation_scheme dynamic only."
+    return None
+
+
 def awq_limits(case: Case) -> str | None:
     """AWQ: of certain bits."""
     method = _method(case)
@@ -209,6 +224,7 @@ def no_usable_dtype(case: Case) -> str | None:
 RULES: tuple[Rule, ...] = (
     needs_plugin,
     unknown_architecture,
+    own_configuration,
     not_a_generator,
     below_wheel_floor,
     deprecated_method,
@@ -217,6 +233,7 @@ RULES: tuple[Rule, ...] = (
     unknown_word,
     below_method_floor,
     gptq_limits,
+    fp8_limits,
     awq_limits,
     kv_cache_limits,
     cpu_limits,
@@ -230,11 +247,6 @@ def notes(case: Case) -> tuple[str, ...]:
     name, told = architecture(case), known()
     if name in told.by_transformers and not told.has(name):
         said.append(f"vLLM has no code of its own for the architecture {name}: it runs Transformers'.")
-    if case.facts.remote_code and case.facts.model_type and case.facts.model_type not in told.model_types:
-        said.append(
-            f"The configuration of {case.facts.model_type[:80]} is code of the repository, which vLLM runs only with "
-            "--trust-remote-code in engine.args; without it vLLM does not start."
-        )
     if case.on_nvidia and case.capability < BF16_FLOOR and case.facts.dtype == "BF16":
         said.append(f"bf16 weights run as fp16: {case.where} has no bf16.")
     fp8 = case.method == "fp8" or "fp8" in case.scheme or "float-quantized" in case.scheme
