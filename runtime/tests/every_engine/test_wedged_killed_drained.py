@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
@@ -59,7 +60,9 @@ def test_an_engine_that_stops_moving_fails_liveness_and_recovers(replica: Replic
 def test_a_stream_that_finishes_in_time_ends_well_and_new_work_is_refused(replica: Replica) -> None:
     """The replica that the other tests used ends here."""
     api = Api(replica.url)
-    with api.endless(max_tokens=400) as answer:
+    with ExitStack() as stack:
+        # So many that they are not done before it was looked at them.
+        answer, *_ = [stack.enter_context(api.endless(max_tokens=800)) for _ in range(12)]
         replica.process.send_signal(signal.SIGTERM)
         replica.wait_for(lambda: replica.probe("/readyz") == (503, "draining\n"))
         assert replica.probe("/livez")[0] == 200
