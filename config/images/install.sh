@@ -7,7 +7,7 @@ shift
 export LLMSERVICE_CACHE_DIR=/tmp/llmservice-cache UV_CACHE_DIR=/tmp/uv-cache
 if [ -d /uv ]; then UV_CACHE_DIR=/uv; fi
 python3 -m "$@"
-rm -rf /tmp/llmservice-cache /tmp/uv-cache
+rm -rf /tmp/* # caches, and what engines left when they were tried
 cd "$LLMSERVICE_ENGINES_DIR"
 rm -f ./*.log .*.lock
 # Packages carry files for other Pythons, which this one can't compile.
