@@ -13,8 +13,11 @@ from typing import Any
 
 FOLDER = Path(__file__).with_name("golden")
 WRITE = os.environ.get("LLMSERVICE_WRITE_GOLDEN") == "1"
-MASKED = {"id": "ID", "created": 0, "logprob": 0, "token_logprobs": 0, "cached_tokens": 0}
-"""Ids and times; log-probabilities, which differ with the quantization; what was cached before."""
+ENDING = ("finish_reason", "stop_reason")
+DETAILS = ("prompt_tokens_details", "completion_tokens_details")
+"""What of the tokens was cached or thought, as far as an engine tells."""
+MASKED = {"id": "ID", "created": 0, "logprob": 0, "token_logprobs": 0}
+"""Ids and times; log-probabilities, which differ with the quantization."""
 
 
 def check(name: str, text: str) -> None:
@@ -37,16 +40,18 @@ def stream(found: Sequence[str]) -> str:
 
 
 def _parts(event: str) -> Iterator[Any]:
-    """The event; a completion's last text apart from its end, which may come together."""
+    """The event; the last text of an answer apart from its end, with which it may come together."""
     if event == "[DONE]":
         yield event
         return
     value = plain(json.loads(event))
     for choice in value.get("choices", ()):
-        if choice.get("text") and "finish_reason" in choice:
-            ending = ("finish_reason", "stop_reason")
-            yield value | {"choices": [{key: item for key, item in choice.items() if key not in ending}]}
-            choice["text"] = ""
+        said = choice.get("text") or {key: text for key, text in choice.get("delta", {}).items() if text != ""}
+        if "finish_reason" in choice and (said or choice.get("delta")):
+            if said:
+                yield value | {"choices": [{key: item for key, item in choice.items() if key not in ENDING}]}
+            choice.pop("logprobs", None)
+            choice["text" if "text" in choice else "delta"] = "" if "text" in choice else {}
     yield value
 
 
@@ -62,7 +67,7 @@ def plain(value: Any, name: str = "") -> Any:
     if isinstance(value, float):
         return 0
     if isinstance(value, dict):
-        return {key: plain(item, key) for key, item in value.items() if item is not None}
+        return {key: plain(item, key) for key, item in value.items() if item is not None and key not in DETAILS}
     return [plain(item) for item in value] if isinstance(value, list) else value
 
 
