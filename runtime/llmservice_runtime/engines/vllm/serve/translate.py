@@ -7,6 +7,7 @@ refuse by name what they don't know, and what goes on to vLLM is written anew fr
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from llmservice_runtime.engines.vllm.serve.reading import READING, Reading
@@ -23,9 +24,10 @@ from llmservice_runtime.openai.messages import normalise
 from llmservice_runtime.openai.params import answer_length, constraint, sampling
 from llmservice_runtime.openai.prompt_options import prompt_options
 from llmservice_runtime.openai.reasoning import CLOSE, OPEN
-from llmservice_runtime.openai.requests.chat import ChatRequest, Tool
+from llmservice_runtime.openai.requests.chat import ChatRequest, Message, Tool
 from llmservice_runtime.openai.requests.completion import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from llmservice_runtime.openai.requests.fields import SharedFields
+from llmservice_runtime.openai.templates import TemplateText
 from llmservice_runtime.protocol.engine import Grammar, GrammarKind
 from llmservice_runtime.wire.errors import bad_request, unsupported
 
@@ -56,7 +58,7 @@ async def chat(request: ChatRequest, served: Served) -> Body:
         raise bad_request("`top_logprobs` needs `logprobs: true`.", "top_logprobs")
     if length is not None:
         body["max_completion_tokens"] = length
-    body["messages"] = normalise(request.messages, template)
+    body["messages"] = _messages(request.messages, template)
     written = len(json.dumps(body["messages"], ensure_ascii=False).encode()) + TEMPLATE_BYTES
     if length is not None and length + written > served.server.context_tokens:
         prompt = await rendered(served.server, request.messages, request, tools)
@@ -107,6 +109,15 @@ def _by_vllm(request: ChatRequest, served: Served, tools: list[Tool]) -> Body:
         "tools": _described(tools),
         "tool_choice": choice or "auto" if choice is None or isinstance(choice, str) else choice.model_dump(),
     }
+
+
+def _messages(messages: Sequence[Message], template: TemplateText) -> list[Body]:
+    """As templates want them, but for the arguments of calls, which vLLM takes as text and reads itself."""
+    found = normalise(messages, template)
+    for call in (call for message in found for call in message.get("tool_calls") or ()):
+        said = call["function"]["arguments"]
+        call["function"] = call["function"] | {"arguments": json.dumps(said, ensure_ascii=False)}
+    return found
 
 
 def _described(tools: list[Tool]) -> list[Body]:
@@ -163,7 +174,7 @@ async def tokenize(request: TokenizeRequest, served: Served) -> Body:
     body = request.model_dump(exclude={"model", "messages"}, exclude_unset=True, exclude_none=True)
     if request.messages is not None:
         template = served.server.chat_template(bool(request.tools))
-        body["messages"] = normalise(request.messages, template)
+        body["messages"] = _messages(request.messages, template)
         fields = {"messages", "tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"}
         chat = ChatRequest.model_validate(request.model_dump(include=fields, exclude_unset=True))
         prompt_options(template, chat, request.tools or ())
