@@ -129,6 +129,8 @@ async def completion(request: CompletionRequest, served: Served) -> Body:
     if request.best_of is not None and request.best_of != request.n:
         reason = f"it must equal `n` ({request.n}); every answer that is generated is returned."
         raise unsupported("best_of", reason)
+    if isinstance(request.prompt, list) and (not request.prompt or [] in request.prompt):
+        raise bad_request("`prompt` has no tokens.", "prompt")
     if request.max_tokens == 0 and not request.echo:
         raise bad_request("`max_tokens` is 0: nothing to generate; use at least 1, or `echo`.", "max_tokens")
     if request.max_tokens == 0 and request.stream:
