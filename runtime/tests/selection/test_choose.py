@@ -289,6 +289,18 @@ def test_models_with_an_encoder_are_refused(
         assert f"{architecture} has an encoder" in why_not(answer, TF)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [("t5", "t5 has an encoder"), ("llada-moe", "llada-moe is a diffusion model"), ("qwen3", "")],
+)
+def test_gguf_models_that_do_not_write_from_left_to_right_are_refused(
+    make_facts: MakeFacts, make_machine: MakeMachine, architecture: str, words: str
+) -> None:
+    answer = choose(make_facts("gguf", ModelFormat.GGUF, architecture=architecture), make_machine(90))
+    assert isinstance(answer, NoChoice) is bool(words)
+    assert not isinstance(answer, NoChoice) or words in answer.reason
+
+
 def test_blocks_of_fp8_have_dynamic_activations_in_vllm(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
     for scheme in ("block 128x128, dynamic", "block 128x128, static", "per tensor, static"):
         answer = choose(make_facts("fp8", bits=8.0, scheme=scheme, dtype="F8_E4M3"), make_machine(90), VLLM)

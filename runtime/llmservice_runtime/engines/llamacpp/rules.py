@@ -7,6 +7,10 @@ from pathlib import Path
 from llmservice_runtime.engines.base.capabilities import Capabilities, capabilities
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf
 
+ENCODERS = frozenset({"dflash", "eagle3", "t5", "t5encoder"})
+DIFFUSION = frozenset({"dream", "llada", "llada-moe", "rnd1"})
+"""Architectures that the library says it doesn't write from left to right: a test asks it of each that it knows."""
+
 
 def known() -> Capabilities:
     """What the built library told of itself."""
@@ -29,4 +33,13 @@ def unknown_architecture(case: Case) -> str | None:
     return f"llama.cpp ({version}) does not know the architecture {name}{told.spelled(name)}."
 
 
-RULES: tuple[Rule, ...] = (not_gguf, unknown_architecture)
+def other_ways(case: Case) -> str | None:
+    """What the runtime refuses after loading it."""
+    name = case.architecture
+    if not is_gguf(case) or name not in ENCODERS | DIFFUSION:
+        return None
+    kind = "has an encoder" if name in ENCODERS else "is a diffusion model"
+    return f"{name} {kind}; llama.cpp runs decoders alone here."
+
+
+RULES: tuple[Rule, ...] = (not_gguf, unknown_architecture, other_ways)
