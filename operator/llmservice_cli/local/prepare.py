@@ -41,15 +41,22 @@ PHASE = "Preparing"
 
 class Preparation:
     """Plans one service after the other (what the first is planned to take, the next does not get), and downloads what
-    they need side by side. `progress` makes one display per download, `offer` installs an engine that is not here."""
+    they need side by side. `progress` makes one display per download, `offer` installs an engine that is not here,
+    `instance` is the pid of the one they are for, if not this process."""
 
     def __init__(
-        self, places: Places, say: Callable[[str], None], progress: Callable[[], Progress], offer: Offer | None = None
+        self,
+        places: Places,
+        say: Callable[[str], None],
+        progress: Callable[[], Progress],
+        offer: Offer | None = None,
+        instance: int | None = None,
     ) -> None:
         self._places = places
         self._say = say
         self._progress = progress
         self._offer = offer or Offer()
+        self._instance = instance
         self._holds = Room().holds()
         machine = read_machine(builds_here())
         free = machine.memory_available - sum(hold.missing for hold in self._holds)
@@ -68,7 +75,7 @@ class Preparation:
         planned = plan_service(manifest, self._machine, self._places)
         plan = planned.plan
         if isinstance(plan, Refusal):
-            beside = held(self._holds) if plan.failure is FailureClass.DOES_NOT_FIT else ""
+            beside = held(self._holds, self._instance) if plan.failure is FailureClass.DOES_NOT_FIT else ""
             self._say(refusal_text(name, plan) + (f"\n {beside} {SHRINK}." if beside else ""))
             remedy = f"{SHRINK}. {refusal_remedy(plan)}" if beside else refusal_remedy(plan)
             return _failed(manifest, FailureRecord(plan.failure, plan.reason + beside, remedy, PHASE))

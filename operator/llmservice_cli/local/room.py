@@ -63,11 +63,15 @@ def shortage(service: str, model: str, need: int, free: int, total: int, holds: 
     )
 
 
-def held(holds: Sequence[Hold]) -> str:
-    """` default/a holds 4.4 GiB, ...`: a sentence to add; empty when nothing runs."""
+def held(holds: Sequence[Hold], instance: int | None = None) -> str:
+    """` default/a holds 4.4 GiB, ...`: a sentence to add; empty when nothing runs.
+
+    `instance` is the pid of the one that is spoken to, by default this process.
+    """
+    here = os.getpid() if instance is None else instance
     by_service: dict[str, int] = {}
     for hold in holds:
-        elsewhere = f" (of another instance, pid {hold.instance})" if hold.instance != os.getpid() else ""
+        elsewhere = f" (of another instance, pid {hold.instance})" if hold.instance != here else ""
         name = hold.service + elsewhere
         by_service[name] = by_service.get(name, 0) + max(hold.promised, hold.resident)
     parts = [f"{name} holds {words(size)}" for name, size in by_service.items()]

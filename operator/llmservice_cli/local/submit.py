@@ -56,7 +56,8 @@ class Submission:
 
         `timeout` in seconds bounds the waiting, not the downloads. Raises NoInstanceError when the instance goes away.
         """
-        preparation = Preparation(self._places, self._say, progress, self._offer)
+        instance = self._control.snapshot()["pid"]
+        preparation = Preparation(self._places, self._say, progress, self._offer, instance)
         wanted = {
             manifest.service.full_name: Order(manifest.service, str(manifest.base)).to_body() for manifest in manifests
         }

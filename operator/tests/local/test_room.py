@@ -126,6 +126,14 @@ def test_a_service_that_does_not_fit_beside_what_runs_is_refused_with_who_has_it
     big.release()
 
 
+def test_what_the_instance_that_is_joined_holds_is_not_anothers(here: Here) -> None:
+    here.run("up", "-f", here.write(manifest("demo")), "--port", "0", "--detach")
+    big = another_instance(here)
+    said = here.run("up", "-f", here.write(manifest("more")), code=1)
+    assert "default/demo holds" in said and "other/big (of another instance" in said
+    big.release()
+
+
 def test_what_all_instances_share_is_not_where_files_age(tmp_path: Path) -> None:
     session, home = tmp_path / "session", {"HOME": str(tmp_path), "LLMSERVICE_STATE_DIR": str(tmp_path / "one")}
     none = tmp_path / "none"

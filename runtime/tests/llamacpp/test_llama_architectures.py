@@ -29,7 +29,8 @@ def header(architecture: str) -> bytes:
 def test_the_library_says_which_have_an_encoder_and_which_are_diffusion_models(tmp_path: Path) -> None:
     params = llama_cpp.llama_model_default_params()
     params.vocab_only = True
-    encoders, diffusion = set(), set()
+    encoders: set[str] = set()
+    diffusion: set[str] = set()
     for architecture in known().architectures:
         path = tmp_path / "header.gguf"
         path.write_bytes(header(architecture))
@@ -40,4 +41,5 @@ def test_the_library_says_which_have_an_encoder_and_which_are_diffusion_models(t
         if llama_cpp.llama_model_is_diffusion(model):
             diffusion.add(architecture)
         llama_cpp.llama_model_free(model)
-    assert (encoders, diffusion) == (ENCODERS, DIFFUSION)
+    assert encoders == ENCODERS
+    assert diffusion == DIFFUSION
