@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -146,6 +145,8 @@ def _ask(command: list[str]) -> str:
     """Output of a command; empty when it does not exist, fails or takes too long."""
     if not shutil.which(command[0]):
         return ""
+    import subprocess  # a machine without GPUs plans without it
+
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
