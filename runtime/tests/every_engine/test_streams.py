@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+
+from llmservice_runtime.contract.engines import EngineType
 
 from . import golden
 from .api import CHAT, MESSAGES, TEXT, Api
 from .engines import NAME
 from .probes import NAMED, TOOL
+from .test_load import until
 
 CITY = {
     "type": "object",
@@ -32,25 +36,39 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+HELD = ("chat-schema", "chat-call")
+
+
 def _body(path: str, fields: dict[str, Any]) -> dict[str, Any]:
     asked = {"messages": MESSAGES} if path == CHAT else {"prompt": "The early bird"}
     return {"model": NAME, **asked, "temperature": 0, **fields}
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "completion-echo"])  # its scores come in pieces
-def test_a_stream_is_that_of_the_file(api: Api, name: str) -> None:
+def test_a_stream_is_that_of_the_file(api: Api, engine: EngineType, name: str) -> None:
     path, fields = CASES[name]
     reply = api.send(path, {**_body(path, fields), "stream": True})
     assert reply.status == 200
-    golden.check(f"{name}.stream", golden.stream(reply.events))
+    golden.check(f"{name}.stream", golden.stream([_counted(event, engine, name) for event in reply.events]))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_whole_answer_is_that_of_the_file(api: Api, name: str) -> None:
+def test_a_whole_answer_is_that_of_the_file(api: Api, engine: EngineType, name: str) -> None:
     path, fields = CASES[name]
     reply = api.send(path, _body(path, {key: value for key, value in fields.items() if key != "stream_options"}))
     assert reply.headers["content-type"].startswith("application/json")
-    golden.check(f"{name}.json", golden.body(_without_cache(reply.body)))
+    body = json.loads(_counted(json.dumps(reply.body), engine, name))
+    golden.check(f"{name}.json", golden.body(_without_cache(body)))
+
+
+def _counted(event: str, engine: EngineType, name: str) -> str:
+    """The event without the token that ends what a grammar holds: vLLM draws it, the others know that it must come."""
+    if engine is not EngineType.VLLM or name not in HELD or event == "[DONE]":
+        return event
+    value = json.loads(event)
+    for count in ("completion_tokens", "total_tokens") if value.get("usage") else ():
+        value["usage"][count] -= 1
+    return json.dumps(value)
 
 
 def _without_cache(body: dict[str, Any]) -> dict[str, Any]:
@@ -79,9 +97,8 @@ def test_headers_of_a_stream(api: Api) -> None:
 def test_an_answer_comes_as_it_is_made(api: Api) -> None:
     """Nothing in between collects it: the first words are there while the rest is not."""
     with api.endless(max_tokens=1500) as answer:
+        until(lambda: api.metrics().value("vllm:num_requests_running") == 1)
         assert not answer.isclosed()
-        before = api.metrics().value("vllm:num_requests_running")
-    assert before == 1
 
 
 def test_ids_of_one_answer_are_one_and_of_two_are_two(api: Api) -> None:

@@ -22,6 +22,7 @@ from llmservice_runtime.engines.vllm.serve.pace import Pace
 from llmservice_runtime.engines.vllm.serve.refusals import refusal
 from llmservice_runtime.engines.vllm.serve.running import Running
 from llmservice_runtime.engines.vllm.serve.served import Served
+from llmservice_runtime.engines.vllm.serve.translate import SPACE
 from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.openai.reports import Reporter
 from llmservice_runtime.openai.state import Server
@@ -132,7 +133,7 @@ async def test_what_goes_on_to_vllm_is_what_the_client_may_say_and_nothing_else(
     ("given", "goes_on"),
     [
         ({"guided_regex": "a+"}, {"regex": "a+"}),
-        ({"response_format": {"type": "json_object"}}, {"json_object": True}),
+        ({"response_format": {"type": "json_object"}}, {"json": {"type": "object", "x-guidance": SPACE}}),
         ({"structured_outputs": {"choice": ["x"]}}, {"grammar": 'start: "x"'}),
     ],
 )
@@ -145,10 +146,20 @@ async def test_every_spelling_of_a_constraint_becomes_the_one_that_vllm_takes(gi
 
 async def test_a_bare_schema_is_taken_and_its_white_space_bounded() -> None:
     behind = Behind(*whole({}))
-    bare = {"type": "json_schema", "json_schema": {"type": "object", "properties": {}}}
+    bare: Any = {"type": "json_schema", "json_schema": {"type": "object", "properties": {}}}
     await ask(gate(behind), "/v1/completions", {"prompt": "a", "response_format": bare})
     schema = behind.bodies[0]["structured_outputs"]["json"]
-    assert schema["type"] == "object" and "whitespace_pattern" in schema["x-guidance"]
+    assert schema == {**bare["json_schema"], "x-guidance": SPACE}
+    bare["json_schema"]["x-guidance"] = {"whitespace_flexible": False}
+    await ask(gate(behind), "/v1/completions", {"prompt": "a", "response_format": bare})
+    assert behind.bodies[1]["structured_outputs"]["json"] == bare["json_schema"]
+
+
+async def test_templates_see_tools_as_the_client_wrote_them() -> None:
+    behind = Behind(*whole({}))
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    await ask(gate(behind), "/tokenize", {"messages": [{"role": "user", "content": "a"}], "tools": [tool]})
+    assert behind.bodies[0]["chat_template_kwargs"]["tools"] == [tool]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,12 @@ def main() -> int:
 
 def _become(settings: RuntimeSettings, file: Path) -> NoReturn:
     LINK.phase(Phase.STARTING)
+    if not Path(settings.model_path).exists():  # vLLM would take the path for a name on a hub
+        raise UserError(
+            f"There is no model in {settings.model_path}.",
+            "Check the path: vLLM reads a folder with config.json, tokenizer files and safetensors.",
+            FailureClass.MODEL_NOT_FOUND,
+        )
     others = _other_plugins()
     on_cpu = version("vllm").endswith("+cpu")
     said = vllm_options(settings.engine_args).cache_bytes is not None

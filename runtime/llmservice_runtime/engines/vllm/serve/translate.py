@@ -7,7 +7,7 @@ refuse by name what they don't know, and what goes on to vLLM is written anew fr
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmservice_runtime.engines.vllm.serve.reading import READING, Reading
@@ -21,7 +21,7 @@ from llmservice_runtime.openai.chat_prompt import (
     wanted_tokens,
 )
 from llmservice_runtime.openai.messages import normalise
-from llmservice_runtime.openai.params import answer_length, constraint, sampling
+from llmservice_runtime.openai.params import WHITE_SPACE, answer_length, bounded, constraint, sampling
 from llmservice_runtime.openai.prompt_options import prompt_options
 from llmservice_runtime.openai.reasoning import CLOSE, OPEN
 from llmservice_runtime.openai.requests.chat import ChatRequest, Message, Tool
@@ -43,6 +43,8 @@ CHAT_SAME = ("top_logprobs", "parallel_tool_calls", "documents", "add_generation
 TEMPLATE_BYTES = 1024
 """What a chat template may add, in bytes, for a bound that holds without rendering it: a token is a byte at least."""
 ANY_LENGTH = 2**31 - 1
+SPACE = {"whitespace_flexible": False, "item_separator": f",{WHITE_SPACE}", "key_separator": f":{WHITE_SPACE}"}
+"""White space in JSON, bounded, as the llguidance takes it that vLLM is locked with: it does not look at a pattern."""
 TOGETHER = ("none", "raw")
 """`reasoning_format` that leaves thinking inside of the content."""
 
@@ -66,8 +68,8 @@ async def chat(request: ChatRequest, served: Served) -> Body:
     options = prompt_options(template, request, tools)
     if request.continue_final_message:
         body |= {"continue_final_message": True, "add_generation_prompt": False}
-    if options["kwargs"]:
-        body["chat_template_kwargs"] = options["kwargs"]
+    if kwargs := _for_template(options["kwargs"], tools):
+        body["chat_template_kwargs"] = kwargs
     if request.reasoning_format == "hidden":
         body["include_reasoning"] = False
     if not served.own:
@@ -120,7 +122,12 @@ def _messages(messages: Sequence[Message], template: TemplateText) -> list[Body]
     return found
 
 
-def _described(tools: list[Tool]) -> list[Body]:
+def _for_template(kwargs: Mapping[str, Any], tools: Sequence[Tool]) -> Body:
+    """Tools as the client wrote them: vLLM adds fields that are null, which templates write into the prompt."""
+    return {**kwargs, **({"tools": _described(tools)} if tools else {})}
+
+
+def _described(tools: Sequence[Tool]) -> list[Body]:
     return [tool.model_dump(exclude_unset=True) for tool in tools]
 
 
@@ -179,7 +186,9 @@ async def tokenize(request: TokenizeRequest, served: Served) -> Body:
         body["messages"] = _messages(request.messages, template)
         fields = {"messages", "tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"}
         chat = ChatRequest.model_validate(request.model_dump(include=fields, exclude_unset=True))
-        prompt_options(template, chat, request.tools or ())
+        options = prompt_options(template, chat, request.tools or ())
+        if kwargs := _for_template(options["kwargs"], request.tools or ()):
+            body["chat_template_kwargs"] = kwargs
         body["add_generation_prompt"] = request.add_generation_prompt and not request.continue_final_message
     return body
 
@@ -226,9 +235,11 @@ def structured(grammar: Grammar) -> Body:
     """A constraint in the one field of vLLM's that takes all of them."""
     match grammar.kind:
         case GrammarKind.JSON_OBJECT:
-            return {"json_object": True}
+            return {"json": {"type": "object", "x-guidance": SPACE}}
         case GrammarKind.JSON_SCHEMA:
-            return {"json": json.loads(grammar.source)}
+            schema = json.loads(grammar.source)
+            ours = schema["x-guidance"] == bounded({})["x-guidance"]  # else it is the client who said so
+            return {"json": schema | {"x-guidance": SPACE} if ours else schema}
         case GrammarKind.REGEX:
             return {"regex": grammar.source}
         case _:
