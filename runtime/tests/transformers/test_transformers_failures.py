@@ -34,7 +34,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         ("no config", "ModelNotFound", "no config.json"),
         ("no tokenizer", "ModelDamaged", "tokenizer"),
         ("unknown", "UnsupportedFormat", "brand_new"),
-        ("own code", "UnsupportedFormat", "set trust_remote_code"),
+        ("own code", "UnsupportedFormat", "code of its own"),
         ("twice", "BadArgument", "quantized already"),
         ("FP8", "BadArgument", "on a GPU only"),
         ("no such type", "BadArgument", "--dtype is float8; it must be one of auto, float32"),

@@ -179,7 +179,7 @@ def _load_error(folder: Path, error: Exception, trust: bool) -> UserError:
     if "trust_remote_code" in lower and not trust:
         return UserError(
             f"The model in {folder} brings code of its own, which is not run.",
-            "Use a model that Transformers has code for, or set trust_remote_code if you trust that code.",
+            "Use a model that Transformers has code for.",
             FailureClass.UNSUPPORTED_FORMAT,
         )
     if "does not recognize this architecture" in lower or "unrecognized configuration class" in lower:
