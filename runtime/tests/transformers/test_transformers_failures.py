@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process import ENV, PYTHON  # type: ignore[import-not-found]
+from served_model import ENV, PYTHON  # type: ignore[import-not-found]
 
 pytestmark = [
     pytest.mark.engine,
+    pytest.mark.xdist_group("transformers"),
     pytest.mark.skipif(not PYTHON.exists(), reason="the Transformers environment is not installed"),
 ]
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process import DEMO, ENV, PYTHON, Running  # type: ignore[import-not-found]
 from protocol_checks import CHECKS, Served  # type: ignore[import-not-found]
+from served_model import DEMO, ENV, PYTHON, Running  # type: ignore[import-not-found]
 
 pytestmark = [
     pytest.mark.engine,
+    pytest.mark.xdist_group("transformers"),
     pytest.mark.skipif(not PYTHON.exists(), reason="the Transformers environment is not installed"),
 ]
 QUESTIONS = json.loads((DEMO.parent / "questions.json").read_text(encoding="utf-8"))
