@@ -38,6 +38,15 @@ def test_every_value_is_in_the_schema() -> None:
     jsonschema.validate(VALUES, SCHEMA)
 
 
+def test_the_images_by_default_carry_the_engines_that_they_are_built_with() -> None:
+    text = (CHART.parents[1] / "runtime" / "Dockerfile").read_text()
+    built = dict(re.findall(r'llmservice\.variant="([^"]+)".*?llmservice\.engines="([^"]+)"', text, re.DOTALL))
+    for image in VALUES["runtime"]["images"]:
+        variant = image["image"].partition(":")[2].partition("-")[2]
+        assert set(image["engines"]) == set(built[variant].split(",")), variant
+    assert {device for image in VALUES["runtime"]["images"] for device in image["devices"]} == {"CPU", "NVIDIA"}
+
+
 def test_values_that_an_earlier_release_did_not_have_are_at_their_default() -> None:
     """`helm upgrade --reuse-values` knows the values of then: the templates write null for what came since."""
     images = [{"image": "runtime:1", "engines": ["LlamaCpp"]}]
