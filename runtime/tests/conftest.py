@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 from every_engine.tally import ran, shortfall  # type: ignore[import-not-found]
 from hypothesis import settings
 
 settings.register_profile("here", deadline=None)
 settings.load_profile("here")
+
+
+_ENGINE = re.compile(r"runtime/tests/(?:(vllm|transformers)/|every_engine/[^\[]*\[(\w+))")
+
+
+def group(nodeid: str) -> str:
+    """What one worker runs one after the other: the tests of one engine's processes. Any other test is alone."""
+    found = _ENGINE.match(nodeid)
+    return next(filter(None, found.groups())) if found else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`--dist loadgroup`, by names: xdist writes its groups to an attribute that pytest no longer reads."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class ByEngine(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
+    return ByEngine(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -41,7 +41,8 @@ def small(engine: EngineType, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def test_an_engine_that_stops_moving_fails_liveness_and_recovers(replica: Replica) -> None:
     api = Api(replica.url)
-    with api.endless(), api.endless(), api.endless(), api.endless(max_tokens=1000) as answer:
+    with ExitStack() as stack:
+        answer, *_ = [stack.enter_context(api.endless(**limit)) for limit in ({"max_tokens": 1000}, *[{}] * 11)]
         replica.wait_for(lambda: bool(replica.status()["running"]))
         computing = replica.computing()
         os.kill(computing, signal.SIGSTOP)

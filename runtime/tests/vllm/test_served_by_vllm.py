@@ -128,9 +128,9 @@ def test_a_web_page_may_not_call_it(replica: Replica) -> None:
 
 
 def test_a_full_queue_is_429_with_retry_after_and_is_counted(replica: Replica) -> None:
-    with ThreadPoolExecutor(10) as pool:
-        body = {**LONG, "max_tokens": 40, "stream": False}
-        answers = list(pool.map(lambda _: replica.post("/v1/chat/completions", body), range(10)))
+    with ThreadPoolExecutor(24) as pool:  # it takes six, for seconds each
+        body = {**LONG, "max_tokens": 400, "stream": False}
+        answers = list(pool.map(lambda _: replica.post("/v1/chat/completions", body), range(24)))
     assert {answer[0] for answer in answers} == {200, 429}
     full = next(answer for answer in answers if answer[0] == 429)
     assert error(full)["code"] == "queue_full" and 1 <= int(full[1]["retry-after"]) <= 120
