@@ -15,12 +15,10 @@ from .engines import ENGINES
 from .replica import Replica
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         spec = getattr(item, "callspec", None)
         if spec is not None and isinstance(engine := spec.params.get("engine"), EngineType):
-            item.add_marker(pytest.mark.xdist_group(engine.folder))
             item.user_properties.append(("engine", engine.folder))
 
 

@@ -12,7 +12,6 @@ from served_model import ENV, PYTHON  # type: ignore[import-not-found]
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.xdist_group("transformers"),
     pytest.mark.skipif(not PYTHON.exists(), reason="the Transformers environment is not installed"),
 ]
 

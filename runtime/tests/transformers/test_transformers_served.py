@@ -16,7 +16,6 @@ from served_model import DEMO, ENV, PYTHON, Running  # type: ignore[import-not-f
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.xdist_group("transformers"),
     pytest.mark.skipif(not PYTHON.exists(), reason="the Transformers environment is not installed"),
 ]
 QUESTIONS = json.loads((DEMO.parent / "questions.json").read_text(encoding="utf-8"))

@@ -19,8 +19,7 @@ from protocol_checks import (  # type: ignore[import-not-found]
 )
 from replica import Replica, alive, get, wait  # type: ignore[import-not-found]
 
-# One worker for all tests of vLLM's process: each that runs one takes 3 GB.
-pytestmark = [pytest.mark.vllm, pytest.mark.xdist_group("vllm"), pytest.mark.usefixtures("vllm_installed")]
+pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("vllm_installed")]
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
 WEATHER = {
