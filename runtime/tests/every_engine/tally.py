@@ -6,8 +6,6 @@ from collections import Counter
 
 import pytest
 
-OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed")
-
 
 def ran(reporter: pytest.TerminalReporter) -> Counter[str]:
     """Tests by engine. One that was skipped did not run; one that broke before its call did not either."""
