@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from bench import ours, peer
 from bench.make_model import make_model
 from bench.scenarios import Scenario, all_scenarios
 from bench.stats import Figures
-from bench.table import Pair, header, row
+from bench.table import Pair, header, machine, row
 from llmservice_runtime.contract.cache import cache_dir
 
 PAGE = """# Benchmarks
@@ -74,8 +73,6 @@ def run_pairs(scenario: Scenario, our_url: str, their_url: str, pairs: int) -> l
 
 def report(lines: list[str], pairs: int, threads: int) -> str:
     """The page: what was run, on what, and the table."""
-    cpu = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if line.startswith("model name")), platform.processor())  # fmt: skip
     return PAGE.format(
         sequences=SEQUENCES,
         slots=SLOTS,
@@ -83,7 +80,7 @@ def report(lines: list[str], pairs: int, threads: int) -> str:
         context=CONTEXT,
         pairs=pairs,
         date=f"{datetime.now(UTC):%Y-%m-%d}",
-        cpu=f"{cpu}, {os.cpu_count()} CPUs",
+        cpu=machine(),
         table="\n".join(lines),
     )
 

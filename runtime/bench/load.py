@@ -22,7 +22,7 @@ class StreamResult:
     cached_tokens: int = 0
     gaps: list[float] = field(default_factory=list)
     broken: str = ""
-    """Why the stream does not count as whole; empty when it ended with [DONE] and a usage chunk."""
+    """Why the stream does not count as whole; empty when it ended with all its tokens, by the usage chunk."""
 
     @property
     def ttft(self) -> float:
@@ -46,7 +46,7 @@ def body_of(prompt: str, max_tokens: int, model: str) -> dict[str, object]:
 async def stream(session: aiohttp.ClientSession, base: str, body: dict[str, object]) -> StreamResult:
     """Send one request and read it to its end. Never raises: a failure is a broken stream with its reason."""
     result = StreamResult(started=time.perf_counter())
-    done = False
+    done = False  # not every peer writes [DONE]
     last = 0.0
     try:
         async with session.post(f"{base}/v1/completions", json=body) as response:
@@ -67,7 +67,8 @@ async def stream(session: aiohttp.ClientSession, base: str, body: dict[str, obje
                     result.cached_tokens = int(details.get("cached_tokens") or 0)
                 if "error" in chunk:
                     result.broken = f"error event: {chunk['error']}"
-                elif chunk.get("choices"):
+                elif choices := chunk.get("choices"):
+                    done = done or bool(choices[0].get("finish_reason"))
                     if not result.first:
                         result.first = now
                     elif last:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.peer import free_port, wait_ready
+from bench.process import free_port, running
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.settings import RuntimeSettings
 
 
 @contextlib.contextmanager
-def server(model: Path, *, sequences: int, context: int, threads: int) -> Iterator[str]:
+def server(
+    model: Path, *, sequences: int, context: int, threads: int, engine: EngineType = EngineType.LLAMA_CPP
+) -> Iterator[str]:
     """A running supervisor and engine; yields the engine's base URL. Lengths in tokens."""
     port, supervisor_port = free_port(), free_port()
     settings = RuntimeSettings(
-        engine=EngineType.LLAMA_CPP,
+        engine=engine,
         model_path=str(model),
         model_name="bench",
         task="Completion",
@@ -33,12 +34,6 @@ def server(model: Path, *, sequences: int, context: int, threads: int) -> Iterat
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "settings.json"
         file.write_text(settings.to_json())
-        program = Path(sys.executable).with_name("llmservice-runtime")
-        with (Path(folder) / "log").open("wb") as log:
-            process = subprocess.Popen([str(program), "serve", "--settings", str(file)], stdout=log, stderr=log)
-            try:
-                wait_ready(f"http://127.0.0.1:{supervisor_port}/readyz", process)
-                yield f"http://127.0.0.1:{port}"
-            finally:
-                process.terminate()
-                process.wait(timeout=30)
+        program = str(Path(sys.executable).with_name("llmservice-runtime"))
+        with running([program, "serve", "--settings", str(file)], f"http://127.0.0.1:{supervisor_port}/readyz"):
+            yield f"http://127.0.0.1:{port}"

@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
-
+from bench.process import free_port, running
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.install.make import Install, wheel_plan
 from llmservice_runtime.install.wheel import WheelPlan, exclusive
@@ -79,36 +76,11 @@ def _tools(plan: WheelPlan, folder: Path) -> Path:
     return folder / "tools" / "bin"
 
 
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_ready(url: str, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
-    """Return when `url` answers 200; SystemExit when the process ends or the time is over."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise SystemExit(f"error: {process.args!r} ended with {process.returncode}")
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(url, timeout=2).status_code == 200:
-                return
-        time.sleep(0.05)
-    raise SystemExit(f"error: {url} did not answer within {seconds:.0f} s")
-
-
 @contextlib.contextmanager
 def server(binary: Path, model: Path, *, slots: int, context: int, threads: int) -> Iterator[str]:
     """A running llama-server; yields its base URL. `context` is per slot, in tokens."""
     port = free_port()
     command = [str(binary), "-m", str(model), "-np", str(slots), "-c", str(slots * context), "-t", str(threads)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--no-ui", "--fit", "off"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_ready(f"http://127.0.0.1:{port}/health", process)
+    with running(command, f"http://127.0.0.1:{port}/health"):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,3 +53,14 @@ def figures(streams: Sequence[StreamResult], others: Sequence[StreamResult] = ()
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Median of the ratios pair by pair: what holds when the machine's speed drifts between pairs."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """(low, high) between which the median lies with at least this confidence, whatever the distribution: order
+    statistics, by the sign test's binomial. Of few values, the smallest and the largest."""
+    ordered, n = sorted(values), len(values)
+    missed, drop = 0.0, 0
+    while drop < n // 2 and 2 * (missed := missed + math.comb(n, drop) / 2**n) <= 1 - confidence:
+        drop += 1
+    cut = max(0, drop - 1)
+    return ordered[cut], ordered[n - 1 - cut]

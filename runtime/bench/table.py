@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench.stats import Figures, median_ratio
 
@@ -35,3 +38,10 @@ def header() -> str:
     """The table's two heading lines."""
     names = ["ours / llama-server (ratio)", *(name for name, *_ in COLUMNS), "broken"]
     return "| " + " | ".join(names) + " |\n|" + "---|" * len(names)
+
+
+def machine() -> str:
+    """The processor's name and how many of them."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, platform.processor())}, {os.cpu_count()} CPUs"

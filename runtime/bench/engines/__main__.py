@@ -1,0 +1,127 @@
+"""Run it: `python -m bench.engines [--rounds N] [--engine VLLM] [--write docs/benchmarks-engines.md]`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.engines.model import make_folder
+from bench.engines.servers import CONTEXT, SEQUENCES, Server, all_of
+from bench.engines.table import HEADER, START_HEADER, line, start_line
+from bench.load import closed_loop
+from bench.prompts import WORDS
+from bench.stats import Figures, figures
+from bench.table import machine
+from llmservice_runtime.contract.cache import cache_dir
+from llmservice_runtime.contract.engines import EngineType
+
+ANSWER_TOKENS, PROMPT_TOKENS = 64, 48
+STREAMS = (1, 4, 16)
+STARTS = 3
+ENGINES = (EngineType.VLLM, EngineType.TRANSFORMERS)
+PAGE = """# Benchmarks of vLLM and Transformers
+
+`make bench-engines`: each engine as we serve it (`llmservice-runtime serve`) against the same engine as it comes, in
+the same environment: `vllm serve` without our plug-ins and surroundings, `transformers serve` with and without its
+continuous batching. Random weights, 210 million parameters in float32; {threads} threads, {sequences} sequences,
+{context} tokens of context, eager; prompts of {prompt} tokens that share nothing, answers of {answer} tokens, closed
+loop. All servers of an engine are loaded at once and asked in turn, {rounds} rounds, first another one in every round.
+Figures are medians over the rounds; a ratio is the median of the rounds' ratios (ours / theirs: above 1 is better for
+tokens/s, below 1 for times) with the interval that holds it with 95 % or more.
+
+{date}, {machine}.
+
+{table}
+
+From the start of the command to ready, {starts} times in turn, medians:
+
+{start}
+"""
+
+
+def bodies(seed: str, streams: int, server: Server) -> list[list[dict[str, object]]]:
+    """A queue of requests per stream; all prompts differ."""
+    chosen = random.Random(seed)
+    queues = [[chosen.choices(WORDS, k=PROMPT_TOKENS) for _ in range(4 if streams == 1 else 1)] for _ in range(streams)]
+    common: dict[str, object] = {"model": server.model, "max_tokens": ANSWER_TOKENS, "temperature": 0, "stream": True}
+    common["stream_options"] = {"include_usage": True}
+    return [[{**common, "prompt": " ".join(words)} for words in queue] for queue in queues]
+
+
+def ask(server: Server, streams: int, seed: str) -> Figures:
+    """One run of one server."""
+    return figures(asyncio.run(closed_loop(server.url, bodies(seed, streams, server))))
+
+
+def rounds_of(servers: Sequence[Server], streams: int, rounds: int) -> dict[str, list[Figures]]:
+    """By server: what it gave in every round."""
+    found: dict[str, list[Figures]] = {server.name: [] for server in servers}
+    for number in range(rounds):
+        first = number % len(servers)
+        for server in (*servers[first:], *servers[:first]):
+            found[server.name].append(ask(server, streams, f"{streams} {number}"))
+    return found
+
+
+def starts(engine: EngineType, model: Path, threads: int) -> dict[str, list[float]]:
+    """By server: seconds from its command to its first answer."""
+    found: dict[str, list[float]] = {}
+    for _ in range(STARTS):
+        for server in all_of(engine, model, threads):
+            began = time.perf_counter()
+            with server as one:
+                found.setdefault(one.name, []).append(time.perf_counter() - began)
+    return found
+
+
+def main() -> None:
+    """Print (and write) the tables."""
+    parser = argparse.ArgumentParser(prog="bench.engines")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--engine", choices=[engine.value for engine in ENGINES], action="append")
+    parser.add_argument("--write", type=Path, help="Markdown file to write")
+    args = parser.parse_args()
+    threads = len(os.sched_getaffinity(0))
+    model = make_folder(cache_dir() / "bench")
+    table, start = [HEADER], [START_HEADER]
+    print(HEADER, flush=True)
+    for engine in [EngineType(name) for name in args.engine or ENGINES]:
+        with ExitStack() as stack:
+            servers = [stack.enter_context(server) for server in all_of(engine, model, threads)]
+            for server in servers:
+                ask(server, STREAMS[-1], "warm")
+            for streams in STREAMS:
+                found = rounds_of(servers, streams, args.rounds)
+                table += [
+                    line(engine, streams, found[servers[0].name], peer.name, found[peer.name]) for peer in servers[1:]
+                ]
+                print("\n".join(table[1 - len(servers) :]), flush=True)
+        start.append(start_line(engine, starts(engine, model, threads)))
+    print("\n".join(start), flush=True)
+    if args.write:
+        args.write.write_text(
+            PAGE.format(
+                threads=threads,
+                sequences=SEQUENCES,
+                context=CONTEXT,
+                prompt=PROMPT_TOKENS,
+                answer=ANSWER_TOKENS,
+                rounds=args.rounds,
+                starts=STARTS,
+                date=f"{datetime.now(UTC):%Y-%m-%d}",
+                machine=machine(),
+                table="\n".join(table),
+                start="\n".join(start),
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()
