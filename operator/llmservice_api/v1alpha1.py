@@ -157,7 +157,9 @@ class EngineSpec(ApiModel):
     )
 
     type: EngineTypeChoice = Field(
-        default=EngineTypeChoice.AUTO, description="Auto chooses by format, quantization and hardware, and says why."
+        default=EngineTypeChoice.AUTO,
+        description="Auto chooses by format, quantization and hardware, and says why. Of a repository that has "
+        "weights of several formats, a named engine takes those that it reads.",
     )
     args: list[Annotated[str, StringConstraints(min_length=1, max_length=1024)]] = Field(
         default_factory=list, max_length=64, description="Extra engine arguments; unknown ones are refused by name."
@@ -181,6 +183,11 @@ class EngineSpec(ApiModel):
         "restarted (NoProgress). Omitted = 60. Where ten times what a step takes by the engine's measured speed is "
         "longer, that counts.",
     )
+
+    @property
+    def asked(self) -> EngineType | None:
+        """The engine that is asked for; None = Auto."""
+        return None if self.type is EngineTypeChoice.AUTO else EngineType(self.type.value)
 
 
 class TaskChoice(StrEnum):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.places import Places
-from llmservice_runtime.engines.registry import config_classes
+from llmservice_runtime.engines.registry import config_classes, reads_gguf
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
 from llmservice_runtime.formats.inspect import inspect_model, stand_alone
 from llmservice_runtime.sources.files import Source
@@ -50,7 +50,7 @@ def resolve(service: LLMService, base: Path, places: Places) -> ResolvedModel:
     secret = model.secret_ref.name if model.secret_ref else None
     files = open_source(model.uri, model.revision, secret, base, places)
     expected = ModelFormat(model.expected_format.value) if model.expected_format else None
-    facts = inspect_model(files, model.include, expected, config_classes())
+    facts = inspect_model(files, model.include, expected, config_classes(), reads_gguf(service.spec.engine.asked))
     return ResolvedModel(files, facts, tuple(stand_alone(facts, model.include)))
 
 

@@ -12,6 +12,7 @@ from llmservice_cli.places import Places
 from llmservice_planning.plan import Plan, Refusal
 from llmservice_planning.planner import make_plan
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.engines.registry import reads_gguf
 from llmservice_runtime.estimate.budget import HOST, total
 from llmservice_runtime.machine.machine import Machine
 
@@ -51,7 +52,8 @@ def plan_services(
     models, plans = Once[ResolvedModel | UserError](), Once[Plan | Refusal]()
     for manifest in manifests:
         spec = manifest.service.spec
-        model = models.get((manifest.base, spec.model.model_dump_json()), _resolved, manifest, places)
+        meant = (manifest.base, spec.model.model_dump_json(), reads_gguf(spec.engine.asked))
+        model = models.get(meant, _resolved, manifest, places)
         if isinstance(model, UserError):
             yield Unreadable(manifest, model)
             continue

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 
-from llmservice_api.v1alpha1 import EngineTypeChoice, LLMServiceSpec, TaskChoice
+from llmservice_api.v1alpha1 import LLMServiceSpec, TaskChoice
 from llmservice_planning.other_engine import another_engine
 from llmservice_planning.plan import Fit, Plan, Refusal
 from llmservice_planning.remedies import Stuck, Works, remedies
 from llmservice_planning.words import memory, model_line
-from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.base.case import Case
@@ -49,7 +48,7 @@ def _decide(
     if refusal := _contradiction(spec, facts):
         return refusal
     machine = machine.with_gpu_memory(spec.accelerator.memory_bytes)
-    requested = None if spec.engine.type is EngineTypeChoice.AUTO else EngineType(spec.engine.type.value)
+    requested = spec.engine.asked
     choice = choose(facts, machine, requested, spec.accelerator.count)
     if isinstance(choice, NoChoice):
         failure = FailureClass.BAD_ARGUMENT if requested else FailureClass.UNSUPPORTED_FORMAT

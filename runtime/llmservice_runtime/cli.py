@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "--expected-format", choices=["GGUF", "Safetensors", "Pickle", "Mistral"], help="refuse any other"
     )
+    prepare.add_argument(
+        "--engine", choices=[*EngineType], help="take the weights that it reads, where there are others"
+    )
     prepare.add_argument("--cache", type=Path, required=True, metavar="DIR", help="where the engine will read from")
     prepare.add_argument("--fetch", action="store_true", help="bring the files there")
     prepare.add_argument("--make-room", action="store_true", help="when it is full, remove models that nobody uses")
@@ -160,6 +163,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         revision=arguments.revision,
         include=tuple(arguments.include),
         expected=ModelFormat(arguments.expected_format) if arguments.expected_format else None,
+        engine=EngineType(arguments.engine) if arguments.engine else None,
         secret=arguments.secret,
         secrets=arguments.secrets,
         fetch=arguments.fetch,

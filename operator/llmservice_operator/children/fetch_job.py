@@ -22,10 +22,12 @@ PLACE = ("nodeSelector", "tolerations", "schedulerName")
 
 
 def fetch_name(owner: Owner, spec: LLMServiceSpec, frozen: Frozen) -> str:
-    """Another revision of the model, claim or place is another Job; a plan of an earlier release keeps its Job."""
+    """Another revision of the model, other weights of it, another claim or place is another Job; a plan of an earlier
+    release keeps its Job."""
     former = is_of(former_name(owner, spec), frozen.name)
     cache = spec.cache.model_dump(mode="json", exclude_defaults=True) if former else in_pods(spec.cache)
     parts = [job_parts(owner, spec), cache, frozen.resolved_revision, place(frozen)]
+    parts += [frozen.which] if frozen.which else []
     return f"{owner.name}-fetch-{digest(parts)}"
 
 

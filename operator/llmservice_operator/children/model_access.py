@@ -100,6 +100,7 @@ def prepare_arguments(
     arguments += [f"--revision={revision}"] if revision else []
     arguments += [f"--include={pattern}" for pattern in spec.model.include]
     arguments += [f"--expected-format={spec.model.expected_format.value}"] if spec.model.expected_format else []
+    arguments += [f"--engine={spec.engine.asked}"] if spec.engine.asked else []
     if spec.model.secret_ref:
         arguments += [f"--secrets={SECRETS_PATH}", f"--secret={spec.model.secret_ref.name}"]
     arguments += ["--make-room"] if fetch and _prunes(spec) else []

@@ -13,6 +13,7 @@ from llmservice_operator.children.prepare_resources import prepare_resources
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.owner import Json, Owner, digest
 from llmservice_operator.facts.pod_fields import INSPECT
+from llmservice_runtime.engines.registry import reads_gguf
 from llmservice_runtime.prepare.run import MUST_BE_MENDED
 
 TRIES = 6
@@ -23,13 +24,21 @@ def job_name(owner: Owner, spec: LLMServiceSpec, after: str = "") -> str:
 
     `after` names the revision that makes it necessary to read the same once more.
     """
-    parts = job_parts(owner, spec)
+    parts, which = job_parts(owner, spec), _which(spec)
+    parts |= {"which": which} if which else {}
     return f"{owner.name}-prepare-{digest([parts, after] if after else parts)}"
 
 
 def model_digest(spec: LLMServiceSpec) -> str:
-    """Which model is meant: what was read of it stays true when only the Jobs' surroundings change."""
-    return digest(spec.model.model_dump(mode="json", exclude_defaults=True))
+    """Which model is meant, and which of its weights: what was read of it stays true when only the Jobs' surroundings
+    change. Where `engine.type` has a say, that stands behind a dash (`Frozen.same_model`)."""
+    model, which = digest(spec.model.model_dump(mode="json", exclude_defaults=True)), _which(spec)
+    return f"{model}-{which}" if which else model
+
+
+def _which(spec: LLMServiceSpec) -> str:
+    """Which weights are read of a repository that has several formats; empty = what Auto takes."""
+    return {True: "gguf", False: "other", None: ""}[reads_gguf(spec.engine.asked)]
 
 
 def job_parts(owner: Owner, spec: LLMServiceSpec) -> Json:

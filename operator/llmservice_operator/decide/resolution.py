@@ -95,10 +95,14 @@ def _resolution(
 ) -> Resolution:
     model, plain = model_digest(spec), job_name(owner, spec)
     plans = [thaw(revision) for revision in live.revisions.values()]
-    newest = max((plan for plan in plans if plan.about(model, plain)), key=lambda plan: plan.number, default=None)
+    same = max((plan for plan in plans if plan.same_model(model, plain)), key=lambda plan: plan.number, default=None)
     kept = kept_revision(owner, spec, config, live.revisions)
-    if kept is not None and newest is not None and _superseded(kept, newest):
+    if kept is not None and same is not None and _superseded(kept, same):
         kept = None
+    content = [plan for plan in plans if plan.about(model, plain) and _same_content(plan, same)]
+    newest = max(content, key=lambda plan: plan.number, default=kept)
+    if kept is None and newest is None and same is not None:
+        return _other_weights(owner, spec, live, same, now)
     known = _prepared(newest) or read_back(live.readings.get(plain))
     plain_one = Resolution(kept, plain, inspection_of(live, plain, known, now), known=known is not None)
     last = kept or (newest if _prepared(newest) else None)
@@ -121,6 +125,24 @@ def _resolution(
         wait = max(0.0, RETRY_SECONDS - seconds_since(_read_at(live, job), now))
         made = dataclasses.replace(made, retry_in=wait)
     return Resolution(kept, job, made, again, known=found is not None)
+
+
+def _other_weights(owner: Owner, spec: LLMServiceSpec, live: Live, same: Frozen, now: datetime) -> Resolution:
+    """The same content as a plan's, read for an engine that may take other files of it; what is there now, where the
+    source no longer has that."""
+    revision = same.resolved_revision
+    job = before = job_name(owner, spec, after=f"as {revision}")
+    kept = read_back(live.readings.get(job))
+    made = inspection_of(live, job, kept, now)
+    if made.problem is not None and made.problem.reason in _GONE:
+        job, revision = job_name(owner, spec, after=f"instead of {revision}"), ""
+        kept = read_back(live.readings.get(job))
+        made = inspection_of(live, job, kept, now)
+    return Resolution(None, job, made, known=kept is not None, revision=revision, before=before)
+
+
+def _same_content(plan: Frozen, other: Frozen | None) -> bool:
+    return other is None or plan.resolved_revision == other.resolved_revision
 
 
 def _read_at(live: Live, job: str) -> str | None:
@@ -146,7 +168,7 @@ def _away(made: Preparation) -> bool:
 
 def _superseded(kept: Frozen, newest: Frozen) -> bool:
     """Whether other content was found since, for another spec of the same model."""
-    return newest.number > kept.number and newest.resolved_revision != kept.resolved_revision
+    return newest.number > kept.number and not _same_content(newest, kept)
 
 
 def _rest(kept: Frozen, live: Live, now: datetime) -> float:
@@ -160,7 +182,7 @@ def _edited(last: Frozen, live: Live, model: str, job: str) -> bool:
     running = live.running()
     if running is None or not running.job or running.number <= last.number:
         return False
-    return not running.about(model, job)
+    return not running.same_model(model, job)
 
 
 def _gone(owner: Owner, spec: LLMServiceSpec, access: ModelAccess, kept: Frozen, live: Live, now: datetime) -> bool:

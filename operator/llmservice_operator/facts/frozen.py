@@ -36,11 +36,20 @@ class Frozen:
     again: str = ""
     """Why the model was read another time for it (a clause); empty when it was not."""
     model: str = ""
-    """Digest of spec.model, which `prepared` is about; empty in plans of an earlier release."""
+    """Digest of spec.model and of which of its weights `prepared` is about; empty in plans of an earlier release."""
 
     def about(self, model: str, job: str) -> bool:
         """Whether it is a plan for a model, given by its digest; plans of an earlier release only know their `job`."""
         return self.model == model if self.model else self.job == job
+
+    def same_model(self, model: str, job: str) -> bool:
+        """Whether it is a plan for the same spec.model, be it other weights of it for another engine."""
+        return self.about(model, job) or (self.model != "" and self.model.split("-")[0] == model.split("-")[0])
+
+    @property
+    def which(self) -> str:
+        """Which weights were read because an engine was named; empty = what Auto takes."""
+        return self.model.partition("-")[2]
 
 
 KEPT: dict[str, type[Any]] = {

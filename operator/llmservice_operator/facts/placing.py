@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
-from llmservice_api.v1alpha1 import AcceleratorSpec, EngineTypeChoice, LLMServiceSpec
+from llmservice_api.v1alpha1 import AcceleratorSpec, LLMServiceSpec
 from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
 from llmservice_operator.facts.gpus import gpu_of, unseen_gpu
 from llmservice_operator.facts.nodes import NodeKind
@@ -126,8 +126,7 @@ def _stated_gpus(spec: LLMServiceSpec, devices: Container[Device]) -> int:
     """
     if spec.accelerator.count is not None or not any(device in devices for device in DEFAULT_RESOURCE):
         return spec.accelerator.count or 0
-    auto = spec.engine.type is EngineTypeChoice.AUTO
-    engines = EngineType if auto else (EngineType(spec.engine.type.value),)
+    engines = (spec.engine.asked,) if spec.engine.asked else EngineType
     return max(_shared_by(engine, spec.engine.args) for engine in engines)
 
 
@@ -149,9 +148,9 @@ def image_for(plan: Plan, place: Place, config: OperatorConfig) -> str | None:
 
 def _own_image(spec: LLMServiceSpec, config: OperatorConfig) -> OperatorConfig:
     """An image of the service's own is believed to carry the engine that the spec names, for every device."""
-    if spec.engine.image is None:
+    if spec.engine.image is None or spec.engine.asked is None:  # the API lets no image come without an engine
         return config
-    image = RuntimeImage(spec.engine.image, (EngineType(spec.engine.type.value),), tuple(Device))
+    image = RuntimeImage(spec.engine.image, (spec.engine.asked,), tuple(Device))
     return dataclasses.replace(config, images=(image,))
 
 

@@ -31,7 +31,7 @@ FIRST: dict[str, tuple[Json, str, str, str]] = {
     "engine": (
         {"engine": {"type": "LlamaCpp", "args": ["--kv-type=q8_0"]}, "contextTokens": 2048},
         "1a9b60a455",
-        PLAIN,
+        "prepare-2c3f809f",  # the first release's had not been told which weights are meant
         "",
     ),
     "account": (

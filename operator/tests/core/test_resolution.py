@@ -7,10 +7,13 @@ import json
 from typing import Any
 
 import pytest
-from core_world import PREPARED, World  # type: ignore[import-not-found]
+from core_world import CONFIG, PREPARED, World  # type: ignore[import-not-found]
 
 from llmservice_operator.decide.preparation import RETRY_SECONDS
+from llmservice_operator.facts.config import RuntimeImage
+from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.formats.facts import ModelFormat
 from llmservice_runtime.prepare.report import Prepared
 
 Json = dict[str, Any]
@@ -420,3 +423,67 @@ def test_a_source_that_is_away_is_asked_now_and_then_where_what_is_known_of_it_i
     assert world.pass_() == []
     name = world.of("Job")[-1]["metadata"]["name"]
     assert world.wait(RETRY_SECONDS).pass_()[:2] == [f"-Job {name}", f"Job {name}"]
+
+
+def job_arguments(world: World) -> list[str]:
+    found: list[str] = world.of("Job")[-1]["spec"]["template"]["spec"]["containers"][0]["args"]
+    return found
+
+
+def read_for(engine: str, revision: str, file: str) -> Prepared:
+    """What a Job reports of a repository that has safetensors and GGUF."""
+    form = ModelFormat.GGUF if engine == "LlamaCpp" else ModelFormat.SAFETENSORS
+    facts = dataclasses.replace(PREPARED.facts, format=form, files=(file,))
+    architecture = "llama" if engine == "LlamaCpp" else "LlamaForCausalLM"
+    facts = dataclasses.replace(facts, architecture=architecture, quantization=None, dtype="BF16")
+    found: Prepared = dataclasses.replace(
+        PREPARED, facts=facts, revision=revision, path=f"/cache/models/hf/a--b/{revision}"
+    )
+    return found
+
+
+def both_engines() -> World:
+    image = RuntimeImage("runtime:cpu", (EngineType.LLAMA_CPP, EngineType.TRANSFORMERS))
+    return World(dataclasses.replace(CONFIG, images=(image,)))
+
+
+def test_one_word_of_the_spec_switches_the_engine_at_the_same_content() -> None:
+    world = both_engines()
+    world.edit(engine={"type": "LlamaCpp"}).pass_()
+    assert "--engine=LlamaCpp" in job_arguments(world)
+    world.prepared(read_for("LlamaCpp", "c0ffee", "m.gguf")).pass_()
+    world.rolled_out().pass_()
+    first = world.get("Deployment")["spec"]["template"]
+    world.edit(engine={"type": "Transformers"}).pass_()
+    assert "--engine=Transformers" in job_arguments(world)
+    assert "--revision=c0ffee" in job_arguments(world), "spec.model is what it was, so its content is"
+    assert world.get("Deployment")["spec"]["template"] == first
+    assert world.pass_() == [], "and it is asked once"
+    world.prepared(read_for("Transformers", "c0ffee", "model.safetensors")).pass_()
+    world.rolled_out().pass_()
+    assert world.service["status"]["plan"]["engine"] == "Transformers"
+    assert world.pass_() == []
+    world.edit(engine={"type": "LlamaCpp"}).pass_()
+    assert len(world.of("Job")) == 0, "the first plan is kept, and its content is still meant"
+    assert world.get("Deployment")["spec"]["template"] == first
+
+
+def test_an_engine_of_the_same_format_reads_nothing_again(world: World) -> None:
+    world.edit(engine={"type": "LlamaCpp"}).served()
+    jobs = len(world.of("Job"))
+    world.edit(contextTokens=512).pass_()
+    assert len(world.of("Job")) == jobs
+    assert "--engine=LlamaCpp" in arguments(world), "every replica takes the files that were planned with"
+
+
+def test_content_that_is_gone_is_read_as_it_is_now_for_another_engine() -> None:
+    world = both_engines()
+    world.edit(engine={"type": "LlamaCpp"}).served()
+    world.edit(engine={"type": "Transformers"}).pass_()
+    world.prepare_failed(FailureClass.MODEL_NOT_FOUND, "There is no c0ffee.", "Mend it.").pass_()
+    assert not any(word.startswith("--revision") for word in job_arguments(world))
+    assert world.pass_() == []
+    world.prepared(read_for("Transformers", "beef", "model.safetensors")).pass_()
+    world.rolled_out().pass_()
+    assert plan_revision(world) == "beef"
+    assert world.pass_() == []

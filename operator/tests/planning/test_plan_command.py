@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -36,6 +38,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_gguf(tmp_path / "model-F16.gguf")
     (tmp_path / "model-Q8_0.gguf").write_bytes((tmp_path / "model-F16.gguf").read_bytes() + b"\0" * 64)
     return tmp_path
+
+
+@pytest.fixture
+def write_safetensors() -> Callable[[Path], None]:
+    """Writes a small Llama into a folder."""
+
+    def write(folder: Path) -> None:
+        config = {
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16", "hidden_size": 64,
+            "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "vocab_size": 128, "max_position_embeddings": 2048,
+        }  # fmt: skip
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "tokenizer.json").write_text("{}")
+        (folder / "tokenizer_config.json").write_text('{"chat_template": "x"}')
+        head = json.dumps({"model.norm.weight": {"dtype": "BF16", "shape": [64], "data_offsets": [0, 128]}}).encode()
+        (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + bytes(128))
+
+    return write
 
 
 def write_gguf(path: Path, architecture: str = "llama") -> None:
@@ -171,6 +192,27 @@ def test_many_services_of_one_model_read_and_plan_it_once(folder: Path, monkeypa
     assert isinstance(made[0].plan, Refusal)  # more context than the model was made for, so that nothing is taken
     assert made[0].plan == made[299].plan != made[300].plan
     assert (read.call_count, planned.call_count) == (1, 2)
+
+
+def test_one_word_of_the_manifest_switches_the_engine(
+    folder: Path, write_safetensors: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that holds a model as GGUF and as safetensors; Auto takes what there is one of."""
+    both = folder / "both"
+    both.mkdir()
+    (folder / "model-F16.gguf").rename(both / "model-F16.gguf")
+    write_safetensors(both)
+    named = MANIFEST.replace("model-F16.gguf", "both")
+    engines = ("Auto", "LlamaCpp", "Transformers", "VLLM", "LlamaCpp")
+    documents = [
+        f"{named}  engine: {{type: {engine}}}\n".replace("tiny", f"t{number}") for number, engine in enumerate(engines)
+    ]
+    (folder / "x.yaml").write_text("---".join(documents))
+    main(["plan", "-f", str(folder / "x.yaml"), "--gpu", "H100", "--gpus", "8", "-o", "json"])
+    items = json.loads(capsys.readouterr().out)
+    assert [item["plan"]["engine"] for item in items] == ["VLLM", "LlamaCpp", "Transformers", "VLLM", "LlamaCpp"]
+    auto, *_ = items
+    assert "also holds 1 GGUF model" in " ".join(auto["plan"]["notes"])
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,12 @@ def config_classes() -> Classes:
     return ChainMap(*(dict(definition(engine).config_classes()) for engine in EngineType))
 
 
+def reads_gguf(engine: EngineType | None) -> bool | None:
+    """What an engine that was asked for (None = none) means for a repository that has GGUF and other weights, as
+    `inspect_model` takes it."""
+    return definition(engine).gguf if engine is not None else None
+
+
 def label(engine: EngineType) -> str:
     """The engine as people write it."""
     return definition(engine).label

@@ -13,6 +13,7 @@ from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
 from llmservice_runtime.formats.gguf_facts import gguf_facts
 from llmservice_runtime.formats.listing import GgufVariant, ambiguous, gguf_variants, matches, missing_shards
 from llmservice_runtime.formats.parallel import in_parallel
+from llmservice_runtime.formats.refusals import is_weights
 from llmservice_runtime.sources.files import FileEntry, ModelFiles
 
 CHECKPOINTS = (".safetensors", ".bin", ".pt", ".pth")
@@ -23,6 +24,7 @@ def inspect_model(
     include: Sequence[str] = (),
     expected: ModelFormat | None = None,
     classes: Classes | None = None,
+    gguf: bool | None = None,
 ) -> ModelFacts:
     """Facts of the model in `files`, from a few hundred kB of headers.
 
@@ -30,7 +32,8 @@ def inspect_model(
     means nothing there.
 
     `include` are patterns (case does not matter) that choose among weights; `expected` asserts the format, and decides
-    in a repository that holds both safetensors and GGUF (otherwise safetensors win: there is one of them). Raises
+    in a repository that holds GGUF and other weights. Else `gguf` does: whether an engine is asked for that reads GGUF
+    alone, or anything but that (`engines.registry.reads_gguf`). Else safetensors win: there is one of them. Raises
     UnsupportedModel with a reason and a remedy; SourceError passes through.
     """
     entries = list(files.entries())
@@ -42,14 +45,14 @@ def inspect_model(
             "Correct the patterns, or leave include out.",
         )
     ggufs = gguf_variants(chosen)
-    if ggufs and not _outranked(chosen, entries, expected):
+    if ggufs and not _outranked(chosen, entries, expected, gguf):
         facts = _gguf(files, chosen)
     else:
         notes = []
         if ggufs:
             notes.append(
-                f"The repository also holds {len(ggufs)} GGUF model{'s' * (len(ggufs) > 1)}; safetensors are taken "
-                "unless include names a GGUF."
+                f"The repository also holds {len(ggufs)} GGUF model{'s' * (len(ggufs) > 1)}; the other weights are "
+                "taken unless include names a GGUF, or engine.type an engine that reads GGUF."
             )
         facts = checkpoint_facts(checkpoint(files, entries, chosen, notes, classes))
     if expected is not None and facts.format is not expected:
@@ -70,15 +73,19 @@ def variants(files: ModelFiles) -> list[GgufVariant]:
     return list(gguf_candidates(files, files.entries()).models)
 
 
-def _outranked(chosen: Sequence[FileEntry], entries: Sequence[FileEntry], expected: ModelFormat | None) -> bool:
-    """Whether the weights of another format are taken: a configured checkpoint of safetensors, not an adapter alone."""
-    if expected is ModelFormat.GGUF:
+def _outranked(
+    chosen: Sequence[FileEntry], entries: Sequence[FileEntry], expected: ModelFormat | None, gguf: bool | None
+) -> bool:
+    """Whether the weights of another format are taken: a configured checkpoint, not an adapter alone. Pickles are only
+    for engines that read no GGUF."""
+    if expected is ModelFormat.GGUF or (gguf and expected is None):
         return False
     if expected is not None:  # where there is nothing else, GGUF files are read so that the contradiction is told
         return any(entry.path.lower().endswith(CHECKPOINTS) for entry in chosen)
-    configured = any(entry.path in {"config.json", "params.json"} for entry in entries)
-    weights = (e.path for e in chosen if "/" not in e.path and e.path.endswith(".safetensors"))
-    return configured and any(not path.startswith("adapter_model") for path in weights)
+    paths = [entry.path for entry in entries]
+    top = [e.path for e in chosen if "/" not in e.path and not e.path.startswith("adapter_model")]
+    weights = any(path.endswith(".safetensors") or (gguf is False and is_weights(path, paths)) for path in top)
+    return weights and not {"config.json", "params.json"}.isdisjoint(paths)
 
 
 def _gguf(files: ModelFiles, chosen: Sequence[FileEntry]) -> ModelFacts:

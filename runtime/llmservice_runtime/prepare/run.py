@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmservice_runtime.contract.cache import COMPILED_FOLDER
+from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
-from llmservice_runtime.engines.registry import config_classes
+from llmservice_runtime.engines.registry import config_classes, reads_gguf
 from llmservice_runtime.formats.facts import ModelFormat
 from llmservice_runtime.formats.inspect import inspect_model, stand_alone
 from llmservice_runtime.prepare.report import Prepared
@@ -54,6 +55,8 @@ class Request:
     revision: str | None = None
     include: tuple[str, ...] = ()
     expected: ModelFormat | None = None
+    engine: EngineType | None = None
+    """The one that is asked for: of a repository that has weights of several formats, those that it reads."""
     secret: str | None = None
     secrets: Path | None = None
     fetch: bool = False
@@ -75,7 +78,7 @@ def prepare(request: Request, progress: Progress) -> Prepared:
     settings = dataclasses.replace(SourceSettings.from_environment(cache), allow_private=request.private)
     secrets = Secrets(request.secret, request.secrets)
     files = open_model(request.uri, request.revision, base=Path("/"), secrets=secrets, settings=settings)
-    facts = inspect_model(files, request.include, request.expected, config_classes())
+    facts = inspect_model(files, request.include, request.expected, config_classes(), reads_gguf(request.engine))
     alone = stand_alone(facts, request.include)
     folder = _fetch(files, facts.files, alone, request, progress) if request.fetch else files.folder
     folder = folder or model_folder(request.cache, files, alone)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines.llamacpp.rules import known
+from llmservice_runtime.engines.registry import reads_gguf
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFormat, Task
 from llmservice_runtime.formats.ggml_types import FILE_TYPES, REMOVED, TYPES
@@ -145,6 +147,38 @@ def test_safetensors_beside_gguf(make_gguf: GgufMaker) -> None:
     assert inspect_model(files, expected=ModelFormat.GGUF).format is ModelFormat.GGUF
     with pytest.raises(UnsupportedModel, match="expectedFormat is Pickle"):
         inspect_model(files, expected=ModelFormat.PICKLE)
+
+
+@pytest.mark.parametrize(
+    ("engine", "weights", "taken"),
+    [
+        (EngineType.LLAMA_CPP, "model.safetensors", ModelFormat.GGUF),
+        (EngineType.VLLM, "model.safetensors", ModelFormat.SAFETENSORS),
+        (EngineType.TRANSFORMERS, "pytorch_model.bin", ModelFormat.PICKLE),
+        (EngineType.VLLM, "imatrix.bin", ModelFormat.GGUF),
+        (None, "model.safetensors", ModelFormat.SAFETENSORS),
+        (None, "pytorch_model.bin", ModelFormat.GGUF),
+    ],
+)
+def test_a_named_engine_takes_what_it_reads(
+    engine: EngineType | None, weights: str, taken: ModelFormat, make_gguf: GgufMaker
+) -> None:
+    files = hf()
+    whole = files._files.pop("model.safetensors")
+    files._files |= {weights: whole if weights.endswith(".safetensors") else (b"PK\x03\x04" + bytes(60), 64)}
+    files._files["m-Q4_K_M.gguf"] = (make_gguf(), len(make_gguf()))
+    assert inspect_model(files, gguf=reads_gguf(engine)).format is taken
+    other = ModelFormat.GGUF if taken is not ModelFormat.GGUF else None
+    if other:
+        assert inspect_model(files, expected=other, gguf=reads_gguf(engine)).format is other, (
+            "the assertion has more say"
+        )
+        assert inspect_model(files, ["*.gguf"], gguf=reads_gguf(engine)).format is other
+    if engine is EngineType.LLAMA_CPP:
+        assert inspect_model(files, ["*.safetensors"], gguf=True).format is ModelFormat.SAFETENSORS
+        files._files["m-Q8_0.gguf"] = (make_gguf(), len(make_gguf()))
+        with pytest.raises(UnsupportedModel, match="2 GGUF models to choose from"):
+            inspect_model(files, gguf=True)
 
 
 def test_another_format_than_asserted_is_named(make_gguf: GgufMaker) -> None:

@@ -58,6 +58,9 @@ class EngineDefinition:
     """spec.engine.args -> what it takes with them. UserError when it would refuse them."""
     devices: frozenset[Device]
     """What a build made on the machine itself is for."""
+    gguf: bool | None = None
+    """Whether it reads GGUF alone (True) or anything but GGUF (False): what is taken of a repository that has both,
+    when this engine is asked for. None = it may be either."""
     recipe: Recipe | NoEnvironment | None = None
     """How its environment is made; None = not part of this release on one machine."""
     notes: Callable[[Case], tuple[str, ...]] = nothing_to_say

@@ -47,6 +47,7 @@ ENGINE = EngineDefinition(
     preference=preference,
     memory=memory,
     arguments=arguments,
+    gguf=True,
     devices=frozenset({Device.CPU}),  # built from source for the CPU alone
     recipe=RECIPE,
     way_out="Use a GGUF of the same model (hubs list them as <name>-GGUF): llama.cpp runs it on every machine.",

@@ -46,6 +46,7 @@ ENGINE = EngineDefinition(
     arguments=arguments,
     config_classes=lambda: known().configs,
     caches=TORCH,
+    gguf=False,
     devices=frozenset({Device.CPU, Device.NVIDIA}),
     recipe=RECIPE,
     last_words=(

@@ -94,6 +94,7 @@ ENGINE = EngineDefinition(
     config_classes=lambda: known().configs,
     layout_arguments=layout_arguments,
     caches={**TORCH, "VLLM_CACHE_ROOT": "vllm", "VLLM_CONFIG_ROOT": "config/vllm"},
+    gguf=False,
     devices=frozenset({Device.CPU, Device.NVIDIA}),
     recipe=RECIPE,
     last_words=LAST_WORDS,
