@@ -233,10 +233,10 @@ def whole_events(data: bytes) -> tuple[bytes, bytes]:
     if data.endswith(b"\n\n"):
         return data, b""
     end = max(data.rfind(two) for two in TWO_LINE_ENDS) + 2
-    if end >= 2 and data[end - 1 : end + 1] == b"\r\n":
-        end += 1
     if end < 2:
-        return (data, b"") if len(data) > EVENT_LIMIT else (b"", data)
+        end = len(data) if len(data) > EVENT_LIMIT else 0
+    # Line ends begin no event: the last LF of CR LF CR LF may come alone, and its reader waits for it.
+    end = len(data) - len(data[end:].lstrip(b"\r\n"))
     return data[:end], data[end:]
 
 

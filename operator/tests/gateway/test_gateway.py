@@ -302,6 +302,15 @@ async def test_what_is_no_request_has_the_one_shape_too(world: World, sent: byte
     assert set(json.loads(body)["error"]) == {"message", "type", "code", "param"}
 
 
+async def test_a_body_that_is_said_to_be_too_large_is_not_waited_for(world: World) -> None:
+    url = URL(world.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000001\r\n\r\n")
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    writer.close()
+    assert head.split()[1] == b"413"
+
+
 def test_a_body_of_very_many_parts_is_not_read() -> None:
     with pytest.raises(ApiError, match="lists and objects"):
         model_of(b'{"model": "demo", "messages": [' + b"[]," * 1_000_000 + b"0]}")

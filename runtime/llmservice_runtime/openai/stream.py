@@ -78,8 +78,8 @@ class _Channel:
         self._task = asyncio.ensure_future(self._beat())
 
     async def send(self, data: bytes) -> None:
-        self._last = time.monotonic()
-        if data:
+        if data:  # a delta that is held back is nothing written, however often one comes
+            self._last = time.monotonic()
             await self._response.write(data)
 
     async def _beat(self) -> None:

@@ -41,9 +41,12 @@ class Incoming(Protocol):
 async def read_body(request: Incoming, limit: int, too_large: Callable[[], ApiError]) -> bytes:
     """The whole body, unpacked. ApiError 415 for an encoding that is not known, 400 for one that is broken.
 
-    `limit` is in bytes and holds for the unpacked body too. The server must not unpack by itself (`ApiRunner`).
+    `limit` is in bytes and holds for the unpacked body too; a larger one is not read when the client says so. The
+    server must not unpack by itself (`ApiRunner`).
     """
     encoding = encoding_of(request.headers)
+    if (request.content_length or 0) > limit:
+        raise too_large()
     data = await request.read()
     if not encoding:
         return data

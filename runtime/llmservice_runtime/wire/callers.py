@@ -47,8 +47,10 @@ class Callers:
         """The origin that must be allowed by CORS headers, empty = none; ApiError 403 for a page that may not call."""
         host = ", ".join(headers.getall("Host", ()))
         if not self._is_ours(host):
-            said = f"The request is for host {_shown(host)}, which is none of this endpoint's." if host else _NO_HOST
-            raise _refused("host_not_allowed", said, self.host_setting.format(_name(host)))
+            if not host:
+                raise _refused("host_not_allowed", "The request has no Host header.", "Send one, as HTTP/1.1 does.")
+            said = f"The request is for host {_shown(host)}, which is none of this endpoint's."
+            raise _refused("host_not_allowed", said, self.host_setting.format(_name(host) or "NAME"))
         origin = ", ".join(headers.getall("Origin", ()))
         if origin and (ANY in self.origins or origin.lower() in self.origins):
             return origin
@@ -165,6 +167,3 @@ def _shown(text: str) -> str:
 
 def _refused(code: str, said: str, remedy: str) -> ApiError:
     return ApiError(403, f"{said} {remedy}", code=code)
-
-
-_NO_HOST = "The request has no Host header."

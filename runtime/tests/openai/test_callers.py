@@ -56,6 +56,20 @@ def test_it_answers_to_no_other_name(host: str) -> None:
     assert refused(Callers(), Host=host) == "host_not_allowed"
 
 
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({}, "Send one, as HTTP/1.1 does."),
+        ({"Host": "a b"}, "--allow-host NAME"),
+        ({"Host": "llm.example:80"}, "--allow-host llm.example"),
+    ],
+)
+def test_what_would_allow_it_can_be_done(headers: dict[str, str], said: str) -> None:
+    with pytest.raises(ApiError) as refusal:
+        Callers(host_setting="Start it with --allow-host {}").check("POST", CIMultiDict(headers))
+    assert refusal.value.message.endswith(said)
+
+
 def test_one_host_is_named_and_once() -> None:
     assert refused(Callers()) == "host_not_allowed"
     assert refused(Callers(), Host=["localhost", "evil.example"]) == "host_not_allowed"

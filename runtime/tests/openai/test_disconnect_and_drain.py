@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import ClientSession
@@ -68,6 +69,28 @@ async def test_comments_while_waiting(connect: Any, scripted: Any, monkeypatch: 
     gate.set()
     rest = await reply.read()
     assert b"late" in rest and rest.endswith(b"data: [DONE]\n\n")
+
+
+async def test_comments_while_what_comes_is_held_back(connect: Any, scripted: Any, monkeypatch: Any) -> None:
+    """As in a tool call that is shown whole: tokens come, and nothing can be written of them yet."""
+    monkeypatch.setattr("llmservice_runtime.openai.stream.HEARTBEAT_SECONDS", 0.05)
+
+    class Mumbling(scripted):  # type: ignore[misc]
+        async def _generate(self, request: Any) -> Any:
+            async for delta in super()._generate(request):
+                while not commented.is_set() and not delta.finish_reason:
+                    yield replace(delta, text="")
+                    await asyncio.sleep(0.01)
+                yield delta
+
+    commented = asyncio.Event()
+    client = await connect(Mumbling(pieces=("late",)))
+    reply = await client.post("/v1/chat/completions", json=CHAT)
+    event = b""
+    while not event.startswith(b":"):
+        event = await asyncio.wait_for(reply.content.readuntil(b"\n\n"), 10)
+    commented.set()
+    assert b"late" in await reply.read()
 
 
 async def test_drain_lets_streams_finish_and_refuses_new_work(connect: Any, scripted: Any) -> None:
