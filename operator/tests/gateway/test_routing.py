@@ -60,7 +60,7 @@ def test_pick_takes_the_least_busy_that_may_be_asked(in_flight: dict[str, int], 
 def test_events_are_passed_whatever_ends_their_lines_and_wherever_they_are_cut(
     events: list[tuple[bytes, bytes, bytes]], data: st.DataObject
 ) -> None:
-    """As soon as the last byte of an event is there; of CR LF the CR is enough, the LF follows as soon as it is there."""
+    """As soon as the last byte of an event is there; of CR LF the CR is enough, the LF follows when it is there."""
     events = [(line, first, second) for line, first, second in events if first + second != b"\r\n"]  # one line end
     text, sent, rest = b"".join(map(b"".join, events)), b"", b""
     cuts = sorted(data.draw(st.sets(st.integers(0, len(text)))) | {0, len(text)})

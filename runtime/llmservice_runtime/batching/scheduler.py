@@ -76,12 +76,15 @@ def plan_step(
             left -= 1
             generating += 1
     prompts = [lane for lane, tokens in enumerate(pending) if tokens > 1]
+    short = [lane for lane in prompts if pending[lane] <= SHORT_PROMPT]
+    long = [lane for lane in prompts if pending[lane] > SHORT_PROMPT]
     left = min(left, prompt)
     if not generating:
-        _share(prompts, left, pending, limits, taken)
+        # Half of it at least is for long ones: on a machine where one takes minutes neither waits for the other.
+        left -= _share(short, left // 2 if long else left, pending, limits, taken)
+        _share(long, left, pending, limits, taken)
         return taken
-    short = [lane for lane in prompts if pending[lane] <= SHORT_PROMPT]
-    reserve = min(CHUNK_UNIT, chunk, left) if len(short) < len(prompts) else 0
+    reserve = min(CHUNK_UNIT, chunk, left) if long else 0
     burst = burst if len(short) < BURST_SHARE * generating else left
     spent = 0
     for lane in short:
@@ -91,7 +94,7 @@ def plan_step(
         taken[lane] = whole
         spent += whole
     rest = min(left - spent, max(chunk - spent, reserve))
-    _share([lane for lane in prompts if pending[lane] > SHORT_PROMPT], rest, pending, limits, taken)
+    _share(long, rest, pending, limits, taken)
     return taken
 
 
