@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.sources.errors import Origin, TransientError
+from llmservice_runtime.sources.guard import raise_refusal
 from llmservice_runtime.sources.secrets import AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, Secrets
 from llmservice_runtime.sources.settings import SourceSettings
 
@@ -59,7 +60,8 @@ def session(secrets: Secrets, settings: SourceSettings) -> Any:
 def is_known(found: Any, origin: Origin) -> bool:
     """Whether there are keys; they are fetched now, so that a role that can't be had is told from a bucket's refusal.
 
-    SourceError when they can't be had, TransientError when that may pass.
+    SourceError when they can't be had, TransientError when that may pass, AddressRefusedError when an address inside
+    would be asked for them.
     """
     from botocore import exceptions as boto
 
@@ -68,6 +70,7 @@ def is_known(found: Any, origin: Origin) -> bool:
         if credentials is not None:
             credentials.get_frozen_credentials()
     except (boto.HTTPClientError, boto.IncompleteReadError) as error:
+        raise_refusal(error)
         raise TransientError(f"AWS' credentials: {type(error).__name__}") from error
     except (boto.BotoCoreError, boto.ClientError, OSError, KeyError, ValueError) as error:
         raise origin.bad(

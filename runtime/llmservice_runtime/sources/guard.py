@@ -37,6 +37,15 @@ class AddressRefusedError(Exception):
     """The host is, or resolves to, an address that may not be read."""
 
 
+def raise_refusal(error: BaseException) -> None:
+    """Raise the AddressRefusedError that a library has wrapped in an error of its own, if it has."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, AddressRefusedError):
+            raise found from None
+        found = found.__cause__ or found.__context__
+
+
 def resolve(host: str) -> list[str]:
     """All addresses of a host name; an empty list when it has none."""
     try:

@@ -11,6 +11,7 @@ from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.sources.aws import is_known, session
 from llmservice_runtime.sources.errors import Origin, SourceError, TransientError
 from llmservice_runtime.sources.files import FileEntry
+from llmservice_runtime.sources.guard import raise_refusal
 from llmservice_runtime.sources.listed import MAX_FILES
 from llmservice_runtime.sources.pin import check_pin
 from llmservice_runtime.sources.remote import Body, RemoteFiles
@@ -133,6 +134,7 @@ def _errors(origin: Origin, what: str) -> Iterator[None]:
     except boto.SSLError as error:
         raise origin.untrusted(str(error)) from None
     except (boto.HTTPClientError, boto.IncompleteReadError) as error:
+        raise_refusal(error)
         raise TransientError(type(error).__name__) from error
     except boto.BotoCoreError as error:
         raise origin.bad(f"boto3 refuses: {error}.", "Check the URI and the AWS settings.") from None

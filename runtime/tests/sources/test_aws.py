@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.sources.aws import agent_addresses
 from llmservice_runtime.sources.errors import SourceError
 from llmservice_runtime.sources.files import Source
-from llmservice_runtime.sources.guard import public_connections_only
+from llmservice_runtime.sources.guard import AddressRefusedError, public_connections_only
 from llmservice_runtime.sources.open import open_model
 from llmservice_runtime.sources.secrets import Secrets
 from llmservice_runtime.sources.settings import SourceSettings
@@ -65,6 +66,20 @@ def test_a_public_bucket_is_read_without_keys_and_the_metadata_service_is_not_as
     server = make_server(store)
     assert opened(server, settings).read("a.gguf", 0, 7) == DATA
     assert all("authorization" not in request.headers for request in server.requests)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # urllib3 leaves it when a hook refuses
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_address_inside_is_called_one_and_not_tried_again(
+    make_server: Make, settings: SourceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict = replace(settings, allow_private=False, cache=None, s3_endpoint="http://127.0.0.2:9")
+    with pytest.raises(AddressRefusedError, match=r"127\.0\.0\.2 is an address inside"):
+        open_model("s3://models/qwen", None, base=Path(), secrets=Secrets(), settings=strict)
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.2:9/v1/credentials")
+    with pytest.raises(AddressRefusedError, match=r"127\.0\.0\.2 is an address inside"):
+        opened(make_server(store), settings)
+    gc.collect()  # here, not in another test
 
 
 def test_one_object_of_a_bucket_that_may_not_be_listed_is_read(make_server: Make, settings: SourceSettings) -> None:
