@@ -36,6 +36,9 @@ from llmservice_runtime.supervisor.reports import (
 STOP_MARGIN_SECONDS = 10.0
 """What an engine gets beyond its drain time to end its streams with an error and to exit."""
 
+LOADING_STOP_SECONDS = 2.0
+"""What one that still loads gets to exit: it has nothing to finish."""
+
 PATIENCE = 10.0
 """A step may take so many times what the engine's measured speed makes of it, however short the bound."""
 
@@ -245,7 +248,7 @@ def _stop(state: State, now: float, policy: Policy) -> Step:
         return replace(state, stopping=True, retry_at=None, phase=Phase.DRAINING), [Exit(0)]
     if state.stopping or state.wedged:
         return replace(state, stopping=True, terminate_at=None, kill_at=now), [Do.KILL]
-    patience = (policy.drain_seconds if state.ready_at is not None else 0.0) + STOP_MARGIN_SECONDS
+    patience = LOADING_STOP_SECONDS if state.ready_at is None else policy.drain_seconds + STOP_MARGIN_SECONDS
     state = replace(_enter(state, Phase.DRAINING, now), stopping=True, kill_at=now + patience)
     if not state.told:
         return state, [Do.TERMINATE]
