@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from every_engine.tally import ran, shortfall  # type: ignore[import-not-found]
 from hypothesis import settings
 
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.install.environment import engines_dir, installed_engines
+
 settings.register_profile("here", deadline=None)
 settings.load_profile("here")
+
+
+@pytest.fixture(scope="session")
+def installed() -> Callable[[EngineType], None]:
+    """installed(engine) fails where it is not: a test that is skipped looks like one that has passed."""
+
+    def check(engine: EngineType) -> None:
+        if not installed_engines()[engine]:
+            pytest.fail(f"{engine.value} is not in {engines_dir()}; install it: make .venv/.engines", pytrace=False)
+
+    return check
 
 
 _ENGINE = re.compile(r"runtime/tests/(?:(vllm|transformers)/|every_engine/[^\[]*\[(\w+))")

@@ -26,9 +26,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", params=ENGINES, ids=lambda engine: engine.folder)
-def engine(request: pytest.FixtureRequest) -> EngineType:
+def engine(request: pytest.FixtureRequest, installed: Callable[[EngineType], None]) -> EngineType:
     """Each engine under test in turn."""
     found: EngineType = request.param
+    installed(found)
     return found
 
 

@@ -13,7 +13,6 @@ from llmservice_runtime.generation.grammar import MAX_SOURCE, GrammarCompiler
 from llmservice_runtime.generation.schema_parts import locate
 from llmservice_runtime.protocol.engine import Grammar, GrammarError, GrammarKind
 
-pytest.importorskip("llguidance")
 pytestmark = pytest.mark.engine
 
 TEXT: dict[str, Any] = {"type": "string"}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import llama_cpp
 import pytest
 
 from llmservice_runtime.engines.llamacpp.rules import DIFFUSION, ENCODERS, known
 
-llama_cpp = pytest.importorskip("llama_cpp")
 pytestmark = pytest.mark.engine
 
 

@@ -12,19 +12,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import llama_cpp
 import pytest
 
+from llmservice_runtime.batching import scheduler
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.openai.metrics import EngineMetrics
-from llmservice_runtime.protocol.engine import Delta, FinishReason, GenerationRequest, SamplingParams
-
-pytest.importorskip("llama_cpp")
-import llama_cpp
-
-from llmservice_runtime.batching import scheduler
 from llmservice_runtime.engines.llamacpp.serve.engine import LlamaCppEngine
 from llmservice_runtime.engines.llamacpp.serve.process import load
+from llmservice_runtime.openai.metrics import EngineMetrics
+from llmservice_runtime.protocol.engine import Delta, FinishReason, GenerationRequest, SamplingParams
 
 pytestmark = pytest.mark.engine
 

@@ -15,6 +15,8 @@ from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.llamacpp.install.check import tiny_model
+from llmservice_runtime.engines.llamacpp.serve.engine import LlamaCppEngine
+from llmservice_runtime.engines.llamacpp.serve.process import load
 from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.protocol.engine import (
     Delta,
@@ -25,10 +27,6 @@ from llmservice_runtime.protocol.engine import (
     GrammarKind,
     SamplingParams,
 )
-
-pytest.importorskip("llama_cpp")
-from llmservice_runtime.engines.llamacpp.serve.engine import LlamaCppEngine
-from llmservice_runtime.engines.llamacpp.serve.process import load
 from tests.llamacpp.random_models import write
 
 pytestmark = pytest.mark.engine

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("llama_cpp")
 from llmservice_runtime.generation.arrays import Floats
 from llmservice_runtime.generation.draw import Desk, largest
 from llmservice_runtime.generation.penalties import Penalties

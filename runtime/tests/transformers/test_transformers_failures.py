@@ -10,14 +10,11 @@ from typing import Any
 import pytest
 from served_model import ENV, PYTHON  # type: ignore[import-not-found]
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(not PYTHON.exists(), reason="the Transformers environment is not installed"),
-]
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("transformers_installed")]
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def cases(transformers_installed: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     command = [PYTHON, Path(__file__).with_name("failing.py"), tmp_path_factory.mktemp("failing")]
     done = subprocess.run(command, env=ENV, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

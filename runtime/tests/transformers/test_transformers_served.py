@@ -14,10 +14,7 @@ import pytest
 from protocol_checks import CHECKS, Served  # type: ignore[import-not-found]
 from served_model import DEMO, ENV, PYTHON, Running  # type: ignore[import-not-found]
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(not PYTHON.exists(), reason="the Transformers environment is not installed"),
-]
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("transformers_installed")]
 QUESTIONS = json.loads((DEMO.parent / "questions.json").read_text(encoding="utf-8"))
 TOOL: dict[str, Any] = {
     "type": "function",
@@ -34,7 +31,7 @@ TOOL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def engine(transformers_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     running = Running(tmp_path_factory.mktemp("demo"))
     assert running.first["kind"] == "ready", running.first
     yield running
@@ -115,7 +112,7 @@ def test_long_prompts_and_short_ones_mix(engine: Running) -> None:
 
 
 @pytest.fixture(scope="module")
-def kinds(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def kinds(transformers_installed: None, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     script = Path(__file__).with_name("kinds.py")
     command = [PYTHON, script, tmp_path_factory.mktemp("kinds")]
     done = subprocess.run(command, env=ENV, capture_output=True, text=True, check=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from llmservice_runtime.contract.engines import EngineType
-from llmservice_runtime.install.environment import engines_dir, installed_engines
 
 
-@pytest.fixture(scope="session", autouse=False)
-def vllm_installed() -> None:
-    """Told as skipped, with what to do, where it is not."""
-    if not installed_engines()[EngineType.VLLM]:
-        pytest.skip(f"vLLM is not in {engines_dir()}; install it: llmservice-runtime install vllm")
+@pytest.fixture(scope="session")
+def vllm_installed(installed: Callable[[EngineType], None]) -> None:
+    """Fails, with what to do, where it is not."""
+    installed(EngineType.VLLM)
