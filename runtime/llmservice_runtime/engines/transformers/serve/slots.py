@@ -7,6 +7,7 @@ values go to the slots of their answers, and each answer attends to its own slot
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -134,59 +135,39 @@ class Slots:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         special = _Special(softcap, s_aux) if softcap is not None or s_aux is not None else None
         out = query.new_empty((step.rows, query.shape[1], values.shape[-1]))
+        asked = _Asked(query, keys, values, window, scale, special, out)
         for run in step.runs:
-            self._run(run, query, keys, values, window, scale, special, out)
+            self._run(run, asked)
         for chunk in step.chunks:
-            self._chunk(chunk, query, keys, values, window, scale, special, out)
+            self._chunk(chunk, asked)
         return out.unsqueeze(0), None
 
-    def _run(
-        self,
-        run: Run,
-        query: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        window: int,
-        scale: float,
-        special: _Special | None,
-        out: torch.Tensor,
-    ) -> None:
+    def _run(self, run: Run, asked: _Asked) -> None:
         """Slots with a row each. Heads that share keys are the rows of one query."""
         n, end = len(run.lengths), run.longest
-        begin = max(0, end - window) if window and n == 1 else 0
+        begin = max(0, end - asked.window) if asked.window and n == 1 else 0
         slots = slice(run.slot, run.slot + n)
-        k, v = keys[slots, begin:end].transpose(1, 2), values[slots, begin:end].transpose(1, 2)
-        q = query[0, :, run.row : run.row + n].transpose(0, 1).reshape(n, k.shape[1], -1, query.shape[-1])
-        mask = None if n == 1 else self._lengths(run, window, query)
-        got = special.attention(q, k, v, mask, scale) if special else _attention(q, k, v, mask, scale)
-        out[run.row : run.row + n] = got.reshape(n, -1, v.shape[-1])
+        k, v = asked.keys[slots, begin:end].transpose(1, 2), asked.values[slots, begin:end].transpose(1, 2)
+        q = asked.query[0, :, run.row : run.row + n].transpose(0, 1).reshape(n, k.shape[1], -1, asked.query.shape[-1])
+        mask = None if n == 1 else self._lengths(run, asked.window, asked.query)
+        got = asked.attention(q, k, v, mask)
+        asked.out[run.row : run.row + n] = got.reshape(n, -1, v.shape[-1])
 
-    def _chunk(
-        self,
-        chunk: Chunk,
-        query: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        window: int,
-        scale: float,
-        special: _Special | None,
-        out: torch.Tensor,
-    ) -> None:
+    def _chunk(self, chunk: Chunk, asked: _Asked) -> None:
         """Rows of one prompt behind what its slot holds."""
-        end = chunk.past + chunk.tokens
+        end, window = chunk.past + chunk.tokens, asked.window
         begin = max(0, chunk.past + 1 - window) if window else 0
-        k = keys[chunk.slot : chunk.slot + 1, begin:end].transpose(1, 2)
-        v = values[chunk.slot : chunk.slot + 1, begin:end].transpose(1, 2)
-        q = query[:, :, chunk.row : chunk.row + chunk.tokens]
+        k = asked.keys[chunk.slot : chunk.slot + 1, begin:end].transpose(1, 2)
+        v = asked.values[chunk.slot : chunk.slot + 1, begin:end].transpose(1, 2)
+        q = asked.query[:, :, chunk.row : chunk.row + chunk.tokens]
         groups = q.shape[1] // k.shape[1]
         if groups > 1:
             k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-        if special is None and not chunk.past and (not window or chunk.tokens <= window):
-            got = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+        if asked.special is None and not chunk.past and (not window or chunk.tokens <= window):
+            got = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=asked.scale)
         else:
-            mask = self._causal(chunk, begin, window, query)
-            got = special.attention(q, k, v, mask, scale, heads=1) if special else _attention(q, k, v, mask, scale)
-        out[chunk.row : chunk.row + chunk.tokens] = got[0].transpose(0, 1)
+            got = asked.attention(q, k, v, self._causal(chunk, begin, window, asked.query), heads=1)
+        asked.out[chunk.row : chunk.row + chunk.tokens] = got[0].transpose(0, 1)
 
     def _lengths(self, run: Run, window: int, like: torch.Tensor) -> torch.Tensor:
         """(n, 1, 1, longest): what is added to the scores of a run."""
@@ -213,6 +194,27 @@ class Slots:
         return made
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a layer's attention is asked for, of all answers of a pass; `out` is what it has to fill."""
+
+    query: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
+    window: int
+    scale: float
+    special: _Special | None
+    out: torch.Tensor
+
+    def attention(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, heads: int = 0
+    ) -> torch.Tensor:
+        """Of some rows. `heads` 1: a query's rows are positions; 0: they are heads that share keys."""
+        if self.special is not None:
+            return self.special.attention(q, k, v, mask, self.scale, heads)
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
+
+
 class _Special:
     """Attention with scores that are capped (Gemma 2), or with sinks that take a part of the weight (gpt-oss)."""
 
@@ -229,7 +231,7 @@ class _Special:
         scale: float,
         heads: int = 0,
     ) -> torch.Tensor:
-        """As `_attention`. `heads` 1: a query's rows are positions; 0: they are heads that share keys."""
+        """As `_Asked.attention`."""
         scores = torch.matmul(q, k.transpose(2, 3)) * scale
         if self._softcap is not None:
             scores = torch.tanh(scores / self._softcap) * self._softcap
@@ -241,12 +243,6 @@ class _Special:
         sinks = self._sinks.reshape(shape).expand(*scores.shape[:3], 1).to(scores.dtype)
         weights = torch.cat([scores, sinks], -1).softmax(-1, dtype=torch.float32)[..., :-1]
         return torch.matmul(weights.to(q.dtype), v)
-
-
-def _attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, scale: float
-) -> torch.Tensor:
-    return torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 
 def _barrier(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
