@@ -20,6 +20,8 @@ IMAGES = ("operator", "runtime", "client")
 
 def around(provider: str, kubeconfig: Callable[[], Path], command: Sequence[str]) -> int:
     """Run a command with E2E_IMAGES set; its exit code. A cluster that was there before stays."""
+    if not os.environ.get("E2E_IMAGES"):
+        images.make_room(IMAGES, here=provider != "existing")  # before anything else takes its time
     was_there = THERE[provider]()
     failed = True
     try:

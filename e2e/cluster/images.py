@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster import base, buildah, existing, kind, packages
+from cluster import base, buildah, existing, kind, packages, registry
 from cluster.artefact import alone
 from cluster.console import ClusterError, run, stage
-from cluster.layout import REGISTRY, REPOSITORY, cache
+from cluster.layout import REGISTRY, REPOSITORY, any_cluster, cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class Image:
     arguments: Mapping[str, str] = field(default_factory=dict)
     gigabytes: int = 2
     """What building takes of the disk, at most, beside what is there."""
+    pulled: int = 1
+    """What it takes in the registry and on one node, where both are on this machine."""
 
 
 IMAGES = {
@@ -33,7 +35,9 @@ IMAGES = {
 }
 TOOLS = {
     "client": Image("llmservice-e2e-client:dev", "e2e/kubernetes/client/Dockerfile"),
-    "engines": Image("llmservice-runtime:dev-engines-cpu", "runtime/Dockerfile", "engines-cpu", gigabytes=18),
+    "engines": Image(
+        "llmservice-runtime:dev-engines-cpu", "runtime/Dockerfile", "engines-cpu", gigabytes=18, pulled=13
+    ),
     "cuda": Image(
         "llmservice-runtime:dev-cuda", "runtime/Dockerfile", "cuda", arguments={"DEVICE": "cuda"}, gigabytes=30
     ),
@@ -47,7 +51,6 @@ def build(key: str, native: bool = False) -> str:
     `native`: engines for this very CPU, from the wheels that `make up` built; for a cluster on this machine only.
     """
     image = _image(key)
-    _require_room(image)
     # An engine's wheel outlives the build that made it.
     wheels = cache().parent / "wheels" if native else cache() / "image-wheels"
     wheels.mkdir(parents=True, exist_ok=True)
@@ -74,6 +77,7 @@ def build(key: str, native: bool = False) -> str:
 
 def build_all(keys: Iterable[str], native: bool = False) -> list[str]:
     """Build images into buildah's storage; their names with their digests."""
+    make_room(keys := list(keys))
     packages.install(packages.FOR_IMAGES)
     built = []
     for key in keys:
@@ -105,6 +109,7 @@ def _afresh(key: str, native: bool) -> str:
 
 def load(provider: str, keys: Iterable[str], native: bool = False) -> list[str]:
     """Build and hand to the cluster; the references that pods use, by digest where there is a registry."""
+    make_room(keys := list(keys), here=provider != "existing")
     packages.install(packages.FOR_IMAGES)
     return [_load(provider, key, native) for key in keys]
 
@@ -136,22 +141,38 @@ def _uv_cache() -> Path:
     return folder
 
 
-def _require_room(image: Image) -> None:
-    free = shutil.disk_usage(cache()).free / 1e9
-    if free < image.gigabytes:
+def make_room(keys: Iterable[str], here: bool = False) -> None:
+    """Free what earlier builds have left, where the disk lacks room to build these images. ClusterError where it still
+    does: now, not in the middle of the largest.
+
+    `here`: the cluster that pulls them is on this machine.
+    """
+    wanted = [_image(key) for key in keys]
+    need = max(image.gigabytes for image in wanted) + (sum(image.pulled for image in wanted) if here else 0)
+    if _free() < need:
+        prune()
+    if (free := _free()) < need:
         raise ClusterError(
-            f"Building {image.name} takes up to {image.gigabytes} GB, and {cache()} has {free:.0f} GB free.",
-            "Free space there, or let LLMSERVICE_CACHE_DIR name a folder on another disk; "
-            "`e2e/cluster/cluster prune-images` removes what earlier builds left.",
+            f"Building {' and '.join(image.name for image in wanted)}{' and running them' if here else ''} takes up to "
+            f"{need} GB, and {cache()} has {free:.0f} GB free.",
+            "Free space there, or let LLMSERVICE_CACHE_DIR name a folder on another disk.",
         )
 
 
+def _free() -> float:
+    """GB."""
+    cache().mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(cache()).free / 1e9
+
+
 def prune() -> None:
-    """Remove what builds have left that no image of a name needs."""
+    """Remove what builds have left that no image of a name needs, also from the registry of this machine's cluster."""
     with ExitStack() as held:
         for key in sorted(IMAGES | TOOLS):
             held.enter_context(alone(f"image-{key}"))
         buildah.prune()
+        if not any_cluster():  # pods that run name what they pulled by digest, tagged or not
+            registry.prune()
 
 
 def _version() -> str:

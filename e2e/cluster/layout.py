@@ -79,4 +79,10 @@ class State:
         return self.root / "run" / f"{name}.pid"
 
 
-STATE = State(Path(f"/var/lib/llmservice-cluster{INSTANCE or ''}"))
+_STATES = Path("/var/lib")
+STATE = State(_STATES / f"llmservice-cluster{INSTANCE or ''}")
+
+
+def any_cluster() -> bool:
+    """Whether one of any number is there."""
+    return any(_STATES.glob("llmservice-cluster*"))

@@ -146,6 +146,7 @@ def _write_configuration(node: Node, plane: ControlPlane, pause_image: str) -> N
 def containerd_configuration(pause_image: str) -> str:
     """containerd's file (TOML)."""
     # restrict_oom_score_adj: where root lacks CAP_SYS_RESOURCE, runc dies on lowering the score of a container.
+    # discard_unpacked_layers: of the largest image they are some GB.
     return f"""version = 2
 root = "/var/lib/containerd"
 state = "/run/containerd"
@@ -159,6 +160,8 @@ state = "/run/containerd"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "/etc/cni/net.d"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    discard_unpacked_layers = true
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
   [plugins."io.containerd.grpc.v1.cri".registry.mirrors."{layout.REGISTRY}"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from cluster import layout
-from cluster.console import wait_until
+from cluster.console import run, wait_until
 from cluster.controlplane import DAEMONS
 from cluster.layout import State
 from cluster.processes import start
@@ -16,14 +18,8 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 def up(state: State) -> None:
     """Start it and wait until it answers."""
-    config = {
-        "version": "0.1",
-        "log": {"level": "warn"},
-        "storage": {"filesystem": {"rootdirectory": str(layout.cache() / "registry")}, "delete": {"enabled": True}},
-        "http": {"addr": layout.REGISTRY},
-    }
     file = state.root / "registry.json"
-    file.write_text(json.dumps(config))
+    _configure(file)
     start(state, "registry", ["docker-registry", "serve", file], DAEMONS)
     wait_until(ready, "The image registry", 30, state.log("registry"))
 
@@ -36,6 +32,24 @@ def ready() -> bool:
 def has(image: str, tag: str) -> bool:
     """Whether this tag was pushed."""
     return _get(f"{image}/manifests/{tag}") is not None
+
+
+def prune() -> None:
+    """Remove what no tag leads to any more. It must not run."""
+    if (layout.cache() / "registry").exists():
+        with NamedTemporaryFile(suffix=".json") as file:
+            _configure(Path(file.name))
+            run("docker-registry", "garbage-collect", "--delete-untagged", file.name)
+
+
+def _configure(file: Path) -> None:
+    config = {
+        "version": "0.1",
+        "log": {"level": "warn"},
+        "storage": {"filesystem": {"rootdirectory": str(layout.cache() / "registry")}, "delete": {"enabled": True}},
+        "http": {"addr": layout.REGISTRY},
+    }
+    file.write_text(json.dumps(config))
 
 
 def _get(path: str) -> bytes | None:

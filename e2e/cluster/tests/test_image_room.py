@@ -4,25 +4,87 @@ from __future__ import annotations
 
 import shutil
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 
-from cluster import base, buildah, images
+from cluster import around, base, buildah, images, packages, registry
 from cluster.console import ClusterError
 
 Usage = namedtuple("Usage", "total used free")
 
 
-def test_a_large_image_asks_for_room_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(*_: object) -> str:
-        raise AssertionError("it was begun")
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """What was begun, in its order; nothing is done."""
+    found: list[str] = []
 
+    def build(*_: object) -> str:
+        found.append("build")
+        return "sha256:0"
+
+    monkeypatch.setenv("LLMSERVICE_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(buildah, "build", build)
-    monkeypatch.setattr(base, "import_base", build)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 5 * 10**9))
+    monkeypatch.setattr(base, "import_base", lambda: "base")
+    monkeypatch.setattr(images, "prune", lambda: found.append("prune"))
+    monkeypatch.setattr(packages, "install", lambda needed: None)
+    monkeypatch.setattr(around, "UP", dict.fromkeys(around.UP, lambda: found.append("up")))
+    return found
+
+
+def has_free(monkeypatch: pytest.MonkeyPatch, *gigabytes: int) -> None:
+    """What the disk has free, each time it is asked; the last one from then on."""
+    left = list(gigabytes)
+    answer = lambda path: Usage(10**12, 0, (left.pop(0) if len(left) > 1 else left[0]) * 10**9)  # noqa: E731
+    monkeypatch.setattr(shutil, "disk_usage", answer)
+
+
+def test_what_earlier_builds_left_goes_before_a_build_that_has_no_room(
+    monkeypatch: pytest.MonkeyPatch, begun: list[str]
+) -> None:
+    has_free(monkeypatch, 5, 100)
+    assert images.build_all(["engines"]) == ["llmservice-runtime:dev-engines-cpu sha256:0"]
+    assert begun == ["prune", "build"]
+
+
+def test_with_room_nothing_is_removed(monkeypatch: pytest.MonkeyPatch, begun: list[str]) -> None:
+    has_free(monkeypatch, 100)
+    images.build_all(["operator", "engines"])
+    assert begun == ["build", "build"]
+
+
+def test_a_large_image_asks_for_room_before_anything_is_built(
+    monkeypatch: pytest.MonkeyPatch, begun: list[str]
+) -> None:
+    has_free(monkeypatch, 5)
     with pytest.raises(ClusterError) as error:
-        images.build("engines")
-    assert "5 GB free" in error.value.reason and "prune-images" in error.value.remedy
+        images.build_all(["operator", "engines"])
+    assert "dev-engines-cpu takes up to 18 GB" in error.value.reason and "5 GB free" in error.value.reason
+    assert begun == ["prune"]
+
+
+def test_tests_on_a_cluster_here_ask_for_the_room_of_registry_and_node_before_it_comes_up(
+    monkeypatch: pytest.MonkeyPatch, begun: list[str]
+) -> None:
+    monkeypatch.delenv("E2E_IMAGES", raising=False)
+    has_free(monkeypatch, 20)
+    with pytest.raises(ClusterError) as error:
+        around.around("bare", lambda: Path("none"), ["true"])
+    assert "running them takes up to" in error.value.reason and "20 GB free" in error.value.reason
+    assert begun == ["prune"]
+
+
+@pytest.mark.parametrize(("there", "removed"), [(False, ["layers", "pushed"]), (True, ["layers"])])
+def test_what_a_cluster_may_still_pull_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, there: bool, removed: list[str]
+) -> None:
+    found: list[str] = []
+    monkeypatch.setenv("LLMSERVICE_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(buildah, "prune", lambda: found.append("layers"))
+    monkeypatch.setattr(registry, "prune", lambda: found.append("pushed"))
+    monkeypatch.setattr(images, "any_cluster", lambda: there)
+    images.prune()
+    assert found == removed
 
 
 def test_images_for_gpus_are_built_for_them() -> None:
