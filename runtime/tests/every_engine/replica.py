@@ -34,15 +34,18 @@ class Replica:
         restart: bool = False,
         environ: dict[str, str] | None = None,
         cwd: Path | None = None,
+        before: tuple[str, ...] = (),
         **changes: Any,
     ) -> None:
+        """`before`: words before the command, of a program that becomes it."""
         folder.mkdir(parents=True, exist_ok=True)
         self.engine = engine
         self.state_file, self.record_file = folder / "replica.json", folder / "failure.json"
         self.log = folder / "log"
         file = folder / "settings.json"
         file.write_text(settings(engine, failure_log=str(self.record_file), **changes).to_json())
-        command = [str(Path(sys.executable).with_name("llmservice-runtime")), "serve", "--settings", str(file)]
+        program = str(Path(sys.executable).with_name("llmservice-runtime"))
+        command = [*before, program, "serve", "--settings", str(file)]
         command += ["--state-file", str(self.state_file), *(["--restart"] if restart else [])]
         env = os.environ | (environ or {})
         with self.log.open("wb") as log:
