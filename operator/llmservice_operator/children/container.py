@@ -14,8 +14,6 @@ Json = dict[str, Any]
 COMMAND = "llmservice-runtime"
 RUNTIME_USER = 65532
 """User that the runtime image runs as, unless podTemplate says another."""
-FILE_GROUP = 10001
-"""Group that owns files on a claim; replicas and the Job belong to it."""
 
 
 def container(name: str, image: str, arguments: Sequence[str], config: OperatorConfig, **more: Any) -> Json:
@@ -48,11 +46,13 @@ def _trust(config: OperatorConfig) -> dict[str, str]:
     return dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), f"{CA_FOLDER}/{config.ca_bundle.key}")
 
 
-def _pod_security(access: ModelAccess) -> Json:
+def _pod_security(access: ModelAccess, config: OperatorConfig) -> Json:
     """The pod's security context, as the restricted Pod Security Standard asks for it."""
     claimed = any("persistentVolumeClaim" in volume for volume in access.volumes)
-    group = {"fsGroup": FILE_GROUP, "fsGroupChangePolicy": "OnRootMismatch"} if claimed else {}
-    return {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **group}
+    found: Json = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    if claimed and config.file_group:
+        found |= {"fsGroup": config.file_group, "fsGroupChangePolicy": "OnRootMismatch"}
+    return found
 
 
 def pod(account: str, access: ModelAccess, config: OperatorConfig, volumes: Sequence[Json]) -> Json:
@@ -61,7 +61,7 @@ def pod(account: str, access: ModelAccess, config: OperatorConfig, volumes: Sequ
         "serviceAccountName": account,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": _pod_security(access),
+        "securityContext": _pod_security(access, config),
         "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes],
     }
     if config.image_pull_secrets:

@@ -103,6 +103,8 @@ class Installation(_Model):
     host_paths: tuple[Annotated[str, Field(pattern=NODE_PATH, max_length=1024)], ...] = ()
     """Directories of nodes that services may use. What a service writes into one could lead elsewhere, so what lies
     below is not lent with it, and none may lie below another."""
+    file_group: Annotated[int, Field(ge=0, le=2**31 - 1)] = 10001
+    """Group that owns files on claims; 0 = none is asked for: the cluster chooses one, as OpenShift does."""
     node_access: bool = False
     """Whether podTemplate may have every field, whatever it reaches beyond the pod."""
     pod_fields: tuple[Annotated[str, Field(pattern=r"^[A-Za-z][-A-Za-z0-9._/]*$", max_length=253)], ...] = ()
@@ -146,6 +148,7 @@ class Installation(_Model):
             environment=tuple(sorted(self.environment.items())),
             image_pull_secrets=self.image_pull_secrets,
             host_paths=self.host_paths,
+            file_group=self.file_group,
             node_access=self.node_access,
             pod_fields=self.pod_fields,
             not_passed_on=self.not_passed_on,

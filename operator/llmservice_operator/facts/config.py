@@ -76,6 +76,8 @@ class OperatorConfig:
     """A PEM bundle that is trusted beside the usual ones; its ConfigMap must be in the service's namespace."""
     host_paths: tuple[str, ...] = ()
     """Directories of nodes that services may use, as a cache or by podTemplate; no others, and none below them."""
+    file_group: int = 10001
+    """Group that owns files on a claim, and that pods belong to; 0 = the cluster chooses one, or there is none."""
     node_access: bool = False
     """Whether podTemplate may have every field, whatever it reaches beyond the pod (`facts.pod_rules`)."""
     pod_fields: tuple[str, ...] = ()

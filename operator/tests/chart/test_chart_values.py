@@ -75,6 +75,8 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"runtime": {**VALUES["runtime"], "allow": {"images": "*"}}}, {"allow": {"images": "*"}}, "images"),
     ({"runtime": {**VALUES["runtime"], "allow": {"sidecar": 1}}}, {"allow": {"sidecar": 1}}, "sidecar"),
     ({"runtime": {**VALUES["runtime"], "allow": {"secrets": ["a b"]}}}, {"allow": {"secrets": ["a b"]}}, "a b"),
+    ({"runtime": {**VALUES["runtime"], "fileGroup": "mine"}}, {"fileGroup": "mine"}, "fileGroup"),
+    ({"runtime": {**VALUES["runtime"], "fileGroup": -1}}, {"fileGroup": -1}, "-1"),
     ({"monitorign": {}}, {"monitorign": {}}, "monitorign"),
 ]
 
