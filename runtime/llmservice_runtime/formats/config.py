@@ -15,7 +15,7 @@ KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_gro
 HEAD_DIM = ("head_dim", "kv_channels", "attention_head_dim", "d_head")
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
-_INTEGER_LIMIT = 1 << 40
+_INTEGER_LIMIT = 1 << 26
 _LAYER_LIMIT = 4096
 
 

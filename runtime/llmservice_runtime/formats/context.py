@@ -7,11 +7,12 @@ same keys.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from llmservice_runtime.formats.config import Config
 from llmservice_runtime.formats.ranges import contradictory, impossible
+from llmservice_runtime.formats.rope import ropes
 
 KEYS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length", "max_target_positions",
@@ -35,8 +36,7 @@ ALIASES = frozenset({("su", "longrope"), ("mrope", "default")})
 def context_tokens(config: Config) -> int:
     """Tokens; 0 = not told. Raises UnsupportedModel for values that can't be."""
     stated = _stated(config)
-    ropes = list(_ropes(config))
-    factors = [factor for rope in ropes if (factor := _factor(config, rope)) is not None]
+    factors = [factor for rope in ropes(config) if (factor := _factor(config, rope)) is not None]
     if not stated or not factors or "gemma3" in config.text("model_type") or "gemma3" in config.model_type:
         return stated
     tokens = stated * factors[-1]
@@ -71,18 +71,6 @@ def _stated(config: Config) -> int:
     if config.name == "params.json":
         return MISTRAL_TOKENS
     return next((_positive(config.name, key, value) for key in OTHERS if (value := config.get(key)) is not None), 0)
-
-
-def _ropes(config: Config) -> Iterator[Mapping[str, Any]]:
-    """Every RoPE of the model: one, or one per kind of layer."""
-    key = next((key for key in ("rope_scaling", "rope_parameters") if config.own.get(key)), "")
-    rope = config.own.get(key) or {}
-    if not isinstance(rope, dict):
-        raise impossible(config.name, key, rope)
-    nested = bool(rope) and all(value is None or isinstance(value, dict) for value in rope.values())
-    for one in rope.values() if nested else (rope,):
-        if one:
-            yield one
 
 
 def _factor(config: Config, rope: Mapping[str, Any]) -> float | None:

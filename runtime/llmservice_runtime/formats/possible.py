@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llmservice_runtime.formats import rope
 from llmservice_runtime.formats.classes import NESTED
 from llmservice_runtime.formats.config import EXPERTS, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, Config
+from llmservice_runtime.formats.context import LIMIT
 from llmservice_runtime.formats.lists import wrong_length
 from llmservice_runtime.formats.ranges import contradictory, impossible
 
@@ -28,6 +30,7 @@ FROM_ZERO: Mapping[str, int] = {
 PER_LAYER = ("num_attention_heads", "intermediate_size", "rope_theta", "partial_rotary_factors")
 """Lists with an entry for each layer that nothing here reads layer by layer (`lists.per_layer` has the others):
 engines refuse shorter ones, or fail at the first layer that has none."""
+WINDOWS = ("sliding_window", "sliding_windows", "interleaved_sliding_window", "attention_chunk_size")
 FACTORS = ("rope_theta", "rotary_emb_base", "partial_rotary_factor", "rotary_pct")
 GENERATION: Mapping[str, tuple[float, float, bool]] = {
     "temperature": (0, math.inf, False),
@@ -58,9 +61,12 @@ def check(config: Config) -> None:
     for key in NESTED:
         if config.root.get(key) is not None and not isinstance(config.root[key], dict):
             raise impossible(config.name, key, config.root[key])
+    _check_names(config)
+    _check_windows(config)
     _check_lists(config)
     _check_heads(config)
     _check_experts(config)
+    rope.check(config)
 
 
 def check_generation(values: Mapping[str, Any]) -> None:
@@ -72,6 +78,27 @@ def check_generation(values: Mapping[str, Any]) -> None:
         number = type(value) is int or (type(value) is float and math.isfinite(value) and (not whole or value % 1 == 0))
         if not number or not least <= value <= most:
             raise impossible("generation_config.json", key, value)
+
+
+def _check_names(config: Config) -> None:
+    """`architectures` lists names: anything else would be taken for none, and engines fail at it."""
+    for key, kind in (("architectures", list), ("model_type", str)):
+        value = config.root.get(key)
+        if value is not None and not isinstance(value, kind):
+            raise impossible(config.name, key, value)
+    for name in config.root.get("architectures") or ():
+        if not isinstance(name, str) or not name.strip():
+            raise impossible(config.name, "architectures", name)
+
+
+def _check_windows(config: Config) -> None:
+    """Tokens that a layer sees; 0 is no window. Engines take -1 for one of no tokens."""
+    for key in WINDOWS:
+        value = config.get(key)
+        least = -1 if isinstance(value, list) else 0
+        for one in value if isinstance(value, list) else (value,):
+            if one is not None and (type(one) not in (int, float) or not _is_size(one, least, LIMIT)):
+                raise impossible(config.name, key, one)
 
 
 def _check_lists(config: Config) -> None:

@@ -42,6 +42,8 @@ WORDS = {
     "auto-round": ("bits", "packing_format", "backend"), "inc": ("bits", "packing_format", "backend"),
 }  # fmt: skip
 """Keys of a method whose words engines have lists of, as they stand at its top."""
+STATES = ("bits", "w_bit", "group_size", "q_group_size", "desc_act", "sym", "zero_point", "activation_scheme")
+"""Keys that engines can't do without: `has` of the words that are kept names those that are there."""
 MOST_WORDS = 32
 BITS = frozenset({"bits", "w_bit", "nbits", "num_bits", "nbits_per_codebook"})
 GROUPS = frozenset({"group_size", "q_group_size", "in_group_size"})
@@ -109,12 +111,14 @@ def _is_block(value: Any) -> bool:
 
 def _stated(method: str, raw: Raw) -> Iterator[str]:
     """`key=word` of what engines have lists for."""
+    yield f"has={' '.join(key for key in STATES if key in raw)}"
     for key in WORDS.get(method, ()):
         yield from _word(key, raw.get(key))
     if method == "compressed-tensors":
         yield from _word("format", raw.get("format"))
         for group in (one for one in _dict(raw, "config_groups").values() if isinstance(one, dict)):
             layout = group.get("format") or raw.get("format")
+            yield from _word("scheme", schemes.compressed(group, raw.get("format")))
             yield from _word("format", group.get("format"))
             for part in ("weights", "input_activations", "output_activations"):
                 for key in ("type", "strategy"):
@@ -136,7 +140,7 @@ def _stated(method: str, raw: Raw) -> Iterator[str]:
 
 def _word(key: str, value: Any) -> Iterator[str]:
     if isinstance(value, str | int) and value != "":
-        word = str(value)[:80]
+        word = str(value)[:160]
         yield f"{key}={word.upper() if key.endswith('quant_algo') else word}"
 
 
@@ -274,7 +278,8 @@ def _modelopt(method: str, raw: Raw) -> Quantization:
         digits = re.search(r"(?:W|INT|FP)(\d)", algorithm)
         named = ("", algorithm, float(digits[1]) if digits and int(digits[1]) else 8.0)
     _, name, bits = MODELOPT.get(algorithm, named)
-    return Quantization(method, name, bits, group_size=_number(raw, "group_size"), scheme=algorithm or name)
+    stated = algorithm or (name if method == "mxfp8" else "")  # that one alone is read without
+    return Quantization(method, name, bits, group_size=_number(raw, "group_size"), scheme=stated)
 
 
 def _torchao(method: str, raw: Raw) -> Quantization:

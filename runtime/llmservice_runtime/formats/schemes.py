@@ -1,4 +1,4 @@
-"""What Quark does to weights and to what goes into them, in one word: generators ask engines for those they know."""
+"""What Quark and compressed-tensors do to weights and to what goes into them, in one word that engines judge."""
 
 from __future__ import annotations
 
@@ -26,3 +26,34 @@ def _single(tensor: Any) -> Any:
 
 def _dtype(tensor: Mapping[str, Any]) -> str:
     return str(tensor.get("dtype"))[:20]
+
+
+def compressed(group: Mapping[str, Any], layout: Any) -> str:
+    """compressed-tensors: `pack-quantized: int4 group 128 / int8 token dynamic / none`; empty where a group is of
+    attention alone, which engines leave out. `layout` is the format of what states none itself.
+
+    What a part leaves out has the default of compressed-tensors' own `QuantizationArgs`.
+    """
+    targets = group.get("targets")
+    if isinstance(targets, list) and len(targets) == 1 and str(targets[0]).endswith("Attention"):
+        return ""
+    parts = (group.get(key) for key in ("weights", "input_activations", "output_activations"))
+    return f"{str(group.get('format') or layout)[:24]}: {' / '.join(map(_part, parts))}"
+
+
+def _part(part: Any) -> str:
+    if not isinstance(part, dict):
+        return NONE
+    size, moves = part.get("group_size"), part.get("dynamic")
+    usual = "tensor" if size is None else "channel" if size == -1 else "group"
+    order = part.get("actorder")
+    words = [
+        f"{str(part.get('type') or 'int').lower()[:8]}{str(part.get('num_bits') or 8)[:4]}",
+        str(part.get("strategy") or usual).lower()[:16],
+        str(size)[:8] if size is not None and size != -1 else "",
+        "asymmetric" if part.get("symmetric") is False else "",
+        "" if not moves else "dynamic" if moves is True else str(moves).lower()[:8],
+        "uint8" if str(part.get("scale_dtype")).removeprefix("torch.") == "uint8" else "",
+        "ordered" if order is True or str(order).lower() in ("group", "dynamic") else "",
+    ]
+    return " ".join(word for word in words if word)

@@ -1,7 +1,8 @@
-"""Schemes of Quark and torchao that vLLM has no code for are refused by name."""
+"""Schemes of Quark, torchao and compressed-tensors that vLLM has no code for are refused by name."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines.base.case import Case, first_objection
 from llmservice_runtime.engines.registry import definition
+from llmservice_runtime.engines.vllm import compressed
+from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Task
 from llmservice_runtime.formats.quantization import quantization
 from llmservice_runtime.machine.gpus import find_gpu
@@ -17,8 +20,8 @@ from llmservice_runtime.machine.machine import Machine
 GIB = 1 << 30
 
 
-def objection(engine: EngineType, stated: dict[str, Any]) -> str:
-    gpu = find_gpu("H100")
+def objection(engine: EngineType, stated: dict[str, Any], product: str = "H100") -> str:
+    gpu = find_gpu(product)
     facts = ModelFacts(
         ModelFormat.SAFETENSORS, "LlamaForCausalLM", "llama", Task.CHAT, quantization(stated), "BF16", 10**9, 131072,
         (LayerGroup(LayerKind.FULL, 32, 8, 128, 128),), 4096, 32, 32000, 2 * 10**9, (), ("model.safetensors",),
@@ -66,3 +69,109 @@ def test_schemes_that_vllm_has_are_not_refused(stated: dict[str, Any]) -> None:
 )
 def test_schemes_that_vllm_has_not_are_refused_by_name(stated: dict[str, Any], said: str) -> None:
     assert said in objection(EngineType.VLLM, stated)
+
+
+def test_the_chooser_of_compressed_tensors_is_that_of_the_locked_version() -> None:
+    """Generating capabilities.json asked vLLM's own with the same combinations, and these were its answers."""
+    answers = hashlib.sha256()
+    asked = 0
+    for capability in (80, 90, 100):
+        for word in compressed.everything():
+            answers.update(f"{compressed.scheme(word, capability)}\n".encode())
+            asked += 1
+    assert known().compressed == {"asked": asked, "digest": answers.hexdigest()}
+    assert known().schemes["CompressedTensorsW8A8Fp8"] == compressed.FP8_FLOOR
+
+
+def group(layout: str, weights: dict[str, Any], inputs: Any = None, **more: Any) -> dict[str, Any]:
+    """A checkpoint of compressed-tensors as llm-compressor writes it."""
+    one = {"targets": ["Linear"], "weights": weights, "input_activations": inputs, "output_activations": None, **more}
+    return {"quant_method": "compressed-tensors", "format": layout, "config_groups": {"group_0": one}}
+
+
+INT = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": 128, "dynamic": False}
+CHANNEL = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
+FLOAT = {**CHANNEL, "type": "float"}
+TOKEN = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "token", "dynamic": True}
+STATIC = {"num_bits": 8, "type": "float", "symmetric": True, "strategy": "tensor", "dynamic": False}
+NV = {"num_bits": 4, "type": "float", "symmetric": True, "strategy": "tensor_group", "group_size": 16, "dynamic": False}
+BLOCK = {**FLOAT, "strategy": "block", "block_structure": [128, 128]}
+ATTENTION = {"targets": ["LlamaAttention"], "input_activations": {"num_bits": 8, "type": "float"}, "weights": None}
+
+
+@pytest.mark.parametrize(
+    ("stated", "product"),
+    [
+        (group("pack-quantized", INT), "A100-80GB"),  # W4A16
+        (group("pack-quantized", {**INT, "symmetric": False}), "A100-80GB"),
+        (group("pack-quantized", {**INT, "actorder": "weight"}), "A100-80GB"),
+        (group("int-quantized", CHANNEL, {**TOKEN, "type": "int"}), "A100-80GB"),  # W8A8
+        (group("float-quantized", FLOAT, TOKEN), "L4"),  # FP8-dynamic
+        (
+            group(
+                "float-quantized", {**FLOAT, "strategy": "tensor"}, {**TOKEN, "strategy": "tensor", "dynamic": False}
+            ),
+            "L4",
+        ),
+        (group("float-quantized", BLOCK, {**TOKEN, "strategy": "group", "group_size": 128}), "H100"),
+        (group("naive-quantized", FLOAT), "A100-80GB"),
+        (group("nvfp4-pack-quantized", NV, {**NV, "dynamic": "local"}), "B200"),
+        (group("nvfp4-pack-quantized", NV), "A100-80GB"),
+        (group("mxfp4-pack-quantized", {**NV, "strategy": "group", "group_size": 32}), "B200"),
+        (group("pack-quantized", INT, TOKEN), "H100"),  # W4A8-FP8
+        (group("float-quantized", {"num_bits": 8, "type": "float"}, {"num_bits": 8, "type": "float"}), "H100"),
+    ],
+)
+def test_groups_that_vllm_has_a_scheme_for(stated: dict[str, Any], product: str) -> None:
+    assert not objection(EngineType.VLLM, stated, product)
+    more = {**stated, "config_groups": {**stated["config_groups"], "group_1": ATTENTION}}
+    assert not objection(EngineType.VLLM, more, product), "what is of attention alone is left out"
+
+
+@pytest.mark.parametrize(
+    ("stated", "product", "said"),
+    [
+        (group("pack-quantized", INT, TOKEN), "B200", "float8 token dynamic / none on B200 (SM 10.0), only"),
+        (group("pack-quantized", INT, TOKEN), "A100-80GB", "only on SM 9.0"),
+        (group("pack-quantized", {**INT, "actorder": "group"}), "H100", "pack-quantized: int4 group 128 ordered"),
+        (group("pack-quantized", {**INT, "actorder": True}), "H100", "ordered"),
+        (group("pack-quantized", {**INT, "strategy": "tensor", "group_size": None}), "H100", "int4 tensor"),
+        (group("int-quantized", INT), "H100", "int-quantized: int4 group 128 / none"),
+        (group("int-quantized", {**CHANNEL, "symmetric": False}, TOKEN), "H100", "int8 channel asymmetric"),
+        (group("float-quantized", {**FLOAT, "num_bits": 6}), "H100", "float6 channel"),
+        (group("float-quantized", {**FLOAT, "strategy": "group", "group_size": 64}, TOKEN), "H100", "float8 group 64"),
+        (group("nvfp4-pack-quantized", NV, TOKEN), "H100", "float4 tensor_group 16 / float8 token dynamic"),
+        (group("nvfp4-pack-quantized", {**NV, "group_size": 32}), "H100", "float4 tensor_group 32"),
+        (group("float-quantized", FLOAT, {**TOKEN, "dynamic": False}), "H100", "float8 token"),
+    ],
+)  # fmt: skip
+def test_groups_that_vllm_has_no_scheme_for(stated: dict[str, Any], product: str, said: str) -> None:
+    found = objection(EngineType.VLLM, stated, product)
+    assert found.startswith("vLLM has no scheme for compressed-tensors'")
+    assert said in found
+
+
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True, "version": "gemm"}
+
+
+@pytest.mark.parametrize(
+    ("stated", "key", "said"),
+    [
+        (GPTQ, "sym", "sym"),
+        (GPTQ, "desc_act", "desc_act"),
+        (GPTQ, "group_size", "group_size"),
+        (AWQ, "zero_point", "zero_point"),
+        (AWQ, "group_size", "q_group_size or group_size"),
+        ({"quant_method": "fp8", "activation_scheme": "dynamic"}, "activation_scheme", "activation_scheme"),
+        ({"quant_method": "modelopt", "quant_algo": "FP8"}, "quant_algo", "quant_algo"),
+        ({"quant_method": "modelopt_fp4", "quant_algo": "NVFP4"}, "quant_algo", "quant_algo"),
+    ],
+)
+def test_what_vllm_can_not_do_without(stated: dict[str, Any], key: str, said: str) -> None:
+    assert not objection(EngineType.VLLM, stated)
+    assert said in objection(EngineType.VLLM, {name: value for name, value in stated.items() if name != key})
+
+
+def test_mxfp8_needs_no_algorithm() -> None:
+    assert not objection(EngineType.VLLM, {"quant_method": "mxfp8", "ignored_layers": []}, "B200")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import llmservice_runtime.engines
+from llmservice_runtime import formats
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.engines.base.capabilities import capabilities
 from llmservice_runtime.engines.registry import config_classes
+from llmservice_runtime.formats import rope
 from llmservice_runtime.formats.config import HEADS, HIDDEN, KV_HEADS, LAYERS, Config
 from llmservice_runtime.formats.context import KEYS as CONTEXT
 from llmservice_runtime.formats.errors import UnsupportedModel
@@ -22,7 +28,7 @@ from tests.formats.conftest import GgufMaker
 from tests.formats.model_samples import MemoryFiles, hf
 
 SIZES = (*HIDDEN, *HEADS, *KV_HEADS, *LAYERS, "vocab_size", "intermediate_size")
-TEN = {"num_hidden_layers": 10, "hidden_size": 64, "num_attention_heads": 4}
+TEN: dict[str, Any] = {"num_hidden_layers": 10, "hidden_size": 64, "num_attention_heads": 4}
 
 
 def refusal(files: MemoryFiles) -> str:
@@ -109,6 +115,140 @@ def test_a_value_that_is_corrected_is_read() -> None:
         inspect_model(hf(**wrong))
     assert caught.value.remedy == "Correct it in a copy of the model, or ask its publisher."
     assert inspect_model(hf(max_position_embeddings=5)).context_tokens == 5
+
+
+ROPE: dict[str, dict[str, Any]] = {
+    "linear": {"factor": 4.0},
+    "ntk": {"factor": 4.0},
+    "dynamic": {"factor": 4.0},
+    "yarn": {"factor": 4.0, "original_max_position_embeddings": 512},
+    "deepseek_yarn": {"factor": 4.0, "original_max_position_embeddings": 512},
+    "llama3": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 512},
+    "longrope": {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8},
+    "su": {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8},
+    "mrope": {"mrope_section": [4, 2, 2]},
+    "xdrope": {"alpha": 1000.0},
+    "default": {},
+    "proportional": {},
+}
+"""A type and the least that makes it work; heads have 16 dimensions."""
+
+
+@pytest.mark.parametrize("kind", ROPE)
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize("name", ["rope_type", "type"])
+def test_types_of_rope(kind: str, key: str, name: str) -> None:
+    whole: dict[str, Any] = {name: kind, **ROPE[kind]}
+    assert inspect_model(hf(**{**TEN, key: whole})).layers
+    for part in ROPE[kind]:
+        if part in {
+            "original_max_position_embeddings",
+            "mrope_section",
+        }:  # what is there counts; Transformers goes without
+            continue
+        lacking = {other: value for other, value in whole.items() if other != part}
+        assert part in refusal(hf(**{**TEN, key: lacking}))
+        for value in (-1, 0, math.nan, math.inf, "4", True, [-1.0] * 8, [1.0] * 7, ["1.0"] * 8):
+            assert refusal(hf(**{**TEN, key: {**whole, part: value}}))
+
+
+@pytest.mark.parametrize("kind", ["banana", "", "YARN", "yarn2", "rope"])
+def test_types_of_rope_that_no_engine_knows(kind: str) -> None:
+    for root in (
+        {"rope_scaling": {"type": kind, "factor": 2}},
+        {"rope_parameters": {"full_attention": {"rope_type": kind}}},
+    ):
+        assert "which no engine knows; there are " in refusal(hf(**{**TEN, **root}))
+
+
+def test_types_of_rope_are_those_of_the_engines() -> None:
+    """And what each needs, apart from what Transformers' classes fill in."""
+    filled = {"original_max_position_embeddings"}
+    engines = [
+        capabilities(Path(llmservice_runtime.engines.__path__[0]) / name).rope for name in ("vllm", "transformers")
+    ]
+    named = {kind for told in engines for kind in told}
+    assert {rope.ALIASES.get(kind, kind) for kind in named} == rope.TYPES.keys()
+    for kind, groups in rope.TYPES.items():
+        told = [{group - filled for group in one[kind]} - {frozenset()} for one in engines if kind in one]
+        assert {frozenset(group) for group in groups} in told
+
+
+def test_factors_of_longrope_are_as_many_as_pairs() -> None:
+    short: dict[str, Any] = {"type": "longrope", "short_factor": [1.0] * 6, "long_factor": [2.0] * 6}
+    assert "6 short and 6 long factors of its RoPE; a head has 8 pairs" in refusal(hf(**{**TEN, "rope_scaling": short}))
+    assert inspect_model(hf(**{**TEN, "rope_scaling": short, "partial_rotary_factor": 0.75})).layers  # Phi-4-mini
+    assert inspect_model(hf(**{**TEN, "rope_scaling": short, "head_dim": 12})).layers
+    latent: dict[str, Any] = {"kv_lora_rank": 16, "qk_rope_head_dim": 12, "qk_nope_head_dim": 16, "v_head_dim": 16}
+    assert inspect_model(hf(**{**TEN, "rope_scaling": short, **latent})).layers  # MiniCPM3
+    old = {**short, "type": "yarn", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    assert inspect_model(hf(**{**TEN, "rope_scaling": old})).layers  # Phi-3 called it so
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("architectures", "LlamaForCausalLM"),
+        ("architectures", {"0": "LlamaForCausalLM"}),
+        ("architectures", [1]),
+        ("architectures", ["LlamaForCausalLM", None]),
+        ("architectures", [""]),
+        ("model_type", ["llama"]),
+        ("model_type", 1),
+        *(("sliding_window", value) for value in (-1, math.nan, "4096", True, 10**30, 1.5, [4096, -2], "auto")),
+        *(("attention_chunk_size", value) for value in (-1, math.nan, "8192", True, 10**30)),
+    ],
+)
+def test_names_and_windows(key: str, value: Any) -> None:
+    assert key in refusal(hf(**{**TEN, key: value}))
+
+
+READ = sorted(
+    {
+        text
+        for module in Path(formats.__path__[0]).glob("*.py")
+        for text in re.findall(r'"([a-z_]{3,40})"', module.read_text(encoding="utf-8"))
+        if not module.name.startswith(("gguf", "ggml", "listing", "refusals", "quantization", "schemes", "safetensors"))
+    }
+)
+"""Whatever may be a key of config.json in what reads it, and more."""
+NASTY: tuple[Any, ...] = (
+    -1,
+    -(10**30),
+    10**30,
+    1 << 39,
+    math.nan,
+    math.inf,
+    "x",
+    "8",
+    True,
+    [],
+    ["x"],
+    [math.nan] * 10,
+    {"x": -1},
+)
+
+
+@pytest.mark.parametrize("value", NASTY, ids=repr)
+def test_nothing_is_planned_with_nonsense(value: Any) -> None:
+    """A key with a value that can't be is refused with key and value, or what is planned with is as without it."""
+    plain = [hf(**{**TEN, "model_type": kind}) for kind in ("llama", "gemma3_text", "deepseek_v3", "falcon_h1")]
+    usual = [inspect_model(files, classes=config_classes()) for files in plain]
+    for key in READ:
+        for before in usual:
+            try:
+                facts = inspect_model(
+                    hf(**{**TEN, "model_type": before.model_type, key: value}), classes=config_classes()
+                )
+            except UnsupportedModel as error:
+                assert error.reason
+                assert error.remedy
+                continue
+            assert 0 <= facts.context_tokens <= 1 << 30, key
+            assert facts.layer_count <= 4096, key
+            assert all(max(group.kv_heads, group.k_dim, group.v_dim) <= 1 << 20 for group in facts.layers), key
+            assert all(0 <= group.window <= 1 << 30 for group in facts.layers), key
+            assert all(0 <= group.state_bytes < 1 << 50 for group in facts.layers), key
 
 
 @pytest.mark.parametrize("key", GENERATION)

@@ -99,8 +99,14 @@ class Capabilities:
     """ModelOpt's quant_algo -> the method that reads it."""
     words: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
     """Method -> key of a checkpoint's quantization -> its words that are read; other keys take any."""
+    needs: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    """Method -> groups of keys of a checkpoint's quantization, of each of which one must be there."""
+    compressed: Mapping[str, Any] = field(default_factory=dict)
+    """How many schemes of compressed-tensors were `asked`, and a `digest` of the answers."""
     schemes: Mapping[str, int] = field(default_factory=dict)
     """Classes of methods that have several schemes -> lowest capability."""
+    rope: Mapping[str, frozenset[frozenset[str]]] = field(default_factory=dict)
+    """Type of RoPE -> groups of keys, of each of which one must be there."""
     kernels: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     """Kind of a linear layer's weights -> platform -> kernels in order of preference."""
     pipelined: frozenset[str] = frozenset()
@@ -191,7 +197,10 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
         method.replace("_", "-"): {key: frozenset(words) for key, words in keys.items()}
         for method, keys in told.items()
     },
+    "needs": lambda told: {method.replace("_", "-"): tuple(map(tuple, groups)) for method, groups in told.items()},
+    "compressed": dict,
     "schemes": dict,
+    "rope": lambda told: {kind: frozenset(map(frozenset, groups)) for kind, groups in told.items()},
     "kernels": lambda told: {kind: _tuples(platforms) for kind, platforms in told.items()},
     "pipelined": frozenset,
     "checkpointed": frozenset,

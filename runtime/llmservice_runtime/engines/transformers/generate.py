@@ -6,9 +6,12 @@ and quantizers are asked with a stand-in for it.
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -51,6 +54,7 @@ def ask() -> dict[str, Any]:
         "architectures": {name: sorted(kinds) for name, kinds in architectures.items()},
         "configs": dict(_configs()),
         "methods": dict(_methods()),
+        "rope": dict(_rope_types()),
         "weight_files": [
             transformers.utils.SAFE_WEIGHTS_NAME,
             transformers.utils.SAFE_WEIGHTS_INDEX_NAME,
@@ -70,6 +74,25 @@ def _configs() -> Iterator[tuple[str, dict[str, Any]]]:
         default = made(kind)
         if default is None or hasattr(language_part(default), "vocab_size"):
             yield model_type, config_class(kind)
+
+
+def _rope_types() -> Iterator[tuple[str, list[list[str]]]]:
+    """Type of RoPE -> groups of keys, of each of which one must be there, as the check of its parameters has them."""
+    from transformers import modeling_rope_utils as rope
+
+    checks = vars(rope.RotaryEmbeddingConfigMixin)
+    for name in {
+        "default",
+        *rope.ROPE_INIT_FUNCTIONS,
+        *(found[1] for key in checks if (found := VALIDATES.fullmatch(key))),
+    }:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(checks[f"_validate_{name}_rope_parameters"])))
+        stated = [
+            ast.literal_eval(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "required_keys"
+        ]
+        yield name, [[key] for key in sorted(set().union(*stated) - {"rope_type", "rope_theta"})]
 
 
 def _methods() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -102,6 +125,7 @@ IMPORTED = (
     "compressed_tensors",
     "compressed_tensors.compressors",
 )
+VALIDATES = re.compile(r"_validate_(\w+)_rope_parameters")
 NOT_PACKAGES = re.compile(r"is_(torch(_.*)?|flash_attn.*)_available")
 
 

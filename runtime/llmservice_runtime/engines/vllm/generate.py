@@ -15,6 +15,7 @@ import importlib.metadata
 import inspect
 import pkgutil
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,8 @@ from llmservice_runtime.engines.base.config_classes import config_class, part_of
 from llmservice_runtime.engines.base.generated import main
 from llmservice_runtime.engines.vllm.generate_classes import checkpointed, pipelined
 from llmservice_runtime.engines.vllm.generate_kv import kv_caches
-from llmservice_runtime.engines.vllm.generate_schemes import quark_schemes, torchao_kinds
+from llmservice_runtime.engines.vllm.generate_rope import rope_types
+from llmservice_runtime.engines.vllm.generate_schemes import compressed_digest, quark_schemes, torchao_kinds
 
 KINDS = {
     "_TEXT_GENERATION_MODELS": "Generation",
@@ -71,10 +73,12 @@ def ask() -> dict[str, Any]:
         "model_types": sorted(_model_types()),
         "conversions": [[suffix, runner, convert] for suffix, (runner, convert) in model_config._SUFFIX_TO_DEFAULTS],
         "methods": {**{name: _method(name) for name in _method_names()}, **dict(_read_as())},
+        "needs": {name: needed for name in _method_names() if (needed := list(_needed(name)))},
         "online": _online(),
         "algorithms": _algorithms(),
         "words": _words(),
         "schemes": dict(_schemes()),
+        "rope": rope_types(),
         "kernels": dict(_kernels()),
         "no_float16": sorted(model_config._FLOAT16_NOT_SUPPORTED_MODELS),
         "options": dict(_options()),
@@ -82,8 +86,9 @@ def ask() -> dict[str, Any]:
         "kv_caches": kv_caches(PLATFORMS),
         "parsers": _parsers(),
         "configs": _configs(),
-        "pipelined": sorted(pipelined(registry)),  # last, with the next: they import every model
+        "pipelined": sorted(pipelined(registry)),  # last, with those after it: they import every model
         "checkpointed": sorted(checkpointed(registry)),
+        "compressed": compressed_digest(),
     }
 
 
@@ -206,6 +211,20 @@ def _method(name: str) -> dict[str, Any]:
     if types := getattr(config, "TYPE_MAP", None):
         told["weights"] = [list(key) if isinstance(key, tuple) else [key] for key in types]
     return told
+
+
+def _needed(name: str) -> Iterator[list[str]]:
+    """Groups of keys of a checkpoint's quantization, of each of which one must be there: what is asked of
+    `get_from_keys` in any case."""
+    from vllm.model_executor.layers.quantization import get_quantization_config
+
+    reads = ast.parse(textwrap.dedent(inspect.getsource(get_quantization_config(name).from_config)))
+    (function,) = reads.body
+    assert isinstance(function, ast.FunctionDef)
+    for statement in function.body:
+        for node in ast.walk(statement) if isinstance(statement, ast.Assign) else ():
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".get_from_keys"):
+                yield ast.literal_eval(node.args[1])
 
 
 def _read_as() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -6,12 +6,14 @@ Capability floors are SM times ten, as `get_min_capability` has them, but never 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
 from llmservice_runtime.engines.base.capabilities import Method
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
-from llmservice_runtime.engines.vllm import kv_cache
+from llmservice_runtime.engines.vllm import compressed, kv_cache
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.formats.facts import ModelFormat, Task
+from llmservice_runtime.formats.quantization import STATES
 from llmservice_runtime.machine.machine import Device
 
 WHEEL_FLOOR = 75
@@ -121,6 +123,8 @@ def unknown_method(case: Case) -> str | None:
 def unknown_algorithm(case: Case) -> str | None:
     """ModelOpt's algorithms that vLLM has no code for."""
     quantization, told = case.facts.quantization, known().algorithms
+    if case.method.startswith("modelopt") and quantization and quantization.scheme == "":
+        return "vLLM reads ModelOpt's weights by quant_algo, which this checkpoint does not state."
     algorithm = (quantization.scheme or "").upper().replace(" ", "_") if quantization else ""
     if case.method.startswith("modelopt") and algorithm and algorithm not in told:
         return f"vLLM does not read ModelOpt's {algorithm}, only {', '.join(sorted(told))}."
@@ -143,11 +147,34 @@ def unknown_word(case: Case) -> str | None:
     return None
 
 
+def lacking(case: Case) -> str | None:
+    """Keys without which vLLM refuses a checkpoint's quantization."""
+    stated = case.facts.quantization.stated if case.facts.quantization else ()
+    for word in stated:
+        key, _, there = word.partition("=")
+        for group in known().needs.get(case.method, ()) if key == "has" else ():
+            if {*group} <= {*STATES} and {*group}.isdisjoint(there.split()):
+                return f"vLLM needs {_or(group)} in the configuration of {_called(case)}, and this model states none."
+    return None
+
+
+def no_scheme(case: Case) -> str | None:
+    """Groups of compressed-tensors that vLLM has no scheme for: `compressed` says what it asks."""
+    for word in _groups(case):
+        if compressed.scheme(word, _exact(case)) is None:
+            elsewhere = compressed.scheme(word, compressed.HOPPER)
+            alone = f", only on SM {sm(compressed.HOPPER)}" if elsewhere and case.on_nvidia else ""
+            return f"vLLM has no scheme for compressed-tensors' {word} on {case.where}{alone}."
+    return None
+
+
 def below_method_floor(case: Case) -> str | None:
     """A method's own capability floor."""
     if not case.on_nvidia:
         return None
-    schemes = [known().schemes[name] for word, name in SCHEMES.items() if word in case.scheme]
+    made = [compressed.scheme(word, _exact(case)) for word in _groups(case)]
+    made += [name for word, name in SCHEMES.items() if word in case.scheme and not made]
+    schemes = [known().schemes[name] for name in made if name]
     method = _method(case)
     floor = max(WHEEL_FLOOR, *schemes, method.capability if method else 0)
     if case.capability < floor:
@@ -231,6 +258,8 @@ RULES: tuple[Rule, ...] = (
     unknown_method,
     unknown_algorithm,
     unknown_word,
+    lacking,
+    no_scheme,
     below_method_floor,
     gptq_limits,
     fp8_limits,
@@ -261,8 +290,20 @@ def _method(case: Case) -> Method | None:
     return known().methods.get(case.method)
 
 
-def _or(bits: list[int]) -> str:
-    return " or ".join(map(str, bits))
+def _groups(case: Case) -> list[str]:
+    """The groups of compressed-tensors, as the checkpoint's facts word them; empty where facts are older."""
+    stated = case.facts.quantization.stated if case.facts.quantization else ()
+    mine = case.method == "compressed-tensors"
+    return [word.removeprefix("scheme=") for word in stated if mine and word.startswith("scheme=")]
+
+
+def _exact(case: Case) -> int:
+    """The capability that vLLM's chooser compares: where there is none, no floor holds a scheme back."""
+    return case.capability or compressed.FP8_FLOOR
+
+
+def _or(words: Iterable[object]) -> str:
+    return " or ".join(map(str, words))
 
 
 def _called(case: Case) -> str:
