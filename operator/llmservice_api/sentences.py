@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from llmservice_api.patterns import PATTERNS
 from llmservice_api.rules import RULE_BROKEN
+from llmservice_runtime.contract.validation import said
 
 Location = tuple[int | str, ...]
 JSON_TYPES = {
@@ -55,7 +56,7 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Location, str, 
     if kind == "string_pattern_mismatch":
         words = PATTERNS.get(context["pattern"], f"text that matches {context['pattern']}")
         return location, f"{_show(value)} is not allowed.", f"Use {words}."
-    return location, *_bound(kind, value, context, error["msg"])
+    return location, *_bound(kind, value, context, said(error))
 
 
 def _bound(kind: str, value: Any, context: dict[str, Any], message: str) -> tuple[str, str]:

@@ -30,5 +30,4 @@ def builds_elsewhere() -> tuple[EngineBuild, ...]:
 def _install(engine: EngineType) -> str:
     if install_command(engine):
         return f"Install it with: llmservice install {engine.folder}"
-    ways = [definition(other).way_out for other in EngineType if install_command(other)]
-    return " ".join(["This release can't install it on one machine.", *filter(None, ways)])
+    return "This release can't install it on one machine."

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from llmservice_api.conditions import Reason
-from llmservice_cli.local.client import Control
+from llmservice_cli.local.client import Control, NoInstanceError
 from llmservice_cli.local.tell import condition
 from llmservice_cli.places import Places
 from llmservice_runtime.contract.errors import UserError
@@ -26,8 +27,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0; UserError when nothing runs."""
-    now = Control(Places.from_environment().state).snapshot()
+    """0, also when nothing runs: then nothing is listed. UserError when `--snippets` names no service."""
+    try:
+        now = Control(Places.from_environment().state).snapshot()
+    except NoInstanceError as nothing:
+        if args.snippets:
+            raise
+        print(f"{nothing.reason} {nothing.remedy}", file=sys.stderr)
+        now = {"services": []}
     if args.snippets:
         print(snippets(find(now, args.snippets), now["url"]))
     elif args.output in ("json", "yaml"):

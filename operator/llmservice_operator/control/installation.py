@@ -16,6 +16,7 @@ from llmservice_operator.control.work import Scope
 from llmservice_operator.facts.config import Allow, ConfigMapKey, Monitoring, OperatorConfig, RuntimeImage
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.validation import said
 from llmservice_runtime.machine.machine import Device
 
 _Namespace = Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)]
@@ -181,4 +182,4 @@ def read_installation(path: Path) -> Installation:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UserError(f"{path}: {field}: {first['msg']}.", "Correct the chart's values.") from error
+        raise UserError(f"{path}: {field}: {said(first)}.", "Correct the chart's values.") from error

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from llmservice_api.sentences import field_path
+from llmservice_runtime.contract.validation import said
 
 Json = dict[str, Any]
 
@@ -87,4 +88,4 @@ def misshapen(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         _POD.validate_python(pod)
     except ValidationError as error:
         for found in error.errors(include_url=False, include_input=False):
-            yield field_path(("spec", *found["loc"])), found["msg"]
+            yield field_path(("spec", *found["loc"])), said(found)

@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic asks for it before Python 3.12
 
 from llmservice_api.labels import COMPONENT, PREPARE
+from llmservice_runtime.contract.validation import said
 
 Json = dict[str, Any]
 Time = Annotated[
@@ -257,4 +258,4 @@ def _check(shape: TypeAdapter[Any], obj: object) -> None:
         shape.validate_python(obj)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}") from None
+        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'it'}: {said(first)}") from None

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
+import yaml
+
 from llmservice_cli.commands.ps import WIDE, _row
+from llmservice_cli.main import main
 
 LOAD: dict[str, Any] = {"milliseconds": 1540, "plannedMemory": "100Mi", "measuredMemory": "130Mi", "tokensPerSecond": 9}
 
@@ -34,3 +39,19 @@ def test_memory_and_time_of_a_load_are_shown() -> None:
 def test_what_differs_from_the_plan_is_said_in_the_short_table_too() -> None:
     row = _row(entry({**LOAD, "findings": ["The engine took 130 MiB of host memory."]}), wide=False)
     assert row[-1] == "Ready. The engine took 130 MiB of host memory."
+
+
+@pytest.mark.parametrize("output", ["", "json", "yaml", "wide"])
+def test_where_nothing_runs_nothing_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: str
+) -> None:
+    """As other commands of the name do; who asks for a service by name is told that there is none."""
+    monkeypatch.setenv("LLMSERVICE_STATE_DIR", str(tmp_path / "state"))
+    assert main(["ps", *(["-o", output] if output else [])]) == 0
+    told = capsys.readouterr()
+    assert "llmservice up" in told.err
+    if output in ("json", "yaml"):
+        assert yaml.safe_load(told.out) == {"apiVersion": "v1", "kind": "List", "items": []}
+    else:
+        assert [line.split()[0] for line in told.out.splitlines()] == ["NAME"]
+    assert main(["ps", "--snippets", "demo"]) == 1

@@ -151,7 +151,6 @@ def test_of_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str], spec:
 @pytest.mark.parametrize(
     "command",
     [
-        ["ps"],
         ["ps", "--snippets", EVIL],
         ["logs", EVIL],
         ["chat", EVIL],

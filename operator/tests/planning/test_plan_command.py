@@ -225,7 +225,7 @@ def test_one_word_of_the_manifest_switches_the_engine(
         (["plan", "-o", "json"], 2, "BadArgument", ""),
         (["engines", "nowhere", "-o", "json"], 1, "ModelNotFound", "spec.model.uri"),
         (["engines", "empty", "--out", "json"], 1, "UnsupportedFormat", ""),
-        (["ps", "-o", "json"], 1, "BadArgument", ""),
+        (["ps", "--snippets", "tiny", "-o", "json"], 1, "BadArgument", ""),
     ],
 )
 def test_errors_are_json_too(

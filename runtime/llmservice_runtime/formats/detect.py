@@ -96,9 +96,16 @@ def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
         has_tokenizer=has_tokenizer(seen.paths),
         mixture_experts=config.experts,
         remote_code=isinstance(config.root.get("auto_map"), dict),
+        encoder=_encoder(config),
         widths=widths(config),
         notes=(*seen.notes, *notes),
     )
+
+
+def _encoder(config: Config) -> bool:
+    """BartForCausalLM is the decoder alone."""
+    alone = any(name.endswith("ForCausalLM") for name in config.architectures)
+    return config.get("is_encoder_decoder") is True and not alone
 
 
 def _context(seen: Checkpoint, task: Task) -> int:

@@ -152,6 +152,8 @@ class ModelFacts:
     mixture_experts: int = 0
     remote_code: bool = False
     """config.json has auto_map: loading runs code of the repository."""
+    encoder: bool = False
+    """Whether an encoder reads the input, and a decoder writes the answer (T5, BART, Whisper)."""
     widths: tuple[Width, ...] = ()
     """What tensor parallelism divides; empty where headers do not tell."""
     other_architectures: tuple[str, ...] = ()

@@ -19,6 +19,12 @@ UNPACKED = "Use the model's original weights (safetensors), which other engines 
 """The way out of a GGUF that even its own engine can't run: a GGUF is made for that engine alone."""
 
 
+DECODER = "Use a model that is a decoder alone, as those for chat are."
+"""The way out of one with an encoder, in whatever format."""
+ANOTHER = "Use another model: `llmservice engines URI` says which engines run it."
+"""Where no version of the model would help."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One engine on one device: `objection` is empty when it runs."""
@@ -143,7 +149,7 @@ def _nothing(
     method = facts.quantization.name if facts.quantization else facts.dtype
     where = " or ".join(dict.fromkeys(v.case.where for v in verdicts))
     gguf = facts.format is ModelFormat.GGUF  # what an engine of another format says helps nobody
-    likely = [v.objection for v in verdicts if gguf or not definition(v.engine).way_out] or [verdicts[0].objection]
+    likely = [v.objection for v in verdicts if gguf or not definition(v.engine).gguf] or [verdicts[0].objection]
     return NoChoice(f"no engine runs {method} {facts.format} weights on {where}: {likely[0]}", tuple(ways), rejected)
 
 
@@ -165,5 +171,7 @@ def _all_rejected(verdicts: list[Verdict], requested: EngineType | None) -> tupl
 def _other_versions(case: Case) -> list[str]:
     """What engines that can't read this model would run instead."""
     engines = map(definition, EngineType)
-    ways = [engine.way_out for engine in engines if engine.way_out and first_objection(engine.rules, case)]
-    return [UNPACKED] if ways and is_gguf(case) else ways
+    ways = [way for engine in engines if first_objection(engine.rules, case) and (way := engine.way_out(case))]
+    if case.facts.encoder:
+        return [DECODER]
+    return [UNPACKED] if ways and is_gguf(case) else ways or [ANOTHER]

@@ -77,6 +77,7 @@ def test_refusals_name_the_field(fields: dict[str, Any], param: str, words: tupl
     assert caught.value.param is not None and caught.value.param.startswith(param)
     assert f"`{param}" in caught.value.message
     assert any(word in caught.value.message for word in words), caught.value.message
+    assert "Value error" not in caught.value.message
 
 
 @pytest.mark.parametrize(

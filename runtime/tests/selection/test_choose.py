@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -367,6 +368,23 @@ def test_an_architecture_that_no_engine_has_is_refused_with_a_way_out(
     assert "does not know the architecture FooBarForCausalLM" in why_not(answer, VLLM)
     assert "does not know the architecture FooBarForCausalLM" in why_not(answer, TF)
     assert any("GGUF" in way for way in answer.ways_out)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architecture": "T5ForConditionalGeneration", "model_type": "t5", "encoder": True},
+        {"architecture": "LLaDAModelLM", "model_type": "llada"},
+    ],
+)
+def test_a_gguf_is_no_way_out_where_that_would_not_run(
+    make_facts: MakeFacts, make_machine: MakeMachine, changes: dict[str, Any]
+) -> None:
+    answer = choose(dataclasses.replace(make_facts(), **changes), make_machine(90))
+    assert isinstance(answer, NoChoice)
+    assert "would not run either" in why_not(answer, LLAMA)
+    assert not any("GGUF" in way for way in answer.ways_out)
+    assert ("decoder alone" if changes.get("encoder") else "another model") in answer.ways_out[0]
 
 
 def test_an_architecture_that_llama_cpp_lacks_is_refused_with_a_way_out(

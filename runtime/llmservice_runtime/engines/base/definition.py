@@ -75,8 +75,8 @@ class EngineDefinition:
     """Arguments of its own that ask for a way to share GPUs; of an engine whose layouts differ."""
     config_classes: Callable[[], Classes] = no_classes
     """What config.json means where it says nothing, by model_type."""
-    way_out: str = ""
-    """Advice for models that its rules object to: another version that it would run; empty = none."""
+    way_out: Callable[[Case], str] = lambda case: ""
+    """Advice for a model that its rules object to: another version that it would run; empty = none."""
     small_cache: str = ""
     """The argument of its own that halves the KV cache, `--name=value`; empty = it has none."""
     coarser: tuple[CoarserVersion, ...] = ()

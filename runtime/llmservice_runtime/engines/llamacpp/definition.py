@@ -11,7 +11,7 @@ from llmservice_runtime.engines.llamacpp.arguments import parse_args, words
 from llmservice_runtime.engines.llamacpp.install.recipe import RECIPE
 from llmservice_runtime.engines.llamacpp.memory import LlamaMemory
 from llmservice_runtime.engines.llamacpp.options import llama_options
-from llmservice_runtime.engines.llamacpp.rules import RULES
+from llmservice_runtime.engines.llamacpp.rules import RULES, not_from_left_to_right
 from llmservice_runtime.estimate.budget import Shape
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device
@@ -40,6 +40,13 @@ def arguments(case: Case, shape: Shape, args: Sequence[str]) -> tuple[str, ...]:
     return (f"--gpu-layers={-1 if everything else shape.gpu_layers}", *words(args))
 
 
+def way_out(case: Case) -> str:
+    """A GGUF, where that would run."""
+    if not_from_left_to_right(case):
+        return ""
+    return "Use a GGUF of the same model (hubs list them as <name>-GGUF): llama.cpp runs it on every machine."
+
+
 ENGINE = EngineDefinition(
     label="llama.cpp",
     rules=RULES,
@@ -50,7 +57,7 @@ ENGINE = EngineDefinition(
     gguf=True,
     devices=frozenset({Device.CPU}),  # built from source for the CPU alone
     recipe=RECIPE,
-    way_out="Use a GGUF of the same model (hubs list them as <name>-GGUF): llama.cpp runs it on every machine.",
+    way_out=way_out,
     small_cache="--kv-type=q8_0",
     last_words=((FailureClass.ENGINE_NOT_INSTALLED, r"no module named '?llama_cpp|failed to load shared library"),),
 )

@@ -20,7 +20,8 @@ def known() -> Capabilities:
 def not_gguf(case: Case) -> str | None:
     """Other formats must be converted first."""
     if not is_gguf(case):
-        return f"llama.cpp reads GGUF only, and this model is {case.facts.format}; a GGUF of the same model would run."
+        would = "would not run either" if not_from_left_to_right(case) else "would run"
+        return f"llama.cpp reads GGUF only, and this model is {case.facts.format}; a GGUF of the same model {would}."
     return None
 
 
@@ -31,6 +32,12 @@ def unknown_architecture(case: Case) -> str | None:
         return None
     version = f"llama-cpp-python {told.versions['llama-cpp-python']}"
     return f"llama.cpp ({version}) does not know the architecture {name}{told.spelled(name)}."
+
+
+def not_from_left_to_right(case: Case) -> bool:
+    """Whether the model, in whatever format, has an encoder or is a diffusion model."""
+    kind = case.facts.model_type.lower().replace("_", "-")
+    return case.facts.encoder or kind in ENCODERS | DIFFUSION
 
 
 def other_ways(case: Case) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from llmservice_runtime.contract.validation import said
 from llmservice_runtime.wire.body import bound_parts
 from llmservice_runtime.wire.errors import ApiError, bad_request, unsupported
 
@@ -140,10 +141,10 @@ def _refuse(error: ValidationError, model: type[BaseModel], document: dict[str, 
     if detail["type"] == "missing" and len(where) == 1:
         raise ApiError(400, f"`{field}` is missing.", code="missing_required_parameter", param=field)
     if model.model_fields.get(field) is not None and len({tuple(d["loc"][:1]) for d in details}) == 1:
-        options = sorted({str(d["msg"]) for d in details})
+        options = sorted({said(d) for d in details})
         problem = "; or ".join(options[:4])
     else:
-        problem = str(detail["msg"])
+        problem = said(detail)
     path = ".".join(_path(detail, document)) or "body"
     raise bad_request(f"`{path}` is not valid: {problem} (got {_shown(detail['input'])}).", param=path)
 
