@@ -103,13 +103,17 @@ def _prune(known: list[Kept], users: list[tuple[str, str, str]], args: argparse.
     def spared(kept: Kept) -> bool:
         return bool(_used_by(kept, users))
 
+    unused = [kept for kept in known if not spared(kept) and not is_in_use(kept)]
     if args.dry_run:
-        gone = [(k, k.size) for k in known if k.used < before and not spared(k) and not is_in_use(k)]
+        gone = [(kept, kept.size) for kept in unused if kept.used < before]
     else:
         gone = list(prune(known, before, spared))
     for kept, size in gone:
         print(f"{'would remove' if args.dry_run else 'removed'} {kept.name} ({memory(size)})")
     print(f"{memory(sum(size for _, size in gone))} {'would be' if args.dry_run else 'were'} freed.")
+    if young := [kept for kept in unused if kept.used >= before]:
+        since = args.unused_for or f"{FRESH_SECONDS / 60:.0f}m"
+        print(f"{len(young)} that nothing uses now were used in the last {since}: llmservice models rm {young[0].uri}")
 
 
 def duration(text: str) -> float:

@@ -89,7 +89,9 @@ def test_pruning_takes_what_nothing_used_for_so_long(cache: Path, capsys: pytest
         assert len(there(cache)) == 4
         assert main(["models", "prune", "--unused-for", "30d"]) == 0
         assert there(cache) == ["fresh", "loaded", "served"]
-        assert "1 MiB were freed" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "1 MiB were freed" in said
+        assert "1 that nothing uses now were used in the last 30d: llmservice models rm hf://acme/fresh" in said
 
 
 def test_one_is_removed_by_name_unless_somebody_uses_it(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:

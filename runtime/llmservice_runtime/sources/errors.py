@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil, floor
 from pathlib import Path
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 
 FIELD = "spec.model.uri"
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -109,9 +110,16 @@ class Origin:
 def disk_full(path: Path, needed: int, free: int) -> SourceError:
     """`needed` and `free` in bytes."""
     return SourceError(
-        f"The disk is full: {path} needs {needed / GIB:.2f} GiB more and has {free / GIB:.2f} GiB free.",
+        f"The disk is full: {path} needs {_size(needed, ceil)} more and has {_size(free, floor)} free.",
         "Free space (`llmservice models prune` removes models that nothing uses), or put the cache on another disk "
         "(LLMSERVICE_CACHE_DIR; in a cluster a larger one in spec.cache). "
         "What is already downloaded is kept and continued.",
         FailureClass.DISK_FULL,
     )
+
+
+def _size(count: int, rounded: Callable[[float], int]) -> str:
+    """In MiB, or from 10 GiB in tenths of one; what is needed and what is there are never told as the same."""
+    if count < 10 * GIB:
+        return f"{rounded(count / MIB):,} MiB"
+    return f"{rounded(count / GIB * 10) / 10:.1f} GiB"

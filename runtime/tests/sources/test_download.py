@@ -108,8 +108,8 @@ def test_too_little_space_is_said_before_the_first_byte(
     hub: Server, settings: SourceSettings, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = opened(hub, settings)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1 << 20))
-    with pytest.raises(SourceError, match=r"GiB more and has 0\.00 GiB free") as caught:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 64 << 20))
+    with pytest.raises(SourceError, match=r"needs 65 MiB more and has 64 MiB free") as caught:
         fetch(files, ["model.safetensors"], cache, Silent())
     assert caught.value.failure is FailureClass.DISK_FULL
     assert str(cache / "models/hf/acme--tiny") in caught.value.reason
