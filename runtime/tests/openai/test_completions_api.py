@@ -9,6 +9,8 @@ import pytest
 
 from llmservice_runtime.protocol.engine import GrammarKind
 
+SAID = [{"role": "user", "content": "x"}]
+
 
 async def post(client: Any, path: str, **body: Any) -> tuple[int, dict[str, Any]]:
     reply = await client.post(path, json=body)
@@ -131,9 +133,13 @@ async def test_counting_tokens(connect: Any, scripted: Any) -> None:
     client = await connect(scripted())
     _, body = await post(client, "/tokenize", prompt="ab", return_token_strs=True)
     assert body == {"count": 3, "max_model_len": 512, "tokens": [256, 97, 98], "token_strs": ["", "a", "b"]}
-    _, body = await post(client, "/tokenize", messages=[{"role": "user", "content": "x"}])
+    _, body = await post(client, "/tokenize", messages=SAID)
     _, text = await post(client, "/detokenize", tokens=body["tokens"])
     assert text["prompt"] == "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n"
+    tool = {"type": "function", "function": {"name": "f"}}
+    for field, fields in (("messages", {"messages": []}), ("tools", {"messages": SAID, "tools": [tool] * 129})):
+        status, body = await post(client, "/tokenize", **fields)
+        assert (status, body["error"]["param"]) == (400, field)
     status, body = await post(client, "/tokenize")
     assert (status, body["error"]["param"]) == (400, "prompt")
     status, body = await post(client, "/detokenize", tokens=[99999])

@@ -83,6 +83,10 @@ ToolChoice = Annotated[
 ]
 
 
+Messages = Annotated[list[Message], Field(min_length=1, max_length=100_000)]
+Tools = Annotated[list[Tool], Field(max_length=MAX_TOOLS)]
+
+
 class Thinking(BaseModel):
     """`thinking: {type}` as Dify and Anthropic-style clients send it."""
 
@@ -92,12 +96,12 @@ class Thinking(BaseModel):
 class ChatRequest(SharedFields):
     """POST /v1/chat/completions."""
 
-    messages: list[Message] = Field(min_length=1, max_length=100_000)
+    messages: Messages
     max_tokens: Whole | None = Field(None, ge=1)
     max_completion_tokens: Whole | None = Field(None, ge=1)
     logprobs: Flag = False
     top_logprobs: Whole | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
-    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Tools | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: Flag = True
     documents: list[dict[str, Any]] | None = Field(None, max_length=1024)

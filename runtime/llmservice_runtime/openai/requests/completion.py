@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from llmservice_runtime.openai.requests.chat import Message, Tool
+from llmservice_runtime.openai.requests.chat import Messages, Tools
 from llmservice_runtime.openai.requests.fields import (
     MAX_CHOICES,
     MAX_TOP_LOGPROBS,
@@ -35,8 +35,8 @@ class TokenizeRequest(Strict):
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[Message] | None = None
-    tools: list[Tool] | None = None
+    messages: Messages | None = None
+    tools: Tools | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: Flag = True
     continue_final_message: Flag = False
