@@ -62,7 +62,7 @@ def why_unready(view: View) -> Unready:
         return Unready(Reason.DOWNLOADING, "The model is being prepared; `llmservice up` shows the progress.")
     if any(facts.draining for facts in view.serving):
         return Unready(Reason.DRAINING, "The replica is shutting down.", retry_after=5)
-    first = view.serving[0]
+    first = next((facts for facts in view.serving if not facts.ready), view.serving[0])
     percent = "" if first.percent is None else f" {first.percent} %"
     return Unready(Reason.LOADING, f"The model is being loaded ({first.phase}{percent}).", retry_after=5)
 

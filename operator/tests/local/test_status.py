@@ -73,6 +73,12 @@ def test_a_failure_is_final_only_when_nobody_tries_again(gave_up: bool, final: b
     assert (why.reason, why.remedy, why.final) == ("OutOfMemory", "Take a smaller one.", final)
 
 
+def test_beside_a_ready_replica_the_one_that_loads_is_told() -> None:
+    ready, loading = ReplicaFacts("a", 0, ready=True, phase="Ready"), ReplicaFacts("b", 1, phase="Loading", percent=40)
+    why = why_unready(View(Order(SERVICE, settings=SETTINGS), (ready, loading)))
+    assert why.message == "The model is being loaded (Loading 40 %)."
+
+
 def test_an_order_survives_the_control_socket() -> None:
     for order in (
         Order(SERVICE, "/here"),
