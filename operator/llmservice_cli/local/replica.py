@@ -67,11 +67,13 @@ class LocalReplica:
         self.done = asyncio.create_task(self._run(), name=f"replica {facts.name}")
 
     async def stop(self, *, force: bool) -> None:
-        """Drain and end it (`force`: end it now)."""
+        """Drain and end it (`force`: end it now). Asked again it goes on draining."""
+        asked = self._stopping.is_set()
         self._change(draining=True, ready=False, phase=Phase.DRAINING.value)
         self._stopping.set()
         if self._process is not None:
-            self._process.send(signal.SIGTERM)
+            if not asked:  # a supervisor takes a second signal for impatience
+                self._process.send(signal.SIGTERM)
             if force:
                 self._process.send(signal.SIGKILL)
         done, _ = await asyncio.wait({self.done}, timeout=self._settings.drain_seconds + STOP_MARGIN_SECONDS)

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from machine_world import CLI, Here, manifest, until  # type: ignore[import-not-found]
+from machine_world import CLI, Here, Stream, manifest, until  # type: ignore[import-not-found]
 
 SCRIPT = Path(__file__).parents[2] / "llmservice"
 
@@ -83,6 +83,18 @@ def test_downs_at_once_all_end_well(here: Here) -> None:
         said, _ = down.communicate(timeout=30)
         assert down.returncode == 0 and "Traceback" not in said, said
     until(lambda: not here.pids())
+
+
+def test_a_second_down_waits_for_streams_as_the_first_does(here: Here) -> None:
+    here.run("up", "-f", here.write(manifest("demo", WORDS=30, DELAY=0.1)), "--port", "0", "--detach")
+    stream = Stream(here.snapshot()["url"], "demo")
+    downs = [
+        subprocess.Popen([*CLI, "down", *names], env=here.env, stdout=subprocess.PIPE, text=True)
+        for names in ([], ["demo"], [])
+    ]
+    for down in downs:
+        down.communicate(timeout=60)
+    assert stream.whole().count("content") == 30 and "[DONE]" in stream.text
 
 
 def test_down_ends_an_instance_that_just_starts(here: Here) -> None:
