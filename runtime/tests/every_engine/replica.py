@@ -95,7 +95,7 @@ class Replica:
     def computing(self) -> int:
         """The process that computes: the engine's own, or the child in which vLLM does."""
         engine = int(self.state["engine_pid"])
-        return next((pid for pid in below(engine) if "EngineCore" in _title(pid)), engine)
+        return next((pid for pid in below(engine) if "EngineCore" in title(pid)), engine)
 
     def everything(self) -> list[int]:
         """The processes of the engine that live."""
@@ -116,7 +116,7 @@ class Replica:
                 for pid in alive:
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
-                raise AssertionError(f"{[_title(pid) for pid in alive]} outlived the supervisor by {seconds} s")
+                raise AssertionError(f"{[title(pid) for pid in alive]} outlived the supervisor by {seconds} s")
             time.sleep(0.05)
 
 
@@ -153,7 +153,8 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def _title(pid: int) -> str:
+def title(pid: int) -> str:
+    """Its command line; empty = it is gone."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     return ""

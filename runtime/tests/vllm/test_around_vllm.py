@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.engines.vllm.plugins import NAMES
 from llmservice_runtime.engines.vllm.serve.answers import Answer, parted, with_both_keys
@@ -381,6 +383,38 @@ def test_a_plug_in_that_vllm_never_came_to_is_named(monkeypatch: pytest.MonkeyPa
         link.came(name, Phase.LOADING)
         assert all(later in told[-1][1] for later in NAMES[number + 1 :]) and name not in told[-1][1]
     assert told[-1][1] == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "failure", "said"),
+    [
+        (ImportError("no name 'x'\nand more"), FailureClass.ENGINE_NOT_INSTALLED, "ImportError: no name 'x'."),
+        (ExceptionGroup("tasks", [KeyError("x")]), FailureClass.CRASHED, "KeyError: 'x'."),
+        (ValueError(), FailureClass.CRASHED, "ValueError."),
+        (
+            UserError("No token came.", "", FailureClass.SELF_TEST_FAILED),
+            FailureClass.SELF_TEST_FAILED,
+            "No token came.",
+        ),
+    ],
+)
+def test_a_plug_in_that_fails_ends_the_process_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, failure: FailureClass, said: str
+) -> None:
+    told: list[UserError] = []
+
+    class Telling(Reporter):
+        def failure(self, error: UserError) -> None:
+            told.append(error)
+
+    def end(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr("os._exit", end)
+    with pytest.raises(SystemExit, match="1"), Link(Telling(None), 0.0).or_end(NAMES[0]):
+        raise error
+    assert told[0].failure is failure and told[0].reason.endswith(said)
+    assert isinstance(error, UserError) or NAMES[0] in told[0].reason
 
 
 @pytest.mark.parametrize(

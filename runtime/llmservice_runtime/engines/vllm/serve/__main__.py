@@ -6,6 +6,7 @@ The process stays the same: its id, its pipes and whom it dies with.
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import sys
@@ -20,10 +21,10 @@ from llmservice_runtime.contract.logs import configure
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.vllm.options import vllm_options
-from llmservice_runtime.engines.vllm.plugins import ENTRY_POINTS, NAMES
+from llmservice_runtime.engines.vllm.plugins import ENTRY_POINTS, NAMES, PROCESSES
 from llmservice_runtime.engines.vllm.serve.command import Surroundings, command, environment
 from llmservice_runtime.engines.vllm.serve.handover import PID_ENV, SETTINGS_ENV
-from llmservice_runtime.engines.vllm.serve.link import LINK
+from llmservice_runtime.engines.vllm.serve.link import LINK, broken
 from llmservice_runtime.engines.vllm.serve.pool import kv_bytes
 from llmservice_runtime.machine.probe import cpus
 
@@ -89,6 +90,10 @@ def _other_plugins() -> tuple[str, ...]:
             "Install it again: llmservice-runtime install vllm --rebuild.",
             FailureClass.ENGINE_NOT_INSTALLED,
         )
+    try:
+        importlib.import_module(wanted[PROCESSES].partition(":")[0])  # which looks after the others when vLLM loads it
+    except Exception as error:
+        raise broken(PROCESSES, error) from error
     names = (point.name for group in OTHER_GROUPS for point in entry_points(group=group))
     return tuple(dict.fromkeys(name for name in names if name not in NAMES))
 

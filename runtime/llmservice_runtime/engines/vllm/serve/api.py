@@ -38,6 +38,7 @@ class Api:
     name = API
     required_tasks = None
 
+    @LINK.or_end(API)
     def __init__(self) -> None:
         self._settings = handed_over()
         self._door = Door(callers_of(self._settings))
@@ -55,6 +56,10 @@ class Api:
         except UserError as error:
             LINK.reporter.failure(error)
             raise
+        with LINK.or_end(API):
+            self._open(engine_client, state, args, speed)
+
+    def _open(self, engine_client: Any, state: Any, args: Namespace, speed: float) -> None:
         self._door.served = served_by(engine_client, args, self._settings)
         # Around all that vLLM has put there by now, who lets every page call among them.
         self._app.middleware_stack = Gate(self._app.middleware_stack or self._app.build_middleware_stack(), self._door)

@@ -9,6 +9,7 @@ import threading
 import time
 from typing import Any
 
+from llmservice_runtime.engines.vllm.plugins import API
 from llmservice_runtime.engines.vllm.serve.gate import Door
 from llmservice_runtime.engines.vllm.serve.link import LINK, control_lines
 from llmservice_runtime.engines.vllm.serve.pace import PACE
@@ -34,7 +35,7 @@ class Life:
 
     async def run(self) -> None:
         """All of it."""
-        try:
+        with LINK.or_end(API):
             port = await self._listening()
             detail: dict[str, float] = {
                 "context_tokens": int(self._engine.model_config.max_model_len),
@@ -47,9 +48,6 @@ class Life:
                 tasks.create_task(self._drain_when_told())
                 tasks.create_task(self._report_steps())
                 tasks.create_task(self._watch_core())
-        except Exception:
-            log.exception("the plug-in that talks to the supervisor failed")
-            raise
 
     async def _listening(self) -> int:
         """The port, once the server accepts. vLLM makes the server after this plug-in's turn."""

@@ -6,14 +6,20 @@ A plug-in that vLLM never came to is named when the load takes too long: every p
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.report import CONTROL_FD_ENV, Phase
 from llmservice_runtime.engines.vllm.plugins import NAMES
 from llmservice_runtime.openai.reports import Reporter
+
+log = logging.getLogger(__name__)
 
 
 class Link:
@@ -43,6 +49,30 @@ class Link:
     def phase(self, phase: Phase) -> None:
         """A phase, with the plug-ins that have not come."""
         self.reporter.phase(phase, detail=waiting_for(self._awaited))
+
+    @contextmanager
+    def or_end(self, plugin: str) -> Iterator[None]:
+        """What goes wrong in a plug-in of ours ends the process with its name: vLLM would log it and go on without."""
+        try:
+            yield
+        except Exception as error:
+            log.exception("our plug-in %s failed", plugin)
+            self.reporter.failure(error if isinstance(error, UserError) else broken(plugin, error))
+            os._exit(1)
+
+
+def broken(plugin: str, error: Exception) -> UserError:
+    """A plug-in that can't be loaded, or failed, as the failure of the load."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    said = next(iter(str(error).splitlines()), "")
+    reason = f"Our plug-in {plugin} failed in vLLM: {type(error).__name__}: {said}".rstrip(": ")
+    missing = isinstance(error, ImportError)
+    return UserError(
+        f"{reason}.",
+        "Install the engine again: llmservice install vllm --rebuild. If that changes nothing, report a bug.",
+        FailureClass.ENGINE_NOT_INSTALLED if missing else FailureClass.CRASHED,
+    )
 
 
 def waiting_for(plugins: list[str] | tuple[str, ...]) -> str:

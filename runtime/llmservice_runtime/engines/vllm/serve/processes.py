@@ -21,14 +21,13 @@ def arm() -> None:
 
     vLLM forks some of its processes on some platforms, and a fork forgets whom to die with.
     """
-    from llmservice_runtime.engines.vllm.plugins import PROCESSES, REGISTRATION
-
-    importlib.import_module(REGISTRATION)
+    from llmservice_runtime.engines.vllm.plugins import ENTRY_POINTS, PROCESSES, REGISTRATION
     from llmservice_runtime.engines.vllm.serve.handover import is_api_server
 
     if not is_api_server():
         parent = multiprocessing.parent_process()
         _die_with(parent.pid if parent is not None else os.getppid())
+        importlib.import_module(REGISTRATION)
         return
     from llmservice_runtime.contract.report import Phase
     from llmservice_runtime.engines.vllm.serve.link import LINK
@@ -36,6 +35,11 @@ def arm() -> None:
 
     die_with_parent()
     os.register_at_fork(after_in_child=_forked)
+    # Before anything is loaded: of what can't be imported later vLLM writes a line, and serves without it.
+    others = (point for group in ENTRY_POINTS.values() for point in group.items())
+    for name, value in ((PROCESSES, REGISTRATION), *others):
+        with LINK.or_end(name):
+            importlib.import_module(value.partition(":")[0])
     LINK.came(PROCESSES, Phase.LOADING)
 
 

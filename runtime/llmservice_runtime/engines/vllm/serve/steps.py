@@ -18,6 +18,7 @@ from llmservice_runtime.engines.vllm.serve.pace import PACE
 class StepCounter(StatLoggerBase):  # type: ignore[misc]
     """One per engine core; they count together."""
 
+    @LINK.or_end(STEPS)
     def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
         self._engine = engine_index
         LINK.came(STEPS, Phase.WARMING)

@@ -1,0 +1,96 @@
+"""What only vLLM has: plug-ins of ours in its processes, and processes below processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from every_engine.api import Api  # type: ignore[import-not-found]
+from every_engine.replica import LOAD_SECONDS, Replica, is_alive, title  # type: ignore[import-not-found]
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.engines.vllm.plugins import API, PROCESSES, REGISTRATION, STEPS
+
+pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("vllm_installed")]
+
+GONE_SECONDS = 5
+BLOCKED = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            raise ImportError("cannot import name 'x' from 'y'\\nand more")
+
+sys.meta_path.insert(0, Blocked())
+"""
+"""A sitecustomize.py: what a plug-in imports has another version."""
+
+Start = Callable[..., Replica]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """start(**settings) -> a replica."""
+    made: list[Replica] = []
+
+    def run(**changes: Any) -> Replica:
+        made.append(Replica(tmp_path / str(len(made)), EngineType.VLLM, **changes))
+        return made[-1]
+
+    yield run
+    for one in made:
+        one.stop()
+
+
+@pytest.mark.parametrize(
+    ("plugin", "module"),
+    [
+        (API, "llmservice_runtime.engines.vllm.serve.life"),
+        (STEPS, "llmservice_runtime.engines.vllm.serve.steps"),
+        (PROCESSES, REGISTRATION),
+        (PROCESSES, "llmservice_runtime.engines.vllm.serve.processes"),
+    ],
+)
+def test_a_plug_in_that_can_not_be_imported_fails_the_load_at_once(
+    start: Start, tmp_path: Path, plugin: str, module: str
+) -> None:
+    """vLLM would log it, serve without it, and the load would wait for its budget."""
+    (tmp_path / "sitecustomize.py").write_text(BLOCKED.format(module=module))
+    replica = start(engine_env={"PYTHONPATH": str(tmp_path)}, load_seconds=int(2 * LOAD_SECONDS))
+    assert replica.process.wait(LOAD_SECONDS) == 1, replica.log.read_text()[-4000:]
+    record = replica.record
+    assert record["failure"] == "EngineNotInstalled" and record["phase"] == "Starting", record
+    said = f"plug-in {plugin} failed in vLLM: ImportError: cannot import name 'x' from 'y'."
+    assert said in record["message"] and "--rebuild" in record["remedy"]
+
+
+def test_one_that_loads_stops_when_it_is_told(start: Start) -> None:
+    replica = start()
+    replica.wait_for(lambda: any("EngineCore" in title(pid) for pid in replica.everything()), LOAD_SECONDS)
+    processes = replica.everything()
+    replica.process.send_signal(signal.SIGTERM)
+    assert replica.process.wait(60) == 0
+    assert not any(map(is_alive, processes)) and not replica.record_file.exists()
+
+
+def test_who_is_killed_leaves_no_engine_process(start: Start) -> None:
+    """A worker, the API server, and at last the supervisor."""
+    replica = start(restart=True)
+    for killed, seconds in (("VLLM::Worker", 60), ("main serve", GONE_SECONDS)):
+        replica.wait_ready()
+        processes = replica.everything()
+        (victim,) = (pid for pid in processes if killed in title(pid))
+        os.kill(victim, signal.SIGKILL)
+        replica.wait_for(lambda left=processes: not any(map(is_alive, left)), seconds)
+        replica.wait_for(lambda: not replica.state["ready"])
+        assert replica.record["failure"] == "Crashed"
+    replica.wait_ready()
+    assert {"Starting", "Loading", "Warming", "SelfTest"} <= set(replica.status()["load_phases"])
+    assert Api(replica.url).say()
+    assert len(replica.everything()) >= 3
+    replica.stop(GONE_SECONDS)
