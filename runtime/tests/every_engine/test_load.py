@@ -117,5 +117,15 @@ def test_the_supervisor_sees_what_runs(api: Api, replica: Replica) -> None:
     until(lambda: replica.status()["running"] == 0)
 
 
+def test_what_a_client_has_not_sent_yet_is_no_work_that_must_move_on(api: Api, replica: Replica) -> None:
+    """Its body may take longer than any step: that is no reason to end the replica."""
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+    with api.connected(head), ExitStack() as stack:
+        for _ in range(12):  # what is told while they run was told after the head came
+            stack.enter_context(api.endless())
+        until(lambda: (told := replica.status())["running"] > 0 and told["waiting"] == 0)
+    until(lambda: replica.status()["running"] == 0)
+
+
 def _endless() -> dict[str, object]:
     return {"messages": MESSAGES, "stream": True, "ignore_eos": True, "max_tokens": 1900}

@@ -84,17 +84,21 @@ class Life:
         while True:
             await running.busy.wait()
             while not running.idle.is_set():
-                self._report(running.count)
+                self._report()
                 try:
                     await asyncio.wait_for(running.idle.wait(), STEP_REPORT_SECONDS)
                 except TimeoutError:
                     continue
-            self._report(0)
+            self._report()
 
-    def _report(self, requests: int) -> None:
-        """vLLM counts when a step is done; what it has not seen yet waits."""
-        decoding = min(PACE.running, requests)
-        LINK.reporter.step(decoding, requests - decoding, PACE.steps, PACE.step_seconds)
+    def _report(self) -> None:
+        """Of answers that vLLM has to compute: a client may take its time with its body, or with reading.
+
+        Those in its batch are counted when a step is done; what it has not seen yet waits.
+        """
+        answers = int(self._engine.output_processor.get_num_unfinished_requests())
+        decoding = min(PACE.running, answers)
+        LINK.reporter.step(decoding, answers - decoding, PACE.steps, PACE.step_seconds)
 
 
 def _leave() -> None:
