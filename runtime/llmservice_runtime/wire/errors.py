@@ -78,6 +78,17 @@ def body_too_large(limit: int = MAX_BODY_BYTES) -> ApiError:
     return ApiError(413, f"The body is larger than {size}.", code="request_too_large")
 
 
+def headers_too_large(limit: int) -> ApiError:
+    """431; `limit` in bytes, of one line."""
+    said = f"The request line or a header is longer than {limit} bytes. Send long values in the body."
+    return ApiError(431, said, code="headers_too_large")
+
+
+def malformed(reason: str, status: int = 400) -> ApiError:
+    """400: bytes that are no HTTP request."""
+    return ApiError(status, f"This is no HTTP request: {reason}.", code="malformed_request")
+
+
 def queue_full(message: str, retry_after: int) -> ApiError:
     """429: the bounded queue is full; a retry may succeed."""
     return ApiError(429, message, code="queue_full", kind="rate_limit_error", headers=retry_headers(retry_after))

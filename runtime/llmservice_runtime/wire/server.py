@@ -9,9 +9,12 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
-from llmservice_runtime.wire.errors import ApiError, error_response, internal
+from llmservice_runtime.wire.errors import ApiError, error_response, headers_too_large, internal, malformed
 
+MAX_LINE = 8190
+"""Bytes of a request line or header."""
 MAX_MESSAGE = 200
+LIKE_TLS = "it begins like TLS, and this port speaks plain HTTP"
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +67,11 @@ class _Connection(RequestHandler):
 def not_understood(status: int, exc: BaseException | None, message: str) -> ApiError:
     """400, or 431 for a line that is too long, for bytes that are no HTTP request."""
     if isinstance(exc, LineTooLong):
-        limit = exc.args[1] if len(exc.args) > 1 else "some"
-        said = f"The request line or a header is longer than {limit} bytes. Send long values in the body."
-        return ApiError(431, said, code="headers_too_large")
+        return headers_too_large(MAX_LINE)
     reason = " ".join((message or str(exc or "")).split())[:MAX_MESSAGE].rstrip(" ^.")
     if isinstance(exc, BadHttpMethod) and "\\x16\\x03" in reason:
-        reason = "it begins like TLS, and this port speaks plain HTTP"
-    return ApiError(status, f"This is no HTTP request: {reason}.", code="malformed_request")
+        reason = LIKE_TLS
+    return malformed(reason, status)
 
 
 async def expect(request: web.Request) -> web.StreamResponse | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,14 @@ class Api:
             yield
         finally:
             connection.close()
+
+    @contextmanager
+    def connected(self, sent: bytes) -> Iterator[socket.socket]:
+        """A connection with bytes that are sent as they are."""
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=SECONDS) as connection:
+            connection.sendall(sent)
+            yield connection
 
     def open(self, path: str, body: Any = None, method: str = "", **headers: str) -> http.client.HTTPResponse:
         """One request on a connection of its own; the answer as it comes. Closing it hangs up."""

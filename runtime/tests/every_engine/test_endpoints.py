@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
 
 import pytest
 
-from .api import ANSWER, CHAT, DETOKENIZE, MESSAGES, QUESTION, TEXT, TOKENIZE, Api
+from .api import ANSWER, CHAT, DETOKENIZE, MESSAGES, QUESTION, TEXT, TOKENIZE, Api, Reply
 from .engines import ALIAS, CONTEXT, NAME
 from .replica import Replica
 
@@ -91,6 +92,33 @@ def test_bodies_that_are_none(api: Api, path: str) -> None:
     assert (broken.status, broken.error["code"]) == (400, "invalid_encoding")
     unknown = api.send(path, b"{}", **{"Content-Encoding": "br"})
     assert (unknown.status, unknown.error["code"]) == (415, "unsupported_encoding")
+
+
+POST = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+NO_HTTP = {
+    "nonsense": (b"NONSENSE\r\n\r\n", "malformed_request"),
+    "tls": (b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\r\n\r\n", "malformed_request"),
+    "version": (b"GET / HTTP/9.9\r\n\r\n", "malformed_request"),
+    "method": (b"FOO /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n", "malformed_request"),
+    "no-host": (b"GET /health HTTP/1.1\r\n\r\n", "malformed_request"),
+    "header": (b"GET /health HTTP/1.1\r\nHost: localhost\r\nBad Header\r\n\r\n", "malformed_request"),
+    "length": (POST + b"Content-Length: -1\r\n\r\n", "malformed_request"),
+    "chunk": (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", "malformed_request"),
+    "long-path": (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", "headers_too_large"),
+    "long-header": (POST + b"X: " + b"a" * 20_000 + b"\r\n\r\n", "headers_too_large"),
+    "no-end": (POST + b"X: " + b"a" * 200_000, "headers_too_large"),
+}
+
+
+@pytest.mark.parametrize("name", NO_HTTP)
+def test_what_is_no_http_has_the_error_body_and_ends_its_connection(api: Api, name: str) -> None:
+    sent, code = NO_HTTP[name]
+    with api.connected(sent) as connection:
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        reply = Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+        assert (reply.status, reply.error["code"]) == (431 if code == "headers_too_large" else 400, code)
+        assert connection.recv(1) == b""
 
 
 def test_a_packed_body_is_read(api: Api) -> None:

@@ -275,6 +275,29 @@ async def test_an_error_in_a_stream_has_our_shape_and_no_done_follows() -> None:
     assert headers[b"cache-control"] == b"no-cache" and headers[b"x-accel-buffering"] == b"no"
 
 
+async def test_what_fails_before_its_answer_begins_has_the_error_body() -> None:
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("at 0x77 in file")
+
+    door = Door(Callers(), served=served())
+    status, headers, raw = await ask(Gate(failing, door), "/v1/completions", {"prompt": "a"})
+    assert status == 500 and json.loads(raw)["error"]["code"] == "internal_error" and b"0x77" not in raw
+    assert headers[b"vary"] == b"Origin" and door.running.idle.is_set()
+
+
+async def test_no_websocket_passes() -> None:
+    behind, sent = Behind(), []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    await gate(behind)({"type": "websocket", "path": "/v1/realtime", "headers": []}, receive, send)
+    assert sent == [{"type": "websocket.close"}] and behind.paths == []
+
+
 async def test_thinking_has_both_names_streamed_and_whole_and_texts_stay_as_they_are() -> None:
     text = 'say "reasoning":"no" \\ "\u00e9'
     delta = {"choices": [{"delta": {"reasoning": text}}]}

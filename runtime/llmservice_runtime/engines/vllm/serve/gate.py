@@ -4,6 +4,7 @@ request bodies and answers that are changed as a whole."""
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,7 +36,7 @@ from llmservice_runtime.openai.requests.fields import Strict
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.wire import sse
 from llmservice_runtime.wire.callers import Callers, is_preflight, preflight, told
-from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, cut, unavailable
+from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, cut, internal, unavailable
 
 Body = dict[str, Any]
 Read = tuple[type[Strict], int, Callable[[Any, Served], Awaitable[Body]]]
@@ -55,6 +56,8 @@ MODELS = "/v1/models"
 SHOWN = ("/health", "/metrics", "/version")
 """What vLLM itself answers to GET. Its other paths are not of our API: some would abort what others asked."""
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class Door:
@@ -73,23 +76,33 @@ class Gate:
         self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; lifespan and WebSocket pass."""
-        if scope["type"] != "http":
+        """One request. No WebSocket is of our API."""
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close"})
+            return
+        out = Outgoing(send)
         try:
             if callers := self._door.callers:
                 headers = headers_of(scope)
                 origin = callers.check(scope["method"], headers)
-                send = telling(send, told(origin))
+                out.add(told(origin))
                 if origin and is_preflight(scope["method"], headers):
-                    await answer(telling(send, preflight(headers)), 204, b"", ())
+                    out.add(preflight(headers))
+                    await answer(out.send, 204, b"", ())
                     return
-            await self._pass(routed(scope), receive, send)
+            await self._pass(routed(scope), receive, out.send)
         except ApiError as error:
-            await refuse(send, error)
+            await refuse(out.send, error)
         except ClientGoneError:
             return
+        except Exception:
+            if out.started:
+                raise
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            await refuse(out.send, internal("This server failed to answer; its log says why."))
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, running, served = scope["path"], self._door.running, self._door.served
@@ -174,13 +187,21 @@ def routed(scope: Scope) -> Scope:
     return scope if path == scope["path"] else {**scope, "path": path, "raw_path": path.encode()}
 
 
-def telling(send: Send, headers: Mapping[str, str]) -> Send:
-    """A `send` that adds headers."""
-    more = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+class Outgoing:
+    """A `send` that adds headers, and knows whether an answer has begun."""
 
-    async def with_more(message: Message) -> None:
+    def __init__(self, send: Send) -> None:
+        self.started = False
+        self._send = send
+        self._more: list[tuple[bytes, bytes]] = []
+
+    def add(self, headers: Mapping[str, str]) -> None:
+        """To those of the answer."""
+        self._more += [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+
+    async def send(self, message: Message) -> None:
+        """One message."""
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *more]
-        await send(message)
-
-    return with_more
+            self.started = True
+            message["headers"] = [*message["headers"], *self._more]
+        await self._send(message)

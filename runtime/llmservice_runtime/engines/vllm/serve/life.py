@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from llmservice_runtime.engines.vllm.plugins import API
+from llmservice_runtime.engines.vllm.serve.connection import Connection
 from llmservice_runtime.engines.vllm.serve.gate import Door
 from llmservice_runtime.engines.vllm.serve.link import LINK, control_lines
 from llmservice_runtime.engines.vllm.serve.pace import PACE
@@ -37,6 +38,7 @@ class Life:
         """All of it."""
         with LINK.or_end(API):
             port = await self._listening()
+            self._state.server.config.http_protocol_class = Connection  # of all that connect from now on
             detail: dict[str, float] = {
                 "context_tokens": int(self._engine.model_config.max_model_len),
                 "max_sequences": int(self._engine.vllm_config.scheduler_config.max_num_seqs),
