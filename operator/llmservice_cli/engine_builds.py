@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.engines.base.recipe import Recipe
 from llmservice_runtime.engines.registry import definition
 from llmservice_runtime.install.environment import install_command, installed_devices, installed_engines
-from llmservice_runtime.machine.machine import GPU_DEVICES, EngineBuild
+from llmservice_runtime.machine.drm import drm_gpus
+from llmservice_runtime.machine.machine import GPU_DEVICES, Device, EngineBuild, Machine
+from llmservice_runtime.machine.probe import read_machine
+from llmservice_runtime.machine.vulkan import vulkan_gpus
 
 
 def builds_here() -> tuple[EngineBuild, ...]:
-    """Every engine, with the sentence that says how to install it where it is not."""
+    """Every engine, with the sentence that says how to install it where it is not, or for a GPU that it is not for."""
     return tuple(
-        EngineBuild(engine, installed_devices(engine), installed, "" if installed else _install(engine))
+        EngineBuild(
+            engine, installed_devices(engine), installed, "" if installed else _install(engine), _gpu_builds(engine)
+        )
         for engine, installed in installed_engines().items()
     )
+
+
+def machine_here() -> Machine:
+    """This machine with its engines. GPUs of other makers than NVIDIA come from Vulkan where an engine is built for
+    it, else from the kernel, which tells that they are there and little more."""
+    builds = builds_here()
+    machine = read_machine(builds)
+    if machine.gpus:
+        return machine
+    by_vulkan = any(build.installed and Device.AMD in build.devices for build in builds)
+    return replace(machine, gpus=vulkan_gpus() if by_vulkan else drm_gpus())
 
 
 def can_be_installed(engine: EngineType) -> bool:
@@ -25,6 +44,18 @@ def builds_elsewhere() -> tuple[EngineBuild, ...]:
     """Engines of a machine that is not this one: nothing is known of what is installed there. A build for its GPUs can
     be made."""
     return tuple(EngineBuild(engine, definition(engine).devices | GPU_DEVICES) for engine in EngineType)
+
+
+def _gpu_builds(engine: EngineType) -> dict[Device, str]:
+    recipe = definition(engine).recipe
+    if not isinstance(recipe, Recipe):
+        return {}
+    words = {device: [w for w, other in recipe.asked.items() if device in other.devices] for device in GPU_DEVICES}
+    return {
+        device: f"A build for it: llmservice install {engine.folder} --device {' or '.join(found)}"
+        for device, found in words.items()
+        if found
+    }
 
 
 def _install(engine: EngineType) -> str:

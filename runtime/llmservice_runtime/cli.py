@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     install = commands.add_parser("install", help="create an engine's environment, building what must be built")
     install.add_argument("engine", choices=sorted(ENGINE_NAMES), help="engine to install")
     install.add_argument(
-        "--device", choices=["cpu", "cuda"], help="what it is to run on (default: a GPU that is found)"
+        "--device", choices=["cpu", "cuda", "vulkan"], help="what it is to run on (default: as it is here)"
     )
     install.add_argument("--wheel-cache", type=Path, metavar="DIR", help="where built wheels are kept")
     install.add_argument("--wheel-only", action="store_true", help="build (or find) the wheel and print its path")
@@ -184,14 +184,14 @@ def _exit_code(error: UserError) -> int:
 
 
 def _install(arguments: argparse.Namespace) -> int:
-    from llmservice_runtime.install.make import DEVICES, Install, build_wheel, install
+    from llmservice_runtime.install.make import Install, build_wheel, install
 
     request = Install(
         engine=ENGINE_NAMES[arguments.engine],
         wheel_cache=arguments.wheel_cache,
         rebuild=arguments.rebuild,
         portable=arguments.portable,
-        device=DEVICES[arguments.device] if arguments.device else None,
+        device=arguments.device or "",
     )
     if arguments.wheel_only:
         print(build_wheel(request))

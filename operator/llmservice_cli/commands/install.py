@@ -14,7 +14,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments."""
     parser.add_argument("engine", choices=sorted(ENGINES), help="engine to install")
     parser.add_argument(
-        "--device", choices=sorted(DEVICES), help="what it is to run on (default: the GPU, where one is found)"
+        "--device",
+        choices=DEVICES,
+        help="what it is to run on (default: as it is installed here; else an NVIDIA GPU that is found, for vllm and "
+        "transformers; llamacpp is built for a GPU when this says so)",
     )
     parser.add_argument("--rebuild", action="store_true", help="install again, whatever is there")
     parser.add_argument("--portable", action="store_true", help="build with no CPU feature newer than AVX2 and FMA")
@@ -22,6 +25,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 = it is installed."""
-    device = DEVICES[args.device] if args.device else None
-    install(Install(ENGINES[args.engine], rebuild=args.rebuild, portable=args.portable, device=device))
+    install(Install(ENGINES[args.engine], rebuild=args.rebuild, portable=args.portable, device=args.device or ""))
     return 0

@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from llmservice_api.manifest import load_manifests
 from llmservice_api.patterns import gpu_memory
-from llmservice_cli.engine_builds import builds_elsewhere, builds_here
+from llmservice_cli.engine_builds import builds_elsewhere, machine_here
 from llmservice_cli.places import Places
 from llmservice_cli.plans import PlannedService, Unreadable, plan_services
 from llmservice_cli.told import as_object, tell
@@ -24,7 +24,6 @@ from llmservice_planning.words import memory
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.machine.gpus import imagined_gpu
 from llmservice_runtime.machine.machine import Machine
-from llmservice_runtime.machine.probe import read_machine
 
 GIB = 1 << 30
 
@@ -82,7 +81,7 @@ def machine_of(args: argparse.Namespace, stated: Sequence[int | None] = ()) -> M
             "--gpu-memory says how much, but not of what.",
             "Add --gpu KIND; of this machine's GPUs accelerator.memory in the manifest says it.",
         )
-    machine = read_machine(builds_here()) if args.gpu is None else _other_machine(args, stated)
+    machine = machine_here() if args.gpu is None else _other_machine(args, stated)
     if args.memory is not None:
         size = int(args.memory * GIB)
         machine = dataclasses.replace(machine, memory_bytes=size, memory_available=size)
@@ -108,7 +107,9 @@ def _other_machine(args: argparse.Namespace, stated: Sequence[int | None]) -> Ma
 def describe(machine: Machine, assumed: bool = False) -> str:
     """`this machine (2 CPUs, 21.4 GiB of memory free, no GPU)`."""
     gpu = machine.gpu
-    gpus = f"{machine.gpu_count} × {gpu.product} with {memory(gpu.memory_bytes)}" if gpu else "no GPU"
+    gpus = f"{machine.gpu_count} × {gpu.product}" if gpu else "no GPU"
+    if gpu and gpu.memory_bytes:
+        gpus += f" with {memory(gpu.memory_bytes)}"
     if assumed:
         return f"a machine with {gpus} and {memory(machine.memory_available)} of memory"
     return f"this machine ({machine.cpus} CPUs, {memory(machine.memory_available)} of memory free, {gpus})"

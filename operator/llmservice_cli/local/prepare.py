@@ -12,7 +12,7 @@ from typing import TypeVar
 from llmservice_api.local_mode import cluster_only
 from llmservice_api.manifest import Manifest
 from llmservice_api.v1alpha1 import PlanStatus
-from llmservice_cli.engine_builds import builds_here, can_be_installed
+from llmservice_cli.engine_builds import builds_here, can_be_installed, machine_here
 from llmservice_cli.local.offer import ALSO, Offer
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.room import SHRINK, Room, held
@@ -28,7 +28,6 @@ from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.engines import registry
 from llmservice_runtime.estimate.budget import HOST, total
-from llmservice_runtime.machine.probe import read_machine
 from llmservice_runtime.sources.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ class Preparation:
         self._offer = offer or Offer()
         self._instance = instance
         self._holds = Room().holds()
-        machine = read_machine(builds_here())
+        machine = machine_here()
         free = machine.memory_available - sum(hold.missing for hold in self._holds)
         self._machine = dataclasses.replace(machine, memory_available=max(0, free))
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,9 @@ from llmservice_runtime.install.wheel import (
     obtain_wheel,
     plan_wheel,
 )
-from llmservice_runtime.machine.machine import Device
+from llmservice_runtime.machine.probe import nvidia_gpus
 
-DEVICES = {"cpu": Device.CPU, "cuda": Device.NVIDIA}
+DEVICES = ("cpu", "cuda", "vulkan")
 """As they are named on a command line."""
 BUILD_FACTOR = 6
 """What a build takes while it runs, by the size of its source's archive; no more."""
@@ -50,8 +51,8 @@ class Install:
     wheel_cache: Path | None = None
     rebuild: bool = False
     portable: bool = False
-    device: Device | None = None
-    """What it is to run on; None = what this machine has."""
+    device: str = ""
+    """One of DEVICES. Empty = what stands here already; else the GPU, where one is found and no toolkit is needed."""
 
 
 def build_wheel(request: Install) -> Path:
@@ -74,10 +75,12 @@ def install(request: Install) -> Path:
         return Path(sys.prefix)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(folder.parent / f".{folder.name}.lock", "another process installs this engine; waiting for it"):
-        wanted = order.stamp()
-        if not request.rebuild and stamped(folder) == wanted:
+        wanted, there = order.stamp(), stamped(folder)
+        if not request.rebuild and there == wanted:
             _say(f"{request.engine.value} is installed in {folder}")
             return folder
+        if there is not None and there.get("devices", []) != wanted["devices"]:
+            _say(f"{folder} holds {_built_for(order, there)}; it is replaced by {_built_for(order, wanted)}")
         require_venv()
         if order.recipe.compiles:
             title = registry.label(order.engine)
@@ -121,13 +124,39 @@ class _Order:
 
 def _order(request: Install) -> _Order | None:
     """None = the engine needs no environment of its own."""
-    recipe = recipe_of(request.engine)
+    recipe = chosen(request)
     if recipe is None:
         return None
-    if recipe.cuda is not None and (request.device or _device_here()) is Device.NVIDIA:
-        recipe = recipe.cuda
     parts = tuple(layers.choose(layer, engines_dir()) for layer in recipe.layers)
     return _Order(request.engine, recipe, wheel_plan(request), parts)
+
+
+def chosen(request: Install) -> Recipe | None:
+    """The recipe for the device; None = the engine needs no environment. UserError where it is not made for that."""
+    recipe, word = recipe_of(request.engine), request.device
+    if recipe is None:
+        return None
+    if word in recipe.asked:
+        return recipe.asked[word]
+    if word == "vulkan":
+        reason = f"{registry.label(request.engine)} is not built for {word}."
+        raise UserError(reason, "Leave --device out, or name cpu or cuda.")
+    if not word and (kept := _kept(request.engine, recipe)):
+        return kept
+    if recipe.cuda is not None and (word == "cuda" or (not word and nvidia_gpus())):
+        return recipe.cuda
+    return recipe
+
+
+def _kept(engine: EngineType, recipe: Recipe) -> Recipe | None:
+    """The build that a person asked for and that stands here: who names no device does not want it replaced."""
+    made = (stamped(engines_dir() / engine.folder) or {}).get("devices")
+    return next((other for other in recipe.asked.values() if sorted(other.devices) == made), None)
+
+
+def _built_for(order: _Order, stamp: Mapping[str, Any]) -> str:
+    devices = stamp.get("devices") or sorted(registry.definition(order.engine).devices)
+    return f"a build for {', '.join(devices)}"
 
 
 def _layers(recipe: Recipe | None) -> tuple[Layer, ...]:
@@ -135,15 +164,9 @@ def _layers(recipe: Recipe | None) -> tuple[Layer, ...]:
     return (*recipe.layers, *_layers(recipe.cuda)) if recipe else ()
 
 
-def _device_here() -> Device:
-    from llmservice_runtime.machine.probe import nvidia_gpus
-
-    return Device.NVIDIA if nvidia_gpus() else Device.CPU
-
-
 def wheel_plan(request: Install) -> WheelPlan | None:
     """What is built for the engine on this machine; None = nothing."""
-    recipe = recipe_of(request.engine)
+    recipe = chosen(request)
     if recipe is None or recipe.wheel is None:
         return None
     locked = split_lock(recipe.lock.read_text(), recipe.wheel.package)
@@ -159,8 +182,7 @@ def _wheel_cache(request: Install) -> Path:
 
 
 def _fill(folder: Path, order: _Order, request: Install) -> None:
-    """A fresh environment, with its layers beside it."""
-    (folder / STAMP).unlink(missing_ok=True)
+    """A fresh environment, with its layers beside it. What stood here counts until the new one's wheel is built."""
     log, lock = folder.parent / f"{folder.name}.log", folder.parent / f".{folder.name}.packages.lock"
     log.write_text("")
     lock.write_text(fill.locked(order.recipe, order.plan))
@@ -169,10 +191,13 @@ def _fill(folder: Path, order: _Order, request: Install) -> None:
         build = _build_size(order, request)
         _announce(order, folder.parent, own.fetched + build.fetched)
         require_space([(folder.parent, own.unpacked), (_wheel_cache(request), build.unpacked)])
-        fill.with_pip(folder, lock, _obtain(request, order.plan) if order.plan else None, log)
+        wheel = _obtain(request, order.plan) if order.plan else None
+        (folder / STAMP).unlink(missing_ok=True)
+        fill.with_pip(folder, lock, wheel, log)
     else:
         uv = Uv(log)
         _measure(folder, order, lock, uv)
+        (folder / STAMP).unlink(missing_ok=True)
         for part in order.parts:
             layers.fill(part, uv)
         fill.with_uv(folder, lock, registry.label(order.engine), own, log, uv)

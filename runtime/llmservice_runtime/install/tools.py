@@ -46,7 +46,7 @@ def require_compiler(
     if missing:
         raise InstallError(
             f"{what} is {why}, but there is no {' and no '.join(missing)} compiler.",
-            _how(_COMPILERS, "gcc and g++", os_release),
+            how_to_get(_COMPILERS, "gcc and g++", os_release),
         )
 
 
@@ -56,17 +56,18 @@ def require_headers(what: str, folder: Path | None = None, os_release: str | Non
     if not (place / "Python.h").is_file():
         raise InstallError(
             f"{what} compiles kernels when it loads a model, but Python's headers are not in {place}.",
-            _how(_HEADERS, "the headers of this Python", os_release),
+            how_to_get(_HEADERS, "the headers of this Python", os_release),
         )
 
 
 def require_venv(os_release: str | None = None) -> None:
     """InstallError when this Python can't make virtual environments (Debian has ensurepip in another package)."""
     if any(importlib.util.find_spec(name) is None for name in ("venv", "ensurepip")):
-        raise InstallError("This Python has no venv module.", _how(_VENV, "Python's venv module", os_release))
+        raise InstallError("This Python has no venv module.", how_to_get(_VENV, "Python's venv module", os_release))
 
 
-def _how(packages: Mapping[str, str], what: str, os_release: str | None) -> str:
+def how_to_get(packages: Mapping[str, str], what: str, os_release: str | None = None) -> str:
+    """The command of this distribution, else what it has to bring. `packages`: distribution -> command."""
     for distribution in _distributions(os_release):
         if distribution in packages:
             return f"Install it with: {packages[distribution]}"

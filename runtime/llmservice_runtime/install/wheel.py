@@ -21,6 +21,7 @@ from llmservice_runtime.install.errors import InstallError
 from llmservice_runtime.install.lockfile import LockedBuild
 from llmservice_runtime.install.progress import LOG_SECONDS, ProgressLine
 from llmservice_runtime.install.run import run_logged
+from llmservice_runtime.install.toolkits import require_toolkit, toolkit_environ
 from llmservice_runtime.install.tools import require_compiler, require_venv
 
 MAX_JOBS = 16
@@ -37,6 +38,7 @@ class WheelPlan:
     locked: LockedBuild
     flags: tuple[str, ...]
     machine: str
+    toolkit: str = ""
 
     @property
     def key(self) -> str:
@@ -47,7 +49,8 @@ class WheelPlan:
 
 def plan_wheel(title: str, wheel: OwnWheel, locked: LockedBuild, portable: bool = False) -> WheelPlan:
     """The wheel for this machine's CPU."""
-    return WheelPlan(title, wheel.package, wheel.build_lock, locked, wheel.cmake_flags(portable), platform.machine())
+    flags, machine = wheel.cmake_flags(portable), platform.machine()
+    return WheelPlan(title, wheel.package, wheel.build_lock, locked, flags, machine, wheel.toolkit)
 
 
 def default_wheel_cache(environ: Mapping[str, str] | None = None) -> Path:
@@ -69,6 +72,7 @@ def obtain_wheel(plan: WheelPlan, cache: Path, rebuild: bool = False) -> Path:
             return found
         require_venv()
         require_compiler(plan.title)
+        require_toolkit(plan.toolkit, plan.title)
         for stale in cache.glob(f".build-{plan.key}-*"):  # of a build that was killed; nobody else holds the lock
             shutil.rmtree(stale)
         with tempfile.TemporaryDirectory(prefix=f".build-{plan.key}-", dir=cache) as folder:
@@ -115,6 +119,7 @@ def _build(plan: WheelPlan, folder: Path, log: Path) -> Path:
     python = folder / "tools" / "bin" / "python"
     env = {
         **os.environ,
+        **toolkit_environ(plan.toolkit),
         "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "CMAKE_ARGS": " ".join((*plan.flags, *compiler_cache())),

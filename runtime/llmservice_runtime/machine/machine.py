@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -38,6 +39,8 @@ class EngineBuild:
     devices: frozenset[Device]
     installed: bool = True
     install: str = ""
+    gpu_builds: Mapping[Device, str] = field(default_factory=dict, hash=False)
+    """How to get a build for a device that this one is not for, as a sentence."""
 
 
 GPU_DEVICES = frozenset({Device.NVIDIA, Device.AMD, Device.INTEL})

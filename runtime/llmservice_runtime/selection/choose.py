@@ -106,7 +106,12 @@ def _unused_gpu(best: Verdict, verdicts: list[Verdict], machine: Machine) -> tup
     if best.case.gpu or not machine.gpu:
         return ()
     objection = next((v.objection for v in verdicts if v.engine is best.engine and v.case.gpu), "")
-    return (f"The GPU is not used: {objection}" if objection else "The GPU is not used, as accelerator.count: 0 says.",)
+    if not objection:
+        return ("The GPU is not used, as accelerator.count: 0 says.",)
+    said, build = f"The GPU is not used: {objection}", machine.build(best.engine)
+    if (way := build.gpu_builds.get(machine.gpu.vendor)) and machine.gpu.vendor not in build.devices:
+        said += f" Prompts are read and answers written at the CPU's speed. {way}"
+    return (said,)
 
 
 def _general(facts: ModelFacts) -> tuple[str, ...]:

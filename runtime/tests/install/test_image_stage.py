@@ -20,7 +20,7 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.install.make import Install, expected
 from llmservice_runtime.machine.machine import Device
 engine = next(engine for engine in EngineType if engine.folder == sys.argv[1])
-print(expected(Install(engine, portable=True, device=Device.CPU)).fetched)
+print(expected(Install(engine, portable=True, device="cpu")).fetched)
 """
 
 

@@ -113,14 +113,14 @@ def test_the_slim_build_is_taken_where_its_index_answers(
 ) -> None:
     with index(world / "slim") as address:
         recipe(world, monkeypatch, address)
-        install(Install(EngineType.VLLM, device=Device.CPU))
+        install(Install(EngineType.VLLM, device="cpu"))
     assert build_of(EngineType.VLLM) == "cpu 1.0+x"
     (layer,) = layers_in(world)
     assert not (layer / "nvidia_all").exists()
     said = capsys.readouterr().err
     assert f"torch comes from {address}" in said
     # It is there now: nothing is asked any more, with the index gone too.
-    install(Install(EngineType.VLLM, device=Device.CPU))
+    install(Install(EngineType.VLLM, device="cpu"))
     assert layers_in(world) == [layer]
 
 
@@ -128,7 +128,7 @@ def test_without_that_index_the_full_one_is_taken(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe(world, monkeypatch, "http://127.0.0.1:9")
-    install(Install(EngineType.VLLM, device=Device.CPU))
+    install(Install(EngineType.VLLM, device="cpu"))
     assert build_of(EngineType.VLLM) == "cuda 1.0+x"
     assert "torch comes from the package index" in capsys.readouterr().err
 
@@ -148,29 +148,29 @@ def test_a_mirror_is_named_by_a_variable_and_other_files_than_the_locked_are_not
 def test_on_a_gpu_the_full_one_is_taken(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with index(world / "slim") as address:
         recipe(world, monkeypatch, address)
-        install(Install(EngineType.VLLM, device=Device.NVIDIA))
+        install(Install(EngineType.VLLM, device="cuda"))
     assert build_of(EngineType.VLLM).startswith("cuda")
 
 
 def test_a_layer_that_was_not_finished_is_made_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe(world, monkeypatch, "http://127.0.0.1:9")
-    install(Install(EngineType.VLLM, device=Device.CPU))
+    install(Install(EngineType.VLLM, device="cpu"))
     (layer,) = layers_in(world)
     (layer / "complete").unlink()
     (layer / "torch" / "__init__.py").unlink()
     assert not installed_engines()[EngineType.VLLM]
     with pytest.raises(UserError, match="not installed"):
         engine_python(EngineType.VLLM)
-    install(Install(EngineType.VLLM, device=Device.CPU))
+    install(Install(EngineType.VLLM, device="cpu"))
     assert build_of(EngineType.VLLM).startswith("cuda")
 
 
 def test_a_layer_that_no_lock_leads_to_any_more_is_removed(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe(world, monkeypatch, "http://127.0.0.1:9")
-    install(Install(EngineType.VLLM, device=Device.CPU))
+    install(Install(EngineType.VLLM, device="cpu"))
     (before,) = layers_in(world)
     (world / "torch.lock").write_text("# raised\n" + (world / "torch.lock").read_text())
-    assert install(Install(EngineType.VLLM, device=Device.CPU))
+    assert install(Install(EngineType.VLLM, device="cpu"))
     (now,) = layers_in(world)
     assert now != before and build_of(EngineType.VLLM).startswith("cuda")
 
@@ -182,7 +182,7 @@ def test_a_disk_without_room_is_said_before_anything_is_fetched(
     huge = {space.target(): [3_100_000_000, 10**18]}
     (world / "torch.sizes.json").write_text(json.dumps(huge))
     with pytest.raises(UserError) as error:
-        install(Install(EngineType.VLLM, device=Device.CPU))
+        install(Install(EngineType.VLLM, device="cpu"))
     assert error.value.failure is FailureClass.DISK_FULL
     assert str(world / "engines") in error.value.reason and "1000000000.0 GB" in error.value.reason
     assert "LLMSERVICE_ENGINES_DIR" in error.value.remedy
@@ -195,7 +195,7 @@ def test_without_a_network_the_error_says_what_to_check(world: Path, monkeypatch
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     with pytest.raises(InstallError) as error:
-        install(Install(EngineType.VLLM, device=Device.CPU))
+        install(Install(EngineType.VLLM, device="cpu"))
     assert error.value.reason.startswith("Installing torch failed") and "network" in error.value.remedy
     assert not installed_engines()[EngineType.VLLM]
 

@@ -342,6 +342,17 @@ def test_a_gpu_that_the_build_cannot_use_is_explained(make_facts: MakeFacts, mak
     assert any("accelerator.count" in way for way in asked.ways_out)
 
 
+def test_a_gpu_for_which_there_is_another_build_is_offered_it(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    way = "A build for it: llmservice install llamacpp --device vulkan"
+    builds = (EngineBuild(LLAMA, frozenset({Device.CPU}), gpu_builds={Device.NVIDIA: way}),)
+    answer = choose(make_facts("gguf", ModelFormat.GGUF, name="Q4_K_M"), make_machine(90, builds=builds))
+    assert isinstance(answer, Choice) and answer.device is Device.CPU
+    (said,) = [note for note in answer.notes if "GPU is not used" in note]
+    assert "at the CPU's speed" in said and said.endswith(way)
+    kept = choose(make_facts("gguf", ModelFormat.GGUF, name="Q4_K_M"), make_machine(90, builds=builds), gpus=0)
+    assert isinstance(kept, Choice) and not any(way in note for note in kept.notes)
+
+
 def test_a_gpu_that_is_not_there_is_not_planned(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
     answer = choose(make_facts(), make_machine(), gpus=2)
     assert isinstance(answer, NoChoice)

@@ -18,6 +18,8 @@ class OwnWheel:
     """The build's tools, with hashes."""
     cmake_flags: Callable[[bool], tuple[str, ...]]
     """`-D` options for this machine; True = nothing newer than what most machines have."""
+    toolkit: str = ""
+    """What it is compiled with beside a C++ compiler: vulkan, cuda, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,9 @@ class Recipe:
     """What it runs on; empty = all that the engine is for."""
     cuda: Recipe | None = None
     """What is made instead where there is an NVIDIA GPU; None = this one is for every device."""
+    asked: Mapping[str, Recipe] = field(default_factory=dict)
+    """What is made only when a person asks for it, by its word on a command line: it needs tools that few machines
+    have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,7 @@ def _context_params(settings: RuntimeSettings, args: EngineArgs, layout: Layout,
     params.rope_freq_base = args.rope_freq_base
     params.rope_freq_scale = args.rope_freq_scale
     params.no_perf = True
+    params.op_offload = args.gpu_layers != 0  # a plan for the CPU takes nothing of a GPU, also where the build could
     return params
 
 
