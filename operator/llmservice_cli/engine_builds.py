@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines.base.recipe import Recipe
-from llmservice_runtime.engines.registry import definition
+from llmservice_runtime.engines.registry import definition, label
 from llmservice_runtime.install.environment import install_command, installed_devices, installed_engines
 from llmservice_runtime.machine.drm import drm_gpus
 from llmservice_runtime.machine.machine import GPU_DEVICES, Device, EngineBuild, Machine
@@ -33,6 +33,13 @@ def machine_here() -> Machine:
         return machine
     by_vulkan = any(build.installed and Device.AMD in build.devices for build in builds)
     return replace(machine, gpus=vulkan_gpus() if by_vulkan else drm_gpus())
+
+
+def unused_gpu(engine: EngineType, machine: Machine) -> str:
+    """That the machine has a GPU which the engine's build is not for, and how to get one that is; empty = nothing."""
+    gpu, build = machine.gpu, machine.build(engine)
+    way = build.gpu_builds.get(gpu.vendor) if gpu and gpu.vendor not in build.devices else None
+    return f"{gpu.product} is not used by this build of {label(engine)}. {way}" if gpu and way else ""
 
 
 def can_be_installed(engine: EngineType) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
+from llmservice_cli.engine_builds import machine_here, unused_gpu
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.install.make import DEVICES, Install, install
 
@@ -26,4 +28,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 = it is installed."""
     install(Install(ENGINES[args.engine], rebuild=args.rebuild, portable=args.portable, device=args.device or ""))
+    if not args.device and (offer := unused_gpu(ENGINES[args.engine], machine_here())):
+        print(offer, file=sys.stderr)
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from llmservice_cli import engine_builds
@@ -41,6 +43,17 @@ def test_llama_cpp_offers_its_builds_for_gpus() -> None:
     (build,) = [build for build in engine_builds.builds_here() if build.engine is EngineType.LLAMA_CPP]
     assert build.gpu_builds[Device.AMD].endswith("llmservice install llamacpp --device vulkan")
     assert build.gpu_builds[Device.NVIDIA].endswith("--device vulkan or cuda")
+
+
+def test_installing_says_what_gpu_it_leaves_unused() -> None:
+    way = "A build for it: llmservice install llamacpp --device vulkan"
+    build = EngineBuild(EngineType.LLAMA_CPP, frozenset({Device.CPU}), gpu_builds={Device.AMD: way})
+    machine = Machine(2, 1, 1, gpus=(KERNEL,), builds=(build,))
+    said = engine_builds.unused_gpu(EngineType.LLAMA_CPP, machine)
+    assert said == f"AMD GPU (1002:7480) is not used by this build of llama.cpp. {way}"
+    assert not engine_builds.unused_gpu(EngineType.LLAMA_CPP, replace(machine, gpus=()))
+    for_it = replace(build, devices=frozenset({Device.CPU, Device.AMD}))
+    assert not engine_builds.unused_gpu(EngineType.LLAMA_CPP, replace(machine, builds=(for_it,)))
 
 
 def test_memory_that_is_not_known_is_not_said() -> None:

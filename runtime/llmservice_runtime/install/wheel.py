@@ -21,7 +21,6 @@ from llmservice_runtime.install.errors import InstallError
 from llmservice_runtime.install.lockfile import LockedBuild
 from llmservice_runtime.install.progress import LOG_SECONDS, ProgressLine
 from llmservice_runtime.install.run import run_logged
-from llmservice_runtime.install.toolkits import require_toolkit, toolkit_environ
 from llmservice_runtime.install.tools import require_compiler, require_venv
 
 MAX_JOBS = 16
@@ -65,6 +64,8 @@ def cached_wheel(plan: WheelPlan, cache: Path) -> Path | None:
 
 def obtain_wheel(plan: WheelPlan, cache: Path, rebuild: bool = False) -> Path:
     """The wheel from the cache, or built now; a second process that wants the same one waits. InstallError."""
+    from llmservice_runtime.install.toolkits import require_toolkit  # looks at GPUs, which who locks alone need not
+
     cache.mkdir(parents=True, exist_ok=True)
     with exclusive(cache / f".{plan.key}.lock", f"another process builds {plan.title}; waiting for it"):
         found = cached_wheel(plan, cache)
@@ -114,6 +115,8 @@ def compiler_cache() -> tuple[str, ...]:
 
 def _build(plan: WheelPlan, folder: Path, log: Path) -> Path:
     """Build in a folder of its own with locked build tools; the finished wheel lies in it."""
+    from llmservice_runtime.install.toolkits import toolkit_environ
+
     log.write_text(f"{plan.key}\n{' '.join(plan.flags)}\n")
     progress = ProgressLine(plan.title)
     python = folder / "tools" / "bin" / "python"

@@ -81,7 +81,7 @@ def _open(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[float
 def _load_error(path: Path) -> UserError:
     said = " ".join(recent_errors)
     lower = said.lower()
-    if "cuda" in lower and "memory" in lower:
+    if ("cuda" in lower or "vulkan" in lower or "devicememory" in lower) and "memory" in lower:
         failure, remedy = FailureClass.OUT_OF_GPU_MEMORY, "Use a smaller quantization, or keep fewer layers on the GPU."
     elif "alloc" in lower or "out of memory" in lower:
         failure, remedy = FailureClass.OUT_OF_MEMORY, "Use a smaller quantization, or give this service more memory."
