@@ -11,7 +11,6 @@ from llmservice_runtime.install.environment import install_command, installed_de
 from llmservice_runtime.machine.drm import drm_gpus
 from llmservice_runtime.machine.machine import GPU_DEVICES, Device, EngineBuild, Machine
 from llmservice_runtime.machine.probe import read_machine
-from llmservice_runtime.machine.vulkan import vulkan_gpus
 
 
 def builds_here() -> tuple[EngineBuild, ...]:
@@ -32,7 +31,11 @@ def machine_here() -> Machine:
     if machine.gpus:
         return machine
     by_vulkan = any(build.installed and Device.AMD in build.devices for build in builds)
-    return replace(machine, gpus=vulkan_gpus() if by_vulkan else drm_gpus())
+    if not by_vulkan:
+        return replace(machine, gpus=drm_gpus())
+    from llmservice_runtime.machine.vulkan import vulkan_gpus  # a machine without that build plans without it
+
+    return replace(machine, gpus=vulkan_gpus())
 
 
 def unused_gpu(engine: EngineType, machine: Machine) -> str:

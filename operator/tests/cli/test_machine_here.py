@@ -9,6 +9,7 @@ import pytest
 from llmservice_cli import engine_builds
 from llmservice_cli.commands.plan import describe
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.machine import vulkan
 from llmservice_runtime.machine.machine import Device, EngineBuild, Gpu, Machine
 
 KERNEL, VULKAN = Gpu("AMD GPU (1002:7480)", Device.AMD, 0), Gpu("AMD Radeon RX 7600M XT", Device.AMD, 8 << 30)
@@ -34,7 +35,7 @@ def test_the_driver_is_asked_where_an_engine_could_use_it(
     builds = (EngineBuild(EngineType.LLAMA_CPP, frozenset(devices), installed),)
     monkeypatch.setattr(engine_builds, "builds_here", lambda: builds)
     monkeypatch.setattr(engine_builds, "read_machine", lambda builds: Machine(2, 1, 1, gpus=nvidia, builds=builds))
-    monkeypatch.setattr(engine_builds, "vulkan_gpus", lambda: (VULKAN,))
+    monkeypatch.setattr(vulkan, "vulkan_gpus", lambda: (VULKAN,))
     monkeypatch.setattr(engine_builds, "drm_gpus", lambda: (KERNEL,))
     assert engine_builds.machine_here().gpus == gpus
 
