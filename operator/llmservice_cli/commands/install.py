@@ -18,8 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         choices=DEVICES,
-        help="what it is to run on (default: as it is installed here; else an NVIDIA GPU that is found, where that takes "
-        "no build)",
+        help="what it is to run on (default: as it is installed here; else an NVIDIA GPU that is found, where that "
+        "takes no build)",
     )
     parser.add_argument("--rebuild", action="store_true", help="install again, whatever is there")
     parser.add_argument("--portable", action="store_true", help="build with no CPU feature newer than AVX2 and FMA")
