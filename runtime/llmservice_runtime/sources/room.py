@@ -12,7 +12,7 @@ from pathlib import Path
 from llmservice_runtime.sources.kept import Kept, kept_models, prune, wanted_by
 
 log = logging.getLogger(__name__)
-GIB = 1 << 30
+MIB = 1 << 20
 FRESH_SECONDS = 600.0
 """What was brought or used so lately may be about to start."""
 
@@ -38,7 +38,7 @@ class Room:
             return enough or kept.folder == target or kept.commit in self.keep or self._others(kept)
 
         for kept, size in prune(kept_models(self.cache), self.clock() - FRESH_SECONDS, spared):
-            log.warning("%s was removed to make room: %.2f GiB that nothing used.", kept.name, size / GIB)
+            log.warning("%s was removed to make room: %.0f MiB that nothing used.", kept.name, size / MIB)
 
     def _others(self, kept: Kept) -> bool:
         return any(service != self.service for service in wanted_by(kept))
