@@ -8,13 +8,17 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llmservice_runtime.contract.bounds import check, check_ports
+from llmservice_runtime.contract.bounds import SettingsError, check, check_ports, shown
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.contract.plain import plain_output
 from llmservice_runtime.contract.settings import RuntimeSettings
+
+if TYPE_CHECKING:
+    from llmservice_runtime.engines.base.definition import EngineDefinition
 
 ENGINE_NAMES = {engine.folder: engine for engine in EngineType}
 
@@ -103,6 +107,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         from llmservice_runtime.install.environment import engine_python
         from llmservice_runtime.supervisor.serve import options_for, serve
 
+        for name in settings.of_some_engines:
+            _check_own(name, settings, registry.definition(settings.engine))
         module = registry.process_module(settings.engine)
         python, file = engine_python(settings.engine), arguments.settings.absolute()
         # -P: modules come from the environment, never from the folder that this happens to run in.
@@ -141,6 +147,12 @@ def _settings(text: str, arguments: argparse.Namespace) -> RuntimeSettings:
         settings = replace(settings, supervisor_port=arguments.supervisor_port)
     check_ports(settings.port, settings.supervisor_port)
     return settings
+
+
+def _check_own(name: str, settings: RuntimeSettings, engine: EngineDefinition) -> None:
+    if name not in engine.own_settings:
+        value = shown(getattr(settings, name))
+        raise SettingsError(f"`{name}` is {value}; {engine.label} has no such setting.", f"Leave `{name}` out.")
 
 
 def _failure_log(text: str) -> str:

@@ -15,6 +15,9 @@ from llmservice_runtime.contract.bounds import SettingsError, check, check_pool,
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.ports import DATA_PORT, SUPERVISOR_PORT
 
+OF_SOME_ENGINES = ("trust_remote_code", "load_quantization")
+"""Settings that an engine may not have; it says which it has (`EngineDefinition.own_settings`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSettings:
@@ -81,6 +84,12 @@ class RuntimeSettings:
         """
         said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != _default(f)}
         return json.dumps(said, indent=2)
+
+    @property
+    def of_some_engines(self) -> list[str]:
+        """Which of the settings OF_SOME_ENGINES are set."""
+        asked = (setting for setting in dataclasses.fields(self) if setting.name in OF_SOME_ENGINES)
+        return [setting.name for setting in asked if getattr(self, setting.name) != _default(setting)]
 
     @staticmethod
     def from_json(text: str) -> RuntimeSettings:

@@ -84,6 +84,8 @@ class EngineDefinition:
     unsupported_fields: Mapping[str, str] = field(default_factory=dict)
     """Fields of requests (openai/requests/table.py, dotted) that it can't honour, with what to use instead. It refuses
     them by name; docs/api.md lists them; the tests of every engine ask for each."""
+    own_settings: frozenset[str] = frozenset()
+    """Those of the runtime settings OF_SOME_ENGINES that it honours; the others are refused."""
     caches: Caches = field(default_factory=dict)
     """Where it keeps what it compiles for a device; empty = it compiles nothing."""
     last_words: tuple[tuple[FailureClass, str], ...] = ()

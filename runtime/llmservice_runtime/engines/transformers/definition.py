@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.settings import OF_SOME_ENGINES
 from llmservice_runtime.engines.base.caches import TORCH
 from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import EngineDefinition
@@ -45,6 +46,7 @@ ENGINE = EngineDefinition(
     memory=memory,
     arguments=arguments,
     config_classes=lambda: known().configs,
+    own_settings=frozenset(OF_SOME_ENGINES),
     caches=TORCH,
     gguf=False,
     devices=frozenset({Device.CPU, Device.NVIDIA}),
