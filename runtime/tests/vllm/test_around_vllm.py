@@ -28,6 +28,7 @@ from llmservice_runtime.engines.vllm.serve.translate import SPACE
 from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.openai.reports import Reporter
 from llmservice_runtime.openai.state import Server
+from llmservice_runtime.supervisor.state import Policy, State
 from llmservice_runtime.wire.callers import Callers
 
 MESSAGES = [{"role": "user", "content": "a"}]
@@ -378,6 +379,33 @@ def test_the_longest_of_the_last_steps_says_what_the_next_may_take() -> None:
     now[0] += 500  # nobody asked for anything
     pace.stepped(0, 1, 0)
     assert pace.step_seconds == 3.0
+
+
+def test_of_the_first_long_prompt_the_speed_of_the_self_test_says_what_its_step_may_take() -> None:
+    """vLLM takes 2,048 tokens of it in one step on a CPU: at 20 tokens/s that is more than the 60 s of liveness."""
+    pace = Pace()
+    pace.measured(20.0, 2048)
+    state = State(running=1, step_seconds=pace.expected(100_000))
+    assert 2048 / 20 <= state.patience(Policy()) < 200
+    assert State(running=1, step_seconds=pace.expected(100)).patience(Policy()) == 60
+    pace.measured(0.0, 2048)
+    assert pace.expected(100_000) == 0
+
+
+async def test_how_long_the_prompts_at_hand_can_be_is_known() -> None:
+    door = Door()
+    door.served = served()
+    behind = Behind(START, LAST)
+    seen: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(door.running.longest_prompt)
+        await behind(scope, receive, send)
+
+    for text in ("a", "a" * 40):
+        await ask(Gate(app, door), "/v1/completions", {"prompt": text, "max_tokens": 1})
+    assert 1 <= seen[0] < seen[1] and seen[1] >= 40
+    assert door.running.longest_prompt == 0
 
 
 def test_our_metrics_stand_beside_those_of_vllm() -> None:

@@ -125,6 +125,7 @@ class Gate:
             allowed(scope, "POST")
             with running.admitted(send) as admitted:
                 receive, body, request = await self._read(GENERATION[path], scope, receive, served)
+                admitted.body_bytes = int(headers_of(scope)["Content-Length"])
                 # An echoed prompt has its tokens too, and none that are not in the text.
                 logprobs = body.get("logprobs") not in (None, False) and not body.get("echo")
                 name = renaming(served.server, body["model"])

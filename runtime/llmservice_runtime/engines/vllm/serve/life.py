@@ -43,6 +43,7 @@ class Life:
                 "context_tokens": int(self._engine.model_config.max_model_len),
                 "max_sequences": int(self._engine.vllm_config.scheduler_config.max_num_seqs),
             }
+            PACE.measured(self._speed, int(self._engine.vllm_config.scheduler_config.max_num_batched_tokens))
             if self._speed:
                 detail["tokens_per_second"] = self._speed
             LINK.reporter.ready(port, LINK.seconds, detail, told=True)
@@ -100,7 +101,8 @@ class Life:
         """
         answers = int(self._engine.output_processor.get_num_unfinished_requests())
         decoding = min(PACE.running, answers)
-        LINK.reporter.step(decoding, answers - decoding, PACE.steps, PACE.step_seconds)
+        seconds = PACE.expected(self._door.running.longest_prompt)
+        LINK.reporter.step(decoding, answers - decoding, PACE.steps, seconds)
 
 
 def _leave() -> None:

@@ -11,6 +11,10 @@ from llmservice_runtime.openai.metrics import STEP_BUCKETS, Histogram
 KEPT = 16
 """Steps whose longest says what the next one may take."""
 
+PROMPT_GAIN = 10.0
+"""A token of a prompt is expected to take so much less than one of an answer: it shares the pass over the weights.
+Where it takes as long, a step is still within the supervisor's patience."""
+
 
 class Pace:
     """Steps of all engine cores of this process."""
@@ -23,6 +27,12 @@ class Pace:
         self._durations: deque[float] = deque(maxlen=KEPT)
         self.times = Histogram(STEP_BUCKETS)
         """Of all steps, seconds."""
+        self._speed = 0.0
+        self._batch = 0
+
+    def measured(self, speed: float, batch: int) -> None:
+        """What the self-test made (tokens per second of one answer, 0 = not known), and the most tokens of a step."""
+        self._speed, self._batch = speed, batch
 
     def stepped(self, engine: int, running: int, waiting: int) -> None:
         """One engine core completed a step and has so many requests left."""
@@ -51,6 +61,11 @@ class Pace:
     def step_seconds(self) -> float:
         """The longest of the last steps; 0 = none was measured."""
         return max(self._durations, default=0.0)
+
+    def expected(self, prompt: int) -> float:
+        """Seconds of a step beside a prompt of so many tokens at most: of the first long one no step before tells."""
+        of_prompt = min(prompt, self._batch) / self._speed / PROMPT_GAIN if self._speed else 0.0
+        return max(self.step_seconds, of_prompt)
 
 
 PACE = Pace()

@@ -15,6 +15,8 @@ class Request:
     """One admitted request, whose answer can be ended from outside: then what the engine still says goes nowhere."""
 
     def __init__(self, send: Send) -> None:
+        self.body_bytes = 0
+        """Of what was asked; its prompt has hardly more tokens."""
         self._send = send
         self._started = False
         self._streams = False
@@ -65,6 +67,11 @@ class Running:
     def count(self) -> int:
         """Requests that run."""
         return len(self._requests)
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens that the longest prompt of those that run may have."""
+        return max((request.body_bytes for request in self._requests), default=0)
 
     @contextmanager
     def admitted(self, send: Send) -> Iterator[Request]:
