@@ -27,6 +27,7 @@ from llmservice_runtime.engines.vllm.serve.handover import PID_ENV, SETTINGS_ENV
 from llmservice_runtime.engines.vllm.serve.link import LINK, broken
 from llmservice_runtime.engines.vllm.serve.pool import kv_bytes
 from llmservice_runtime.machine.probe import cpus
+from llmservice_runtime.openai.launch import bind
 
 OTHER_GROUPS = (
     "vllm.general_plugins",
@@ -63,6 +64,7 @@ def _become(settings: RuntimeSettings, file: Path) -> NoReturn:
             "Check the path: vLLM reads a folder with config.json, tokenizer files and safetensors.",
             FailureClass.MODEL_NOT_FOUND,
         )
+    bind(settings.host, settings.port).close()  # vLLM comes to it when it has imported all of itself
     others = _other_plugins()
     on_cpu = version("vllm").endswith("+cpu")
     said = vllm_options(settings.engine_args).cache_bytes is not None
