@@ -17,7 +17,7 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.machine.probe import read_machine
 
-ENGINES = (EngineType.LLAMA_CPP, EngineType.TRANSFORMERS)
+ENGINES = (EngineType.LLAMA_CPP, EngineType.TRANSFORMERS, EngineType.VLLM)
 """Each must be installed where this suite runs: what is missing fails."""
 
 DEMO = Path(__file__).parents[2] / "demo"

@@ -73,7 +73,9 @@ def test_an_engine_that_is_not_installed(engine: EngineType, start: Start, tmp_p
     assert f"llmservice-runtime install {engine.folder}" in record["remedy"]
 
 
-def test_a_model_that_completes_refuses_chat_wherever_it_is_started(start: Start, tmp_path: Path) -> None:
+def test_a_model_that_completes_refuses_chat_wherever_it_is_started_and_dies_with_its_supervisor(
+    start: Start, tmp_path: Path
+) -> None:
     """Modules come from the engine's environment, never from the folder in which it happens to be started."""
     for module in ("llama_cpp", "vllm", "transformers", "torch", "json"):
         (tmp_path / f"{module}.py").write_text("raise SystemExit('not this one')")
@@ -82,5 +84,5 @@ def test_a_model_that_completes_refuses_chat_wherever_it_is_started(start: Start
     api = Api(replica.url)
     assert api.refused(CHAT, {"messages": MESSAGES})["code"] == "chat_not_supported"
     assert api.complete(max_tokens=2)["choices"][0]["text"]
-    replica.process.terminate()
-    assert replica.process.wait(60) == 0, "idle, it ends at once"
+    assert replica.everything()
+    replica.stop(seconds=5)  # the supervisor is killed; nothing outlives it
