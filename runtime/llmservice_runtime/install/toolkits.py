@@ -68,10 +68,10 @@ def _require_vulkan(title: str, environ: Mapping[str, str], root: Path) -> None:
     places = [Path(environ["VULKAN_SDK"])] if environ.get("VULKAN_SDK") else []
     places += [root / "usr", root / "usr/local"]
     path = os.pathsep.join([*(str(place / "bin") for place in places), environ.get("PATH", "")])
-    missing = [] if shutil.which("glslc", path=path) else ["glslc, the compiler of shaders"]
+    missing = [] if shutil.which("glslc", path=path) else ["glslc (the compiler of shaders)"]
     found = next((file for place in places if (file := place / "include/vulkan/vulkan_core.h").is_file()), None)
     if not (found and found.with_name("vulkan.hpp").is_file()):
-        missing.append("Vulkan's headers (vulkan/vulkan.hpp)")
+        missing.append(f"Vulkan's headers (vulkan/vulkan.hpp, 1.3.{HEADER_VERSION} or newer)")
     if not any((place / "include/spirv/unified1/spirv.hpp").is_file() for place in places):
         missing.append("SPIR-V's headers (spirv/unified1/spirv.hpp)")
     if missing:
