@@ -1,4 +1,4 @@
-"""What a pod on GPUs gets beyond them: memory that processes share, room for what the engine compiles."""
+"""What pods get beyond GPUs: memory that processes share, room for what the engine compiles."""
 
 from __future__ import annotations
 
@@ -79,6 +79,20 @@ def test_two_gpus_share_memory_that_the_plan_counts() -> None:
     assert mib(room["sizeLimit"]) == -(-line["bytes"] >> 20) and line["where"] == "Host"
     asked = [mib(runtime(world)["resources"]["requests"]["memory"]) for world in (one, two)]
     assert asked[1] - asked[0] >= mib(room["sizeLimit"])
+
+
+def test_vllm_on_a_cpu_has_room_for_its_queues_too() -> None:
+    """It computes in another process there as well, and does not start with a container's 64 MiB."""
+    image = RuntimeImage("runtime:all", (EngineType.VLLM,), (Device.CPU,))
+    world = World(dataclasses.replace(CONFIG, images=(*CONFIG.images, image)), (NodeKind(32, 128 << 30, "amd64"),))
+    world.edit(engine={"type": "VLLM"}).pass_()
+    for _ in range(2):
+        world.prepared(MODEL).pass_()
+    assert mounts(world)["/dev/shm"]["name"] == "shared-memory"
+    plan = json.loads(json.dumps(world.of("ControllerRevision")[-1]["data"]["plan"]))
+    line = next(line for line in plan["memory"] if line["name"] == SHARED)
+    assert line["bytes"] > (160 + 240) << 20, "what it looks for in 0.32: a queue to its worker, and one back"
+    assert mib(volumes(world)["shared-memory"]["emptyDir"]["sizeLimit"]) == -(-line["bytes"] >> 20)
 
 
 def test_another_volume_at_dev_shm_is_the_users() -> None:

@@ -23,7 +23,7 @@ from llmservice_runtime.install.errors import InstallError
 from llmservice_runtime.install.layers import Part
 from llmservice_runtime.install.lockfile import split_lock
 from llmservice_runtime.install.space import NOTHING, Size, gigabytes, one_disk, require_space, size_of, source_of
-from llmservice_runtime.install.tools import require_compiler, require_headers, require_venv
+from llmservice_runtime.install.tools import require_compiler, require_headers, require_libraries, require_venv
 from llmservice_runtime.install.uv import Uv
 from llmservice_runtime.install.wheel import (
     WheelPlan,
@@ -82,8 +82,9 @@ def install(request: Install) -> Path:
         if there is not None and there.get("devices", []) != wanted["devices"]:
             _say(f"{folder} holds {_built_for(order, there)}; it is replaced by {_built_for(order, wanted)}")
         require_venv()
+        title = registry.label(order.engine)
+        require_libraries(title, order.recipe.libraries)
         if order.recipe.compiles:
-            title = registry.label(order.engine)
             require_compiler(title, why="used with kernels that are compiled when a model is loaded")
             require_headers(title)
         _fill(folder, order, request)

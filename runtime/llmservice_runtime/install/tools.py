@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import shutil
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from llmservice_runtime.install.errors import InstallError
@@ -25,6 +26,16 @@ _HEADERS = {
     "rhel": "dnf install python3-devel",
     "suse": "zypper install python3-devel",
     "alpine": "apk add python3-dev",
+}
+_LIBRARIES = {
+    "libnuma.so.1": {
+        "debian": "apt-get install libnuma1",
+        "fedora": "dnf install numactl-libs",
+        "rhel": "dnf install numactl-libs",
+        "suse": "zypper install libnuma1",
+        "arch": "pacman -S numactl",
+        "alpine": "apk add numactl",
+    }
 }
 _VENV = {"debian": "apt-get install python3-venv"}
 
@@ -58,6 +69,16 @@ def require_headers(what: str, folder: Path | None = None, os_release: str | Non
             f"{what} compiles kernels when it loads a model, but Python's headers are not in {place}.",
             how_to_get(_HEADERS, "the headers of this Python", os_release),
         )
+
+
+def require_libraries(what: str, names: Iterable[str], os_release: str | None = None) -> None:
+    """InstallError naming the first library of the system that `what` loads and that is not here, and its package."""
+    for name in names:
+        try:
+            ctypes.CDLL(name)
+        except OSError as error:
+            remedy = _how(_LIBRARIES.get(name, {}), f"the library {name}", os_release)
+            raise InstallError(f"{what} loads {name}, which is not on this machine.", remedy) from error
 
 
 def require_venv(os_release: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import subprocess
@@ -18,13 +19,14 @@ from llmservice_runtime.engines import registry
 from llmservice_runtime.engines.base.recipe import NoEnvironment, Recipe
 from llmservice_runtime.engines.llamacpp.install.check import tiny_model
 from llmservice_runtime.engines.llamacpp.install.recipe import RECIPE
+from llmservice_runtime.engines.vllm.install.recipe import RECIPE as VLLM
 from llmservice_runtime.install.environment import engine_python, installed_engines
 from llmservice_runtime.install.errors import InstallError
 from llmservice_runtime.install.lockfile import split_lock
 from llmservice_runtime.install.make import Install, install, prove
 from llmservice_runtime.install.progress import ProgressLine
 from llmservice_runtime.install.run import run_logged
-from llmservice_runtime.install.tools import require_compiler, require_headers
+from llmservice_runtime.install.tools import require_compiler, require_headers, require_libraries
 from llmservice_runtime.install.wheel import WheelPlan, cached_wheel, obtain_wheel, plan_wheel
 
 HOLD = """
@@ -96,6 +98,23 @@ def test_missing_headers_are_named_with_their_package(tmp_path: Path) -> None:
     assert str(tmp_path) in error.value.reason and "apt-get install python3-dev" in error.value.remedy
     (tmp_path / "Python.h").touch()
     require_headers("vLLM", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("os_release", "command"),
+    [("ID=debian\n", "apt-get install libnuma1"), ("ID=arch\n", "pacman -S numactl"), ("", "package manager")],
+)
+def test_a_missing_library_is_named_with_its_package(
+    monkeypatch: pytest.MonkeyPatch, os_release: str, command: str
+) -> None:
+    def load(name: str) -> None:
+        raise OSError(name)
+
+    require_libraries("vLLM", ("libc.so.6",))
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    with pytest.raises(InstallError) as error:
+        require_libraries("vLLM", VLLM.libraries, os_release)
+    assert "libnuma.so.1" in error.value.reason and command in error.value.remedy
 
 
 def test_a_cached_wheel_is_used_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

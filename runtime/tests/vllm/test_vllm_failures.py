@@ -26,6 +26,7 @@ SAID = [
         "ValueError: Available memory on node 0 (1/24 GiB) on kv cache allocation is less than",
         FailureClass.OUT_OF_MEMORY,
     ),
+    ("RuntimeError: Insufficient space in /dev/shm for x: 160 MiB required, 64 MiB free.", FailureClass.OUT_OF_MEMORY),
     ("ValueError: No available memory for the cache blocks.", FailureClass.OUT_OF_GPU_MEMORY),
     ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", FailureClass.OUT_OF_GPU_MEMORY),
     ("KeyError: 'invalid tool call parser: nope (chose from { hermes })'", FailureClass.BAD_ARGUMENT),

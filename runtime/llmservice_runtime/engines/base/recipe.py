@@ -67,6 +67,8 @@ class Recipe:
     dist_infos: tuple[DistInfo, ...] = ()
     compiles: bool = False
     """Whether it compiles kernels when it loads a model, with the machine's C++ compiler and Python's headers."""
+    libraries: tuple[str, ...] = ()
+    """Libraries of the system that its packages load and don't bring: libnuma.so.1."""
     devices: frozenset[Device] = frozenset()
     """What it runs on; empty = all that the engine is for."""
     cuda: Recipe | None = None

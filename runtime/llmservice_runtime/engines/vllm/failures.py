@@ -19,7 +19,8 @@ LAST_WORDS = (
     (FailureClass.OUT_OF_GPU_MEMORY, r"free memory on device .{0,120} is less than|no available memory for the cache"),
     (
         FailureClass.OUT_OF_MEMORY,
-        r"available memory on node .{0,200} is less than|kv cache is needed, which is larger than",
+        r"available memory on node .{0,200} is less than|kv cache is needed, which is larger than"
+        r"|insufficient space in /dev/shm",
     ),
     (
         FailureClass.BAD_ARGUMENT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 from llmservice_runtime.engines.base.torch_memory import ALIGNMENT, GPU_BASE, GPU_SHARE_OF_WEIGHTS, TorchMemory
@@ -24,7 +25,8 @@ OUTSIDE = 6 * GIB // 10
 MOST_SHARE = 3 * GIB // 2
 """Of the weights' share in the buffers: it stands for one layer's activations, and depth adds none."""
 BROADCAST, ANSWERS, GROUP = 10 * 16 << 20, 10 * 24 << 20, 6 * 4 << 20
-"""Of its queues in /dev/shm (chunks times their size): one to all workers, one of each worker, one of a group."""
+"""Of its queues in /dev/shm (chunks times their size): one to all workers, one of each worker, one of a group. They
+must have room, and take what of them is written."""
 NCCL_SHARED = GIB
 """What NCCL's manual asks for."""
 NOT_COUNTED = "The model that drafts tokens is not counted: lower --gpu-memory-utilization by what it takes."
@@ -112,7 +114,7 @@ class VllmMemory(TorchMemory):
     def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
         """The fullest GPU: the longest stage of a pipeline, with a part of every layer in it."""
         if shape.device is Device.CPU:
-            return super().lines(facts, shape)
+            return self._split(super().lines(facts, shape))
         layout, options = shape.layout, self.options
         whole = int(self.stored(facts, shape.device) * ALIGNMENT)
         weights = -(-heaviest(facts, whole, layout.pipeline) // layout.tensor)
@@ -135,11 +137,17 @@ class VllmMemory(TorchMemory):
             *cache_lines(shape, kv, states, GPU),
             MemoryLine("engine and its buffers", buffers, GPU),
             MemoryLine("engine processes", self.gpu_host, HOST),
-            MemoryLine(SHARED, shared_memory(shape.gpus), HOST),
+            MemoryLine(SHARED, shared_memory(shape.gpus) + NCCL_SHARED if shape.gpus > 1 else 0, HOST),
             MemoryLine("weights left on the host", moved * shape.gpus, HOST),
             MemoryLine("cache offloaded to the host", offloaded, HOST),
         )
         return tuple(line for line in lines if line.bytes or line.is_cache)
+
+    def _split(self, lines: tuple[MemoryLine, ...]) -> tuple[MemoryLine, ...]:
+        """On CPUs too another process computes. What was measured of an idle vLLM has its queues in it."""
+        queues = shared_memory(self.asked.layout.gpus if self.asked.layout else 1)
+        *others, engine = lines
+        return (*others, replace(engine, bytes=engine.bytes - queues), MemoryLine(SHARED, queues))
 
     def _adapters(self, facts: ModelFacts, layout: Layout) -> int:
         """Room for LoRA adapters: two matrices of their rank for each of a layer's seven, in 16 bits."""
@@ -159,9 +167,9 @@ class VllmMemory(TorchMemory):
         return activations(facts, tokens) * width // 4 + logits
 
 
-def shared_memory(gpus: int) -> int:
-    """Bytes of /dev/shm for a process on each of so many GPUs; a single one shares nothing."""
-    return BROADCAST + gpus * (ANSWERS + GROUP) + NCCL_SHARED if gpus > 1 else 0
+def shared_memory(processes: int) -> int:
+    """Bytes of /dev/shm for the queues to and from so many processes that compute."""
+    return BROADCAST + processes * (ANSWERS + GROUP)
 
 
 def expert_share(facts: ModelFacts) -> float:

@@ -1,4 +1,5 @@
-"""The proof that vLLM works in its environment: it and its server can be imported, and it knows version and device.
+"""The proof that vLLM works in its environment: it and its server can be imported, it knows version and device, and its
+kernels for CPUs are there.
 
 Run in the new environment. What was imported is compiled then, so that the first start is no slower than others.
 """
@@ -10,15 +11,23 @@ from importlib.metadata import version
 
 MODULES = ("torch", "vllm", "vllm.entrypoints.cli.main", "vllm.entrypoints.openai.api_server", "vllm.v1.engine.core")
 
+KERNEL = "silu_and_mul"
+"""One that every build has."""
+
 
 def main() -> None:
-    """ImportError names what is missing."""
+    """ImportError names what is missing; of kernels vLLM's own warning does."""
     for name in MODULES:
         importlib.import_module(name)
     from vllm.platforms import current_platform
 
     found = version("vllm")
     assert current_platform.device_type, f"vLLM {found} finds no device that it is built for"
+    if current_platform.is_cpu():
+        import torch
+
+        current_platform.import_kernels()
+        assert hasattr(torch.ops._C, KERNEL), f"vLLM {found} can't load its kernels for this CPU"
 
 
 if __name__ == "__main__":

