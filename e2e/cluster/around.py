@@ -15,7 +15,7 @@ from cluster.programs import kube
 UP: dict[str, Callable[[], None]] = {"bare": bare.up, "kind": kind.up, "existing": existing.check}
 DOWN: dict[str, Callable[[], None]] = {"bare": bare.down, "kind": kind.down, "existing": existing.leave}
 THERE: dict[str, Callable[[], bool]] = {"bare": STATE.root.exists, "kind": kind.exists, "existing": lambda: True}
-IMAGES = ("operator", "runtime", "client")
+IMAGES = ("operator", "runtime", "client", "engines")
 
 
 def around(provider: str, kubeconfig: Callable[[], Path], command: Sequence[str]) -> int:

@@ -25,8 +25,8 @@ class Image:
     arguments: Mapping[str, str] = field(default_factory=dict)
     gigabytes: int = 2
     """What building takes of the disk, at most, beside what is there."""
-    pulled: int = 1
-    """What it takes in the registry and on one node, where both are on this machine."""
+    held: int = 1
+    """What it takes once it is built, in the registry and on one node, where all of them are on this machine."""
 
 
 IMAGES = {
@@ -36,7 +36,7 @@ IMAGES = {
 TOOLS = {
     "client": Image("llmservice-e2e-client:dev", "e2e/kubernetes/client/Dockerfile"),
     "engines": Image(
-        "llmservice-runtime:dev-engines-cpu", "runtime/Dockerfile", "engines-cpu", gigabytes=18, pulled=13
+        "llmservice-runtime:dev-engines-cpu", "runtime/Dockerfile", "engines-cpu", gigabytes=18, held=22
     ),
     "cuda": Image(
         "llmservice-runtime:dev-cuda", "runtime/Dockerfile", "cuda", arguments={"DEVICE": "cuda"}, gigabytes=30
@@ -148,7 +148,8 @@ def make_room(keys: Iterable[str], here: bool = False) -> None:
     `here`: the cluster that pulls them is on this machine.
     """
     wanted = [_image(key) for key in keys]
-    need = max(image.gigabytes for image in wanted) + (sum(image.pulled for image in wanted) if here else 0)
+    need = max(image.gigabytes for image in wanted)
+    need = max(need, sum(image.held for image in wanted)) if here else need
     if _free() < need:
         prune()
     if (free := _free()) < need:

@@ -78,9 +78,10 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 
 
 @pytest.fixture(scope="session")
-def images(kubeconfig: Path, once: Once) -> release.Images:
-    """Our images as the cluster pulls them, built when they changed."""
-    return release.Images(**once("images", lambda: asdict(release.load_images())))
+def images(kubeconfig: Path, once: Once, request: pytest.FixtureRequest) -> release.Images:
+    """Our images as the cluster pulls them, built when they changed: the large one where a test is marked for it."""
+    engines = any(item.get_closest_marker("every_engine") for item in request.session.items)
+    return release.Images(**once("images", lambda: asdict(release.load_images(engines))))
 
 
 @pytest.fixture(scope="session")

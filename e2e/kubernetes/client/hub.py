@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-DEMO = next(Path("/models/demo").glob("*Q4_K_M.gguf")).read_bytes()
+MODEL = {file.name: file.read_bytes() for file in Path("/models/demo").iterdir()}
+DEMO = next(content for name, content in MODEL.items() if name.endswith("Q4_K_M.gguf"))
 BLOCKS = b"llama.block_count"
 COUNT = DEMO.index(BLOCKS) + len(BLOCKS) + 4
 """Where the number of layers stands: after its name and its type."""
@@ -16,6 +18,11 @@ FILES = {
     "/layers.gguf": DEMO[:COUNT] + bytes([DEMO[COUNT] + 1]) + DEMO[COUNT + 1 :],
     "/large.gguf": DEMO + bytes(48 << 20),
 }
+COMMIT = "c0ffee" + "0" * 34
+LISTED = {"sha": COMMIT, "siblings": [{"rfilename": name, "size": len(content)} for name, content in MODEL.items()]}
+FILES |= {f"/api/models/demo/demo/revision/{name}": json.dumps(LISTED).encode() for name in ("main", COMMIT)}
+FILES |= {f"/demo/demo/resolve/{COMMIT}/{name}": content for name, content in MODEL.items()}
+"""hf://demo/demo, the whole folder, where HF_ENDPOINT is this server."""
 REFUSALS = {"/gated.gguf": 403, "/private.gguf": 401, "/broken.gguf": 500}
 
 
@@ -37,9 +44,10 @@ class Hub(BaseHTTPRequestHandler):
 
     def found(self) -> tuple[int, bytes, dict[str, str]]:
         """Status, body and headers of the path that is asked for."""
-        body = FILES.get(self.path)
+        path = self.path.partition("?")[0]
+        body = FILES.get(path)
         if body is None:
-            return REFUSALS.get(self.path, 404), b"", {}
+            return REFUSALS.get(path, 404), b"", {}
         headers = {"Accept-Ranges": "bytes", "ETag": f'"{len(body)}"'}
         if not (asked := self.headers.get("Range")):
             return 200, body, headers

@@ -26,32 +26,37 @@ class Images:
     operator: str
     runtime: str
     client: str
+    engines: str = ""
+    """The runtime with every engine; empty where no test asks for it: building it takes minutes and some 20 GB."""
 
 
-def load_images() -> Images:
-    """Build what changed and hand it to the cluster. On a cluster of this machine the engine is built for its CPU.
+def load_images(engines: bool) -> Images:
+    """Build what changed and hand it to the cluster. On a cluster of this machine llama.cpp is built for its CPU.
 
-    $E2E_IMAGES = `operator=REF runtime=REF client=REF` names images that are there; with $E2E_INSTALLED they
-    are those of the operator that is installed: nothing is built.
+    `engines`: the image with all of them too. $E2E_IMAGES = `operator=REF runtime=REF client=REF engines=REF` names
+    images that are there; with $E2E_INSTALLED they are those of the operator that is installed: nothing is built.
     """
     if given := os.environ.get("E2E_IMAGES"):
         return Images(**dict(word.split("=", 1) for word in given.split()))
     if os.environ.get("E2E_INSTALLED"):
         return _images(installed())
     native = [] if PROVIDER == "existing" else ["--native"]
-    words = (str(CLUSTER), "load-images", *native, "operator", "runtime", "client")
-    operator, runtime, client = run(*words, seconds=3600).split()[-3:]
-    return Images(operator, runtime, client)
+    keys = ("operator", "runtime", "client", *(["engines"] if engines else []))
+    printed = run(str(CLUSTER), "load-images", *native, *keys, seconds=3600)
+    return Images(**dict(zip(keys, printed.split()[-len(keys) :], strict=True)))
 
 
 def values(images: Images) -> Values:
     """The chart's values for these images."""
     name, _, digest = images.operator.partition("@")
     repository, _, tag = name.rpartition(":")
-    runtime = {"image": images.runtime, "engines": ["LlamaCpp"], "devices": ["CPU", "NVIDIA"]}
+    runtime = [{"image": images.runtime, "engines": ["LlamaCpp"], "devices": ["CPU", "NVIDIA"]}]
+    if images.engines:
+        every = ["LlamaCpp", "VLLM", "Transformers"]
+        runtime.append({"image": images.engines, "engines": every, "devices": ["CPU"]})
     return {
         "image": {"repository": repository, "tag": tag, "digest": digest},
-        "runtime": {"images": [runtime], "privateSources": True, "hostPaths": [NODE_MODELS, NODE_MISSING]},
+        "runtime": {"images": runtime, "privateSources": True, "hostPaths": [NODE_MODELS, NODE_MISSING]},
     }
 
 
@@ -65,7 +70,8 @@ def _images(found: Values) -> Images:
     image = found["image"]
     operator = f"{image['repository']}:{image['tag']}@{image['digest']}"
     client = f"{image['repository'].rpartition('/')[0]}/llmservice-e2e-client:dev"
-    return Images(operator, found["runtime"]["images"][0]["image"], client)
+    runtime, *more = (one["image"] for one in found["runtime"]["images"])
+    return Images(operator, runtime, client, *more[:1])
 
 
 def install(found: Values) -> None:
