@@ -38,7 +38,7 @@ MODELOPT = {
 """`quant_algo` -> method, name, bits. Others keep their own name, for engines to refuse by it."""
 
 WORDS = {
-    "fp8": ("activation_scheme",), "gptq": ("group_size",),
+    "fp8": ("activation_scheme",), "gptq": ("group_size",), "awq": ("group_size", "q_group_size"),
     "auto-round": ("bits", "packing_format", "backend"), "inc": ("bits", "packing_format", "backend"),
 }  # fmt: skip
 """Keys of a method whose words engines have lists of, as they stand at its top."""
@@ -124,6 +124,8 @@ def _stated(method: str, raw: Raw) -> Iterator[str]:
                 for key in ("type", "strategy"):
                     yield from _word(key, _dict(group, part).get(key))
             yield from _word(f"{str(layout)[:40]}.num_bits", _dict(group, "weights").get("num_bits"))
+    if method == "gptq":
+        yield from _rules(raw)
     if method == "quark":
         yield from _word("scheme", schemes.quark(_dict(raw, "global_quant_config") or raw))
     if method == "torchao":
@@ -136,6 +138,15 @@ def _stated(method: str, raw: Raw) -> Iterator[str]:
             yield from _word(
                 "quantized_layers.quant_algo", layer.get("quant_algo") if isinstance(layer, dict) else None
             )
+
+
+def _rules(raw: Raw) -> Iterator[str]:
+    """GPTQModel's `dynamic`: what rules for some layers have instead."""
+    for pattern, rule in _dict(raw, "dynamic").items():
+        if isinstance(rule, dict) and not pattern.startswith("-:"):
+            groups = rule.get("group_size", raw.get("group_size")) != -1
+            yield from _word("dynamic.bits", rule.get("bits"))
+            yield from _word("dynamic.desc_act", bool(rule.get("desc_act", raw.get("desc_act"))) and groups)
 
 
 def _word(key: str, value: Any) -> Iterator[str]:
@@ -265,7 +276,10 @@ def _compressed(method: str, raw: Raw) -> Quantization:
 
 
 def _bitsandbytes(method: str, raw: Raw) -> Quantization:
-    if raw.get("load_in_8bit") or raw.get("_load_in_8bit"):
+    eight = raw.get("load_in_8bit") or raw.get("_load_in_8bit")
+    if eight and (raw.get("load_in_4bit") or raw.get("_load_in_4bit")):
+        raise damaged("the model's quantization says load_in_8bit and load_in_4bit, which exclude each other.")
+    if eight:
         return Quantization(method, "BNB-Int8", 8, scheme="int8")
     kind = str(raw.get("bnb_4bit_quant_type") or "fp4").lower()[:20]
     return Quantization(method, f"BNB-{kind.upper()}", 4, group_size=_number(raw, "blocksize") or 64, scheme=kind)

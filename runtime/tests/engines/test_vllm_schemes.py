@@ -12,6 +12,7 @@ from llmservice_runtime.engines.base.case import Case, first_objection
 from llmservice_runtime.engines.registry import definition
 from llmservice_runtime.engines.vllm import compressed
 from llmservice_runtime.engines.vllm.told import known
+from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Task
 from llmservice_runtime.formats.quantization import quantization
 from llmservice_runtime.machine.gpus import find_gpu
@@ -175,3 +176,29 @@ def test_what_vllm_can_not_do_without(stated: dict[str, Any], key: str, said: st
 
 def test_mxfp8_needs_no_algorithm() -> None:
     assert not objection(EngineType.VLLM, {"quant_method": "mxfp8", "ignored_layers": []}, "B200")
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({**AWQ, "group_size": 256}, "group_size is 256"),
+        ({**AWQ, "bits": 8}, "AWQ with 4 bits"),
+        ({**GPTQ, "group_size": 16}, "group_size is 16"),
+        ({**GPTQ, "bits": 3}, "GPTQ with 4 or 8 bits"),
+        ({**GPTQ, "desc_act": True}, "act-order in groups"),
+        ({**GPTQ, "dynamic": {"+:.*[.]1[.].*": {"bits": 3}}}, "dynamic.bits is 3"),
+        ({**GPTQ, "dynamic": {"+:.*[.]1[.].*": {"desc_act": True}}}, "dynamic.desc_act is True"),
+    ],
+)
+def test_widths_and_groups_that_vllm_has_not(stated: dict[str, Any], said: str) -> None:
+    assert said in objection(EngineType.VLLM, stated)
+
+
+def test_rules_for_layers_that_vllm_takes() -> None:
+    rules = {"-:.*visual.*": {}, "+:.*[.]1[.].*": {"bits": 8, "group_size": 64, "desc_act": False}}
+    assert not objection(EngineType.VLLM, {**GPTQ, "dynamic": rules})
+
+
+def test_bitsandbytes_is_of_one_width() -> None:
+    with pytest.raises(UnsupportedModel, match="exclude each other"):
+        quantization({"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": True})

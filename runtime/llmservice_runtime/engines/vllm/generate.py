@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
+import os
 import pkgutil
 import sys
 import textwrap
@@ -56,7 +57,8 @@ SIGNS = ("ge", "gt", "le", "lt")
 
 
 def ask() -> dict[str, Any]:
-    """Everything vLLM tells."""
+    """Everything vLLM tells; what our own plug-ins add to it is not its."""
+    os.environ["VLLM_PLUGINS"] = ""
     _call_it_vllm()
     from vllm.config import model as model_config
     from vllm.model_executor.models import registry
@@ -255,7 +257,7 @@ def _words() -> dict[str, dict[str, list[str]]]:
 
     ModelOpt's `quantization.quant_algo` stands in a file of its own, for which vLLM has a shorter list.
     """
-    from vllm.model_executor.layers.quantization import fp8, modelopt
+    from vllm.model_executor.layers.quantization import auto_gptq, awq_triton, fp8, modelopt
     from vllm.model_executor.layers.quantization.compressed_tensors import compressed_tensors
     from vllm.model_executor.layers.quantization.compressed_tensors.schemes import compressed_tensors_wNa16
     from vllm.model_executor.layers.quantization.inc.inc import INCConfig
@@ -273,7 +275,12 @@ def _words() -> dict[str, dict[str, list[str]]]:
         "strategy": sorted(one.value for one in compressed_tensors.QuantizationStrategy),
         "pack-quantized.num_bits": sorted(map(str, compressed_tensors_wNa16.WNA16_SUPPORTED_BITS)),
     }
-    gptq = {"group_size": list(map(str, marlin_utils.MARLIN_SUPPORTED_GROUP_SIZES))}
+    gptq = {
+        "group_size": list(map(str, marlin_utils.MARLIN_SUPPORTED_GROUP_SIZES)),
+        "dynamic.bits": sorted({str(bits) for bits, _ in auto_gptq.AutoGPTQConfig.TYPE_MAP}),
+        "dynamic.desc_act": [str(one) for one in (False, True) if _reorders(one)],
+    }
+    awq = list(map(str, awq_triton.AWQ_TRITON_SUPPORTED_GROUP_SIZES))
     algorithms = {
         "quantization.quant_algo": [one for one in modelopt.QUANT_ALGOS if _reads_beside(one)],
         "quantized_layers.quant_algo": list(modelopt.LINEAR_ALGOS),
@@ -281,6 +288,7 @@ def _words() -> dict[str, dict[str, list[str]]]:
     return {
         "fp8": {"activation_scheme": list(fp8.ACTIVATION_SCHEMES)},
         "gptq": gptq,
+        "awq": {"group_size": awq, "q_group_size": awq},
         "auto-round": auto_round,
         "inc": auto_round,
         "compressed-tensors": compressed,
@@ -288,6 +296,17 @@ def _words() -> dict[str, dict[str, list[str]]]:
         "torchao": {"quant_type": sorted(torchao_kinds())},
         **dict.fromkeys(("modelopt", "modelopt_fp4", "modelopt_mixed", "mxfp8"), algorithms),
     }
+
+
+def _reorders(stated: bool) -> bool:
+    """Whether vLLM takes a rule of GPTQModel's `dynamic` that states act-order, in groups."""
+    from vllm.model_executor.layers.quantization.utils import gptq_utils
+
+    try:
+        gptq_utils.normalize_and_validate_gptq_desc_act(False, 128, {"+:x": {"desc_act": stated}})
+    except ValueError:
+        return False
+    return True
 
 
 def _reads_beside(algorithm: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from llmservice_runtime.engines.base.capabilities import Method
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
-from llmservice_runtime.engines.vllm import compressed, kv_cache
+from llmservice_runtime.engines.vllm import kv_cache
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.formats.facts import ModelFormat, Task
 from llmservice_runtime.formats.quantization import STATES
@@ -160,8 +160,10 @@ def lacking(case: Case) -> str | None:
 
 def no_scheme(case: Case) -> str | None:
     """Groups of compressed-tensors that vLLM has no scheme for: `compressed` says what it asks."""
-    for word in _groups(case):
-        if compressed.scheme(word, _exact(case)) is None:
+    for word, made in _groups(case):
+        if made is None:
+            from llmservice_runtime.engines.vllm import compressed
+
             elsewhere = compressed.scheme(word, compressed.HOPPER)
             alone = f", only on SM {sm(compressed.HOPPER)}" if elsewhere and case.on_nvidia else ""
             return f"vLLM has no scheme for compressed-tensors' {word} on {case.where}{alone}."
@@ -172,7 +174,7 @@ def below_method_floor(case: Case) -> str | None:
     """A method's own capability floor."""
     if not case.on_nvidia:
         return None
-    made = [compressed.scheme(word, _exact(case)) for word in _groups(case)]
+    made = [name for _, name in _groups(case)]
     made += [name for word, name in SCHEMES.items() if word in case.scheme and not made]
     schemes = [known().schemes[name] for name in made if name]
     method = _method(case)
@@ -290,16 +292,16 @@ def _method(case: Case) -> Method | None:
     return known().methods.get(case.method)
 
 
-def _groups(case: Case) -> list[str]:
-    """The groups of compressed-tensors, as the checkpoint's facts word them; empty where facts are older."""
-    stated = case.facts.quantization.stated if case.facts.quantization else ()
-    mine = case.method == "compressed-tensors"
-    return [word.removeprefix("scheme=") for word in stated if mine and word.startswith("scheme=")]
+def _groups(case: Case) -> list[tuple[str, str | None]]:
+    """The groups of compressed-tensors, as the checkpoint's facts word them, and vLLM's scheme for each; none where
+    facts are older."""
+    if case.method != "compressed-tensors" or case.facts.quantization is None:
+        return []
+    from llmservice_runtime.engines.vllm import compressed  # other checkpoints are planned without it
 
-
-def _exact(case: Case) -> int:
-    """The capability that vLLM's chooser compares: where there is none, no floor holds a scheme back."""
-    return case.capability or compressed.FP8_FLOOR
+    key, capability = "scheme=", case.capability or compressed.FP8_FLOOR  # without one no floor holds a scheme back
+    words = [word.removeprefix(key) for word in case.facts.quantization.stated if word.startswith(key)]
+    return [(word, compressed.scheme(word, capability)) for word in words]
 
 
 def _or(words: Iterable[object]) -> str:
