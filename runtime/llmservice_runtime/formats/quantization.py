@@ -251,6 +251,8 @@ def _compressed(method: str, raw: Raw) -> Quantization:
     unstated = 16 if group or layout not in {"int-quantized", "float-quantized"} else 8
     activations = _number(inputs, "num_bits") or unstated
     block = weights.get("block_structure")
+    if isinstance(block, str) and (sides := re.fullmatch(r"(\d{1,6})x(\d{1,6})", block)):  # as it was written first
+        block = [int(side) for side in sides.groups()]
     side = {"side": block[-1]} if isinstance(block, list) and block else {}
     group_size = _number(weights, "group_size") or _number(side, "side")
     floating = weights.get("type") == "float" or "float" in layout or "fp" in layout

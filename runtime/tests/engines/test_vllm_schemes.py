@@ -202,3 +202,10 @@ def test_rules_for_layers_that_vllm_takes() -> None:
 def test_bitsandbytes_is_of_one_width() -> None:
     with pytest.raises(UnsupportedModel, match="exclude each other"):
         quantization({"quant_method": "bitsandbytes", "load_in_4bit": True, "load_in_8bit": True})
+
+
+@pytest.mark.parametrize("block", [[128, 128], "128x128"])
+def test_blocks_of_compressed_tensors_as_list_or_text(block: Any) -> None:
+    found = quantization(group("float-quantized", {**BLOCK, "block_structure": block}, TOKEN))
+    assert found is not None
+    assert found.group_size == 128
