@@ -35,9 +35,7 @@ IMAGES = {
 }
 TOOLS = {
     "client": Image("llmservice-e2e-client:dev", "e2e/kubernetes/client/Dockerfile"),
-    "engines": Image(
-        "llmservice-runtime:dev-engines-cpu", "runtime/Dockerfile", "engines-cpu", gigabytes=18, held=22
-    ),
+    "engines": Image("llmservice-runtime:dev-engines-cpu", "runtime/Dockerfile", "engines-cpu", gigabytes=18, held=22),
     "cuda": Image(
         "llmservice-runtime:dev-cuda", "runtime/Dockerfile", "cuda", arguments={"DEVICE": "cuda"}, gigabytes=30
     ),

@@ -77,7 +77,7 @@ def require_libraries(what: str, names: Iterable[str], os_release: str | None = 
         try:
             ctypes.CDLL(name)
         except OSError as error:
-            remedy = _how(_LIBRARIES.get(name, {}), f"the library {name}", os_release)
+            remedy = how_to_get(_LIBRARIES.get(name, {}), f"the library {name}", os_release)
             raise InstallError(f"{what} loads {name}, which is not on this machine.", remedy) from error
 
 
