@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from cluster import layout
-from cluster.console import run
+from cluster.console import ClusterError, run
 from cluster.layout import State
 
 FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
@@ -61,11 +61,20 @@ def down(state: State) -> None:
             run("ip", "route", "del", "unreachable", network)
     for link in json.loads(run("ip", "-json", "link", "show")):
         if link["ifname"].startswith(f"{layout.CGROUP}-"):
-            run("ip", "link", "del", link["ifname"])
+            _remove(link["ifname"])
     if _exists(layout.BRIDGE):
         run("ip", "link", "del", layout.BRIDGE)
     if state.forwarding.exists() and not _another_cluster():
         FORWARD.write_text(state.forwarding.read_text())
+
+
+def _remove(link: str) -> None:
+    """A node's end, which goes by itself a moment after the last process of its namespace."""
+    try:
+        run("ip", "link", "del", link)
+    except ClusterError:
+        if _exists(link):
+            raise
 
 
 def _another_cluster() -> bool:
