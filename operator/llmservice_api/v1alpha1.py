@@ -125,6 +125,12 @@ class ModelSpec(ApiModel):
         default=None, description="Refuse the model unless its format is this one."
     )
     secret_ref: SecretReference | None = Field(default=None, description="Credentials of the source.")
+    trust_remote_code: bool = Field(
+        default=False,
+        description="Let code that the model's repository brings (auto_map) run in the replicas, with their rights. "
+        "Only where the installation allows it (the chart's runtime.allow.remoteCode, llmservice up "
+        "--allow-remote-code); the Job that reads headers never runs it.",
+    )
 
 
 class EngineTypeChoice(StrEnum):
@@ -132,6 +138,14 @@ class EngineTypeChoice(StrEnum):
 
     AUTO = "Auto"
     vars().update({engine.name: engine.value for engine in EngineType})
+
+
+class LoadQuantization(StrEnum):
+    """What weights can be made while they are loaded."""
+
+    INT8 = "BitsAndBytesInt8"
+    NF4 = "BitsAndBytesNF4"
+    FP8 = "FP8"
 
 
 class EnvVar(ApiModel):
@@ -171,6 +185,12 @@ class EngineSpec(ApiModel):
         default=None,
         description="A runtime image that carries the engine, instead of the installation's. It must be of the "
         "operator's release. Clusters only.",
+    )
+    load_quantization: LoadQuantization | None = Field(
+        default=None,
+        description="Make unquantized weights smaller while they are loaded: 8-bit integers, 4-bit NormalFloat (both "
+        "also on a CPU) or 8-bit floats (on a GPU). The plan takes an engine that can, or says why none does. Omitted = "
+        "as they are stored.",
     )
     load_seconds: Annotated[int, Field(ge=1, le=86_400)] | None = Field(
         default=None,

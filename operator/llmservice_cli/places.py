@@ -25,6 +25,8 @@ class Places:
     cache: Path
     state: Path
     secrets: Path | None = None
+    remote_code: bool = False
+    """Whether code that models bring may run here."""
 
     @staticmethod
     def from_environment(environ: Mapping[str, str] | None = None) -> Places:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Generic, TypeVar
@@ -12,11 +13,27 @@ from llmservice_cli.places import Places
 from llmservice_planning.plan import Plan, Refusal
 from llmservice_planning.planner import make_plan
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.registry import reads_gguf
 from llmservice_runtime.estimate.budget import HOST, total
 from llmservice_runtime.machine.machine import Machine
 
 T = TypeVar("T")
+ALLOW_REMOTE_CODE = "--allow-remote-code"
+
+
+def add_leave(parser: argparse.ArgumentParser) -> None:
+    """What whoever owns the machine gives services leave for."""
+    parser.add_argument(
+        ALLOW_REMOTE_CODE,
+        action="store_true",
+        help="run the code that a model's repository brings, of services that set model.trustRemoteCode",
+    )
+
+
+def places_of(args: argparse.Namespace) -> Places:
+    """The folders of this user, with the leave that the command gives."""
+    return dataclasses.replace(Places.from_environment(), remote_code=args.allow_remote_code)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,7 +56,23 @@ class Unreadable:
 def plan_service(manifest: Manifest, machine: Machine, places: Places) -> PlannedService:
     """What would run of one service. Raises UserError when its model can't be read."""
     model = resolve(manifest.service, manifest.base, places)
-    return PlannedService(manifest, model, make_plan(manifest.service.spec, model.facts, machine, model.files.revision))
+    plan = not_allowed(manifest, places) or make_plan(manifest.service.spec, model.facts, machine, model.files.revision)
+    return PlannedService(manifest, model, plan)
+
+
+def not_allowed(manifest: Manifest, places: Places) -> Refusal | None:
+    """What a service asks for that it was given no leave for."""
+    if not manifest.service.spec.model.trust_remote_code or places.remote_code:
+        return None
+    return Refusal(
+        FailureClass.BAD_ARGUMENT,
+        "model.trustRemoteCode is true, and code that models bring is not run here.",
+        (
+            f"Add {ALLOW_REMOTE_CODE} to the command: that code then runs with your rights.",
+            "Leave model.trustRemoteCode out.",
+        ),
+        field="spec.model.trustRemoteCode",
+    )
 
 
 def plan_services(
@@ -58,7 +91,9 @@ def plan_services(
             yield Unreadable(manifest, model)
             continue
         inputs = (model.facts, machine, model.files.revision)
-        plan = plans.get((spec.model_dump_json(exclude={"model": {"uri"}}), *inputs), make_plan, spec, *inputs)
+        plan = not_allowed(manifest, places) or plans.get(
+            (spec.model_dump_json(exclude={"model": {"uri"}}), *inputs), make_plan, spec, *inputs
+        )
         if isinstance(plan, Plan):
             machine = without(machine, plan, max(1, spec.replicas))
         yield PlannedService(manifest, model, plan)

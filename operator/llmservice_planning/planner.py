@@ -11,7 +11,7 @@ from llmservice_planning.remedies import Stuck, Works, remedies
 from llmservice_planning.words import memory, model_line
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.engines.base.case import Case
+from llmservice_runtime.engines.base.case import Case, Loading
 from llmservice_runtime.engines.base.choice import Choice, NoChoice
 from llmservice_runtime.engines.registry import definition
 from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, total
@@ -49,14 +49,18 @@ def _decide(
         return refusal
     machine = machine.with_gpu_memory(spec.accelerator.memory_bytes)
     requested = spec.engine.asked
-    choice = choose(facts, machine, requested, spec.accelerator.count)
+    choice = choose(facts, machine, requested, spec.accelerator.count, _loading(spec))
     if isinstance(choice, NoChoice):
         failure = FailureClass.BAD_ARGUMENT if requested else FailureClass.UNSUPPORTED_FORMAT
         decide = functools.partial(_decide, facts=facts, machine=machine, revision=revision)
         ways = (*another_engine(spec, facts, machine, choice.instead, decide, _works(revision)), *choice.ways_out)
         field = "spec.engine.type" if requested else "spec.model"
+        if spec.engine.load_quantization and isinstance(
+            choose(facts, machine, requested, spec.accelerator.count), Choice
+        ):
+            field = "spec.engine.loadQuantization"
         return Refusal(failure, choice.reason, ways, choice.rejected, field=field)
-    memory = _memory(spec, Case(facts, machine, choice.device, choice.gpu), choice)
+    memory = _memory(spec, Case(facts, machine, choice.device, choice.gpu, _loading(spec)), choice)
     if isinstance(memory, Refusal):
         return memory
     if refusal := _bad_context(spec, facts, memory) or _bad_count(spec, facts, machine, choice, memory):
@@ -71,6 +75,11 @@ def _decide(
     return _plan(spec, facts, choice, target, placed, revision)
 
 
+def _loading(spec: LLMServiceSpec) -> Loading:
+    """Whether code may run is decided before: who may not set the field is refused by the installation."""
+    return Loading(spec.engine.load_quantization or "", spec.model.trust_remote_code)
+
+
 def _works(revision: str) -> Works:
     return lambda spec, facts, machine: isinstance(_decide(spec, facts, machine, revision), Plan)
 
@@ -79,7 +88,7 @@ def _plan(
     spec: LLMServiceSpec, facts: ModelFacts, choice: Choice, target: Target, placed: Placement, revision: str
 ) -> Plan:
     shape = placed.shape
-    case = Case(facts, target.machine, choice.device, choice.gpu)
+    case = Case(facts, target.machine, choice.device, choice.gpu, _loading(spec))
     layers = -1 if shape.gpu_layers > facts.layer_count else shape.gpu_layers
     return Plan(
         engine=choice.engine,
@@ -141,7 +150,7 @@ def _memory(spec: LLMServiceSpec, case: Case, choice: Choice) -> EngineMemory | 
     """What the engine takes with the user's arguments; those that it would refuse, or that can't be, are refused."""
     engine = definition(choice.engine)
     try:
-        memory = engine.memory(spec.engine.args)
+        memory = engine.memory(spec.engine.args).converted(case.loading.quantization)
         engine.contradiction(case, spec.engine.args)
     except UserError as error:
         return Refusal(

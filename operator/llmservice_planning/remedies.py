@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_api.v1alpha1 import LLMServiceSpec, LoadQuantization
 from llmservice_planning.words import memory
 from llmservice_runtime.engines.base.definition import EngineDefinition
 from llmservice_runtime.estimate.budget import HOST, EngineMemory
@@ -59,6 +59,7 @@ def remedies(
         _smaller_context,
         _smaller_cache,
         _more_gpus,
+        _converted,
         _quantized,
         _bigger_gpu,
         _on_cpu,
@@ -126,6 +127,16 @@ def _with_args(spec: LLMServiceSpec, args: tuple[str, ...]) -> LLMServiceSpec:
 
 def _with_count(spec: LLMServiceSpec, count: int | None) -> LLMServiceSpec:
     return spec.model_copy(update={"accelerator": spec.accelerator.model_copy(update={"count": count})})
+
+
+def _converted(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:
+    """The same weights, made smaller while they are loaded: finest first."""
+    if facts.quantization is None and spec.engine.load_quantization is None:
+        for wanted in (LoadQuantization.FP8, LoadQuantization.INT8, LoadQuantization.NF4):
+            engine = spec.engine.model_copy(update={"load_quantization": wanted})
+            text = f"Set engine.loadQuantization to {wanted}: the weights are made smaller while they are loaded."
+            if wanted in stuck.engine.conversions:
+                yield Remedy(text, spec.model_copy(update={"engine": engine}), facts, machine)
 
 
 def _quantized(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, stuck: Stuck) -> Way:

@@ -6,7 +6,7 @@ from llmservice_api.v1alpha1 import LLMService
 from llmservice_planning.plan import Plan
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.estimate.budget import GPU, HOST, total
-from llmservice_runtime.formats.facts import ModelFacts
+from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
 
 LOAD_SECONDS = 600
 PROGRESS_SECONDS = 60
@@ -39,6 +39,8 @@ def runtime_settings(plan: Plan, service: LLMService, model_path: str, facts: Mo
         drain_seconds=service.spec.endpoint.drain_seconds,
         load_seconds=engine.load_seconds or LOAD_SECONDS + weights // SLOWEST_READ,
         progress_seconds=engine.progress_seconds or PROGRESS_SECONDS,
+        trust_remote_code=service.spec.model.trust_remote_code and facts.format is not ModelFormat.GGUF,
+        load_quantization=engine.load_quantization.value if engine.load_quantization else "",
         engine_args=plan.args,
         planned_host_bytes=total(plan.memory, HOST),
         planned_gpu_bytes=total(plan.memory, GPU) * plan.accelerator_count,

@@ -15,8 +15,7 @@ from pydantic.alias_generators import to_camel
 from llmservice_api.manifest import load_manifests
 from llmservice_api.patterns import gpu_memory
 from llmservice_cli.engine_builds import builds_elsewhere, machine_here
-from llmservice_cli.places import Places
-from llmservice_cli.plans import PlannedService, Unreadable, plan_services
+from llmservice_cli.plans import PlannedService, Unreadable, add_leave, places_of, plan_services
 from llmservice_cli.told import as_object, tell
 from llmservice_planning import explain
 from llmservice_planning.plan import Plan
@@ -34,6 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-f", "--filename", action="append", required=True, type=Path, metavar="FILE", help="manifest, folder or -"
     )
     parser.add_argument("-o", "--output", choices=("text", "wide", "json", "yaml"), default="text")
+    add_leave(parser)
     add_machine_arguments(parser)
 
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """0 when everything has a plan, 1 when something is refused or can't be read. The others are planned then too."""
     manifests = load_manifests(args.filename)
     machine = machine_of(args, [manifest.service.spec.accelerator.memory_bytes for manifest in manifests])
-    found = list(plan_services(manifests, machine, Places.from_environment()))
+    found = list(plan_services(manifests, machine, places_of(args)))
     if args.output in ("json", "yaml"):
         body = [_body(service) for service in found]
         if args.output == "json":

@@ -24,6 +24,7 @@ from llmservice_cli.local.run import Program, listen
 from llmservice_cli.local.submit import Outcome, Submission
 from llmservice_cli.output import unfailing
 from llmservice_cli.places import Places
+from llmservice_cli.plans import add_leave, places_of
 from llmservice_cli.told import tell
 from llmservice_runtime.contract.bounds import ANY, is_origin
 from llmservice_runtime.contract.errors import UserError
@@ -68,6 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long an answer may take to begin (a stream) or to end (a whole one); default 3600",
     )
+    add_leave(parser)
     parser.add_argument("--detach", action="store_true", help="return when the services are ready, leave them running")
     parser.add_argument("--yes", action="store_true", help="install an engine that is needed without asking")
     parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up waiting for ready after this long")
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     manifests = load_manifests(args.files)
-    places = Places.from_environment()
+    places = places_of(args)
     lock = _own_or_join(places.state)
     if lock is None:
         return _join(args, places, manifests)

@@ -65,6 +65,7 @@ class AllowEntry(_Model):
     secrets: tuple[_Pattern, ...] = ("*",)
     images: tuple[_Pattern, ...] = ("*",)
     sidecars: bool = True
+    remote_code: bool = False
 
 
 class MonitoringEntry(_Model):

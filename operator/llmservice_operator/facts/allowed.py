@@ -1,4 +1,4 @@
-"""What of its own namespace an installation lets a service use: accounts, Secrets, images and further containers."""
+"""What an installation lets services use: accounts, Secrets and images of their namespace, containers, models' code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Use:
 
 
 def not_allowed(spec: LLMServiceSpec, config: OperatorConfig) -> Problem | None:
-    """The first account, Secret, image or container that the installation keeps from services; None without one."""
+    """The first of those that the installation keeps from services; None without one."""
     allow = config.allow
     known = tuple(image.image for image in config.images)
     lists = {
@@ -41,6 +41,12 @@ def not_allowed(spec: LLMServiceSpec, config: OperatorConfig) -> Problem | None:
                 f"{field}: this installation lets services add no containers of their own. Leave it out, or have the "
                 "chart's runtime.allow.sidecars set.",
             )
+    if spec.model.trust_remote_code and not allow.remote_code:
+        return Problem(
+            Reason.INVALID,
+            "spec.model.trustRemoteCode: this installation runs no code that models bring. Leave it out, or have the "
+            "chart's runtime.allow.remoteCode set.",
+        )
     for use in uses(spec):
         name, patterns = lists[use.kind]
         if not any(fnmatchcase(use.value, pattern) for pattern in patterns):

@@ -50,6 +50,8 @@ class Allow:
     """Images of engine.image and of podTemplate; the installation's own are always allowed."""
     sidecars: bool = True
     """Whether podTemplate may add containers."""
+    remote_code: bool = False
+    """Whether model.trustRemoteCode may be set: code of a model's repository then runs in replicas."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,21 @@ from typing import Any
 from live_world import CONFIG, NODES, Clock, in_time, make, settle, work_in  # type: ignore[import-not-found]
 
 from llmservice_api.labels import REVISION
-from llmservice_api.live import fields
+from llmservice_api.live import fields, in_pods
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_kube.client import Client
 from llmservice_kube.kinds import CLAIM, CONTROLLER_REVISION, DEPLOYMENT, LLM_SERVICE, Json
 from llmservice_kube.login import Access
 from llmservice_operator.control.work import Work
-from llmservice_operator.facts.config import RuntimeImage
+from llmservice_operator.facts.config import Allow, RuntimeImage
 from llmservice_operator.facts.nodes import NodeKind
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.machine.machine import Device
 
 GPU = RuntimeImage("runtime:cuda", (EngineType.LLAMA_CPP,), (Device.NVIDIA,))
-INSTALLATION = dataclasses.replace(CONFIG, images=(*CONFIG.images, GPU), host_paths=("/models/a", "/models/b"))
+INSTALLATION = dataclasses.replace(
+    CONFIG, images=(*CONFIG.images, GPU), host_paths=("/models/a", "/models/b"), allow=Allow(remote_code=True)
+)
 GPU_NODE = NodeKind(16, 64 << 30, "amd64", (("nvidia.com/gpu", 2),), "NVIDIA-L4", "nvidia.com/gpu.product")
 
 
@@ -50,6 +52,7 @@ IN_PODS: dict[str, list[Json]] = {
     "model.include": [{"model": {"include": ["*.gguf"]}}],
     "model.expectedFormat": [{"model": {"expectedFormat": "GGUF"}}],
     "model.secretRef.name": [{"model": {"secretRef": {"name": "token"}}}],
+    "model.trustRemoteCode": [{"model": {"trustRemoteCode": True}}],
     "task": [{"task": "Completion"}],
     "engine.type": [{"engine": {"type": "LlamaCpp"}}],
     "engine.args": [{"engine": {"args": ["--mlock"]}}],
@@ -75,6 +78,8 @@ IN_PODS: dict[str, list[Json]] = {
     "cache.persistentVolumeClaim.claimName": [claim(claimName="a"), claim(claimName="b")],
 }
 """Field -> edits of which the last one changes it alone. Each is made on top of those before it."""
+OF_OTHER_MODELS: dict[str, Json] = {"engine.loadQuantization": {"engine": {"loadQuantization": "BitsAndBytesInt8"}}}
+"""Field -> an edit that no GGUF, as it is served here, is planned with."""
 LIVE: dict[str, Json] = {
     "replicas": {"replicas": 0},
     "rollout.upgradePolicy": {"rollout": {"upgradePolicy": "Follow"}},
@@ -119,7 +124,14 @@ async def served(access: Access, client: Client, namespace: str, **spec: Any) ->
 def test_every_field_is_edited_here() -> None:
     split = dict(fields(LLMServiceSpec))
     assert set(LIVE) == {path for path, live in split.items() if live}
-    assert set(IN_PODS) == {path for path, live in split.items() if not live}
+    assert {*IN_PODS, *OF_OTHER_MODELS} == {path for path, live in split.items() if not live}
+
+
+def test_what_other_models_are_planned_with_is_in_pods_too() -> None:
+    model = {"model": {"uri": "hf://a/b"}}
+    before = in_pods(LLMServiceSpec.model_validate(model))
+    for path, change in OF_OTHER_MODELS.items():
+        assert in_pods(LLMServiceSpec.model_validate(model | change)) != before, path
 
 
 async def test_a_live_field_restarts_nothing(access: Access, client: Client, namespace: str) -> None:

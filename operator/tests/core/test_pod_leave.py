@@ -296,6 +296,19 @@ def test_an_installation_restricts_accounts_secrets_and_images(fields: Json, sai
     assert not said or "the chart's runtime.allow." in found["message"]
 
 
+def test_code_of_models_runs_only_where_the_installation_lends_it() -> None:
+    model = {"uri": "hf://a/b", "trustRemoteCode": True}
+    world = World(CONFIG).edit(model=model)
+    world.pass_()
+    assert "the chart's runtime.allow.remoteCode" in world.condition("SpecValid")["message"]
+    lent = World(dataclasses.replace(CONFIG, allow=Allow(remote_code=True))).edit(model=model)
+    lent.pass_()
+    assert lent.condition("SpecValid")["status"] == "True"
+    (job,) = lent.of("Job")
+    said = job["spec"]["template"]["spec"]["containers"]
+    assert said and "code" not in str(said).lower()  # what reads headers is told of no code
+
+
 def test_an_installation_can_do_without_sidecars() -> None:
     alone = dataclasses.replace(CONFIG, allow=Allow(sidecars=False))
     for pod in (sidecar(), {"containers": [{"name": "runtime"}, {"name": "s", "image": "s:1"}]}):

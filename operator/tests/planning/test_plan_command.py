@@ -318,3 +318,14 @@ def test_the_manifest_can_say_how_much_a_gpu_of_no_known_name_has(
 def test_a_size_without_a_unit_is_refused(folder: Path, capsys: pytest.CaptureFixture[str], size: str) -> None:
     assert main(["plan", "-f", str(folder / "x.yaml"), "--gpu", "L4", f"--gpu-memory={size}"]) == 2
     assert "24Gi" in capsys.readouterr().err
+
+
+def test_code_of_a_model_is_run_only_by_who_allows_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trusting = MANIFEST.replace('gguf"}', 'gguf", trustRemoteCode: true}')
+    (folder / "x.yaml").write_text(trusting)
+    argv = ["plan", "-f", str(folder / "x.yaml")]
+    assert main(argv) == 1
+    said = capsys.readouterr().out
+    assert "model.trustRemoteCode is true, and code that models bring is not run here" in said
+    assert "Add --allow-remote-code to the command" in said
+    assert main([*argv, "--allow-remote-code"]) == 0

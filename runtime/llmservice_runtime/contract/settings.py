@@ -55,9 +55,10 @@ class RuntimeSettings:
     """Liveness: running requests without a completed step for this long are NoProgress, or for ten times what the step
     takes by the engine's measured speed, where that is longer."""
     trust_remote_code: bool = False
-    """Code that comes with the model may run (Transformers)."""
+    """Code that comes with the model may run (Transformers, vLLM)."""
     load_quantization: str = ""
-    """Make the weights smaller while they are loaded: BitsAndBytesInt8, BitsAndBytesNF4 or FP8; empty = as stored."""
+    """Make the weights smaller while they are loaded: BitsAndBytesInt8, BitsAndBytesNF4 (Transformers) or FP8
+    (Transformers, vLLM); empty = as stored."""
     engine_args: tuple[str, ...] = ()
     """What the plan tells the engine (how GPUs share the model), then spec.engine.args; both checked when planned."""
     engine_env: dict[str, str] = field(default_factory=dict)

@@ -107,6 +107,11 @@ class EngineMemory(ABC):
     offloads: ClassVar[bool] = False
     """Whether layers that the GPUs don't hold can stay on the host."""
 
+    def converted(self, quantization: str) -> EngineMemory:
+        """The same with weights that are made that while they are loaded; empty, or an engine that converts none: as it
+        is."""
+        return self
+
     @abstractmethod
     def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
         """Every line of the budget; GPU lines are bytes per GPU."""

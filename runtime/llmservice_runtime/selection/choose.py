@@ -6,10 +6,13 @@ facts + machine -> per engine and device: the first objection, or none
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from llmservice_runtime.contract.bounds import LOAD_QUANTIZATIONS
 from llmservice_runtime.contract.engines import EngineType
-from llmservice_runtime.engines.base.case import Case, first_objection, is_gguf
+from llmservice_runtime.engines.base.case import AS_STORED, Case, Loading, first_objection, is_gguf
 from llmservice_runtime.engines.base.choice import Choice, NoChoice, RejectedEngine
 from llmservice_runtime.engines.registry import definition, label
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
@@ -35,7 +38,11 @@ class Verdict:
 
 
 def choose(
-    facts: ModelFacts, machine: Machine, requested: EngineType | None = None, gpus: int | None = None
+    facts: ModelFacts,
+    machine: Machine,
+    requested: EngineType | None = None,
+    gpus: int | None = None,
+    loading: Loading = AS_STORED,
 ) -> Choice | NoChoice:
     """The best engine by what it can do; whether it is installed is said in `missing`, and never changes the choice.
 
@@ -43,12 +50,14 @@ def choose(
     GPU where there is one that an engine can use, 0 = the CPU only, more = GPUs only.
     """
     verdicts = [
-        judge(engine, facts, machine, device) for device in _devices(machine, gpus) for engine in order(facts, device)
+        judge(engine, facts, machine, device, loading)
+        for device in _devices(machine, gpus)
+        for engine in order(facts, device)
     ]
     allowed = [v for v in verdicts if not v.objection]
     wanted = [v for v in allowed if requested in (None, v.engine)]
     if not wanted:
-        return _nothing(facts, machine, requested, verdicts, allowed, gpus)
+        return _nothing(facts, machine, requested, verdicts, allowed, gpus, loading)
     best = wanted[0]
     build = machine.build(best.engine)
     asked = f"{label(best.engine)} was asked for. " if requested else ""
@@ -58,7 +67,7 @@ def choose(
         gpu=best.case.gpu,
         reason=f"{asked}{definition(best.engine).reason(best.case)}",
         rejected=_rejected(verdicts, best),
-        notes=(*_unused_gpu(best, verdicts, machine), *definition(best.engine).notes(best.case), *_general(facts)),
+        notes=(*_unused_gpu(best, verdicts, machine), *definition(best.engine).notes(best.case), *_general(best.case)),
         missing="" if build.installed else build.install,
     )
 
@@ -68,11 +77,27 @@ def order(facts: ModelFacts, device: Device) -> tuple[EngineType, ...]:
     return tuple(sorted(EngineType, key=lambda engine: definition(engine).preference(facts, device)))
 
 
-def judge(engine: EngineType, facts: ModelFacts, machine: Machine, device: Device) -> Verdict:
+def judge(
+    engine: EngineType, facts: ModelFacts, machine: Machine, device: Device, loading: Loading = AS_STORED
+) -> Verdict:
     """May this engine run this model on this device? The model is asked first: a rebuild helps no format."""
-    case = Case(facts, machine, device, machine.gpu if device in GPU_DEVICES else None)
-    objection = first_objection(definition(engine).rules, case) or _not_built(engine, case)
-    return Verdict(engine, case, objection or "")
+    case = Case(facts, machine, device, machine.gpu if device in GPU_DEVICES else None, loading)
+    objection = first_objection(definition(engine).rules, case) or _unconverted(engine, case)
+    return Verdict(engine, case, objection or _not_built(engine, case) or "")
+
+
+def _unconverted(engine: EngineType, case: Case) -> str | None:
+    """Weights that can't be made what is asked for while they are loaded."""
+    wanted = case.loading.quantization
+    if not wanted:
+        return None
+    if case.facts.quantization is not None:
+        return f"the weights are quantized already ({case.weights}), and are not made {wanted} while they are loaded."
+    if wanted not in definition(engine).conversions:
+        able = [label(other) for other in EngineType if wanted in definition(other).conversions]
+        elsewhere = f"; {' and '.join(able)} can" if able else ""
+        return f"{label(engine)} can't make weights {wanted} while loading them{elsewhere}."
+    return None
 
 
 def _not_built(engine: EngineType, case: Case) -> str | None:
@@ -114,12 +139,15 @@ def _unused_gpu(best: Verdict, verdicts: list[Verdict], machine: Machine) -> tup
     return (said,)
 
 
-def _general(facts: ModelFacts) -> tuple[str, ...]:
-    said = list(facts.notes)
+def _general(case: Case) -> tuple[str, ...]:
+    facts, said = case.facts, list(case.facts.notes)
     if facts.format is ModelFormat.PICKLE:
         said.append("Pickle weights are loaded as tensors only (weights_only); a safetensors copy loads faster.")
     if facts.remote_code:
-        said.append("The repository brings code of its own (auto_map), which is not run.")
+        run = "is run, as model.trustRemoteCode says" if case.loading.remote_code else "is not run"
+        said.append(f"The repository brings code of its own (auto_map), which {run}.")
+    elif case.loading.remote_code and is_gguf(case):
+        said.append("model.trustRemoteCode changes nothing: a GGUF brings no code.")
     return tuple(said)
 
 
@@ -130,6 +158,7 @@ def _nothing(
     verdicts: list[Verdict],
     allowed: list[Verdict],
     gpus: int | None,
+    loading: Loading,
 ) -> NoChoice:
     rejected = _all_rejected(verdicts, requested)
     if gpus and not machine.gpu:
@@ -139,14 +168,16 @@ def _nothing(
             rejected,
         )
     ways = []
-    if gpus and any(not judge(e, facts, machine, Device.CPU).objection for e in EngineType if requested in (None, e)):
+    engines = [engine for engine in EngineType if requested in (None, engine)]
+    if gpus and any(not judge(engine, facts, machine, Device.CPU, loading).objection for engine in engines):
         ways.append("Leave accelerator out, or set accelerator.count to 0 and no more: the model then runs on the CPU.")
+    ways += _other_loading(facts, machine, engines, _devices(machine, gpus), loading)
     ways += _other_versions(Case(facts, machine, Device.CPU))
     if requested is not None:
         objection = next(v.objection for v in verdicts if v.engine is requested)
         instead = tuple(dict.fromkeys(v.engine for v in allowed if machine.build(v.engine).installed))
         return NoChoice(f"engine.type is {requested.value}, but {objection}", tuple(ways), rejected, instead)
-    if facts.remote_code:
+    if facts.remote_code and not loading.remote_code:
         ways.append(
             "Use a version of the model in classes of Transformers' own (often named -hf): the code that a repository "
             "brings is not run."
@@ -156,6 +187,27 @@ def _nothing(
     gguf = facts.format is ModelFormat.GGUF  # what an engine of another format says helps nobody
     likely = [v.objection for v in verdicts if gguf or not definition(v.engine).gguf] or [verdicts[0].objection]
     return NoChoice(f"no engine runs {method} {facts.format} weights on {where}: {likely[0]}", tuple(ways), rejected)
+
+
+def _other_loading(
+    facts: ModelFacts, machine: Machine, engines: Sequence[EngineType], devices: Sequence[Device], loading: Loading
+) -> Iterator[str]:
+    """What would run when it were loaded otherwise."""
+
+    def runs(other: Loading) -> bool:
+        return any(not judge(e, facts, machine, device, other).objection for e in engines for device in devices)
+
+    if facts.remote_code and not loading.remote_code and runs(dataclasses.replace(loading, remote_code=True)):
+        yield (
+            "Set model.trustRemoteCode to true, where the installation allows it: the code that the repository brings "
+            "then runs with the rights of the replica."
+        )
+    if loading.quantization:
+        for other in LOAD_QUANTIZATIONS:
+            if other != loading.quantization and runs(dataclasses.replace(loading, quantization=other)):
+                yield f"Set engine.loadQuantization to {other}."
+        if runs(dataclasses.replace(loading, quantization="")):
+            yield "Leave engine.loadQuantization out: the weights are then loaded as they are stored."
 
 
 def _all_rejected(verdicts: list[Verdict], requested: EngineType | None) -> tuple[RejectedEngine, ...]:

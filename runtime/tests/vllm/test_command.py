@@ -36,6 +36,14 @@ def test_it_is_vllm_serve_itself_with_the_names_and_the_address_of_the_settings(
     assert option(argv, "--host") == "::" and option(argv, "--port") == "8000"
 
 
+def test_weights_are_made_smaller_and_code_runs_as_the_settings_say() -> None:
+    assert option(command(SETTINGS, AROUND), "--quantization") is None
+    argv = command(replace(SETTINGS, load_quantization="FP8", trust_remote_code=True), AROUND)
+    assert option(argv, "--quantization") == "fp8_per_tensor" and "--trust-remote-code" in argv
+    with pytest.raises(UserError, match="BitsAndBytesNF4"):
+        command(replace(SETTINGS, load_quantization="BitsAndBytesNF4"), AROUND)
+
+
 def test_the_queue_is_bounded_by_what_runs_and_what_may_wait_as_vllm_counts_it() -> None:
     assert option(command(SETTINGS, AROUND), "--max-num-queued-reqs") == "108"
     more = replace(SETTINGS, engine_args=("--max-num-seqs=32",))

@@ -10,6 +10,19 @@ from llmservice_runtime.machine.machine import GPU_DEVICES, Device, Gpu, Machine
 
 
 @dataclass(frozen=True, slots=True)
+class Loading:
+    """How weights are to be loaded, as a spec says it."""
+
+    quantization: str = ""
+    """What they are made while they are loaded, of `contract.bounds.LOAD_QUANTIZATIONS`; empty = as they are stored."""
+    remote_code: bool = False
+    """Whether code that comes with the model may run."""
+
+
+AS_STORED = Loading()
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """A model on one device of a machine; `gpu` is None on the CPU."""
 
@@ -17,6 +30,7 @@ class Case:
     machine: Machine
     device: Device
     gpu: Gpu | None = None
+    loading: Loading = AS_STORED
 
     @property
     def architecture(self) -> str:
@@ -53,8 +67,16 @@ class Case:
 
     @property
     def weights(self) -> str:
-        """The weights as a sentence names them: `Q4_K_M` or `BF16 weights`."""
-        return self.facts.quantization.name if self.facts.quantization else f"{self.facts.dtype} weights"
+        """The weights as a sentence names them: `Q4_K_M`, `BF16 weights` or `BF16 weights, made FP8 while loading,`."""
+        if self.facts.quantization:
+            return self.facts.quantization.name
+        made = f", made {self.loading.quantization} while loading," if self.loading.quantization else ""
+        return f"{self.facts.dtype} weights{made}"
+
+    @property
+    def runs_own_code(self) -> bool:
+        """Whether the repository brings classes of its own, and they may run."""
+        return self.facts.remote_code and self.loading.remote_code
 
     @property
     def on_nvidia(self) -> bool:

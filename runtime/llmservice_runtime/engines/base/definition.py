@@ -71,6 +71,9 @@ class EngineDefinition:
     """Raises UserError when spec.engine.env has what the engine can't be run with here."""
     arguments: Callable[[Case, Shape, Sequence[str]], tuple[str, ...]] = lambda case, shape, args: tuple(args)
     """plan and spec.engine.args -> command line, beyond the runtime's own settings: every option once."""
+    conversions: frozenset[str] = frozenset()
+    """Of contract.bounds.LOAD_QUANTIZATIONS, what it can make of unquantized weights while it loads them; its rules say
+    on which device."""
     layout_arguments: Callable[[Layout], tuple[str, ...]] = lambda layout: ()
     """Arguments of its own that ask for a way to share GPUs; of an engine whose layouts differ."""
     config_classes: Callable[[], Classes] = no_classes

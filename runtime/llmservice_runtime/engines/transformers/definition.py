@@ -12,7 +12,7 @@ from llmservice_runtime.engines.base.definition import EngineDefinition
 from llmservice_runtime.engines.transformers.arguments import parse_args, words
 from llmservice_runtime.engines.transformers.install.recipe import RECIPE
 from llmservice_runtime.engines.transformers.memory import TransformersMemory
-from llmservice_runtime.engines.transformers.rules import RULES, known
+from llmservice_runtime.engines.transformers.rules import MADE, RULES, known
 from llmservice_runtime.estimate.budget import Shape
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device
@@ -45,6 +45,7 @@ ENGINE = EngineDefinition(
     preference=preference,
     memory=memory,
     arguments=arguments,
+    conversions=frozenset(MADE),
     config_classes=lambda: known().configs,
     own_settings=frozenset(OF_SOME_ENGINES),
     caches=TORCH,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 from llmservice_runtime.engines.base.torch_memory import TorchMemory
@@ -9,11 +10,25 @@ from llmservice_runtime.engines.transformers.arguments import SMALL_WEIGHTS
 from llmservice_runtime.estimate.budget import Shape
 from llmservice_runtime.estimate.kv import Pool
 from llmservice_runtime.estimate.overhead import GIB, MIB
+from llmservice_runtime.estimate.weights import expert_share, linear_share
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device
 
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes of a number."""
+
+
+CONVERTED: Mapping[str, Fraction] = {
+    "BitsAndBytesInt8": Fraction(1),
+    "BitsAndBytesNF4": Fraction(1, 2) + Fraction(4, 64),
+    "FP8": Fraction(1) + Fraction(4, 128 * 128),
+}
+"""Bytes of a weight that is made smaller while it is loaded. NF4 keeps a 32-bit scale for 64 weights, FP8 one for a
+block of 128 x 128, int8 one for a row (functional.py of bitsandbytes, FineGrainedFP8Config)."""
+
+
+STACKED = frozenset({"BitsAndBytesInt8", "BitsAndBytesNF4"})
+"""Conversions that leave experts as they are."""
 
 
 class TransformersMemory(TorchMemory):
@@ -23,21 +38,39 @@ class TransformersMemory(TorchMemory):
     cpu_base = 1536 * MIB
     gpu_host = 3 * GIB
 
-    def __init__(self, dtype: str = "auto") -> None:
-        """`dtype`: of weights and of keys and values; auto = as they are stored."""
+    def __init__(self, dtype: str = "auto", quantization: str = "") -> None:
+        """`dtype`: of weights and of keys and values; auto = as they are stored. `quantization`: what weights of linear
+        layers are made while they are loaded; empty = nothing."""
         self._dtype = dtype
+        self._quantization = quantization
+
+    def converted(self, quantization: str) -> TransformersMemory:
+        return TransformersMemory(self._dtype, quantization)
 
     def stored(self, facts: ModelFacts, device: Device) -> int:
         """fp32 stays fp32; MXFP4 is unpacked on a CPU."""
         if device is Device.CPU and facts.quantization is not None and facts.quantization.method == "mxfp4":
             return max(facts.weight_bytes, facts.parameters * 2)
         dtype = self._computed(facts, device)
-        if dtype == "auto" or facts.quantization is not None:
+        if facts.quantization is not None:
             return facts.weight_bytes
-        return facts.parameters * WIDTHS[dtype]
+        plain = facts.weight_bytes if dtype == "auto" else facts.parameters * WIDTHS[dtype]
+        if not self._quantization:
+            return plain
+        kept = (
+            expert_share(facts) if self._quantization in STACKED else 0
+        )  # one tensor for all experts is no linear layer
+        linear = int(plain * linear_share(facts) * (1 - kept))
+        width = Fraction(plain, max(1, facts.parameters))
+        return plain - linear + int(linear / width * CONVERTED[self._quantization])
 
     def _computed(self, facts: ModelFacts, device: Device) -> str:
-        small = device is Device.CPU and facts.quantization is None and facts.weight_bytes <= SMALL_WEIGHTS
+        small = (
+            device is Device.CPU
+            and facts.quantization is None
+            and not self._quantization
+            and facts.weight_bytes <= SMALL_WEIGHTS
+        )
         return "float32" if small and self._dtype == "auto" else self._dtype
 
     def pool(self, facts: ModelFacts, shape: Shape) -> Pool:

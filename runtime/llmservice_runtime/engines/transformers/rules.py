@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmservice_runtime.engines.base.capabilities import Capabilities, Method, capabilities
-from llmservice_runtime.engines.base.case import Case, Rule, is_gguf
+from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
 from llmservice_runtime.engines.transformers.install.recipe import QUANTIZERS
 from llmservice_runtime.formats.facts import ModelFormat
 from llmservice_runtime.formats.weight_files import LOADED
@@ -13,6 +13,9 @@ from llmservice_runtime.machine.machine import GPU_DEVICES, Device
 
 OWN_NAMES = {"bitsandbytes": "bitsandbytes-4bit", "modelopt-fp4": "nvfp4"}
 """Methods that Transformers' table has under another name."""
+
+MADE = {"BitsAndBytesInt8": "bitsandbytes-8bit", "BitsAndBytesNF4": "bitsandbytes-4bit", "FP8": "fp8"}
+"""What weights can be made while they are loaded -> the method that does it (serve/quantize.py)."""
 
 BNB_TYPES = ("nf4", "fp4")
 """What bitsandbytes can unpack (its `dequantize_4bit`)."""
@@ -49,7 +52,7 @@ def unfound_weights(case: Case) -> str | None:
 def unknown_architecture(case: Case) -> str | None:
     """Architectures that no auto class has. Those go by model_type: MptForCausalLM in other letters will do."""
     name, told = case.architecture, known()
-    if not name or any(told.runs(one) or told.spelled(one) for one in case.architectures):
+    if not name or case.runs_own_code or any(told.runs(one) or told.spelled(one) for one in case.architectures):
         return None
     return f"Transformers {told.versions['transformers']} does not know the architecture {name}."
 
@@ -57,7 +60,7 @@ def unknown_architecture(case: Case) -> str | None:
 def own_configuration(case: Case) -> str | None:
     """Configurations that are code of the repository: it is not run, and then nothing is loaded."""
     kind = case.facts.model_type
-    if case.facts.remote_code and kind and kind not in known().configs:
+    if case.facts.remote_code and not case.loading.remote_code and kind and kind not in known().configs:
         return f"the configuration of {kind[:80]} is code of the repository, which is not run."
     return None
 
@@ -109,10 +112,24 @@ def unable_method(case: Case) -> str | None:
     return None
 
 
+def unable_conversion(case: Case) -> str | None:
+    """Weights that its quantizer refuses to make here, or would leave as they are (quantizer_finegrained_fp8.py)."""
+    wanted = case.loading.quantization
+    if not wanted or case.facts.quantization is not None:
+        return None
+    floor = known().methods[MADE[wanted]].capability
+    if wanted == "FP8" and case.device is Device.CPU:
+        return "Transformers makes weights FP8 on a GPU only."
+    if case.on_nvidia and case.capability < floor:
+        return f"Transformers needs compute capability {sm(floor)} to make weights {wanted}, and {case.where} is older."
+    return None
+
+
 def old_cpu(case: Case) -> str | None:
     """bitsandbytes needs AVX2 on x86."""
     x86 = case.device is Device.CPU and case.machine.architecture == "x86_64"
-    if x86 and case.method == "bitsandbytes" and "avx2" not in case.machine.cpu_flags:
+    bitsandbytes = "bitsandbytes" in (case.method, MADE.get(case.loading.quantization, "")[:12])
+    if x86 and bitsandbytes and "avx2" not in case.machine.cpu_flags:
         return "bitsandbytes needs a CPU with AVX2, and this one has none."
     return None
 
@@ -134,6 +151,7 @@ RULES: tuple[Rule, ...] = (
     unknown_method,
     unknown_type,
     unable_method,
+    unable_conversion,
     missing_package,
     old_cpu,
     old_gpu,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.engines.base.case import Case, sm
 from llmservice_runtime.engines.vllm.options import CONTEXT_KEYS, FULL, SHARES, VllmOptions
-from llmservice_runtime.engines.vllm.owned import OWNED
+from llmservice_runtime.engines.vllm.owned import OWNED, TRUST
 from llmservice_runtime.engines.vllm.rules import PLATFORM
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.formats.classes import NESTED
@@ -53,7 +53,8 @@ def check(case: Case, options: VllmOptions) -> None:
 
 def _contradictions(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:
     for name, argument in options.given.items():
-        if name in OWNED and argument.value not in HARMLESS.get(name, ()):
+        harmless = () if name == TRUST and case.loading.remote_code else HARMLESS.get(name, ())
+        if name in OWNED and argument.value not in harmless:
             why, remedy = OWNED[name]
             yield f"{argument} contradicts the plan: {why}", remedy
     yield from _lengths(options)
@@ -113,8 +114,8 @@ def _load_format(options: VllmOptions) -> Iterator[tuple[str, str]]:
 
 def _types(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:
     kind = options.value("--dtype")
-    if kind in FULL and (case.facts.quantization or options.online):
-        name = case.facts.quantization.name if case.facts.quantization else options.online
+    if kind in FULL and (case.facts.quantization or options.online or case.loading.quantization):
+        name = case.facts.quantization.name if case.facts.quantization else options.online or case.loading.quantization
         yield f"--dtype={kind} contradicts the weights: {name} is computed in 16 bits", "Leave --dtype out."
     if kind == "bfloat16" and case.on_nvidia and case.capability < 80:
         yield f"--dtype=bfloat16 contradicts the device: {case.where} has no bf16", "Use --dtype=float16."
@@ -172,6 +173,8 @@ def _method(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:
     """--quantization of a checkpoint that has another, or a method that checkpoints have of one that has none."""
     if (asked := options.value("--quantization")) in (None, ""):
         return
+    if wanted := case.loading.quantization:
+        yield f"--quantization={asked} says anew what engine.loadQuantization ({wanted}) says", "Leave one of them out."
     quantization, method = case.facts.quantization, str(asked).lower().replace("_", "-")
     told = known()
     if method not in told.methods and asked not in told.online:

@@ -12,7 +12,7 @@ from llmservice_runtime.engines.vllm.contradictions import check
 from llmservice_runtime.engines.vllm.failures import LAST_WORDS
 from llmservice_runtime.engines.vllm.install.recipe import RECIPE
 from llmservice_runtime.engines.vllm.memory import VllmMemory
-from llmservice_runtime.engines.vllm.options import SHARES, vllm_options
+from llmservice_runtime.engines.vllm.options import ONLINE, SHARES, vllm_options
 from llmservice_runtime.engines.vllm.rules import BF16_FLOOR, RULES, notes
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.estimate.budget import Layout, Shape
@@ -92,6 +92,7 @@ ENGINE = EngineDefinition(
     environment=environment,
     arguments=arguments,
     config_classes=lambda: known().configs,
+    conversions=frozenset(ONLINE),
     layout_arguments=layout_arguments,
     caches={**TORCH, "VLLM_CACHE_ROOT": "vllm", "VLLM_CONFIG_ROOT": "config/vllm"},
     gguf=False,

@@ -8,13 +8,14 @@ from fractions import Fraction
 from llmservice_runtime.engines.base.torch_memory import ALIGNMENT, GPU_BASE, GPU_SHARE_OF_WEIGHTS, TorchMemory
 from llmservice_runtime.engines.vllm import kv_cache
 from llmservice_runtime.engines.vllm.kv_cache import States
-from llmservice_runtime.engines.vllm.options import SEQUENCES, VllmOptions
+from llmservice_runtime.engines.vllm.options import ONLINE, SEQUENCES, VllmOptions
 from llmservice_runtime.engines.vllm.sharding import layouts, objection
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.estimate.budget import GPU, HOST, SHARED, Layout, MemoryLine, Shape, cache_lines
 from llmservice_runtime.estimate.kv import Pool, kv_bytes, states_bytes
 from llmservice_runtime.estimate.overhead import GIB, activations, feed_forward
 from llmservice_runtime.estimate.stages import heaviest, longest
+from llmservice_runtime.estimate.weights import expert_share
 from llmservice_runtime.formats.facts import LayerGroup, ModelFacts, WidthKind
 from llmservice_runtime.machine.machine import Device
 
@@ -30,8 +31,6 @@ must have room, and take what of them is written."""
 NCCL_SHARED = GIB
 """What NCCL's manual asks for."""
 NOT_COUNTED = "The model that drafts tokens is not counted: lower --gpu-memory-utilization by what it takes."
-MOST_OF_WEIGHTS = 0.98
-"""Experts are at most that share of a model."""
 
 
 class VllmMemory(TorchMemory):
@@ -49,6 +48,9 @@ class VllmMemory(TorchMemory):
         self.notes = (NOT_COUNTED,) if self.options.drafts else ()
         self.utilisation = self.options.utilisation
         self.cache_bytes = self.options.cache_bytes
+
+    def converted(self, quantization: str) -> VllmMemory:
+        return VllmMemory(replace(self.options, converted=ONLINE.get(quantization, "")))
 
     def stored(self, facts: ModelFacts, device: Device) -> int:
         """Plain weights in the type that is computed with; a byte each where they are converted, but embeddings."""
@@ -170,10 +172,3 @@ class VllmMemory(TorchMemory):
 def shared_memory(processes: int) -> int:
     """Bytes of /dev/shm for the queues to and from so many processes that compute."""
     return BROADCAST + processes * (ANSWERS + GROUP)
-
-
-def expert_share(facts: ModelFacts) -> float:
-    """Of the weights that are experts', which copies of a model share: three matrices each in every layer."""
-    width = max((width.size for width in facts.widths if width.kind is WidthKind.EXPERT), default=0)
-    experts = 3 * facts.mixture_experts * width * facts.hidden_size * facts.layer_count
-    return min(MOST_OF_WEIGHTS, experts / max(1, facts.parameters))

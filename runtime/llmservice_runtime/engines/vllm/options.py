@@ -25,6 +25,9 @@ PLANNED = (
 SHARES = PLANNED[2:5]
 SEQUENCES = 256
 """Decoded together where no argument says."""
+ONLINE = {"FP8": "fp8_per_tensor"}
+"""What weights can be made while they are loaded, in vLLM's words. One scale per tensor: before SM 8.9 Marlin computes
+with such weights in 16 bits (quantization/online/fp8.py)."""
 CONTEXT_KEYS = frozenset({
     "max_position_embeddings", "rope_scaling", "rope_parameters", "n_positions", "max_seq_len", "seq_length",
     "model_max_length", "max_sequence_length", "max_target_positions",
@@ -37,6 +40,8 @@ class VllmOptions:
     """Arguments as values; None = not given."""
 
     given: Given = field(default_factory=dict)
+    converted: str = ""
+    """What engine.loadQuantization says, in vLLM's words; empty = nothing."""
 
     @property
     def asked(self) -> Asked:
@@ -113,7 +118,7 @@ class VllmOptions:
     @property
     def online(self) -> str:
         """What 16-bit weights are converted to while loading; empty = they stay."""
-        method = str(self.value("--quantization") or "")
+        method = self.converted or str(self.value("--quantization") or "")
         return method if method in known().online else ""
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 MODEL = "model.uri and model.revision say which model that is, and its files are there before vLLM starts"
 ADDRESS = "the runtime gives vLLM its address and port, which probes, metrics and the gateway use"
 NODES = "a replica runs on one machine"
+TRUST = "--trust-remote-code"
 _FILES = (
     "--model", "--tokenizer", "--revision", "--code-revision", "--tokenizer-revision", "--download-dir", "--hf-token",
     "--hf-config-path", "--config-format", "--ignore-patterns", "--io-processor-plugin",
@@ -39,7 +40,10 @@ OWNED: Mapping[str, tuple[str, str]] = {
     "--config": ("what a file says can't be planned with", "Write its arguments into engine.args."),
     "--device-ids": ("accelerators are handed out by the machine", "Leave it out, and set accelerator.count."),
     "--disable-log-stats": ("scaling reads vLLM's metrics, which it turns off", "Leave it out."),
-    "--trust-remote-code": ("code that a repository brings is not run in this release", "Leave it out."),
+    TRUST: (
+        "model.trustRemoteCode says whether code that a repository brings is run, where the installation allows it",
+        "Leave it out.",
+    ),
     "--num-gpu-blocks-override": (
         "it sets the KV cache whatever memory there is",
         "Use --kv-cache-memory-bytes, or contextTokens.",

@@ -59,7 +59,7 @@ def unknown_architecture(case: Case) -> str | None:
 def own_configuration(case: Case) -> str | None:
     """Configurations that are code of the repository: it is not run, and then vLLM does not start."""
     kind = case.facts.model_type
-    if case.facts.remote_code and kind and kind not in known().model_types:
+    if case.facts.remote_code and not case.loading.remote_code and kind and kind not in known().model_types:
         return f"the configuration of {kind[:80]} is code of the repository, which is not run."
     return None
 
@@ -234,7 +234,8 @@ def cpu_limits(case: Case) -> str | None:
     flags = case.machine.cpu_flags
     if case.machine.architecture == "x86_64" and "avx2" not in flags:
         return "vLLM needs a CPU with AVX2, and this one has none."
-    if (case.method == "fp8" or "fp8" in case.scheme or "float-quantized" in case.scheme) and "amx_tile" not in flags:
+    fp8 = "fp8" in (case.method, case.loading.quantization.lower()) or "fp8" in case.scheme
+    if (fp8 or "float-quantized" in case.scheme) and "amx_tile" not in flags:
         return "vLLM runs FP8 on CPUs with AMX only, and this one has none."
     if case.method in {"gptq", "awq"} and round(case.bits) != 4:
         return f"vLLM on a CPU runs 4-bit {case.method.upper()} only, this model has {round(case.bits)} bits."

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.vllm.arguments import Given
 from llmservice_runtime.engines.vllm.definition import ENGINE
-from llmservice_runtime.engines.vllm.options import vllm_options
+from llmservice_runtime.engines.vllm.options import ONLINE, vllm_options
+from llmservice_runtime.engines.vllm.owned import TRUST
 from llmservice_runtime.engines.vllm.plugins import NAMES, PARSER, REGISTRATION
 
 COMPILES = frozenset({"--enforce-eager", "--compilation-config", "--optimization-level"})
@@ -85,9 +88,24 @@ def _ours(settings: RuntimeSettings, given: Given, around: Surroundings) -> dict
     if around.cpu and COMPILES.isdisjoint(given):
         # Compiling takes most of a minute of a first start and a C++ compiler, which images do not have.
         said["--enforce-eager"] = ""
+    if settings.load_quantization:
+        said["--quantization"] = _online(settings.load_quantization)
+    if settings.trust_remote_code:
+        said[TRUST] = ""
     if around.kv_bytes:
         said["--kv-cache-memory-bytes"] = str(around.kv_bytes)
     return said
+
+
+def _online(wanted: str) -> str:
+    """What weights are made while they are loaded, in vLLM's words."""
+    if wanted not in ONLINE:
+        raise UserError(
+            f"vLLM can't make weights {wanted} while loading them, only {', '.join(ONLINE)}.",
+            "Leave load_quantization out, or use the engine Transformers.",
+            FailureClass.BAD_ARGUMENT,
+        )
+    return ONLINE[wanted]
 
 
 def environment(settings: RuntimeSettings, around: Surroundings) -> dict[str, str]:
