@@ -189,8 +189,8 @@ class EngineSpec(ApiModel):
     load_quantization: LoadQuantization | None = Field(
         default=None,
         description="Make unquantized weights smaller while they are loaded: 8-bit integers, 4-bit NormalFloat (both "
-        "also on a CPU) or 8-bit floats (on a GPU). The plan takes an engine that can, or says why none does. Omitted = "
-        "as they are stored.",
+        "also on a CPU) or 8-bit floats (on a GPU). The plan takes an engine that can, or says why none does. Omitted "
+        "= as they are stored.",
     )
     load_seconds: Annotated[int, Field(ge=1, le=86_400)] | None = Field(
         default=None,

@@ -1,12 +1,17 @@
-"""The benchmark's model: random weights, Llama architecture, 230 million parameters, 32k tokens, Q4_K_M."""
+"""Models of benchmarks: random weights, Llama architecture, 32k tokens; as Q4_K_M, or in bf16 for other engines."""
 
 from __future__ import annotations
 
 import ctypes
 import itertools
+import json
+import math
+import shutil
 import string
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gguf
 import llama_cpp
@@ -15,10 +20,25 @@ import numpy as np
 from llmservice_runtime.contract.cache import cache_dir
 from llmservice_runtime.install.wheel import exclusive
 
-LAYERS, WIDTH, HEADS, KV_HEADS, FORWARD, VOCAB, CONTEXT = 14, 1024, 16, 8, 2816, 32000, 4096
-NAME = "random-230m-q4_k_m.gguf"
+VOCAB, CONTEXT = 32000, 4096
 Q4_K_M = 15
 """llama_ftype."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """One model."""
+
+    name: str
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    forward: int
+
+
+SMALL = Size("random-230m", 14, 1024, 16, 8, 2816)
+LARGE = Size("random-1b", 16, 2048, 32, 8, 8192)
 
 
 def tokens() -> tuple[list[bytes], list[int]]:
@@ -35,18 +55,18 @@ def tokens() -> tuple[list[bytes], list[int]]:
     return [piece.encode() for piece in (*pieces, *words, *filler)], types
 
 
-def write_f16(path: Path, seed: int = 0) -> None:
+def write_f16(path: Path, size: Size = SMALL, seed: int = 0) -> None:
     """Write the model with f16 matrices, N(0, 0.02), from a seed."""
     rng = np.random.default_rng(seed)
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_context_length(CONTEXT)
-    writer.add_embedding_length(WIDTH)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(FORWARD)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
+    writer.add_embedding_length(size.width)
+    writer.add_block_count(size.layers)
+    writer.add_feed_forward_length(size.forward)
+    writer.add_head_count(size.heads)
+    writer.add_head_count_kv(size.kv_heads)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(WIDTH // HEADS)
+    writer.add_rope_dimension_count(size.width // size.heads)
     writer.add_vocab_size(VOCAB)
     writer.add_file_type(1)
     pieces, types = tokens()
@@ -61,42 +81,115 @@ def write_f16(path: Path, seed: int = 0) -> None:
         values = rng.standard_normal((rows, columns), dtype=np.float32) * np.float32(0.02)
         writer.add_tensor(name, values.astype(np.float16))
 
-    matrix("token_embd.weight", VOCAB, WIDTH)
-    matrix("output.weight", VOCAB, WIDTH)
-    writer.add_tensor("output_norm.weight", np.ones(WIDTH, np.float32))
-    for layer in range(LAYERS):
+    matrix("token_embd.weight", VOCAB, size.width)
+    matrix("output.weight", VOCAB, size.width)
+    writer.add_tensor("output_norm.weight", np.ones(size.width, np.float32))
+    for layer in range(size.layers):
         block = f"blk.{layer}."
         for norm in ("attn_norm", "ffn_norm"):
-            writer.add_tensor(f"{block}{norm}.weight", np.ones(WIDTH, np.float32))
-        kv_width = KV_HEADS * WIDTH // HEADS
-        matrix(f"{block}attn_q.weight", WIDTH, WIDTH)
-        matrix(f"{block}attn_k.weight", kv_width, WIDTH)
-        matrix(f"{block}attn_v.weight", kv_width, WIDTH)
-        matrix(f"{block}attn_output.weight", WIDTH, WIDTH)
-        matrix(f"{block}ffn_gate.weight", FORWARD, WIDTH)
-        matrix(f"{block}ffn_up.weight", FORWARD, WIDTH)
-        matrix(f"{block}ffn_down.weight", WIDTH, FORWARD)
+            writer.add_tensor(f"{block}{norm}.weight", np.ones(size.width, np.float32))
+        kv_width = size.kv_heads * size.width // size.heads
+        matrix(f"{block}attn_q.weight", size.width, size.width)
+        matrix(f"{block}attn_k.weight", kv_width, size.width)
+        matrix(f"{block}attn_v.weight", kv_width, size.width)
+        matrix(f"{block}attn_output.weight", size.width, size.width)
+        matrix(f"{block}ffn_gate.weight", size.forward, size.width)
+        matrix(f"{block}ffn_up.weight", size.forward, size.width)
+        matrix(f"{block}ffn_down.weight", size.width, size.forward)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
 
 
-def make_model(folder: Path) -> Path:
+def make_model(folder: Path, size: Size = SMALL) -> Path:
     """Path of the quantized model in `folder`; made once (about half a minute), complete or not there."""
-    target = folder / NAME
+    target = folder / f"{size.name}-q4_k_m.gguf"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder / f".{NAME}.lock", "another process makes the benchmark's model; waiting for it"):
+    with exclusive(folder / f".{target.name}.lock", "another process makes the benchmark's model; waiting for it"):
         if not target.exists():
-            _make(target)
+            _make(target, size)
     return target
 
 
-def _make(target: Path) -> None:
+def make_checkpoint(folder: Path, size: Size, tokenizer: Path) -> Path:
+    """The folder of such a model in bf16 safetensors below `folder`, with the tokenizer files of another model: most of
+    its tokens are then no text. Made once, complete or not there."""
+    target = folder / f"{size.name}-bf16"
+    if not target.exists():
+        new = target.with_suffix(".new")
+        new.mkdir(parents=True, exist_ok=True)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(tokenizer / name, new)
+        (new / "config.json").write_text(json.dumps(_config(size)))
+        _write_bf16(new / "model.safetensors", size)
+        new.rename(target)
+    return target
+
+
+def _config(size: Size) -> dict[str, Any]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": VOCAB,
+        "hidden_size": size.width,
+        "intermediate_size": size.forward,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.kv_heads,
+        "hidden_act": "silu",
+        "max_position_embeddings": CONTEXT,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False,
+        "bos_token_id": None,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        "torch_dtype": "bfloat16",
+    }
+
+
+def _tensors(size: Size) -> dict[str, tuple[int, ...]]:
+    kv = size.kv_heads * size.width // size.heads
+    wide, narrow = (size.forward, size.width), (size.width, size.forward)
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCAB, size.width)}
+    for layer in range(size.layers):
+        block = {
+            "self_attn.q_proj": (size.width, size.width),
+            "self_attn.k_proj": (kv, size.width),
+            "self_attn.v_proj": (kv, size.width),
+            "self_attn.o_proj": (size.width, size.width),
+            "mlp.gate_proj": wide,
+            "mlp.up_proj": wide,
+            "mlp.down_proj": narrow,
+            "input_layernorm": (size.width,),
+            "post_attention_layernorm": (size.width,),
+        }
+        shapes |= {f"model.layers.{layer}.{name}.weight": shape for name, shape in block.items()}
+    return shapes | {"model.norm.weight": (size.width,), "lm_head.weight": (VOCAB, size.width)}
+
+
+def _write_bf16(path: Path, size: Size, seed: int = 0) -> None:
+    """N(0, 0.02), norms of ones; bf16 is the upper half of float32."""
+    rng, header, end = np.random.default_rng(seed), {}, 0
+    for name, shape in _tensors(size).items():
+        begin, end = end, end + 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for shape in _tensors(size).values():
+            values = np.ones(shape, np.float32)
+            if len(shape) > 1:
+                values = rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
+            file.write((values.view(np.uint32) >> 16).astype(np.uint16).tobytes())
+
+
+def _make(target: Path, size: Size) -> None:
     wide, half = target.with_suffix(".f16"), target.with_suffix(".new")
     sys.stderr.write("==> making the benchmark's model (once)\n")
     try:
-        write_f16(wide)
+        write_f16(wide, size)
         params = llama_cpp.llama_model_quantize_default_params()
         params.ftype = Q4_K_M
         quiet = llama_cpp.llama_log_callback(lambda *_: None)
