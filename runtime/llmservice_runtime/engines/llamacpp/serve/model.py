@@ -17,6 +17,7 @@ from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.llamacpp.arguments import FLASH, KV_TYPES, ROPE_SCALING, EngineArgs
 from llmservice_runtime.engines.llamacpp.serve.binding import initialise, recent_errors
 from llmservice_runtime.engines.llamacpp.serve.layout import KvShape, Layout, choose_layout, pad
+from llmservice_runtime.engines.llamacpp.serve.mapped import let_go
 from llmservice_runtime.machine.available import available_memory
 
 TYPE_BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q4_0": 4.5, "q4_1": 5.0, "iq4_nl": 4.5}
@@ -73,9 +74,11 @@ def _open(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[float
     params.progress_callback = callback
     recent_errors.clear()
     model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
-    if model:
-        return model
-    raise _load_error(path)
+    if not model:
+        raise _load_error(path)
+    if not (args.no_mmap or args.mlock):
+        let_go(path)
+    return model
 
 
 def _load_error(path: Path) -> UserError:
