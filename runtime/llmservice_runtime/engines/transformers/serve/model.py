@@ -18,6 +18,7 @@ from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.transformers.arguments import SMALL_WEIGHTS, EngineArgs
 from llmservice_runtime.engines.transformers.serve.quantize import load_options
 from llmservice_runtime.engines.transformers.serve.tokenizer import HfTokenizer
+from llmservice_runtime.engines.transformers.serve.trim import trim
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[
     _require_all(info, folder)
     model.eval()
     model.requires_grad_(False)
+    trim(model, converted=bool(settings.load_quantization))
     log.info("%s in %s on %s", type(model).__name__, str(model.dtype).removeprefix("torch."), model.device)
     return LoadedModel(model, _tokenizer(tokenizer, model, folder))
 
