@@ -58,7 +58,7 @@ def _decide(
         if spec.engine.load_quantization and isinstance(
             choose(facts, machine, requested, spec.accelerator.count), Choice
         ):
-            field = "spec.engine.loadQuantization"
+            field, failure = "spec.engine.loadQuantization", FailureClass.BAD_ARGUMENT
         return Refusal(failure, choice.reason, ways, choice.rejected, field=field)
     memory = _memory(spec, Case(facts, machine, choice.device, choice.gpu, _loading(spec)), choice)
     if isinstance(memory, Refusal):

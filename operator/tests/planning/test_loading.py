@@ -12,6 +12,7 @@ from llmservice_planning.planner import make_plan
 from llmservice_planning.to_settings import runtime_settings
 from llmservice_runtime.contract.bounds import LOAD_QUANTIZATIONS
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.formats.facts import ModelFacts, Quantization, Width, WidthKind
 from llmservice_runtime.machine.machine import Machine
@@ -106,7 +107,7 @@ def test_what_no_engine_or_device_can_make_is_refused_with_what_can(
     facts, machine = make_facts(dtype="F16"), make_machine(kind=kind, count=2)
     answer = refused(make_plan(make_spec(engine=engine), facts, machine, ""))
     assert words in answer.reason
-    assert answer.field == "spec.engine.loadQuantization"
+    assert (answer.field, answer.failure) == ("spec.engine.loadQuantization", FailureClass.BAD_ARGUMENT)
     assert any(way in one for one in answer.ways_out), answer.ways_out
     for value in LOAD_QUANTIZATIONS:  # what is offered leads to a plan
         if f"Set engine.loadQuantization to {value}." in answer.ways_out:

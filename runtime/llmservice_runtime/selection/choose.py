@@ -183,10 +183,13 @@ def _nothing(
             "brings is not run."
         )
     method = facts.quantization.name if facts.quantization else facts.dtype
+    made = f", made {loading.quantization} while loading," if loading.quantization else ""
     where = " or ".join(dict.fromkeys(v.case.where for v in verdicts))
     gguf = facts.format is ModelFormat.GGUF  # what an engine of another format says helps nobody
     likely = [v.objection for v in verdicts if gguf or not definition(v.engine).gguf] or [verdicts[0].objection]
-    return NoChoice(f"no engine runs {method} {facts.format} weights on {where}: {likely[0]}", tuple(ways), rejected)
+    return NoChoice(
+        f"no engine runs {method} {facts.format} weights{made} on {where}: {likely[0]}", tuple(ways), rejected
+    )
 
 
 def _other_loading(
