@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from quantized import compressed, torchao_int8  # type: ignore[import-not-found]
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
@@ -77,6 +78,9 @@ CASES: dict[str, tuple[Callable[[Path], None], dict[str, Any]]] = {
     "too many": (nothing, {"context_tokens": 1 << 20, "max_sequences": 4096, "kv_tokens": 1 << 30}),
     "NF4": (nothing, {"load_quantization": "BitsAndBytesNF4"}),
     "int8": (nothing, {"load_quantization": "BitsAndBytesInt8"}),
+    "torchao": (torchao_int8, {}),
+    "W4A16": (lambda folder: compressed(folder, bits=4, form="pack-quantized"), {}),
+    "W8A8": (lambda folder: compressed(folder, bits=8, form="int-quantized", activations=True), {}),
     "float32": (nothing, {"engine_args": ("--dtype", "float32")}),
 }
 

@@ -43,6 +43,6 @@ def test_what_is_wrong_is_said(cases: dict[str, dict[str, Any]], case: str, fail
     assert said in cases[case]["said"]
 
 
-@pytest.mark.parametrize("case", ["own code that may run", "NF4", "int8", "float32"])
+@pytest.mark.parametrize("case", ["own code that may run", "NF4", "int8", "torchao", "W4A16", "W8A8", "float32"])
 def test_what_is_asked_for_is_done(cases: dict[str, dict[str, Any]], case: str) -> None:
     assert cases[case].get("loaded") == "Hello! Ask me something about LLMService.", cases[case]
