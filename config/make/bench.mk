@@ -1,9 +1,13 @@
-.PHONY: bench-engines bench-runtime bench-startup bench-operator
+.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-operator
 bench-runtime: $(VENV)/.dev $(VENV)/.engine ## our runtime against llama-server; writes docs/benchmarks.md
 	PYTHONPATH=runtime $(BIN)/python -m bench --write docs/benchmarks.md
 
 bench-startup: $(VENV)/.dev $(VENV)/.engine ## how long the commands and a replica take to start
 	PYTHONPATH=runtime $(BIN)/python -m bench.startup
+
+# Alone on the machine: libraries that other processes push out of memory are missing in what is measured.
+bench-memory: $(VENV)/.dev $(VENV)/.engines ## memory predicted and measured, each engine; writes docs/benchmarks-memory.md (half an hour)
+	PYTHONPATH=runtime $(BIN)/python -m bench.memory --write docs/benchmarks-memory.md $(BENCH_ARGS)
 
 bench-operator: $(VENV)/.dev ## 1,000 services on a real API server; BENCH_ARGS="--services 20 ..." for less
 	PYTHONPATH=operator:e2e $(BIN)/python -m bench $(BENCH_ARGS)

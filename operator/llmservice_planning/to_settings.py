@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_planning.plan import Plan
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.estimate.budget import GPU, HOST, total
+from llmservice_runtime.estimate.budget import GPU, HOST, RESERVE, total
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
 
 LOAD_SECONDS = 600
@@ -42,7 +42,7 @@ def runtime_settings(plan: Plan, service: LLMService, model_path: str, facts: Mo
         trust_remote_code=service.spec.model.trust_remote_code and facts.format is not ModelFormat.GGUF,
         load_quantization=engine.load_quantization.value if engine.load_quantization else "",
         engine_args=plan.args,
-        planned_host_bytes=total(plan.memory, HOST),
+        planned_host_bytes=total([line for line in plan.memory if line.name != RESERVE], HOST),
         planned_gpu_bytes=total(plan.memory, GPU) * plan.accelerator_count,
         planned_file_bytes=facts.file_bytes,
         planned_files=_all_files(facts),

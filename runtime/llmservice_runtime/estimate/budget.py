@@ -16,6 +16,8 @@ GPU = "GPU"
 HOST = "Host"
 SHARED = "memory that processes share"
 """The line of what an engine's processes hand each other in /dev/shm, which is the host's memory."""
+RESERVE = "reserve"
+"""The line of what is kept free for what nobody can predict; it is not part of what is measured."""
 
 
 @dataclass(frozen=True, slots=True)

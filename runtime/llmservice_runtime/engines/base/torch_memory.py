@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar
 
-from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, MemoryLine, Shape, cache_lines
+from llmservice_runtime.estimate.budget import GPU, HOST, RESERVE, EngineMemory, MemoryLine, Shape, cache_lines
 from llmservice_runtime.estimate.kv import Pool, kv_bytes, states_bytes
 from llmservice_runtime.estimate.overhead import GIB, activations
 from llmservice_runtime.estimate.weights import layer_weights
@@ -22,7 +22,6 @@ ALIGNMENT = 1.02
 GPU_BASE = int(2.3 * GIB)
 GPU_SHARE_OF_WEIGHTS = 0.05
 
-STEP_TOKENS = 512
 LOGIT_ROWS = 64
 
 
@@ -31,6 +30,10 @@ class TorchMemory(EngineMemory):
 
     cpu_base: ClassVar[int]
     """Bytes of supervisor and engine processes before any weight is read."""
+    cpu_step: int = 512
+    """Tokens of one pass there that activations are counted for."""
+    cpu_spare: ClassVar[int]
+    """Bytes kept free beside it: what PyTorch's allocator keeps, larger steps, grammars."""
     gpu_host: ClassVar[int]
     """Host memory when the model is on GPUs: processes, pinned buffers."""
 
@@ -42,6 +45,14 @@ class TorchMemory(EngineMemory):
     def pool(self, facts: ModelFacts, shape: Shape) -> Pool:
         """The KV cache as the engine lays it out."""
 
+    def repeated(self, facts: ModelFacts, device: Device) -> int:
+        """Bytes of weights that are kept in a second layout beside the first."""
+        return 0
+
+    def unpacked(self, facts: ModelFacts) -> int:
+        """Bytes of what is computed with on a CPU in place of weights that are smaller."""
+        return 0
+
     def layers(self, facts: ModelFacts, device: Device) -> tuple[LayerGroup, ...]:
         """Layers that something is kept for."""
         return facts.layers
@@ -51,11 +62,12 @@ class TorchMemory(EngineMemory):
         layers, pool = self.layers(facts, shape.device), self.pool(facts, shape)
         kv, states = kv_bytes(layers, pool), states_bytes(layers, pool)
         if shape.device is Device.CPU:
-            step = 4 * facts.vocab_size * LOGIT_ROWS + activations(facts, STEP_TOKENS)
+            step = 4 * facts.vocab_size * LOGIT_ROWS + activations(facts, self.cpu_step) + self.unpacked(facts)
             return (
-                MemoryLine("weights", weights),
+                MemoryLine("weights", self.stored(facts, shape.device) + self.repeated(facts, shape.device)),
                 *cache_lines(shape, kv, states),
                 MemoryLine("engine and its buffers", self.cpu_base + step),
+                MemoryLine(RESERVE, self.cpu_spare),
             )
         weights = -(-weights // shape.gpus) + (max(layer_weights(facts)) if shape.gpus > 1 else 0)
         kv, states = -(-kv // shape.gpus), -(-states // shape.gpus)

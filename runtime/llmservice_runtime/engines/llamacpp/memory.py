@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from llmservice_runtime.batching.scheduler import PROMPT_ROWS
 from llmservice_runtime.engines.llamacpp.options import LlamaOptions
-from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, MemoryLine, Shape, cache_lines
+from llmservice_runtime.estimate.budget import GPU, HOST, RESERVE, EngineMemory, MemoryLine, Shape, cache_lines
 from llmservice_runtime.estimate.kv import Pool, kv_bytes, states_bytes
 from llmservice_runtime.estimate.overhead import MIB, activations
 from llmservice_runtime.estimate.weights import layer_weights, offloaded_bytes
 from llmservice_runtime.formats.facts import LayerKind, ModelFacts
 from llmservice_runtime.machine.machine import Device
 
-BASE = 200 * MIB
-"""Supervisor and engine processes before any weight is read."""
+BASE = 120 * MIB
+"""Supervisor and engine processes beside weights, cache and buffers (measured, docs/benchmarks-memory.md: 26 and 52 MiB
+of their own, 35 MiB of libraries)."""
+SPARE = 80 * MIB
+"""Kept free: grammars of large vocabularies and many large requests at a time."""
 GPU_BASE = 600 * MIB
 """CUDA context and cuBLAS workspace."""
 
@@ -46,6 +49,7 @@ class LlamaMemory(EngineMemory):
                 MemoryLine("weights", facts.weight_bytes),
                 *cache_lines(shape, kv, states),
                 MemoryLine("engine and its buffers", BASE + buffers),
+                MemoryLine(RESERVE, SPARE),
             )
         layers = max(1, facts.layer_count)
         moved = min(shape.gpu_layers, layers)
@@ -59,6 +63,7 @@ class LlamaMemory(EngineMemory):
             MemoryLine("weights", facts.weight_bytes - on_gpu, HOST),
             *cache_lines(shape, kv - kv_gpu, states - states_gpu, HOST),
             MemoryLine("engine and its buffers", BASE + buffers, HOST),
+            MemoryLine(RESERVE, SPARE, HOST),
         )
 
     def _pool(self, shape: Shape) -> Pool:

@@ -11,7 +11,7 @@ from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import EngineDefinition
 from llmservice_runtime.engines.transformers.arguments import parse_args, words
 from llmservice_runtime.engines.transformers.install.recipe import RECIPE
-from llmservice_runtime.engines.transformers.memory import TransformersMemory
+from llmservice_runtime.engines.transformers.memory import TransformersMemory, unpacks
 from llmservice_runtime.engines.transformers.rules import MADE, RULES, known
 from llmservice_runtime.estimate.budget import Shape
 from llmservice_runtime.formats.facts import ModelFacts
@@ -28,6 +28,15 @@ def reason(case: Case) -> str:
     return f"Transformers runs {case.weights} on {case.where} with continuous batching."
 
 
+def notes(case: Case) -> tuple[str, ...]:
+    """What running it there changes."""
+    if unpacks(case.facts):
+        return (
+            "Transformers unpacks compressed-tensors weights to 16 bits with the first answer; they are counted so.",
+        )
+    return ()
+
+
 def memory(args: Sequence[str]) -> TransformersMemory:
     """What it takes with the user's arguments; UserError names the one that it would refuse."""
     return TransformersMemory(parse_args(args).dtype)
@@ -42,6 +51,7 @@ ENGINE = EngineDefinition(
     label="Transformers",
     rules=RULES,
     reason=reason,
+    notes=notes,
     preference=preference,
     memory=memory,
     arguments=arguments,

@@ -9,7 +9,7 @@ from llmservice_runtime.engines.base.torch_memory import TorchMemory
 from llmservice_runtime.engines.transformers.arguments import SMALL_WEIGHTS
 from llmservice_runtime.estimate.budget import Shape
 from llmservice_runtime.estimate.kv import Pool
-from llmservice_runtime.estimate.overhead import GIB, MIB
+from llmservice_runtime.estimate.overhead import GIB, MIB, feed_forward
 from llmservice_runtime.estimate.weights import expert_share, linear_share
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device
@@ -27,15 +27,22 @@ CONVERTED: Mapping[str, Fraction] = {
 block of 128 x 128, int8 one for a row (functional.py of bitsandbytes, FineGrainedFP8Config)."""
 
 
+BITSANDBYTES = 96 * MIB
 STACKED = frozenset({"BitsAndBytesInt8", "BitsAndBytesNF4"})
 """Conversions that leave experts as they are."""
+
+
+def unpacks(facts: ModelFacts) -> bool:
+    """Whether the first answer unpacks the weights to 16 bits (quantizer_compressed_tensors.py)."""
+    return facts.quantization is not None and facts.quantization.method.replace("_", "-") == "compressed-tensors"
 
 
 class TransformersMemory(TorchMemory):
     """Transformers with continuous batching; GPUs have layers each."""
 
     max_sequences = 32
-    cpu_base = 1536 * MIB
+    cpu_base = 840 * MIB
+    cpu_spare = 256 * MIB
     gpu_host = 3 * GIB
 
     def __init__(self, dtype: str = "auto", quantization: str = "") -> None:
@@ -48,7 +55,9 @@ class TransformersMemory(TorchMemory):
         return TransformersMemory(self._dtype, quantization)
 
     def stored(self, facts: ModelFacts, device: Device) -> int:
-        """fp32 stays fp32; MXFP4 is unpacked on a CPU."""
+        """fp32 stays fp32; MXFP4 is unpacked on a CPU, compressed-tensors everywhere."""
+        if unpacks(facts):
+            return max(facts.weight_bytes, facts.parameters * 2)
         if device is Device.CPU and facts.quantization is not None and facts.quantization.method == "mxfp4":
             return max(facts.weight_bytes, facts.parameters * 2)
         dtype = self._computed(facts, device)
@@ -72,6 +81,13 @@ class TransformersMemory(TorchMemory):
             and facts.weight_bytes <= SMALL_WEIGHTS
         )
         return "float32" if small and self._dtype == "auto" else self._dtype
+
+    def unpacked(self, facts: ModelFacts) -> int:
+        """bitsandbytes: its library, and three of a layer's largest matrices in 32 bits (measured,
+        docs/benchmarks-memory.md)."""
+        method = facts.quantization.method if facts.quantization else self._quantization.lower()
+        largest = 4 * facts.hidden_size * feed_forward(facts)
+        return BITSANDBYTES + 3 * largest if method.startswith("bitsandbytes") else 0
 
     def pool(self, facts: ModelFacts, shape: Shape) -> Pool:
         """The model's own type; sliding layers keep every token."""

@@ -13,14 +13,16 @@ from llmservice_runtime.engines.vllm.sharding import layouts, objection
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.estimate.budget import GPU, HOST, SHARED, Layout, MemoryLine, Shape, cache_lines
 from llmservice_runtime.estimate.kv import Pool, kv_bytes, states_bytes
-from llmservice_runtime.estimate.overhead import GIB, activations, feed_forward
+from llmservice_runtime.estimate.overhead import GIB, MIB, activations, feed_forward
 from llmservice_runtime.estimate.stages import heaviest, longest
-from llmservice_runtime.estimate.weights import expert_share
+from llmservice_runtime.estimate.weights import expert_share, linear_share
 from llmservice_runtime.formats.facts import LayerGroup, ModelFacts, WidthKind
 from llmservice_runtime.machine.machine import Device
 
 USUAL_STEP = 8192
-"""Tokens of one step, where arguments say nothing."""
+"""Tokens of one step, where arguments say nothing..."""
+CPU_STEP = 2048
+"""...and of an API server on a CPU (arg_utils.py)."""
 OUTSIDE = 6 * GIB // 10
 """What is outside of PyTorch's memory on each GPU."""
 MOST_SHARE = 3 * GIB // 2
@@ -38,7 +40,8 @@ class VllmMemory(TorchMemory):
 
     max_sequences = SEQUENCES
     fills_gpus = True
-    cpu_base = 3 * GIB
+    cpu_base = 2096 * MIB
+    cpu_spare = 256 * MIB
     gpu_host = 4 * GIB
 
     def __init__(self, options: VllmOptions | None = None) -> None:
@@ -47,6 +50,7 @@ class VllmMemory(TorchMemory):
         self.lifts_context = self.options.lifts_context
         self.notes = (NOT_COUNTED,) if self.options.drafts else ()
         self.utilisation = self.options.utilisation
+        self.cpu_step = self.options.step or CPU_STEP
         self.cache_bytes = self.options.cache_bytes
 
     def converted(self, quantization: str) -> VllmMemory:
@@ -65,6 +69,11 @@ class VllmMemory(TorchMemory):
         else:
             left = int(plain * (1 - expert_share(facts)))
         return left + -(-(plain - left) // self.options.width)
+
+    def repeated(self, facts: ModelFacts, device: Device) -> int:
+        """On a CPU embeddings and output are packed for oneDNN, and kept as they were beside it
+        (vocab_parallel_embedding.py)."""
+        return int(self.stored(facts, device) * (1 - linear_share(facts))) if device is Device.CPU else 0
 
     def layers(self, facts: ModelFacts, device: Device) -> tuple[LayerGroup, ...]:
         """With those that only fill groups up."""
