@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from llmservice_runtime.batching.scheduler import PROMPT_ROWS
-from llmservice_runtime.engines.llamacpp.memory import BASE, LlamaMemory, slots, streams
+from llmservice_runtime.engines.llamacpp.memory import LlamaMemory, processes, slots, streams
 from llmservice_runtime.estimate.budget import RESERVE, Shape
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
 from llmservice_runtime.machine.machine import Device
@@ -137,7 +137,7 @@ def test_the_estimate_holds_what_llama_cpp_allocates(
         layer_weight_bytes=((size - 4 * hidden * vocab) // layers,) * layers,
     )
     shape = Shape(Device.CPU, context, 16, pool, page=LlamaMemory.page)
-    predicted = sum(line.bytes for line in LlamaMemory().lines(facts, shape) if line.name != RESERVE) - BASE
+    predicted = sum(line.bytes for line in LlamaMemory().lines(facts, shape) if line.name != RESERVE) - processes(facts)
     actual = allocated(path, shape)
     print(f"predicted {predicted / MIB:.1f} MiB, allocated {actual / MIB:.1f} MiB, {predicted / actual - 1:+.1%}")
     assert actual <= predicted * 1.002, "on the conservative side (sizes are logged with two decimals)"

@@ -15,9 +15,11 @@ from llmservice_runtime.estimate.weights import layer_weights, offloaded_bytes
 from llmservice_runtime.formats.facts import LayerKind, ModelFacts
 from llmservice_runtime.machine.machine import Device
 
-BASE = 120 * MIB
+BASE = 112 * MIB
 """Supervisor and engine processes beside weights, cache and buffers (measured, docs/benchmarks-memory.md: 26 and 52 MiB
 of their own, 35 MiB of libraries)."""
+TOKEN = 512
+"""Bytes of each token of the vocabulary: its text in the tables of llama.cpp, the tokenizer and the grammars."""
 SPARE = 80 * MIB
 """Kept free: grammars of large vocabularies and many large requests at a time."""
 GPU_BASE = 600 * MIB
@@ -48,7 +50,7 @@ class LlamaMemory(EngineMemory):
             return (
                 MemoryLine("weights", facts.weight_bytes),
                 *cache_lines(shape, kv, states),
-                MemoryLine("engine and its buffers", BASE + buffers),
+                MemoryLine("engine and its buffers", processes(facts) + buffers),
                 MemoryLine(RESERVE, SPARE),
             )
         layers = max(1, facts.layer_count)
@@ -62,7 +64,7 @@ class LlamaMemory(EngineMemory):
             MemoryLine("engine and its buffers", GPU_BASE + buffers, GPU),
             MemoryLine("weights", facts.weight_bytes - on_gpu, HOST),
             *cache_lines(shape, kv - kv_gpu, states - states_gpu, HOST),
-            MemoryLine("engine and its buffers", BASE + buffers, HOST),
+            MemoryLine("engine and its buffers", processes(facts) + buffers, HOST),
             MemoryLine(RESERVE, SPARE, HOST),
         )
 
@@ -75,6 +77,11 @@ class LlamaMemory(EngineMemory):
             chunk=self._options.ubatch * (shape.sequences if streams(shape) else 1),
             page=self.page,
         )
+
+
+def processes(facts: ModelFacts) -> int:
+    """Bytes that supervisor and engine take beside weights, cache and buffers."""
+    return BASE + TOKEN * facts.vocab_size
 
 
 def streams(shape: Shape) -> bool:
