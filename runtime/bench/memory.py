@@ -42,6 +42,7 @@ from llmservice_runtime.machine.probe import read_machine
 DEMO = Path(__file__).parents[1] / "demo" / "model"
 LOAD_SECONDS = 900
 MIB = 1 << 20
+CONVERSIONS = ("BitsAndBytesInt8", "BitsAndBytesNF4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,8 @@ def runs() -> list[Run]:
     found = []
     for engine in EngineType:
         args = ("--max-num-seqs=16",) if engine is EngineType.VLLM else ()
-        conversions = ("", "BitsAndBytesInt8", "BitsAndBytesNF4") if engine is EngineType.TRANSFORMERS else ("",)
         for name, size, context in (("demo", None, 1024), ("230 M", SMALL, 256), ("1.1 B", LARGE, 128)):
+            conversions = ("", *CONVERSIONS) if engine is EngineType.TRANSFORMERS and size else ("",)
             found += [Run(name, engine, size, context, args, to) for to in conversions]
     return found
 
