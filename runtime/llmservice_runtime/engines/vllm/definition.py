@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.settings import OF_SOME_ENGINES
 from llmservice_runtime.engines.base.caches import TORCH
 from llmservice_runtime.engines.base.case import Case, preferred_for_throughput
 from llmservice_runtime.engines.base.definition import CoarserVersion, EngineDefinition
@@ -94,6 +95,7 @@ ENGINE = EngineDefinition(
     config_classes=lambda: known().configs,
     conversions=frozenset(ONLINE),
     layout_arguments=layout_arguments,
+    own_settings=frozenset(OF_SOME_ENGINES),
     caches={**TORCH, "VLLM_CACHE_ROOT": "vllm", "VLLM_CONFIG_ROOT": "config/vllm"},
     gguf=False,
     devices=frozenset({Device.CPU, Device.NVIDIA}),

@@ -18,9 +18,5 @@ def load(settings: RuntimeSettings, metrics: EngineMetrics, progress: Callable[[
     if settings.max_sequences > MAX_SLOTS:
         reason = f"`max_sequences` is {settings.max_sequences}; llama.cpp decodes at most {MAX_SLOTS} together."
         raise UserError(reason, f"Set max_sequences to {MAX_SLOTS} or less.")
-    if settings.load_quantization or settings.trust_remote_code:
-        said = "load_quantization" if settings.load_quantization else "trust_remote_code"
-        reason = "llama.cpp runs a GGUF in the quantization that it has, and a GGUF brings no code."
-        raise UserError(f"`{said}` is set. {reason}", f"Leave {said} out.")
     args = parse_args(settings.engine_args, planned=True)
     return LlamaCppEngine(load_model(settings, args, progress), settings, metrics, args.step_seconds)
