@@ -91,7 +91,9 @@ def test_nothing_of_the_callers_own_reaches_the_stages(calls: Path, monkeypatch:
 def test_a_signal_ends_the_stage_and_then_nothing_is_left(calls: Path, tmp_path: Path, number: signal.Signals) -> None:
     gate = calls.with_suffix(".gate")
     os.mkfifo(gate)
-    run = subprocess.Popen([REPOSITORY / ".ci" / "run"], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    # A shell can't trap what was ignored when it began, as SIGHUP is below nohup.
+    heed = ["env", "--default-signal=HUP,INT,TERM", REPOSITORY / ".ci" / "run"]
+    run = subprocess.Popen(heed, stdout=subprocess.PIPE, text=True, start_new_session=True)
     gate.read_text()  # the stage runs
     run.send_signal(number)
     said = run.communicate(timeout=60)[0]
