@@ -42,8 +42,9 @@ def small(engine: EngineType, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_an_engine_that_stops_moving_fails_liveness_and_recovers(replica: Replica) -> None:
     api = Api(replica.url)
     with ExitStack() as stack:
-        answer, *_ = [stack.enter_context(api.endless(**limit)) for limit in ({"max_tokens": 1000}, *[{}] * 11)]
-        replica.wait_for(lambda: bool(replica.status()["running"]))
+        with replica.slowed():
+            answer, *_ = [stack.enter_context(api.endless(**limit)) for limit in ({"max_tokens": 1000}, *[{}] * 11)]
+            replica.wait_for(lambda: bool(replica.status()["running"]))
         computing = replica.computing()
         os.kill(computing, signal.SIGSTOP)
         try:
@@ -62,13 +63,14 @@ def test_a_stream_that_finishes_in_time_ends_well_and_new_work_is_refused(replic
     """The replica that the other tests used ends here."""
     api = Api(replica.url)
     with ExitStack() as stack:
-        # So many that they are not done before it was looked at them.
-        answer, *_ = [stack.enter_context(api.endless(max_tokens=800)) for _ in range(12)]
-        replica.process.send_signal(signal.SIGTERM)
-        replica.wait_for(lambda: replica.probe("/readyz") == (503, "draining\n"))
-        assert replica.probe("/livez")[0] == 200
-        until(lambda: api.send("/health").status == 503)
-        refused = api.send(CHAT, {"messages": MESSAGES})
+        with replica.slowed():
+            # So many that they are not done before it was looked at them.
+            answer, *_ = [stack.enter_context(api.endless(max_tokens=800)) for _ in range(12)]
+            replica.process.send_signal(signal.SIGTERM)
+            replica.wait_for(lambda: replica.probe("/readyz") == (503, "draining\n"))
+            assert replica.probe("/livez")[0] == 200
+            until(lambda: api.send("/health").status == 503)
+            refused = api.send(CHAT, {"messages": MESSAGES})
         assert (refused.status, refused.error["code"]) == (503, "draining")
         assert 1 <= int(refused.headers["retry-after"]) <= 120 and refused.headers["x-should-retry"] == "true"
         lines = [line.decode().strip() for line in until_the_end(answer) if line.strip()]
@@ -81,7 +83,7 @@ def test_a_stream_that_finishes_in_time_ends_well_and_new_work_is_refused(replic
 def test_more_than_runs_and_waits_is_told_to_come_back(small: Replica) -> None:
     api = Api(small.url)
     rejected = api.metrics().value(f"{names.ADMISSION_REJECTIONS}_total")
-    with api.endless(), api.endless(), api.begun(CHAT, ENDLESS), api.begun(CHAT, ENDLESS):
+    with small.slowed(), api.endless(), api.endless(), api.begun(CHAT, ENDLESS), api.begun(CHAT, ENDLESS):
         until(lambda: api.metrics().value(names.REQUESTS_WAITING) == 2)
         for stream in (True, False):
             reply = api.send(CHAT, {"messages": MESSAGES, "stream": stream})
@@ -100,7 +102,7 @@ def test_more_answers_than_run_and_wait_are_refused_for_good(small: Replica) -> 
 
 def test_an_engine_that_is_killed_tells_its_clients_and_comes_back(small: Replica) -> None:
     api = Api(small.url)
-    with api.endless() as answer, api.begun(CHAT, ENDLESS):
+    with small.slowed(), api.endless() as answer, api.begun(CHAT, ENDLESS):
         os.kill(small.computing(), signal.SIGKILL)
         rest = b"".join(until_the_end(answer))
     assert b"[DONE]" not in rest, "nobody takes this for a whole answer"
@@ -117,7 +119,7 @@ def test_an_engine_that_is_killed_tells_its_clients_and_comes_back(small: Replic
 def test_a_stream_that_outlasts_the_drain_ends_with_an_error(small: Replica) -> None:
     """The second replica ends here; it gives no time at all."""
     api = Api(small.url)
-    with ThreadPoolExecutor(1) as pool, api.endless(max_tokens=2000) as answer:
+    with ThreadPoolExecutor(1) as pool, small.slowed(), api.endless(max_tokens=2000) as answer:
         whole = pool.submit(api.send, CHAT, {**ENDLESS, "stream": False, "max_tokens": 2000})
         until(lambda: api.metrics().value(names.REQUESTS_RUNNING) == 2)
         small.process.send_signal(signal.SIGTERM)
