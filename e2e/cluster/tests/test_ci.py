@@ -92,7 +92,7 @@ def test_a_signal_ends_the_stage_and_then_nothing_is_left(calls: Path, tmp_path:
     gate = calls.with_suffix(".gate")
     os.mkfifo(gate)
     # A shell can't trap what was ignored when it began, as SIGHUP is below nohup.
-    heed = ["env", "--default-signal=HUP,INT,TERM", REPOSITORY / ".ci" / "run"]
+    heed = ["env", "--default-signal=HUP,INT,TERM", str(REPOSITORY / ".ci" / "run")]
     run = subprocess.Popen(heed, stdout=subprocess.PIPE, text=True, start_new_session=True)
     gate.read_text()  # the stage runs
     run.send_signal(number)
