@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -101,19 +102,22 @@ class Replica:
 
     @contextmanager
     def slowed(self) -> Iterator[None]:
-        """What computes rests three quarters of the time, where that is a process of its own: the demo model is so
-        small that it else has said all before a server, kept from its processors by others, has told of it."""
+        """What computes rests most of the time, where that is a process of its own, and until its server answers: the
+        demo model is so small that it else has said all before a server, kept from its processors, has told of it."""
         pid, over = self.computing(), threading.Event()
         if pid == int(self.state["engine_pid"]):
             yield
             return
 
         def rest() -> None:
-            with suppress(ProcessLookupError):
-                while not over.wait(0.03):
+            with suppress(OSError, HTTPException):  # either may end
+                while not over.wait(0.01):
                     os.kill(pid, signal.SIGSTOP)
-                    over.wait(0.09)
-                    os.kill(pid, signal.SIGCONT)
+                    try:
+                        over.wait(0.05)
+                        get(f"{self.url}/metrics")
+                    finally:
+                        os.kill(pid, signal.SIGCONT)
 
         with ThreadPoolExecutor(1) as pool:
             resting = pool.submit(rest)
