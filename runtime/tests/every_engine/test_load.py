@@ -87,8 +87,8 @@ def test_the_metrics_add_up_to_what_the_client_saw(api: Api) -> None:
     assert grown(f"{names.E2E_LATENCY}_sum") >= grown(f"{names.TIME_TO_FIRST_TOKEN}_sum") > 0
 
 
-def test_a_client_that_hangs_up_frees_its_place(api: Api) -> None:
-    with ExitStack() as stack:
+def test_a_client_that_hangs_up_frees_its_place(api: Api, replica: Replica) -> None:
+    with replica.slowed(), ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(api.begun(CHAT, _endless()))
         # Of those that run, one may have to wait again while the others grow.
@@ -99,7 +99,7 @@ def test_a_client_that_hangs_up_frees_its_place(api: Api) -> None:
 
 def test_a_client_that_hangs_up_before_its_answer_frees_its_place(api: Api, replica: Replica) -> None:
     """Not streamed: nothing of it is written before its end."""
-    with ExitStack() as stack:
+    with replica.slowed(), ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(api.begun(CHAT, {**_endless(), "stream": False}))
         until(lambda: api.metrics().value(names.REQUESTS_RUNNING) == 3)
@@ -109,7 +109,7 @@ def test_a_client_that_hangs_up_before_its_answer_frees_its_place(api: Api, repl
 
 def test_the_supervisor_sees_what_runs(api: Api, replica: Replica) -> None:
     steps = replica.status()["steps"]
-    with ExitStack() as stack:
+    with replica.slowed(), ExitStack() as stack:
         for _ in range(12):  # so many that they are not done before it is told, once a second
             stack.enter_context(api.endless())
         until(lambda: replica.status()["running"] > 0 and replica.status()["steps"] > steps)
@@ -120,7 +120,7 @@ def test_the_supervisor_sees_what_runs(api: Api, replica: Replica) -> None:
 def test_what_a_client_has_not_sent_yet_is_no_work_that_must_move_on(api: Api, replica: Replica) -> None:
     """Its body may take longer than any step: that is no reason to end the replica."""
     head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
-    with api.connected(head), ExitStack() as stack:
+    with replica.slowed(), api.connected(head), ExitStack() as stack:
         for _ in range(12):  # what is told while they run was told after the head came
             stack.enter_context(api.endless())
         until(lambda: (told := replica.status())["running"] > 0 and told["waiting"] == 0)

@@ -13,6 +13,7 @@ from . import golden
 from .api import CHAT, MESSAGES, TEXT, Api
 from .engines import NAME
 from .probes import NAMED, TOOL
+from .replica import Replica
 from .test_load import until
 
 CITY = {
@@ -94,9 +95,9 @@ def test_headers_of_a_stream(api: Api) -> None:
     assert "content-length" not in headers
 
 
-def test_an_answer_comes_as_it_is_made(api: Api) -> None:
+def test_an_answer_comes_as_it_is_made(api: Api, replica: Replica) -> None:
     """Nothing in between collects it: the first words are there while the rest is not."""
-    with api.endless(max_tokens=1500) as answer:
+    with replica.slowed(), api.endless(max_tokens=1500) as answer:
         until(lambda: api.metrics().value("vllm:num_requests_running") == 1)
         assert not answer.isclosed()
 
