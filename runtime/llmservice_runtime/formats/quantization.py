@@ -124,6 +124,8 @@ def _stated(method: str, raw: Raw) -> Iterator[str]:
                 for key in ("type", "strategy"):
                     yield from _word(key, _dict(group, part).get(key))
             yield from _word(f"{str(layout)[:40]}.num_bits", _dict(group, "weights").get("num_bits"))
+        for group in schemes.of_experts(raw):
+            yield from _word("experts", schemes.compressed(group, raw.get("format")))
     if method == "gptq":
         yield from _rules(raw)
     if method == "quark":

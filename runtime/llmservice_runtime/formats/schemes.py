@@ -41,6 +41,24 @@ def compressed(group: Mapping[str, Any], layout: Any) -> str:
     return f"{str(group.get('format') or layout)[:24]}: {' / '.join(map(_part, parts))}"
 
 
+def of_experts(raw: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The groups of compressed-tensors that experts are of: those that name them, else those of all linear layers.
+    None where experts are left as they are."""
+    groups = [one for one in _values(raw.get("config_groups")) if isinstance(one, dict)]
+    if any(map(_names_experts, _values(raw.get("ignore")))):
+        return []
+    naming = [group for group in groups if any(map(_names_experts, _values(group.get("targets"))))]
+    return naming or [group for group in groups if "Linear" in _values(group.get("targets"))]
+
+
+def _names_experts(target: Any) -> bool:
+    return isinstance(target, str) and "experts" in target.replace("shared_experts", "")
+
+
+def _values(of: Any) -> list[Any]:
+    return list(of.values()) if isinstance(of, dict) else of if isinstance(of, list) else []
+
+
 def _part(part: Any) -> str:
     if not isinstance(part, dict):
         return NONE

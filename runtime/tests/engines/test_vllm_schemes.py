@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,26 +11,37 @@ import pytest
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines.base.case import Case, first_objection
 from llmservice_runtime.engines.registry import definition
-from llmservice_runtime.engines.vllm import compressed
+from llmservice_runtime.engines.vllm import compressed, compressed_experts
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Task
 from llmservice_runtime.formats.quantization import quantization
 from llmservice_runtime.machine.gpus import find_gpu
-from llmservice_runtime.machine.machine import Machine
+from llmservice_runtime.machine.machine import Device, Machine
 
 GIB = 1 << 30
 
 
-def objection(engine: EngineType, stated: dict[str, Any], product: str = "H100") -> str:
-    gpu = find_gpu(product)
-    facts = ModelFacts(
+def facts_of(stated: dict[str, Any]) -> ModelFacts:
+    return ModelFacts(
         ModelFormat.SAFETENSORS, "LlamaForCausalLM", "llama", Task.CHAT, quantization(stated), "BF16", 10**9, 131072,
         (LayerGroup(LayerKind.FULL, 32, 8, 128, 128),), 4096, 32, 32000, 2 * 10**9, (), ("model.safetensors",),
         2 * 10**9, True, True,
     )  # fmt: skip
+
+
+def objection(engine: EngineType, stated: dict[str, Any], product: str = "H100", experts: int = 0) -> str:
+    gpu = find_gpu(product)
+    facts = replace(facts_of(stated), mixture_experts=experts)
     asked = Case(facts, Machine(8, 64 * GIB, 64 * GIB, gpus=(gpu,)), gpu.vendor, gpu)
     return first_objection(definition(engine).rules, asked) or ""
+
+
+def on_cpu(stated: dict[str, Any], *flags: str, experts: int = 128) -> str:
+    """What vLLM has against it on an x86 CPU with these flags and AVX2."""
+    machine = Machine(8, 64 * GIB, 64 * GIB, architecture="x86_64", cpu_flags=frozenset({"avx2", *flags}))
+    case = Case(replace(facts_of(stated), mixture_experts=experts), machine, Device.CPU)
+    return first_objection(definition(EngineType.VLLM).rules, case) or ""
 
 
 def quark(weight: Any, inputs: Any = None) -> dict[str, Any]:
@@ -80,8 +92,21 @@ def test_the_chooser_of_compressed_tensors_is_that_of_the_locked_version() -> No
         for word in compressed.everything():
             answers.update(f"{compressed.scheme(word, capability)}\n".encode())
             asked += 1
-    assert known().compressed == {"asked": asked, "digest": answers.hexdigest()}
+    told = known().compressed
+    assert (told["asked"], told["digest"]) == (asked, answers.hexdigest())
     assert known().schemes["CompressedTensorsW8A8Fp8"] == compressed.FP8_FLOOR
+
+
+def test_the_choice_for_experts_is_that_of_the_locked_version() -> None:
+    """The same: vLLM's own choice was asked, with the kernels that it has on a CPU, most GPUs, and Hopper."""
+    answers = hashlib.sha256()
+    asked = 0
+    for capability in (compressed_experts.CPU, 80, compressed.HOPPER):
+        for word in compressed.everything():
+            if word.endswith(" / none"):
+                answers.update(f"{compressed_experts.method(word, capability)}\n".encode())
+                asked += 1
+    assert known().compressed["experts"] == {"asked": asked, "digest": answers.hexdigest()}
 
 
 def group(layout: str, weights: dict[str, Any], inputs: Any = None, **more: Any) -> dict[str, Any]:
@@ -150,6 +175,83 @@ def test_groups_that_vllm_has_no_scheme_for(stated: dict[str, Any], product: str
     found = objection(EngineType.VLLM, stated, product)
     assert found.startswith("vLLM has no scheme for compressed-tensors'")
     assert said in found
+
+
+INT_TOKEN = {**TOKEN, "type": "int"}
+EXPERTS = {"targets": ["re:.*mlp.experts.*"]}
+
+
+@pytest.mark.parametrize(
+    ("stated", "product"),
+    [
+        (group("pack-quantized", INT), "A100-80GB"),
+        (group("pack-quantized", INT), "H100"),
+        (group("pack-quantized", {**INT, "num_bits": 3}), "A100-80GB"),
+        (group("pack-quantized", {**CHANNEL, "num_bits": 4}), "A100-80GB"),
+        (group("int-quantized", CHANNEL, INT_TOKEN), "L4"),
+        (group("float-quantized", FLOAT, TOKEN), "L4"),
+        (group("float-quantized", BLOCK, {**TOKEN, "strategy": "group", "group_size": 128}), "H100"),
+        (group("float-quantized", {**FLOAT, "strategy": "tensor"}, STATIC), "H100"),
+        (group("nvfp4-pack-quantized", NV, {**NV, "dynamic": "local"}), "B200"),
+        (group("pack-quantized", INT, TOKEN), "H100"),
+    ],
+)
+def test_experts_that_vllm_has_kernels_for(stated: dict[str, Any], product: str) -> None:
+    assert not objection(EngineType.VLLM, stated, product, experts=128)
+
+
+STATIC_INT8 = group("int-quantized", CHANNEL, {**STATIC, "type": "int"})
+"""Scales of the activations from calibration: no experts in vLLM."""
+
+
+@pytest.mark.parametrize(
+    ("stated", "product", "said"),
+    [
+        (STATIC_INT8, "A100-80GB", "int8 channel / int8 tensor"),
+        (group("naive-quantized", FLOAT), "A100-80GB", "naive-quantized: float8 channel / none"),  # W8A16
+        (group("pack-quantized", {**INT, "num_bits": 8, "symmetric": False}), "H100", "int8 group 128 asymmetric"),
+        (group("pack-quantized", {**CHANNEL, "num_bits": 4}), "H100", "int4 channel"),  # Marlin alone has them
+        (group("float-quantized", {**FLOAT, "strategy": "tensor"}, TOKEN), "H100", "float8 tensor / float8 token"),
+    ],
+)
+def test_experts_that_vllm_has_no_kernels_for(stated: dict[str, Any], product: str, said: str) -> None:
+    assert not objection(EngineType.VLLM, stated, product), "a model without experts runs"
+    found = objection(EngineType.VLLM, stated, product, experts=128)
+    assert found.startswith("vLLM has no experts in compressed-tensors'")
+    assert said in found
+
+
+def test_experts_have_the_group_that_names_them_or_none() -> None:
+    fp8 = group("float-quantized", FLOAT, TOKEN)
+    both = {**fp8, "config_groups": {**STATIC_INT8["config_groups"], "group_1": {**fp8["config_groups"]["group_0"]}}}
+    both["config_groups"]["group_1"] |= EXPERTS
+    assert not objection(EngineType.VLLM, both, "H100", experts=128)
+    swapped = {**fp8, "config_groups": {"group_0": {**STATIC_INT8["config_groups"]["group_0"], **EXPERTS}}}
+    assert "int8 tensor" in objection(EngineType.VLLM, swapped, "H100", experts=128)
+    left_out = {**STATIC_INT8, "ignore": ["lm_head", "re:.*mlp.experts.*"]}
+    assert not objection(EngineType.VLLM, left_out, "H100", experts=128)
+    shared = {**STATIC_INT8, "ignore": ["re:.*mlp.shared_experts.*"]}
+    assert objection(EngineType.VLLM, shared, "H100", experts=128)
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "compressed-tensors"])
+def test_experts_of_few_bits_need_amx_on_cpus(method: str) -> None:
+    stated = {"gptq": GPTQ, "awq": AWQ, "compressed-tensors": group("pack-quantized", INT)}[method]
+    assert "with AMX only" in on_cpu(stated)
+    assert not on_cpu(stated, "amx_tile")
+    assert not on_cpu(stated, experts=0)
+
+
+def test_experts_of_auto_round_are_for_gpus() -> None:
+    stated = {"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True}
+    assert "on GPUs only" in on_cpu(stated, "amx_tile")
+    assert not on_cpu(stated, experts=0)
+    assert not objection(EngineType.VLLM, stated, experts=128)
+
+
+def test_experts_on_cpus_have_groups_of_their_own() -> None:
+    assert "group 32 / none / none on " in on_cpu(group("pack-quantized", {**INT, "group_size": 32}), "amx_tile")
+    assert not on_cpu(group("pack-quantized", {**INT, "group_size": 32}), "amx_tile", experts=0)
 
 
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}

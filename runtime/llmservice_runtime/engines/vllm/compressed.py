@@ -1,4 +1,4 @@
-"""Which scheme vLLM picks for a group of compressed-tensors: what its chooser asks, restated.
+"""Which scheme vLLM picks for ordinary layers of a group of compressed-tensors: what its chooser asks, restated.
 
 Generating capabilities.json asks vLLM's chooser for every combination of `everything` and fails where it answers
 otherwise, so what stands here is true of the locked version.
@@ -52,9 +52,25 @@ class Part:
         return self.type == "int" or self.bits in (4, 8)
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What is done to a group of layers; `layout` is how the weights are stored."""
+
+    layout: str
+    weights: Part
+    inputs: Part | None
+    outputs: Part | None
+
+
 def scheme(word: str, capability: int) -> str | None:
     """vLLM's class for a group, as `formats.schemes.compressed` words it, on an NVIDIA GPU of that capability; None =
     it has none."""
+    found = read(word)
+    return _scheme(found.layout, found.weights, found.inputs, found.outputs, capability) if found else None
+
+
+def read(word: str) -> Group | None:
+    """The group, if compressed-tensors takes it and vLLM's reader does; else None."""
     layout, _, rest = word.partition(": ")
     parts = rest.split(" / ")
     weights, inputs, outputs = (_read(text) for text in (*parts, *[NONE] * 3)[:3])
@@ -65,7 +81,7 @@ def scheme(word: str, capability: int) -> str | None:
         return None  # a word that is not one of ours
     if layout in ACTIVE and inputs is None and weights.type == "int":
         return None
-    return _scheme(layout, weights, inputs, outputs, capability)
+    return Group(layout, weights, inputs, outputs)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -82,16 +98,16 @@ def _read(text: str) -> Part | None:
 def _scheme(layout: str, weights: Part, inputs: Part | None, outputs: Part | None, capability: int) -> str | None:
     still = not weights.moves
     grouped = weights.strategy in ("group", "channel")
-    if _is_nvfp4(weights):
-        return "CompressedTensorsW4A4Fp4" if inputs is None or _is_nvfp4(inputs) else None
+    if is_nvfp4(weights):
+        return "CompressedTensorsW4A4Fp4" if inputs is None or is_nvfp4(inputs) else None
     floats = weights.type == "float" and weights.symmetric
     if floats and weights.strategy == "group" and weights.size == 32:
         if weights.bits == 4:
-            return "CompressedTensorsW4A8Mxfp4" if still and _fp8_moving(inputs) else "CompressedTensorsW4A4Mxfp4"
+            return "CompressedTensorsW4A8Mxfp4" if still and fp8_moving(inputs) else "CompressedTensorsW4A4Mxfp4"
         if weights.bits == 8 and weights.uint8:
             return "CompressedTensorsW8A8Mxfp8"
     if inputs is not None and still:
-        if capability == HOPPER and _is_w4a8_fp8(weights, inputs):
+        if capability == HOPPER and is_w4a8_fp8(weights, inputs):
             return "CompressedTensorsW4A8Fp8" if weights.size == 128 else None
         if weights.type == "int" and grouped and layout in (PACKED, WHOLE) and _static8(inputs) and _static8(outputs):
             return "CompressedTensorsWNA8O8Int" if weights.bits in (2, 4, 8) else None
@@ -125,11 +141,11 @@ def _active(weights: Part, inputs: Part | None, capability: int) -> str | None:
     return None
 
 
-def _is_nvfp4(part: Part) -> bool:
+def is_nvfp4(part: Part) -> bool:
     return (part.type, part.bits, part.strategy, part.size, part.symmetric) == ("float", 4, "tensor_group", 16, True)
 
 
-def _fp8_moving(part: Part | None) -> bool:
+def fp8_moving(part: Part | None) -> bool:
     return (
         part is not None
         and (part.type, part.bits, part.symmetric) == ("float", 8, True)
@@ -138,7 +154,7 @@ def _fp8_moving(part: Part | None) -> bool:
     )
 
 
-def _is_w4a8_fp8(weights: Part, inputs: Part) -> bool:
+def is_w4a8_fp8(weights: Part, inputs: Part) -> bool:
     mine = (weights.type, weights.bits, weights.strategy, weights.symmetric) == ("int", 4, "group", True)
     given = (inputs.type, inputs.bits, inputs.strategy, inputs.symmetric) == ("float", 8, "token", True)
     return mine and given and bool(inputs.moves)

@@ -19,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 from llmservice_runtime.engines.vllm import compressed
+from llmservice_runtime.engines.vllm.generate_experts import check_mixed_kernels, experts_digest
 from llmservice_runtime.formats import schemes
 
 BOTH = (False, True)
@@ -57,7 +58,7 @@ def quark_schemes() -> set[str]:
 
 def compressed_digest() -> dict[str, Any]:
     """How many combinations were asked of compressed-tensors' chooser, and a hash of its answers, which are those of
-    `compressed.scheme`. RuntimeError where they differ."""
+    `compressed.scheme`; the same of its choice for experts. RuntimeError where they differ."""
     found = hashlib.sha256()
     differ, asked = [], 0
     for capability in (80, 90, 100):
@@ -72,7 +73,11 @@ def compressed_digest() -> dict[str, Any]:
         raise RuntimeError(
             f"{len(differ)} schemes of compressed-tensors are others in vLLM:\n" + "\n".join(differ[:40])
         )
-    return {"asked": asked, "digest": found.hexdigest()}
+    from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import QuantizationArgs
+
+    check_mixed_kernels()
+    experts = experts_digest(functools.partial(_arguments, QuantizationArgs))
+    return {"asked": asked, "digest": found.hexdigest(), "experts": experts}
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from llmservice_runtime.engines.base.capabilities import Method
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
 from llmservice_runtime.engines.vllm import kv_cache
+from llmservice_runtime.engines.vllm.scheme_rules import called, groups, no_experts, no_scheme
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.formats.facts import ModelFormat, Task
 from llmservice_runtime.formats.quantization import STATES
@@ -154,19 +155,7 @@ def lacking(case: Case) -> str | None:
         key, _, there = word.partition("=")
         for group in known().needs.get(case.method, ()) if key == "has" else ():
             if {*group} <= {*STATES} and {*group}.isdisjoint(there.split()):
-                return f"vLLM needs {_or(group)} in the configuration of {_called(case)}, and this model states none."
-    return None
-
-
-def no_scheme(case: Case) -> str | None:
-    """Groups of compressed-tensors that vLLM has no scheme for: `compressed` says what it asks."""
-    for word, made in _groups(case):
-        if made is None:
-            from llmservice_runtime.engines.vllm import compressed
-
-            elsewhere = compressed.scheme(word, compressed.HOPPER)
-            alone = f", only on SM {sm(compressed.HOPPER)}" if elsewhere and case.on_nvidia else ""
-            return f"vLLM has no scheme for compressed-tensors' {word} on {case.where}{alone}."
+                return f"vLLM needs {_or(group)} in the configuration of {called(case)}, and this model states none."
     return None
 
 
@@ -174,13 +163,13 @@ def below_method_floor(case: Case) -> str | None:
     """A method's own capability floor."""
     if not case.on_nvidia:
         return None
-    made = [name for _, name in _groups(case)]
+    made = [name for _, name in groups(case)]
     made += [name for word, name in SCHEMES.items() if word in case.scheme and not made]
     schemes = [known().schemes[name] for name in made if name]
     method = _method(case)
     floor = max(WHEEL_FLOOR, *schemes, method.capability if method else 0)
     if case.capability < floor:
-        return f"{_called(case)} needs compute capability {sm(floor)} in vLLM, and {case.where} is older."
+        return f"{called(case)} needs compute capability {sm(floor)} in vLLM, and {case.where} is older."
     return None
 
 
@@ -240,7 +229,7 @@ def cpu_limits(case: Case) -> str | None:
     if case.method in {"gptq", "awq"} and round(case.bits) != 4:
         return f"vLLM on a CPU runs 4-bit {case.method.upper()} only, this model has {round(case.bits)} bits."
     if case.method == "compressed-tensors" and any(w in case.scheme for w in ("fp4", "w8a16", "mxfp")):
-        return f"vLLM has no CPU kernels for {_called(case)}."
+        return f"vLLM has no CPU kernels for {called(case)}."
     return None
 
 
@@ -263,6 +252,7 @@ RULES: tuple[Rule, ...] = (
     unknown_word,
     lacking,
     no_scheme,
+    no_experts,
     below_method_floor,
     gptq_limits,
     fp8_limits,
@@ -293,22 +283,5 @@ def _method(case: Case) -> Method | None:
     return known().methods.get(case.method)
 
 
-def _groups(case: Case) -> list[tuple[str, str | None]]:
-    """The groups of compressed-tensors, as the checkpoint's facts word them, and vLLM's scheme for each; none where
-    facts are older."""
-    if case.method != "compressed-tensors" or case.facts.quantization is None:
-        return []
-    from llmservice_runtime.engines.vllm import compressed  # other checkpoints are planned without it
-
-    key, capability = "scheme=", case.capability or compressed.FP8_FLOOR  # without one no floor holds a scheme back
-    words = [word.removeprefix(key) for word in case.facts.quantization.stated if word.startswith(key)]
-    return [(word, compressed.scheme(word, capability)) for word in words]
-
-
 def _or(words: Iterable[object]) -> str:
     return " or ".join(map(str, words))
-
-
-def _called(case: Case) -> str:
-    quantization = case.facts.quantization
-    return quantization.name if quantization else case.facts.dtype
