@@ -124,10 +124,12 @@ def _stated(method: str, raw: Raw) -> Iterator[str]:
                 for key in ("type", "strategy"):
                     yield from _word(key, _dict(group, part).get(key))
             yield from _word(f"{str(layout)[:40]}.num_bits", _dict(group, "weights").get("num_bits"))
-        for group in schemes.of_experts(raw):
-            yield from _word("experts", schemes.compressed(group, raw.get("format")))
+        for of_experts in schemes.of_experts(raw):
+            yield from _word("experts", schemes.compressed(of_experts, raw.get("format")))
     if method == "gptq":
         yield from _rules(raw)
+    if method in ("auto-round", "inc"):
+        yield from _word("auto_round", schemes.auto_round(raw))
     if method == "quark":
         yield from _word("scheme", schemes.quark(_dict(raw, "global_quant_config") or raw))
     if method == "torchao":

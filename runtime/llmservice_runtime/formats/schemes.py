@@ -41,10 +41,25 @@ def compressed(group: Mapping[str, Any], layout: Any) -> str:
     return f"{str(group.get('format') or layout)[:24]}: {' / '.join(map(_part, parts))}"
 
 
+def auto_round(raw: Mapping[str, Any]) -> str:
+    """AutoRound: `int 4 128 auto_round:auto_gptq auto`, what is left out by its defaults; a packing that is not stated
+    is `none`."""
+    group, packing = raw.get("group_size"), raw.get("packing_format")
+    words = [
+        str(raw.get("data_type") or "int")[:16],
+        str(raw.get("bits"))[:4],
+        "x".join(map(str, group))[:16] if isinstance(group, list) else str(group)[:16],
+        "asymmetric" if raw.get("sym") is False else "",
+        str(packing)[:32] if packing is not None else NONE,
+        str(raw.get("backend") or "auto")[:16],
+    ]
+    return " ".join(word for word in words if word)
+
+
 def of_experts(raw: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The groups of compressed-tensors that experts are of: those that name them, else those of all linear layers.
     None where experts are left as they are."""
-    groups = [one for one in _values(raw.get("config_groups")) if isinstance(one, dict)]
+    groups: list[Mapping[str, Any]] = [one for one in _values(raw.get("config_groups")) if isinstance(one, dict)]
     if any(map(_names_experts, _values(raw.get("ignore")))):
         return []
     naming = [group for group in groups if any(map(_names_experts, _values(group.get("targets"))))]

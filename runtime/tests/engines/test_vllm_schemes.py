@@ -11,7 +11,7 @@ import pytest
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines.base.case import Case, first_objection
 from llmservice_runtime.engines.registry import definition
-from llmservice_runtime.engines.vllm import compressed, compressed_experts
+from llmservice_runtime.engines.vllm import auto_round, compressed, compressed_experts
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Task
@@ -311,3 +311,53 @@ def test_blocks_of_compressed_tensors_as_list_or_text(block: Any) -> None:
     found = quantization(group("float-quantized", {**BLOCK, "block_structure": block}, TOKEN))
     assert found is not None
     assert found.group_size == 128
+
+
+def test_what_is_read_of_auto_round_is_what_the_locked_version_reads() -> None:
+    answers = [auto_round.takes(word, cpu) for cpu in (True, False) for word in auto_round.everything()]
+    digest = hashlib.sha256("".join(f"{answer}\n" for answer in answers).encode()).hexdigest()
+    assert known().auto_round == {"asked": len(answers), "digest": digest}
+
+
+ROUNDED = {"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True, "data_type": "int",
+           "packing_format": "auto_round:auto_gptq", "autoround_version": "0.9.0"}  # fmt: skip
+MICRO = {**ROUNDED, "data_type": "mx_fp", "group_size": 32, "packing_format": "auto_round:llm_compressor"}
+BLOCKS = {**ROUNDED, "data_type": "fp", "bits": 8, "group_size": [128, 128], "packing_format": "auto_round:fp8"}
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        ROUNDED,
+        {**ROUNDED, "bits": 2},
+        {**ROUNDED, "bits": 3, "group_size": 64},
+        {**ROUNDED, "packing_format": "auto_round:auto_awq", "sym": False},
+        {key: value for key, value in ROUNDED.items() if key not in ("packing_format", "data_type")},
+        MICRO,
+        {**MICRO, "bits": 8},
+        BLOCKS,
+    ],
+)
+def test_checkpoints_of_auto_round_that_vllm_reads(stated: dict[str, Any]) -> None:
+    assert not objection(EngineType.VLLM, stated, "B200")
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({**ROUNDED, "sym": False}, "int 4 128 asymmetric auto_round:auto_gptq auto"),
+        ({**ROUNDED, "bits": 8, "packing_format": "auto_round:auto_awq"}, "int 8 128 auto_round:auto_awq auto"),
+        ({**ROUNDED, "group_size": 256}, "int 4 256"),
+        ({**ROUNDED, "packing_format": "auto_round:fp8"}, "int 4 128 auto_round:fp8"),
+        ({**ROUNDED, "backend": "gptq"}, "auto_round:auto_gptq gptq"),
+        ({**ROUNDED, "data_type": "nv_fp"}, "nv_fp 4 128"),
+        ({**MICRO, "group_size": 16}, "mx_fp 4 16"),
+        ({**MICRO, "sym": False}, "mx_fp 4 32 asymmetric"),
+        ({**BLOCKS, "group_size": 128}, "fp 8 128 auto_round:fp8"),
+        ({**BLOCKS, "sym": False}, "fp 8 128x128 asymmetric"),
+    ],
+)
+def test_checkpoints_of_auto_round_that_vllm_does_not_read(stated: dict[str, Any], said: str) -> None:
+    found = objection(EngineType.VLLM, stated, "B200")
+    assert found.startswith("vLLM does not read AutoRound's weights as ")
+    assert said in found

@@ -102,7 +102,9 @@ class Capabilities:
     needs: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     """Method -> groups of keys of a checkpoint's quantization, of each of which one must be there."""
     compressed: Mapping[str, Any] = field(default_factory=dict)
-    """How many schemes of compressed-tensors were `asked`, and a `digest` of the answers."""
+    """How many schemes of compressed-tensors were `asked`, and a `digest` of the answers; for `experts` the same."""
+    auto_round: Mapping[str, Any] = field(default_factory=dict)
+    """Of AutoRound's checkpoints."""
     schemes: Mapping[str, int] = field(default_factory=dict)
     """Classes of methods that have several schemes -> lowest capability."""
     rope: Mapping[str, frozenset[frozenset[str]]] = field(default_factory=dict)
@@ -199,6 +201,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     },
     "needs": lambda told: {method.replace("_", "-"): tuple(map(tuple, groups)) for method, groups in told.items()},
     "compressed": dict,
+    "auto_round": dict,
     "schemes": dict,
     "rope": lambda told: {kind: frozenset(map(frozenset, groups)) for kind, groups in told.items()},
     "kernels": lambda told: {kind: _tuples(platforms) for kind, platforms in told.items()},

@@ -24,6 +24,7 @@ from typing import Any
 
 from llmservice_runtime.engines.base.config_classes import config_class, part_of
 from llmservice_runtime.engines.base.generated import main
+from llmservice_runtime.engines.vllm.generate_auto_round import auto_round_digest
 from llmservice_runtime.engines.vllm.generate_classes import checkpointed, pipelined
 from llmservice_runtime.engines.vllm.generate_kv import kv_caches
 from llmservice_runtime.engines.vllm.generate_rope import rope_types
@@ -91,6 +92,7 @@ def ask() -> dict[str, Any]:
         "pipelined": sorted(pipelined(registry)),  # last, with those after it: they import every model
         "checkpointed": sorted(checkpointed(registry)),
         "compressed": compressed_digest(),
+        "auto_round": auto_round_digest(),
     }
 
 
@@ -265,7 +267,6 @@ def _words() -> dict[str, dict[str, list[str]]]:
 
     auto_round = {
         "bits": sorted(map(str, INCConfig.SUPPORTED_BITS)),
-        "data_type": sorted(INCConfig.SUPPORTED_DTYPES),
         "packing_format": sorted(INCConfig.SUPPORTED_FORMATS),
         "backend": sorted(INCConfig.SUPPORTED_BACKENDS),
     }

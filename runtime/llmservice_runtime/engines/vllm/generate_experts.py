@@ -16,10 +16,10 @@ from typing import Any
 from unittest import mock
 
 from llmservice_runtime.engines.vllm import compressed_experts
-from llmservice_runtime.engines.vllm.compressed import everything
+from llmservice_runtime.engines.vllm.compressed import HOPPER, everything
 
 CAPABILITIES = (75, 80, 89, 90, 100, 120)
-DIFFERENT = (compressed_experts.CPU, 80, compressed_experts.HOPPER)
+DIFFERENT = (compressed_experts.CPU, 80, HOPPER)
 """Those whose answers are kept: others answer as SM 8.0."""
 EXPERTS = {"num_experts": 128, "num_local_experts": 128, "num_logical_experts": 128, "experts_per_token": 8,
            "hidden_dim": 2048, "intermediate_size": 768, "intermediate_size_per_partition": 768}  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from llmservice_runtime.engines.base.capabilities import Method
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
 from llmservice_runtime.engines.vllm import kv_cache
-from llmservice_runtime.engines.vllm.scheme_rules import called, groups, no_experts, no_scheme
+from llmservice_runtime.engines.vllm.scheme_rules import called, groups, no_auto_round, no_experts, no_scheme
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.formats.facts import ModelFormat, Task
 from llmservice_runtime.formats.quantization import STATES
@@ -253,6 +253,7 @@ RULES: tuple[Rule, ...] = (
     lacking,
     no_scheme,
     no_experts,
+    no_auto_round,
     below_method_floor,
     gptq_limits,
     fp8_limits,

@@ -1,4 +1,4 @@
-"""Groups of compressed-tensors that vLLM has no scheme for, and experts that it has no kernels for."""
+"""What compressed-tensors and AutoRound do that vLLM has no scheme for, and experts that it has no kernels for."""
 
 from __future__ import annotations
 
@@ -40,6 +40,17 @@ def no_experts(case: Case) -> str | None:
 
         if not compressed_experts.method(word, compressed_experts.CPU if x86 else case.capability):
             return f"vLLM has no experts in compressed-tensors' {word} on {case.where}."
+    return None
+
+
+def no_auto_round(case: Case) -> str | None:
+    """AutoRound's numbers, groups and packings that vLLM does not read together."""
+    for word in _words(case, "auto_round") if case.on_nvidia or case.device is Device.CPU else ():
+        from llmservice_runtime.engines.vllm import auto_round
+
+        if not auto_round.takes(word, cpu=case.device is Device.CPU):
+            shown = "".join(letter if letter.isprintable() else "?" for letter in word)
+            return f"vLLM does not read AutoRound's weights as {shown} on {case.where}."
     return None
 
 
