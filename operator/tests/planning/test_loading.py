@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from answers import planned, refused  # type: ignore[import-not-found]
 
 from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec, LoadQuantization
-from llmservice_planning.plan import Plan, Refusal
+from llmservice_planning.plan import Plan
 from llmservice_planning.planner import make_plan
 from llmservice_planning.to_settings import runtime_settings
 from llmservice_runtime.contract.bounds import LOAD_QUANTIZATIONS
@@ -22,16 +23,6 @@ MakeMachine = Callable[..., Machine]
 MakeSpec = Callable[..., LLMServiceSpec]
 LAYERS = (7_000_000_000 * 2 // 32,) * 32
 """Of the 8 B parameters 7 B are in layers."""
-
-
-def planned(answer: Plan | Refusal) -> Plan:
-    assert isinstance(answer, Plan), answer
-    return answer
-
-
-def refused(answer: Plan | Refusal) -> Refusal:
-    assert isinstance(answer, Refusal), answer
-    return answer
 
 
 def weights(plan: Plan) -> int:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
+from answers import planned, refused  # type: ignore[import-not-found]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,16 +23,6 @@ from llmservice_runtime.machine.machine import Device, EngineBuild, Machine
 MakeFacts = Callable[..., ModelFacts]
 MakeMachine = Callable[..., Machine]
 MakeSpec = Callable[..., LLMServiceSpec]
-
-
-def planned(answer: Plan | Refusal) -> Plan:
-    assert isinstance(answer, Plan), answer
-    return answer
-
-
-def refused(answer: Plan | Refusal) -> Refusal:
-    assert isinstance(answer, Refusal), answer
-    return answer
 
 
 def test_a_gguf_on_a_laptop(make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine) -> None:
@@ -127,6 +118,15 @@ def test_a_variable_that_the_engine_can_not_be_run_with_is_refused_before_anythi
     ("asked", "args", "facts", "gpu", "count", "way"),
     [
         ("LlamaCpp", [], {}, "H100", 1, "Set engine.type to VLLM, or leave it out: vLLM runs this model on 1 × H100"),
+        (
+            "Transformers",
+            [],
+            {"rope_types": ("deepseek_yarn",)},
+            "H100",
+            1,
+            "Set engine.type to VLLM, or leave it out: vLLM",
+        ),
+        ("VLLM", [], {"rope_types": ("axial",)}, "H100", 1, "Set engine.type to Transformers, or leave it out: Trans"),
         ("VLLM", [], {"gguf": True}, "L4", 1, "Set engine.type to LlamaCpp, or leave it out: llama.cpp runs"),
         ("Transformers", [], {"gguf": True}, "", 0, "Set engine.type to LlamaCpp, or leave it out: llama.cpp runs"),
         ("LlamaCpp", ["--kv-type=q8_0"], {}, "H100", 1, "Set engine.type to VLLM and leave engine.args out: vLLM"),

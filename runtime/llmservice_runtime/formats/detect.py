@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmservice_runtime.formats import possible
+from llmservice_runtime.formats import possible, rope
 from llmservice_runtime.formats.config import Config, quantization_of
 from llmservice_runtime.formats.context import context_tokens, shortened, tokenizer_tokens
 from llmservice_runtime.formats.evidence import (
@@ -98,6 +98,7 @@ def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
         remote_code=isinstance(config.root.get("auto_map"), dict),
         encoder=_encoder(config),
         widths=widths(config),
+        rope_types=rope.types(config),
         notes=(*seen.notes, *notes),
     )
 

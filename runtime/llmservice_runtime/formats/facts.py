@@ -158,6 +158,8 @@ class ModelFacts:
     """What tensor parallelism divides; empty where headers do not tell."""
     other_architectures: tuple[str, ...] = ()
     """What else config.json's `architectures` names, in its order."""
+    rope_types: tuple[str, ...] = ()
+    """Types of RoPE that config.json states; empty = none, or a GGUF."""
     notes: tuple[str, ...] = field(default=())
     """Sentences for the explanation: what was guessed, repaired or ambiguous."""
 

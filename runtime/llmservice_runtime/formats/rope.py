@@ -55,12 +55,9 @@ def check(config: Config) -> None:
     """Raises UnsupportedModel for a type that no engine knows, one without what it needs, and numbers that can't be."""
     for rope in ropes(config):
         _check_numbers(config, rope)
-        stated = rope.get("rope_type", rope.get("type"))
+        stated, kind = _stated(rope), _kind(rope)
         if not isinstance(stated, str):
             continue  # none, or no name: `context` says so
-        kind = ALIASES.get(stated, stated)
-        if kind == "yarn" and any(rope.get(key) for key in LONG):  # Phi-3 called it so
-            kind = "longrope"
         if kind not in TYPES:
             raise contradictory(
                 f"{config.name} has RoPE of the type {repr(stated)[:40]}, which no engine knows; there are "
@@ -71,6 +68,23 @@ def check(config: Config) -> None:
                 raise contradictory(f"{config.name} has RoPE of the type {stated}, which needs {' or '.join(group)}.")
         if kind == "longrope":
             _check_long(config, rope)
+
+
+def types(config: Config) -> tuple[str, ...]:
+    """The types that are stated, each once, as engines are given them: some know more names than others."""
+    named = (_kind(rope) if _stated(rope) == "yarn" else _stated(rope) for rope in ropes(config))
+    return tuple(dict.fromkeys(name for name in named if isinstance(name, str)))
+
+
+def _stated(rope: Rope) -> Any:
+    return rope.get("rope_type", rope.get("type"))
+
+
+def _kind(rope: Rope) -> str:
+    """A type of `TYPES`, or what is stated instead; empty where that is no name."""
+    stated = _stated(rope)
+    kind = ALIASES.get(stated, stated) if isinstance(stated, str) else ""
+    return "longrope" if kind == "yarn" and any(rope.get(key) for key in LONG) else kind  # Phi-3 called it so
 
 
 def _check_numbers(config: Config, rope: Rope) -> None:

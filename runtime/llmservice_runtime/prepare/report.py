@@ -105,6 +105,7 @@ def facts_from(body: dict[str, Any]) -> ModelFacts:
             "layer_weight_bytes": tuple(int(size) for size in body["layer_weight_bytes"]),
             "files": tuple(str(name) for name in body["files"]),
             "other_architectures": tuple(str(name) for name in body.get("other_architectures", ())),
+            "rope_types": tuple(str(kind) for kind in body.get("rope_types", ())),
             "notes": tuple(str(note) for note in body["notes"]),
         }
     )

@@ -161,6 +161,21 @@ def test_types_of_rope_that_no_engine_knows(kind: str) -> None:
         assert "which no engine knows; there are " in refusal(hf(**{**TEN, **root}))
 
 
+def test_types_of_rope_are_told_as_engines_are_given_them() -> None:
+    factors = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    full = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512}
+    for stated, want in (
+        ({"rope_scaling": {"type": "su", **factors}}, ("su",)),
+        ({"rope_scaling": {"type": "yarn", **factors}}, ("longrope",)),
+        (
+            {"rope_parameters": {"full_attention": full, "sliding_attention": {"rope_type": "default"}}},
+            ("yarn", "default"),
+        ),
+        ({"rope_scaling": None}, ()),
+    ):
+        assert inspect_model(hf(**{**TEN, **stated})).rope_types == want
+
+
 def test_types_of_rope_are_those_of_the_engines() -> None:
     """And what each needs, apart from what Transformers' classes fill in."""
     filled = {"original_max_position_embeddings"}

@@ -419,6 +419,27 @@ def test_what_another_engine_still_has_goes_there(make_facts: MakeFacts, make_ma
 
 
 @pytest.mark.parametrize(
+    ("kind", "engine", "other"), [("axial", TF, VLLM), ("ntk", VLLM, TF), ("telechat3-yarn", VLLM, TF)]
+)
+def test_a_type_of_rope_that_one_engine_has_goes_there(
+    make_facts: MakeFacts, make_machine: MakeMachine, kind: str, engine: EngineType, other: EngineType
+) -> None:
+    facts = dataclasses.replace(make_facts(), rope_types=("default", kind))
+    answer = choose(facts, make_machine(80))
+    assert chosen(answer)[0] is engine
+    asked = choose(facts, make_machine(80), other)
+    assert isinstance(asked, NoChoice) and f"no RoPE of the type {kind}." in why_not(asked, other)
+    assert why_not(asked, engine).startswith("it would run")
+
+
+@pytest.mark.parametrize("kind", ["su", "mrope", "xdrope", "yarn", "llama3", "longrope"])
+def test_types_of_rope_that_both_have(make_facts: MakeFacts, make_machine: MakeMachine, kind: str) -> None:
+    facts = dataclasses.replace(make_facts(), rope_types=(kind,))
+    for engine in (VLLM, TF):
+        assert chosen(choose(facts, make_machine(80), engine))[0] is engine
+
+
+@pytest.mark.parametrize(
     ("method", "capability", "said"),
     [("fp8", 80, "unpack"), ("fp8", 0, "unpack"), ("modelopt_fp4", 100, "only makes"), ("modelopt", 90, "no loader")],
 )

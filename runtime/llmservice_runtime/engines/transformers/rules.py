@@ -17,6 +17,9 @@ OWN_NAMES = {"bitsandbytes": "bitsandbytes-4bit", "modelopt-fp4": "nvfp4"}
 MADE = {"BitsAndBytesInt8": "bitsandbytes-8bit", "BitsAndBytesNF4": "bitsandbytes-4bit", "FP8": "fp8"}
 """What weights can be made while they are loaded -> the method that does it (serve/quantize.py)."""
 
+RENAMED_ROPES = frozenset({"su", "mrope", "xdrope"})
+"""Names that a model's config class replaces by one that Transformers has (phi3, qwen2_vl, hunyuan_vl)."""
+
 BNB_TYPES = ("nf4", "fp4")
 """What bitsandbytes can unpack (its `dequantize_4bit`)."""
 
@@ -62,6 +65,15 @@ def own_configuration(case: Case) -> str | None:
     kind = case.facts.model_type
     if case.facts.remote_code and not case.loading.remote_code and kind and kind not in known().configs:
         return f"the configuration of {kind[:80]} is code of the repository, which is not run."
+    return None
+
+
+def unknown_rope(case: Case) -> str | None:
+    """Types of RoPE that only another engine has."""
+    told = known()
+    for kind in case.facts.rope_types:
+        if kind not in told.rope and kind not in RENAMED_ROPES and not case.runs_own_code:
+            return f"Transformers {told.versions['transformers']} has no RoPE of the type {kind[:40]}."
     return None
 
 
@@ -148,6 +160,7 @@ RULES: tuple[Rule, ...] = (
     unknown_architecture,
     own_configuration,
     encoder_decoder,
+    unknown_rope,
     unknown_method,
     unknown_type,
     unable_method,

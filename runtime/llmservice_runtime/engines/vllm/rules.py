@@ -36,6 +36,9 @@ LINEAR = {
 }  # fmt: skip
 """Method -> the kind of linear layer that vLLM picks a kernel for. On CPUs vLLM lists kernels only, and no methods."""
 
+RENAMED_ROPES = frozenset({"xdrope"})
+"""Names that a model's config class replaces by one that vLLM has (hunyuan_vl)."""
+
 
 def architecture(case: Case) -> str:
     """Of several names the one that vLLM takes: the first that it has code for, else the first. Empty = none."""
@@ -84,6 +87,15 @@ def not_a_generator(case: Case) -> str | None:
     if kinds is None and runner == "pooling" and told.has(name):
         right = f"{name.removesuffix(end)}ForCausalLM"
         return f"vLLM serves {name} for vectors; if it writes text, architectures in config.json should be {right}."
+    return None
+
+
+def unknown_rope(case: Case) -> str | None:
+    """Types of RoPE that only another engine has."""
+    told = known()
+    for kind in case.facts.rope_types:
+        if kind not in told.rope and kind not in RENAMED_ROPES:
+            return f"vLLM {told.versions['vllm']} has no RoPE of the type {kind[:40]}."
     return None
 
 
@@ -245,6 +257,7 @@ RULES: tuple[Rule, ...] = (
     unknown_architecture,
     own_configuration,
     not_a_generator,
+    unknown_rope,
     below_wheel_floor,
     deprecated_method,
     unknown_method,
