@@ -188,7 +188,7 @@ def _check_space(target: Path, partial: Path, missing: list[FileEntry], room: Ro
         room.make(target, needed + RESERVE_BYTES)
         free = shutil.disk_usage(target.parent).free
     if needed + RESERVE_BYTES > free:
-        raise disk_full(target.parent, needed + RESERVE_BYTES, free)
+        raise disk_full(target.parent, needed + RESERVE_BYTES, free, room.stays(target) if room is not None else "")
 
 
 def _disk_error(error: OSError, target: Path, wanted: Sequence[FileEntry]) -> SourceError:

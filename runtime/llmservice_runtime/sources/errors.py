@@ -107,10 +107,10 @@ class Origin:
         return self.bad(f"{self.hub} answers status {status} for {what}.", "Check the URI and spec.model.revision.")
 
 
-def disk_full(path: Path, needed: int, free: int) -> SourceError:
-    """`needed` and `free` in bytes."""
+def disk_full(path: Path, needed: int, free: int, stays: str = "") -> SourceError:
+    """`needed` and `free` in bytes; `stays` is a sentence about what could not go."""
     return SourceError(
-        f"The disk is full: {path} needs {_size(needed, ceil)} more and has {_size(free, floor)} free.",
+        f"The disk is full: {path} needs {_size(needed, ceil)} more and has {_size(free, floor)} free.{stays}",
         "Free space (`llmservice models prune` removes models that nothing uses), or put the cache on another disk "
         "(LLMSERVICE_CACHE_DIR; in a cluster a larger one in spec.cache). "
         "What is already downloaded is kept and continued.",
