@@ -17,6 +17,7 @@ FILES = {
     "/garbage.gguf": DEMO[:4096] + b"\xff" * (len(DEMO) - 4096),
     "/layers.gguf": DEMO[:COUNT] + bytes([DEMO[COUNT] + 1]) + DEMO[COUNT + 1 :],
     "/large.gguf": DEMO + bytes(48 << 20),
+    "/another.gguf": DEMO + bytes(48 << 20),
 }
 COMMIT = "c0ffee" + "0" * 34
 LISTED = {"sha": COMMIT, "siblings": [{"rfilename": name, "size": len(content)} for name, content in MODEL.items()]}

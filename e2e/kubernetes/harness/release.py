@@ -16,6 +16,8 @@ NODE_MODELS = "/opt/local-path-provisioner/e2e-models"
 """A directory that a test makes on every node; nodes of the bare provider each have their own below that place."""
 NODE_MISSING = "/opt/local-path-provisioner/e2e-missing"
 """One that is lent as well, and on no node."""
+NODE_SMALL = "/opt/local-path-provisioner/e2e-small"
+"""One that is lent as well, where a test mounts a small disk."""
 Values = dict[str, Any]
 
 
@@ -56,7 +58,7 @@ def values(images: Images) -> Values:
         runtime.append({"image": images.engines, "engines": every, "devices": ["CPU"]})
     return {
         "image": {"repository": repository, "tag": tag, "digest": digest},
-        "runtime": {"images": runtime, "privateSources": True, "hostPaths": [NODE_MODELS, NODE_MISSING]},
+        "runtime": {"images": runtime, "privateSources": True, "hostPaths": [NODE_MODELS, NODE_MISSING, NODE_SMALL]},
     }
 
 
