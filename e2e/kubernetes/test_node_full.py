@@ -57,7 +57,7 @@ class Disk:
         def phase() -> str:
             return str(self.api.get("pods", self.namespace, name)["status"].get("phase"))
 
-        wait_for(lambda: phase() in ("Succeeded", "Failed"), f"{name} has ended", 90)
+        wait_for(lambda: phase() in ("Succeeded", "Failed"), f"{name} has ended", 240)
         assert phase() == "Succeeded", self.api.get("pods", self.namespace, name)["status"]
 
     def root(self, name: str, script: str) -> None:
@@ -90,11 +90,11 @@ def test_a_model_that_nobody_uses_goes_for_the_next_and_one_in_use_stays(
         "podTemplate": {"spec": {"nodeSelector": {"kubernetes.io/hostname": disk.node}}},
     }
     first, second = (Service(api, service.namespace, name) for name in ("first", "second"))
-    first.create(f"{hub}/large.gguf", **fields).wait_ready(seconds=180)
+    first.create(f"{hub}/large.gguf", **fields).wait_ready(seconds=240)
     disk.python("age", AGED)
 
     second.create(f"{hub}/another.gguf", **fields)
-    told = second.wait_condition("Ready", "False", "DiskFull", seconds=180)
+    told = second.wait_condition("Ready", "False", "DiskFull", seconds=240)
     assert "1 in use" in told["message"]
     assert first.condition("Ready")["status"] == "True"
 
