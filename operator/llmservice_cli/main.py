@@ -12,6 +12,7 @@ from typing import NoReturn
 from llmservice_cli.told import asks_for_json, tell, tell_program
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.plain import plain_output
+from llmservice_runtime.contract.version import VERSION
 
 COMMANDS = {
     "up": ("llmservice_cli.commands.up", "serve the services of manifests on this machine"),
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
 def _main(argv: list[str]) -> int:
     for_a_program = asks_for_json(argv)
     parser = Parser(prog="llmservice", description="From an LLMService manifest to an OpenAI endpoint.")
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version of this program and end")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     asked = next((word for word in argv if not word.startswith("-")), "")
     for name, (module, text) in COMMANDS.items():
@@ -89,13 +90,3 @@ def _main(argv: list[str]) -> int:
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-class _Version(argparse.Action):
-    """Looked up when it is asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
-
-        print(f"llmservice {version('llmservice')}")
-        parser.exit()

@@ -16,6 +16,7 @@ from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.contract.plain import plain_output
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.contract.version import VERSION
 
 if TYPE_CHECKING:
     from llmservice_runtime.engines.base.definition import EngineDefinition
@@ -46,6 +47,7 @@ def _main(argv: list[str] | None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llmservice-runtime", description="Serves one model on one engine.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="run one replica: supervisor, probes and engine")

@@ -32,6 +32,7 @@ from llmservice_operator.facts.config import OperatorConfig
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.listening import EVERY
 from llmservice_runtime.contract.logs import configure
+from llmservice_runtime.contract.version import VERSION
 
 GARBAGE = 10_000
 """New containers before the collector looks at the youngest: a page of a list has as many, and no cycles."""
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llmservice-operator", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     parser.add_argument("--config", type=Path, required=True, help="the installation's file (YAML)")
     parser.add_argument("--kubeconfig", help="default: KUBECONFIG, else the pod's service account")
     parser.add_argument("--namespace", default=own_namespace(), help="where the Lease is (default: the pod's own)")

@@ -34,7 +34,9 @@ class Remains:
     killed_for: FailureRecord | None = None
     """Set when the supervisor itself killed it."""
     kernel_oom_kills: int = 0
-    """How many processes the kernel killed for memory while it ran."""
+    """How many processes the kernel killed for memory just before."""
+    others_counted: bool = False
+    """Processes of others are among these: only an engine that was killed itself was one of them."""
     memory_limit: int | None = None
     peak_memory: int | None = None
     port: int = 0
@@ -98,7 +100,8 @@ def classify(remains: Remains) -> FailureRecord:
         report = remains.reported
         remedy = report.remedy or _remedy(report.failure, remains.engine)
         return _record(remains, report.failure, report.message, remedy)
-    if remains.code == -signal.SIGKILL or remains.kernel_oom_kills > 0:  # or one of the processes that it started
+    worker_killed = remains.kernel_oom_kills > 0 and not remains.others_counted
+    if remains.code == -signal.SIGKILL or worker_killed:
         return _killed(remains)
     if words := _last_words(remains):
         failure, line = words
@@ -137,6 +140,9 @@ def _killed(remains: Remains) -> FailureRecord:
     limit = f" The limit is {remains.memory_limit / GIB:.2f} GiB." if remains.memory_limit else ""
     if remains.kernel_oom_kills > 0:
         message = f"The kernel killed the engine because memory ran out.{peak}{limit}"
+        if remains.others_counted:
+            what = "The engine was killed (SIGKILL) at a time when the kernel killed processes here for want of memory."
+            message = f"{what}{peak}{limit}"
         return _record(remains, FailureClass.OUT_OF_MEMORY, message, REMEDIES[FailureClass.OUT_OF_MEMORY])
     message = f"The engine was killed from outside (SIGKILL), not for memory as far as the kernel says.{peak}{limit}"
     return _record(remains, FailureClass.CRASHED, message, "Look for who killed it; it can be started again.")

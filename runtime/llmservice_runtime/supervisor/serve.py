@@ -101,7 +101,7 @@ class Supervisor:
         self._supervisor_port = 0
         self._published = False
         self._cgroup = kernel.own_cgroup()
-        self._oom_before = 0
+        self._kills = kernel.Kills(0, 0.0)
         self._timer: asyncio.TimerHandle | None = None
         self._canary: asyncio.Task[None] | None = None
         self._measuring: asyncio.Task[None] | None = None
@@ -155,6 +155,7 @@ class Supervisor:
         self._handle(StopRequested())
 
     def _handle(self, event: Event) -> None:
+        self._look_at_kills()
         before = self._state
         self._state, actions = step(before, event, time.monotonic(), self._policy)
         for action in actions:
@@ -186,7 +187,7 @@ class Supervisor:
                 self._write_failure(None)
 
     def _start(self) -> None:
-        self._oom_before = kernel.oom_kills(self._cgroup)
+        self._kills = kernel.Kills(kernel.oom_kills(self._cgroup), time.monotonic())
         env = {key: value for key, value in os.environ.items() if key not in OURS_ALONE}
         env |= {"PYTHONUNBUFFERED": "1", **self._settings.engine_env}
         try:
@@ -223,8 +224,12 @@ class Supervisor:
         for sentence in self._loaded.findings:
             self._log(sentence)
 
+    def _look_at_kills(self) -> None:
+        self._kills.seen(kernel.oom_kills(self._cgroup), time.monotonic())
+
     def _exited(self, ending: Ending) -> None:
-        self._engine = None
+        self._look_at_kills()
+        session, self._engine = self._engine.pid if self._engine else 0, None
         if self._canary is not None:
             self._canary.cancel()
         remains = Remains(
@@ -233,7 +238,8 @@ class Supervisor:
             tail=ending.tail,
             reported=self._state.reported,
             killed_for=self._state.killed_for,
-            kernel_oom_kills=kernel.oom_kills(self._cgroup) - self._oom_before,
+            kernel_oom_kills=self._kills.recent,
+            others_counted=kernel.has_others(self._cgroup, session),
             memory_limit=kernel.memory_limit(self._cgroup),
             peak_memory=ending.peak_memory,
             port=self._settings.port,

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.supervisor.kernel import PROC, session_of
 
 TOLERATED = 1.10
 """Measured over predicted memory: more is said."""
 MIB = 1 << 20
-PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def differences(predicted: Mapping[str, int], measured: Mapping[str, int]) -> It
 def resident(session: int, proc: Path = PROC) -> int:
     """Bytes of memory that the processes of a session and this one hold; what they share counts once. 0 = unknown."""
     pids = [int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()]
-    return sum(_held(proc / str(pid)) for pid in pids if pid == os.getpid() or _session(proc / str(pid)) == session)
+    return sum(_held(proc / str(pid)) for pid in pids if pid == os.getpid() or session_of(proc / str(pid)) == session)
 
 
 def files_bytes(settings: RuntimeSettings) -> int:
@@ -92,13 +92,6 @@ def files_bytes(settings: RuntimeSettings) -> int:
         return sum((folder / name).stat().st_size for name in names)
     except (OSError, IndexError):
         return 0
-
-
-def _session(process: Path) -> int:
-    """Its session; 0 when it is gone. The name, in parentheses, may have anything in it."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        return int((process / "stat").read_text().rpartition(")")[2].split()[3])
-    return 0
 
 
 def _held(process: Path) -> int:

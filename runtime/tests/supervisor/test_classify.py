@@ -163,6 +163,70 @@ def test_kernel_counters_are_read_from_the_own_cgroup(tmp_path: Path) -> None:
     assert kernel.oom_kills(tmp_path / "nowhere", tmp_path / "none") == 0
 
 
+@pytest.mark.parametrize("path", ["docker/x", ""])  # a container sees its group as the root, under the host's path
+def test_a_cgroup_of_version_1_counts_as_well(tmp_path: Path, path: str) -> None:
+    group = tmp_path / "memory" / path
+    group.mkdir(parents=True)
+    (tmp_path / "unified").mkdir()
+    (group / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+    (group / "memory.limit_in_bytes").write_text("1073741824\n")
+    proc = tmp_path / "cgroup"
+    proc.write_text("5:devices:/docker/x\n4:memory:/docker/x\n1:name=systemd:/\n0::/\n")
+    assert kernel.own_cgroup(proc, tmp_path) == group
+    assert kernel.oom_kills(group, tmp_path / "none") == 3 and kernel.memory_limit(group) == GIB
+    (group / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    assert kernel.memory_limit(group) is None
+
+
+def test_the_root_counts_nothing_so_the_whole_machine_does(tmp_path: Path) -> None:
+    (tmp_path / "cgroup").write_text("0::/\n")
+    (tmp_path / "vmstat").write_text("nr_free_pages 1\noom_kill 15\n")
+    group = kernel.own_cgroup(tmp_path / "cgroup", tmp_path)
+    assert group is None and kernel.oom_kills(group, tmp_path / "vmstat") == 15
+    assert kernel.memory_limit(group) is None and kernel.has_others(group, os.getpid())
+
+
+def test_a_kill_that_is_not_the_engines_is_not_taken_for_its_end() -> None:
+    """Of a neighbour, counted where all are; the engine itself failed, or was killed by a signal that it got."""
+    remains = Remains(1, Phase.READY, tail=("ValueError: no",), kernel_oom_kills=1, others_counted=True)
+    assert classify(remains).failure is FailureClass.CRASHED
+    killed = classify(replace(remains, code=-signal.SIGKILL, peak_memory=GIB))
+    assert killed.failure is FailureClass.OUT_OF_MEMORY and "1.00 GiB" in killed.message
+    assert classify(replace(remains, code=-signal.SIGSEGV)).failure is FailureClass.CRASHED
+
+
+def test_only_kills_of_the_last_seconds_count() -> None:
+    kills = kernel.Kills(7, 0.0)
+    kills.seen(8, 5.0)
+    assert kills.recent == 1
+    for now in range(10, 40, 5):
+        kills.seen(8, float(now))
+    assert kills.recent == 0
+    kills.seen(10, 41.0)
+    assert kills.recent == 2
+    kills.seen(11, 4000.0)  # nothing was told meanwhile: it may have been just now
+    assert kills.recent == 1
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 30), st.integers(0, 2)), max_size=60))
+def test_no_kill_within_the_window_is_lost(events: list[tuple[float, int]]) -> None:
+    kills, now, count, when = kernel.Kills(0, 0.0), 0.0, 0, []
+    for pause, more in events:
+        now, count = now + pause, count + more
+        when += [now] * more
+        kills.seen(count, now)
+        assert kills.recent >= sum(now - at < kernel.RECENT_SECONDS for at in when)
+
+
+def test_who_else_is_counted_in_a_group(tmp_path: Path) -> None:
+    mine = os.getsid(0)
+    (tmp_path / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    assert not kernel.has_others(tmp_path, mine)
+    (tmp_path / "cgroup.procs").write_text(f"{os.getpid()}\n{os.getppid()}\n999999999\n")
+    assert not kernel.has_others(tmp_path, os.getsid(os.getppid()))
+    assert kernel.has_others(tmp_path, -1)
+
+
 def test_the_page_about_failures_lists_every_class_and_our_own_remedies() -> None:
     rows = {
         cells[1].strip().strip("`"): cells[3].strip()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -492,3 +494,10 @@ def test_log_probabilities_belong_to_the_text(tokens: list[str], pieces: list[st
         shown += json.loads(chunk.removeprefix(b"data: "))["choices"][0]["logprobs"]["tokens"]
     assert shown == said
     assert stream.event(b"data: [DONE]\n\n") == b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(("codes", "ended"), [([-9], -9), ([0, -11], -11), ([1], 1), ([], 1)])
+def test_the_api_server_ends_as_its_engine_core_did(codes: list[int], ended: int) -> None:
+    """A core that the kernel killed for memory is to be told from one that failed."""
+    code = f"from llmservice_runtime.engines.vllm.serve.processes import end_as; end_as({codes})"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == ended

@@ -14,6 +14,7 @@ from llmservice_runtime.engines.vllm.serve.connection import Connection
 from llmservice_runtime.engines.vllm.serve.gate import Door
 from llmservice_runtime.engines.vllm.serve.link import LINK, control_lines
 from llmservice_runtime.engines.vllm.serve.pace import PACE
+from llmservice_runtime.engines.vllm.serve.processes import end_as
 
 STEP_REPORT_SECONDS = 1.0
 LISTENING_CHECK_SECONDS = 0.01
@@ -79,7 +80,7 @@ class Life:
         log.error("vLLM's engine core is gone; what it said stands above")
         if not self._door.running.draining:
             await asyncio.sleep(CORE_CHECK_SECONDS)  # those who wait are told first
-            os._exit(1)
+            end_as(_codes(self._engine))
 
     async def _report_steps(self) -> None:
         """A line a second while requests run, and one when the last has ended."""
@@ -103,6 +104,12 @@ class Life:
         decoding = min(PACE.running, answers)
         seconds = PACE.expected(self._door.running.longest_prompt)
         LINK.reporter.step(decoding, answers - decoding, PACE.steps, seconds)
+
+
+def _codes(engine_client: Any) -> list[int]:
+    """Exit codes of engine cores that ended; none where vLLM keeps them elsewhere."""
+    manager = engine_client.engine_core.resources.engine_manager
+    return list(manager.finished_procs().values()) if hasattr(manager, "finished_procs") else []
 
 
 def _leave() -> None:

@@ -9,7 +9,10 @@ import ctypes
 import importlib
 import multiprocessing
 import os
+import resource
 import signal
+from collections.abc import Iterable
+from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1
 ORPHANED = 3
@@ -41,6 +44,17 @@ def arm() -> None:
         with LINK.or_end(name):
             importlib.import_module(value.partition(":")[0])
     LINK.came(PROCESSES, Phase.LOADING)
+
+
+def end_as(codes: Iterable[int]) -> NoReturn:
+    """End as an engine core did, by its exit code: the supervisor sees only this process, and tells why by how it
+    ends."""
+    for number in (-code for code in codes if code < 0):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(1)
 
 
 def _forked() -> None:
