@@ -1,4 +1,4 @@
-"""Models of benchmarks: random weights, Llama architecture, 32k tokens; as Q4_K_M, or in bf16 for other engines."""
+"""Models of benchmarks: random weights, Llama architecture, 32k tokens; as Q4_K_M, or as checkpoints."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ import gguf
 import llama_cpp
 import numpy as np
 
+from bench.prompts import WORDS
 from llmservice_runtime.contract.cache import cache_dir
 from llmservice_runtime.install.wheel import exclusive
 
 VOCAB, CONTEXT = 32000, 4096
 Q4_K_M = 15
 """llama_ftype."""
+TYPES = {"BF16": "bfloat16", "F32": "float32"}
+"""Of checkpoints, as their header and as config.json spell them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +115,48 @@ def make_model(folder: Path, size: Size = SMALL) -> Path:
     return target
 
 
-def make_checkpoint(folder: Path, size: Size, tokenizer: Path) -> Path:
-    """The folder of such a model in bf16 safetensors below `folder`, with the tokenizer files of another model: most of
-    its tokens are then no text. Made once, complete or not there."""
-    target = folder / f"{size.name}-bf16"
-    if not target.exists():
-        new = target.with_suffix(".new")
-        new.mkdir(parents=True, exist_ok=True)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(tokenizer / name, new)
-        (new / "config.json").write_text(json.dumps(_config(size)))
-        _write_bf16(new / "model.safetensors", size)
-        new.rename(target)
+def make_checkpoint(folder: Path, size: Size, tokenizer: Path | None = None, dtype: str = "BF16") -> Path:
+    """The folder of such a model in safetensors (BF16 or F32) below `folder`, without a token that ends an answer. Made
+    once, complete or not there.
+
+    With the tokenizer files of another model most of its tokens are no text; without, a word is a token, so that
+    prompts need no count.
+    """
+    target = folder / "-".join([size.name, dtype.lower(), *(["words"] if tokenizer is None else [])])
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder / f".{target.name}.lock", "another process makes the benchmark's model; waiting for it"):
+        if not target.exists():
+            sys.stderr.write("==> making the benchmark's model (once)\n")
+            new = target.with_name(f"{target.name}.new")
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir()
+            if tokenizer is None:
+                _write_words(new)
+            else:
+                for name in ("tokenizer.json", "tokenizer_config.json"):
+                    shutil.copy(tokenizer / name, new)
+            (new / "config.json").write_text(json.dumps(_config(size, dtype)))
+            _write_tensors(new / "model.safetensors", size, dtype)
+            new.rename(target)
     return target
 
 
-def _config(size: Size) -> dict[str, Any]:
+def _write_words(folder: Path) -> None:
+    words = ["<unk>", *WORDS, *(f"w{number}" for number in range(VOCAB - 1 - len(WORDS)))]
+    model = {"type": "WordLevel", "vocab": dict(zip(words, range(VOCAB), strict=True)), "unk_token": words[0]}
+    body: dict[str, Any] = {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "Whitespace"},
+        "model": model,
+    }
+    body |= dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
+    (folder / "tokenizer.json").write_text(json.dumps(body))
+    told = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": words[0]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(told))
+
+
+def _config(size: Size, dtype: str) -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -142,9 +171,9 @@ def _config(size: Size) -> dict[str, Any]:
         "rms_norm_eps": 1e-5,
         "tie_word_embeddings": False,
         "bos_token_id": None,
-        "eos_token_id": 2,
+        "eos_token_id": None,
         "pad_token_id": 0,
-        "torch_dtype": "bfloat16",
+        "torch_dtype": TYPES[dtype],
     }
 
 
@@ -168,12 +197,12 @@ def _tensors(size: Size) -> dict[str, tuple[int, ...]]:
     return shapes | {"model.norm.weight": (size.width,), "lm_head.weight": (VOCAB, size.width)}
 
 
-def _write_bf16(path: Path, size: Size, seed: int = 0) -> None:
+def _write_tensors(path: Path, size: Size, dtype: str, seed: int = 0) -> None:
     """N(0, 0.02), norms of ones; bf16 is the upper half of float32."""
-    rng, header, end = np.random.default_rng(seed), {}, 0
+    rng, header, end, width = np.random.default_rng(seed), {}, 0, 4 if dtype == "F32" else 2
     for name, shape in _tensors(size).items():
-        begin, end = end, end + 2 * math.prod(shape)
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+        begin, end = end, end + width * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
@@ -182,7 +211,10 @@ def _write_bf16(path: Path, size: Size, seed: int = 0) -> None:
             values = np.ones(shape, np.float32)
             if len(shape) > 1:
                 values = rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
-            file.write((values.view(np.uint32) >> 16).astype(np.uint16).tobytes())
+            if dtype == "BF16":
+                file.write((values.view(np.uint32) >> 16).astype(np.uint16).tobytes())
+            else:
+                file.write(values.tobytes())
 
 
 def _make(target: Path, size: Size) -> None:

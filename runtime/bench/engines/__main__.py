@@ -12,10 +12,10 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.engines.model import make_folder
 from bench.engines.servers import CONTEXT, SEQUENCES, Server, all_of
 from bench.engines.table import HEADER, START_HEADER, line, start_line
 from bench.load import closed_loop
+from bench.make_model import SMALL, make_checkpoint
 from bench.prompts import WORDS
 from bench.stats import Figures, figures
 from bench.table import machine
@@ -30,7 +30,7 @@ PAGE = """# Benchmarks of vLLM and Transformers
 
 `make bench-engines`: each engine as we serve it (`llmservice-runtime serve`) against the same engine as it comes, in
 the same environment: `vllm serve` without our plug-ins and surroundings, `transformers serve` with and without its
-continuous batching. Random weights, 210 million parameters in float32; {threads} threads, {sequences} sequences,
+continuous batching. Random weights, 230 million parameters in float32; {threads} threads, {sequences} sequences,
 {context} tokens of context, eager; prompts of {prompt} tokens that share nothing, answers of {answer} tokens, closed
 loop. All servers of an engine are loaded at once and asked in turn, {rounds} rounds, first another one in every round.
 Figures are medians over the rounds; a ratio is the median of the rounds' ratios (ours / theirs: above 1 is better for
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="Markdown file to write")
     args = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
-    model = make_folder(cache_dir() / "bench")
+    model = make_checkpoint(cache_dir() / "bench", SMALL, dtype="F32")
     table, start = [HEADER], [START_HEADER]
     print(HEADER, flush=True)
     for engine in [EngineType(name) for name in args.engine or ENGINES]:
