@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from llmservice_api.v1alpha1 import LoadPhase, LoadStatus
+from llmservice_api.v1alpha1 import LoadMemory, LoadPhase, LoadStatus
+from llmservice_runtime.contract.memory import MOST_LINES
 from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.contract.report import Phase
 
 MOST_FINDINGS = 8
 LONGEST = 1024
 """Characters of a finding."""
+LONGEST_NAME = 128
 MIB = 1 << 20
 
 
@@ -31,6 +33,7 @@ def load_status(report: Mapping[str, Any], revision: str = "", pod: str = "") ->
             measured_memory=_mib(measured.get("host")),
             plannedGPUMemory=_mib(predicted.get("gpu")),
             measuredGPUMemory=_mib(measured.get("gpu")),
+            memory=list(_lines(report.get("memory", ()))),
             tokens_per_second=max(1, round(speed)) if speed else None,
             findings=[plain(str(said))[:LONGEST] for said in report["findings"][:MOST_FINDINGS]],
         )
@@ -42,6 +45,16 @@ def _phases(phases: Mapping[str, float]) -> Iterator[LoadPhase]:
     for phase in Phase:
         if (seconds := phases.get(phase.value)) is not None:
             yield LoadPhase(name=phase.value, milliseconds=round(seconds * 1000))
+
+
+def _lines(lines: Sequence[Mapping[str, Any]]) -> Iterator[LoadMemory]:
+    for line in lines[:MOST_LINES]:
+        yield LoadMemory(
+            name=plain(str(line["name"]))[:LONGEST_NAME],
+            where=line["where"],
+            planned=_mib(line["predicted"]) or "0Mi",
+            measured=None if line["measured"] is None else _mib(line["measured"]) or "0Mi",
+        )
 
 
 def _mib(size: int | None) -> str | None:

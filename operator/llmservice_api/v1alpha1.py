@@ -395,6 +395,18 @@ class LoadPhase(ApiModel):
     milliseconds: _Milliseconds = Field(description="What it took.")
 
 
+class LoadMemory(ApiModel):
+    """A line of the plan's memory beside what there is of it; what was planned in several lines may be measured as
+    one."""
+
+    name: Annotated[str, StringConstraints(max_length=128)] = Field(description="What it is for.")
+    where: Annotated[str, StringConstraints(max_length=8)] = Field(description="Host, or GPU: all of them together.")
+    planned: _Mebibytes = Field(description="What was planned.")
+    measured: _Mebibytes | None = Field(
+        default=None, description="What it takes; absent where nobody can tell, and of what is kept free."
+    )
+
+
 class LoadStatus(ApiModel):
     """The last load of the plan in force that is known, held against the plan."""
 
@@ -407,12 +419,17 @@ class LoadStatus(ApiModel):
     milliseconds: _Milliseconds = Field(description="From the engine's start until it was ready.")
     phases: list[LoadPhase] = Field(default_factory=list, max_length=8, description="What took how long.")
     planned_memory: _Mebibytes | None = Field(default=None, description="Host memory that was planned.")
-    measured_memory: _Mebibytes | None = Field(default=None, description="Host memory that it took, once loaded.")
+    measured_memory: _Mebibytes | None = Field(
+        default=None, description="Host memory that it takes with a full cache, measured when it was loaded."
+    )
     planned_gpu_memory: _Mebibytes | None = Field(
         default=None, alias="plannedGPUMemory", description="Memory of all GPUs that was planned."
     )
     measured_gpu_memory: _Mebibytes | None = Field(
         default=None, alias="measuredGPUMemory", description="Memory of all GPUs that it took, where that is known."
+    )
+    memory: list[LoadMemory] = Field(
+        default_factory=list, max_length=16, description="The same memory line by line, as the plan has it."
     )
     tokens_per_second: Annotated[int, Field(ge=1, le=2**31)] | None = Field(
         default=None, description="What one stream got in the self-test."
@@ -422,6 +439,13 @@ class LoadStatus(ApiModel):
         max_length=8,
         description="How the load differs from what was planned with: other files, more memory.",
     )
+
+
+class EarlierLoad(ApiModel):
+    """What loading a plan took that was in force before."""
+
+    revision: Annotated[str, StringConstraints(max_length=253)] = Field(description="Its ControllerRevision.")
+    milliseconds: _Milliseconds = Field(description="From the engine's start until it was ready.")
 
 
 class LLMServiceStatus(ApiModel):
@@ -445,6 +469,11 @@ class LLMServiceStatus(ApiModel):
     )
     plan: PlanStatus | None = Field(default=None, description="The plan in force, in short.")
     load: LoadStatus | None = Field(default=None, description="What loading it took, beside what was planned.")
+    earlier_loads: list[EarlierLoad] = Field(
+        default_factory=list,
+        max_length=8,
+        description="What loading earlier plans took, the last one first: who returns to one knows how long it takes.",
+    )
     installation: Annotated[str, StringConstraints(max_length=63)] | None = Field(
         default=None,
         description="The namespace of the operator that looks after the service; one elsewhere leaves it alone.",

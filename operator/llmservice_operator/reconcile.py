@@ -25,7 +25,7 @@ from llmservice_operator.facts.service import read_service
 from llmservice_operator.facts.values import Observed, Outcome
 from llmservice_operator.facts.waiting import unclear
 from llmservice_operator.status.findings import findings, invalid
-from llmservice_operator.status.load import load_of
+from llmservice_operator.status.load import earlier_loads, load_of
 from llmservice_operator.status.picture import Picture
 from llmservice_operator.status.plan_status import plan_status
 from llmservice_operator.status.write import notes, status
@@ -72,9 +72,12 @@ def _report(
     before = observed.service.get("status", {})
     said = status(found, live, owner, observed.service, in_force, config.cluster_domain, now)
     said["installation"] = config.operator_namespace
+    load = load_of(in_force, live, observed) if in_force is not None else None
+    if earlier := earlier_loads(before, in_force.name if in_force else "", load):
+        said["earlierLoads"] = earlier
     if in_force is not None:
         said |= {"plan": plan_status(in_force, config), "currentRevision": in_force.name}
-        if (load := load_of(in_force, live, observed)) is not None:
+        if load is not None:
             said["load"] = load
     return Outcome(outcome.apply, outcome.delete, said, notes(found, before), _again(found, observed, outcome))
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_planning.plan import Plan
+from llmservice_runtime.contract.memory import GPU, PlannedLine
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.estimate.budget import GPU, HOST, RESERVE, total
+from llmservice_runtime.estimate.budget import MemoryLine
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
 
 LOAD_SECONDS = 600
@@ -42,12 +43,17 @@ def runtime_settings(plan: Plan, service: LLMService, model_path: str, facts: Mo
         trust_remote_code=service.spec.model.trust_remote_code and facts.format is not ModelFormat.GGUF,
         load_quantization=engine.load_quantization.value if engine.load_quantization else "",
         engine_args=plan.args,
-        planned_host_bytes=total([line for line in plan.memory if line.name != RESERVE], HOST),
-        planned_gpu_bytes=total(plan.memory, GPU) * plan.accelerator_count,
+        planned_memory=tuple(_planned(line, plan) for line in plan.memory),
         planned_file_bytes=facts.file_bytes,
         planned_files=_all_files(facts),
         engine_env={variable.name: variable.value for variable in engine.env},
     )
+
+
+def _planned(line: MemoryLine, plan: Plan) -> PlannedLine:
+    """GPU lines of a plan are for each of them."""
+    devices = plan.accelerator_count if line.where == GPU else 1
+    return PlannedLine(line.name, line.part, line.where, line.bytes * devices)
 
 
 def _all_files(facts: ModelFacts) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument("-o", "--output", choices=("json", "yaml", "wide"), help="instead of a short table")
     parser.add_argument("--snippets", metavar="NAME", help="print how to ask this service with curl and openai-python")
+    parser.add_argument("--load", metavar="NAME", help="print what loading this service took, beside what was planned")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,12 +32,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         now = Control(Places.from_environment().state).snapshot()
     except NoInstanceError as nothing:
-        if args.snippets:
+        if args.snippets or args.load:
             raise
         print(f"{nothing.reason} {nothing.remedy}", file=sys.stderr)
         now = {"services": []}
     if args.snippets:
         print(snippets(find(now, args.snippets), now["url"]))
+    elif args.load:
+        print(load_report(find(now, args.load)))
     elif args.output in ("json", "yaml"):
         print(_dump({"apiVersion": "v1", "kind": "List", "items": [item["object"] for item in now["services"]]}, args))
     else:
@@ -85,6 +88,25 @@ for chunk in stream:
     print(chunk.choices[0].delta.content or "", end="", flush=True)
 print()
 EOF"""
+
+
+def load_report(entry: dict[str, Any]) -> str:
+    """The last load of a service: its phases, the memory line by line, what differs from the plan."""
+    load: dict[str, Any] | None = entry["object"]["status"].get("load")
+    if not load:
+        raise UserError(
+            f"no replica of {full_name(entry)} has loaded its model yet.", "Wait until `llmservice ps` says Ready."
+        )
+    phases = ", ".join(f"{phase['name']} {phase['milliseconds'] / 1000:.1f} s" for phase in load.get("phases", ()))
+    rows: list[tuple[str, ...]] = [("MEMORY", "WHERE", "PLANNED", "MEASURED")]
+    rows += [
+        (line["name"], line["where"], line["planned"], line.get("measured") or "-") for line in load.get("memory", ())
+    ]
+    for where, of in (("Host", ""), ("GPU", "GPU")):
+        if planned := load.get(f"planned{of}Memory"):
+            rows.append(("sum without reserve", where, planned, load.get(f"measured{of}Memory") or "-"))
+    loaded = f"{full_name(entry)} was loaded in {_loaded(load)} ({phases})."
+    return "\n".join([loaded, *load.get("findings", ()), *(["", table(rows)] if len(rows) > 1 else [])])
 
 
 def table(rows: list[tuple[str, ...]]) -> str:

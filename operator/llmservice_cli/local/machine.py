@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
+from llmservice_cli.local.load_times import LoadTimes
 from llmservice_cli.local.replica import LocalReplica
 from llmservice_cli.local.room import Claim, Room
 from llmservice_cli.local.substrate import ReplicaFacts
@@ -27,6 +28,7 @@ class LocalSubstrate:
         self._run = state / "run"
         self._on_change = on_change
         self._replicas: dict[str, LocalReplica] = {}
+        self._times = LoadTimes(state)
         self._started = 0
         self._room = Room()
         self._announced: Claim | None = None
@@ -60,6 +62,7 @@ class LocalSubstrate:
             self._session,
             self._on_change,
             lambda: self._room.claim(service, settings.model_path, memory_bytes),
+            self._times,
         )
         return name
 

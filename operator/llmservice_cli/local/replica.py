@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import random
 import shutil
 import signal
@@ -17,6 +18,7 @@ import aiohttp
 
 from llmservice_api.loads import load_status
 from llmservice_cli.local.disk import FULL, problem, unwritable
+from llmservice_cli.local.load_times import LoadTimes
 from llmservice_cli.local.process import SupervisorProcess, rotate
 from llmservice_cli.local.room import Claim
 from llmservice_cli.local.substrate import ReplicaFacts
@@ -50,8 +52,10 @@ class LocalReplica:
         session: aiohttp.ClientSession,
         on_change: Callable[[], None],
         claim: Callable[[], Claim | FailureRecord],
+        times: LoadTimes,
     ) -> None:
         self.facts = facts
+        self._times = times
         self._settings = replace(
             settings, host="127.0.0.1", port=0, supervisor_port=0, failure_log=str(folder / "failure.json")
         )
@@ -104,7 +108,14 @@ class LocalReplica:
                     return
                 hopeless = code > 0 and record.failure in HOPELESS
                 self._change(
-                    ready=False, url="", pid=0, phase=Phase.FAILED.value, percent=None, failure=record, gave_up=hopeless
+                    ready=False,
+                    url="",
+                    pid=0,
+                    phase=Phase.FAILED.value,
+                    percent=None,
+                    eta=None,
+                    failure=record,
+                    gave_up=hopeless,
                 )
                 if hopeless:
                     return
@@ -176,18 +187,31 @@ class LocalReplica:
             self._claimed.runs_in(status["engine_pid"] or 0)
         draining = self.facts.draining or bool(status["draining"])
         failure = status.get("last_failure")
+        load = load_status(status["load"]) if status.get("load") else None
+        if load is not None and load != self.facts.load:
+            self._times.keep(self._settings, load.milliseconds / 1000)
         self._change(
             url=f"http://127.0.0.1:{status['port']}" if status["port"] else "",
             ready=bool(status["ready"]) and not draining,
             draining=draining,
             phase=status["phase"],
             percent=status.get("percent"),
+            eta=self._eta(status),
             running=status["running"],
             waiting=status["waiting"],
             restarts=max(self.facts.restarts, status["restarts"]),
-            load=load_status(status["load"]) if status.get("load") else self.facts.load,
+            load=load or self.facts.load,
             failure=FailureRecord.from_json(json.dumps(failure)) if failure else self.facts.failure,
         )
+
+    def _eta(self, status: dict[str, Any]) -> int | None:
+        """By what the same took last time here; else what the supervisor makes of its progress. None once it takes
+        longer than either."""
+        if status["ready"] or status["phase"] in (Phase.DRAINING, Phase.FAILED):
+            return None
+        took = self._times.of(self._settings)
+        left = status.get("eta_seconds") if took is None else took - (status.get("elapsed_seconds") or 0.0)
+        return math.ceil(left) if left is not None and left > 0 else None
 
     def _read_record(self) -> FailureRecord | None:
         try:

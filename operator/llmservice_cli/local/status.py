@@ -26,6 +26,10 @@ from llmservice_cli.local.order import Order
 from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_gateway.routing import Unready
 from llmservice_runtime.contract.failure import FailureRecord
+from llmservice_runtime.wire.errors import MAX_RETRY_AFTER
+
+LOADING_RETRY = 5
+"""Seconds after which to ask again for what is being loaded, where nobody knows how long that takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,14 @@ def why_unready(view: View) -> Unready:
     if any(facts.draining for facts in view.serving):
         return Unready(Reason.DRAINING, "The replica is shutting down.", retry_after=5)
     first = next((facts for facts in view.serving if not facts.ready), view.serving[0])
+    etas = [facts.eta for facts in view.serving if facts.eta is not None]
     percent = "" if first.percent is None else f" {first.percent} %"
-    return Unready(Reason.LOADING, f"The model is being loaded ({first.phase}{percent}).", retry_after=5)
+    return Unready(Reason.LOADING, f"The model is being loaded ({first.phase}{percent}).", retry_after=_again(etas))
+
+
+def _again(etas: Sequence[int]) -> int:
+    """Seconds after which the first of those that load is ready, by what loading took before."""
+    return max(1, min(MAX_RETRY_AFTER, *etas)) if etas else LOADING_RETRY
 
 
 def observe(view: View, url: str, before: Sequence[Condition], now: float) -> LLMServiceStatus:

@@ -25,6 +25,8 @@ class ReplicaFacts:
     draining: bool = False
     phase: str = Phase.STARTING.value
     percent: int | None = None
+    eta: int | None = None
+    """Seconds until it is ready, by what the last load took; None = not known."""
     running: int = 0
     waiting: int = 0
     restarts: int = 0

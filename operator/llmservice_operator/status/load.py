@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from llmservice_api.loads import load_status
+from llmservice_api.v1alpha1 import EarlierLoad
 from llmservice_operator.facts.frozen import Frozen
 from llmservice_operator.facts.live import Live, revision_of
 from llmservice_operator.facts.values import Json, Observed
+
+MOST_EARLIER = 8
 
 
 def load_of(in_force: Frozen, live: Live, observed: Observed) -> Json | None:
@@ -23,3 +26,18 @@ def load_of(in_force: Frozen, live: Live, observed: Observed) -> Json | None:
         if before is not None and pod["metadata"]["name"] == before.get("pod"):
             break
     return before
+
+
+def earlier_loads(before: Json, in_force: str, load: Json | None) -> list[Json]:
+    """`status.earlierLoads`, the last first: times of plans other than the one whose load is told now. That of a plan
+    which is in force again stays until it is measured anew. `before` is the status so far."""
+    found = list(before.get("earlierLoads", ()))
+    last = before.get("load")
+    if last is not None and last.get("revision"):
+        found.insert(0, {name: last[name] for name in EarlierLoad.model_fields})
+    told = in_force if load is not None else ""
+    by_revision: dict[str, Json] = {}
+    for one in found:
+        by_revision.setdefault(one["revision"], one)
+    by_revision.pop(told, None)
+    return list(by_revision.values())[:MOST_EARLIER]

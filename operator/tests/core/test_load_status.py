@@ -10,12 +10,18 @@ from core_world import World  # type: ignore[import-not-found]
 
 from llmservice_api.loads import load_status
 from llmservice_api.v1alpha1 import LLMServiceStatus
+from llmservice_operator.status.load import earlier_loads
 
 LOAD: dict[str, Any] = {
     "seconds": 12.3456,
     "phases": {"Loading": 10.5, "SelfTest": 0.25, "Starting": 1.0, "Other": 1},
     "predicted": {"host": 4 << 30, "files": 7},
     "measured": {"host": 5 << 30},
+    "memory": [
+        {"name": "weights", "where": "Host", "predicted": 3 << 30, "measured": 3 << 30},
+        {"name": "engine and its buffers", "where": "Host", "predicted": 1 << 30, "measured": (2 << 30) - 1},
+        {"name": "reserve", "where": "Host", "predicted": 1, "measured": None},
+    ],
     "tokens_per_second": 17.6,
     "findings": ["It took more."],
 }
@@ -28,6 +34,11 @@ SHOWN = {
     ],
     "plannedMemory": "4096Mi",
     "measuredMemory": "5120Mi",
+    "memory": [
+        {"name": "weights", "where": "Host", "planned": "3072Mi", "measured": "3072Mi"},
+        {"name": "engine and its buffers", "where": "Host", "planned": "1024Mi", "measured": "2048Mi"},
+        {"name": "reserve", "where": "Host", "planned": "1Mi"},
+    ],
     "tokensPerSecond": 18,
     "findings": ["It took more."],
 }
@@ -75,9 +86,47 @@ def test_another_plan_has_another_load(world: World) -> None:
     assert "load" not in world.service["status"]
 
 
+def test_what_plans_took_is_kept_for_who_returns_to_them(world: World) -> None:
+    world.served()
+    told(world)
+    first = world.service["status"]["load"]
+    assert "earlierLoads" not in world.service["status"]
+    for context in (1024, 512):
+        world.edit(contextTokens=context).pass_()
+        world.rolled_out().pass_()
+        told(world, {**LOAD, "seconds": context / 100})
+    second = {"revision": world.service["status"]["earlierLoads"][0]["revision"], "milliseconds": 10240}
+    kept = [second, {"revision": first["revision"], "milliseconds": first["milliseconds"]}]
+    assert world.service["status"]["earlierLoads"] == kept and second["revision"] != first["revision"]
+    assert len(LLMServiceStatus.model_validate(world.service["status"]).earlier_loads) == 2
+    assert world.pass_() == []
+    world.edit(contextTokens=1024).pass_()
+    world.rolled_out().pass_()
+    assert second in world.service["status"]["earlierLoads"], "until it is measured anew"
+    told(world, {**LOAD, "seconds": 7.0})
+    assert world.service["status"]["load"]["milliseconds"] == 7000
+    assert second["revision"] not in [one["revision"] for one in world.service["status"]["earlierLoads"]]
+
+
+def test_the_times_of_few_plans_are_kept() -> None:
+    kept: list[dict[str, Any]] = []
+    for number in range(20):
+        load = {"revision": f"r{number}", "milliseconds": number, "pod": "a"}
+        kept = earlier_loads({"load": load, "earlierLoads": kept}, "new", None)
+    assert [one["revision"] for one in kept] == [f"r{number}" for number in range(19, 11, -1)]
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"seconds": "x"}, {"phases": []}, {"findings": None}, {"measured": {"host": "1"}}, {"seconds": float("inf")}],
+    [
+        {"memory": [{"name": "weights"}]},
+        {"memory": {}},
+        {"seconds": "x"},
+        {"phases": []},
+        {"findings": None},
+        {"measured": {"host": "1"}},
+        {"seconds": float("inf")},
+    ],
 )
 def test_what_makes_no_sense_is_not_shown(change: dict[str, Any]) -> None:
     assert load_status({**LOAD, **change}) is None

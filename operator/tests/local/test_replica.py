@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from machine_world import fake_engines  # type: ignore[import-not-found]
 
+from llmservice_cli.local.load_times import LoadTimes
 from llmservice_cli.local.replica import LocalReplica
 from llmservice_cli.local.room import Room
 from llmservice_cli.local.substrate import ReplicaFacts
@@ -37,7 +38,7 @@ async def test_a_failure_of_whoever_follows_leaves_no_supervisor_behind(
     async with aiohttp.ClientSession() as session:
         replica = LocalReplica(
             ReplicaFacts("apps/demo-1", 0), settings, tmp_path / "run", tmp_path / "log", session, changed,
-            lambda: Room(tmp_path / "room").claim("apps/demo", settings.model_path, 1),
+            lambda: Room(tmp_path / "room").claim("apps/demo", settings.model_path, 1), LoadTimes(tmp_path),
         )  # fmt: skip
         await asyncio.wait_for(again.wait(), 30)
         assert pids[0] != pids[1] and replica.facts.restarts == 1

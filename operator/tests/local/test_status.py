@@ -79,6 +79,14 @@ def test_beside_a_ready_replica_the_one_that_loads_is_told() -> None:
     assert why.message == "The model is being loaded (Loading 40 %)."
 
 
+@pytest.mark.parametrize(("etas", "seconds"), [((None,), 5), ((40, None, 12), 12), ((900,), 120), ((1,), 1)])
+def test_who_asks_for_what_loads_is_told_to_come_when_it_will_be_ready(
+    etas: tuple[int | None, ...], seconds: int
+) -> None:
+    loading = tuple(ReplicaFacts(str(slot), slot, phase="Loading", eta=eta) for slot, eta in enumerate(etas))
+    assert why_unready(View(Order(SERVICE, settings=SETTINGS), loading)).retry_after == seconds
+
+
 def test_an_order_survives_the_control_socket() -> None:
     for order in (
         Order(SERVICE, "/here"),

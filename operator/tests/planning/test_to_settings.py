@@ -8,16 +8,11 @@ from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
 from llmservice_planning.plan import Plan
 from llmservice_planning.planner import make_plan
 from llmservice_planning.to_settings import runtime_settings
+from llmservice_runtime.contract.memory import GPU, Part
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.estimate.budget import RESERVE
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Machine
-
-
-def _measurable(plan: Plan) -> int:
-    """What a load is held against: a reserve is not meant to be filled."""
-    assert RESERVE in {line.name for line in plan.memory}
-    return sum(line.bytes for line in plan.memory if line.name != RESERVE)
 
 
 def test_settings_carry_the_plan_and_the_service(
@@ -42,10 +37,29 @@ def test_settings_carry_the_plan_and_the_service(
     assert settings.engine_args == ("--mlock",)
     assert settings.engine_env == {"A": "b"}
     assert settings.load_seconds > 600
-    assert settings.planned_host_bytes == _measurable(plan) > facts.weight_bytes
+    assert [(line.name, line.bytes) for line in settings.planned_memory] == [(m.name, m.bytes) for m in plan.memory]
+    parts = {line.part: line for line in settings.planned_memory}
+    assert parts.keys() == {Part.WEIGHTS, Part.CACHE, Part.ENGINE, Part.RESERVE}
+    assert parts[Part.WEIGHTS].bytes >= facts.weight_bytes and parts[Part.RESERVE].name == RESERVE
     assert (settings.planned_file_bytes, settings.planned_files) == (facts.file_bytes, facts.files)
     assert settings.progress_seconds == 60
     assert RuntimeSettings.from_json(settings.to_json()) == settings
+
+
+def test_memory_of_gpus_is_that_of_all(
+    make_spec: Callable[..., LLMServiceSpec],
+    make_facts: Callable[..., ModelFacts],
+    make_machine: Callable[..., Machine],
+) -> None:
+    spec = make_spec(count=2, engine={"type": "VLLM"})
+    service = LLMService.model_validate({"metadata": {"name": "qwen"}, "spec": spec})
+    facts = make_facts()
+    plan = make_plan(service.spec, facts, make_machine(kind="L4", count=2), "abc")
+    assert isinstance(plan, Plan), plan
+    settings = runtime_settings(plan, service, "/models/x", facts)
+    weights = next(line for line in settings.planned_memory if line.part is Part.WEIGHTS)
+    assert weights.where == GPU and weights.bytes == 2 * next(m.bytes for m in plan.memory if m.where == GPU)
+    assert {line.part for line in settings.planned_memory} > {Part.CACHE, Part.SHARED, Part.ENGINE}
 
 
 def test_who_needs_more_time_gets_it(

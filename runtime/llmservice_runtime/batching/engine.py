@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from llmservice_runtime.batching.decoder import Decoder
 from llmservice_runtime.batching.steps import StepLoop
+from llmservice_runtime.contract.memory import HeldLine
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.generation.answers import Answer
 from llmservice_runtime.generation.grammar import GrammarCompiler, Vocabulary
@@ -24,7 +25,7 @@ RATE_WINDOW_SECONDS = 60.0
 class BatchingEngine:
     """One model, many answers at a time. Its methods are for an event loop; the work runs in a thread of its own.
 
-    `free` gives the model back, once no step runs.
+    `free` gives the model back, once no step runs; `held` tells what it has.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class BatchingEngine:
         settings: RuntimeSettings,
         metrics: EngineMetrics,
         free: Callable[[], None],
+        held: Callable[[], Sequence[HeldLine]] = tuple,
     ) -> None:
         self._metrics = metrics
         self._tokenizer = tokenizer
         self._context_tokens = settings.context_tokens
         self._free = free
+        self._held = held
         self._grammars = GrammarCompiler(tokenizer)
         self._steps = StepLoop(decoder, tokenizer.vocab_size, metrics)
         self._places = settings.max_sequences + settings.max_queued_requests
@@ -103,6 +106,10 @@ class BatchingEngine:
     def stats(self) -> EngineStats:
         """What runs and waits now; never waits for a step."""
         return replace(self._steps.stats, step_seconds=self._steps.expected())
+
+    def memory(self) -> Sequence[HeldLine]:
+        """What weights and cache have; empty = not known."""
+        return self._held()
 
     def begin_drain(self) -> None:
         """Refuse new requests from now on; what runs or waits goes on."""

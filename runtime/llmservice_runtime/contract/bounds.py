@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.memory import GPU, HOST, MOST_LINES, Part
 
 TASKS = ("Chat", "Completion")
 LOAD_QUANTIZATIONS = ("BitsAndBytesInt8", "BitsAndBytesNF4", "FP8")
@@ -99,6 +100,16 @@ def environment(value: Any) -> str:
     return "" if good else "an object of names (without =) and texts"
 
 
+def memory_lines(value: Any) -> str:
+    """Lines of a plan's memory, as objects."""
+    rules = {"name": text, "part": one_of(*Part), "where": one_of(GPU, HOST), "bytes": whole(0, MAX_BYTES)}
+    good = isinstance(value, list | tuple) and len(value) <= MOST_LINES
+    for line in value if good else ():
+        good = good and isinstance(line, dict) and line.keys() == rules.keys()
+        good = good and not any(rule(line[name]) for name, rule in rules.items())
+    return "" if good else f"a list of at most {MOST_LINES} objects with name, part, where (GPU, Host) and bytes"
+
+
 RULES: dict[str, Rule] = {
     "model_path": text,
     "model_name": text,
@@ -120,8 +131,7 @@ RULES: dict[str, Rule] = {
     "engine_args": texts(maybe_text),
     "engine_env": environment,
     "allow_origins": texts(origin),
-    "planned_host_bytes": whole(0, MAX_BYTES),
-    "planned_gpu_bytes": whole(0, MAX_BYTES),
+    "planned_memory": memory_lines,
     "planned_file_bytes": whole(0, MAX_BYTES),
     "planned_files": texts(text),
     "compiled": maybe_text,

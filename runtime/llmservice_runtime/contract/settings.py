@@ -13,6 +13,7 @@ from typing import Any
 
 from llmservice_runtime.contract.bounds import SettingsError, check, check_pool, one_of, shown
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.memory import PlannedLine
 from llmservice_runtime.contract.ports import DATA_PORT, SUPERVISOR_PORT
 
 OF_SOME_ENGINES = ("trust_remote_code", "load_quantization")
@@ -64,10 +65,9 @@ class RuntimeSettings:
     engine_env: dict[str, str] = field(default_factory=dict)
     allow_origins: tuple[str, ...] = ()
     """Web pages of these origins (`https://chat.example.com`; `*` = any) may call the API from a browser."""
-    planned_host_bytes: int = 0
-    """Host memory that the plan has for it; 0 = not told. What is measured after loading is held against these."""
-    planned_gpu_bytes: int = 0
-    """Memory of all its GPUs together."""
+    planned_memory: tuple[PlannedLine, ...] = ()
+    """Memory that the plan has for it, line by line; empty = not told. What is measured after loading is held against
+    this."""
     planned_file_bytes: int = 0
     """What the model's files have together."""
     planned_files: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ class RuntimeSettings:
         stays what it is: who wants another writes it out, or gives the setting another name.
         """
         said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != _default(f)}
-        return json.dumps(said, indent=2)
+        return json.dumps(said, indent=2, default=dataclasses.asdict)
 
     @property
     def of_some_engines(self) -> list[str]:
@@ -110,6 +110,7 @@ class RuntimeSettings:
         body["engine"] = EngineType(body["engine"])
         for name in ("model_aliases", "engine_args", "allow_origins", "planned_files"):
             body[name] = tuple(body.get(name, ()))
+        body["planned_memory"] = tuple(map(PlannedLine.of, body.get("planned_memory", ())))
         settings = RuntimeSettings(**body)
         check_pool(settings.context_tokens, settings.kv_tokens)
         return settings

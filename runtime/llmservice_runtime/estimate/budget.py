@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from llmservice_runtime.contract.memory import GPU as GPU
+from llmservice_runtime.contract.memory import HOST as HOST
+from llmservice_runtime.contract.memory import Part
 from llmservice_runtime.estimate.kv import padded
 from llmservice_runtime.estimate.overhead import UTILISATION
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device
 
-GPU = "GPU"
-HOST = "Host"
 SHARED = "memory that processes share"
 """The line of what an engine's processes hand each other in /dev/shm, which is the host's memory."""
 RESERVE = "reserve"
@@ -32,6 +33,15 @@ class MemoryLine:
     def is_cache(self) -> bool:
         """Whether it is of the cache: of tokens, or of sequences."""
         return self.name.startswith(("KV cache", "states of"))
+
+    @property
+    def part(self) -> Part:
+        """What is measured of it, together with others of the same part."""
+        if self.name in (RESERVE, SHARED):
+            return Part.RESERVE if self.name == RESERVE else Part.SHARED
+        if self.is_cache or self.name.startswith("cache"):
+            return Part.CACHE
+        return Part.WEIGHTS if self.name.startswith(("weights", "adapters")) else Part.ENGINE
 
 
 @dataclass(frozen=True, slots=True)

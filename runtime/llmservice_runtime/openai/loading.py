@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol
 
+from llmservice_runtime.contract.memory import HeldLine
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats
@@ -23,6 +24,10 @@ class HostedEngine(Engine, Protocol):
 
     def stats(self) -> EngineStats:
         """What runs and waits now; answers while a step runs."""
+        ...
+
+    def memory(self) -> Sequence[HeldLine]:
+        """What its weights and its cache have, once it is loaded; empty = it can't tell."""
         ...
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from llmservice_runtime.contract.bounds import RULES, SettingsError
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.memory import Part, PlannedLine
 from llmservice_runtime.contract.settings import RuntimeSettings
 
 PLAIN = RuntimeSettings(EngineType.LLAMA_CPP, "/m.gguf", "apps/qwen")
@@ -42,8 +43,9 @@ built = st.builds(
     engine_args=st.lists(words, max_size=2).map(tuple),
     engine_env=st.dictionaries(words.filter(lambda name: "=" not in name), words, max_size=2),
     allow_origins=st.lists(st.sampled_from(["*", "https://a.example", "http://localhost:3000"]), max_size=2).map(tuple),
-    planned_host_bytes=counts,
-    planned_gpu_bytes=counts,
+    planned_memory=st.lists(
+        st.builds(PlannedLine, words, st.sampled_from(Part), st.sampled_from(["GPU", "Host"]), counts), max_size=3
+    ).map(tuple),
     planned_file_bytes=counts,
     planned_files=st.lists(words, max_size=2).map(tuple),
     compiled=st.sampled_from(["", "/cache/compiled"]),
@@ -82,8 +84,16 @@ WRONG = {
     "engine_args": ['"--threads=2"', "[1]", "{}"],
     "engine_env": ["[]", '{"A": "\\ud800"}', '{"A": 1}', '{"A=B": "1"}', '{"": "1"}'],
     "compiled": ["1", "null"],
-    "planned_host_bytes": ["-1", "1.5", '"1"'],
-    "planned_gpu_bytes": ["-1"],
+    "planned_memory": [
+        '"a"',
+        "[1]",
+        "[{}]",
+        '[{"name": "a", "part": "Weights", "where": "Host", "bytes": -1}]',
+        '[{"name": "a", "part": "Other", "where": "Host", "bytes": 1}]',
+        '[{"name": "", "part": "Cache", "where": "GPU", "bytes": 1}]',
+        '[{"name": "a", "part": "Cache", "where": "Disk", "bytes": 1}]',
+        '[{"name": "a", "part": [], "where": "GPU", "bytes": 1}]',
+    ],
     "planned_file_bytes": ["-1"],
     "planned_files": ['"a"', "[1]", '[""]'],
     "failure_log": ["1", "null"],

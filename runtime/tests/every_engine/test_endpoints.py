@@ -8,8 +8,10 @@ import json
 
 import pytest
 
+from llmservice_runtime.contract.memory import HOST, Part
+
 from .api import ANSWER, CHAT, DETOKENIZE, MESSAGES, QUESTION, TEXT, TOKENIZE, Api, Reply
-from .engines import ALIAS, CONTEXT, NAME
+from .engines import ALIAS, CONTEXT, NAME, settings
 from .replica import Replica
 
 
@@ -64,6 +66,27 @@ def test_probes_of_the_supervisor(replica: Replica) -> None:
     assert code == 200 and f"llmservice:draining{{{labels}}} 0.0" in metrics
     assert f"llmservice:engine_restarts_total{{{labels}}} 0.0" in metrics
     assert f'llmservice:load_phase_seconds{{{labels},phase="Loading"}}' in metrics
+
+
+def test_a_load_is_held_against_the_plan_line_by_line(replica: Replica) -> None:
+    replica.wait_for(lambda: replica.status()["load"] is not None)
+    load = replica.status()["load"]
+    planned = settings(replica.engine).planned_memory
+    memory = {Part(line.part): found for line in planned for found in load["memory"] if line.name in found["name"]}
+    assert memory.keys() == {line.part for line in planned} >= {Part.WEIGHTS, Part.CACHE, Part.ENGINE, Part.RESERVE}
+    for part, line in memory.items():
+        assert line["where"] == HOST
+        assert line["predicted"] == sum(one.bytes for one in planned if one.part is part)
+        assert (line["measured"] is None) == (part is Part.RESERVE), "the engine tells of itself"
+        assert part is Part.RESERVE or line["measured"] > 0
+    measured = load["measured"]
+    assert sum(line["measured"] or 0 for line in load["memory"]) == measured["host"] < 1.1 * load["predicted"]["host"]
+    # The demo model is so small that vLLM's packing and its allocator are as much again.
+    assert abs(memory[Part.WEIGHTS]["measured"] - memory[Part.WEIGHTS]["predicted"]) < 64 << 20
+    assert memory[Part.CACHE]["measured"] <= 1.1 * memory[Part.CACHE]["predicted"]
+    assert measured["files"] == load["predicted"]["files"] and load["findings"] == []
+    assert load["phases"].keys() >= {"Starting", "Loading", "SelfTest"} and load["tokens_per_second"] > 0
+    assert 0 < sum(load["phases"].values()) <= load["seconds"] + 0.01
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from conftest import ScriptedEngine  # type: ignore[attr-defined]
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.memory import HeldLine
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.launch import run
 from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats
@@ -27,6 +28,9 @@ class HostedScript(ScriptedEngine):  # type: ignore[misc]
 
     def stats(self) -> EngineStats:
         return EngineStats(running=self.running)
+
+    def memory(self) -> list[HeldLine]:
+        return []
 
     def close(self) -> None:
         sys.stderr.write("closed\n")

@@ -89,7 +89,8 @@ class Served:
 
 def test_a_load_is_held_against_the_plan(tmp_path: Path) -> None:
     files: dict[str, Any] = {"planned_files": [MODEL.name], "planned_file_bytes": MODEL.stat().st_size - 1}
-    served = Served(tmp_path, planned_host_bytes=1 << 20, **files)
+    line = {"name": "engine and its buffers", "part": "Engine", "where": "Host", "bytes": 1 << 20}
+    served = Served(tmp_path, planned_memory=[line], **files)
     try:
         served.wait_for(lambda: bool(served.state.get("ready")))
         served.wait_for(lambda: served.status()["load"] is not None)
@@ -99,9 +100,11 @@ def test_a_load_is_held_against_the_plan(tmp_path: Path) -> None:
         assert 10 << 20 < load["measured"]["host"] < GIB
         assert load["measured"]["files"] == MODEL.stat().st_size
         assert load["tokens_per_second"] > 0
+        (engine,) = load["memory"]
+        assert engine["predicted"] == 1 << 20 and 10 << 20 < engine["measured"] < load["measured"]["host"]
         others, more = load["findings"]
         assert "they are others than those" in others and "of host memory for the model" in more
-        assert "supervisor: The engine took" in served.log.read_text()
+        assert "supervisor: The engine takes" in served.log.read_text()
     finally:
         served.process.kill()
         served.process.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
+from llmservice_runtime.contract.memory import Part
 from llmservice_runtime.engines.base.torch_memory import ALIGNMENT, GPU_BASE, GPU_SHARE_OF_WEIGHTS, TorchMemory
 from llmservice_runtime.engines.vllm import kv_cache
 from llmservice_runtime.engines.vllm.kv_cache import States
@@ -159,8 +160,8 @@ class VllmMemory(TorchMemory):
     def _split(self, lines: tuple[MemoryLine, ...]) -> tuple[MemoryLine, ...]:
         """On CPUs too another process computes. What was measured of an idle vLLM has its queues in it."""
         queues = shared_memory(self.asked.layout.gpus if self.asked.layout else 1)
-        *others, engine = lines
-        return (*others, replace(engine, bytes=engine.bytes - queues), MemoryLine(SHARED, queues))
+        engine = (replace(line, bytes=line.bytes - queues) if line.part is Part.ENGINE else line for line in lines)
+        return (*engine, MemoryLine(SHARED, queues))
 
     def _adapters(self, facts: ModelFacts, layout: Layout) -> int:
         """Room for LoRA adapters: two matrices of their rank for each of a layer's seven, in 16 bits."""

@@ -22,6 +22,9 @@ PROCESSES = "llmservice_processes"
 STEPS = "llmservice_steps"
 API = "llmservice_api"
 
+WORKER = f"{_SERVE}.worker.Telling"
+"""What workers are extended by, to be asked about their memory."""
+
 ENTRY_POINTS: Mapping[str, Mapping[str, str]] = {
     "vllm.general_plugins": {PROCESSES: f"{_SERVE}.processes:arm"},
     "vllm.stat_logger_plugins": {STEPS: f"{_SERVE}.steps:StepCounter"},

@@ -12,6 +12,7 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from llmservice_runtime.engines.llamacpp.serve.held import Buffer, buffer
 from llmservice_runtime.generation.arrays import Floats, Ints
 
 log = logging.getLogger(__name__)
@@ -22,12 +23,17 @@ LEVELS = {2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
 recent_errors: deque[str] = deque(maxlen=20)
 """The last warnings and errors of llama.cpp: a failed load says its reason only here."""
 
+buffers: list[Buffer] = []
+"""What it said of its buffers since the list was emptied."""
+
 
 def _on_log(level: int, text: bytes | None, _data: Any) -> None:
     line = (text or b"").decode("utf-8", "replace").strip()
     ours = LEVELS.get(level, logging.DEBUG)
     if line and ours >= logging.WARNING:
         recent_errors.append(line)
+    elif (found := buffer(line)) is not None:
+        buffers.append(found)
     if len(line) > 1:
         log.log(ours, "%s", line)
 

@@ -25,7 +25,7 @@ class LlamaCppEngine(BatchingEngine):
         )
         lanes = Lanes(kv, LlamaMemory(loaded.context, split=layout.split), settings.max_sequences, metrics)
         decoder = LlamaDecoder(loaded, lanes, step_seconds)
-        super().__init__(LlamaTokenizer(loaded.model), decoder, settings, metrics, loaded.close)
+        super().__init__(LlamaTokenizer(loaded.model), decoder, settings, metrics, loaded.close, loaded.held)
         metrics.cache_config = {
             "block_size": 1,
             "num_gpu_blocks": layout.cells,

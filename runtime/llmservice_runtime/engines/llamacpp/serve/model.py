@@ -13,9 +13,12 @@ import llama_cpp
 from llmservice_runtime.batching.scheduler import PROMPT_ROWS
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.memory import HeldLine
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.base.resident import mapped
 from llmservice_runtime.engines.llamacpp.arguments import FLASH, KV_TYPES, ROPE_SCALING, EngineArgs
-from llmservice_runtime.engines.llamacpp.serve.binding import initialise, recent_errors
+from llmservice_runtime.engines.llamacpp.serve.binding import buffers, initialise, recent_errors
+from llmservice_runtime.engines.llamacpp.serve.held import held
 from llmservice_runtime.engines.llamacpp.serve.layout import KvShape, Layout, choose_layout, pad
 from llmservice_runtime.engines.llamacpp.serve.mapped import let_go
 from llmservice_runtime.machine.available import available_memory
@@ -28,12 +31,19 @@ GIB = 1 << 30
 class LoadedModel:
     """A model and its context. Freed by `close`, once no step runs."""
 
-    def __init__(self, model: Any, context: Any, layout: Layout, batch: int, context_tokens: int) -> None:
+    def __init__(self, model: Any, context: Any, layout: Layout, batch: int, context_tokens: int, path: Path) -> None:
         self.model = model
         self.context = context
         self.layout = layout
         self.batch = batch
         self.context_tokens = context_tokens
+        self._path = path
+        self._buffers = list(buffers)
+
+    def held(self) -> tuple[HeldLine, ...]:
+        """What it has of memory."""
+        weights = int(llama_cpp.llama_model_size(self.model))
+        return tuple(held(self._buffers, weights, mapped(self._path.parent)[1]))
 
     def close(self) -> None:
         """Free the context and the model."""
@@ -46,6 +56,7 @@ class LoadedModel:
 def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[float], None]) -> LoadedModel:
     """Load `settings.model_path`. UserError carries the class (ModelDamaged, OutOfMemory...)."""
     initialise()
+    buffers.clear()
     model = _open(settings, args, progress)
     try:
         _refuse_other_kinds(model, settings.model_path)
@@ -165,7 +176,7 @@ def _with_context(model: Any, settings: RuntimeSettings, args: EngineArgs) -> Lo
     context = llama_cpp.llama_init_from_model(model, params)
     if not context:
         raise _too_big(settings, layout, shape, need, available)
-    return LoadedModel(model, context, layout, batch, settings.context_tokens)
+    return LoadedModel(model, context, layout, batch, settings.context_tokens, Path(settings.model_path))
 
 
 def _context_params(settings: RuntimeSettings, args: EngineArgs, layout: Layout, batch: int) -> Any:

@@ -13,7 +13,9 @@ from llmservice_runtime.batching.kvcache import KvCache
 from llmservice_runtime.batching.lanes import Lanes
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.memory import HeldLine
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.base.tensors import allocator_line, cache_lines
 from llmservice_runtime.engines.transformers.serve import fitting
 from llmservice_runtime.engines.transformers.serve.alone import AloneDecoder, Caches
 from llmservice_runtime.engines.transformers.serve.layout import Layout, choose_layout
@@ -41,12 +43,21 @@ class TransformersEngine(BatchingEngine):
         if not reason:
             reason, token_bytes = fitting.same(model, vocab)
         decoder: Decoder
+        slots: Slots | None = None
         if reason:
             log.warning("answers are computed one by one: %s", reason)
             decoder, cells = _alone(model, vocab, settings, metrics)
         else:
-            decoder, cells = _packed(model, token_bytes, settings, metrics)
-        super().__init__(loaded.tokenizer, decoder, settings, metrics, loaded.close)
+            decoder, slots, cells = _packed(model, token_bytes, settings, metrics)
+
+        def held() -> list[HeldLine]:
+            cache = cache_lines(slots.tensors, cells * slots.token_bytes) if slots is not None else ()
+            lines = [*loaded.held(), *cache]
+            gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+            reserved = sum(torch.cuda.memory_reserved(gpu) for gpu in gpus)
+            return [*lines, *allocator_line(lines, reserved)]
+
+        super().__init__(loaded.tokenizer, decoder, settings, metrics, loaded.close, held)
         metrics.path = ONE_BY_ONE if reason else BATCHED
         metrics.cache_config = {
             "block_size": 1,
@@ -58,13 +69,13 @@ class TransformersEngine(BatchingEngine):
 
 def _packed(
     model: Any, token_bytes: int, settings: RuntimeSettings, metrics: EngineMetrics
-) -> tuple[PackedDecoder, int]:
+) -> tuple[PackedDecoder, Slots, int]:
     layout = _layout(model, token_bytes, settings)
     slots = Slots(layout.slots, layout.capacity, fitting.windows(model.config))
     fitting.attach(model, slots)
     kv = KvCache(layout.slots, layout.cells, shared=False, reuse=True, bounded=layout.bounded)
     lanes = Lanes(kv, slots, min(settings.max_sequences, layout.slots), metrics)
-    return PackedDecoder(model, slots, lanes, BATCH), layout.cells
+    return PackedDecoder(model, slots, lanes, BATCH), slots, layout.cells
 
 
 def _alone(model: Any, vocab: int, settings: RuntimeSettings, metrics: EngineMetrics) -> tuple[AloneDecoder, int]:

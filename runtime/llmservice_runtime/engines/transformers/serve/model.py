@@ -14,7 +14,9 @@ import transformers
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.memory import HeldLine
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.base.tensors import weight_lines
 from llmservice_runtime.engines.transformers.arguments import SMALL_WEIGHTS, EngineArgs
 from llmservice_runtime.engines.transformers.serve.quantize import load_options
 from llmservice_runtime.engines.transformers.serve.tokenizer import HfTokenizer
@@ -26,9 +28,14 @@ log = logging.getLogger(__name__)
 class LoadedModel:
     """A model and its tokenizer. `close` lets both go, once no step runs."""
 
-    def __init__(self, model: Any, tokenizer: HfTokenizer) -> None:
+    def __init__(self, model: Any, tokenizer: HfTokenizer, folder: Path) -> None:
         self.model = model
         self.tokenizer = tokenizer
+        self._folder = folder
+
+    def held(self) -> list[HeldLine]:
+        """What its weights have of memory."""
+        return list(weight_lines((*self.model.parameters(), *self.model.buffers()), self._folder))
 
     def close(self) -> None:
         """Let the model go."""
@@ -73,7 +80,7 @@ def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[
     model.requires_grad_(False)
     trim(model, converted=bool(settings.load_quantization))
     log.info("%s in %s on %s", type(model).__name__, str(model.dtype).removeprefix("torch."), model.device)
-    return LoadedModel(model, _tokenizer(tokenizer, model, folder))
+    return LoadedModel(model, _tokenizer(tokenizer, model, folder), folder)
 
 
 def _small(folder: Path, config: Any, settings: RuntimeSettings) -> bool:

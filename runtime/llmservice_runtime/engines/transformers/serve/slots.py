@@ -56,6 +56,11 @@ class Slots:
         """Bytes of one token's keys and values, of all layers that a pass has come by."""
         return sum(m.tensor[0, 0].numel() * m.tensor.itemsize for m in self._memory)
 
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """All that was made."""
+        return [memory.tensor for memory in self._memory]
+
     # What Transformers asks of a cache.
 
     def update(

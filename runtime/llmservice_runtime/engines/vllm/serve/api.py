@@ -7,15 +7,17 @@ import logging
 import time
 from argparse import Namespace
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import Any
 
 import prometheus_client
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.memory import HeldLine, together
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.engines.vllm.plugins import API, PARSER
+from llmservice_runtime.engines.vllm.plugins import API, PARSER, WORKER
 from llmservice_runtime.engines.vllm.serve.gate import Door, Gate
 from llmservice_runtime.engines.vllm.serve.handover import handed_over
 from llmservice_runtime.engines.vllm.serve.life import Life
@@ -28,6 +30,9 @@ from llmservice_runtime.openai.host import SELF_TEST_SECONDS, SELF_TEST_TOKENS, 
 from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.openai.reasoning import CLOSE
 from llmservice_runtime.openai.state import Server
+
+MEMORY_SECONDS = 10.0
+"""Workers that do nothing else answer at once."""
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +61,18 @@ class Api:
         except UserError as error:
             LINK.reporter.failure(error)
             raise
+        measured: dict[str, Any] = {"memory": await memory_of(engine_client, args)}
+        if speed:
+            measured["tokens_per_second"] = speed
         with LINK.or_end(API):
-            self._open(engine_client, state, args, speed)
+            self._open(engine_client, state, args, measured)
 
-    def _open(self, engine_client: Any, state: Any, args: Namespace, speed: float) -> None:
+    def _open(self, engine_client: Any, state: Any, args: Namespace, measured: dict[str, Any]) -> None:
         self._door.served = served_by(engine_client, args, self._settings)
         # Around all that vLLM has put there by now, who lets every page call among them.
         self._app.middleware_stack = Gate(self._app.middleware_stack or self._app.build_middleware_stack(), self._door)
         prometheus_client.REGISTRY.register(OurMetrics(self._settings.model_name, self._door.running, PACE))
-        self._life = asyncio.ensure_future(Life(self._door, state, engine_client, speed).run())
+        self._life = asyncio.ensure_future(Life(self._door, state, engine_client, measured).run())
 
 
 async def self_test(engine_client: Any) -> float:
@@ -88,6 +96,18 @@ async def self_test(engine_client: Any) -> float:
             FailureClass.SELF_TEST_FAILED,
         )
     return (tokens - 1) / (last - first) if last > first else 0.0
+
+
+async def memory_of(engine_client: Any, args: Namespace) -> list[dict[str, Any]]:
+    """What all workers have of weights and cache, as reports spell it; empty where they can't be asked."""
+    if args.worker_extension_cls != WORKER:
+        return []
+    try:
+        told = await engine_client.collective_rpc("llmservice_memory", timeout=MEMORY_SECONDS)
+    except Exception:  # whatever vLLM wraps it in: a load is not to fail for what is only told
+        log.warning("vLLM's workers do not tell of their memory", exc_info=True)
+        return []
+    return [asdict(line) for line in together(line for worker in told for line in map(HeldLine.of, worker) if line)]
 
 
 def served_by(engine_client: Any, args: Namespace, settings: RuntimeSettings) -> Served:

@@ -12,7 +12,7 @@ from llmservice_runtime.engines.vllm.arguments import Given
 from llmservice_runtime.engines.vllm.definition import ENGINE
 from llmservice_runtime.engines.vllm.options import ONLINE, vllm_options
 from llmservice_runtime.engines.vllm.owned import TRUST
-from llmservice_runtime.engines.vllm.plugins import NAMES, PARSER, REGISTRATION
+from llmservice_runtime.engines.vllm.plugins import NAMES, PARSER, REGISTRATION, WORKER
 
 COMPILES = frozenset({"--enforce-eager", "--compilation-config", "--optimization-level"})
 """Whoever says one of them decides himself what is compiled."""
@@ -79,6 +79,7 @@ def _ours(settings: RuntimeSettings, given: Given, around: Surroundings) -> dict
         # Who may call is checked before vLLM's own middleware, which lets every page call.
         "--allowed-origins": "[]",
         "--shutdown-timeout": str(settings.drain_seconds),
+        "--worker-extension-cls": WORKER,
     }
     if PARSERS.isdisjoint(given):  # who names a parser of vLLM's gets that one for all
         said |= {"--enable-auto-tool-choice": "", "--tool-call-parser": PARSER, "--reasoning-parser": PARSER}

@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 class Life:
     """Runs beside the server until the process ends."""
 
-    def __init__(self, door: Door, state: Any, engine_client: Any, speed: float) -> None:
-        """`speed` is in tokens per second of one answer; 0 = not known."""
-        self._speed = speed
+    def __init__(self, door: Door, state: Any, engine_client: Any, measured: dict[str, Any]) -> None:
+        """`measured`: of the load, for the report that it is done; `tokens_per_second` of one answer where known."""
+        self._measured = measured
         self._door = door
         self._state = state
         self._engine = engine_client
@@ -40,14 +40,15 @@ class Life:
         with LINK.or_end(API):
             port = await self._listening()
             self._state.server.config.http_protocol_class = Connection  # of all that connect from now on
-            detail: dict[str, float] = {
+            detail = {
                 "context_tokens": int(self._engine.model_config.max_model_len),
                 "max_sequences": int(self._engine.vllm_config.scheduler_config.max_num_seqs),
             }
-            PACE.measured(self._speed, int(self._engine.vllm_config.scheduler_config.max_num_batched_tokens))
-            if self._speed:
-                detail["tokens_per_second"] = self._speed
-            LINK.reporter.ready(port, LINK.seconds, detail, told=True)
+            PACE.measured(
+                self._measured.get("tokens_per_second", 0.0),
+                int(self._engine.vllm_config.scheduler_config.max_num_batched_tokens),
+            )
+            LINK.reporter.ready(port, LINK.seconds, {**detail, **self._measured}, told=True)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._drain_when_told())
                 tasks.create_task(self._report_steps())

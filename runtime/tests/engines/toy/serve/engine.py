@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from llmservice_runtime.engines.toy.definition import parse_args
 
+from llmservice_runtime.contract.memory import HOST, HeldLine, Part
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.generation.answers import Answer
 from llmservice_runtime.generation.arrays import Floats
@@ -94,6 +95,9 @@ class ToyEngine:
     def stats(self) -> EngineStats:
         running = min(self._open, len(self._tasks))
         return EngineStats(running=running, waiting=self._open - running)
+
+    def memory(self) -> list[HeldLine]:
+        return [HeldLine(Part.WEIGHTS, HOST, self._table.nbytes, self._table.nbytes)]
 
     def close(self) -> None:
         """There is nothing to free."""
