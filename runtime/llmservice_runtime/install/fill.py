@@ -18,7 +18,7 @@ from llmservice_runtime.install.uv import Uv
 from llmservice_runtime.install.wheel import WheelPlan
 
 RUNTIME = Path(llmservice_runtime.__file__).parent
-LAYERS_FILE = "llmservice-layers.pth"
+LAYERS_FILE, STARTUP_FILE = "llmservice-layers.pth", "llmservice-startup.pth"
 ENVIRON = {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
@@ -52,6 +52,8 @@ def complete(folder: Path, recipe: Recipe, parts: tuple[Part, ...]) -> None:
         (packages / RUNTIME.name).symlink_to(RUNTIME, target_is_directory=True)
         if parts:
             (packages / LAYERS_FILE).write_text("".join(f"{part.folder}\n" for part in parts))
+        if recipe.startup:
+            (packages / STARTUP_FILE).write_text(f"{recipe.startup}\n")
         for info in recipe.dist_infos:
             dist_infos.write(info, packages)
 

@@ -120,6 +120,7 @@ class _Order:
             "devices": sorted(self.recipe.devices),
             "layers": [part.folder.name for part in self.parts],
             "distributions": [asdict(info) for info in self.recipe.dist_infos],
+            **({"startup": self.recipe.startup} if self.recipe.startup else {}),
         }
 
 

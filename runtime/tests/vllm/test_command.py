@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.metadata import distributions
 from pathlib import Path
@@ -14,6 +18,7 @@ from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.vllm.install.recipe import RECIPE
 from llmservice_runtime.engines.vllm.plugins import ENTRY_POINTS, NAMES
 from llmservice_runtime.engines.vllm.serve.command import Surroundings, command, environment, merged
+from llmservice_runtime.install import fill
 from llmservice_runtime.install.dist_infos import write
 
 SETTINGS = RuntimeSettings(
@@ -102,9 +107,35 @@ def test_threads_caches_and_the_network_are_those_of_the_replica() -> None:
     assert environment(SETTINGS, replace(AROUND, environ={"HF_HUB_OFFLINE": "0"}))["HF_HUB_OFFLINE"] == "0"
 
 
+def test_nothing_is_compiled_on_a_cpu_unless_somebody_asks_for_it() -> None:
+    cpu = replace(AROUND, cpu=True)
+    assert environment(SETTINGS, cpu)["TORCHDYNAMO_DISABLE"] == "1"
+    assert "TORCHDYNAMO_DISABLE" not in environment(SETTINGS, AROUND)
+    asked = replace(SETTINGS, engine_args=("--compilation-config={}",))
+    assert "TORCHDYNAMO_DISABLE" not in environment(asked, cpu)
+    assert environment(SETTINGS, replace(cpu, environ={"TORCHDYNAMO_DISABLE": "0"}))["TORCHDYNAMO_DISABLE"] == "0"
+
+
 def test_the_installer_writes_our_plug_ins_where_vllm_looks_for_them(tmp_path: Path) -> None:
     for info in RECIPE.dist_infos:
         write(info, tmp_path)
     points = [p for found in distributions(path=[str(tmp_path)]) for p in found.entry_points]
     wanted = {(group, name, value) for group, names in ENTRY_POINTS.items() for name, value in names.items()}
     assert {(point.group, point.name, point.value) for point in points} == wanted
+
+
+@pytest.mark.parametrize(("words", "dies"), [(["--multiprocessing-fork"], True), ([], False)])
+def test_what_vllm_begins_dies_with_who_began_it(tmp_path: Path, words: list[str], dies: bool) -> None:
+    """From its first moment, by a line that every interpreter there runs; other programs are left alone."""
+    fill.complete(_empty_environment(tmp_path), RECIPE, ())
+    (startup,) = tmp_path.glob(f"lib/python3.1/site-packages/{fill.STARTUP_FILE}")
+    told = "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); print(n.value)"
+    code = f"import site; site.addsitedir({str(startup.parent)!r}); {told}"
+    env = {**os.environ, "LLMSERVICE_ENGINE_PID": "1"}
+    run = subprocess.run([sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == str(int(signal.SIGKILL) if dies else 0), run
+
+
+def _empty_environment(folder: Path) -> Path:
+    (folder / "lib" / "python3.1" / "site-packages").mkdir(parents=True)
+    return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,16 @@ def test_who_is_killed_leaves_no_engine_process(start: Start) -> None:
     processes = replica.everything()
     replica.process.send_signal(signal.SIGTERM)
     assert replica.process.wait(60) == 0 and not any(map(is_alive, processes))
+
+
+def test_a_supervisor_that_is_killed_while_workers_still_import_leaves_none(start: Start) -> None:
+    """A worker imports for half a minute before it comes to plug-ins of ours."""
+    replica = start()
+    replica.wait_for(lambda: len(replica.everything()) > 2, LOAD_SECONDS)  # the server, its engine core, another
+    processes = replica.everything()
+    replica.process.kill()
+    replica.process.wait()
+    end = time.monotonic() + GONE_SECONDS
+    while left := [title(pid) for pid in processes if is_alive(pid)]:
+        assert time.monotonic() < end, left
+        time.sleep(0.05)

@@ -65,6 +65,8 @@ class Recipe:
     """Module that is run in the new environment: it exits 0 when the engine works there; empty = nothing to prove."""
     layers: tuple[Layer, ...] = ()
     dist_infos: tuple[DistInfo, ...] = ()
+    startup: str = ""
+    """A line of Python that every interpreter of the environment runs before all else; it begins with `import `."""
     compiles: bool = False
     """Whether it compiles kernels when it loads a model, with the machine's C++ compiler and Python's headers."""
     libraries: tuple[str, ...] = ()

@@ -22,6 +22,14 @@ PROCESSES = "llmservice_processes"
 STEPS = "llmservice_steps"
 API = "llmservice_api"
 
+STARTUP = (
+    "import os, sys; "
+    "'LLMSERVICE_ENGINE_PID' in os.environ and '--multiprocessing-fork' in sys.orig_argv "
+    f"and __import__('{_SERVE}.processes', fromlist=['follow']).follow()"
+)
+"""What interpreters of vLLM's environment run first: a process that vLLM begins as a new program, which imports for a
+minute before it comes to plug-ins, is to die with the one that began it all that time."""
+
 WORKER = f"{_SERVE}.worker.Telling"
 """What workers are extended by, to be asked about their memory."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llmservice_runtime.engines.base.recipe import DistInfo, Recipe
 from llmservice_runtime.engines.base.torch_layer import TORCH
-from llmservice_runtime.engines.vllm.plugins import DISTRIBUTION, ENTRY_POINTS
+from llmservice_runtime.engines.vllm.plugins import DISTRIBUTION, ENTRY_POINTS, STARTUP
 from llmservice_runtime.machine.machine import Device
 
 HERE = Path(__file__).parent
@@ -20,6 +20,7 @@ _CUDA = Recipe(
     proof="llmservice_runtime.engines.vllm.install.check",
     layers=(replace(TORCH, slim=None),),
     dist_infos=(PLUGINS,),
+    startup=STARTUP,
     compiles=True,
     devices=frozenset({Device.NVIDIA}),
 )

@@ -86,7 +86,7 @@ def _ours(settings: RuntimeSettings, given: Given, around: Surroundings) -> dict
         said |= {"--tool-parser-plugin": REGISTRATION}
     elif "--tool-call-parser" in given:
         said["--enable-auto-tool-choice"] = ""
-    if around.cpu and COMPILES.isdisjoint(given):
+    if _eager(around, given):
         # Compiling takes most of a minute of a first start and a C++ compiler, which images do not have.
         said["--enforce-eager"] = ""
     if settings.load_quantization:
@@ -96,6 +96,11 @@ def _ours(settings: RuntimeSettings, given: Given, around: Surroundings) -> dict
     if around.kv_bytes:
         said["--kv-cache-memory-bytes"] = str(around.kv_bytes)
     return said
+
+
+def _eager(around: Surroundings, given: Given) -> bool:
+    """Whether nothing is compiled: on a CPU, unless the user says something of it."""
+    return around.cpu and COMPILES.isdisjoint(given)
 
 
 def _online(wanted: str) -> str:
@@ -131,6 +136,9 @@ def environment(settings: RuntimeSettings, around: Surroundings) -> dict[str, st
         # Threads that spin while they wait for the slowest take the CPU from it where others want it too: 2 tokens/s
         # instead of 230 on a machine with ten times the work it has cores for.
         ours["OMP_WAIT_POLICY"] = "PASSIVE"
+    if _eager(around, vllm_options(settings.engine_args).given):
+        # What vLLM compiles all the same, when it is first asked for log-probabilities (20 s), runs as it is.
+        ours["TORCHDYNAMO_DISABLE"] = "1"
     if around.cache:
         ours |= {
             "VLLM_CACHE_ROOT": f"{around.cache}/vllm",

@@ -46,6 +46,12 @@ def arm() -> None:
     LINK.came(PROCESSES, Phase.LOADING)
 
 
+def follow() -> None:
+    """Of a process that was just begun: die with the one that began it, before anything is imported. Whether that died
+    already `arm` sees."""
+    _die_with(None)
+
+
 def end_as(codes: Iterable[int]) -> NoReturn:
     """End as an engine core did, by its exit code: the supervisor sees only this process, and tells why by how it
     ends."""
