@@ -1,7 +1,7 @@
 """The proof that vLLM works in its environment: it and its server can be imported, it knows version and device, and its
 kernels for CPUs are there.
 
-Run in the new environment. What was imported is compiled then, so that the first start is no slower than others.
+Run in the new environment. What serving imports is compiled then, so that the first start is no slower than others.
 """
 
 from __future__ import annotations
@@ -9,7 +9,14 @@ from __future__ import annotations
 import importlib
 from importlib.metadata import version
 
+from llmservice_runtime.engines.base.bytecode import SERVER, compile_packages
+
 MODULES = ("torch", "vllm", "vllm.entrypoints.cli.main", "vllm.entrypoints.openai.api_server", "vllm.v1.engine.core")
+PACKAGES = (
+    "vllm", "compressed_tensors", "fastapi", "httptools", "jmespath", "loguru", "model_hosting_container_standards",
+    "prometheus_fastapi_instrumentator", "pydantic", "uvicorn", "websockets",
+)  # fmt: skip
+"""What its servers and workers import later than that."""
 
 KERNEL = "silu_and_mul"
 """One that every build has."""
@@ -17,6 +24,7 @@ KERNEL = "silu_and_mul"
 
 def main() -> None:
     """ImportError names what is missing; of kernels vLLM's own warning does."""
+    compile_packages((*PACKAGES, *SERVER))
     for name in MODULES:
         importlib.import_module(name)
     from vllm.platforms import current_platform
