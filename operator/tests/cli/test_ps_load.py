@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from llmservice_cli.commands.ps import WIDE, _row
+from llmservice_cli.commands.ps import WIDE, _row, load_report
 from llmservice_cli.main import main
+from llmservice_runtime.contract.errors import UserError
 
 LOAD: dict[str, Any] = {"milliseconds": 1540, "plannedMemory": "100Mi", "measuredMemory": "130Mi", "tokensPerSecond": 9}
 
@@ -41,6 +42,26 @@ def test_what_differs_from_the_plan_is_said_in_the_short_table_too() -> None:
     assert row[-1] == "Ready. The engine took 130 MiB of host memory."
 
 
+def test_a_load_is_shown_line_by_line() -> None:
+    lines = [
+        {"name": "weights", "where": "Host", "planned": "60Mi", "measured": "61Mi"},
+        {"name": "reserve", "where": "Host", "planned": "9Mi"},
+    ]
+    phases = [{"name": "Starting", "milliseconds": 300}, {"name": "Loading", "milliseconds": 1200}]
+    told = {**LOAD, "memory": lines, "phases": phases, "findings": ["The engine takes more."]}
+    assert load_report(entry(told)).splitlines() == [
+        "default/demo was loaded in 1.5 s, 9 tokens/s (Starting 0.3 s, Loading 1.2 s).",
+        "The engine takes more.",
+        "",
+        "MEMORY                WHERE   PLANNED   MEASURED",
+        "weights               Host    60Mi      61Mi",
+        "reserve               Host    9Mi       -",
+        "sum without reserve   Host    100Mi     130Mi",
+    ]
+    with pytest.raises(UserError, match="no replica of default/demo has loaded"):
+        load_report(entry(None))
+
+
 @pytest.mark.parametrize("output", ["", "json", "yaml", "wide"])
 def test_where_nothing_runs_nothing_is_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: str
@@ -54,4 +75,4 @@ def test_where_nothing_runs_nothing_is_listed(
         assert yaml.safe_load(told.out) == {"apiVersion": "v1", "kind": "List", "items": []}
     else:
         assert [line.split()[0] for line in told.out.splitlines()] == ["NAME"]
-    assert main(["ps", "--snippets", "demo"]) == 1
+    assert main(["ps", "--snippets", "demo"]) == main(["ps", "--load", "demo"]) == 1
