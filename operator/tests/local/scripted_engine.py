@@ -1,6 +1,7 @@
 """A scripted engine in the place of a real one: reports, answers and fails as spec.engine.env tells it.
 
-WORDS and DELAY (seconds) shape the stream; FAIL names a failure class to end with at load.
+WORDS and DELAY (seconds) shape the stream; FAIL names a failure class to end with at load;
+it loads until there is a file HOLD.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from aiohttp import web
 
 WORDS, DELAY = int(os.environ.get("WORDS", "3")), float(os.environ.get("DELAY", "0"))
+HOLD = Path(os.environ["HOLD"]) if "HOLD" in os.environ else None
 
 
 def report(**body: Any) -> None:
@@ -42,6 +44,8 @@ async def main(settings: dict[str, Any]) -> None:
     if failure := os.environ.get("FAIL"):
         report(kind="failure", failure=failure, message="it was told to", remedy="tell it otherwise")
         sys.exit(3)
+    while HOLD and not HOLD.exists():  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
     app = web.Application()
     app.add_routes([web.post("/v1/chat/completions", chat), web.get("/health", health)])
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=settings["drain_seconds"])

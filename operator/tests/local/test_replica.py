@@ -46,3 +46,34 @@ async def test_a_failure_of_whoever_follows_leaves_no_supervisor_behind(
             os.kill(pids[0], 0)
         await replica.stop(force=False)
     assert not list((tmp_path / "room").glob("*.claim"))
+
+
+async def test_what_loading_took_says_when_the_same_will_be_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMSERVICE_ENGINES_DIR", str(fake_engines(tmp_path / "engines")))
+    (tmp_path / "m.gguf").touch()
+    go = tmp_path / "go"
+    settings = RuntimeSettings(
+        EngineType.LLAMA_CPP, str(tmp_path / "m.gguf"), "apps/demo", drain_seconds=5, engine_env={"HOLD": str(go)}
+    )
+    times = LoadTimes(tmp_path)
+    times.keep(settings, 5000.0)
+    changes: asyncio.Queue[ReplicaFacts] = asyncio.Queue()
+    async with aiohttp.ClientSession() as session:
+        replica = LocalReplica(
+            ReplicaFacts("apps/demo-1", 0), settings, tmp_path / "run", tmp_path / "log", session,
+            lambda: changes.put_nowait(replica.facts), lambda: Room(tmp_path / "room").claim("apps/demo", "m", 1),
+            times,
+        )  # fmt: skip
+        async with asyncio.timeout(60):
+            while (facts := await changes.get()).eta is None:
+                assert not facts.ready
+            assert 4000 < facts.eta <= 5000
+            go.touch()
+            while (facts := await changes.get()).load is None:
+                pass
+        assert facts.ready and facts.eta is None
+        await replica.stop(force=False)
+    took = LoadTimes(tmp_path).of(settings)
+    assert took is not None and took < 100
