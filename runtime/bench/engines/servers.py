@@ -19,6 +19,8 @@ from llmservice_runtime.install.environment import engine_python, engines_dir
 SEQUENCES = 16
 CONTEXT = 1024
 """Tokens of a prompt and its answer."""
+BLOCK, BATCH = 256, 2048
+"""Tokens of a block of the cache, and of a step: Transformers' own block, and our engine's step."""
 
 SERVE = "import sys; sys.path.append(sys.argv.pop(1)); from transformers.cli.transformers import main; main()"
 """`transformers serve` wants an HTTP server beside it. The one of vLLM's environment will do: it comes last, so that
@@ -65,10 +67,17 @@ def bare_vllm(model: Path, threads: int) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def bare_transformers(model: Path, batching: bool) -> Iterator[Server]:
-    """`transformers serve`, with or without its continuous batching."""
+    """`transformers serve`, with or without its continuous batching. That has the plan's sizes: left to itself it takes
+    60 % of the machine's memory on CPUs, most of it for a mask that every step goes through (minutes for one answer)."""
     port, batched = free_port(), ["--continuous-batching"] if batching else []
+    sizes = [
+        f"--cb-block-size={BLOCK}",
+        f"--cb-num-blocks={SEQUENCES * CONTEXT // BLOCK}",
+        f"--cb-max-batch-tokens={BATCH}",
+    ]
     lent = next((engines_dir() / EngineType.VLLM.folder / "lib").glob("python*/site-packages"))
     command = [str(engine_python(EngineType.TRANSFORMERS)), "-c", SERVE, str(lent), "serve", str(model), *batched]
+    command += sizes if batching else []
     with running(
         [*command, "--port", str(port)], f"http://localhost:{port}/health", {**os.environ, "HF_HUB_OFFLINE": "1"}
     ):

@@ -370,6 +370,13 @@ async def test_a_drain_is_over_when_nothing_runs_and_does_not_wait_for_its_time(
     assert running.draining
 
 
+async def test_a_drain_without_any_time_is_over_when_nothing_runs() -> None:
+    """It failed, and with it the plug-in: the replica ended as if vLLM had crashed."""
+    running = Running()
+    await asyncio.wait_for(running.drain(0), 5)
+    assert running.draining
+
+
 def test_the_longest_of_the_last_steps_says_what_the_next_may_take() -> None:
     now = [0.0]
     pace = Pace(lambda: now[0])

@@ -95,7 +95,8 @@ class Running:
         self.draining = True
         if await _within(self.idle, seconds):
             return
-        await asyncio.wait([asyncio.ensure_future(request.end()) for request in self._requests], timeout=margin)
+        if ends := [asyncio.ensure_future(request.end()) for request in self._requests]:  # the last may have ended now
+            await asyncio.wait(ends, timeout=margin)
         await _within(self.idle, margin)
 
 
