@@ -67,21 +67,20 @@ def bare_vllm(model: Path, threads: int) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def bare_transformers(model: Path, batching: bool) -> Iterator[Server]:
-    """`transformers serve`, with or without its continuous batching. That has the plan's sizes: left to itself it takes
-    60 % of the machine's memory on CPUs, most of it for a mask that every step goes through (minutes for one answer)."""
-    port, batched = free_port(), ["--continuous-batching"] if batching else []
-    sizes = [
-        f"--cb-block-size={BLOCK}",
-        f"--cb-num-blocks={SEQUENCES * CONTEXT // BLOCK}",
-        f"--cb-max-batch-tokens={BATCH}",
-    ]
+    """`transformers serve`, with or without its continuous batching, and with the plan's sizes.
+
+    Left to itself that takes 60 % of the machine's memory on a CPU, for a cache and a mask over all of it that every
+    step goes through: 1 token/s.
+    """
+    blocks = SEQUENCES * CONTEXT // BLOCK
+    port, sizes = free_port(), {"block-size": BLOCK, "num-blocks": blocks, "max-batch-tokens": BATCH}
+    batched = ["--continuous-batching", *(f"--cb-{name}={value}" for name, value in sizes.items())] if batching else []
     lent = next((engines_dir() / EngineType.VLLM.folder / "lib").glob("python*/site-packages"))
     command = [str(engine_python(EngineType.TRANSFORMERS)), "-c", SERVE, str(lent), "serve", str(model), *batched]
-    command += sizes if batching else []
     with running(
         [*command, "--port", str(port)], f"http://localhost:{port}/health", {**os.environ, "HF_HUB_OFFLINE": "1"}
     ):
-        yield Server(" ".join(["transformers serve", *batched]), f"http://localhost:{port}", str(model))
+        yield Server(" ".join(["transformers serve", *batched[:1]]), f"http://localhost:{port}", str(model))
 
 
 def all_of(engine: EngineType, model: Path, threads: int) -> list[AbstractContextManager[Server]]:
