@@ -44,6 +44,7 @@ def runtime_settings(plan: Plan, service: LLMService, model_path: str, facts: Mo
         load_quantization=engine.load_quantization.value if engine.load_quantization else "",
         engine_args=plan.args,
         planned_memory=tuple(_planned(line, plan) for line in plan.memory),
+        planned_accelerator=plan.accelerator if plan.accelerator_count else "",
         planned_file_bytes=facts.file_bytes,
         planned_files=_all_files(facts),
         engine_env={variable.name: variable.value for variable in engine.env},

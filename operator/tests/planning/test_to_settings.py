@@ -42,7 +42,7 @@ def test_settings_carry_the_plan_and_the_service(
     assert parts.keys() == {Part.WEIGHTS, Part.CACHE, Part.ENGINE, Part.RESERVE}
     assert parts[Part.WEIGHTS].bytes >= facts.weight_bytes and parts[Part.RESERVE].name == RESERVE
     assert (settings.planned_file_bytes, settings.planned_files) == (facts.file_bytes, facts.files)
-    assert settings.progress_seconds == 60
+    assert settings.progress_seconds == 60 and settings.planned_accelerator == ""
     assert RuntimeSettings.from_json(settings.to_json()) == settings
 
 
@@ -57,6 +57,7 @@ def test_memory_of_gpus_is_that_of_all(
     plan = make_plan(service.spec, facts, make_machine(kind="L4", count=2), "abc")
     assert isinstance(plan, Plan), plan
     settings = runtime_settings(plan, service, "/models/x", facts)
+    assert settings.planned_accelerator == "L4"
     weights = next(line for line in settings.planned_memory if line.part is Part.WEIGHTS)
     assert weights.where == GPU and weights.bytes == 2 * next(m.bytes for m in plan.memory if m.where == GPU)
     assert {line.part for line in settings.planned_memory} > {Part.CACHE, Part.SHARED, Part.ENGINE}

@@ -25,7 +25,7 @@ RATE_WINDOW_SECONDS = 60.0
 class BatchingEngine:
     """One model, many answers at a time. Its methods are for an event loop; the work runs in a thread of its own.
 
-    `free` gives the model back, once no step runs; `held` tells what it has.
+    `free` gives the model back, once no step runs; `held` tells what it has; `other_gpus` as in `HostedEngine`.
     """
 
     def __init__(
@@ -36,12 +36,14 @@ class BatchingEngine:
         metrics: EngineMetrics,
         free: Callable[[], None],
         held: Callable[[], Sequence[HeldLine]] = tuple,
+        other_gpus: Sequence[str] = (),
     ) -> None:
         self._metrics = metrics
         self._tokenizer = tokenizer
         self._context_tokens = settings.context_tokens
         self._free = free
         self._held = held
+        self._other_gpus = other_gpus
         self._grammars = GrammarCompiler(tokenizer)
         self._steps = StepLoop(decoder, tokenizer.vocab_size, metrics)
         self._places = settings.max_sequences + settings.max_queued_requests
@@ -110,6 +112,10 @@ class BatchingEngine:
     def memory(self) -> Sequence[HeldLine]:
         """What weights and cache have; empty = not known."""
         return self._held()
+
+    def other_gpus(self) -> Sequence[str]:
+        """The GPUs that are not the planned ones."""
+        return self._other_gpus
 
     def begin_drain(self) -> None:
         """Refuse new requests from now on; what runs or waits goes on."""

@@ -132,6 +132,7 @@ RULES: dict[str, Rule] = {
     "engine_env": environment,
     "allow_origins": texts(origin),
     "planned_memory": memory_lines,
+    "planned_accelerator": maybe_text,
     "planned_file_bytes": whole(0, MAX_BYTES),
     "planned_files": texts(text),
     "compiled": maybe_text,

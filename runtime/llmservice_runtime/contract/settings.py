@@ -68,6 +68,8 @@ class RuntimeSettings:
     planned_memory: tuple[PlannedLine, ...] = ()
     """Memory that the plan has for it, line by line; empty = not told. What is measured after loading is held against
     this."""
+    planned_accelerator: str = ""
+    """The GPU that was planned with; empty = none, or not told."""
     planned_file_bytes: int = 0
     """What the model's files have together."""
     planned_files: tuple[str, ...] = ()

@@ -119,6 +119,7 @@ class Host:
             "context_tokens": engine.context_tokens,
             "max_sequences": self._settings.max_sequences,
             "memory": [asdict(line) for line in engine.memory()],
+            "other_gpus": list(engine.other_gpus()),
         }
         if speed:
             detail["tokens_per_second"] = speed

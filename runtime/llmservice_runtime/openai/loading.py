@@ -30,6 +30,10 @@ class HostedEngine(Engine, Protocol):
         """What its weights and its cache have, once it is loaded; empty = it can't tell."""
         ...
 
+    def other_gpus(self) -> Sequence[str]:
+        """The GPUs that it runs on and that are not the planned ones, as the driver names them."""
+        ...
+
     def close(self) -> None:
         """Stop the step thread and free the model."""
         ...

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmservice_runtime.contract.memory import GPU, HOST, HeldLine, Part, PlannedLine
+from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.supervisor.kernel import PROC, session_of
 
@@ -89,7 +90,7 @@ def loaded(
         measured=measured,
         memory=memory,
         tokens_per_second=round(speed, 2) if isinstance(speed, float) and speed > 0 else None,
-        findings=tuple(differences(predicted, measured, memory)),
+        findings=(*_other_gpus(settings, said), *differences(predicted, measured, memory)),
     )
 
 
@@ -114,6 +115,16 @@ def _measured(part: Part, where: str, held: Sequence[HeldLine], host: Resident) 
     if part is Part.ENGINE and held:
         return max(0, host.total - host.shared - sum(line.resident for line in held if line.where == HOST))
     return None
+
+
+def _other_gpus(settings: RuntimeSettings, said: Mapping[str, Any]) -> Iterator[str]:
+    names = said.get("other_gpus")
+    if settings.planned_accelerator and isinstance(names, list) and names:
+        found = plain(", ".join(str(name) for name in names[:4]))[:200]
+        yield (
+            f"The plan was made for {settings.planned_accelerator}, and the engine runs on {found}: memory and speed "
+            "are others than planned. Plan anew (edit the spec, or start again), or name the GPU in accelerator."
+        )
 
 
 def _planned(settings: RuntimeSettings, where: str) -> int:

@@ -46,6 +46,7 @@ built = st.builds(
     planned_memory=st.lists(
         st.builds(PlannedLine, words, st.sampled_from(Part), st.sampled_from(["GPU", "Host"]), counts), max_size=3
     ).map(tuple),
+    planned_accelerator=st.sampled_from(["", "L4"]),
     planned_file_bytes=counts,
     planned_files=st.lists(words, max_size=2).map(tuple),
     compiled=st.sampled_from(["", "/cache/compiled"]),
@@ -94,6 +95,7 @@ WRONG = {
         '[{"name": "a", "part": "Cache", "where": "Disk", "bytes": 1}]',
         '[{"name": "a", "part": [], "where": "GPU", "bytes": 1}]',
     ],
+    "planned_accelerator": ["1", "null"],
     "planned_file_bytes": ["-1"],
     "planned_files": ['"a"', "[1]", '[""]'],
     "failure_log": ["1", "null"],

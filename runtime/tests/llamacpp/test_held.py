@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmservice_runtime.contract.memory import GPU, HOST, HeldLine, Part
-from llmservice_runtime.engines.llamacpp.serve.held import MIB, Buffer, buffer, held
+from llmservice_runtime.engines.llamacpp.serve.held import MIB, Buffer, buffer, gpu, held
 
 CPU = """load_tensors:   CPU_Mapped model buffer size =    60.00 MiB
 load_tensors:   CPU_REPACK model buffer size =    40.00 MiB
@@ -41,6 +41,15 @@ def test_what_is_on_gpus_is_told_apart() -> None:
         (Part.CACHE, HOST): 0,
         (Part.ENGINE, GPU): 70,
     }
+
+
+def test_the_gpus_that_it_uses_are_known_by_name() -> None:
+    line = (
+        "llama_model_load_from_file_impl: using device CUDA0 (NVIDIA GeForce RTX 4090) (0000:01:00.0) - 23000 MiB free"
+    )
+    assert gpu(line) == "NVIDIA GeForce RTX 4090"
+    assert gpu(line.replace("NVIDIA GeForce RTX 4090", "llvmpipe (LLVM 15.0.7, 256 bits)")).startswith("llvmpipe")
+    assert gpu("llama_model_load_from_file_impl: skipping device CUDA0 (x)") == gpu("") == ""
 
 
 def test_where_its_words_are_others_nothing_is_told() -> None:

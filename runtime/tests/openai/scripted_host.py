@@ -32,6 +32,9 @@ class HostedScript(ScriptedEngine):  # type: ignore[misc]
     def memory(self) -> list[HeldLine]:
         return []
 
+    def other_gpus(self) -> list[str]:
+        return []
+
     def close(self) -> None:
         sys.stderr.write("closed\n")
 

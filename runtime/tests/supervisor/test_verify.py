@@ -108,6 +108,15 @@ def test_lines_add_up_to_the_sum(held: list[tuple[str, str, int, int]], rest: in
         assert sum(found.measured or 0 for found in load.memory) == load.measured["host"]
 
 
+def test_another_gpu_than_planned_is_said() -> None:
+    planned = settings(planned_accelerator="L4")
+    (said,) = loaded(planned, {}, 1.0, Resident(0), json.dumps({"other_gpus": ["Tesla T4"]})).findings
+    assert said.startswith("The plan was made for L4, and the engine runs on Tesla T4:")
+    for detail in ({"other_gpus": []}, {"other_gpus": "T4"}, {}):
+        assert loaded(planned, {}, 1.0, Resident(0), json.dumps(detail)).findings == ()
+    assert loaded(settings(), {}, 1.0, Resident(0), json.dumps({"other_gpus": ["T4"]})).findings == ()
+
+
 def test_other_files_than_those_planned_with_are_said(tmp_path: Path) -> None:
     for name, size in (("sub/a.gguf", 10), ("sub/b.gguf", 20)):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from llmservice_runtime.engines.llamacpp.serve.held import Buffer, buffer
+from llmservice_runtime.engines.llamacpp.serve.held import Buffer, buffer, gpu
 from llmservice_runtime.generation.arrays import Floats, Ints
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,8 @@ recent_errors: deque[str] = deque(maxlen=20)
 """The last warnings and errors of llama.cpp: a failed load says its reason only here."""
 
 buffers: list[Buffer] = []
-"""What it said of its buffers since the list was emptied."""
+gpus: list[str] = []
+"""What it said of its buffers and of GPUs since the lists were emptied."""
 
 
 def _on_log(level: int, text: bytes | None, _data: Any) -> None:
@@ -34,6 +35,8 @@ def _on_log(level: int, text: bytes | None, _data: Any) -> None:
         recent_errors.append(line)
     elif (found := buffer(line)) is not None:
         buffers.append(found)
+    elif name := gpu(line):
+        gpus.append(name)
     if len(line) > 1:
         log.log(ours, "%s", line)
 

@@ -6,6 +6,7 @@ from llmservice_runtime.batching.engine import BatchingEngine
 from llmservice_runtime.batching.kvcache import KvCache
 from llmservice_runtime.batching.lanes import Lanes
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.base.gpus import others
 from llmservice_runtime.engines.llamacpp.serve.decoder import LlamaDecoder
 from llmservice_runtime.engines.llamacpp.serve.memory import LlamaMemory
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
@@ -25,7 +26,10 @@ class LlamaCppEngine(BatchingEngine):
         )
         lanes = Lanes(kv, LlamaMemory(loaded.context, split=layout.split), settings.max_sequences, metrics)
         decoder = LlamaDecoder(loaded, lanes, step_seconds)
-        super().__init__(LlamaTokenizer(loaded.model), decoder, settings, metrics, loaded.close, loaded.held)
+        super().__init__(
+            LlamaTokenizer(loaded.model), decoder, settings, metrics, loaded.close, loaded.held,
+            others(settings.planned_accelerator, loaded.gpus),
+        )  # fmt: skip
         metrics.cache_config = {
             "block_size": 1,
             "num_gpu_blocks": layout.cells,

@@ -10,6 +10,7 @@ from llmservice_runtime.contract.memory import GPU, HOST, HeldLine, Part
 
 MIB = 1 << 20
 _BUFFER = re.compile(r"(\S+) +(model|KV|RS|compute|output) buffer size += +([0-9.]+) MiB")
+_GPU = re.compile(r"using device \S+ \((.+?)\) \([^()]*\) - \d+ MiB free")
 _PARTS = {"model": Part.WEIGHTS, "KV": Part.CACHE, "RS": Part.CACHE, "compute": Part.ENGINE, "output": Part.ENGINE}
 _MAPPED = "_Mapped"
 """Ends the name of a buffer that is a part of the file."""
@@ -35,6 +36,12 @@ def buffer(line: str) -> Buffer | None:
     """The buffer that a line of llama.cpp's log tells of."""
     found = _BUFFER.search(line)
     return Buffer(_PARTS[found[2]], found[1], round(float(found[3]) * MIB)) if found else None
+
+
+def gpu(line: str) -> str:
+    """The name of the GPU that a line of llama.cpp's log says it uses; empty = it says something else."""
+    found = _GPU.search(line)
+    return found[1] if found else ""
 
 
 def held(buffers: list[Buffer], weights: int, mapped: int) -> Iterator[HeldLine]:

@@ -17,7 +17,7 @@ from llmservice_runtime.contract.memory import HeldLine
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.base.resident import mapped
 from llmservice_runtime.engines.llamacpp.arguments import FLASH, KV_TYPES, ROPE_SCALING, EngineArgs
-from llmservice_runtime.engines.llamacpp.serve.binding import buffers, initialise, recent_errors
+from llmservice_runtime.engines.llamacpp.serve.binding import buffers, gpus, initialise, recent_errors
 from llmservice_runtime.engines.llamacpp.serve.held import held
 from llmservice_runtime.engines.llamacpp.serve.layout import KvShape, Layout, choose_layout, pad
 from llmservice_runtime.engines.llamacpp.serve.mapped import let_go
@@ -39,6 +39,7 @@ class LoadedModel:
         self.context_tokens = context_tokens
         self._path = path
         self._buffers = list(buffers)
+        self.gpus = tuple(gpus)
 
     def held(self) -> tuple[HeldLine, ...]:
         """What it has of memory."""
@@ -57,6 +58,7 @@ def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[
     """Load `settings.model_path`. UserError carries the class (ModelDamaged, OutOfMemory...)."""
     initialise()
     buffers.clear()
+    gpus.clear()
     model = _open(settings, args, progress)
     try:
         _refuse_other_kinds(model, settings.model_path)

@@ -15,6 +15,7 @@ from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.memory import HeldLine
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.base.gpus import others, visible
 from llmservice_runtime.engines.base.tensors import allocator_line, cache_lines
 from llmservice_runtime.engines.transformers.serve import fitting
 from llmservice_runtime.engines.transformers.serve.alone import AloneDecoder, Caches
@@ -57,7 +58,8 @@ class TransformersEngine(BatchingEngine):
             reserved = sum(torch.cuda.memory_reserved(gpu) for gpu in gpus)
             return [*lines, *allocator_line(lines, reserved)]
 
-        super().__init__(loaded.tokenizer, decoder, settings, metrics, loaded.close, held)
+        unplanned = others(settings.planned_accelerator, visible())
+        super().__init__(loaded.tokenizer, decoder, settings, metrics, loaded.close, held, unplanned)
         metrics.path = ONE_BY_ONE if reason else BATCHED
         metrics.cache_config = {
             "block_size": 1,

@@ -17,6 +17,7 @@ from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.memory import HeldLine, together
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.base.gpus import others
 from llmservice_runtime.engines.vllm.plugins import API, PARSER, WORKER
 from llmservice_runtime.engines.vllm.serve.gate import Door, Gate
 from llmservice_runtime.engines.vllm.serve.handover import handed_over
@@ -31,7 +32,7 @@ from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.openai.reasoning import CLOSE
 from llmservice_runtime.openai.state import Server
 
-MEMORY_SECONDS = 10.0
+WORKER_SECONDS = 10.0
 """Workers that do nothing else answer at once."""
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Api:
         except UserError as error:
             LINK.reporter.failure(error)
             raise
-        measured: dict[str, Any] = {"memory": await memory_of(engine_client, args)}
+        measured = await told_by_workers(engine_client, args, self._settings.planned_accelerator)
         if speed:
             measured["tokens_per_second"] = speed
         with LINK.or_end(API):
@@ -98,16 +99,22 @@ async def self_test(engine_client: Any) -> float:
     return (tokens - 1) / (last - first) if last > first else 0.0
 
 
-async def memory_of(engine_client: Any, args: Namespace) -> list[dict[str, Any]]:
-    """What all workers have of weights and cache, as reports spell it; empty where they can't be asked."""
+async def told_by_workers(engine_client: Any, args: Namespace, accelerator: str) -> dict[str, Any]:
+    """What all workers have of weights and cache, and GPUs that are not the planned ones, as reports spell it; nothing
+    where they can't be asked."""
     if args.worker_extension_cls != WORKER:
-        return []
+        return {}
     try:
-        told = await engine_client.collective_rpc("llmservice_memory", timeout=MEMORY_SECONDS)
+        told = await engine_client.collective_rpc("llmservice_memory", timeout=WORKER_SECONDS)
+        names = await engine_client.collective_rpc("llmservice_gpu", timeout=WORKER_SECONDS)
     except Exception:  # whatever vLLM wraps it in: a load is not to fail for what is only told
         log.warning("vLLM's workers do not tell of their memory", exc_info=True)
-        return []
-    return [asdict(line) for line in together(line for worker in told for line in map(HeldLine.of, worker) if line)]
+        return {}
+    lines = together(line for worker in told for line in map(HeldLine.of, worker) if line)
+    return {
+        "memory": [asdict(line) for line in lines],
+        "other_gpus": others(accelerator, [name for name in names if name]),
+    }
 
 
 def served_by(engine_client: Any, args: Namespace, settings: RuntimeSettings) -> Served:

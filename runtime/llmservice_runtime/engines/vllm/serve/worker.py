@@ -45,6 +45,10 @@ class Telling:
         reserved = torch.cuda.memory_reserved() if where == GPU else 0
         return [asdict(line) for line in (*lines, *allocator_line(lines, reserved))]
 
+    def llmservice_gpu(self) -> str:
+        """The name of its GPU; empty = it has none."""
+        return "" if self.device.type == "cpu" else str(torch.cuda.get_device_name(self.device))
+
 
 def own_memory(status: Path = STATUS) -> int:
     """Bytes that this process has of no file."""

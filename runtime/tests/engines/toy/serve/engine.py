@@ -99,6 +99,9 @@ class ToyEngine:
     def memory(self) -> list[HeldLine]:
         return [HeldLine(Part.WEIGHTS, HOST, self._table.nbytes, self._table.nbytes)]
 
+    def other_gpus(self) -> list[str]:
+        return []
+
     def close(self) -> None:
         """There is nothing to free."""
 
