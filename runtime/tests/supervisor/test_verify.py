@@ -112,8 +112,8 @@ def test_another_gpu_than_planned_is_said() -> None:
     planned = settings(planned_accelerator="L4")
     (said,) = loaded(planned, {}, 1.0, Resident(0), json.dumps({"other_gpus": ["Tesla T4"]})).findings
     assert said.startswith("The plan was made for L4, and the engine runs on Tesla T4:")
-    for detail in ({"other_gpus": []}, {"other_gpus": "T4"}, {}):
-        assert loaded(planned, {}, 1.0, Resident(0), json.dumps(detail)).findings == ()
+    for detail in ('{"other_gpus": []}', '{"other_gpus": "T4"}', "{}"):
+        assert loaded(planned, {}, 1.0, Resident(0), detail).findings == ()
     assert loaded(settings(), {}, 1.0, Resident(0), json.dumps({"other_gpus": ["T4"]})).findings == ()
 
 
