@@ -1,0 +1,109 @@
+"""`decide`: how many replicas, and why."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from datetime import datetime
+
+from llmservice_scaling.decision import Decision, Explained, Outcome, Reason, why
+from llmservice_scaling.demand import USABLE, Wanted, running, wanted
+from llmservice_scaling.rules import Capacity, Rules
+from llmservice_scaling.schedule import floor
+from llmservice_scaling.signals import Signals, Validity
+from llmservice_scaling.state import State
+from llmservice_scaling.words import sentence
+
+GROW_BY, GROW_LEAST = 2, 4
+COME_BACK_SECONDS = 600.0
+"""Who waited for a replica in vain is told to come back within 120 s: for this long one that starts is kept."""
+
+
+def decide(
+    state: State | None, signals: Signals, rules: Rules, capacity: Capacity, now: float, wall: datetime
+) -> Outcome:
+    """How many replicas, and the state to bring to the next decision. Pure.
+
+    `state` None = a leader that has just begun. `now` is in seconds, on the clock that readings are dated by; it should
+    be one that can't be set. `wall` has a time zone and serves warm floors alone. To be called every few seconds, and
+    at once when a request is held.
+    """
+    current = signals.replicas
+    each = wanted(signals, rules, capacity, now)
+    believed = not any(one.holds for one in each)
+    streams = min(_streams(signals, capacity, now), current)
+    want = max([streams, *(one.replicas for one in each if one.replicas is not None)])
+
+    state = (state or State.begin(current, now)).pass_time(now, believed)
+    state = state.count(current).remember(min(want, rules.max_replicas), rules.scale_down_seconds)
+    state = _idle(state, signals, want, now)
+
+    most = max(current, GROW_BY * state.fewest, state.fewest + GROW_LEAST)
+    warm = floor(rules.floors, wall)
+    least = min(max(rules.min_replicas, warm), rules.max_replicas)
+    target = max(want, state.highest)
+    if target > current:
+        count, reason = min(target, most), Reason.WANTED if target <= most else Reason.GROWTH_LIMITED
+    elif not believed:
+        count, reason = current, Reason.HELD
+    else:
+        count, reason = _downwards(state, want, current, least, rules)
+    if reason is Reason.IDLE:
+        state = state.forget()
+    if count < least:
+        count, reason = least, Reason.WARM_FLOOR if warm > rules.min_replicas else Reason.MIN_REPLICAS
+    elif count > rules.max_replicas:
+        count, reason = rules.max_replicas, Reason.MAX_REPLICAS
+
+    signals_explained = tuple(_explained(one, most, least, rules.max_replicas, count, current) for one in each)
+    decision = Decision(
+        replicas=count,
+        before=current,
+        reason=reason,
+        sentence="",
+        signals=signals_explained,
+        highest=state.highest,
+        streams=streams,
+        warm_floor=warm,
+        idle_seconds=state.idle_seconds,
+    )
+    return Outcome(replace(decision, sentence=sentence(decision, signals, rules)), state)
+
+
+def _streams(signals: Signals, capacity: Capacity, now: float) -> int:
+    """Replicas that what runs needs, packed as close as they can; 1 also for what is held."""
+    held = signals.held.validity(now) in USABLE and bool(signals.held.value)
+    return max(math.ceil(running(signals, now) / capacity.places), int(held))
+
+
+def _idle(state: State, signals: Signals, want: int, now: float) -> State:
+    """Whether nobody asks, and since when. One that starts counts as asked for while those who waited may come back."""
+    told = (signals.held, signals.in_flight, signals.engine_requests, signals.waiting_tokens, signals.prompt_rate)
+    quiet = not want and all(one.validity(now) is Validity.VALID and one.value == 0 for one in told)
+    asked = any(one.validity(now) in USABLE and one.value for one in told)
+    if signals.replicas and not signals.starting:
+        state = replace(state, awaited_at=None)
+    elif asked:
+        state = replace(state, awaited_at=state.clock)
+    awaited = state.awaited_at is not None and state.clock - state.awaited_at < COME_BACK_SECONDS
+    if not quiet or awaited:
+        return replace(state, idle_since=None)
+    return state if state.idle_since is not None else replace(state, idle_since=state.clock)
+
+
+def _downwards(state: State, want: int, current: int, least: int, rules: Rules) -> tuple[int, Reason]:
+    """Not below what was wanted in the window; from one to none only when idle. Not bounded yet."""
+    low = state.highest
+    if low <= 1 <= current and least == 0:
+        if (state.idle_seconds or 0.0) >= rules.idle_seconds:
+            return 0, Reason.IDLE
+        return 1, Reason.LOWERED if current > 1 else Reason.STEADY if want == 1 else Reason.NOT_IDLE_YET
+    if low < current:
+        return low, Reason.LOWERED
+    return current, Reason.STEADY if want == current else Reason.WINDOW
+
+
+def _explained(one: Wanted, most: int, least: int, highest: int, decided: int, current: int) -> Explained:
+    limited = None if one.replicas is None else min(one.replicas, most)
+    bounded = None if limited is None else min(max(limited, least), highest)
+    return Explained(one, limited, bounded, why(one, limited, bounded, decided, current))

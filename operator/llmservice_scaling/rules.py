@@ -1,0 +1,62 @@
+"""What a user asked for, and what a replica can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmservice_scaling.schedule import WarmFloor
+
+IN_FLIGHT = 0.6
+"""Share of its places that a replica is wanted to have taken: the others are for what comes while another starts."""
+LOAD = 0.9
+"""Share of its time that a replica is wanted to compute."""
+BESIDE_ANSWERS = 0.7
+"""Share of its speed that a prompt has while answers are computed beside it."""
+KV_CEILING = 0.9
+"""Share of the KV cache above which answers would begin to push each other out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the user may set, with the defaults."""
+
+    min_replicas: int = 1
+    """0 = none runs while nobody asks."""
+    max_replicas: int = 1
+    idle_seconds: float = 600.0
+    """Without any request before the last replica goes."""
+    scale_down_seconds: float = 300.0
+    """Replicas wanted at any time in this window stay."""
+    first_token_seconds: float = 2.0
+    """What waits is to have its first token within this time."""
+    in_flight: float | None = None
+    """Requests per replica, instead of what the plan says."""
+    floors: tuple[WarmFloor, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_replicas <= self.max_replicas:
+            raise ValueError(f"0 <= minReplicas ({self.min_replicas}) <= maxReplicas ({self.max_replicas}) must hold")
+        for name in ("idle_seconds", "scale_down_seconds", "first_token_seconds", "in_flight"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be more than 0, not {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Of one replica: places from its plan, speed from what was measured."""
+
+    max_sequences: int
+    kv_tokens: int
+    tokens_per_request: float | None = None
+    """Prompt and answer, the mean of late; None = nobody asked yet."""
+    prompt_tokens_per_second: float | None = None
+    """When it does nothing else; None = not measured yet."""
+    answer_tokens_per_second: float | None = None
+    """Of all answers together with every place taken, when it does nothing else; None = not measured yet."""
+
+    @property
+    def places(self) -> float:
+        """Requests that run at a time: sequences, or fewer where their tokens fill the KV cache first. At least 1."""
+        by_memory = self.kv_tokens / self.tokens_per_request if self.tokens_per_request else self.max_sequences
+        return max(1.0, min(float(self.max_sequences), by_memory))

@@ -1,0 +1,208 @@
+"""What a user sees of a decision: when replicas come, when they go, and what is said."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from told import CAPACITY, Reading, Rules, Service, of, replace  # type: ignore[import-not-found]
+
+from llmservice_runtime.contract.errors import UserError
+from llmservice_scaling.decision import Reason
+from llmservice_scaling.schedule import warm_floor
+
+ZERO_TO_EIGHT = Rules(min_replicas=0, max_replicas=8, idle_seconds=60.0, scale_down_seconds=120.0)
+ONE_TO_EIGHT = Rules(min_replicas=1, max_replicas=8, idle_seconds=60.0, scale_down_seconds=120.0)
+
+
+def test_one_held_request_wakes_a_service_at_once() -> None:
+    service = Service(ZERO_TO_EIGHT, replicas=0)
+    assert service.tick().replicas == 0
+    decision = service.tick(0.1, held=1)
+    assert (decision.replicas, decision.reason) == (1, Reason.WANTED)
+    assert decision.sentence == "1 requests held and in flight at 38.4 a replica want 1"
+
+
+def test_it_goes_to_none_only_after_idle_seconds_without_any_request() -> None:
+    service = Service(ZERO_TO_EIGHT)
+    assert service.pass_time(60).reason is Reason.NOT_IDLE_YET
+    service.tick(in_flight=1)
+    assert service.pass_time(60).replicas == 1, "the request began it anew"
+    assert service.tick().replicas == 0
+    assert service.decisions[-1].sentence == "nobody asked for 60 s"
+    asleep = len(service.decisions)
+    service.pass_time(600)
+    assert {one.replicas for one in service.decisions[asleep:]} == {0}, "what was wanted before does not bring it back"
+
+
+@pytest.mark.parametrize("told", [{"prompt_rate": 3.0}, {"engine_requests": 1}, {"in_flight": 1}, {"held": 1}])
+def test_whoever_still_sees_a_request_keeps_the_last_replica(told: dict[str, float]) -> None:
+    service = Service(ZERO_TO_EIGHT)
+    assert service.pass_time(3600, **told).replicas == 1
+
+
+def test_one_gateway_that_is_not_heard_keeps_the_last_replica() -> None:
+    service = Service(ZERO_TO_EIGHT)
+    for _ in range(100):
+        decision = service.tick(in_flight=Reading(0.0, service.now + 5.0, complete=False))
+    assert (decision.replicas, decision.reason) == (1, Reason.HELD)
+    assert decision.sentence == "1 stay, because not everything is known: requests was told in part"
+
+
+def test_a_replica_that_somebody_waited_for_may_finish_its_start() -> None:
+    service = Service(replace(ZERO_TO_EIGHT, idle_seconds=10.0), replicas=0)
+    service.tick(held=1)
+    for _ in range(60):  # the client gave up, and is to come back
+        assert service.tick(starting=1).replicas == 1
+    service.pass_time(10)
+    assert service.tick().replicas == 0, "it is ready, and nobody came"
+
+
+def test_one_that_never_starts_is_not_waited_for_without_end() -> None:
+    service = Service(replace(ZERO_TO_EIGHT, idle_seconds=10.0), replicas=0)
+    service.tick(held=1)
+    service.tick(starting=1, held=1)
+    for _ in range(130):
+        service.tick(starting=1)
+    assert service.replicas == 0
+
+
+def test_all_at_once_is_more_than_may_be_added_at_a_time() -> None:
+    service = Service(ONE_TO_EIGHT)
+    decision = service.tick(held=300)
+    assert (decision.replicas, decision.reason) == (5, Reason.GROWTH_LIMITED)
+    assert service.tick(held=300).replicas == 5
+    assert service.pass_time(15, held=300).replicas == 8
+    assert "5 at a time" in of(decision, "requests")
+
+
+def test_it_goes_down_when_fewer_did_for_the_whole_window() -> None:
+    service = Service(ONE_TO_EIGHT, replicas=4)
+    service.tick(in_flight=150)
+    decision = service.pass_time(115, in_flight=30)
+    assert (decision.replicas, decision.reason) == (4, Reason.WINDOW)
+    assert decision.sentence == "1 would do now; 4 were wanted in the last 120 s"
+    assert service.tick(in_flight=30).replicas == 1
+    assert service.decisions[-1].reason is Reason.LOWERED
+
+
+def test_a_new_leader_keeps_what_it_finds_for_a_window_and_no_longer() -> None:
+    service = Service(ONE_TO_EIGHT, replicas=4)
+    service.pass_time(110)
+    service.new_leader()
+    assert service.pass_time(120).replicas == 4
+    assert service.tick().replicas == 1
+
+
+def test_time_in_which_nothing_was_known_does_not_count() -> None:
+    service = Service(ONE_TO_EIGHT, replicas=4)
+    service.pass_time(60)
+    for _ in range(100):
+        service.tick(kv_used=Reading(None, 0.0))
+    assert service.pass_time(60).replicas == 4
+    assert service.tick().replicas == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, None])
+def test_what_is_no_number_is_said_and_holds(value: float | None) -> None:
+    service = Service(ONE_TO_EIGHT, replicas=4)
+    for _ in range(100):
+        decision = service.tick(waiting_tokens=Reading(value, service.now + 5.0))
+    assert (decision.replicas, decision.reason) == (4, Reason.HELD)
+    assert "nothing goes" in of(decision, "backlog")
+
+
+def test_a_signal_that_is_lost_does_not_keep_others_from_raising() -> None:
+    service = Service(ONE_TO_EIGHT)
+    decision = service.tick(held=100, kv_used=Reading(None, 0.0))
+    assert decision.replicas == 3
+    assert not decision.metrics_available
+
+
+def test_long_prompts_raise_before_there_are_many_requests() -> None:
+    service = Service(ONE_TO_EIGHT)
+    decision = service.tick(in_flight=4, waiting_tokens=60_000)
+    assert decision.replicas == 4
+    assert decision.sentence == "6e+04 prompt tokens waiting at 1.68e+04 a replica want 4"
+
+
+def test_what_waits_for_replicas_that_start_does_not_order_them_again() -> None:
+    service = Service(ONE_TO_EIGHT)
+    service.tick(held=100, waiting_tokens=50_000)
+    assert service.replicas == 3
+    assert service.tick(starting=2, held=170, waiting_tokens=100_000).replicas == 3
+
+
+def test_full_kv_caches_raise_and_half_full_ones_do_not() -> None:
+    service = Service(ONE_TO_EIGHT, replicas=2)
+    assert service.tick(in_flight=50, kv_used=1.0).replicas == 2
+    assert service.tick(in_flight=50, kv_used=2.0).replicas == 3
+
+
+def test_what_was_never_measured_neither_raises_nor_holds() -> None:
+    bare = replace(CAPACITY, tokens_per_request=None, prompt_tokens_per_second=None, answer_tokens_per_second=None)
+    service = Service(ONE_TO_EIGHT, replicas=4, capacity=bare)
+    decision = service.pass_time(125, waiting_tokens=10**9, prompt_rate=10**9)
+    assert decision.replicas == 1
+    assert "nothing to measure" in of(decision, "backlog")
+
+
+def test_a_target_of_the_user_is_not_a_way_to_lose_streams() -> None:
+    """200 in flight would be one replica; they need four, at 64 each."""
+    service = Service(replace(ONE_TO_EIGHT, in_flight=1000.0), replicas=6)
+    assert service.pass_time(300, in_flight=200).replicas == 4
+
+
+def test_a_target_of_the_user_counts() -> None:
+    assert Service(replace(ONE_TO_EIGHT, in_flight=2.0)).tick(in_flight=9).replicas == 5
+
+
+def test_bounds_hold_with_nothing_known_at_all() -> None:
+    for replicas, bounded in ((0, 2), (3, 3), (9, 4)):
+        service = Service(Rules(min_replicas=2, max_replicas=4), replicas)
+        nothing = dict.fromkeys(("held", "in_flight", "engine_requests", "waiting_tokens"), Reading(None, 0.0))
+        assert service.tick(**nothing).replicas == bounded
+
+
+def test_a_warm_floor_holds_while_its_schedule_says_so() -> None:
+    berlin = warm_floor("0 8 * * 1-5", "0 18 * * 1-5", "Europe/Berlin", 3)
+    service = Service(replace(ZERO_TO_EIGHT, floors=(berlin,)), replicas=0, now=5.5 * 3600)
+    assert service.pass_time(1790).replicas == 0, "a Monday in June, 07:59 in Berlin"
+    decision = service.pass_time(30)
+    assert (decision.replicas, decision.reason) == (3, Reason.WARM_FLOOR)
+    assert decision.sentence == "a schedule keeps 3 warm now"
+    service.now = 16 * 3600.0
+    assert service.pass_time(300).replicas == 0
+
+
+def test_a_warm_floor_is_not_above_the_most() -> None:
+    always = warm_floor("* * * * *", "0 0 1 1 *", "UTC", 30)
+    assert Service(replace(ZERO_TO_EIGHT, floors=(always,)), replicas=0).tick().replicas in (0, 8)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "zone", "replicas", "said"),
+    [
+        ("0 8 * *", "0 18 * * *", "UTC", 1, "schedules.start `0 8 * *` has 4 fields, not five"),
+        ("0 8 * * *", "0 99 * * *", "UTC", 1, "schedules.end `0 99 * * *` can't be read: bad hour"),
+        ("0 8 30 2 *", "0 18 * * *", "UTC", 1, "schedules.start `0 8 30 2 *` can't be read: bad day-of-month"),
+        ("0 8 * * *", "0 18 * * *", "Mars/Base", 1, "timeZone `Mars/Base` is not known"),
+        ("0 8 * * *", "0 18 * * *", "../../etc", 1, "timeZone `../../etc` is not known"),
+        ("0 8 * * *", "0 18 * * *", "", 1, "timeZone `` is not known"),
+        ("0 8 * * *", "0 18 * * *", "UTC", 0, "replicas is 0"),
+    ],
+)
+def test_a_schedule_that_can_not_be_is_refused_by_name(
+    start: str, end: str, zone: str, replicas: int, said: str
+) -> None:
+    with pytest.raises(UserError, match="scaling") as refused:
+        warm_floor(start, end, zone, replicas)
+    assert said in refused.value.reason
+    assert refused.value.remedy
+
+
+def test_rules_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="minReplicas"):
+        Rules(min_replicas=3, max_replicas=2)
+    with pytest.raises(ValueError, match="idle_seconds"):
+        Rules(idle_seconds=0.0)
