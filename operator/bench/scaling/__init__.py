@@ -1,0 +1,1 @@
+"""How policies of scaling do on traces of requests: a simulator, the rivals' formulas, ours. See __main__."""
