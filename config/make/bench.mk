@@ -15,5 +15,5 @@ bench-operator: $(VENV)/.dev ## 1,000 services on a real API server; BENCH_ARGS=
 bench-engines: $(VENV)/.dev $(VENV)/.engines ## vLLM and Transformers as we serve them against themselves as they come; writes docs/benchmarks-engines.md
 	PYTHONPATH=runtime $(BIN)/python -m bench.engines --write docs/benchmarks-engines.md
 
-bench-scaling: $(VENV)/.dev ## policies of scaling on traces of requests, simulated (a quarter of an hour); writes docs/benchmarks-scaling.md
-	PYTHONPATH=operator $(BIN)/python -m bench.scaling --write docs/benchmarks-scaling.md $(BENCH_ARGS)
+bench-scaling: $(VENV)/.dev ## policies of scaling on traces of requests, simulated (minutes); writes docs/benchmarks-scaling.md
+	PYTHONPATH=operator $(BIN)/python -m bench.scaling --search --write docs/benchmarks-scaling.md $(BENCH_ARGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -47,21 +47,24 @@ class Case:
         ]
 
 
-def compare(shape: str, trace: Trace, world: World, *, search: bool, say: Callable[[str], None]) -> Case:
-    """All policies, and where `search` is set the clairvoyant."""
-    say(f"{trace.name}, cold start {world.cold_start:.0f} s")
+def compare(shape: str, trace: Trace, world: World) -> Case:
+    """All policies."""
     results = {STATIC: simulate(trace, static(), dataclasses.replace(world, begin=world.most))}
     results |= {name: simulate(trace, policy(), world) for name, policy in RIVALS.items()}
-    ours = results[OURS] = simulate(trace, Ours(world.machine, world.least, world.most), world)
-    if not search:
-        return Case(shape, world.cold_start, results)
+    results[OURS] = simulate(trace, Ours(world.machine, world.least, world.most), world)
+    return Case(shape, world.cold_start, results)
+
+
+def searched(case: Case, trace: Trace, world: World) -> Case:
+    """With who knows all arrivals of `trace`, one of the case's; it takes longest by far."""
+    ours = simulate(trace, Ours(world.machine, world.least, world.most), world)
     free = clairvoyant.best(trace, world, ours.attained)
     keeping = clairvoyant.best(trace, world, ours.attained, keep=300.0)
-    return Case(shape, world.cold_start, results, free, keeping, ours)
+    return dataclasses.replace(case, free=free, keeping=keeping, at_equal=ours)
 
 
 def mean(cases: dict[int, Case]) -> Case:
-    """Of one shape and cold start, by seed; the clairvoyant's of the first."""
+    """Of one shape and cold start, by seed."""
     first = next(iter(cases.values()))
     results = {name: _mean([case.results[name] for case in cases.values()]) for name in first.results}
     whole = dataclasses.replace(first, results=results)

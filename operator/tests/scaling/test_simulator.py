@@ -112,7 +112,7 @@ def test_seeds_are_traces_and_equal_seeds_equal_traces() -> None:
 
 def test_nobody_beats_ours_where_it_was_tuned() -> None:
     """Against a change of the policy that nobody measures; held-out seeds stand in docs/benchmarks-scaling.md."""
-    case = compare("code", SHAPES["code"](0), World(), search=False, say=lambda text: None)
+    case = compare("code", SHAPES["code"](0), World())
     assert case.better() == []
     ours = case.results[OURS]
     assert ours.attained > 0.65 and ours.gpu_hours < 15.5 and ours.flips <= 15
@@ -137,7 +137,7 @@ def test_public_traces_are_read_and_the_page_says_what_was_not_run(
     assert len(read(azure).times) == 60
     assert read(mooncake).prompts.tolist() == [9, 9]
     page = tmp_path / "page.md"
-    monkeypatch.setattr(sys, "argv", ["bench-scaling", f"--trace={azure}", "--seeds", "--no-search", f"--write={page}"])
+    monkeypatch.setattr(sys, "argv", ["bench-scaling", f"--trace={azure}", "--seeds", f"--write={page}"])
     assert main() == 0
     assert "Not run: it needs `azure-2023-code`" in page.read_text()
     assert "| **ours** | 100.0% |" in page.read_text()
