@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmservice_gateway.routing import AmbiguousModelError, Backend, Table, Unready
+from llmservice_gateway.suspects import DEATHS, SECONDS
 from llmservice_runtime.wire.errors import MAX_RETRY_AFTER, ApiError, cut, unavailable
 
 CODES = {"Loading": "loading", "Draining": "draining"}
@@ -46,6 +47,15 @@ def replica_lost(backend: Backend) -> ApiError:
     """503: every replica that was asked broke, or fell silent, before its first byte."""
     message = f"The replica of {backend.full_name} ended or fell silent before it answered; retry."
     return unavailable(message, code="replica_lost", retry_after=5)
+
+
+def quarantined(backend: Backend) -> ApiError:
+    """422: replicas die with this request; it gets no other one."""
+    message = (
+        f"{DEATHS} replicas of {backend.full_name} died while they had this request, so it is given to no other one "
+        f"for {SECONDS / 60:.0f} minutes. The replicas' logs say what happened; change the request, or ask again then."
+    )
+    return ApiError(422, message, code="request_quarantined", headers={"x-should-retry": "false"})
 
 
 def answer_timeout(backend: Backend, seconds: float) -> ApiError:

@@ -1,14 +1,14 @@
-"""Passing a request on: least-in-flight, one retry while nothing was sent, events untouched, cancel on disconnect."""
+"""Passing a request on: which replica is asked, which one next while nothing was sent, what is said when none is."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Awaitable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Set
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
+from functools import cached_property, partial
 
 import aiohttp
 from aiohttp import web
@@ -18,25 +18,23 @@ from llmservice_gateway.errors import (
     gateway_draining,
     model_not_found,
     not_ready,
+    quarantined,
     replica_lost,
 )
 from llmservice_gateway.metrics import GatewayMetrics
+from llmservice_gateway.relay import broken_event, relay
 from llmservice_gateway.routing import Backend, Replica, Table, UnknownModelError, pick
+from llmservice_gateway.suspects import DEATHS, Suspects, Turns, digest_of
+from llmservice_gateway.upstream import IDLE_SECONDS, DiedError, Engines, NotReachedError, ReplicaError, first_sign
 from llmservice_gateway.waiting import AnswerTimeoutError, Patience
 from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError
-from llmservice_runtime.wire.sse import error_event
 
-RETRIED_STATUSES = frozenset({429, 502, 503, 504})
-"""Another replica may do better. Not 500: a request that breaks one replica is not given a second one."""
+REFUSED = frozenset({429, 502, 503, 504})
+"""The request was not admitted; another replica may take it. Not 500: a request that breaks one is given no second."""
 PASSED_TO_REPLICA = ("Content-Type", "Accept", "X-Request-Id", "traceparent", "tracestate")
 PASSED_TO_CLIENT = (
     "Content-Type", "Cache-Control", "X-Accel-Buffering", "Retry-After", "x-should-retry", "X-Request-Id",
 )  # fmt: skip
-TWO_LINE_ENDS = (b"\n\n", b"\n\r", b"\r\r")
-"""An event ends with an empty line, and a line with LF, CR LF or CR: whichever of them two stand together, one of these
-is in it (LF CR is also the middle of CR LF CR LF)."""
-EVENT_LIMIT = 8 * 1024 * 1024
-"""An unfinished event is kept back up to this many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +48,36 @@ class Limits:
     answer_seconds: float = 3600.0
     """Until a stream begins or a whole answer is there, the replica's queue included."""
     body_bytes: int = MAX_BODY_BYTES
+    keep_seconds: float = IDLE_SECONDS
+    """An idle connection to an engine is used again for so long: less than any engine keeps it open."""
 
 
-T = TypeVar("T")
+@dataclass(frozen=True)
+class _Asking:
+    """One request to one service, as often as it is passed on. `path` is the replica's."""
+
+    request: web.Request
+    service: str
+    path: str
+    body: bytes
+
+    @cached_property
+    def digest(self) -> bytes:
+        return digest_of(self.service, self.path, self.body)
+
+    @cached_property
+    def headers(self) -> dict[str, str]:
+        given = self.request.headers
+        return {key: given[key] for key in PASSED_TO_REPLICA if key in given} | {"Accept-Encoding": "identity"}
 
 
-class ReplicaLostError(Exception):
-    """The replica broke and nothing was sent to the client yet."""
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An answer of which the first bytes are there (of one that is no stream: all)."""
+
+    upstream: aiohttp.ClientResponse
+    first: bytes
+    idle_seconds: float
 
 
 class Proxy:
@@ -70,7 +91,9 @@ class Proxy:
         self._in_flight: Counter[str] = Counter()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._session: aiohttp.ClientSession | None = None
+        self._engines = Engines(limits.connect_seconds, limits.keep_seconds)
+        self._suspects = Suspects()
+        self._turns = Turns()
 
     def publish(self, table: Table) -> None:
         """Route by `table` from now on."""
@@ -91,34 +114,35 @@ class Proxy:
 
     async def open(self) -> None:
         """Inside the event loop, before the first request."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect_seconds)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=timeout,
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent",),
-        )
+        await self._engines.open()
 
     async def close(self) -> None:
         """After the last request."""
-        if self._session is not None:
-            await self._session.close()
+        await self._engines.close()
 
     async def answer(self, request: web.Request, name: str, path: str, body: bytes) -> web.StreamResponse:
         """Answer with what a replica of service `name` (full) says to `body` at `path`. ApiError when none can."""
+        asking = _Asking(request, name, path, body)
         avoid: set[str] = set()
+        lost = False
         while True:
             backend, replica = self._admit(name, avoid)
             with self._flight(name, replica):
                 try:
-                    response = await self._ask(request, backend, replica, path, body, retriable=not avoid)
-                except ReplicaLostError:
-                    response = None
-            if response is not None:
-                return response
+                    async with self._turn(asking, backend):
+                        begun = await self._begin(asking, backend, replica, avoid)
+                except ReplicaError as error:
+                    if isinstance(error, DiedError):
+                        self._remember(asking, backend, replica)
+                    again = isinstance(error, NotReachedError) or not lost
+                    lost = lost or not isinstance(error, NotReachedError)
+                else:
+                    if begun is not None:
+                        return await self._finish(asking, backend, replica, begun)
+                    again = True  # it was refused
             avoid.add(replica.name)
-            if len(avoid) == 2 or pick(backend.replicas, self._in_flight, avoid) is None:
-                raise self._lost(backend)
+            if not again or self._another(name, avoid) is None:
+                raise self._lost(asking, backend)
             self._metrics.retries.labels(name).inc()
 
     def _admit(self, name: str, avoid: set[str]) -> tuple[Backend, Replica]:
@@ -134,12 +158,40 @@ class Proxy:
             raise replica_lost(backend) if backend.replicas else not_ready(backend)
         return backend, replica
 
-    def _lost(self, backend: Backend) -> ApiError:
+    def _another(self, name: str, avoid: Set[str]) -> Replica | None:
+        """One that is ready by now."""
+        backend = self.table.backends.get(name)
+        return None if backend is None else pick(backend.replicas, self._in_flight, avoid)
+
+    def _lost(self, asking: _Asking, backend: Backend) -> ApiError:
         """Why a request lost its replicas: one that was told to end is no accident."""
         now = self.table.backends.get(backend.full_name)
+        if self._deaths(asking) >= DEATHS:
+            return quarantined(backend)
         if self.draining:
             return gateway_draining()
         return replica_lost(backend) if now is None or now.replicas else not_ready(now)
+
+    def _deaths(self, asking: _Asking) -> int:
+        return 0 if self._suspects.none else self._suspects.deaths(asking.digest, time.monotonic())
+
+    @asynccontextmanager
+    async def _turn(self, asking: _Asking, backend: Backend) -> AsyncIterator[None]:
+        """Nothing to wait for, unless a replica has died with this request."""
+        self._suspects.forget_old(time.monotonic())
+        if not self._deaths(asking):
+            yield
+            return
+        async with self._turns.turn(asking.service):
+            if self._deaths(asking) >= DEATHS:
+                raise quarantined(backend)
+            yield
+
+    def _remember(self, asking: _Asking, backend: Backend, replica: Replica) -> None:
+        """A replica broke. Unless it was told to end, this request may be why."""
+        now = self.table.backends.get(backend.full_name)
+        if now is not None and replica in now.replicas and not self.draining:
+            self._suspects.died(asking.digest, time.monotonic())
 
     @contextmanager
     def _flight(self, name: str, replica: Replica) -> Iterator[None]:
@@ -155,97 +207,56 @@ class Proxy:
             if not self._in_flight:
                 self._idle.set()
 
-    async def _ask(
-        self, request: web.Request, backend: Backend, replica: Replica, path: str, body: bytes, *, retriable: bool
-    ) -> web.StreamResponse | None:
-        """One attempt. None = this replica refused and another one should be asked."""
-        assert self._session is not None
-        headers = {key: request.headers[key] for key in PASSED_TO_REPLICA if key in request.headers}
-        headers["Accept-Encoding"] = "identity"
+    async def _begin(self, asking: _Asking, backend: Backend, replica: Replica, avoid: Set[str]) -> _Begun | None:
+        """One attempt, until there is something to send. None = this replica refused and another one should be asked.
+
+        An answer that is no stream is passed on whole or not at all.
+        """
         patience = Patience(
             max(self.limits.idle_seconds, backend.silent_seconds),
             self.limits.answer_seconds,
-            partial(self._answers, replica),
-        )
-        upstream = await self._first_sign(
-            self._session.post(replica.url + path, data=body, headers=headers, allow_redirects=False), backend, patience
+            partial(self._engines.answers, replica),
         )
         try:
-            other = pick(backend.replicas, self._in_flight, {replica.name}) if retriable else None
-            if upstream.status in RETRIED_STATUSES and other is not None:
-                return None
-            if upstream.content_type == "text/event-stream":
-                first = await self._first_sign(upstream.content.readany(), backend, patience)
-                return await self._relay(request, backend, upstream, first, patience.silent_seconds)
-            # An answer that is no stream is passed on whole or not at all.
-            whole = await self._first_sign(upstream.read(), backend, patience)
-            return web.Response(status=upstream.status, body=whole, headers=_client_headers(upstream.headers))
-        finally:
-            upstream.close() if not upstream.content.at_eof() else upstream.release()
-
-    async def _first_sign(self, what: Awaitable[T], backend: Backend, patience: Patience) -> T:
-        """What a replica sends before anything is promised to the client: until then another one can be asked."""
-        try:
-            return await patience.wait(what)
+            upstream = await self._engines.post(replica, asking.path, asking.body, asking.headers, patience)
+            try:
+                if upstream.status in REFUSED and self._another(asking.service, avoid | {replica.name}):
+                    _end(upstream)
+                    return None
+                streams = upstream.content_type == "text/event-stream"
+                read = upstream.content.readany if streams else upstream.read
+                return _Begun(upstream, await first_sign(read, patience), patience.silent_seconds)
+            except BaseException:
+                _end(upstream)
+                raise
         except AnswerTimeoutError:
             raise answer_timeout(backend, patience.answer_seconds) from None
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise ReplicaLostError(str(error)) from error
 
-    async def _answers(self, replica: Replica, seconds: float) -> bool:
-        """Whether a replica answers anything at all; a busy one does, a frozen or unreachable one does not."""
-        assert self._session is not None
+    async def _finish(self, asking: _Asking, backend: Backend, replica: Replica, begun: _Begun) -> web.StreamResponse:
+        """The rest of what was begun."""
+        upstream = begun.upstream
         try:
-            async with asyncio.timeout(seconds), self._session.get(f"{replica.url}/health", allow_redirects=False):
-                return True
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return False
-
-    async def _relay(
-        self, request: web.Request, backend: Backend, upstream: aiohttp.ClientResponse, chunk: bytes, idle: float
-    ) -> web.StreamResponse:
-        """Pass events on as they come, each whole; a replica that breaks leaves an error event and no [DONE]."""
-        response = web.StreamResponse(status=upstream.status, headers=_client_headers(upstream.headers))
-        await response.prepare(request)
-        loop = asyncio.get_running_loop()
-        rest = b""
-        while chunk:
-            data, rest = whole_events(rest + chunk if rest else chunk)
-            if data:
-                await response.write(data)
-            try:
-                async with asyncio.timeout_at(loop.time() + idle):
-                    chunk = await upstream.content.readany()
-            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            headers = _client_headers(upstream.headers)
+            if upstream.content_type != "text/event-stream":
+                return web.Response(status=upstream.status, body=begun.first, headers=headers)
+            response = web.StreamResponse(status=upstream.status, headers=headers)
+            await response.prepare(asking.request)
+            broken = await relay(upstream.content, begun.first, response, begun.idle_seconds)
+            if broken is not None:
                 self._metrics.broken.labels(backend.full_name).inc()
-                await response.write(_broken_event(backend, error, idle))
-                response.force_close()
-                rest = b""
-                break
-        if rest:
-            await response.write(rest)
-        await response.write_eof()
-        return response
+                if not isinstance(broken, TimeoutError):
+                    self._remember(asking, backend, replica)
+                await response.write(broken_event(backend.full_name, broken, begun.idle_seconds))
+            await response.write_eof()
+            return response
+        finally:
+            _end(upstream)
 
 
-def whole_events(data: bytes) -> tuple[bytes, bytes]:
-    """(what ends with an event's end, the unfinished rest). The rest is kept back so that an error event can follow."""
-    if data.endswith(b"\n\n"):
-        return data, b""
-    end = max(data.rfind(two) for two in TWO_LINE_ENDS) + 2
-    if end < 2:
-        end = len(data) if len(data) > EVENT_LIMIT else 0
-    # Line ends begin no event: the last LF of CR LF CR LF may come alone, and its reader waits for it.
-    end = len(data) - len(data[end:].lstrip(b"\r\n"))
-    return data[:end], data[end:]
+def _end(upstream: aiohttp.ClientResponse) -> None:
+    """Its connection is free for another request when the answer is whole; else it closes, which cancels the work."""
+    upstream.close() if not upstream.content.at_eof() else upstream.release()
 
 
 def _client_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return {key: headers[key] for key in PASSED_TO_CLIENT if key in headers}
-
-
-def _broken_event(backend: Backend, error: Exception, idle: float) -> bytes:
-    silent = isinstance(error, TimeoutError)
-    what = f"sent nothing for {idle:.0f} s" if silent else "ended in the middle of this answer"
-    message = f"The replica of {backend.full_name} {what}. What came so far is incomplete; ask again."
-    return error_event(message, "server_error", "replica_lost")

@@ -47,7 +47,8 @@ class Runtime:
 class World:
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
-        self.gateway = Gateway(Limits(connect_seconds=1, idle_seconds=0.3, body_bytes=1_000_000))
+        self.second = ""
+        self.gateway = Gateway(Limits(connect_seconds=1, idle_seconds=0.3, body_bytes=1_000_000, keep_seconds=0.5))
         self.url = ""
 
     async def open(self) -> None:

@@ -153,8 +153,8 @@ async def test_another_replica_is_asked_while_nothing_was_sent(world: World, fir
 async def test_no_third_replica_is_asked(world: World) -> None:
     runtimes = await world.service(die, die, answer())
     response = await world.chat()
-    assert response.status == 503
-    assert (await response.json())["error"]["code"] == "replica_lost"
+    assert response.status == 422
+    assert (await response.json())["error"]["code"] == "request_quarantined"
     assert sum(len(runtime.seen) for runtime in runtimes) == 2
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmservice_gateway.proxy import whole_events
+from llmservice_gateway.relay import whole_events
 from llmservice_gateway.routing import AmbiguousModelError, Backend, Replica, Table, UnknownModelError, pick
 
 LABELS = st.text("abc", min_size=1, max_size=2)
