@@ -1,4 +1,4 @@
-.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-operator bench-scaling
+.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-operator bench-scaling bench-routing
 bench-runtime: $(VENV)/.dev $(VENV)/.engine ## our runtime against llama-server; writes docs/benchmarks.md
 	PYTHONPATH=runtime $(BIN)/python -m bench --write docs/benchmarks.md
 
@@ -17,3 +17,6 @@ bench-engines: $(VENV)/.dev $(VENV)/.engines ## vLLM and Transformers as we serv
 
 bench-scaling: $(VENV)/.dev ## policies of scaling on traces of requests, simulated (minutes); writes docs/benchmarks-scaling.md
 	PYTHONPATH=operator $(BIN)/python -m bench.scaling --search --write docs/benchmarks-scaling.md $(BENCH_ARGS)
+
+bench-routing: $(VENV)/.dev ## prefix cache hits by who chooses the replica; BENCH_ARGS="--trace FILE" for a recorded trace
+	PYTHONPATH=operator $(BIN)/python -m bench.routing --write docs/benchmarks-gateway.md $(BENCH_ARGS)

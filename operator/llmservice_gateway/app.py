@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 from prometheus_client.exposition import generate_latest
 
 from llmservice_gateway import errors
+from llmservice_gateway.clients import client_of
 from llmservice_gateway.metrics import GatewayMetrics
-from llmservice_gateway.naming import asked_model
+from llmservice_gateway.naming import Asked, named, read_asked
 from llmservice_gateway.proxy import Limits, Proxy
 from llmservice_gateway.routing import AmbiguousModelError, Backend, UnknownModelError
-from llmservice_runtime.wire.body import read_body
 from llmservice_runtime.wire.callers import Callers, protect
 from llmservice_runtime.wire.errors import ApiError, body_too_large, error_response, internal
 from llmservice_runtime.wire.server import expect
@@ -28,6 +29,9 @@ POSTED = {
     "/detokenize": "/detokenize",
 }
 """Route under a base URL -> path at the runtime."""
+
+GENERATING = frozenset({"/chat/completions", "/completions"})
+"""Those that need a place among a replica's sequences."""
 
 SERVICE = web.RequestKey("service", str)
 """Full name of the service that a request turned out to mean."""
@@ -111,12 +115,27 @@ class Gateway:
         return web.json_response(_describe(self._resolve(request.match_info["model"])))
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
-        limit = self.proxy.limits.body_bytes
-        body = await read_body(request, limit, lambda: body_too_large(limit))
-        backend = self._addressed(request) if "name" in request.match_info else self._resolve(await asked_model(body))
-        request[SERVICE] = backend.full_name
         route = next(route for route in POSTED if request.path.removesuffix("/").endswith(route))
-        return await self.proxy.answer(request, backend.full_name, POSTED[route], body)
+        body = await self.proxy.bodies.read(request)
+        try:
+            backend, asked = await self._asked(request, body.data)
+            if route not in GENERATING:
+                asked = replace(asked, sequences=0)
+            request[SERVICE] = name = backend.full_name
+            return await self.proxy.answer(request, name, POSTED[route], body, asked, client_of(request))
+        finally:
+            body.drop()
+
+    async def _asked(self, request: web.Request, body: bytes) -> tuple[Backend, Asked]:
+        """Which service is meant, and how much is asked of it."""
+        if "name" not in request.match_info:
+            asked = await read_asked(body)
+            return self._resolve(named(asked)), asked
+        backend = self._addressed(request)
+        try:
+            return backend, await read_asked(body)
+        except ApiError:  # the path says enough to pass it on, and the replica says what is wrong with it
+            return backend, Asked(body_bytes=len(body))
 
     def _addressed(self, request: web.Request) -> Backend:
         """The service in the path."""

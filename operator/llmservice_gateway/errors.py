@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmservice_gateway.routing import AmbiguousModelError, Backend, Table, Unready
 from llmservice_gateway.suspects import DEATHS, SECONDS
-from llmservice_runtime.wire.errors import MAX_RETRY_AFTER, ApiError, cut, unavailable
+from llmservice_runtime.wire.errors import MAX_RETRY_AFTER, ApiError, cut, queue_full, unavailable
 
 CODES = {"Loading": "loading", "Draining": "draining"}
 """Reasons for which an engine has a code of its own; the others are told in the words of a service's conditions."""
@@ -38,6 +38,27 @@ def not_ready(backend: Backend) -> ApiError:
     return error
 
 
+def held_too_long(backend: Backend, seconds: float) -> ApiError:
+    """503: there were replicas all the time, and none had room."""
+    message = f"No replica of {backend.full_name} had room for this request within {seconds:.0f} s; retry."
+    return unavailable(message, code="held_too_long", retry_after=30)
+
+
+def too_many_held(backend: Backend, seconds: int) -> ApiError:
+    """429: as many requests wait as may. `seconds`: until those have their places, by the latest answers."""
+    message = (
+        f"{backend.max_held} requests wait for a replica of {backend.full_name} already, which is as many as may "
+        "(`endpoint.maxQueuedRequests`); retry."
+    )
+    return queue_full(message, seconds)
+
+
+def too_much_held(limit: int) -> ApiError:
+    """429: the bodies of requests that have not been answered fill what the gateway keeps for them."""
+    message = f"Bodies of waiting requests take {limit >> 20} MiB, as much as this gateway keeps for them; retry."
+    return queue_full(message, 10)
+
+
 def gateway_draining() -> ApiError:
     """503: the gateway is going away."""
     return unavailable("The gateway is shutting down and takes no new requests.", code="draining", retry_after=5)
@@ -49,10 +70,10 @@ def replica_lost(backend: Backend) -> ApiError:
     return unavailable(message, code="replica_lost", retry_after=5)
 
 
-def quarantined(backend: Backend) -> ApiError:
+def quarantined(service: str) -> ApiError:
     """422: replicas die with this request; it gets no other one."""
     message = (
-        f"{DEATHS} replicas of {backend.full_name} died while they had this request, so it is given to no other one "
+        f"{DEATHS} replicas of {service} died while they had this request, so it is given to no other one "
         f"for {SECONDS / 60:.0f} minutes. The replicas' logs say what happened; change the request, or ask again then."
     )
     return ApiError(422, message, code="request_quarantined", headers={"x-should-retry": "false"})

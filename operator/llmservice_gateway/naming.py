@@ -1,4 +1,5 @@
-"""Which model a body asks for. `python -m llmservice_gateway.naming` is the worker that reads large ones.
+"""What a body asks for: of which model, and how much. `python -m llmservice_gateway.naming` is the worker that reads
+large ones.
 
 Here that would hold the event loop, and every stream, for some tenths of a second.
 """
@@ -8,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
+from llmservice_gateway.prefix import prefix_key
 from llmservice_runtime.openai.worker import KilledError, LostError, Worker, serve_apart
 from llmservice_runtime.wire.body import bound_parts
 from llmservice_runtime.wire.errors import ApiError, bad_request, unavailable
@@ -19,19 +22,36 @@ SECONDS = 20.0
 MEMORY = 512 << 20
 """Bytes for the worker: 32 MiB of JSON with a character beyond U+FFFF are 128 MiB of text, and its parts as much."""
 RETRY_SECONDS = 2
+MOST = 1_000_000
+"""Tokens or answers that a field may count."""
 
 _worker = Worker("llmservice_gateway.naming")
 _thread = ThreadPoolExecutor(1, "naming")
 
 
-async def asked_model(body: bytes) -> str:
-    """`model_of`, for a large body in another process; ApiError 503 when others end that."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What routing wants to know of a request. A field that a replica will refuse counts as not said."""
+
+    model: str = ""
+    key: int = 0
+    """Of its prompt's beginning (prefix.prefix_key)."""
+    body_bytes: int = 0
+    most_tokens: int = 0
+    """Of one answer; 0 = not said."""
+    sequences: int = 1
+    """Answers that are computed side by side; 0 = none, nothing is generated."""
+    streams: bool = False
+
+
+async def read_asked(body: bytes) -> Asked:
+    """`asked_of`, for a large body in another process; ApiError 503 when others end that."""
     if len(body) <= INLINE_BYTES:
-        return model_of(body)
-    return await asyncio.get_running_loop().run_in_executor(_thread, _asked, body)
+        return asked_of(body)
+    return await asyncio.get_running_loop().run_in_executor(_thread, _apart, body)
 
 
-def _asked(body: bytes) -> str:
+def _apart(body: bytes) -> Asked:
     try:
         answer, _ = _worker.ask_apart({}, body, SECONDS)
     except KilledError as error:
@@ -40,12 +60,12 @@ def _asked(body: bytes) -> str:
     except LostError as error:
         raise ApiError(413, f"The body can't be read: that {error}.", code="request_too_large") from error
     if "model" in answer:
-        return str(answer["model"])
+        return Asked(**answer)
     raise ApiError(answer.pop("status"), answer.pop("message"), **answer)
 
 
-def model_of(body: bytes) -> str:
-    """The `model` of a request body; ApiError 400 when there is none."""
+def asked_of(body: bytes) -> Asked:
+    """What a request body asks for; ApiError 400 when it is no JSON object."""
     bound_parts(body)
     try:
         fields = json.loads(body.decode(), parse_constant=_no_constant)
@@ -53,12 +73,37 @@ def model_of(body: bytes) -> str:
         raise bad_request("The body is not JSON in UTF-8.", code="invalid_json") from None
     if not isinstance(fields, dict):
         raise bad_request("The body must be a JSON object.", code="invalid_json")
-    model = fields.get("model")
-    if not isinstance(model, str) or not model:
+    try:
+        key = prefix_key(fields)
+    except RecursionError:
+        raise bad_request("The body's lists and objects are too deep.", code="invalid_json") from None
+    return Asked(
+        model=model if isinstance(model := fields.get("model"), str) else "",
+        key=key,
+        body_bytes=len(body),
+        most_tokens=_count(fields.get("max_completion_tokens")) or _count(fields.get("max_tokens")),
+        sequences=max(1, _count(fields.get("n"))) * _prompts(fields.get("prompt")),
+        streams=fields.get("stream") is True,
+    )
+
+
+def named(asked: Asked) -> str:
+    """The model that a body names; ApiError 400 when there is none."""
+    if not asked.model:
         raise bad_request("`model` must name a service; GET /v1/models lists them.", "model", "model_required")
-    if any("\ud800" <= character <= "\udfff" for character in model):
+    if any("\ud800" <= character <= "\udfff" for character in asked.model):
         raise bad_request("`model` has half of a surrogate pair, which is no character.", "model", "invalid_json")
-    return model
+    return asked.model
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST else 0
+
+
+def _prompts(prompt: Any) -> int:
+    """/v1/completions takes a list of prompts, and one as a list of tokens."""
+    several = isinstance(prompt, list) and prompt and not isinstance(prompt[0], int)
+    return len(prompt) if several else 1
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -67,7 +112,7 @@ def _no_constant(name: str) -> NoReturn:
 
 def _answer(_: Any, body: bytes) -> tuple[dict[str, Any], bytes]:
     try:
-        return {"model": model_of(body)}, b""
+        return asdict(asked_of(body)), b""
     except ApiError as error:
         return {"status": error.status, "message": error.message, "code": error.code, "param": error.param}, b""
 

@@ -1,29 +1,27 @@
-"""Passing a request on: which replica is asked, which one next while nothing was sent, what is said when none is."""
+"""Passing a request on: a place at a replica, another one while nothing was sent, and what is said without one."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Set
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import aiohttp
 from aiohttp import web
 
-from llmservice_gateway.errors import (
-    answer_timeout,
-    gateway_draining,
-    model_not_found,
-    not_ready,
-    quarantined,
-    replica_lost,
-)
+from llmservice_gateway.bodies import Bodies, Body
+from llmservice_gateway.errors import answer_timeout, gateway_draining, not_ready, quarantined, replica_lost
 from llmservice_gateway.metrics import GatewayMetrics
+from llmservice_gateway.naming import Asked
 from llmservice_gateway.relay import broken_event, relay
-from llmservice_gateway.routing import Backend, Replica, Table, UnknownModelError, pick
+from llmservice_gateway.reply import Reply
+from llmservice_gateway.rooms import Place, Rooms, Ticket
+from llmservice_gateway.routing import Table
+from llmservice_gateway.sizes import usage_in
 from llmservice_gateway.suspects import DEATHS, Suspects, Turns, digest_of
 from llmservice_gateway.upstream import IDLE_SECONDS, DiedError, Engines, NotReachedError, ReplicaError, first_sign
 from llmservice_gateway.waiting import AnswerTimeoutError, Patience
@@ -37,6 +35,12 @@ PASSED_TO_CLIENT = (
 )  # fmt: skip
 
 
+WHOLE_SECONDS = 280.0
+"""Clients give up on an answer that does not begin within 300 s."""
+USAGE_BYTES = 4096
+"""At the end of an answer: its usage is there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of one request: seconds and bytes."""
@@ -47,6 +51,12 @@ class Limits:
     Longer than a supervisor takes to end a wedged engine; a service may have more (Backend.silent_seconds)."""
     answer_seconds: float = 3600.0
     """Until a stream begins or a whole answer is there, the replica's queue included."""
+    hold_seconds: float = 600.0
+    """A stream waits so long for a replica that is ready and has room; other answers at most WHOLE_SECONDS."""
+    beat_seconds: float = 10.0
+    """Who waits for a stream gets a comment so often; until the first one the status is open."""
+    held_bytes: int = 256 << 20
+    """The bodies of all requests that no replica has begun to answer."""
     body_bytes: int = MAX_BODY_BYTES
     keep_seconds: float = IDLE_SECONDS
     """An idle connection to an engine is used again for so long: less than any engine keeps it open."""
@@ -57,18 +67,28 @@ class _Asking:
     """One request to one service, as often as it is passed on. `path` is the replica's."""
 
     request: web.Request
-    service: str
+    reply: Reply
     path: str
-    body: bytes
+    body: Body
+    ticket: Ticket
+
+    @property
+    def service(self) -> str:
+        return self.ticket.service
 
     @cached_property
     def digest(self) -> bytes:
-        return digest_of(self.service, self.path, self.body)
+        return digest_of(self.service, self.path, self.body.data)
 
     @cached_property
     def headers(self) -> dict[str, str]:
         given = self.request.headers
         return {key: given[key] for key in PASSED_TO_REPLICA if key in given} | {"Accept-Encoding": "identity"}
+
+    def answered(self) -> None:
+        """It is not sent again: its body makes room for others'."""
+        assert self.digest
+        self.body.drop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,33 +104,44 @@ class Proxy:
     """The data path. `publish` swaps the table; requests that run keep their connection whatever the table says."""
 
     def __init__(self, limits: Limits, metrics: GatewayMetrics) -> None:
-        self.table = Table()
-        self.draining = False
         self.limits = limits
+        self.rooms = Rooms()
+        self.bodies = Bodies(limits.held_bytes, limits.body_bytes)
         self._metrics = metrics
-        self._in_flight: Counter[str] = Counter()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._engines = Engines(limits.connect_seconds, limits.keep_seconds)
         self._suspects = Suspects()
         self._turns = Turns()
 
+    @property
+    def table(self) -> Table:
+        """What is routed by."""
+        return self.rooms.table
+
     def publish(self, table: Table) -> None:
         """Route by `table` from now on."""
-        self.table = table
+        self.rooms.publish(table)
+
+    @property
+    def draining(self) -> bool:
+        """Nothing new is taken, and nothing waits any more."""
+        return self.rooms.draining
+
+    def drain(self) -> None:
+        """Refuse what waits and what comes; what runs goes on."""
+        self.rooms.drain()
 
     @property
     def running(self) -> int:
         """Requests being answered."""
-        return self._in_flight.total()
+        return self.rooms.running
 
     def in_flight(self, replica: str) -> int:
         """Requests that a replica answers now."""
-        return self._in_flight[replica]
+        return self.rooms.in_flight(replica)
 
     async def wait_idle(self) -> None:
-        """Until no request runs."""
-        await self._idle.wait()
+        """Until no request runs or waits."""
+        await self.rooms.wait_idle()
 
     async def open(self) -> None:
         """Inside the event loop, before the first request."""
@@ -120,63 +151,70 @@ class Proxy:
         """After the last request."""
         await self._engines.close()
 
-    async def answer(self, request: web.Request, name: str, path: str, body: bytes) -> web.StreamResponse:
-        """Answer with what a replica of service `name` (full) says to `body` at `path`. ApiError when none can."""
-        asking = _Asking(request, name, path, body)
-        avoid: set[str] = set()
-        lost = False
+    async def answer(
+        self, request: web.Request, name: str, path: str, body: Body, asked: Asked, client: str
+    ) -> web.StreamResponse:
+        """Answer with what a replica of service `name` (full) says to `body` at `path`. ApiError when none can.
+
+        Clients, by the name that is given for them, take turns.
+        """
+        reply = Reply(request)
+        hold = self.limits.hold_seconds if asked.streams else min(self.limits.hold_seconds, WHOLE_SECONDS)
+        ticket = Ticket(
+            service=name,
+            client=client,
+            asked=asked,
+            deadline=asyncio.get_running_loop().time() + hold,
+            beat_seconds=self.limits.beat_seconds if asked.streams else math.inf,
+            beat=reply.comment,
+        )
+        self.rooms.arrived(name, asked)
+        try:
+            return await self._answer(_Asking(request, reply, path, body, ticket))
+        except ApiError as error:
+            if not reply.begun:
+                raise
+            return await reply.fail(error)
+
+    async def _answer(self, asking: _Asking) -> web.StreamResponse:
+        name, ticket = asking.service, asking.ticket
+        again = lost = False
         while True:
-            backend, replica = self._admit(name, avoid)
-            with self._flight(name, replica):
+            if self._deaths(asking) >= DEATHS:
+                raise quarantined(name)
+            place = await self.rooms.place(ticket, again=again)
+            with self.rooms.taken(place), self._metrics.in_flight.labels(name).track_inprogress():
                 try:
-                    async with self._turn(asking, backend):
-                        begun = await self._begin(asking, backend, replica, avoid)
+                    async with self._turn(asking):
+                        begun = await self._begin(asking, place)
                 except ReplicaError as error:
                     if isinstance(error, DiedError):
-                        self._remember(asking, backend, replica)
-                    again = isinstance(error, NotReachedError) or not lost
-                    lost = lost or not isinstance(error, NotReachedError)
+                        self._remember(asking, place)
+                    if not isinstance(error, NotReachedError):
+                        if lost:
+                            raise self._lost(asking, place) from error
+                        lost = True
                 else:
                     if begun is not None:
-                        return await self._finish(asking, backend, replica, begun)
-                    again = True  # it was refused
-            avoid.add(replica.name)
-            if not again or self._another(name, avoid) is None:
-                raise self._lost(asking, backend)
+                        return await self._finish(asking, place, begun)
+            again = True
+            ticket.avoid.add(place.replica.name)
             self._metrics.retries.labels(name).inc()
 
-    def _admit(self, name: str, avoid: set[str]) -> tuple[Backend, Replica]:
-        """A replica for one attempt, at once or never. Whoever wants to hold requests holds them here."""
-        if self.draining:
-            raise gateway_draining()
-        try:
-            backend = self.table.resolve(name)
-        except UnknownModelError:  # removed since the request came
-            raise model_not_found(name, self.table) from None
-        replica = pick(backend.replicas, self._in_flight, avoid)
-        if replica is None:
-            raise replica_lost(backend) if backend.replicas else not_ready(backend)
-        return backend, replica
-
-    def _another(self, name: str, avoid: Set[str]) -> Replica | None:
-        """One that is ready by now."""
-        backend = self.table.backends.get(name)
-        return None if backend is None else pick(backend.replicas, self._in_flight, avoid)
-
-    def _lost(self, asking: _Asking, backend: Backend) -> ApiError:
+    def _lost(self, asking: _Asking, place: Place) -> ApiError:
         """Why a request lost its replicas: one that was told to end is no accident."""
-        now = self.table.backends.get(backend.full_name)
+        now = self.table.backends.get(asking.service)
         if self._deaths(asking) >= DEATHS:
-            return quarantined(backend)
+            return quarantined(asking.service)
         if self.draining:
             return gateway_draining()
-        return replica_lost(backend) if now is None or now.replicas else not_ready(now)
+        return replica_lost(place.backend) if now is None or now.replicas else not_ready(now)
 
     def _deaths(self, asking: _Asking) -> int:
         return 0 if self._suspects.none else self._suspects.deaths(asking.digest, time.monotonic())
 
     @asynccontextmanager
-    async def _turn(self, asking: _Asking, backend: Backend) -> AsyncIterator[None]:
+    async def _turn(self, asking: _Asking) -> AsyncIterator[None]:
         """Nothing to wait for, unless a replica has died with this request."""
         self._suspects.forget_old(time.monotonic())
         if not self._deaths(asking):
@@ -184,43 +222,29 @@ class Proxy:
             return
         async with self._turns.turn(asking.service):
             if self._deaths(asking) >= DEATHS:
-                raise quarantined(backend)
+                raise quarantined(asking.service)
             yield
 
-    def _remember(self, asking: _Asking, backend: Backend, replica: Replica) -> None:
+    def _remember(self, asking: _Asking, place: Place) -> None:
         """A replica broke. Unless it was told to end, this request may be why."""
-        now = self.table.backends.get(backend.full_name)
-        if now is not None and replica in now.replicas and not self.draining:
+        now = self.table.backends.get(asking.service)
+        if now is not None and not self.draining and place.replica.name in {replica.name for replica in now.replicas}:
             self._suspects.died(asking.digest, time.monotonic())
 
-    @contextmanager
-    def _flight(self, name: str, replica: Replica) -> Iterator[None]:
-        self._in_flight[replica.name] += 1
-        self._idle.clear()
-        try:
-            with self._metrics.in_flight.labels(name).track_inprogress():
-                yield
-        finally:
-            self._in_flight[replica.name] -= 1
-            if not self._in_flight[replica.name]:
-                del self._in_flight[replica.name]
-            if not self._in_flight:
-                self._idle.set()
-
-    async def _begin(self, asking: _Asking, backend: Backend, replica: Replica, avoid: Set[str]) -> _Begun | None:
+    async def _begin(self, asking: _Asking, place: Place) -> _Begun | None:
         """One attempt, until there is something to send. None = this replica refused and another one should be asked.
 
         An answer that is no stream is passed on whole or not at all.
         """
         patience = Patience(
-            max(self.limits.idle_seconds, backend.silent_seconds),
+            max(self.limits.idle_seconds, place.backend.silent_seconds),
             self.limits.answer_seconds,
-            partial(self._engines.answers, replica),
+            partial(self._engines.answers, place.replica),
         )
         try:
-            upstream = await self._engines.post(replica, asking.path, asking.body, asking.headers, patience)
+            upstream = await self._engines.post(place.replica, asking.path, asking.body.data, asking.headers, patience)
             try:
-                if upstream.status in REFUSED and self._another(asking.service, avoid | {replica.name}):
+                if upstream.status in REFUSED and self.rooms.others(asking.ticket, {place.replica.name}):
                     _end(upstream)
                     return None
                 streams = upstream.content_type == "text/event-stream"
@@ -230,27 +254,34 @@ class Proxy:
                 _end(upstream)
                 raise
         except AnswerTimeoutError:
-            raise answer_timeout(backend, patience.answer_seconds) from None
+            raise answer_timeout(place.backend, patience.answer_seconds) from None
 
-    async def _finish(self, asking: _Asking, backend: Backend, replica: Replica, begun: _Begun) -> web.StreamResponse:
+    async def _finish(self, asking: _Asking, place: Place, begun: _Begun) -> web.StreamResponse:
         """The rest of what was begun."""
-        upstream = begun.upstream
+        upstream, name = begun.upstream, asking.service
+        asking.answered()
         try:
             headers = _client_headers(upstream.headers)
             if upstream.content_type != "text/event-stream":
-                return web.Response(status=upstream.status, body=begun.first, headers=headers)
-            response = web.StreamResponse(status=upstream.status, headers=headers)
-            await response.prepare(asking.request)
-            broken = await relay(upstream.content, begun.first, response, begun.idle_seconds)
-            if broken is not None:
-                self._metrics.broken.labels(backend.full_name).inc()
-                if not isinstance(broken, TimeoutError):
-                    self._remember(asking, backend, replica)
-                await response.write(broken_event(backend.full_name, broken, begun.idle_seconds))
+                if upstream.status == 200:
+                    self._learn(asking, begun.first)
+                return await asking.reply.whole(upstream.status, headers, begun.first)
+            response = await asking.reply.stream(upstream.status, headers)
+            ending = await relay(upstream.content, begun.first, response, begun.idle_seconds)
+            if ending.broken is not None:
+                self._metrics.broken.labels(name).inc()
+                if not isinstance(ending.broken, TimeoutError):
+                    self._remember(asking, place)
+                await response.write(broken_event(name, ending.broken, begun.idle_seconds))
             await response.write_eof()
+            self._learn(asking, ending.tail)
             return response
         finally:
             _end(upstream)
+
+    def _learn(self, asking: _Asking, answer: bytes) -> None:
+        if usage := usage_in(answer[-USAGE_BYTES:]):
+            self.rooms.learned(asking.service).saw(asking.ticket.asked, usage)
 
 
 def _end(upstream: aiohttp.ClientResponse) -> None:

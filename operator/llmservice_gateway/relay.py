@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import web
@@ -16,25 +17,35 @@ EVENT_LIMIT = 8 * 1024 * 1024
 """An unfinished event is kept back up to this many bytes."""
 
 
-async def relay(
-    content: aiohttp.StreamReader, chunk: bytes, response: web.StreamResponse, idle: float
-) -> Exception | None:
-    """Pass on `chunk` and all that follows; what broke it, after which the unfinished event is missing. `idle` seconds
-    without a byte are TimeoutError."""
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """`tail`: the last bytes that were passed on. `broken`: why there are no more; None = the stream is whole."""
+
+    tail: bytes
+    broken: Exception | None = None
+
+
+async def relay(content: aiohttp.StreamReader, chunk: bytes, response: web.StreamResponse, idle: float) -> Ending:
+    """Pass on `chunk` and all that follows; of a stream that breaks, the unfinished event is left out.
+
+    `idle` seconds without a byte are TimeoutError.
+    """
     loop = asyncio.get_running_loop()
-    rest = b""
+    before = data = rest = b""
     while chunk:
+        last = data
         data, rest = whole_events(rest + chunk if rest else chunk)
         if data:
+            before = last
             await response.write(data)
         try:
             async with asyncio.timeout_at(loop.time() + idle):
                 chunk = await content.readany()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return error
+            return Ending(before + data, error)
     if rest:
         await response.write(rest)
-    return None
+    return Ending(before + data + rest)
 
 
 def whole_events(data: bytes) -> tuple[bytes, bytes]:

@@ -1,9 +1,13 @@
-"""Which service a model name means and which of its replicas answers: pure functions over an immutable table."""
+"""Which service a model name means, and what is known of its replicas: pure functions over an immutable table."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from llmservice_gateway.places import Capacity
+
+UNKNOWN = Capacity()
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +17,8 @@ class Replica:
     name: str
     url: str
     """Of the engine's data port, without a path: `http://127.0.0.1:40213`."""
+    waiting: int = 0
+    """Requests in its queue, as it last said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,8 @@ class Unready:
     retry_after: int = 10
     final: bool = False
     """Waiting does not help: someone has to change something."""
+    held: bool = True
+    """Requests wait for it, at most as long as they may; else they are told at once. A final one is always told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,11 @@ class Backend:
     """Longest prompt plus answer; 0 = not known yet."""
     silent_seconds: float = 0.0
     """How long a replica may say nothing before it counts as lost, where that is more than the gateway's own bound."""
+
+    capacity: Capacity = UNKNOWN
+    """Of each replica."""
+    max_held: int = 100
+    """Requests that may wait for a replica; more are refused. 0 = none waits."""
 
     @property
     def full_name(self) -> str:
@@ -79,10 +92,3 @@ class Table:
         if len(found) > 1:
             raise AmbiguousModelError(model, tuple(sorted(backend.full_name for backend in found)))
         return found[0]
-
-
-def pick(replicas: Sequence[Replica], in_flight: Mapping[str, int], avoid: Collection[str] = ()) -> Replica | None:
-    """The replica with the fewest requests in flight that is not in `avoid`; the first of equals, whose prefix cache is
-    the warmest. None when there is none."""
-    left = [replica for replica in replicas if replica.name not in avoid]
-    return min(left, key=lambda replica: in_flight.get(replica.name, 0), default=None)

@@ -93,7 +93,7 @@ class Instance:
 
     async def shutdown(self, *, force: bool = False) -> None:
         """Refuse new requests, let the running ones finish up to drainSeconds, end everything."""
-        self.gateway.proxy.draining = True
+        self.gateway.proxy.drain()
         await self.stop(list(self._services), force=force)
 
     @property

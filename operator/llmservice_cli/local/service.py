@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 
 from llmservice_api.v1alpha1 import Condition, LLMService
 from llmservice_cli.local.order import Order
-from llmservice_cli.local.status import View, observe, why_unready
+from llmservice_cli.local.status import PATIENCE, View, observe, why_unready
 from llmservice_cli.local.substrate import ReplicaFacts, Substrate
+from llmservice_gateway.places import SPARE, Capacity
 from llmservice_gateway.routing import Backend, Replica
 from llmservice_runtime.contract.errors import UserError
-
-PATIENCE = 2
-"""Failed starts after which whoever waits for a service is told that it failed; it is still tried again."""
+from llmservice_runtime.contract.settings import RuntimeSettings
 
 
 @dataclass(slots=True)
@@ -145,11 +144,13 @@ class ServiceControl:
         return Backend(
             namespace=self.order.service.metadata.namespace,
             name=self.order.service.metadata.name,
-            replicas=tuple(Replica(facts.name, facts.url) for facts in ready),
+            replicas=tuple(Replica(facts.name, facts.url, facts.waiting) for facts in ready),
             unready=why_unready(self._view()),
             created=self._created,
             context_tokens=settings.context_tokens if settings else 0,
             silent_seconds=2 * settings.progress_seconds if settings else 0.0,
+            capacity=_capacity(settings) if settings else Capacity(),
+            max_held=self.order.service.spec.endpoint.max_queued_requests,
         )
 
     def object(self, url: str, now: float) -> LLMService:
@@ -205,3 +206,8 @@ class ServiceControl:
 
     def _gave_up(self, generation: Generation) -> bool:
         return any(facts.gave_up for facts in self._facts(generation))
+
+
+def _capacity(settings: RuntimeSettings) -> Capacity:
+    """What one replica computes together; a service that lets none wait lets none wait at a replica either."""
+    return Capacity(settings.max_sequences, settings.kv_tokens, min(SPARE, settings.max_queued_requests))

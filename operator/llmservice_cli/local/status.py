@@ -31,6 +31,9 @@ from llmservice_runtime.wire.errors import MAX_RETRY_AFTER
 LOADING_RETRY = 5
 """Seconds after which to ask again for what is being loaded, where nobody knows how long that takes."""
 
+PATIENCE = 2
+"""Failed starts after which whoever waits for a service is told that it failed; it is still tried again."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -48,9 +51,12 @@ class View:
 
 
 def why_unready(view: View) -> Unready:
-    """Why no replica is ready (what a client is told with a 503)."""
+    """Why no replica is ready (what a client is told with a 503), and whether its requests wait for one.
+
+    They don't where that may last for ever: a replica that finds no room, or that failed several times.
+    """
     if view.stopping:
-        return Unready(Reason.DRAINING, "The service is being stopped.", retry_after=5)
+        return Unready(Reason.DRAINING, "The service is being stopped.", retry_after=5, held=False)
     if view.order.failure is not None and not view.serving:
         return _failed(view.order.failure, final=True)
     for facts in view.serving:
@@ -58,7 +64,7 @@ def why_unready(view: View) -> Unready:
             return _failed(facts.failure, final=True)
     for facts in view.serving:
         if facts.failure is not None and not facts.ready:
-            return _failed(facts.failure, final=False)
+            return _failed(facts.failure, final=False, held=not facts.held and facts.restarts < PATIENCE)
     if view.order.settings is not None and not view.order.replicas:
         scale = f"llmservice scale {view.order.service.full_name} --replicas 1"
         return Unready(Reason.STOPPED, "spec.replicas is 0.", f"Start it: {scale}", final=True)
@@ -137,5 +143,5 @@ def _sentence(failure: FailureRecord) -> str:
     return f"{failure.message} {failure.remedy}".strip()
 
 
-def _failed(failure: FailureRecord, *, final: bool) -> Unready:
-    return Unready(failure.failure, failure.message, failure.remedy, retry_after=10, final=final)
+def _failed(failure: FailureRecord, *, final: bool, held: bool = False) -> Unready:
+    return Unready(failure.failure, failure.message, failure.remedy, retry_after=10, final=final, held=held)

@@ -11,6 +11,8 @@ import aiohttp
 from aiohttp import web
 
 from llmservice_gateway.app import Gateway
+from llmservice_gateway.balance import ranked
+from llmservice_gateway.prefix import prefix_key
 from llmservice_gateway.proxy import Limits
 from llmservice_gateway.routing import Backend, Replica, Table
 from llmservice_runtime.wire.server import ApiRunner
@@ -48,7 +50,9 @@ class World:
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
         self.second = ""
-        self.gateway = Gateway(Limits(connect_seconds=1, idle_seconds=0.3, body_bytes=1_000_000, keep_seconds=0.5))
+        self.gateway = Gateway(
+            Limits(connect_seconds=1, idle_seconds=0.3, body_bytes=1_000_000, keep_seconds=0.5, hold_seconds=0.5)
+        )
         self.url = ""
 
     async def open(self) -> None:
@@ -66,9 +70,10 @@ class World:
         self.gateway.proxy.publish(Table({backend.full_name: backend for backend in backends}))
 
     async def service(self, *handlers: Handler, name: str = "demo") -> list[Runtime]:
-        """One service `apps/NAME` with a replica per handler."""
+        """One service `apps/NAME`, a replica per handler; what `chat` sends belongs to the first, then to the next."""
         runtimes = [await self.runtime(handler) for handler in handlers]
-        replicas = tuple(Replica(f"{name}-{n}", runtime.url) for n, runtime in enumerate(runtimes))
+        names = ranked(prefix_key({"messages": []}), [f"{name}-{n}" for n in range(len(handlers))])
+        replicas = tuple(Replica(*each) for each in zip(names, (runtime.url for runtime in runtimes), strict=True))
         self.publish(*self.gateway.proxy.table.backends.values(), Backend("apps", name, replicas))
         return runtimes
 

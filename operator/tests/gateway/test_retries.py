@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmservice_gateway import suspects
+from llmservice_gateway.places import Capacity, Size
 from llmservice_gateway.routing import Backend, Replica
 from llmservice_gateway.suspects import DEATHS, MOST, SECONDS, Suspects
 
@@ -164,6 +165,8 @@ async def test_nothing_is_left_of_thousands_of_requests_that_leave_at_any_time(w
         return response
 
     await world.service(*[any_of] * 3)
+    (backend,) = world.gateway.proxy.table.backends.values()
+    world.publish(replace(backend, capacity=Capacity(4), max_held=30))
 
     async def visit(number: int) -> None:
         try:
@@ -175,7 +178,9 @@ async def test_nothing_is_left_of_thousands_of_requests_that_leave_at_any_time(w
     for start in range(0, 3000, 50):
         await asyncio.wait_for(asyncio.gather(*(visit(start + n) for n in range(50))), 60)
     await asyncio.wait_for(world.gateway.proxy.wait_idle(), 10)
-    assert world.gateway.proxy.running == 0
+    proxy = world.gateway.proxy
+    assert (proxy.running, proxy.rooms.held, proxy.bodies.taken) == (0, 0, 0)
+    assert set(proxy.rooms.loads("apps/demo").values()) == {Size()}
     assert not any(world.gateway.proxy.in_flight(f"demo-{n}") for n in range(3))
     text = await (await world.client.get(f"{world.url}/metrics")).text()
     assert 'llmservice_gateway_in_flight{service="apps/demo"} 0.0' in text

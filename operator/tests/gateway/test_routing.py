@@ -9,14 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmservice_gateway.relay import whole_events
-from llmservice_gateway.routing import AmbiguousModelError, Backend, Replica, Table, UnknownModelError, pick
+from llmservice_gateway.routing import AmbiguousModelError, Backend, Table, UnknownModelError
 
 LABELS = st.text("abc", min_size=1, max_size=2)
 TABLES = st.sets(st.tuples(LABELS, LABELS), max_size=12).map(
     lambda pairs: Table({f"{namespace}/{name}": Backend(namespace, name) for namespace, name in pairs})
 )
 LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
-NAMES = [f"r{n}" for n in range(5)]
 
 
 @given(TABLES)
@@ -37,18 +36,6 @@ def test_a_bare_name_resolves_only_when_it_is_unique(table: Table, name: str) ->
     else:
         with pytest.raises(UnknownModelError):
             table.resolve(name)
-
-
-@given(st.dictionaries(st.sampled_from(NAMES), st.integers(0, 9)), st.sets(st.sampled_from(NAMES)))
-def test_pick_takes_the_least_busy_that_may_be_asked(in_flight: dict[str, int], avoid: set[str]) -> None:
-    replicas = [Replica(name, "") for name in NAMES]
-    chosen = pick(replicas, in_flight, avoid)
-    allowed = [name for name in NAMES if name not in avoid]
-    if chosen is None:
-        assert not allowed
-    else:
-        assert chosen.name in allowed
-        assert in_flight.get(chosen.name, 0) == min(in_flight.get(name, 0) for name in allowed)
 
 
 @given(

@@ -1,0 +1,27 @@
+"""What the gateway knows of the work that a service is asked for: what scaling decides on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One service at one moment, at one gateway. All are 0 when nothing is asked."""
+
+    service: str
+    """Full name."""
+    held: int = 0
+    """Requests that wait at the gateway: for a replica to be ready, or for room at one."""
+    in_flight: int = 0
+    """Requests that replicas have."""
+    waiting_tokens: int = 0
+    """Of the prompts of held requests, as far as their bytes tell."""
+    in_flight_tokens: int = 0
+    """What the requests in flight will hold in the KV cache, prompts and answers."""
+    arrivals_per_second: float = 0.0
+    """Requests, over about the last half minute."""
+    tokens_per_second: float = 0.0
+    """Of the prompts of these."""
+    oldest_seconds: float = 0.0
+    """How long the request that waits longest has waited."""

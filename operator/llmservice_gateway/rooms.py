@@ -1,0 +1,297 @@
+"""Who gets which place when: requests wait here, not at replicas, until one of these has room for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from llmservice_gateway.balance import choose
+from llmservice_gateway.demand import Demand
+from llmservice_gateway.errors import (
+    gateway_draining,
+    held_too_long,
+    model_not_found,
+    not_ready,
+    replica_lost,
+    too_many_held,
+)
+from llmservice_gateway.fair import FairQueue
+from llmservice_gateway.naming import Asked
+from llmservice_gateway.places import Size, has_room
+from llmservice_gateway.rates import Rate
+from llmservice_gateway.routing import Backend, Replica, Table
+from llmservice_gateway.sizes import Learned
+from llmservice_runtime.wire.errors import ApiError
+
+AGAIN_SECONDS = 1.0
+"""A request that no replica is left for asks those again that failed it, after so long: they may have come back."""
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """One request that wants a place until `deadline` (the loop's time). `beat` is awaited every `beat_seconds`."""
+
+    service: str
+    client: str
+    asked: Asked
+    deadline: float
+    beat_seconds: float
+    beat: Callable[[], Awaitable[None]]
+    avoid: set[str] = field(default_factory=set)
+    """Replicas that had it and failed, or refused it."""
+    since: float = 0.0
+    """When it began to wait."""
+    place: asyncio.Future[Place] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """At a replica, for one request."""
+
+    backend: Backend
+    replica: Replica
+    size: Size
+
+
+class _Room:
+    """What is known of one service."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.queue: FairQueue[Ticket] = FairQueue()
+        self.loads: dict[str, Size] = {}
+        self.requests: Counter[str] = Counter()
+        self.learned = Learned()
+        self.arrivals = Rate()
+        self.arrived_tokens = Rate()
+        self.answers = Rate()
+
+    @property
+    def empty(self) -> bool:
+        return not self.queue and not self.requests
+
+
+class Rooms:
+    """All services' waiting rooms, on one event loop."""
+
+    def __init__(self) -> None:
+        self.table = Table()
+        self._draining = False
+        self._rooms: dict[str, _Room] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def publish(self, table: Table) -> None:
+        """Route by `table` from now on; what waits is looked at at once."""
+        self.table = table
+        self._rooms = {name: room for name, room in self._rooms.items() if name in table.backends or not room.empty}
+        for name, room in self._rooms.items():
+            here = {replica.name for replica in self._replicas(name)}
+            for ticket in room.queue:
+                ticket.avoid &= here  # one that comes back is another one
+            self._give(room)
+
+    @property
+    def draining(self) -> bool:
+        """Nothing new is taken, and nothing waits."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Refuse what waits and what comes."""
+        self._draining = True
+        for room in self._rooms.values():
+            self._give(room)
+
+    @property
+    def running(self) -> int:
+        """Requests that have a place."""
+        return sum(room.requests.total() for room in self._rooms.values())
+
+    @property
+    def held(self) -> int:
+        """Requests that wait for one."""
+        return sum(len(room.queue) for room in self._rooms.values())
+
+    def in_flight(self, replica: str) -> int:
+        """Requests that a replica answers now."""
+        return sum(room.requests[replica] for room in self._rooms.values())
+
+    async def wait_idle(self) -> None:
+        """Until no request has a place or waits for one."""
+        await self._idle.wait()
+
+    def others(self, ticket: Ticket, besides: Collection[str] = ()) -> bool:
+        """Whether a ready replica is left that has not failed it."""
+        return any(
+            replica.name not in ticket.avoid and replica.name not in besides
+            for replica in self._replicas(ticket.service)
+        )
+
+    def demand(self, service: str) -> Demand:
+        """What is asked of a service now."""
+        room, now = self._rooms.get(service) or _Room(service), asyncio.get_running_loop().time()
+        tickets = list(room.queue)
+        return Demand(
+            service=service,
+            held=len(tickets),
+            in_flight=room.requests.total(),
+            waiting_tokens=sum(room.learned.prompt_tokens(ticket.asked) for ticket in tickets),
+            in_flight_tokens=sum(load.tokens for load in room.loads.values()),
+            arrivals_per_second=room.arrivals.per_second(now),
+            tokens_per_second=room.arrived_tokens.per_second(now),
+            oldest_seconds=max((now - ticket.since for ticket in tickets), default=0.0),
+        )
+
+    def loads(self, service: str) -> dict[str, Size]:
+        """What each ready replica has."""
+        room = self._rooms.get(service) or _Room(service)
+        return {replica.name: room.loads.get(replica.name, Size()) for replica in self._replicas(service)}
+
+    def learned(self, service: str) -> Learned:
+        """What is known of a service's requests."""
+        return self._room(service).learned
+
+    def arrived(self, service: str, asked: Asked) -> None:
+        """A request came; once for each, however often it is passed on."""
+        room, now = self._room(service), asyncio.get_running_loop().time()
+        room.arrivals.add(1, now)
+        room.arrived_tokens.add(room.learned.prompt_tokens(asked), now)
+
+    @contextmanager
+    def taken(self, place: Place) -> Iterator[None]:
+        """While a request has its place; what waits gets it afterwards."""
+        try:
+            yield
+        finally:
+            self._leave(place)
+
+    async def place(self, ticket: Ticket, *, again: bool = False) -> Place:
+        """A place, which the caller has to leave (`taken`). ApiError when there can't be one, or none came in time.
+
+        `again`: it had a place and lost it by no fault of its own, so it goes before its client's others.
+        """
+        loop = asyncio.get_running_loop()
+        room = self._room(ticket.service)
+        ticket.place, ticket.since = loop.create_future(), loop.time()
+        room.queue.push(ticket.client, ticket, first=again)
+        self._idle.clear()
+        try:
+            self._give(room)
+            if not ticket.place.done():
+                self._bound(room, ticket, again=again)
+                await self._wait(room, ticket)
+            return ticket.place.result()
+        except BaseException:
+            if ticket.place.done() and not ticket.place.exception():
+                self._leave(ticket.place.result())  # it came together with the end of its client
+            raise
+        finally:
+            if not ticket.place.done():
+                room.queue.remove(ticket.client, ticket)
+                ticket.place.cancel()
+            self._rest()
+
+    def _bound(self, room: _Room, ticket: Ticket, *, again: bool) -> None:
+        backend = self.table.backends[ticket.service]
+        if len(room.queue) > backend.max_held and not again:
+            rate = room.answers.per_second(asyncio.get_running_loop().time())
+            raise too_many_held(backend, round(len(room.queue) / rate) if rate else 10)
+
+    async def _wait(self, room: _Room, ticket: Ticket) -> None:
+        loop = asyncio.get_running_loop()
+        assert ticket.place is not None
+        beat = loop.time() + ticket.beat_seconds
+        while not ticket.place.done():
+            alone = bool(ticket.avoid) and not self.others(ticket)
+            until = min(beat, ticket.deadline, loop.time() + AGAIN_SECONDS if alone else beat)
+            await asyncio.wait({ticket.place}, timeout=max(0.0, until - loop.time()))
+            if ticket.place.done():
+                return
+            if loop.time() >= ticket.deadline:
+                raise self._too_late(ticket, loop.time() - ticket.since)
+            if alone:
+                ticket.avoid.clear()
+                self._give(room)
+            if loop.time() >= beat:
+                beat = loop.time() + ticket.beat_seconds
+                await ticket.beat()
+
+    def _too_late(self, ticket: Ticket, seconds: float) -> ApiError:
+        backend = self.table.backends.get(ticket.service)
+        if backend is None:
+            return model_not_found(ticket.service, self.table)
+        if not backend.replicas:
+            return not_ready(backend)
+        return held_too_long(backend, seconds) if self.others(ticket) else replica_lost(backend)
+
+    def _give(self, room: _Room) -> None:
+        """Places to whoever is next, as long as there are any; the reason to those that wait in vain."""
+        for ticket in list(room.queue):
+            why = self._in_vain(room.service)
+            if why is None:
+                break
+            assert ticket.place is not None
+            room.queue.remove(ticket.client, ticket)
+            ticket.place.set_exception(why)
+        found: list[Place] = []
+
+        def fits(ticket: Ticket) -> bool:
+            place = self._find(room, ticket)
+            found[:] = [place] if place else []
+            return place is not None
+
+        while (next_one := room.queue.take(fits)) is not None:
+            (place,) = found
+            assert next_one.place is not None
+            name = place.replica.name
+            room.loads[name] = room.loads.get(name, Size()) + place.size
+            room.requests[name] += 1
+            next_one.place.set_result(place)
+
+    def _in_vain(self, service: str) -> ApiError | None:
+        """Why waiting for this service does not help."""
+        backend = self.table.backends.get(service)
+        if self._draining:
+            return gateway_draining()
+        if backend is None:  # removed since the request came
+            return model_not_found(service, self.table)
+        unready = backend.unready
+        comes = backend.replicas or (unready.held and not unready.final and backend.max_held)
+        return None if comes else not_ready(backend)
+
+    def _find(self, room: _Room, ticket: Ticket) -> Place | None:
+        backend = self.table.backends[ticket.service]
+        size = room.learned.size(ticket.asked, backend.context_tokens)
+        loads = {replica.name: room.loads.get(replica.name, Size()) for replica in backend.replicas}
+        free = {
+            replica.name: replica
+            for replica in backend.replicas
+            if replica.name not in ticket.avoid
+            and has_room(backend.capacity, loads[replica.name], size, replica.waiting)
+        }
+        name = choose(ticket.asked.key, {name: load.tokens for name, load in loads.items()}, size.tokens, list(free))
+        return Place(backend, free[name], size) if name is not None else None
+
+    def _leave(self, place: Place) -> None:
+        room, name = self._room(place.backend.full_name), place.replica.name
+        room.requests[name] -= 1
+        room.loads[name] -= place.size
+        if not room.requests[name]:
+            del room.requests[name], room.loads[name]
+        room.answers.add(1, asyncio.get_running_loop().time())
+        self._give(room)
+        self._rest()
+
+    def _rest(self) -> None:
+        if not self.running and not self.held:
+            self._idle.set()
+
+    def _room(self, service: str) -> _Room:
+        return self._rooms.setdefault(service, _Room(service))
+
+    def _replicas(self, service: str) -> tuple[Replica, ...]:
+        backend = self.table.backends.get(service)
+        return backend.replicas if backend else ()
