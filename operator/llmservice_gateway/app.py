@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from prometheus_client.exposition import generate_latest
 
 from llmservice_gateway import errors
 from llmservice_gateway.clients import client_of
+from llmservice_gateway.journal import ENTRY, Entry, Journal, Write, request_id
 from llmservice_gateway.metrics import GatewayMetrics
 from llmservice_gateway.naming import Asked, named, read_asked
 from llmservice_gateway.proxy import Limits, Proxy
@@ -33,8 +35,8 @@ POSTED = {
 GENERATING = frozenset({"/chat/completions", "/completions"})
 """Those that need a place among a replica's sequences."""
 
-SERVICE = web.RequestKey("service", str)
-"""Full name of the service that a request turned out to mean."""
+UNTOLD = frozenset({"/metrics", "/healthz"})
+"""Asked every few seconds, and nothing to know about."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,17 +44,21 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Gateway:
     """A proxy with its routes. `publish` a table, `application()` once, serve it by `ApiRunner`, handlers cancelled.
 
-    Without `callers` it serves this machine alone.
+    Without `callers` it serves this machine alone. `access` takes the lines of the access log, and waits for nothing.
     """
 
-    def __init__(self, limits: Limits | None = None, callers: Callers | None = None) -> None:
+    def __init__(
+        self, limits: Limits | None = None, callers: Callers | None = None, access: Write | None = None
+    ) -> None:
         self._callers = callers or Callers()
-        self.metrics = GatewayMetrics()
-        self.proxy = Proxy(limits or Limits(), self.metrics)
+        self._journal = Journal(access)
+        self.proxy = Proxy(limits or Limits())
+        self.metrics = GatewayMetrics(self.proxy.rooms)
 
     def application(self) -> web.Application:
         """The aiohttp application; its handlers must be cancelled when their client disconnects."""
         app = web.Application(middlewares=[self._answer_errors], client_max_size=self.proxy.limits.body_bytes)
+        app.on_response_prepare.append(_tell_id)
         protect(app, self._callers)
         router = app.router
         router.add_get("/healthz", self._healthz)
@@ -75,27 +81,39 @@ class Gateway:
 
     @web.middleware
     async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Everything that goes wrong gets the one error body; every answer is counted."""
+        """Everything that goes wrong gets the one error body; every request is counted and has its line."""
+        loop = asyncio.get_running_loop()
+        given = request_id(request.headers.get("X-Request-Id"))
+        entry = request[ENTRY] = Entry(given, request.method, request.path, loop.time())
         try:
-            response = await handler(request)
+            response = await self._answered(request, handler, entry)
+            entry.status = response.status
+            return response
+        finally:
+            self.metrics.over(entry)
+            if request.path not in UNTOLD:
+                self._journal.note(entry, loop.time())
+
+    async def _answered(self, request: web.Request, handler: Handler, entry: Entry) -> web.StreamResponse:
+        try:
+            return await handler(request)
         except ApiError as error:
-            response = error_response(error)
+            entry.reason = error.code
+            return error_response(error)
         except web.HTTPRequestEntityTooLarge:
-            response = error_response(body_too_large(self.proxy.limits.body_bytes))
+            return error_response(body_too_large(self.proxy.limits.body_bytes))
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
-            response = error_response(errors.method_not_allowed(request.method, request.path, allowed))
+            return error_response(errors.method_not_allowed(request.method, request.path, allowed))
         except web.HTTPNotFound:
-            response = error_response(errors.no_route(request.method, request.path))
+            return error_response(errors.no_route(request.method, request.path))
         except web.HTTPException as error:
-            response = error_response(ApiError(error.status, f"{error.reason}.", code="http_error"))
+            return error_response(ApiError(error.status, f"{error.reason}.", code="http_error"))
         except ConnectionError:
             raise  # the client went away
         except Exception:
             log.exception("request failed: %s %s", request.method, request.path)
-            response = error_response(internal("The gateway failed on this request; its log says why."))
-        self.metrics.requests.labels(request.get(SERVICE, ""), str(response.status)).inc()
-        return response
+            return error_response(internal("The gateway failed on this request; its log says why."))
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -121,7 +139,7 @@ class Gateway:
             backend, asked = await self._asked(request, body.data)
             if route not in GENERATING:
                 asked = replace(asked, sequences=0)
-            request[SERVICE] = name = backend.full_name
+            request[ENTRY].service = name = backend.full_name
             return await self.proxy.answer(request, name, POSTED[route], body, asked, client_of(request))
         finally:
             body.drop()
@@ -148,6 +166,11 @@ class Gateway:
             raise errors.model_not_found(model, self.proxy.table) from None
         except AmbiguousModelError as error:
             raise errors.model_ambiguous(model, error) from None
+
+
+async def _tell_id(request: web.Request, response: web.StreamResponse) -> None:
+    if entry := request.get(ENTRY):
+        response.headers["X-Request-Id"] = entry.request_id
 
 
 def _describe(backend: Backend) -> dict[str, object]:

@@ -1,27 +1,94 @@
-"""What the gateway counts."""
+"""What the gateway counts, and what it reads off its rooms when it is asked."""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from llmservice_gateway.journal import BROKEN, Entry
+from llmservice_gateway.rooms import Rooms
+
+SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+STEPS = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0)
 
 
 class GatewayMetrics:
     """One registry per gateway. `service` is a full name of the table, or empty when a request named none of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, rooms: Rooms) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "llmservice_gateway_requests", "Answered requests.", ["service", "code"], registry=self.registry
+        self.registry.register(_Now(rooms))
+        self.requests = self._counter("requests", "Requests by the status of their answer; 499: gone before.", "code")
+        self.rejections = self._counter("rejections", "Requests that the gateway itself refused.", "reason")
+        self.retries = self._counter("retries", "Attempts after the first one of a request.")
+        self.broken = self._counter("broken_streams", "Streams whose replica failed after the first byte.")
+        self.tokens = self._counter("tokens", "As far as answers tell: prompt and completion.", "kind")
+        self.queue = self._histogram("queue_seconds", "Waiting for a place at a replica.", SECONDS)
+        self.first = self._histogram(
+            "time_to_first_byte_seconds", "From a request to its answer's first byte.", SECONDS
         )
-        self.in_flight = Gauge(
-            "llmservice_gateway_in_flight", "Requests being answered.", ["service"], registry=self.registry
+        self.step = self._histogram(
+            "inter_chunk_seconds", "Between pieces of a stream, one mean for each stream.", STEPS
         )
-        self.retries = Counter(
-            "llmservice_gateway_retries", "Requests sent to a second replica.", ["service"], registry=self.registry
+
+    def over(self, entry: Entry) -> None:
+        """A request has ended."""
+        name = entry.service
+        self.requests.labels(name, str(entry.status)).inc()
+        if entry.reason == BROKEN and entry.first:
+            self.broken.labels(name).inc()
+        elif entry.reason:
+            self.rejections.labels(name, entry.reason).inc()
+        if entry.retries:
+            self.retries.labels(name).inc(entry.retries)
+        if entry.queued:
+            self.queue.labels(name).observe(entry.queue_seconds)
+        if entry.prompt_tokens:
+            self.tokens.labels(name, "prompt").inc(entry.prompt_tokens)
+            self.tokens.labels(name, "completion").inc(entry.answer_tokens)
+        if entry.first and entry.status == 200:
+            self.first.labels(name).observe(entry.first - entry.came)
+        if entry.chunks:
+            self.step.labels(name).observe((entry.last - entry.first) / entry.chunks)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"llmservice_gateway_{name}", help_text, ["service", *labels], registry=self.registry)
+
+    def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"llmservice_gateway_{name}", help_text, ["service"], registry=self.registry, buckets=buckets)
+
+
+class _Now(Collector):
+    """Gauges of what is so at this moment: nothing that could be left over from a request that went wrong."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        return iter(())
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        in_flight, held, tokens, oldest, requests, load = (
+            GaugeMetricFamily(f"llmservice_gateway_{name}", text, labels=labels)
+            for name, text, labels in (
+                ("in_flight", "Requests that replicas have.", ["service"]),
+                ("held", "Requests that wait for a place at a replica.", ["service"]),
+                ("held_prompt_tokens", "Of their prompts, guessed from their bytes.", ["service"]),
+                ("held_oldest_seconds", "How long the first of them has waited.", ["service"]),
+                ("endpoint_requests", "Requests that a replica has.", ["service", "endpoint"]),
+                ("endpoint_tokens", "Tokens that they will hold, guessed.", ["service", "endpoint"]),
+            )
         )
-        self.broken = Counter(
-            "llmservice_gateway_broken_streams",
-            "Streams whose replica failed after the first byte.",
-            ["service"],
-            registry=self.registry,
-        )
+        for name in self._rooms.services:
+            demand = self._rooms.demand(name)
+            in_flight.add_metric([name], demand.in_flight)
+            held.add_metric([name], demand.held)
+            tokens.add_metric([name], demand.waiting_tokens)
+            oldest.add_metric([name], demand.oldest_seconds)
+            for replica, size in self._rooms.loads(name).items():
+                requests.add_metric([name, replica], self._rooms.in_flight(replica))
+                load.add_metric([name, replica], size.tokens)
+        yield from (in_flight, held, tokens, oldest, requests, load)

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from llmservice_gateway.bodies import Bodies, Body
 from llmservice_gateway.errors import answer_timeout, gateway_draining, not_ready, quarantined, replica_lost
-from llmservice_gateway.metrics import GatewayMetrics
+from llmservice_gateway.journal import BROKEN, ENTRY, Entry
 from llmservice_gateway.naming import Asked
 from llmservice_gateway.relay import broken_event, relay
 from llmservice_gateway.reply import Reply
@@ -29,10 +29,8 @@ from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError
 
 REFUSED = frozenset({429, 502, 503, 504})
 """The request was not admitted; another replica may take it. Not 500: a request that breaks one is given no second."""
-PASSED_TO_REPLICA = ("Content-Type", "Accept", "X-Request-Id", "traceparent", "tracestate")
-PASSED_TO_CLIENT = (
-    "Content-Type", "Cache-Control", "X-Accel-Buffering", "Retry-After", "x-should-retry", "X-Request-Id",
-)  # fmt: skip
+PASSED_TO_REPLICA = ("Content-Type", "Accept", "traceparent", "tracestate")
+PASSED_TO_CLIENT = ("Content-Type", "Cache-Control", "X-Accel-Buffering", "Retry-After", "x-should-retry")
 
 
 WHOLE_SECONDS = 280.0
@@ -71,6 +69,7 @@ class _Asking:
     path: str
     body: Body
     ticket: Ticket
+    entry: Entry
 
     @property
     def service(self) -> str:
@@ -83,11 +82,13 @@ class _Asking:
     @cached_property
     def headers(self) -> dict[str, str]:
         given = self.request.headers
-        return {key: given[key] for key in PASSED_TO_REPLICA if key in given} | {"Accept-Encoding": "identity"}
+        passed = {key: given[key] for key in PASSED_TO_REPLICA if key in given}
+        return passed | {"X-Request-Id": self.entry.request_id, "Accept-Encoding": "identity"}
 
-    def answered(self) -> None:
+    def answered(self, now: float) -> None:
         """It is not sent again: its body makes room for others'."""
         assert self.digest
+        self.entry.first = now
         self.body.drop()
 
 
@@ -103,11 +104,10 @@ class _Begun:
 class Proxy:
     """The data path. `publish` swaps the table; requests that run keep their connection whatever the table says."""
 
-    def __init__(self, limits: Limits, metrics: GatewayMetrics) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.rooms = Rooms()
         self.bodies = Bodies(limits.held_bytes, limits.body_bytes)
-        self._metrics = metrics
         self._engines = Engines(limits.connect_seconds, limits.keep_seconds)
         self._suspects = Suspects()
         self._turns = Turns()
@@ -156,8 +156,10 @@ class Proxy:
     ) -> web.StreamResponse:
         """Answer with what a replica of service `name` (full) says to `body` at `path`. ApiError when none can.
 
-        Clients, by the name that is given for them, take turns.
+        Clients, by the name that is given for them, take turns. The request's entry in the journal is filled.
         """
+        entry = request[ENTRY]
+        entry.streams, entry.body_bytes = asked.streams, len(body.data)
         reply = Reply(request)
         hold = self.limits.hold_seconds if asked.streams else min(self.limits.hold_seconds, WHOLE_SECONDS)
         ticket = Ticket(
@@ -170,10 +172,11 @@ class Proxy:
         )
         self.rooms.arrived(name, asked)
         try:
-            return await self._answer(_Asking(request, reply, path, body, ticket))
+            return await self._answer(_Asking(request, reply, path, body, ticket, entry))
         except ApiError as error:
             if not reply.begun:
                 raise
+            entry.reason = error.code
             return await reply.fail(error)
 
     async def _answer(self, asking: _Asking) -> web.StreamResponse:
@@ -182,8 +185,8 @@ class Proxy:
         while True:
             if self._deaths(asking) >= DEATHS:
                 raise quarantined(name)
-            place = await self.rooms.place(ticket, again=again)
-            with self.rooms.taken(place), self._metrics.in_flight.labels(name).track_inprogress():
+            place = await self._place(asking, again=again)
+            with self.rooms.taken(place):
                 try:
                     async with self._turn(asking):
                         begun = await self._begin(asking, place)
@@ -199,7 +202,18 @@ class Proxy:
                         return await self._finish(asking, place, begun)
             again = True
             ticket.avoid.add(place.replica.name)
-            self._metrics.retries.labels(name).inc()
+            asking.entry.retries += 1
+
+    async def _place(self, asking: _Asking, *, again: bool) -> Place:
+        loop, entry = asyncio.get_running_loop(), asking.entry
+        began = loop.time()
+        try:
+            place = await self.rooms.place(asking.ticket, again=again)
+            entry.replica = place.replica.name
+            return place
+        finally:
+            entry.queued = True
+            entry.queue_seconds += loop.time() - began
 
     def _lost(self, asking: _Asking, place: Place) -> ApiError:
         """Why a request lost its replicas: one that was told to end is no accident."""
@@ -258,8 +272,8 @@ class Proxy:
 
     async def _finish(self, asking: _Asking, place: Place, begun: _Begun) -> web.StreamResponse:
         """The rest of what was begun."""
-        upstream, name = begun.upstream, asking.service
-        asking.answered()
+        upstream, name, entry = begun.upstream, asking.service, asking.entry
+        asking.answered(asyncio.get_running_loop().time())
         try:
             headers = _client_headers(upstream.headers)
             if upstream.content_type != "text/event-stream":
@@ -268,8 +282,9 @@ class Proxy:
                 return await asking.reply.whole(upstream.status, headers, begun.first)
             response = await asking.reply.stream(upstream.status, headers)
             ending = await relay(upstream.content, begun.first, response, begun.idle_seconds)
+            entry.chunks, entry.last = ending.chunks, ending.last
             if ending.broken is not None:
-                self._metrics.broken.labels(name).inc()
+                entry.reason = BROKEN
                 if not isinstance(ending.broken, TimeoutError):
                     self._remember(asking, place)
                 await response.write(broken_event(name, ending.broken, begun.idle_seconds))
@@ -282,6 +297,7 @@ class Proxy:
     def _learn(self, asking: _Asking, answer: bytes) -> None:
         if usage := usage_in(answer[-USAGE_BYTES:]):
             self.rooms.learned(asking.service).saw(asking.ticket.asked, usage)
+            asking.entry.prompt_tokens, asking.entry.answer_tokens = usage
 
 
 def _end(upstream: aiohttp.ClientResponse) -> None:

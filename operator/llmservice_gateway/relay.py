@@ -19,9 +19,12 @@ EVENT_LIMIT = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """`tail`: the last bytes that were passed on. `broken`: why there are no more; None = the stream is whole."""
+    """`tail`: the last bytes that were passed on. `chunks` came after the first one, the last of them at `last` (the
+    loop's time). `broken`: why there are no more; None = the stream is whole."""
 
     tail: bytes
+    chunks: int
+    last: float
     broken: Exception | None = None
 
 
@@ -32,20 +35,22 @@ async def relay(content: aiohttp.StreamReader, chunk: bytes, response: web.Strea
     """
     loop = asyncio.get_running_loop()
     before = data = rest = b""
+    chunks, now = -1, 0.0
     while chunk:
+        chunks, now = chunks + 1, loop.time()
         last = data
         data, rest = whole_events(rest + chunk if rest else chunk)
         if data:
             before = last
             await response.write(data)
         try:
-            async with asyncio.timeout_at(loop.time() + idle):
+            async with asyncio.timeout_at(now + idle):
                 chunk = await content.readany()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return Ending(before + data, error)
+            return Ending(before + data, chunks, now, error)
     if rest:
         await response.write(rest)
-    return Ending(before + data + rest)
+    return Ending(before + data + rest, chunks, now)
 
 
 def whole_events(data: bytes) -> tuple[bytes, bytes]:

@@ -130,6 +130,11 @@ class Rooms:
             for replica in self._replicas(ticket.service)
         )
 
+    @property
+    def services(self) -> list[str]:
+        """Full names of all that are served, or have requests still."""
+        return sorted({*self.table.backends, *(name for name, room in self._rooms.items() if not room.empty)})
+
     def demand(self, service: str) -> Demand:
         """What is asked of a service now."""
         room, now = self._rooms.get(service) or _Room(service), asyncio.get_running_loop().time()

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 
 from llmservice_gateway.app import Gateway
+from llmservice_gateway.journal import Write
 from llmservice_gateway.proxy import Limits
 from llmservice_runtime.contract.listening import is_loopback
 from llmservice_runtime.wire.callers import Callers
@@ -21,8 +22,8 @@ class Front:
     origins: tuple[str, ...] = ()
     answer_seconds: float = Limits().answer_seconds
 
-    def gateway(self) -> Gateway:
-        """A gateway that keeps to it."""
+    def gateway(self, access: Write | None = None) -> Gateway:
+        """A gateway that keeps to it, and writes the lines of its access log to `access`."""
         callers = Callers(
             loopback=is_loopback(self.host),
             hosts=frozenset(name.lower().removesuffix(".") for name in (*self.hosts, self.host)),
@@ -30,7 +31,7 @@ class Front:
             host_setting="To be reached under it, start the instance with `llmservice up --allow-host {}`.",
             origin_setting="To let it, start the instance with `llmservice up --allow-origin {}`.",
         )
-        return Gateway(Limits(answer_seconds=self.answer_seconds), callers)
+        return Gateway(Limits(answer_seconds=self.answer_seconds), callers, access)
 
     def to_json(self) -> str:
         """Text that `from_json` reads back."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
+from llmservice_cli.local.access import AccessLog
 from llmservice_cli.local.control import ControlServer
 from llmservice_cli.local.disk import written
 from llmservice_cli.local.front import Front
@@ -105,8 +106,9 @@ class Program:
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
+        access = AccessLog(self._state)
         self._instance = instance = Instance(
-            self._state, base_url(self._listener), self._front.gateway(), self._changed
+            self._state, base_url(self._listener), self._front.gateway(access.write), self._changed
         )
         instance.open()
         gateway = ApiRunner(
@@ -138,6 +140,7 @@ class Program:
             await gateway.cleanup()
             await control.cleanup()
             await instance.close()
+            access.flush()
             (self._state / CONTROL_SOCKET).unlink(missing_ok=True)
 
     async def _until_end(self) -> None:

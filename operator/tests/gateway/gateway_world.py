@@ -50,8 +50,10 @@ class World:
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
         self.second = ""
+        self.lines: list[bytes] = []
         self.gateway = Gateway(
-            Limits(connect_seconds=1, idle_seconds=0.3, body_bytes=1_000_000, keep_seconds=0.5, hold_seconds=0.5)
+            Limits(connect_seconds=1, idle_seconds=0.3, body_bytes=1_000_000, keep_seconds=0.5, hold_seconds=0.5),
+            access=self.lines.append,
         )
         self.url = ""
 
