@@ -1,4 +1,4 @@
-.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-operator bench-scaling bench-routing
+.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-operator bench-scaling bench-routing bench-gateway
 bench-runtime: $(VENV)/.dev $(VENV)/.engine ## our runtime against llama-server; writes docs/benchmarks.md
 	PYTHONPATH=runtime $(BIN)/python -m bench --write docs/benchmarks.md
 
@@ -20,3 +20,6 @@ bench-scaling: $(VENV)/.dev ## policies of scaling on traces of requests, simula
 
 bench-routing: $(VENV)/.dev ## prefix cache hits by who chooses the replica; BENCH_ARGS="--trace FILE" for a recorded trace
 	PYTHONPATH=operator $(BIN)/python -m bench.routing --write docs/benchmarks-gateway.md $(BENCH_ARGS)
+
+bench-gateway: $(VENV)/.dev ## CPU for each chunk of a stream, beside a plain proxy; alone on the machine
+	PYTHONPATH=operator $(BIN)/python -m bench.gateway --write docs/benchmarks-gateway.md $(BENCH_ARGS)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-import aiohttp
 from aiohttp import web
 
 from llmservice_gateway.bodies import Bodies, Body
+from llmservice_gateway.engine import Connection, Head
 from llmservice_gateway.errors import answer_timeout, gateway_draining, not_ready, quarantined, replica_lost
 from llmservice_gateway.journal import BROKEN, ENTRY, Entry
 from llmservice_gateway.naming import Asked
@@ -96,7 +96,8 @@ class _Asking:
 class _Begun:
     """An answer of which the first bytes are there (of one that is no stream: all)."""
 
-    upstream: aiohttp.ClientResponse
+    engine: Connection
+    head: Head
     first: bytes
     idle_seconds: float
 
@@ -256,54 +257,48 @@ class Proxy:
             partial(self._engines.answers, place.replica),
         )
         try:
-            upstream = await self._engines.post(place.replica, asking.path, asking.body.data, asking.headers, patience)
+            engine = await self._engines.post(place.replica, asking.path, asking.body.data, asking.headers, patience)
             try:
-                if upstream.status in REFUSED and self.rooms.others(asking.ticket, {place.replica.name}):
-                    _end(upstream)
+                head = engine.head
+                assert head is not None
+                if head.status in REFUSED and self.rooms.others(asking.ticket, {place.replica.name}):
+                    engine.close()
                     return None
-                streams = upstream.content_type == "text/event-stream"
-                read = upstream.content.readany if streams else upstream.read
-                return _Begun(upstream, await first_sign(read, patience), patience.silent_seconds)
+                first = await first_sign(engine.some if head.streams else engine.read, patience)
+                return _Begun(engine, head, first, patience.silent_seconds)
             except BaseException:
-                _end(upstream)
+                engine.close()
                 raise
         except AnswerTimeoutError:
             raise answer_timeout(place.backend, patience.answer_seconds) from None
 
     async def _finish(self, asking: _Asking, place: Place, begun: _Begun) -> web.StreamResponse:
         """The rest of what was begun."""
-        upstream, name, entry = begun.upstream, asking.service, asking.entry
-        asking.answered(asyncio.get_running_loop().time())
+        loop, entry, head = asyncio.get_running_loop(), asking.entry, begun.head
+        asking.answered(loop.time())
         try:
-            headers = _client_headers(upstream.headers)
-            if upstream.content_type != "text/event-stream":
-                if upstream.status == 200:
+            headers = {name: head.headers[name.lower()] for name in PASSED_TO_CLIENT if name.lower() in head.headers}
+            if not head.streams:
+                if head.status == 200:
                     self._learn(asking, begun.first)
-                return await asking.reply.whole(upstream.status, headers, begun.first)
-            response = await asking.reply.stream(upstream.status, headers)
-            ending = await relay(upstream.content, begun.first, response, begun.idle_seconds)
+                return await asking.reply.whole(head.status, headers, begun.first)
+            response = await asking.reply.stream(head.status, headers)
+            ending = await relay(
+                begun.engine, begun.first, asking.request, begun.idle_seconds, chunked=asking.reply.chunked
+            )
             entry.chunks, entry.last = ending.chunks, ending.last
             if ending.broken is not None:
                 entry.reason = BROKEN
                 if not isinstance(ending.broken, TimeoutError):
                     self._remember(asking, place)
-                await response.write(broken_event(name, ending.broken, begun.idle_seconds))
+                await response.write(broken_event(asking.service, ending.broken, begun.idle_seconds))
             await response.write_eof()
             self._learn(asking, ending.tail)
             return response
         finally:
-            _end(upstream)
+            self._engines.give_back(begun.engine, place.replica)
 
     def _learn(self, asking: _Asking, answer: bytes) -> None:
         if usage := usage_in(answer[-USAGE_BYTES:]):
             self.rooms.learned(asking.service).saw(asking.ticket.asked, usage)
             asking.entry.prompt_tokens, asking.entry.answer_tokens = usage
-
-
-def _end(upstream: aiohttp.ClientResponse) -> None:
-    """Its connection is free for another request when the answer is whole; else it closes, which cancels the work."""
-    upstream.close() if not upstream.content.at_eof() else upstream.release()
-
-
-def _client_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    return {key: headers[key] for key in PASSED_TO_CLIENT if key in headers}

@@ -1,13 +1,18 @@
-"""Passing on a stream's events, each whole, so that an error event can follow the last one."""
+"""Passing on a stream: a splice of two transports. Bytes go down as they come, but for an event that is not whole yet.
+
+An unfinished event is kept back, so that an error event can follow the last whole one when the replica breaks.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import aiohttp
 from aiohttp import web
 
+from llmservice_gateway.engine import Connection, EngineError
+from llmservice_gateway.framing import Chunked, FramingError
 from llmservice_runtime.wire.sse import error_event
 
 TWO_LINE_ENDS = (b"\n\n", b"\n\r", b"\r\r")
@@ -15,6 +20,8 @@ TWO_LINE_ENDS = (b"\n\n", b"\n\r", b"\r\r")
 is in it (LF CR is also the middle of CR LF CR LF)."""
 EVENT_LIMIT = 8 * 1024 * 1024
 """An unfinished event is kept back up to this many bytes."""
+SIZE_DIGITS = 12
+"""Of a chunk that is passed on as it is, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,29 +35,160 @@ class Ending:
     broken: Exception | None = None
 
 
-async def relay(content: aiohttp.StreamReader, chunk: bytes, response: web.StreamResponse, idle: float) -> Ending:
-    """Pass on `chunk` and all that follows; of a stream that breaks, the unfinished event is left out.
+async def relay(source: Connection, first: bytes, request: web.Request, idle: float, *, chunked: bool) -> Ending:
+    """Pass on `first` and all that follows; of a stream that breaks, the unfinished event is left out.
 
-    `idle` seconds without a byte are TimeoutError.
+    The answer's head was sent to the client of `request`; `chunked` = the rest is framed so. `idle` seconds without a
+    byte are TimeoutError, and at most a quarter more.
     """
-    loop = asyncio.get_running_loop()
-    before = data = rest = b""
-    chunks, now = -1, 0.0
-    while chunk:
-        chunks, now = chunks + 1, loop.time()
-        last = data
-        data, rest = whole_events(rest + chunk if rest else chunk)
-        if data:
-            before = last
-            await response.write(data)
+    splice = Splice(source, request, idle, chunked=chunked)
+    try:
+        splice.start(first)
+        return await splice.ended
+    finally:
+        splice.stop()
+
+
+class Splice(asyncio.Protocol):
+    """Takes the engine's transport over from its connection until the answer ends, and gives it back."""
+
+    def __init__(self, source: Connection, request: web.Request, idle: float, *, chunked: bool) -> None:
+        assert source.framing is not None and request.transport is not None
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[Ending] = self._loop.create_future()
+        self._source = source
+        self._engine = source.transport
+        self._framing = source.framing
+        self._request = request
+        self._reader = request.protocol
+        self._client = request.transport
+        self._write: Callable[[bytes], None] = request.transport.write
+        self._chunked = chunked
+        self._plain = chunked and isinstance(self._framing, Chunked)
+        """Whole chunks that end with an event can be passed on as they came: nothing is kept back or half read."""
+        self._chunks = -1
+        self._seen = -1
+        self._rest = self._tail = self._before = b""
+        self._idle = idle
+        self._silent = 0
+        self._timer = self._loop.call_later(idle / 4, self._look)
+        self._draining: asyncio.Task[None] | None = None
+
+    def start(self, first: bytes) -> None:
+        """`first` and what came behind it, then whatever comes."""
+        if self._engine is not None:
+            self._engine.set_protocol(self)
+        self._chunks += 1
+        if self._client.is_closing():
+            self._left()
+            return
+        self._pass(first + self._source.taken())
+        if self._framing.done:
+            self._end()
+        elif self._engine is None:
+            self.connection_lost(None)
+
+    def stop(self) -> None:
+        """The engine's transport is its connection's again."""
+        self._timer.cancel()
+        if self._engine is not None:
+            self._engine.set_protocol(self._source)
+        if self._draining is not None:
+            self._draining.cancel()
+            if self._engine is not None and not self._engine.is_closing():
+                self._engine.resume_reading()  # or its next answer would never come
+
+    def data_received(self, data: bytes) -> None:
+        self._chunks += 1
+        if self._client.is_closing():
+            self._left()
+            return
+        if self._plain and data.endswith(b"\n\n\r\n") and whole_chunks(data):
+            self._before, self._tail = self._tail, data
+            self._write(data)
+            if self._reader.writing_paused:
+                self._hold_engine()
+            return
         try:
-            async with asyncio.timeout_at(now + idle):
-                chunk = await content.readany()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return Ending(before + data, chunks, now, error)
-    if rest:
-        await response.write(rest)
-    return Ending(before + data + rest, chunks, now)
+            self._pass(self._framing.feed(data))
+        except FramingError as error:
+            self._end(EngineError(f"the engine's answer: {error}"))
+            return
+        if self._framing.done:
+            self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._engine = None
+        self._source.connection_lost(exc)
+        whole = self._framing.end()
+        self._end(None if whole else EngineError(str(exc) if exc else "the engine ended the connection"))
+
+    def _left(self) -> None:
+        """The client is gone: what comes is nobody's, and the engine is told by the end of its connection."""
+        if not self.ended.done():
+            self.ended.set_exception(ConnectionResetError("the client left"))
+        self._source.close()
+
+    def _pass(self, data: bytes) -> None:
+        whole, self._rest = whole_events(self._rest + data if self._rest else data)
+        if whole:
+            self._put(whole)
+        self._plain = self._chunked and not self._rest and isinstance(self._framing, Chunked) and self._framing.between
+        if self._reader.writing_paused:
+            self._hold_engine()
+
+    def _put(self, data: bytes) -> None:
+        self._before, self._tail = self._tail, data
+        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def _hold_engine(self) -> None:
+        """The client reads more slowly than the engine writes: that costs it alone."""
+        if self._draining is None and self._engine is not None and not self.ended.done():
+            self._engine.pause_reading()
+            self._draining = self._loop.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        try:
+            await self._request.writer.drain()
+        except ConnectionError:
+            return  # whoever relays is told that the client left
+        finally:
+            self._draining = None
+        if self._engine is not None and not self._engine.is_closing():
+            self._engine.resume_reading()
+
+    def _look(self) -> None:
+        """A quarter of the bound is over."""
+        waits_for_client = self._draining is not None
+        self._silent = 0 if self._chunks != self._seen or waits_for_client else self._silent + 1
+        self._seen = self._chunks
+        if self._silent >= 4:
+            self._end(TimeoutError())
+        else:
+            self._timer = self._loop.call_later(self._idle / 4, self._look)
+
+    def _end(self, broken: Exception | None = None) -> None:
+        if self.ended.done():
+            return
+        if broken is None and self._rest and not self._client.is_closing():
+            self._put(self._rest)
+        self._rest = b""
+        self.ended.set_result(Ending(self._before + self._tail, self._chunks, self._loop.time(), broken))
+
+
+def whole_chunks(data: bytes) -> bool:
+    """Whether these are chunks from the first byte of one to the last byte of one, without the last of all."""
+    at = 0
+    while at < len(data):
+        line = data.find(b"\r\n", at, at + SIZE_DIGITS)
+        try:
+            size = int(data[at:line], 16) if line > 0 else 0
+        except ValueError:
+            return False
+        if size <= 0:
+            return False
+        at = line + size + 4
+    return at == len(data)
 
 
 def whole_events(data: bytes) -> tuple[bytes, bytes]:

@@ -22,6 +22,11 @@ class Reply:
         """A status was sent: what goes wrong from now on is told in an event."""
         return self._response is not None
 
+    @property
+    def chunked(self) -> bool:
+        """A stream's bytes are framed as chunks: HTTP/1.1."""
+        return self._response is not None and self._response.headers.get("Transfer-Encoding") == "chunked"
+
     async def comment(self) -> None:
         """Tell a client that waits for a stream that this goes on; the first time that it is a stream."""
         response = await self.stream(200, HEADERS)

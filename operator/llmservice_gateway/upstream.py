@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 
+from llmservice_gateway.engine import Connection
 from llmservice_gateway.routing import Replica
 from llmservice_gateway.waiting import Patience
 
 T = TypeVar("T")
 
 IDLE_SECONDS = 2.0
-"""An idle connection is reused for so long, and closed within twice that. vLLM's server closes one after 5 s."""
+"""An idle connection is closed after so long. vLLM's server closes one after 5 s."""
 
 
 class ReplicaError(Exception):
@@ -35,65 +36,58 @@ class SilentError(ReplicaError):
     """The replica had the request, and neither that nor anything else is answered."""
 
 
-@dataclass(slots=True)
-class _Trace:
-    """What aiohttp tells of one request's connection."""
-
-    reused: bool = False
-
-
 class Engines:
-    """A session for all engines. `open` inside the event loop, `close` after the last request."""
+    """Connections to all engines. `open` inside the event loop, `close` after the last request."""
 
     def __init__(self, connect_seconds: float, idle_seconds: float = IDLE_SECONDS) -> None:
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
+        self._idle: defaultdict[str, list[Connection]] = defaultdict(list)
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Inside the event loop, before the first request."""
-        traced = aiohttp.TraceConfig()
-        traced.on_connection_reuseconn.append(_reused)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=self._idle_seconds),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds),
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent",),
-            trace_configs=[traced],
+            timeout=timeout, connector=aiohttp.TCPConnector(limit=0, force_close=True)
         )
 
     async def close(self) -> None:
         """After the last request."""
+        for kept in self._idle.values():
+            for connection in kept:
+                connection.close()
+        self._idle.clear()
         if self._session is not None:
             await self._session.close()
 
     async def post(
         self, replica: Replica, path: str, body: bytes, headers: Mapping[str, str], patience: Patience
-    ) -> aiohttp.ClientResponse:
-        """The beginning of a replica's answer. ReplicaError of one of its kinds, or AnswerTimeoutError.
+    ) -> Connection:
+        """A connection with the beginning of the answer; `give_back` it. ReplicaError, or AnswerTimeoutError.
 
         An engine may close a connection in the moment in which it is used again. Nothing was lost then: the request is
-        sent once more to the same replica, over another one.
+        sent once more to the same replica, over a new one.
         """
-        trace = _Trace()
-        try:
-            return await first_sign(lambda: self._post(replica, path, body, headers, trace), patience)
-        except DiedError as error:
-            if not trace.reused:
-                raise
+        connection = self._kept(replica)
+        if connection is not None:
             try:
-                return await first_sign(lambda: self._post(replica, path, body, headers, trace), patience)
-            except NotReachedError:  # it did not close a connection; it ended
-                raise error from None
+                return await self._asked(connection, replica, path, body, headers, patience)
+            except DiedError as error:
+                try:
+                    return await self._asked(await self._connected(replica), replica, path, body, headers, patience)
+                except NotReachedError:  # it did not close a connection; it ended
+                    raise error from None
+        return await self._asked(await self._connected(replica), replica, path, body, headers, patience)
 
-    async def _post(
-        self, replica: Replica, path: str, body: bytes, headers: Mapping[str, str], trace: _Trace
-    ) -> aiohttp.ClientResponse:
-        assert self._session is not None
-        trace.reused = False
-        return await self._session.post(
-            replica.url + path, data=body, headers=headers, allow_redirects=False, trace_request_ctx=trace
-        )
+    def give_back(self, connection: Connection, replica: Replica) -> None:
+        """It is kept when its answer is whole; else it closes, which ends what the engine does."""
+        if not connection.reusable:
+            connection.close()
+            return
+        kept = self._idle[replica.url]
+        kept.append(connection)
+        asyncio.get_running_loop().call_later(self._idle_seconds, self._too_old, kept, connection, connection.turn)
 
     async def answers(self, replica: Replica, seconds: float) -> bool:
         """Whether a replica answers anything at all; a busy one does, a frozen or unreachable one does not."""
@@ -104,21 +98,61 @@ class Engines:
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
 
+    async def _asked(
+        self,
+        connection: Connection,
+        replica: Replica,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        patience: Patience,
+    ) -> Connection:
+        try:
+            await first_sign(lambda: connection.ask(request_head(replica, path, len(body), headers), body), patience)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _kept(self, replica: Replica) -> Connection | None:
+        kept = self._idle.get(replica.url, [])
+        while kept:
+            connection = kept.pop()  # the one that was used last
+            if connection.reusable:
+                connection.turn += 1
+                return connection
+            connection.close()
+        self._idle.pop(replica.url, None)
+        return None
+
+    def _too_old(self, kept: list[Connection], connection: Connection, turn: int) -> None:
+        if connection.turn == turn and connection in kept:
+            kept.remove(connection)
+            connection.close()
+
+    async def _connected(self, replica: Replica) -> Connection:
+        parts = urlsplit(replica.url)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                _, connection = await loop.create_connection(Connection, parts.hostname or "", parts.port or 80)
+        except (OSError, TimeoutError) as error:
+            raise NotReachedError(str(error)) from error
+        return connection
+
+
+def request_head(replica: Replica, path: str, length: int, headers: Mapping[str, str]) -> bytes:
+    """Everything before the body. What could end a line is no header."""
+    lines = [f"POST {path} HTTP/1.1", f"Host: {urlsplit(replica.url).netloc}", f"Content-Length: {length}"]
+    lines += [f"{name}: {value}" for name, value in headers.items() if value.isprintable()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
+
 
 async def first_sign(what: Callable[[], Awaitable[T]], patience: Patience) -> T:
     """What a replica sends before anything is promised to the client: until then another one can be asked."""
     try:
         return await patience.wait(what())
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise NotReachedError(str(error)) from error
     except TimeoutError as error:
         raise SilentError from error
-    except (aiohttp.ClientError, OSError) as error:
+    except OSError as error:
         raise DiedError(str(error)) from error
-
-
-async def _reused(
-    _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceConnectionReuseconnParams
-) -> None:
-    if isinstance(context.trace_request_ctx, _Trace):
-        context.trace_request_ctx.reused = True

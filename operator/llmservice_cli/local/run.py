@@ -22,6 +22,7 @@ from llmservice_cli.local.front import Front
 from llmservice_cli.local.instance import Instance
 from llmservice_cli.local.lock import CONTROL_SOCKET, socket_address
 from llmservice_cli.local.tell import lines
+from llmservice_gateway.loop import new_event_loop
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.listening import dialled, in_url, listening
@@ -96,7 +97,8 @@ class Program:
     def run(self) -> None:
         """Until it ended and nothing of it runs any more."""
         _allow_many_files()
-        asyncio.run(self._run())
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(self._run())
 
     def end_soon(self) -> None:
         """Drain and end."""

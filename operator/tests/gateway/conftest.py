@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import pytest
 from gateway_world import World  # type: ignore[import-not-found]
+
+from llmservice_gateway.loop import new_event_loop
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """What it runs on."""
+    return {"uvloop": new_event_loop}
 
 
 @pytest.fixture

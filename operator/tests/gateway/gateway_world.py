@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -28,6 +29,39 @@ async def serve(stack: AsyncExitStack, app: web.Application) -> str:
     return f"http://127.0.0.1:{runner.addresses[0][1]}"
 
 
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def raw_server(stack: AsyncExitStack, talk: Talk) -> str:
+    """A server below HTTP: `talk` has each connection until it returns, or until the stack closes."""
+    running: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        running.add(task)
+        try:
+            await talk(reader, writer)
+        except (asyncio.CancelledError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            running.discard(task)
+
+    async def end() -> None:
+        server.close()
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    stack.push_async_callback(end)
+    return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
 class Runtime:
     """A scripted runtime: `handler` answers every POST; `seen` are the paths and bodies it was sent."""
 
@@ -48,7 +82,7 @@ class Runtime:
 
 class World:
     def __init__(self, stack: AsyncExitStack) -> None:
-        self._stack = stack
+        self.stack = stack
         self.second = ""
         self.lines: list[bytes] = []
         self.gateway = Gateway(
@@ -58,14 +92,14 @@ class World:
         self.url = ""
 
     async def open(self) -> None:
-        self.url = await serve(self._stack, self.gateway.application())
-        self.client = await self._stack.enter_async_context(aiohttp.ClientSession())
+        self.url = await serve(self.stack, self.gateway.application())
+        self.client = await self.stack.enter_async_context(aiohttp.ClientSession())
 
     async def runtime(self, handler: Handler) -> Runtime:
         runtime = Runtime(handler)
         app = web.Application()
         app.router.add_post("/{path:.*}", runtime.answer)
-        runtime.url = await serve(self._stack, app)
+        runtime.url = await serve(self.stack, app)
         return runtime
 
     def publish(self, *backends: Backend) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from gateway_world import World, answer, die, stall, stream  # type: ignore[import-not-found]
+from gateway_world import World, answer, die, raw_server, stall, stream  # type: ignore[import-not-found]
 from yarl import URL
 
 from llmservice_gateway.naming import INLINE_BYTES, asked_of
@@ -105,16 +105,14 @@ async def test_a_replica_that_falls_silent_is_lost_in_a_bounded_time(world: Worl
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
 
-    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        good = await world.runtime(answer())
-        world.publish(Backend("apps", "demo", (Replica("silent", url),)))
-        response = await asyncio.wait_for(world.chat(**fields), 10)
-        assert response.status == 503 and (await response.json())["error"]["code"] == "replica_lost"
-        world.publish(Backend("apps", "demo", (Replica("silent", url), Replica("good", good.url))))
-        assert (await asyncio.wait_for(world.chat(**fields), 10)).status == 200
+    url = await raw_server(world.stack, silent)
+    good = await world.runtime(answer())
+    world.publish(Backend("apps", "demo", (Replica("silent", url),)))
+    response = await asyncio.wait_for(world.chat(**fields), 10)
+    assert response.status == 503 and (await response.json())["error"]["code"] == "replica_lost"
+    world.publish(Backend("apps", "demo", (Replica("silent", url), Replica("good", good.url))))
+    assert (await asyncio.wait_for(world.chat(**fields), 10)).status == 200
 
 
 @pytest.mark.parametrize("handler", [stream(then="stall"), stall])
@@ -298,6 +296,7 @@ async def test_what_is_no_request_has_the_one_shape_too(world: World, sent: byte
     writer.write(sent)
     head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
     writer.close()
+    await writer.wait_closed()
     assert head.split()[1] == status
     assert set(json.loads(body)["error"]) == {"message", "type", "code", "param"}
 
@@ -308,6 +307,7 @@ async def test_a_body_that_is_said_to_be_too_large_is_not_waited_for(world: Worl
     writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000001\r\n\r\n")
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
     writer.close()
+    await writer.wait_closed()
     assert head.split()[1] == b"413"
 
 

@@ -1,0 +1,110 @@
+"""Where the body of an HTTP/1.1 answer ends, and what of its bytes are the body's. Pure."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+MAX_LINE = 4096
+"""Bytes of a chunk's first line, and of all lines after the last chunk."""
+
+
+class FramingError(ValueError):
+    """Bytes that no HTTP/1.1 server sends."""
+
+
+class Framing(Protocol):
+    """One body. `done`: it is whole; `excess`: bytes that came after it."""
+
+    done: bool
+    excess: bool
+
+    def feed(self, data: bytes) -> bytes:
+        """What of `data` is the body's. FramingError."""
+        ...
+
+    def end(self) -> bool:
+        """The connection has ended: whether the body is whole."""
+        ...
+
+
+class Sized:
+    """So many bytes (Content-Length)."""
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.done = not length
+        self.excess = False
+
+    def feed(self, data: bytes) -> bytes:
+        body = data[: self._left]
+        self.excess = self.excess or len(data) > self._left
+        self._left -= len(body)
+        self.done = not self._left
+        return body
+
+    def end(self) -> bool:
+        return self.done
+
+
+class UntilEnd:
+    """All that comes before the connection ends."""
+
+    done = False
+    excess = True  # such a connection serves one request
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+    def end(self) -> bool:
+        self.done = True
+        return True
+
+
+class Chunked:
+    """Transfer-Encoding: chunked. `between`: nothing of a chunk has been read that is not over."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.excess = False
+        self.between = True
+        self._left = 0
+        """Of the chunk's bytes and the line end after them; 0 = a chunk's first line comes."""
+        self._line = b""
+        self._last = False
+        """The chunk of size 0 has come: trailers until an empty line."""
+
+    def feed(self, data: bytes) -> bytes:
+        body = b""
+        while data and not self.done:
+            if self._left:
+                part = data[: self._left]
+                data = data[len(part) :]
+                body += part[: max(0, self._left - 2)]
+                self._left -= len(part)
+            else:
+                data = self._read_line(data)
+        self.excess = self.excess or bool(data)
+        self.between = not self._left and not self._line and not self._last
+        return body
+
+    def end(self) -> bool:
+        return self.done
+
+    def _read_line(self, data: bytes) -> bytes:
+        line, found, rest = (self._line + data).partition(b"\n")
+        if len(line) > MAX_LINE:
+            raise FramingError("a chunk's first line is too long")
+        if not found:
+            self._line = line
+            return b""
+        self._line = b""
+        if self._last:
+            self.done = line in (b"", b"\r")
+            return rest
+        size = line.partition(b";")[0].strip()
+        if not size or size.strip(b"0123456789abcdefABCDEF"):
+            raise FramingError("a chunk has no size")
+        length = int(size, 16)
+        self._last = not length
+        self._left = length + 2 if length else 0
+        return rest

@@ -1,0 +1,210 @@
+"""Streams at the level of bytes: however an engine frames and cuts them, clients get whole events, and all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from gateway_world import World, raw_server  # type: ignore[import-not-found]
+from hypothesis import given
+from hypothesis import strategies as st
+from yarl import URL
+
+from llmservice_gateway.engine import EngineError, read_head
+from llmservice_gateway.framing import Chunked, FramingError, Sized, UntilEnd
+from llmservice_gateway.relay import whole_chunks
+from llmservice_gateway.routing import Backend, Replica
+
+EVENTS = [f'data: {{"choices":[],"n":{n},"x":"{"x" * (n % 7) * 50}"}}\n\n'.encode() for n in range(40)]
+DONE = b"data: [DONE]\n\n"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+LAST = b"0\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Engine:
+    """Sends the same pieces to everyone, then ends the connection unless it is to be `kept`."""
+
+    def __init__(self, pieces: Sequence[bytes], *, kept: bool = False, pause: float = 0.001) -> None:
+        self.pieces = pieces
+        self.kept = kept
+        self.pause = pause
+        self.connections = 0
+        self.sent = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        while True:
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                return
+            await reader.readexactly(int(head.lower().split(b"content-length:")[1].split()[0]))
+            for piece in self.pieces:
+                writer.write(piece)
+                await writer.drain()
+                self.sent += len(piece)
+                await asyncio.sleep(self.pause)
+            if not self.kept:
+                return
+
+
+async def engine(world: World, pieces: Sequence[bytes], *, kept: bool = False, pause: float = 0.001) -> Engine:
+    made = Engine(pieces, kept=kept, pause=pause)
+    world.publish(Backend("apps", "demo", (Replica("one", await raw_server(world.stack, made)),)))
+    return made
+
+
+def cut(data: bytes, dice: random.Random, count: int) -> list[bytes]:
+    places = sorted({0, len(data), *(dice.randrange(len(data)) for _ in range(count))})
+    return [data[start:end] for start, end in pairwise(places)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_however_a_stream_is_cut_it_arrives_whole(world: World, seed: int) -> None:
+    dice, body = random.Random(seed), b"".join(EVENTS) + DONE
+    chunks = cut(body, dice, seed * 6)
+    framed = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(map(chunk, chunks)) + LAST
+    made = await engine(world, cut(framed, dice, dice.randrange(60)), kept=True)
+    for _ in range(2):
+        response = await world.chat(stream=True)
+        assert await asyncio.wait_for(response.read(), 20) == body
+    assert made.connections == 1  # the answer's end is found, so the connection serves the next one
+
+
+@pytest.mark.parametrize(
+    "head", [b"Content-Length: %d\r\n\r\n" % len(b"".join(EVENTS)), b"\r\n", b"Connection: close\r\n\r\n"]
+)
+async def test_other_framings_arrive_whole_too(world: World, head: bytes) -> None:
+    await engine(world, [HEAD + head, *EVENTS])
+    response = await world.chat(stream=True)
+    assert await asyncio.wait_for(response.read(), 20) == b"".join(EVENTS)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_wherever_a_stream_breaks_an_error_event_follows_whole_events(world: World, seed: int) -> None:
+    dice = random.Random(seed)
+    framed = b"".join(map(chunk, EVENTS))
+    broken = framed[: dice.randrange(len(EVENTS[0]) + 10, len(framed))]
+    await engine(world, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *cut(broken, dice, 20)])
+    got = await asyncio.wait_for((await world.chat(stream=True)).read(), 20)
+    *events, error = [event + b"\n\n" for event in got.split(b"\n\n")[:-1]]
+    assert events == EVENTS[: len(events)] and events
+    assert json.loads(error.removeprefix(b"data: "))["error"]["code"] == "replica_lost"
+
+
+async def test_a_stream_that_is_no_http_any_more_ends_with_an_error_event(world: World) -> None:
+    await engine(world, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", chunk(EVENTS[0]), b"what\r\n"], kept=True)
+    got = await asyncio.wait_for((await world.chat(stream=True)).read(), 20)
+    assert got.startswith(EVENTS[0] + b'data: {"error"')
+
+
+async def test_an_old_client_gets_the_stream_without_chunks(world: World) -> None:
+    await engine(world, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *map(chunk, EVENTS), LAST])
+    url, body = URL(world.url), b'{"model": "demo", "stream": true}'
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(
+        b"POST /v1/completions HTTP/1.0\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    head, _, got = (await asyncio.wait_for(reader.read(), 20)).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    assert b"chunked" not in head.lower() and got == b"".join(EVENTS)
+
+
+async def test_a_client_that_does_not_read_holds_up_its_engine_and_nobody_else(world: World) -> None:
+    """What an engine has said and nobody took is bounded; when the client goes on, all of it comes."""
+    big = b"data: " + b"x" * 1_000_000 + b"\n\n"
+    slow = await engine(world, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk(big)] * 60, LAST])
+    response = await world.chat(stream=True)
+    before = -1
+    while before != slow.sent:  # until it is held up
+        before = slow.sent
+        await asyncio.sleep(0.2)
+    assert slow.sent < 40_000_000
+    assert len(await asyncio.wait_for(response.read(), 60)) == 60 * len(big)
+
+
+async def test_a_connection_whose_last_client_was_slow_serves_the_next_one(world: World) -> None:
+    big = b"data: " + b"x" * 30_000_000 + b"\n\n"
+    made = await engine(world, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", chunk(big) + LAST], kept=True)
+    for _ in range(3):
+        response = await world.chat(stream=True)
+        assert len(await asyncio.wait_for(response.read(), 60)) == len(big)
+    assert made.connections == 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"SMTP 220 hello\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno header\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: " + b"x" * 70_000,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+    ],
+)
+async def test_an_engine_that_speaks_no_http_is_lost(world: World, sent: bytes) -> None:
+    await engine(world, [sent])
+    response = await asyncio.wait_for(world.chat(), 20)
+    assert response.status in (503, 422)
+
+
+async def test_an_answer_that_is_announced_comes(world: World) -> None:
+    await engine(world, [b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nX: y\r\n\r\n", HEAD + b"\r\n", *EVENTS])
+    assert await (await world.chat(stream=True)).read() == b"".join(EVENTS)
+
+
+PARTS = st.lists(st.binary(min_size=1, max_size=30), max_size=8)
+
+
+@given(PARTS, st.lists(st.binary(max_size=5), max_size=2), st.data())
+def test_chunks_are_found_wherever_they_are_cut(parts: list[bytes], trailers: list[bytes], data: st.DataObject) -> None:
+    ends = b"".join(b"T: " + line.replace(b"\n", b"") + b"\r\n" for line in trailers)
+    framed = b"".join(map(chunk, parts)) + b"0;x=y\r\n" + ends + b"\r\n"
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(framed)))) | {0, len(framed)})
+    framing, body = Chunked(), b""
+    for start, end in pairwise(cuts):
+        assert not framing.done
+        piece = framed[start:end]
+        if framing.between and whole_chunks(piece):
+            plain = Chunked()
+            assert plain.feed(piece) and plain.between and not plain.done
+        body += framing.feed(piece)
+    assert framing.done and not framing.excess and body == b"".join(parts)
+    framing.feed(b"x")
+    assert framing.excess
+
+
+@given(st.binary(max_size=60))
+def test_whatever_comes_is_read_or_refused(data: bytes) -> None:
+    whole_chunks(data)
+    try:
+        Chunked().feed(data)
+        read_head(data)
+    except (FramingError, EngineError):
+        return
+
+
+def test_sizes_and_ends() -> None:
+    sized = Sized(3)
+    assert (sized.feed(b"ab"), sized.end(), sized.feed(b"cd"), sized.end(), sized.excess) == (
+        b"ab",
+        False,
+        b"c",
+        True,
+        True,
+    )
+    until = UntilEnd()
+    assert [until.feed(b"x"), until.done, until.end(), until.done] == [b"x", False, True, True]
+    head, framing = read_head(b"HTTP/1.0 204 No\r\nA: 1\r\na: 2")
+    assert (head.status, head.headers, head.keep, framing.done) == (204, {"a": "1, 2"}, False, True)
