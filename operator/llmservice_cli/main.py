@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
 def _main(argv: list[str]) -> int:
     for_a_program = asks_for_json(argv)
     parser = Parser(prog="llmservice", description="From an LLMService manifest to an OpenAI endpoint.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version of this program and end")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     asked = next((word for word in argv if not word.startswith("-")), "")
     for name, (module, text) in COMMANDS.items():
@@ -90,3 +90,11 @@ def _main(argv: list[str]) -> int:
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+class _Version(argparse.Action):
+    """argparse's own says nothing of an output that is full."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"llmservice {VERSION}")
+        parser.exit()
