@@ -256,21 +256,27 @@ class Proxy:
             self.limits.answer_seconds,
             partial(self._engines.answers, place.replica),
         )
-        try:
-            engine = await self._engines.post(place.replica, asking.path, asking.body.data, asking.headers, patience)
-            try:
-                head = engine.head
-                assert head is not None
-                if head.status in REFUSED and self.rooms.others(asking.ticket, {place.replica.name}):
-                    engine.close()
-                    return None
-                first = await first_sign(engine.some if head.streams else engine.read, patience)
-                return _Begun(engine, head, first, patience.silent_seconds)
-            except BaseException:
+        opened: list[Connection] = []
+
+        async def first_bytes() -> _Begun | None:
+            engine = await self._engines.post(place.replica, asking.path, asking.body.data, asking.headers)
+            opened.append(engine)
+            head = engine.head
+            assert head is not None
+            if head.status in REFUSED and self.rooms.others(asking.ticket, {place.replica.name}):
                 engine.close()
-                raise
-        except AnswerTimeoutError:
-            raise answer_timeout(place.backend, patience.answer_seconds) from None
+                return None
+            first = await (engine.some() if head.streams else engine.read())
+            return _Begun(engine, head, first, patience.silent_seconds)
+
+        try:
+            return await first_sign(first_bytes, patience)
+        except BaseException as error:
+            for engine in opened:  # also when the client leaves in the moment in which the answer begins
+                engine.close()
+            if isinstance(error, AnswerTimeoutError):
+                raise answer_timeout(place.backend, patience.answer_seconds) from None
+            raise
 
     async def _finish(self, asking: _Asking, place: Place, begun: _Begun) -> web.StreamResponse:
         """The rest of what was begun."""

@@ -295,7 +295,10 @@ class Rooms:
             self._idle.set()
 
     def _room(self, service: str) -> _Room:
-        return self._rooms.setdefault(service, _Room(service))
+        room = self._rooms.get(service)
+        if room is None:
+            room = self._rooms[service] = _Room(service)
+        return room
 
     def _replicas(self, service: str) -> tuple[Replica, ...]:
         backend = self.table.backends.get(service)

@@ -61,24 +61,23 @@ class Engines:
         if self._session is not None:
             await self._session.close()
 
-    async def post(
-        self, replica: Replica, path: str, body: bytes, headers: Mapping[str, str], patience: Patience
-    ) -> Connection:
-        """A connection with the beginning of the answer; `give_back` it. ReplicaError, or AnswerTimeoutError.
+    async def post(self, replica: Replica, path: str, body: bytes, headers: Mapping[str, str]) -> Connection:
+        """A connection with the beginning of the answer; `give_back` it. NotReachedError or DiedError.
 
         An engine may close a connection in the moment in which it is used again. Nothing was lost then: the request is
         sent once more to the same replica, over a new one.
         """
+        head = request_head(replica, path, len(body), headers)
         connection = self._kept(replica)
-        if connection is not None:
+        if connection is None:
+            return await _asked(await self._connected(replica), head, body)
+        try:
+            return await _asked(connection, head, body)
+        except DiedError as error:
             try:
-                return await self._asked(connection, replica, path, body, headers, patience)
-            except DiedError as error:
-                try:
-                    return await self._asked(await self._connected(replica), replica, path, body, headers, patience)
-                except NotReachedError:  # it did not close a connection; it ended
-                    raise error from None
-        return await self._asked(await self._connected(replica), replica, path, body, headers, patience)
+                return await _asked(await self._connected(replica), head, body)
+            except NotReachedError:  # it did not close a connection; it ended
+                raise error from None
 
     def give_back(self, connection: Connection, replica: Replica) -> None:
         """It is kept when its answer is whole; else it closes, which ends what the engine does."""
@@ -97,22 +96,6 @@ class Engines:
                 return True
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
-
-    async def _asked(
-        self,
-        connection: Connection,
-        replica: Replica,
-        path: str,
-        body: bytes,
-        headers: Mapping[str, str],
-        patience: Patience,
-    ) -> Connection:
-        try:
-            await first_sign(lambda: connection.ask(request_head(replica, path, len(body), headers), body), patience)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
     def _kept(self, replica: Replica) -> Connection | None:
         kept = self._idle.get(replica.url, [])
@@ -139,6 +122,17 @@ class Engines:
         except (OSError, TimeoutError) as error:
             raise NotReachedError(str(error)) from error
         return connection
+
+
+async def _asked(connection: Connection, head: bytes, body: bytes) -> Connection:
+    try:
+        await connection.ask(head, body)
+    except OSError as error:
+        raise DiedError(str(error)) from error
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def request_head(replica: Replica, path: str, length: int, headers: Mapping[str, str]) -> bytes:
