@@ -31,8 +31,8 @@ ROLES = ("engine", "ours", "aiohttp", "aiohttp-uvloop")
 class Figures:
     """Of one proxy. `cpu`: seconds for each chunk; `first`: to the first byte, sorted; `memory`: peak bytes.
 
-    `apart`: share of chunks that came by themselves. A proxy that waits for a processor passes several on at once, which
-    is cheaper: where this is not near 1, the machine had too much else to do, and its figure says little.
+    `apart`: share of chunks that came by themselves. A proxy that waits for a processor passes several on at once,
+    which is cheaper: where this is not near 1, the machine had too much else to do, and its figure says little.
     """
 
     cpu: float

@@ -95,3 +95,21 @@ def test_an_order_survives_the_control_socket() -> None:
     ):
         again = Order.from_body(order.to_body())
         assert again == order and again.digest == order.digest
+
+
+@pytest.mark.parametrize(
+    ("view", "held"),
+    [
+        (View(Order(SERVICE)), True),
+        (View(Order(SERVICE, settings=SETTINGS), (ReplicaFacts("a", 0),)), True),
+        (View(Order(SERVICE, settings=SETTINGS), (ReplicaFacts("a", 0, failure=OUT, restarts=1),)), True),
+        (View(Order(SERVICE, settings=SETTINGS), (ReplicaFacts("a", 0, failure=OUT, restarts=2),)), False),
+        (View(Order(SERVICE, settings=SETTINGS), (ReplicaFacts("a", 0, failure=OUT, held=True),)), False),
+        (View(Order(SERVICE, settings=SETTINGS), (ReplicaFacts("a", 0, failure=OUT, gave_up=True),)), False),
+        (View(Order(SERVICE, failure=OUT)), False),
+        (View(Order(SERVICE, settings=SETTINGS), (ReplicaFacts("a", 0),), stopping=True), False),
+    ],
+)
+def test_requests_wait_for_what_comes_and_for_nothing_else(view: View, held: bool) -> None:
+    unready = why_unready(view)
+    assert (unready.held and not unready.final) == held
