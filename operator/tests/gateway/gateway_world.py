@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -86,7 +87,7 @@ class World:
         self.second = ""
         self.lines: list[bytes] = []
         self.gateway = Gateway(
-            Limits(connect_seconds=1, idle_seconds=0.3, body_bytes=1_000_000, keep_seconds=0.5, hold_seconds=0.5),
+            Limits(connect_seconds=1, body_bytes=1_000_000, keep_seconds=0.5, hold_seconds=0.5),
             access=self.lines.append,
         )
         self.url = ""
@@ -101,6 +102,10 @@ class World:
         app.router.add_post("/{path:.*}", runtime.answer)
         runtime.url = await serve(self.stack, app)
         return runtime
+
+    def impatient(self) -> None:
+        """Silence is noticed soon. Only for tests of it: on a busy machine much is silent for so long."""
+        self.gateway.proxy.limits = replace(self.gateway.proxy.limits, idle_seconds=0.3)
 
     def publish(self, *backends: Backend) -> None:
         self.gateway.proxy.publish(Table({backend.full_name: backend for backend in backends}))

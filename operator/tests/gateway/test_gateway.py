@@ -81,6 +81,7 @@ async def test_a_stream_that_breaks_ends_with_an_error_event_and_no_done(world: 
 
 
 async def test_a_stream_that_stalls_ends_with_an_error_event(world: World) -> None:
+    world.impatient()
     (runtime,) = await world.service(stream(EVENTS[0], then="stall"))
     body = await (await world.chat(stream=True)).read()
     assert b"sent nothing for" in body and b"[DONE]" not in body
@@ -89,6 +90,7 @@ async def test_a_stream_that_stalls_ends_with_an_error_event(world: World) -> No
 
 @pytest.mark.parametrize("end", [b"\r\n", b"\r"])
 async def test_events_with_other_line_ends_are_not_held_back(world: World, end: bytes) -> None:
+    world.impatient()
     event = b'data: {"choices":[]}' + end + end
     await world.service(stream(event[:-2], event[-2:] + event[:9], then="stall"))
     response = await world.chat(stream=True)
@@ -106,6 +108,7 @@ async def test_a_replica_that_falls_silent_is_lost_in_a_bounded_time(world: Worl
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
+    world.impatient()
     url = await raw_server(world.stack, silent)
     good = await world.runtime(answer())
     world.publish(Backend("apps", "demo", (Replica("silent", url),)))
@@ -118,6 +121,7 @@ async def test_a_replica_that_falls_silent_is_lost_in_a_bounded_time(world: Worl
 @pytest.mark.parametrize("handler", [stream(then="stall"), stall])
 async def test_an_answer_that_takes_long_is_waited_for_but_not_for_ever(world: World, handler: object) -> None:
     (runtime,) = await world.service(handler)
+    world.impatient()
     world.gateway.proxy.limits = replace(world.gateway.proxy.limits, answer_seconds=1.0)
     began = asyncio.get_running_loop().time()
     response = await asyncio.wait_for(world.chat(), 10)

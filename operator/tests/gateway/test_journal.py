@@ -112,7 +112,7 @@ async def test_what_a_replica_refuses_is_no_refusal_of_the_gateway(world: World)
 
 
 async def test_what_waits_and_runs_is_shown_as_it_is_now(world: World) -> None:
-    world.gateway.proxy.limits = replace(world.gateway.proxy.limits, hold_seconds=60.0, idle_seconds=30.0)
+    world.gateway.proxy.limits = replace(world.gateway.proxy.limits, hold_seconds=60.0)
     await world.service(stall)
     (backend,) = world.gateway.proxy.table.backends.values()
     world.publish(replace(backend, capacity=Capacity(1)))

@@ -59,7 +59,7 @@ async def asking(world: World, count: int, **fields: Any) -> AsyncIterator[list[
 
 
 def patient(world: World, **limits: float) -> None:
-    world.gateway.proxy.limits = replace(world.gateway.proxy.limits, hold_seconds=60.0, idle_seconds=30.0, **limits)
+    world.gateway.proxy.limits = replace(world.gateway.proxy.limits, hold_seconds=60.0, **limits)
 
 
 async def slow_replicas(world: World, count: int) -> tuple[list[Slow], list[Runtime], list[Replica]]:
