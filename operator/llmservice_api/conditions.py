@@ -36,6 +36,8 @@ class Reason(StrEnum):
     RESTARTING = "Restarting"
     DRAINING = "Draining"
     STOPPED = "Stopped"
+    IDLE = "Idle"
+    """Nobody asks, so none runs; a request waits and starts one."""
     RESOLVED = "Resolved"
     VALID = "Valid"
     INVALID = "Invalid"

@@ -109,5 +109,13 @@ def not_served(reason: str, message: str) -> list[Finding]:
     return [Finding(kind, FALSE, reason, message) for kind in (ConditionType.AVAILABLE, ConditionType.READY)]
 
 
+def idle(message: str) -> list[Finding]:
+    """Ready with nothing available: a request made now is held, and served once a replica has started."""
+    return [
+        Finding(ConditionType.AVAILABLE, FALSE, Reason.IDLE, message),
+        Finding(ConditionType.READY, TRUE, Reason.IDLE, message),
+    ]
+
+
 def _serve(ready: int, wanted: int) -> str:
     return f"{ready} of {wanted} replicas serve requests"

@@ -25,6 +25,7 @@ from llmservice_api.patterns import (
     gpu_memory,
 )
 from llmservice_api.rules import ApiModel, ListMap, Rule
+from llmservice_api.scaling import ScalingSpec
 from llmservice_api.workload import (
     CacheSpec,
     PodTemplate,
@@ -287,6 +288,13 @@ class LLMServiceSpec(ApiModel):
             "the cache's claim is ReadWriteOnce, which would tie all replicas to one node.",
             "Keep one replica, set cache.persistentVolumeClaim.accessModes to [ReadWriteMany], or use type: EmptyDir.",
         ),
+        Rule(
+            ".scaling",
+            "!has(self.scaling) || self.scaling.minReplicas > 0 || self.endpoint.maxQueuedRequests > 0",
+            lambda self: self.scaling is None or self.scaling.min_replicas > 0 or self.endpoint.max_queued_requests > 0,
+            "minReplicas is 0, and endpoint.maxQueuedRequests lets no request wait for a replica to start.",
+            "Raise one of them.",
+        ),
     )
 
     model: ModelSpec = Field(description="Which model, from where.")
@@ -318,6 +326,9 @@ class LLMServiceSpec(ApiModel):
     )
     replicas: Annotated[int, Field(ge=0, le=1000), LIVE] = Field(
         default=1, description="Copies that serve; set through /scale."
+    )
+    scaling: Annotated[ScalingSpec | None, LIVE] = Field(
+        default=None, description="Let demand decide how many replicas there are. Omitted = spec.replicas does."
     )
     endpoint: EndpointSpec = Field(
         default_factory=EndpointSpec, description="How the endpoint behaves under load and at the end."

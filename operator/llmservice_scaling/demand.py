@@ -70,7 +70,8 @@ def _signals(signals: Signals, rules: Rules, capacity: Capacity, now: float) -> 
     yield _want("backlog", "prompt tokens waiting", _told(signals.waiting_tokens, now), backlog, current)
     arriving = _arriving(signals, prompts, answers, now)
     yield _want("arrivals", "seconds of work arriving per second", arriving, load, current)
-    yield _want("kvUsage", "KV caches full", _told(signals.kv_used, now), KV_CEILING, current)
+    kv = Told(None, Validity.NOT_MEASURED, None) if signals.kv_used is None else _told(signals.kv_used, now)
+    yield _want("kvUsage", "KV caches full", kv, KV_CEILING if signals.kv_used else None, current)
 
 
 def _known(reading: Reading, now: float) -> float:

@@ -75,5 +75,6 @@ class Signals:
     """Prompt tokens per second of the requests that came in the last RATE_SECONDS; 0 only when none came."""
     answer_rate: Reading = UNHEARD
     """Tokens per second that these requests are expected to be answered with."""
-    kv_used: Reading = UNHEARD
-    """KV cache that running requests use, in replicas: the sum of every replica's share (0 to 1)."""
+    kv_used: Reading | None = UNHEARD
+    """KV cache that running requests use, in replicas: the sum of every replica's share (0 to 1). None = nobody here
+    measures it."""

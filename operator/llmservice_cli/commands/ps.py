@@ -122,7 +122,9 @@ def _row(entry: dict[str, Any], wide: bool) -> tuple[str, ...]:
     status, ready = entry["object"]["status"], condition(entry, "Ready")
     wanted = entry["object"]["spec"]["replicas"]
     said = "Ready" if ready["status"] == "True" else f"{ready['reason']}: {ready['message']}"
-    if ready["reason"] == Reason.SERVING_EARLIER:  # an update failed, and what ran before serves
+    if ready["reason"] == Reason.IDLE:
+        said = f"{ready['reason']}: {ready['message']}"
+    elif ready["reason"] == Reason.SERVING_EARLIER:  # an update failed, and what ran before serves
         said = f"Ready, but {ready['reason']}: {ready['message']}"
     elif ready["status"] == "True" and (progress := condition(entry, "Progressing"))["reason"] != "Ready":
         said = f"Ready; {progress['reason']}: {progress['message']}"

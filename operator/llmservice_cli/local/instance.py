@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.local.machine import LocalSubstrate, log_file
 from llmservice_cli.local.order import Order
+from llmservice_cli.local.scaler import LOOK_SECONDS, Scaler
 from llmservice_cli.local.service import ServiceControl
 from llmservice_gateway.app import Gateway
 from llmservice_gateway.routing import Table
+
+log = logging.getLogger(__name__)
 
 
 class Instance:
@@ -32,13 +37,16 @@ class Instance:
         self._substrate = LocalSubstrate(state, self._follow)
         self._services: dict[str, ServiceControl] = {}
         self._next_version = asyncio.Event()
+        self._scalers: dict[str, Scaler] = {}
 
     def open(self) -> None:
         """Inside the event loop."""
         self._substrate.open()
+        self._scaling = asyncio.create_task(self._scale_by_demand(), name="scaling")
 
     async def close(self) -> None:
         """After `shutdown`."""
+        self._scaling.cancel()
         await self._substrate.close()
 
     def apply(self, order: Order) -> str:
@@ -131,8 +139,30 @@ class Instance:
             "object": control.object(f"{self.url}/{full}/v1", now).to_manifest(),
             "engine": control.order.settings.engine if control.order.settings else None,
             "settled": control.settled,
+            "scaling": self._scalers[full].said if full in self._scalers else None,
             "replicas": replicas,
         }
+
+    async def _scale_by_demand(self) -> None:
+        while True:
+            try:
+                self._decide(time.monotonic(), datetime.now(UTC))
+            except Exception:  # a bug of ours costs one look
+                log.exception("deciding how many replicas there are to be")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _decide(self, now: float, wall: datetime) -> None:
+        managed = {name: control for name, control in self._services.items() if control.scales}
+        self._scalers = {name: self._scalers.get(name) or Scaler() for name in managed}
+        changed = False
+        for name, control in managed.items():
+            demand = self.gateway.proxy.rooms.demand(name)
+            decision = self._scalers[name].decide(control.order, control.replicas, demand, now, wall)
+            if decision.replicas != control.order.replicas:
+                control.decided(decision.replicas)
+                changed = True
+        if changed:
+            self._follow()
 
     def _follow(self) -> None:
         """Something changed: let generations take over, route anew, tell those who wait."""

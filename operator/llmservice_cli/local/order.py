@@ -37,9 +37,15 @@ class Order:
         spec = self.service.spec.model_copy(update={"replicas": replicas})
         return dataclasses.replace(self, service=self.service.model_copy(update={"spec": spec}))
 
+    @property
+    def managed(self) -> bool:
+        """Whether demand decides how many run."""
+        return self.service.spec.scaling is not None
+
     def same_model(self, other: Order) -> bool:
-        """Whether both ask for the same but for the number of replicas: a plan made for one holds for the other."""
-        mine, theirs = (order.service.spec.model_copy(update={"replicas": 0}) for order in (self, other))
+        """Whether both ask for the same but for how many replicas: a plan made for one holds for the other."""
+        how_many = {"replicas": 0, "scaling": None}
+        mine, theirs = (order.service.spec.model_copy(update=how_many) for order in (self, other))
         return mine == theirs and (self.base == other.base or not mine.model.uri.startswith("file:"))
 
     @property

@@ -48,6 +48,8 @@ class ServiceControl:
     def apply(self, order: Order) -> str:
         """Want `order` from now on; `created`, `unchanged`, `scaled`, `replacing`, `preparing` or `failed`."""
         newest = self._coming or self._serving
+        if newest is not None and order.managed:  # what there is stays, whatever the manifest says
+            order = order.scaled(newest.order.replicas)
         if self._asked is not None and order.settings is not None:
             order, self._asked = order.scaled(self._asked), None
         same = newest is not None and order.digest == newest.order.digest
@@ -84,6 +86,11 @@ class ServiceControl:
             raise UserError(
                 f"{self.order.service.full_name} is being stopped.", "Serve it again: `llmservice up -f FILE`."
             )
+        if self.order.managed:
+            raise UserError(
+                f"demand decides how many replicas of {self.order.service.full_name} run.",
+                "Change spec.scaling, or leave it out: `llmservice up -f FILE`.",
+            )
         newest = self._coming or self._serving
         if newest is not None and self.order.settings is not None:
             return self.apply(newest.order.scaled(replicas))
@@ -94,6 +101,14 @@ class ServiceControl:
         else:
             self._asked = replicas
         return "unchanged" if before == replicas else "scaled"
+
+    def decided(self, replicas: int) -> None:
+        """As `scale`, of a service whose replicas demand decides."""
+        newest = self._coming or self._serving
+        if newest is not None and not self.stopping:
+            self.order = self.order.scaled(replicas)
+            newest.order = newest.order.scaled(replicas)
+            self._scale(newest)
 
     def settle(self) -> None:
         """Let the coming generation take over once it serves, or at once when nothing serves now."""
@@ -115,6 +130,11 @@ class ServiceControl:
         names = [name for generation in (self._coming, self._serving) if generation for name in generation.names]
         ends = [self._substrate.stop(name, force=force) for name in (*names, *(self._leaving if force else ()))]
         await asyncio.gather(*ends, *self._leaving.values())
+
+    @property
+    def scales(self) -> bool:
+        """Whether there is something that demand can decide about now."""
+        return self.order.managed and self.order.settings is not None and not self.stopping
 
     @property
     def replicas(self) -> list[ReplicaFacts]:

@@ -15,6 +15,7 @@ from llmservice_api.findings import (
     as_asked,
     available,
     conditions,
+    idle,
     not_served,
     resolved,
     serving,
@@ -65,6 +66,8 @@ def why_unready(view: View) -> Unready:
     for facts in view.serving:
         if facts.failure is not None and not facts.ready:
             return _failed(facts.failure, final=False, held=not facts.held and facts.restarts < PATIENCE)
+    if view.order.managed and view.order.settings is not None and not view.order.replicas:
+        return Unready(Reason.IDLE, "Nobody asks for it now; a request waits and starts it.")
     if view.order.settings is not None and not view.order.replicas:
         scale = f"llmservice scale {view.order.service.full_name} --replicas 1"
         return Unready(Reason.STOPPED, "spec.replicas is 0.", f"Start it: {scale}", final=True)
@@ -125,6 +128,8 @@ def _served(view: View) -> list[Finding]:
     """Available and Ready."""
     if not view.ready:
         why = why_unready(view)
+        if why.reason == Reason.IDLE:
+            return idle(why.message)
         return not_served(why.reason, f"{why.message} {why.remedy}".strip())
     there, wanted = available(view.ready, view.order.replicas), view.order.replicas
     if failed := _failed_edit(view):

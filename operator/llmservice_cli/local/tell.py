@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from llmservice_api.conditions import Reason
@@ -11,8 +12,18 @@ def lines(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
     """A line for every service whose situation changed between two snapshots."""
     old = {_name(entry): _kind(situation(entry)) for entry in before["services"]} if before else {}
     new = {_name(entry): situation(entry) for entry in now["services"]}
-    said = [f"{name}: {text}" for name, text in new.items() if old.get(name) != _kind(text)]
+    said = [*_scaled(before, now)] if before else []
+    said += [f"{name}: {text}" for name, text in new.items() if old.get(name) != _kind(text)]
     return said + [f"{name}: stopped" for name in old if name not in new]
+
+
+def _scaled(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """What demand decided, and why."""
+    counts = {_name(entry): entry["object"]["spec"]["replicas"] for entry in before["services"]}
+    for entry in now["services"]:
+        name, count = _name(entry), entry["object"]["spec"]["replicas"]
+        if entry.get("scaling") and counts.get(name, count) != count:
+            yield f"{name}: {counts[name]} -> {count} replicas: {entry['scaling']}"
 
 
 def situation(entry: dict[str, Any]) -> str:
@@ -21,6 +32,8 @@ def situation(entry: dict[str, Any]) -> str:
     ready = condition(entry, "Ready")
     progress = condition(entry, "Progressing")
     wanted = entry["object"]["spec"]["replicas"]
+    if ready["reason"] == Reason.IDLE:
+        return "idle: a request starts it"
     if ready["status"] == "True":
         text = f"ready, {status['readyReplicas']}/{wanted}"
         if ready["reason"] == Reason.SERVING_EARLIER:

@@ -47,6 +47,12 @@ def not_allowed(spec: LLMServiceSpec, config: OperatorConfig) -> Problem | None:
             "spec.model.trustRemoteCode: this installation runs no code that models bring. Leave it out, or have the "
             "chart's runtime.allow.remoteCode set.",
         )
+    if spec.scaling is not None:
+        return Problem(
+            Reason.INVALID,
+            "spec.scaling: in a cluster nothing scales by demand yet. Leave it out and set the replicas through "
+            "/scale, by kubectl scale or a HorizontalPodAutoscaler.",
+        )
     for use in uses(spec):
         name, patterns = lists[use.kind]
         if not any(fnmatchcase(use.value, pattern) for pattern in patterns):

@@ -78,6 +78,7 @@ IN_PODS: dict[str, list[Json]] = {
     "cache.persistentVolumeClaim.claimName": [claim(claimName="a"), claim(claimName="b")],
 }
 """Field -> edits of which the last one changes it alone. Each is made on top of those before it."""
+SCALING = ("minReplicas", "maxReplicas", "idleSeconds", "scaleDownSeconds")
 OF_OTHER_MODELS: dict[str, Json] = {"engine.loadQuantization": {"engine": {"loadQuantization": "BitsAndBytesInt8"}}}
 """Field -> an edit that no GGUF, as it is served here, is planned with."""
 LIVE: dict[str, Json] = {
@@ -86,6 +87,7 @@ LIVE: dict[str, Json] = {
     "cache.persistentVolumeClaim.size": claim(size="3Gi"),
     "cache.persistentVolumeClaim.storageClassName": claim(size="3Gi", storageClassName="fast"),
     "cache.persistentVolumeClaim.accessModes": claim(size="3Gi", accessModes=["ReadWriteMany"]),
+    **{f"scaling.{name}": {"scaling": {name: 2, "maxReplicas": 2}} for name in SCALING},
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from told import CAPACITY, Reading, Rules, Service, of, replace  # type: ignore[import-not-found]
+from told import CAPACITY, Reading, Rules, Service, of, replace, told  # type: ignore[import-not-found]
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_scaling.decision import Reason
@@ -145,6 +145,14 @@ def test_what_was_never_measured_neither_raises_nor_holds() -> None:
     decision = service.pass_time(125, waiting_tokens=10**9, prompt_rate=10**9)
     assert decision.replicas == 1
     assert "nothing to measure" in of(decision, "backlog")
+
+
+def test_a_kv_cache_that_nobody_measures_holds_nothing() -> None:
+    service = Service(ZERO_TO_EIGHT, replicas=2)
+    for _ in range(30):
+        service.now += 5.0
+        service.decide(replace(told(service.now, service.replicas), kv_used=None))
+    assert service.replicas == 0
 
 
 def test_a_target_of_the_user_is_not_a_way_to_lose_streams() -> None:

@@ -1,0 +1,100 @@
+"""How many replicas of one service are to run here: what gateway and replicas tell, put to the policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+
+from llmservice_cli.local.order import Order
+from llmservice_cli.local.substrate import ReplicaFacts
+from llmservice_gateway.demand import Demand
+from llmservice_gateway.rates import SECONDS as FADING_SECONDS
+from llmservice_scaling.decision import Decision
+from llmservice_scaling.policy import decide
+from llmservice_scaling.rules import Capacity, Rules
+from llmservice_scaling.signals import Reading, Signals
+from llmservice_scaling.state import State
+
+LOOK_SECONDS = 0.25
+"""Between two decisions: a held request waits no longer for its replica to be started."""
+NO_ROOM_SECONDS = 60.0
+"""After a replica found no room beside others, none is tried again for so long."""
+ONE_CAME = 0.5 / FADING_SECONDS
+"""Half of what one request adds to the rate; two clocks are read a little apart."""
+
+
+class Scaler:
+    """Remembers what the policy and the fading rates of the gateway need from one look to the next."""
+
+    def __init__(self) -> None:
+        self._state: State | None = None
+        self._arrivals = 0.0
+        self._looked_at = -math.inf
+        self._room: tuple[float, int] | None = None
+        """(until when, how many found room)."""
+        self.said = ""
+        """Why there are as many as there are."""
+
+    def decide(
+        self, order: Order, replicas: Sequence[ReplicaFacts], demand: Demand, now: float, wall: datetime
+    ) -> Decision:
+        """`now` is monotonic, in seconds."""
+        rules = self._rules(order, replicas, now)
+        outcome = decide(
+            self._state, self._signals(order, replicas, demand, now), rules, _capacity(order, demand), now, wall
+        )
+        self._state = outcome.state
+        self.said = outcome.decision.sentence
+        return outcome.decision
+
+    def _rules(self, order: Order, replicas: Sequence[ReplicaFacts], now: float) -> Rules:
+        """No more than there is room for; what finds none is ended, and tried again later."""
+        scaling = order.service.spec.scaling
+        assert scaling is not None
+        fit = sum(not facts.held for facts in replicas)
+        if 0 < fit < len(replicas):
+            self._room = now + NO_ROOM_SECONDS, fit
+        elif self._room is not None and now >= self._room[0]:
+            self._room = None
+        most = max(1, min(scaling.max_replicas, self._room[1] if self._room else scaling.max_replicas))
+        return Rules(
+            min_replicas=min(scaling.min_replicas, most),
+            max_replicas=most,
+            idle_seconds=scaling.idle_seconds,
+            scale_down_seconds=scaling.scale_down_seconds,
+        )
+
+    def _signals(self, order: Order, replicas: Sequence[ReplicaFacts], demand: Demand, now: float) -> Signals:
+        came = self._came(demand.arrivals_per_second, now)
+
+        def told(value: float) -> Reading:
+            return Reading(value, now)
+
+        return Signals(
+            replicas=order.replicas,
+            starting=sum(not (facts.ready or facts.gave_up or facts.held) for facts in replicas),
+            held=told(demand.held),
+            in_flight=told(demand.in_flight),
+            engine_requests=told(sum(facts.running + facts.waiting for facts in replicas)),
+            waiting_tokens=told(demand.waiting_tokens),
+            prompt_rate=told(max(demand.tokens_per_second, came) if came else 0.0),
+            answer_rate=told(0.0),
+            kv_used=None,
+        )
+
+    def _came(self, arrivals: float, now: float) -> float:
+        """Requests per second since the last look: the gateway's rate fades, and is never 0 again by itself."""
+        faded = self._arrivals * math.exp(-max(0.0, now - self._looked_at) / FADING_SECONDS)
+        self._arrivals, self._looked_at = arrivals, now
+        more = arrivals - faded
+        return more if more > ONE_CAME else 0.0
+
+
+def _capacity(order: Order, demand: Demand) -> Capacity:
+    """Places as planned. How fast a replica computes is not measured here, so tokens alone ask for nothing."""
+    settings = order.settings
+    assert settings is not None
+    each = demand.in_flight_tokens / demand.in_flight if demand.in_flight else 0.0
+    known = settings.kv_tokens and each
+    return Capacity(settings.max_sequences, settings.kv_tokens, each if known else None)
