@@ -58,4 +58,8 @@ _WORDS = {
 def _measure(one: Wanted) -> str:
     if one.value is None or one.target is None or one.replicas is None:
         return "what runs needs them"
-    return f"{one.value:,.4g} {one.unit} at {one.target:,.4g} a replica want {one.replicas}"
+    return f"{_number(one.value)} {one.unit} at {_number(one.target)} a replica want {one.replicas}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

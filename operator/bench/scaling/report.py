@@ -158,13 +158,17 @@ def _shapes() -> Iterator[str]:
     yield _row("trace", *columns)
     yield "|---" * (len(columns) + 1) + "|"
     for trace in traces:
-        yield _row(trace.name, *(f"{value:,.4g}" for value in facts(trace).values()))
+        yield _row(trace.name, *(_number(value) for value in facts(trace).values()))
     yield ""
 
 
 def _assumed() -> str:
     machine = Machine()
     return ASSUMED.format(machine=machine, step=machine.step_seconds * 1000, each=machine.each_seconds * 1000)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _cell(result: Result) -> str:

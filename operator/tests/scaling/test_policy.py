@@ -123,7 +123,7 @@ def test_long_prompts_raise_before_there_are_many_requests() -> None:
     service = Service(ONE_TO_EIGHT)
     decision = service.tick(in_flight=4, waiting_tokens=60_000)
     assert decision.replicas == 4
-    assert decision.sentence == "6e+04 prompt tokens waiting at 1.68e+04 a replica want 4"
+    assert decision.sentence == "60,000 prompt tokens waiting at 16,800 a replica want 4"
 
 
 def test_what_waits_for_replicas_that_start_does_not_order_them_again() -> None:
