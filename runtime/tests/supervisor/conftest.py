@@ -85,14 +85,14 @@ class Replica:
         body: dict[str, Any] = json.loads(self.get("/status")[1])
         return body
 
-    def wait_for(self, what: Callable[[], bool], seconds: float = 15.0) -> None:
+    def wait_for(self, what: Callable[[], bool], seconds: float = 60.0) -> None:
         until(what, seconds, lambda: self.log.read_text())
 
     def wait_ready(self) -> None:
         self.wait_for(lambda: bool(self.state.get("ready")))
 
 
-def until(what: Callable[[], bool], seconds: float = 15.0, why: Callable[[], str] = lambda: "") -> None:
+def until(what: Callable[[], bool], seconds: float = 60.0, why: Callable[[], str] = lambda: "") -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, f"did not happen in {seconds} s\n{why()}"

@@ -50,7 +50,7 @@ class Served:
         body: dict[str, Any] = json.loads(self.state_file.read_text()) if self.state_file.exists() else {}
         return body
 
-    def wait_for(self, what: Callable[[], bool], seconds: float = 30.0) -> None:
+    def wait_for(self, what: Callable[[], bool], seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < end and self.process.poll() is None, self.log.read_text()
