@@ -20,8 +20,9 @@ defaults. Counted are the share of requests that get their first token within 2 
 start, and the flips: how often the count changed direction. All read the same numbers, 5 s old, and have 1 to 16
 replicas.
 
-Our parameters were chosen on seeds 0 to 3 and on the public traces at a cold start of 90 s, and fixed before the seeds
-here ({seeds}) and the other cold starts were run.
+Our parameters were chosen on seeds 0 to 3 (of code in a form that was burstier than the public trace, and was mended
+afterwards) and on the public traces at a cold start of 90 s, and fixed before the seeds here ({seeds}) and the other
+cold starts were run.
 
 ![First token within 2 s over GPU-hours, cold start 90 s]({plot})
 """
