@@ -37,5 +37,5 @@ def start_hub(api: Api, namespace: str, image: str) -> str:
         conditions = api.get("pods", namespace, NAME)["status"].get("conditions", ())
         return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
-    wait_for(ready, "the hub answers", 90, lambda: f"{path('pods', namespace, NAME)}\n{report(api, namespace)}")
+    wait_for(ready, "the hub answers", 240, lambda: f"{path('pods', namespace, NAME)}\n{report(api, namespace)}")
     return f"http://{NAME}.{namespace}"
