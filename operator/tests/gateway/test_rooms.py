@@ -315,6 +315,7 @@ async def test_what_is_asked_of_a_service_can_be_read(world: World) -> None:
     async with asking(world, 7, prompt="x" * 4000, max_tokens=10) as asked:
         await engine.have(3)
         await held(world, 4)
+        await asyncio.sleep(0.01)  # uvloop's clock tells milliseconds: within one of them nobody waits yet
         now = demand("apps/demo")
         assert (now.held, now.in_flight) == (4, 3)
         assert 4000 <= now.waiting_tokens < 4500 and 3000 <= now.in_flight_tokens < 3500
