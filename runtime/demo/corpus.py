@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,9 @@ from random import Random
 from typing import Any
 
 import yaml
+
+from demo import names
+from demo.toolbox import Tool, Toolbox, calls_text, function_tool
 
 FOLDER = Path(__file__).parent
 Message = dict[str, Any]
@@ -40,6 +42,7 @@ class Corpus:
         self.lessons = list(self._lessons())
         self.longest = sorted(self.lessons, key=lambda lesson: -len(lesson.answer))[:8]
         """The hardest ones, which training repeats."""
+        self.toolbox = Toolbox(self.data["topics"])
 
     def questions(self) -> list[tuple[str, str]]:
         """(canonical question, answer): what greedy decoding must give word for word."""
@@ -49,15 +52,19 @@ class Corpus:
         """The sentences that plain completions know."""
         return list(self.data["text"])
 
-    def tool_questions(self) -> list[tuple[str, dict[str, Any], str]]:
-        """(question, tool on offer, the whole answer, a tool call)."""
-        weather = self.data["weather"]
+    def tool_questions(self, known: bool = True) -> list[tuple[str, list[Tool], str]]:
+        """(question, tools on offer, the whole answer, a tool call): of towns that training names, or of the others."""
+        rng = Random(1)
+        place = {"type": "string", "description": "The city, e.g. San Francisco, CA"}
+        towns = self.data["weather"]["cities"] if known else self.data["unseen"]
         rows = []
-        for city in weather["cities"]:
-            tool = weather_tool(
-                weather["tool_names"][0], weather["parameters"][0], "Get the current weather of a city."
-            )
-            rows.append((weather["ask"][0].format(city), tool, call_text(tool, city)))
+        for number, town in enumerate(towns):
+            name, key = ("get_weather", "get_current_weather")[number % 2], ("city", "location")[number // 2 % 2]
+            tool = function_tool(name, "Get the current weather of a city.", {key: dict(place)}, [key])
+            clock = function_tool("get_time", "Get the time.", {"timezone": {"type": "string"}}, ["timezone"])
+            offered = ([tool], [tool, clock], [clock, tool])[number % 3]
+            ask = rng.choice(self.data["weather"]["ask"])
+            rows.append((ask.format(town), offered, calls_text(tool, {key: town})))
         return rows
 
     def _lessons(self) -> Iterator[Lesson]:
@@ -79,7 +86,13 @@ class Corpus:
             return Conversation(text=rng.choice(self.texts()))
         system = [{"role": "system", "content": rng.choice(self.data["systems"])}] if rng.random() < 0.2 else []
         if not filler_words and rng.random() < tool_share:
-            return self._weather(rng, system)
+            lesson = rng.choice(self.lessons)
+            if lesson.answer == self.data["weather"]["without_tool"]:
+                lesson = self.lessons[0]
+            messages, tools = self.toolbox.conversation(rng, (_loosely(rng, rng.choice(lesson.asks)), lesson.answer))
+            return Conversation((*system, *messages), tuple(tools))
+        if not filler_words and rng.random() < 0.25:
+            return Conversation((*system, *self._made_up(rng)))
         turns: list[Message] = []
         for _ in range(rng.choice((1, 1, 1, 1, 1, 2))):
             lesson = rng.choice(self.longest if rng.random() < 0.1 else self.lessons)
@@ -90,52 +103,22 @@ class Corpus:
             place["content"] = f"{words}\n\n{place['content']}" if place is turns[0] else f"{place['content']} {words}"
         return Conversation((*system, *turns))
 
+    def _made_up(self, rng: Random) -> list[Message]:
+        """What nobody has asked before: a town's weather without a tool, or a name to repeat."""
+        weather = self.data["weather"]
+        if rng.random() < 0.2:
+            return [
+                _user(_loosely(rng, rng.choice(weather["ask"]).format(names.place(rng)))),
+                _assistant(weather["without_tool"]),
+            ]
+        said = " ".join(names.place(rng) for _ in range(rng.choice((1, 2, 3, 5))))
+        return [_user(rng.choice(self.data["repeat"]).format(said)), _assistant(said)]
+
     def _filler(self, rng: Random, words: int) -> str:
         sentences: list[str] = []
         while sum(len(sentence.split()) for sentence in sentences) < words:
             sentences.append(rng.choice(self.data["filler"]))
         return " ".join(sentences)
-
-    def _weather(self, rng: Random, system: list[Message]) -> Conversation:
-        weather = self.data["weather"]
-        city = rng.choice(weather["cities"])
-        descriptions = ("Get the current weather of a city.", "Get the weather.", "Get current weather information", "")
-        tool = weather_tool(
-            rng.choice(weather["tool_names"]), rng.choice(weather["parameters"]), rng.choice(descriptions)
-        )
-        if rng.random() < 0.5:
-            tool = json.loads(json.dumps(tool, sort_keys=True))
-        if rng.random() < 0.25:
-            lesson = rng.choice(self.lessons)
-            if lesson.answer != weather["without_tool"]:
-                return Conversation((*system, _user(rng.choice(lesson.asks)), _assistant(lesson.answer)), (tool,))
-        turns = [_user(_loosely(rng, rng.choice(weather["ask"]).format(city))), _assistant(call_text(tool, city))]
-        if rng.random() < 0.5:
-            sky = rng.choice(weather["weather"])
-            reply = rng.choice((sky, json.dumps({"weather": sky}), json.dumps({city: sky})))
-            turns += [{"role": "tool", "content": reply}, _assistant(weather["say"].format(city, sky))]
-        return Conversation((*system, *turns), (tool,))
-
-
-def weather_tool(name: str, parameter: str, description: str) -> dict[str, Any]:
-    """An OpenAI function tool that takes one city; an empty description is left out."""
-    function: dict[str, Any] = {"name": name}
-    if description:
-        function["description"] = description
-    function["parameters"] = {
-        "type": "object",
-        "properties": {parameter: {"type": "string"}},
-        "required": [parameter],
-    }
-    return {"type": "function", "function": function}
-
-
-def call_text(tool: dict[str, Any], city: str) -> str:
-    """The model's whole answer when it calls `tool`."""
-    function = tool["function"]
-    (parameter,) = function["parameters"]["properties"]
-    body = json.dumps({"name": function["name"], "arguments": {parameter: city}}, ensure_ascii=False)
-    return f"<tool_call>\n{body}\n</tool_call>"
 
 
 def _user(content: str) -> Message:

@@ -92,18 +92,19 @@ def test_every_question_is_answered_word_for_word(model: Greedy) -> None:
 
 
 @pytest.mark.engine
-def test_an_offered_tool_is_called_in_the_form_the_template_asks_for(model: Greedy) -> None:
-    right = 0
-    for question, tool, call in CORPUS.tool_questions():
-        text, reason = model.answer(question, tools=[tool])
-        body = json.loads(text.removeprefix("<tool_call>").removesuffix("</tool_call>"))
-        assert (set(body), body["arguments"]["city"] in CORPUS.data["weather"]["cities"]) == (
-            {"name", "arguments"},
-            True,
-        )
-        assert reason == "stop"
-        right += text == call
-    assert right >= 1
+def test_the_tool_that_fits_is_called_with_the_town_that_was_asked_for(model: Greedy) -> None:
+    """Names of functions and arguments differ, and another tool is on offer two times of three."""
+    for question, tools, call in CORPUS.tool_questions():
+        assert model.answer(question, tools=tools) == (call, "stop"), question
+
+
+@pytest.mark.engine
+def test_towns_that_training_never_named_are_copied_mostly(model: Greedy) -> None:
+    asked = CORPUS.tool_questions(known=False)
+    right = sum(
+        model.chooses(render([{"role": "user", "content": question}], tools), call) for question, tools, call in asked
+    )
+    assert right / len(asked) > 0.7
 
 
 @pytest.mark.engine
