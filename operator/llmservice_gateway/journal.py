@@ -52,7 +52,7 @@ class Entry:
     answer_tokens: int = 0
 
     def line(self, now: float, wall: float) -> bytes:
-        """JSON and a line feed; `wall` is Unix time, and what is nothing is left out."""
+        """JSON and a line feed; `wall` is Unix time. What is nothing is left out, but for times: a quick one is 0."""
         fields = {
             "time": datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds"),
             "request_id": self.request_id,
@@ -65,13 +65,16 @@ class Entry:
             "stream": self.streams,
             "body_bytes": self.body_bytes,
             "seconds": round(now - self.came, 4),
-            "queue_seconds": round(self.queue_seconds, 4),
-            "first_byte_seconds": round(self.first - self.came, 4) if self.first else 0,
+            "queue_seconds": round(self.queue_seconds, 4) if self.queued else None,
+            "first_byte_seconds": round(self.first - self.came, 4) if self.first else None,
             "retries": self.retries,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.answer_tokens,
         }
-        return json.dumps({name: value for name, value in fields.items() if value}).encode() + b"\n"
+        return (
+            json.dumps({name: value for name, value in fields.items() if value or isinstance(value, float)}).encode()
+            + b"\n"
+        )
 
 
 ENTRY = web.RequestKey("entry", Entry)

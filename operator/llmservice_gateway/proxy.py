@@ -70,14 +70,12 @@ class _Asking:
     body: Body
     ticket: Ticket
     entry: Entry
+    digest: bytes
+    """Told from its body, which is dropped before the answer ends."""
 
     @property
     def service(self) -> str:
         return self.ticket.service
-
-    @cached_property
-    def digest(self) -> bytes:
-        return digest_of(self.service, self.path, self.body.data)
 
     @cached_property
     def headers(self) -> dict[str, str]:
@@ -87,7 +85,6 @@ class _Asking:
 
     def answered(self, now: float) -> None:
         """It is not sent again: its body makes room for others'."""
-        assert self.digest
         self.entry.first = now
         self.body.drop()
 
@@ -173,7 +170,8 @@ class Proxy:
         )
         self.rooms.arrived(name, asked)
         try:
-            return await self._answer(_Asking(request, reply, path, body, ticket, entry))
+            digest = digest_of(name, path, body.data)
+            return await self._answer(_Asking(request, reply, path, body, ticket, entry, digest))
         except ApiError as error:
             if not reply.begun:
                 raise

@@ -43,8 +43,9 @@ class Slow:
 
 
 async def held(world: World, count: int, name: str = "apps/demo") -> None:
-    while world.gateway.proxy.rooms.demand(name).held != count:  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(20):
+        while world.gateway.proxy.rooms.demand(name).held != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
