@@ -59,14 +59,17 @@ def has_others(cgroup: Path | None, session: int, proc: Path = PROC) -> bool:
     if cgroup is None:
         return True
     pids = [int(line) for line in _lines(cgroup / "cgroup.procs") if line.isdigit()]
-    return any(pid != os.getpid() and session_of(proc / str(pid)) not in (0, session) for pid in pids)
+    return any(pid != os.getpid() and session_of(proc / str(pid)) not in (None, session) for pid in pids)
 
 
-def session_of(process: Path) -> int:
-    """The session of a process's folder in /proc; 0 when it is gone. The name, in parentheses, may have anything."""
+def session_of(process: Path) -> int | None:
+    """The session of a process's folder in /proc; None when it is gone, 0 when it began outside (of a container).
+
+    The name, in parentheses, may have anything.
+    """
     with contextlib.suppress(OSError, ValueError, IndexError):
         return int((process / "stat").read_text().rpartition(")")[2].split()[3])
-    return 0
+    return None
 
 
 class Kills:

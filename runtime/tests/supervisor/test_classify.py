@@ -219,12 +219,21 @@ def test_no_kill_within_the_window_is_lost(events: list[tuple[float, int]]) -> N
 
 
 def test_who_else_is_counted_in_a_group(tmp_path: Path) -> None:
-    mine = os.getsid(0)
-    (tmp_path / "cgroup.procs").write_text(f"{os.getpid()}\n")
-    assert not kernel.has_others(tmp_path, mine)
-    (tmp_path / "cgroup.procs").write_text(f"{os.getpid()}\n{os.getppid()}\n999999999\n")
-    assert not kernel.has_others(tmp_path, os.getsid(os.getppid()))
-    assert kernel.has_others(tmp_path, -1)
+    """Session 0 is one that began outside of the container, as a shell that was sent into it: somebody else's."""
+    group, proc = tmp_path / "group", tmp_path / "proc"
+    group.mkdir()
+    for pid, session in {os.getpid(): 0, 7: 7, 8: 7, 9: 9, 11: 0}.items():
+        (proc / str(pid)).mkdir(parents=True)
+        (proc / str(pid) / "stat").write_text(f"{pid} (a) b) S 1 {session} {session} 0 -1\n")
+
+    def others(*pids: int) -> bool:
+        (group / "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
+        return kernel.has_others(group, 7, proc)
+
+    assert not others(os.getpid(), 7, 8)
+    assert not others(os.getpid(), 7, 999)  # gone meanwhile
+    assert others(os.getpid(), 7, 9)
+    assert others(os.getpid(), 7, 11)
 
 
 def test_the_page_about_failures_lists_every_class_and_our_own_remedies() -> None:
