@@ -48,15 +48,15 @@ check: $(VENV)/.dev ## formatting, lint, types, layers, generated files
 	$(BIN)/python -m llmservice_runtime.install.capabilities --check
 
 unit: $(VENV)/.dev $(VENV)/.engines programs
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 5 # each engine of the contract has one worker
+	$(ONCE_MORE) $(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 5 # each engine of the contract has one worker
 
 e2e: $(VENV)/.dev $(VENV)/.engines programs ## what a user does, from the README, with the real programs
 	$(CLUSTER) around $(MAKE) --no-print-directory e2e-tests
 
 E2E := e2e/test_make_up.py e2e/test_cluster_down.py e2e/kubernetes
 e2e-tests: $(VENV)/.dev $(VENV)/.engines programs ## the same on a cluster that is there (make cluster)
-	$(BIN)/pytest -n $(WORKERS) --dist loadscope -m "not alone and not long" --durations 5 $(E2E)
-	$(BIN)/pytest -m "alone and not long" --durations 5 e2e/kubernetes
+	$(ONCE_MORE) $(BIN)/pytest -n $(WORKERS) --dist loadscope -m "not alone and not long" --durations 5 $(E2E)
+	$(ONCE_MORE) $(BIN)/pytest -m "alone and not long" --durations 5 e2e/kubernetes
 
 e2e-long: $(VENV)/.dev programs ## what takes long, before a release; writes what was counted to docs/e2e-long.md
 	$(BIN)/pytest -m long --counts docs/e2e-long.md e2e/long

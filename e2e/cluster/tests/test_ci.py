@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,44 @@ def test_nothing_of_the_callers_own_reaches_the_stages(calls: Path, monkeypatch:
     assert ci().returncode == 0
     seen = calls.with_suffix(".environment").read_text().splitlines()
     assert [line.partition("=")[0] for line in seen] == ["LLMSERVICE_CACHE_DIR"]
+
+
+TESTS = """
+import pathlib, pytest
+
+@pytest.mark.parametrize("number", range({failing}))
+def test_that_fails_the_first_time(number: int) -> None:
+    mark = pathlib.Path(__file__).with_name(f"ran {{number}}")
+    before = mark.exists()
+    mark.touch()
+    assert before and {alone}
+
+def test_that_passes() -> None:
+    with pathlib.Path(__file__).with_name("passed").open("a") as file:
+        file.write("once\\n")
+"""
+
+
+@pytest.mark.parametrize(
+    ("failing", "alone", "code", "runs"),
+    [(0, True, 0, 1), (1, True, 0, 2), (3, True, 0, 2), (1, False, 1, 2), (4, True, 1, 1)],
+)
+def test_few_that_failed_beside_others_run_once_more_alone(
+    tmp_path: Path, failing: int, alone: bool, code: int, runs: int
+) -> None:
+    (tmp_path / "test_some.py").write_text(TESTS.format(failing=failing, alone=alone))
+    pytest_of_ours = Path(sys.executable).with_name("pytest")
+    done = subprocess.run(
+        [REPOSITORY / ".ci" / "once-more", pytest_of_ours, "--rootdir", tmp_path, "-p", "no:xdist", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stdout.count("test session starts") == runs
+    assert ("passed alone" in done.stdout) == (runs == 2 and code == 0)
+    assert (tmp_path / "passed").read_text().count("once") == 1  # who passed does not run again
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
