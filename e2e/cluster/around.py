@@ -53,7 +53,15 @@ def _story(kubeconfig: Path) -> str:
     for words in (
         ("get", "pods", "-A", "-o", "wide"),
         ("get", "events", "-A", "--sort-by=.lastTimestamp"),
-        ("logs", "-n", "llmservice-system", "-l", "app.kubernetes.io/name=llmservice", "--tail=40", "--prefix"),
+        (
+            "logs",
+            "-n",
+            "llmservice-system",
+            "-l",
+            "app.kubernetes.io/name=llmservice-operator",
+            "--tail=40",
+            "--prefix",
+        ),
     ):
         try:
             lines = run(kube() / "kubectl", f"--kubeconfig={kubeconfig}", "--request-timeout=20s", *words).splitlines()

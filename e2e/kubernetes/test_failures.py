@@ -100,6 +100,13 @@ CASES = (
         spec={"engine": {"type": "LlamaCpp", "image": "{registry}/nothing:here"}},
         mend={"engine": {"image": None}},
     ),
+    Case(
+        "root",
+        "ContainerRefused",
+        "runAsNonRoot: false",
+        spec={"podTemplate": {"spec": {"securityContext": {"runAsUser": 0}}}},
+        mend={"podTemplate": {"spec": {"securityContext": {"runAsNonRoot": False}}}},
+    ),
     Case("crash", "Crashed", "", spec={"engine": {"env": [{"name": "PYTHONHOME", "value": "/nowhere"}]}}),
     Case(
         "held-up",

@@ -58,7 +58,7 @@ def operator_gone(service: Service, api: Api) -> Iterator[None]:
     kubectl(*name, "--replicas=0")
     try:
         service.wait(
-            lambda: not api.list("pods", release.NAMESPACE, "app.kubernetes.io/name=llmservice"), "no operator"
+            lambda: not api.list("pods", release.NAMESPACE, "app.kubernetes.io/name=llmservice-operator"), "no operator"
         )
         yield
     finally:

@@ -10,7 +10,7 @@ from llmservice_api.conditions import Reason
 from llmservice_operator.diagnosis.case import Case
 from llmservice_operator.diagnosis.held_up import SWITCH_OFF, container_status, goes_on, held_up
 from llmservice_operator.diagnosis.pods import ending, pod_problem
-from llmservice_operator.diagnosis.refusal import JOB, way_out
+from llmservice_operator.diagnosis.refusal import JOB, way_out, without_pod
 from llmservice_operator.facts.live import Live, condition, holds, seconds_since
 from llmservice_operator.facts.pod_fields import FETCH, INSPECT
 from llmservice_operator.facts.problem import Problem
@@ -126,7 +126,8 @@ def _no_pod(live: Live, job: Json, pods: tuple[Json, ...], now: datetime) -> Pro
         return None
     name = job["metadata"]["name"]
     if said:
-        return Problem(Reason.WRITE_REFUSED, f"The Job {name} can't make its pod: {said}. {way_out(said, JOB)}")
+        way = way_out(said, JOB)
+        return Problem(Reason.WRITE_REFUSED, f"The Job {name} can't make its pod: {without_pod(said)}. {way}")
     return Problem(
         Reason.WRITE_REFUSED,
         f"The Job {name} can't make its pod: a quota or an admission rule refuses it, or there is no ServiceAccount. "

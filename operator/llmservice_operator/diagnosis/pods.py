@@ -59,6 +59,13 @@ def unscheduled(pod: Json) -> Json | None:
     return found if waits else None
 
 
+_WHERE = re.compile(r' ?\(pod: "[^"]*", container: [^()]*\)')
+"""The kubelet says which pod and container it speaks of; the sentence says it already."""
+_AS_ROOT = (
+    "In spec.podTemplate, give it a user other than 0 (securityContext.runAsUser), or say runAsNonRoot: false there."
+)
+
+
 def _no_node(case: Case) -> Problem | None:
     found = unscheduled(case.pod) or _scheduler_failed(case.pod)
     if found is None:
@@ -167,7 +174,8 @@ def _created(case: Case) -> Problem | None:
 
 
 def _refused(case: Case, container: Json, said: str) -> str:
-    return f"{called(container['name'])} can't be started: {said}. {case.see('describe pod')}."
+    way = _AS_ROOT if "non-root" in said or "runAsNonRoot" in said else f"{case.see('describe pod')}."
+    return f"{called(container['name'])} can't be started: {_WHERE.sub('', said)}. {way}"
 
 
 def _ended(case: Case) -> Problem | None:

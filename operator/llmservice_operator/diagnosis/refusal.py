@@ -51,6 +51,13 @@ _WAYS: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 OTHERWISE = "Correct the spec, the quota, the admission rule or the operator's rights."
 
+_POD = re.compile(r'^(pods|Pod) "[^"]*" is (forbidden|invalid): ')
+
+
+def without_pod(message: str) -> str:
+    """A refusal without the name of the pod that was not made: each try has another, which would change status."""
+    return _POD.sub("", message)
+
 
 def way_out(message: str, resources: str = REPLICA) -> str:
     """The remedy for a refusal that says `message`; `resources` are the fields that say what its pod asks for."""

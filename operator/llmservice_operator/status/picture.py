@@ -12,7 +12,7 @@ from llmservice_operator.decide.decision import Decision
 from llmservice_operator.diagnosis.case import Case
 from llmservice_operator.diagnosis.held_up import held_up, kept_from_requests
 from llmservice_operator.diagnosis.pods import ended_by_node, pod_problem
-from llmservice_operator.diagnosis.refusal import way_out
+from llmservice_operator.diagnosis.refusal import way_out, without_pod
 from llmservice_operator.facts.live import Live, condition, holds, revision_of
 from llmservice_operator.facts.owner import Owner
 from llmservice_operator.facts.pod_fields import CONTAINER
@@ -82,7 +82,7 @@ class Picture:
         failed = condition(self.live.deployment, "ReplicaFailure")
         if failed is not None and failed["status"] == "True":
             said = " ".join(failed.get("message", "").split()).rstrip(".")
-            return Problem(Reason.WRITE_REFUSED, f"Replicas can't be created: {said}. {way_out(said)}")
+            return Problem(Reason.WRITE_REFUSED, f"Replicas can't be created: {without_pod(said)}. {way_out(said)}")
         return None
 
     def obstacle(self) -> Problem | None:

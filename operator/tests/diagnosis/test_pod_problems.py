@@ -97,6 +97,20 @@ CASES: list[tuple[str, Json, str, str]] = [
     ("hook", waiting("PostStartHookError"), "ContainerRefused", "kubectl describe"),
     ("bad image name", waiting("InvalidImageName"), "ImagePullFailed", "Check its name"),
     ("bad container", waiting("CreateContainerConfigError"), "ContainerRefused", "kubectl describe"),
+    *(
+        (
+            said[:40],
+            waiting("CreateContainerConfigError", said),
+            "ContainerRefused",
+            ". In spec.podTemplate, give it a user",
+        )
+        for said in (
+            'container\'s runAsUser breaks non-root policy (pod: "x-1_apps(45e4)", container: runtime)',
+            'container has runAsNonRoot and image will run as root (pod: "x-1_apps(45e4)", container: runtime)',
+            "container has runAsNonRoot and image has non-numeric user (me), cannot verify user is non-root "
+            '(pod: "x-1_apps(45e4)", container: runtime)',
+        )
+    ),
     ("no such program", ended(128, "StartError", "exec: not found"), "ContainerRefused", "exec: not found"),
     ("killed by the kernel", ended(137, "OOMKilled"), "OutOfMemory", "resources.limits.memory"),
     ("killed by a probe", ended(137), "ProbeFailed", "--previous"),

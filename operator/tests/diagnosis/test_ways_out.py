@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmservice_operator.diagnosis.refusal import OTHERWISE, way_out
+from llmservice_operator.diagnosis.refusal import OTHERWISE, way_out, without_pod
 
 POLICY = "Change the spec to what the admission policy asks for"
 CASES = [
@@ -43,3 +43,10 @@ CASES = [
 @pytest.mark.parametrize(("message", "said"), CASES, ids=[str(number) for number in range(len(CASES))])
 def test_the_way_out_is_that_of_the_cause(message: str, said: str) -> None:
     assert said in way_out(message)
+
+
+def test_every_try_of_a_pod_reads_the_same() -> None:
+    """Else each try would be a write of status."""
+    first, second = (f'pods "demo-prepare-1-{name}" is forbidden: no "x" is invalid: why' for name in ("a", "b"))
+    assert without_pod(first) == without_pod(second) == 'no "x" is invalid: why'
+    assert without_pod('jobs.batch "x" is forbidden: no') == 'jobs.batch "x" is forbidden: no'
