@@ -15,6 +15,16 @@ RULE_BROKEN = "rule_broken"
 """Type of the pydantic error a broken rule raises; its context has `field`, `message` and `remedy`."""
 
 
+def no_items() -> list[Any]:
+    """Default of a list. Pydantic asks what its default factories take, and of `list` that takes it a parser."""
+    return []
+
+
+def no_entries() -> dict[str, Any]:
+    """Default of a mapping; see above."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """`cel` and `holds` say the same about one object.
@@ -48,6 +58,12 @@ class ApiModel(BaseModel):
         alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, defer_build=True
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @classmethod
+    def omitted(cls) -> Self:
+        """What it is where nothing is said of it. Not validated: that would take a validator of its own, beside the one
+        of what it stands in, and a command takes longer to build these than for all it does."""
+        return cls.model_construct()
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

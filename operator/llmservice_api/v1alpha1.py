@@ -24,7 +24,7 @@ from llmservice_api.patterns import (
     SUBDOMAIN,
     gpu_memory,
 )
-from llmservice_api.rules import ApiModel, ListMap, Rule
+from llmservice_api.rules import ApiModel, ListMap, Rule, no_entries, no_items
 from llmservice_api.scaling import ScalingSpec
 from llmservice_api.workload import (
     CacheSpec,
@@ -117,7 +117,7 @@ class ModelSpec(ApiModel):
         description="Branch, tag or commit, digest for oci; resolved once, kept in status. Omitted = the default.",
     )
     include: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] = Field(
-        default_factory=list,
+        default_factory=no_items,
         max_length=32,
         description="Glob patterns of the files to use when the source holds several models (`*q4_k_m*.gguf`). "
         "Omitted = all; with several GGUF files the choice must be made here.",
@@ -177,10 +177,10 @@ class EngineSpec(ApiModel):
         "weights of several formats, a named engine takes those that it reads.",
     )
     args: list[Annotated[str, StringConstraints(min_length=1, max_length=1024)]] = Field(
-        default_factory=list, max_length=64, description="Extra engine arguments; unknown ones are refused by name."
+        default_factory=no_items, max_length=64, description="Extra engine arguments; unknown ones are refused by name."
     )
     env: Annotated[list[EnvVar], ListMap("name")] = Field(
-        default_factory=list, max_length=64, description="Environment of the engine process."
+        default_factory=no_items, max_length=64, description="Environment of the engine process."
     )
     image: Annotated[str, StringConstraints(pattern=IMAGE, min_length=1, max_length=512)] | None = Field(
         default=None,
@@ -299,18 +299,20 @@ class LLMServiceSpec(ApiModel):
 
     model: ModelSpec = Field(description="Which model, from where.")
     task: TaskChoice = Field(default=TaskChoice.AUTO, description="Auto = what the model can do.")
-    engine: EngineSpec = Field(default_factory=EngineSpec, description="How the model is run.")
+    engine: EngineSpec = Field(default_factory=EngineSpec.omitted, description="How the model is run.")
     context_tokens: Annotated[int, Field(ge=16, le=100_000_000)] | None = Field(
         default=None,
         description="Longest prompt plus answer. Omitted = planned: the largest that fits, at most the model's; on a"
         " CPU beyond 8,192 only in half of the memory that the weights leave.",
     )
-    accelerator: AcceleratorSpec = Field(default_factory=AcceleratorSpec, description="Accelerators of one replica.")
+    accelerator: AcceleratorSpec = Field(
+        default_factory=AcceleratorSpec.omitted, description="Accelerators of one replica."
+    )
     resources: ResourcesSpec = Field(
-        default_factory=ResourcesSpec, description="What one replica asks of its node, beside accelerators."
+        default_factory=ResourcesSpec.omitted, description="What one replica asks of its node, beside accelerators."
     )
     prepare: PrepareSpec = Field(
-        default_factory=PrepareSpec, description="What reads and downloads the model before it is served."
+        default_factory=PrepareSpec.omitted, description="What reads and downloads the model before it is served."
     )
     service_account_name: Annotated[str, StringConstraints(pattern=SUBDOMAIN, min_length=1, max_length=253)] | None = (
         Field(
@@ -319,8 +321,8 @@ class LLMServiceSpec(ApiModel):
             "Clusters only.",
         )
     )
-    cache: CacheSpec = Field(default_factory=CacheSpec, description="Where downloaded models are kept.")
-    rollout: RolloutSpec = Field(default_factory=RolloutSpec, description="When replicas are replaced.")
+    cache: CacheSpec = Field(default_factory=CacheSpec.omitted, description="Where downloaded models are kept.")
+    rollout: RolloutSpec = Field(default_factory=RolloutSpec.omitted, description="When replicas are replaced.")
     pod_template: PodTemplate | None = Field(
         default=None, description="A partial PodTemplateSpec for what has no field of its own."
     )
@@ -331,7 +333,7 @@ class LLMServiceSpec(ApiModel):
         default=None, description="Let demand decide how many replicas there are. Omitted = spec.replicas does."
     )
     endpoint: EndpointSpec = Field(
-        default_factory=EndpointSpec, description="How the endpoint behaves under load and at the end."
+        default_factory=EndpointSpec.omitted, description="How the endpoint behaves under load and at the end."
     )
 
 
@@ -343,8 +345,8 @@ class ObjectMeta(BaseModel):
     name: ServiceName
     namespace: Annotated[str, StringConstraints(pattern=LABEL, min_length=1, max_length=63)] = "default"
     generation: int = 1
-    labels: dict[str, str] = Field(default_factory=dict)
-    annotations: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=no_entries)
+    annotations: dict[str, str] = Field(default_factory=no_entries)
 
 
 class Condition(ApiModel):
@@ -388,7 +390,7 @@ class PlanStatus(ApiModel):
         default=None, description="The runtime image of the replicas."
     )
     notes: list[Annotated[str, StringConstraints(max_length=4096)]] = Field(
-        default_factory=list,
+        default_factory=no_items,
         max_length=32,
         description="What is worth knowing: limits of the plan, what podTemplate overrides, a newer image.",
     )
@@ -428,7 +430,7 @@ class LoadStatus(ApiModel):
         default=None, description="The replica that loaded it."
     )
     milliseconds: _Milliseconds = Field(description="From the engine's start until it was ready.")
-    phases: list[LoadPhase] = Field(default_factory=list, max_length=8, description="What took how long.")
+    phases: list[LoadPhase] = Field(default_factory=no_items, max_length=8, description="What took how long.")
     planned_memory: _Mebibytes | None = Field(default=None, description="Host memory that was planned.")
     measured_memory: _Mebibytes | None = Field(
         default=None, description="Host memory that it takes with a full cache, measured when it was loaded."
@@ -440,13 +442,13 @@ class LoadStatus(ApiModel):
         default=None, alias="measuredGPUMemory", description="Memory of all GPUs that it took, where that is known."
     )
     memory: list[LoadMemory] = Field(
-        default_factory=list, max_length=16, description="The same memory line by line, as the plan has it."
+        default_factory=no_items, max_length=16, description="The same memory line by line, as the plan has it."
     )
     tokens_per_second: Annotated[int, Field(ge=1, le=2**31)] | None = Field(
         default=None, description="What one stream got in the self-test."
     )
     findings: list[Annotated[str, StringConstraints(max_length=1024)]] = Field(
-        default_factory=list,
+        default_factory=no_items,
         max_length=8,
         description="How the load differs from what was planned with: other files, more memory.",
     )
@@ -481,7 +483,7 @@ class LLMServiceStatus(ApiModel):
     plan: PlanStatus | None = Field(default=None, description="The plan in force, in short.")
     load: LoadStatus | None = Field(default=None, description="What loading it took, beside what was planned.")
     earlier_loads: list[EarlierLoad] = Field(
-        default_factory=list,
+        default_factory=no_items,
         max_length=8,
         description="What loading earlier plans took, the last one first: who returns to one knows how long it takes.",
     )
@@ -490,7 +492,7 @@ class LLMServiceStatus(ApiModel):
         description="The namespace of the operator that looks after the service; one elsewhere leaves it alone.",
     )
     conditions: Annotated[list[Condition], ListMap("type")] = Field(
-        default_factory=list, max_length=32, description="What holds and what does not, with reasons."
+        default_factory=no_items, max_length=32, description="What holds and what does not, with reasons."
     )
 
 

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from llmservice_api.live import LIVE
 from llmservice_api.patterns import NODE_PATH, QUANTITY, SUBDOMAIN
-from llmservice_api.rules import RULE_BROKEN, ApiModel, Rule
+from llmservice_api.rules import RULE_BROKEN, ApiModel, Rule, no_entries
 
 Quantity = Annotated[str, StringConstraints(pattern=QUANTITY, min_length=1, max_length=32)]
 
@@ -37,11 +37,11 @@ class ResourcesSpec(ApiModel):
     """What one replica asks of its node, beside accelerators. Clusters only."""
 
     requests: ResourceAmounts = Field(
-        default_factory=ResourceAmounts,
+        default_factory=ResourceAmounts.omitted,
         description="What is reserved. Omitted = the limits, else the planned memory and half a core.",
     )
     limits: ResourceAmounts = Field(
-        default_factory=ResourceAmounts,
+        default_factory=ResourceAmounts.omitted,
         description="What may be used. The plan stays below the memory limit. Omitted = no limit.",
     )
 
@@ -50,12 +50,12 @@ class PrepareResources(ApiModel):
     """What a container asks for that reads the model's headers or downloads it."""
 
     requests: ResourceAmounts = Field(
-        default_factory=ResourceAmounts,
+        default_factory=ResourceAmounts.omitted,
         description="What is reserved. Omitted = the installation's, but no more than the limit: usually 0.1 cores and "
         "256 MiB.",
     )
     limits: ResourceAmounts = Field(
-        default_factory=ResourceAmounts,
+        default_factory=ResourceAmounts.omitted,
         description="What may be used. Omitted = the installation's, but no less than the request: usually 2 cores and "
         "512 MiB.",
     )
@@ -65,7 +65,7 @@ class PrepareSpec(ApiModel):
     """The Jobs that read and download the model, and the init container by which a replica downloads. Clusters only."""
 
     resources: PrepareResources = Field(
-        default_factory=PrepareResources, description="What each of their containers asks of its node."
+        default_factory=PrepareResources.omitted, description="What each of their containers asks of its node."
     )
 
 
@@ -210,10 +210,10 @@ class PodMetadata(ApiModel):
     """Labels and annotations of pods."""
 
     labels: dict[str, Annotated[str, StringConstraints(max_length=63)]] = Field(
-        default_factory=dict, max_length=64, description="Labels, beside those of llmservice.dev."
+        default_factory=no_entries, max_length=64, description="Labels, beside those of llmservice.dev."
     )
     annotations: dict[str, Annotated[str, StringConstraints(max_length=8192)]] = Field(
-        default_factory=dict, max_length=64, description="Annotations, beside those of llmservice.dev."
+        default_factory=no_entries, max_length=64, description="Annotations, beside those of llmservice.dev."
     )
 
 
@@ -225,10 +225,11 @@ class PodTemplate(ApiModel):
     """A partial PodTemplateSpec, merged last into the pods of replicas. Clusters only."""
 
     metadata: PodMetadata = Field(
-        default_factory=PodMetadata, description="Labels and annotations of replicas and of the Jobs that prepare."
+        default_factory=PodMetadata.omitted,
+        description="Labels and annotations of replicas and of the Jobs that prepare.",
     )
     spec: dict[str, Any] = Field(
-        default_factory=dict,
+        default_factory=no_entries,
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
         description="A partial PodSpec. Lists merge as in a strategic merge patch (containers, env and volumes by "
         "name, volumeMounts by mountPath), tolerations and envFrom are added, null removes. The engine's container is "

@@ -6,6 +6,7 @@ Imports next to nothing, so that Ctrl-C finds its handler set.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -32,6 +33,7 @@ def run() -> int:
         code = _told(error)
     finally:
         code = _flushed(code)
+        gc.freeze()  # a quarter of what `plan` takes: Python looks through all that it made once more when it ends
     return code
 
 

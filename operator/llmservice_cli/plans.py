@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from llmservice_api.manifest import Manifest
 from llmservice_cli.models import ResolvedModel, resolve
@@ -19,6 +19,9 @@ from llmservice_runtime.estimate.budget import HOST, total
 from llmservice_runtime.machine.machine import Machine
 
 T = TypeVar("T")
+_MODEL = {"spec": {"model"}}
+_PLAN_APART: dict[str, Any] = {"metadata": True, "status": True, "spec": {"model": {"uri"}}}
+"""What a plan does not depend on. Asked of whole services, as this is: a part would build a serializer of its own."""
 ALLOW_REMOTE_CODE = "--allow-remote-code"
 
 
@@ -84,15 +87,15 @@ def plan_services(
     """
     models, plans = Once[ResolvedModel | UserError](), Once[Plan | Refusal]()
     for manifest in manifests:
-        spec = manifest.service.spec
-        meant = (manifest.base, spec.model.model_dump_json(), reads_gguf(spec.engine.asked))
+        service, spec = manifest.service, manifest.service.spec
+        meant = (manifest.base, service.model_dump_json(include=_MODEL), reads_gguf(spec.engine.asked))
         model = models.get(meant, _resolved, manifest, places)
         if isinstance(model, UserError):
             yield Unreadable(manifest, model)
             continue
         inputs = (model.facts, machine, model.files.revision)
         plan = not_allowed(manifest, places) or plans.get(
-            (spec.model_dump_json(exclude={"model": {"uri"}}), *inputs), make_plan, spec, *inputs
+            (service.model_dump_json(exclude=_PLAN_APART), *inputs), make_plan, spec, *inputs
         )
         if isinstance(plan, Plan):
             machine = without(machine, plan, max(1, spec.replicas))

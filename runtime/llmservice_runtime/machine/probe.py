@@ -12,6 +12,7 @@ from pathlib import Path
 from llmservice_runtime.machine.gpus import UnknownGpu, find_gpu
 from llmservice_runtime.machine.machine import ALL_BUILDS, Device, EngineBuild, Gpu, Machine
 
+_RESIDENT = re.compile(r"^(VmRSS|RssFile):\s*(\d+)", re.MULTILINE)
 FEW_MAPPED = 512 << 20
 """Below it, which of two numbers is nearer is not worth a look at every process."""
 NVIDIA_SMI_SECONDS = 5.0
@@ -77,11 +78,8 @@ def memory(root: Path = Path("/")) -> tuple[int, int]:
 
 def resident(pid: int, root: Path = Path("/")) -> tuple[int, int]:
     """(bytes that a process has in memory, bytes of them that are pages of files); zeros when it is gone."""
-    sizes = {}
-    for line in (_text(root / f"proc/{pid}/status") or "").splitlines():
-        name, _, value = line.partition(":")
-        if name in ("VmRSS", "RssFile"):
-            sizes[name] = int(value.split()[0]) * 1024
+    text = _text(root / f"proc/{pid}/status") or ""
+    sizes = {name: int(kib) * 1024 for name, kib in _RESIDENT.findall(text)}
     return sizes.get("VmRSS", 0), sizes.get("RssFile", 0)
 
 
@@ -90,8 +88,13 @@ def _mapped(root: Path, most: int) -> int:
     in what it calls available; the sum over processes counts shared libraries often: the smaller one is nearer."""
     if most < FEW_MAPPED:
         return most
-    pids = [int(entry.name) for entry in (root / "proc").iterdir() if entry.name.isdigit()]
-    return min(most, sum(resident(pid, root)[1] for pid in pids))
+    mapped = 0
+    for entry in (root / "proc").iterdir():
+        if entry.name.isdigit():
+            mapped += resident(int(entry.name), root)[1]
+        if mapped >= most:  # usually after a few; a machine has hundreds
+            return most
+    return mapped
 
 
 def cgroups(root: Path, controller: str) -> list[Path]:
