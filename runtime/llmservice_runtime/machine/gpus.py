@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cache
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.machine.gpu_table import AMD, INTEL, NVIDIA, NVIDIA_LAPTOP
@@ -92,7 +93,7 @@ def imagined_gpu(name: str, memory_bytes: int | None = None) -> Gpu:
         return find_gpu(name, memory_bytes)
     except UnknownGpu:
         asked = _read(name)
-        of = CATALOGUE.get((asked.words, False)) or CATALOGUE.get((f"rtx{asked.words}", False))
+        of = _catalogue().get((asked.words, False)) or _catalogue().get((f"rtx{asked.words}", False))
         if of is None or asked.laptop or asked.size or not asked.bare:
             raise
         return min((gpu for _, gpu in of), key=lambda gpu: gpu.memory_bytes)
@@ -110,7 +111,7 @@ def unknown_gpu(name: str, memory_bytes: int, error: UnknownGpu) -> Gpu:
 
 def all_gpus() -> tuple[Gpu, ...]:
     """Every product once, smallest memory first."""
-    found = dict.fromkeys(gpu for gpus in CATALOGUE.values() for _, gpu in gpus)
+    found = dict.fromkeys(gpu for gpus in _catalogue().values() for _, gpu in gpus)
     return tuple(sorted(found, key=lambda gpu: (gpu.memory_bytes, gpu.product)))
 
 
@@ -125,7 +126,7 @@ def _part(name: str) -> Gpu | None:
         return None
     for part in _VGPU_PARTS:
         base = _read(virtual["product"].removeprefix("grid-").removesuffix("-dc").removesuffix(part)).words
-        if of := CATALOGUE.get((base, False)) or CATALOGUE.get((f"quadro{base}", False)):
+        if of := _catalogue().get((base, False)) or _catalogue().get((f"quadro{base}", False)):
             usable = int(virtual["gb"]) * 1024 * 94 // 100 * _MIB
             return replace(of[-1][1], product=virtual[0].removeprefix("nvidia-").upper(), memory_bytes=usable)
     return None
@@ -144,7 +145,7 @@ def _sliced(name: str) -> Gpu:
 def _whole(name: str) -> Gpu:
     asked = _read(_GKE.get(name, name))
     for words in (asked.words, f"rtx{asked.words}", asked.words.removeprefix("quadro")):
-        if not (of := CATALOGUE.get((words, asked.laptop), ())):
+        if not (of := _catalogue().get((words, asked.laptop), ())):
             continue
         fit = [gpu for size, gpu in of if size == asked.size] or [gpu for _, gpu in of if _is_size(asked.size, gpu)]
         if not asked.size:
@@ -153,7 +154,7 @@ def _whole(name: str) -> Gpu:
             return fit[0]
         raise _several(name, [gpu for _, gpu in of], asked.size)
     lines = (f"quadro{asked.words}", f"{asked.words}ada", asked.words.replace("rtx", "rtxpro"))
-    if like := [gpu for words in lines for _, gpu in CATALOGUE.get((words, asked.laptop), ())]:
+    if like := [gpu for words in lines for _, gpu in _catalogue().get((words, asked.laptop), ())]:
         raise _several(name, like, asked.size)
     raise _none(name, asked)
 
@@ -175,7 +176,7 @@ def _several(name: str, gpus: Sequence[Gpu], size: int) -> UnknownGpu:
 
 
 def _none(name: str, asked: _Name) -> UnknownGpu:
-    words = {key[0]: of[0][1] for key, of in CATALOGUE.items() if key[1] == asked.laptop}
+    words = {key[0]: of[0][1] for key, of in _catalogue().items() if key[1] == asked.laptop}
     near = [words[word].product for word in get_close_matches(asked.words, words, n=6, cutoff=0.4)]
     known = list(dict.fromkeys(near))[:3] or ["T4", "L4", "A100-80GB", "H100-80GB", "RTX-4090", "MI300X"]
     return UnknownGpu(
@@ -216,7 +217,10 @@ def _rows(table: str, vendor: Device, laptop: bool = False) -> Iterator[tuple[tu
 Catalogue = dict[tuple[str, bool], tuple[tuple[int, Gpu], ...]]
 
 
-def _build() -> Catalogue:
+@cache
+def _catalogue() -> Catalogue:
+    """(words that tell it apart, laptop) -> its sizes in GB (0 = not in its name) and GPUs. Made when a name is read:
+    most commands read none."""
     catalogue: Catalogue = {}
     for key, size, gpu in (
         *_rows(NVIDIA, Device.NVIDIA),
@@ -229,7 +233,3 @@ def _build() -> Catalogue:
     for short, product in _SHORT.items():
         catalogue[short, False] = ((0, by_product[product]), *(r for r in catalogue.get((short, False), ()) if r[0]))
     return catalogue
-
-
-CATALOGUE: Catalogue = _build()
-"""(words that tell it apart, laptop) -> its sizes in GB (0 = not in its name) and GPUs."""
