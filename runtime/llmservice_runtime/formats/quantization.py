@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -42,7 +43,9 @@ WORDS = {
     "auto-round": ("bits", "packing_format", "backend"), "inc": ("bits", "packing_format", "backend"),
 }  # fmt: skip
 """Keys of a method whose words engines have lists of, as they stand at its top."""
-STATES = ("bits", "w_bit", "group_size", "q_group_size", "desc_act", "sym", "zero_point", "activation_scheme")
+STATES = (
+    "bits", "w_bit", "group_size", "q_group_size", "desc_act", "sym", "zero_point", "activation_scheme", "export",
+)  # fmt: skip
 """Keys that engines can't do without: `has` of the words that are kept names those that are there."""
 MOST_WORDS = 32
 BITS = frozenset({"bits", "w_bit", "nbits", "num_bits", "nbits_per_codebook"})
@@ -131,7 +134,9 @@ def _stated(method: str, raw: Raw) -> Iterator[str]:
     if method in ("auto-round", "inc"):
         yield from _word("auto_round", schemes.auto_round(raw))
     if method == "quark":
-        yield from _word("scheme", schemes.quark(_dict(raw, "global_quant_config") or raw))
+        of_layers = (_dict(raw, key).values() for key in ("layer_quant_config", "layer_type_quant_config"))
+        for group in (_dict(raw, "global_quant_config") or raw, *itertools.chain(*of_layers)):
+            yield from _word("scheme", schemes.quark(group) if isinstance(group, dict) else "")
     if method == "torchao":
         kind = raw.get("quant_type")
         yield from _word("quant_type", ", ".join(map(str, kind)) if isinstance(kind, dict) else kind)

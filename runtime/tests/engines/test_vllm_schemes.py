@@ -1,4 +1,4 @@
-"""Schemes of Quark, torchao and compressed-tensors that vLLM has no code for are refused by name."""
+"""What vLLM has no code or no package for is refused by name: Quark, torchao, compressed-tensors, AutoRound."""
 
 from __future__ import annotations
 
@@ -45,7 +45,11 @@ def on_cpu(stated: dict[str, Any], *flags: str, experts: int = 128) -> str:
 
 
 def quark(weight: Any, inputs: Any = None) -> dict[str, Any]:
-    return {"quant_method": "quark", "global_quant_config": {"weight": weight, "input_tensors": inputs}}
+    return {"quant_method": "quark", "export": {}, "global_quant_config": {"weight": weight, "input_tensors": inputs}}
+
+
+def torchao(kind: str) -> dict[str, Any]:
+    return {"quant_method": "torchao", "quant_type": {"default": {"_type": kind, "_data": {}}}}
 
 
 FP8 = {"dtype": "fp8_e4m3", "qscheme": "per_tensor", "is_dynamic": False}
@@ -62,7 +66,7 @@ INT4 = {"dtype": "uint4", "qscheme": "per_group", "group_size": 128}
         quark(MXFP4),
         quark(INT4),
         quark([FP8, INT4], FP8),  # weights that are quantized twice are the experts'
-        {"quant_method": "torchao", "quant_type": {"default": {"_type": "Int4WeightOnlyConfig", "_data": {}}}},
+        quark(MXFP4) | {"layer_quant_config": {"*.q_proj": {"weight": FP8, "input_tensors": FP8}, "*": None}},
     ],
 )
 def test_schemes_that_vllm_has_are_not_refused(stated: dict[str, Any]) -> None:
@@ -76,12 +80,24 @@ def test_schemes_that_vllm_has_are_not_refused(stated: dict[str, Any]) -> None:
         (quark({"dtype": "int2", "qscheme": "per_group", "group_size": 32}), "scheme is int2 per_group / none"),
         (quark({**MXFP4, "group_size": 64}), "scheme is fp4 per_group 64 / none; near it are fp4 per_group 32 / none"),
         (quark(INT4, FP8), "scheme is uint4 per_group / fp8_e4m3"),
-        ({"quant_method": "torchao", "quant_type": "int4_weight_only"}, "int4_weight_only, only default"),
-        ({"quant_method": "torchao", "quant_type": {"a": {}, "default": {}}}, "a, default, only default"),
+        (
+            quark(MXFP4) | {"layer_quant_config": {"*.q_proj": {"weight": {"dtype": "int2"}}}},
+            "scheme is int2 None / none",
+        ),
+        ({key: of for key, of in quark(MXFP4).items() if key != "export"}, "vLLM needs export in the configuration of"),
+        (torchao("Int4WeightOnlyConfig"), "vLLM needs torchao for torchao weights, which its environment has not"),
     ],
 )
 def test_schemes_that_vllm_has_not_are_refused_by_name(stated: dict[str, Any], said: str) -> None:
     assert said in objection(EngineType.VLLM, stated)
+
+
+@pytest.mark.parametrize(
+    ("weight", "product", "refused"), [(FP8, "A100-80GB", True), (FP8, "L4", False), (MXFP4, "A100-80GB", False)]
+)
+def test_what_quark_does_has_a_floor_of_its_own(weight: dict[str, Any], product: str, refused: bool) -> None:
+    said = objection(EngineType.VLLM, quark(weight, weight if weight is FP8 else None), product)
+    assert ("needs compute capability 8.9" in said) == refused
 
 
 def test_the_chooser_of_compressed_tensors_is_that_of_the_locked_version() -> None:

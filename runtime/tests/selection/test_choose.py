@@ -55,7 +55,7 @@ ON_GPU = [
     ("modelopt_fp4", {}, 75, VLLM),
     ("mxfp4", {}, 80, VLLM),
     ("mxfp4", {}, 75, None),
-    ("torchao", {}, 80, VLLM),
+    ("torchao", {}, 80, TF),
     ("quark", {}, 80, VLLM),
     ("auto-round", {}, 80, VLLM),
     ("inc", {}, 80, VLLM),

@@ -99,6 +99,8 @@ class Capabilities:
     """ModelOpt's quant_algo -> the method that reads it."""
     words: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
     """Method -> key of a checkpoint's quantization -> its words that are read; other keys take any."""
+    floors: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Method -> `scheme` among its words -> lowest capability, where that is above the method's."""
     needs: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     """Method -> groups of keys of a checkpoint's quantization, of each of which one must be there."""
     compressed: Mapping[str, Any] = field(default_factory=dict)
@@ -199,6 +201,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
         method.replace("_", "-"): {key: frozenset(words) for key, words in keys.items()}
         for method, keys in told.items()
     },
+    "floors": lambda told: {method.replace("_", "-"): dict(words) for method, words in told.items()},
     "needs": lambda told: {method.replace("_", "-"): tuple(map(tuple, groups)) for method, groups in told.items()},
     "compressed": dict,
     "auto_round": dict,

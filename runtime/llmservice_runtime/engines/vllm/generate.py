@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
+import itertools
 import os
 import pkgutil
 import sys
@@ -28,7 +29,7 @@ from llmservice_runtime.engines.vllm.generate_auto_round import auto_round_diges
 from llmservice_runtime.engines.vllm.generate_classes import checkpointed, pipelined
 from llmservice_runtime.engines.vllm.generate_kv import kv_caches
 from llmservice_runtime.engines.vllm.generate_rope import rope_types
-from llmservice_runtime.engines.vllm.generate_schemes import compressed_digest, quark_schemes, torchao_kinds
+from llmservice_runtime.engines.vllm.generate_schemes import compressed_digest, quark_schemes
 
 KINDS = {
     "_TEXT_GENERATION_MODELS": "Generation",
@@ -79,7 +80,8 @@ def ask() -> dict[str, Any]:
         "needs": {name: needed for name in _method_names() if (needed := list(_needed(name)))},
         "online": _online(),
         "algorithms": _algorithms(),
-        "words": _words(),
+        "words": _words(quark := quark_schemes()),
+        "floors": {"quark": {word: floor for word, floor in quark.items() if floor > min(quark.values())}},
         "schemes": dict(_schemes()),
         "rope": rope_types(),
         "kernels": dict(_kernels()),
@@ -214,12 +216,26 @@ def _method(name: str) -> dict[str, Any]:
         told["deprecated"] = True
     if types := getattr(config, "TYPE_MAP", None):
         told["weights"] = [list(key) if isinstance(key, tuple) else [key] for key in types]
+    if package := _lacking(config):
+        told["packages"] = [package]
     return told
+
+
+def _lacking(config: Any) -> str:
+    """A package that a method asks for and vLLM does not come with; empty = none."""
+    try:
+        config.from_config({})
+    except ImportError as error:
+        found = error.__cause__ if isinstance(error.__cause__, ImportError) else error
+        return str(found.name).partition(".")[0]
+    except Exception:  # what it asks of a checkpoint is in `needs`
+        return ""
+    return ""
 
 
 def _needed(name: str) -> Iterator[list[str]]:
     """Groups of keys of a checkpoint's quantization, of each of which one must be there: what is asked of
-    `get_from_keys` in any case."""
+    `get_from_keys` in any case, or read by `get` and refused as None."""
     from vllm.model_executor.layers.quantization import get_quantization_config
 
     reads = ast.parse(textwrap.dedent(inspect.getsource(get_quantization_config(name).from_config)))
@@ -229,6 +245,11 @@ def _needed(name: str) -> Iterator[list[str]]:
         for node in ast.walk(statement) if isinstance(statement, ast.Assign) else ():
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".get_from_keys"):
                 yield ast.literal_eval(node.args[1])
+    for read, check in itertools.pairwise(function.body):
+        if isinstance(read, ast.Assign) and isinstance(check, ast.If) and isinstance(check.body[0], ast.Raise):
+            name, call = ast.unparse(read.targets[0]), read.value
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "config.get":
+                yield from [[ast.literal_eval(call.args[0])]] if ast.unparse(check.test) == f"{name} is None" else []
 
 
 def _read_as() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -254,7 +275,7 @@ def _algorithms() -> dict[str, str]:
     return {algorithm: owners.get(algorithm, "modelopt_mixed") for algorithm in modelopt.QUANT_ALGOS}
 
 
-def _words() -> dict[str, dict[str, list[str]]]:
+def _words(quark: Mapping[str, int]) -> dict[str, dict[str, list[str]]]:
     """Method -> key of a checkpoint's quantization -> the words that vLLM reads there, as its own checks have them.
 
     ModelOpt's `quantization.quant_algo` stands in a file of its own, for which vLLM has a shorter list.
@@ -293,8 +314,7 @@ def _words() -> dict[str, dict[str, list[str]]]:
         "auto-round": auto_round,
         "inc": auto_round,
         "compressed-tensors": compressed,
-        "quark": {"scheme": sorted(quark_schemes())},
-        "torchao": {"quant_type": sorted(torchao_kinds())},
+        "quark": {"scheme": sorted(quark)},
         **dict.fromkeys(("modelopt", "modelopt_fp4", "modelopt_mixed", "mxfp8"), algorithms),
     }
 

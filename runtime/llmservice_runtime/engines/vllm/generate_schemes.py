@@ -13,7 +13,6 @@ import functools
 import hashlib
 import itertools
 import sys
-import types
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -25,8 +24,8 @@ from llmservice_runtime.formats import schemes
 BOTH = (False, True)
 
 
-def quark_schemes() -> set[str]:
-    """As `schemes.quark` words them."""
+def quark_schemes() -> dict[str, int]:
+    """As `schemes.quark` words them -> the lowest capability of those that vLLM has for it."""
     from vllm.model_executor.layers.quantization.quark.quark import QuarkConfig
 
     config = object.__new__(QuarkConfig)
@@ -47,12 +46,13 @@ def quark_schemes() -> set[str]:
          "scale_format": "e8m0"}
         for kind, (where, size), symmetric, moves in itertools.product(kinds, places, BOTH, BOTH)
     )]  # fmt: skip
-    found: set[str] = set()
+    found: dict[str, int] = {}
     for weight, given in itertools.product(weights, inputs):
         group = {"weight": weight, "input_tensors": given}
-        word = schemes.quark(group)
-        if word not in found and _has(config._get_scheme_cls_from_config, group):
-            found.add(word)
+        with contextlib.suppress(NotImplementedError, ValueError, AssertionError):
+            *_, kind = config._get_scheme_cls_from_config(group)
+            word, floor = schemes.quark(group), kind.get_min_capability()
+            found[word] = min(floor, found.get(word, floor))
     return found
 
 
@@ -158,36 +158,3 @@ def _arguments(kind: Any, text: str) -> Any:
         return kind(**raw)
     except Exception as error:
         return error
-
-
-def torchao_kinds() -> Iterator[str]:
-    """Keys of `quant_type`, or the text that it is, with which vLLM asks torchao for the rest."""
-    from vllm.model_executor.layers.quantization.torchao import TorchAOConfig
-
-    asked = types.ModuleType("torchao.core.config")
-    asked.config_from_dict = dict  # type: ignore[attr-defined]
-    names = {
-        "torchao": types.ModuleType("torchao"),
-        "torchao.core": types.ModuleType("torchao.core"),
-        asked.__name__: asked,
-    }
-    sys.modules.update(names)
-    kinds: tuple[Any, ...] = ({"default": {}}, "int4_weight_only", {"default": {}, "other": {}})
-    try:
-        for kind in kinds:
-            if _has(TorchAOConfig.from_config, {"quant_method": "torchao", "quant_type": kind}):
-                yield ", ".join(kind) if isinstance(kind, dict) else kind
-    finally:
-        for name in names:
-            del sys.modules[name]
-
-
-def _has(ask: Any, *arguments: Any) -> bool:
-    """Whether it answers; what goes wrong behind the choice (a device that is not here) is no refusal."""
-    try:
-        ask(*arguments)
-    except (NotImplementedError, ValueError, AssertionError):
-        return False
-    except Exception:  # whatever a scheme asks of the device
-        return True
-    return True

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from llmservice_runtime.engines.base.capabilities import Method
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
 from llmservice_runtime.engines.vllm import kv_cache
-from llmservice_runtime.engines.vllm.scheme_rules import called, groups, no_auto_round, no_experts, no_scheme
+from llmservice_runtime.engines.vllm.scheme_rules import called, groups, no_auto_round, no_experts, no_scheme, words
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.formats.facts import ModelFormat, Task
 from llmservice_runtime.formats.quantization import STATES
@@ -133,6 +133,13 @@ def unknown_method(case: Case) -> str | None:
     return f"vLLM has no {case.method} kernels for {case.where}."
 
 
+def missing_package(case: Case) -> str | None:
+    """Methods that ask for a package which vLLM does not come with."""
+    if (method := _method(case)) and method.packages:
+        return f"vLLM needs {' and '.join(method.packages)} for {case.method} weights, which its environment has not."
+    return None
+
+
 def unknown_algorithm(case: Case) -> str | None:
     """ModelOpt's algorithms that vLLM has no code for."""
     quantization, told = case.facts.quantization, known().algorithms
@@ -178,6 +185,8 @@ def below_method_floor(case: Case) -> str | None:
     made = [name for _, name in groups(case)]
     made += [name for word, name in SCHEMES.items() if word in case.scheme and not made]
     schemes = [known().schemes[name] for name in made if name]
+    floors = known().floors.get(case.method, {})
+    schemes += [floors.get(word, 0) for word in words(case, "scheme")]
     method = _method(case)
     floor = max(WHEEL_FLOOR, *schemes, method.capability if method else 0)
     if case.capability < floor:
@@ -261,6 +270,7 @@ RULES: tuple[Rule, ...] = (
     below_wheel_floor,
     deprecated_method,
     unknown_method,
+    missing_package,
     unknown_algorithm,
     unknown_word,
     lacking,

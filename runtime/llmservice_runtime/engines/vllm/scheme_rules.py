@@ -34,8 +34,7 @@ def no_experts(case: Case) -> str | None:
     x86 = case.device is Device.CPU and case.machine.architecture == "x86_64"
     if x86 and case.method in OF_AMX and "amx_tile" not in case.machine.cpu_flags:
         return f"vLLM runs experts in {called(case)} on CPUs with AMX only, and this one has none."
-    words = list(_words(case, "experts")) if x86 or case.on_nvidia else []
-    for word in words:
+    for word in words(case, "experts") if x86 or case.on_nvidia else ():
         from llmservice_runtime.engines.vllm import compressed_experts
 
         if not compressed_experts.method(word, compressed_experts.CPU if x86 else case.capability):
@@ -45,7 +44,7 @@ def no_experts(case: Case) -> str | None:
 
 def no_auto_round(case: Case) -> str | None:
     """AutoRound's numbers, groups and packings that vLLM does not read together."""
-    for word in _words(case, "auto_round") if case.on_nvidia or case.device is Device.CPU else ():
+    for word in words(case, "auto_round") if case.on_nvidia or case.device is Device.CPU else ():
         from llmservice_runtime.engines.vllm import auto_round
 
         if not auto_round.takes(word, cpu=case.device is Device.CPU):
@@ -62,10 +61,10 @@ def groups(case: Case) -> list[tuple[str, str | None]]:
     from llmservice_runtime.engines.vllm import compressed  # other checkpoints are planned without it
 
     capability = case.capability or compressed.FP8_FLOOR  # without one no floor holds a scheme back
-    return [(word, compressed.scheme(word, capability)) for word in _words(case, "scheme")]
+    return [(word, compressed.scheme(word, capability)) for word in words(case, "scheme")]
 
 
-def _words(case: Case, key: str) -> Iterator[str]:
+def words(case: Case, key: str) -> Iterator[str]:
     """What the checkpoint's facts say of its quantization by that key."""
     for stated in case.facts.quantization.stated if case.facts.quantization else ():
         name, _, word = stated.partition("=")
