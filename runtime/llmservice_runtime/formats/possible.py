@@ -42,6 +42,16 @@ GENERATION: Mapping[str, tuple[float, float, bool]] = {
     "max_length": (1, math.inf, True),
 }
 """What a request may state -> least, most, and whether it is a whole number."""
+TORCH_TYPES = frozenset({
+    "bfloat16", "bit", "bits16", "bits1x8", "bits2x4", "bits4x2", "bits8", "bool", "cdouble", "cfloat", "chalf",
+    "complex128", "complex32", "complex64", "double", "float", "float16", "float32", "float4_e2m1fn_x2", "float64",
+    "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "half", "int", "int1",
+    "int16", "int2", "int3", "int32", "int4", "int5", "int6", "int64", "int7", "int8", "long", "qint32", "qint8",
+    "quint2x4", "quint4x2", "quint8", "short", "uint1", "uint16", "uint2", "uint3", "uint32", "uint4", "uint5",
+    "uint6", "uint64", "uint7", "uint8",
+})  # fmt: skip
+"""Names of types that the engines' torch has. Transformers looks there for what a configuration states, and vLLM reads
+configurations with it."""
 NO_HEADS = ("mamba", "falcon_mamba", "rwkv", "xlstm")
 """Beginnings of model types without attention."""
 
@@ -62,6 +72,7 @@ def check(config: Config) -> None:
         if config.root.get(key) is not None and not isinstance(config.root[key], dict):
             raise impossible(config.name, key, config.root[key])
     _check_names(config)
+    _check_types(config)
     _check_windows(config)
     _check_lists(config)
     _check_heads(config)
@@ -89,6 +100,15 @@ def _check_names(config: Config) -> None:
     for name in config.root.get("architectures") or ():
         if not isinstance(name, str) or not name.strip():
             raise impossible(config.name, "architectures", name)
+
+
+def _check_types(config: Config) -> None:
+    """`auto`, `BF16` and `torch.bfloat16` are no names of torch's: no engine gets past them."""
+    for part in (config.root, *(part for key in NESTED if isinstance(part := config.root.get(key), dict))):
+        for key in ("torch_dtype", "dtype"):
+            value = part.get(key)
+            if isinstance(value, list) or (isinstance(value, str) and value not in TORCH_TYPES):
+                raise impossible(config.name, key, value)
 
 
 def _check_windows(config: Config) -> None:

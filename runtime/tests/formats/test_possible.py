@@ -61,6 +61,16 @@ def test_factors(key: str, value: Any) -> None:
         check(Config({**TEN, key: value}))
 
 
+@pytest.mark.parametrize("key", ["torch_dtype", "dtype"])
+@pytest.mark.parametrize("value", ["float99", "auto", "BF16", "torch.bfloat16", "", ["float16"]])
+def test_types_that_torch_has_not(key: str, value: Any) -> None:
+    for root in ({**TEN, key: value}, {"model_type": "llava", "text_config": {"model_type": "llama", key: value}}):
+        with pytest.raises(UnsupportedModel, match=key):
+            check(Config(root, classes=config_classes()))
+    for right in ("bfloat16", "half", "float8_e4m3fn", None):
+        check(Config({**TEN, key: right}))
+
+
 @pytest.mark.parametrize("key", PER_LAYER)
 def test_lists_that_are_too_short(key: str) -> None:
     with pytest.raises(UnsupportedModel, match=f"{key} of config.json lists 1 layers, and the model has 10"):

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from served_model import ENV, PYTHON  # type: ignore[import-not-found]
 
+from llmservice_runtime.formats.possible import TORCH_TYPES
+
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("transformers_installed")]
 
 
@@ -46,3 +48,10 @@ def test_what_is_wrong_is_said(cases: dict[str, dict[str, Any]], case: str, fail
 @pytest.mark.parametrize("case", ["own code that may run", "NF4", "int8", "torchao", "W4A16", "W8A8", "float32"])
 def test_what_is_asked_for_is_done(cases: dict[str, dict[str, Any]], case: str) -> None:
     assert cases[case].get("loaded") == "Hello! Ask me something about LLMService.", cases[case]
+
+
+def test_types_that_a_configuration_may_state_are_those_of_torch() -> None:
+    """Transformers looks for the name in torch, and ends in an AttributeError where it is not there."""
+    code = "import torch; print(*(name for name in dir(torch) if isinstance(getattr(torch, name), torch.dtype)))"
+    done = subprocess.run([PYTHON, "-c", code], env=ENV, capture_output=True, text=True, check=True)
+    assert {*done.stdout.split()} == TORCH_TYPES
