@@ -14,8 +14,7 @@ _FILES = (
 )  # fmt: skip
 _ADDRESSES = (
     "--host", "--port", "--uds", "--grpc", "--grpc-port", "--root-path", "--ssl-keyfile", "--ssl-certfile",
-    "--ssl-ca-certs", "--ssl-cert-reqs", "--ssl-ciphers", "--enable-ssl-refresh", "--api-key", "--api-server-count",
-    "--headless",
+    "--ssl-ca-certs", "--ssl-cert-reqs", "--ssl-ciphers", "--enable-ssl-refresh", "--api-server-count", "--headless",
 )  # fmt: skip
 _NODES = (
     "--nnodes", "--node-rank", "--master-addr", "--master-port", "--data-parallel-address", "--data-parallel-rank",
@@ -37,6 +36,7 @@ OWNED: Mapping[str, tuple[str, str]] = {
         "the model answers to the service's name, which the gateway asks for",
         "Leave it out, and name the service by metadata.name.",
     ),
+    "--api-key": ("the gateway, its probes and the self-test ask vLLM without a key", "Leave it out."),
     "--config": ("what a file says can't be planned with", "Write its arguments into engine.args."),
     "--device-ids": ("accelerators are handed out by the machine", "Leave it out, and set accelerator.count."),
     "--disable-log-stats": ("scaling reads vLLM's metrics, which it turns off", "Leave it out."),
