@@ -14,9 +14,13 @@ _FIELD = re.compile(r"(?P<field>spec(\.\w+)+): ")
 """How a sentence that blames a field begins."""
 
 
-def tell(error: UserError) -> None:
-    """Two lines on standard error."""
-    print(f"error: {error.reason}", file=sys.stderr)
+MOST_NAMES = 3
+
+
+def tell(error: UserError, of: Sequence[str] = ()) -> None:
+    """Two lines on standard error. `of`: the services it is about, of which a few are named."""
+    names = ", ".join(of[:MOST_NAMES]) + (f" and {len(of) - MOST_NAMES} more" if len(of) > MOST_NAMES else "")
+    print(f"error: {names + ': ' if of else ''}{error.reason}", file=sys.stderr)
     if error.remedy:
         print(f"  fix: {error.remedy}", file=sys.stderr)
 

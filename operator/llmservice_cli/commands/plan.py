@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
         if planned := [service for service in found if isinstance(service, PlannedService)]:
             print(f"For {describe(machine, args.gpu is not None)}:\n")
             print("\n\n".join(_text(service, args.output == "wide") for service in planned))
-        for unreadable in (service for service in found if isinstance(service, Unreadable)):
-            tell(unreadable.error)
+        for error, names in _unreadable(found).items():
+            tell(error, of=names if len(found) > 1 else ())
     return 0 if all(isinstance(s, PlannedService) and isinstance(s.plan, Plan) for s in found) else 1
 
 
@@ -113,6 +113,15 @@ def describe(machine: Machine, assumed: bool = False) -> str:
     if assumed:
         return f"a machine with {gpus} and {memory(machine.memory_available)} of memory"
     return f"this machine ({machine.cpus} CPUs, {memory(machine.memory_available)} of memory free, {gpus})"
+
+
+def _unreadable(found: Sequence[PlannedService | Unreadable]) -> dict[UserError, list[str]]:
+    """Errors, each once, with the services whose models can't be read for it."""
+    errors: dict[UserError, list[str]] = {}
+    for service in found:
+        if isinstance(service, Unreadable):
+            errors.setdefault(service.error, []).append(service.manifest.service.full_name)
+    return errors
 
 
 def _text(service: PlannedService, wide: bool) -> str:

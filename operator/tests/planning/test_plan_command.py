@@ -261,7 +261,23 @@ def test_a_model_that_cannot_be_read_hides_no_other(folder: Path, capsys: pytest
     assert main(argv) == 1
     shown = capsys.readouterr()
     assert "apps/tiny will run" in shown.out
-    assert shown.err.startswith("error: bad.gguf is cut off")
+    assert shown.err.startswith("error: apps/bad: bad.gguf is cut off")
+
+
+def test_of_several_services_an_error_names_those_it_is_about_and_is_told_once(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "x.yaml").write_text("---".join(_named(MANIFEST, f"t{i}", "absent.gguf") for i in range(5)))
+    assert main(["plan", "-f", str(folder / "x.yaml")]) == 1
+    error, fix = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: apps/t0, apps/t1, apps/t2 and 2 more: ") and fix.startswith("  fix: ")
+    (folder / "x.yaml").write_text(_named(MANIFEST, "t0", "absent.gguf"))
+    assert main(["plan", "-f", str(folder / "x.yaml")]) == 1
+    assert "apps/t0" not in capsys.readouterr().err
+
+
+def _named(manifest: str, name: str, file: str) -> str:
+    return manifest.replace("tiny", name).replace("model-F16.gguf", file)
 
 
 def test_another_machine_is_not_this_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
