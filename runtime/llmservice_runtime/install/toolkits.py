@@ -15,6 +15,8 @@ from llmservice_runtime.machine.vulkan import VISIBLE_ENV, listed, usable
 
 HEADER_VERSION = 272
 """Of Vulkan 1.3: the first with VK_EXT_layer_settings, which llama.cpp names without asking whether it is there."""
+SPIRV_CONFIG = "SPIRV-HeadersConfig.cmake"
+"""By which CMake knows SPIR-V's headers; who copies the headers alone lacks it."""
 CUDA_FOLDER = Path("/usr/local/cuda")
 _VULKAN = {
     "debian": "apt-get install glslc libvulkan-dev spirv-headers",
@@ -35,8 +37,12 @@ def require_toolkit(name: str, title: str, environ: Mapping[str, str] | None = N
 
 
 def toolkit_environ(name: str, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What the build is told beside what the user's environment says: where nvcc is."""
-    compiler = nvcc(os.environ if environ is None else environ) if name == "cuda" else ""
+    """What the build is told beside what the user's environment says: where nvcc is, and what else lies in the SDK."""
+    env = os.environ if environ is None else environ
+    if name == "vulkan" and (sdk := env.get("VULKAN_SDK")):
+        # CMake looks there for Vulkan by itself, and for SPIR-V's headers only where it is told.
+        return {"CMAKE_PREFIX_PATH": os.pathsep.join(filter(None, (sdk, env.get("CMAKE_PREFIX_PATH"))))}
+    compiler = nvcc(env) if name == "cuda" else ""
     return {"CUDACXX": compiler} if compiler else {}
 
 
@@ -72,8 +78,8 @@ def _require_vulkan(title: str, environ: Mapping[str, str], root: Path) -> None:
     found = next((file for place in places if (file := place / "include/vulkan/vulkan_core.h").is_file()), None)
     if not (found and found.with_name("vulkan.hpp").is_file()):
         missing.append(f"Vulkan's headers (vulkan/vulkan.hpp, 1.3.{HEADER_VERSION} or newer)")
-    if not any((place / "include/spirv/unified1/spirv.hpp").is_file() for place in places):
-        missing.append("SPIR-V's headers (spirv/unified1/spirv.hpp)")
+    if not any(_has_spirv(place) for place in places):
+        missing.append(f"SPIR-V's headers (spirv/unified1/spirv.hpp and {SPIRV_CONFIG})")
     if missing:
         raise InstallError(
             f"{title} can't be built for Vulkan: there is no {' and no '.join(missing)}.",
@@ -90,6 +96,13 @@ def _require_vulkan(title: str, environ: Mapping[str, str], root: Path) -> None:
             f"{title} would have nothing to compute on: Vulkan shows no GPU here.",
             f"Install the GPU's Vulkan driver (for AMD and Intel Mesa's), or name a device in {VISIBLE_ENV}.",
         )
+
+
+def _has_spirv(place: Path) -> bool:
+    config = any(
+        any(place.glob(f"{folder}/cmake/SPIRV-Headers/{SPIRV_CONFIG}")) for folder in ("share", "lib*", "lib/*")
+    )
+    return config and (place / "include/spirv/unified1/spirv.hpp").is_file()
 
 
 def _header_version(header: Path) -> tuple[int, int, int]:

@@ -34,6 +34,7 @@ def sdk(folder: Path, patch: int) -> dict[str, str]:
         "#define VK_HEADER_VERSION_COMPLETE VK_MAKE_API_VERSION(0, 1, 3, VK_HEADER_VERSION)\n",
         "include/vulkan/vulkan.hpp": "",
         "include/spirv/unified1/spirv.hpp": "",
+        "share/cmake/SPIRV-Headers/SPIRV-HeadersConfig.cmake": "",
     }.items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_text(text)
@@ -55,6 +56,23 @@ def test_headers_that_are_too_old_are_refused_before_anything_is_built(
     with pytest.raises(InstallError, match=r"are version 1\.3\.239, and it needs 1\.3\.272"):
         require_toolkit("vulkan", "llama.cpp", sdk(tmp_path, 239), tmp_path)
     require_toolkit("vulkan", "llama.cpp", sdk(tmp_path, 272), tmp_path)
+
+
+def test_spirv_headers_need_what_cmake_knows_them_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else CMake ends the build after everything is fetched."""
+    monkeypatch.setattr(toolkits, "listed", lambda: (RADEON,))
+    env = sdk(tmp_path, 309)
+    (tmp_path / "share/cmake/SPIRV-Headers/SPIRV-HeadersConfig.cmake").unlink()
+    with pytest.raises(InstallError, match=r"no SPIR-V's headers .*SPIRV-HeadersConfig\.cmake"):
+        require_toolkit("vulkan", "llama.cpp", env, tmp_path)
+
+
+def test_cmake_is_told_where_the_sdk_is() -> None:
+    """It looks in VULKAN_SDK for Vulkan alone."""
+    assert toolkit_environ("vulkan", {}) == {}
+    assert toolkit_environ("vulkan", {"VULKAN_SDK": "/sdk"}) == {"CMAKE_PREFIX_PATH": "/sdk"}
+    env = {"VULKAN_SDK": "/sdk", "CMAKE_PREFIX_PATH": "/opt/other"}
+    assert toolkit_environ("vulkan", env) == {"CMAKE_PREFIX_PATH": "/sdk:/opt/other"}
 
 
 def test_a_machine_whose_vulkan_shows_no_gpu_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +99,7 @@ def test_cuda_needs_a_gpu_and_a_compiler(tmp_path: Path, monkeypatch: pytest.Mon
     for env in ({"PATH": str(tmp_path)}, {"PATH": "", "CUDACXX": str(tmp_path / "nvcc")}):
         require_toolkit("cuda", "llama.cpp", env)
         assert toolkit_environ("cuda", env) == {"CUDACXX": str(tmp_path / "nvcc")}
-    assert toolkit_environ("vulkan") == toolkit_environ("") == {}
+    assert toolkit_environ("") == {}
 
 
 @pytest.mark.parametrize(("build", "devices"), [(VULKAN, "AMD CPU Intel NVIDIA"), (CUDA, "CPU NVIDIA")])
