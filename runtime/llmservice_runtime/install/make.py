@@ -241,6 +241,8 @@ def _build_size(order: _Order, request: Install) -> Size:
     if order.plan is None or (cached_wheel(order.plan, _wheel_cache(request)) and not request.rebuild):
         return NOTHING
     tools, source = size_of(order.plan.build_lock), source_of(order.recipe.lock)
+    if toolkit := order.plan.fetched_toolkit:
+        tools += size_of(toolkit)
     return Size(tools.fetched + source, tools.unpacked + BUILD_FACTOR * source)
 
 

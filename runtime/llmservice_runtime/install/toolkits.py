@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from llmservice_runtime.engines.base.recipe import CUDA_ARCHITECTURES_ENV, CUDA_COMPILER_ENV
 from llmservice_runtime.install.errors import InstallError
 from llmservice_runtime.install.tools import how_to_get
 from llmservice_runtime.machine.probe import nvidia_gpus
@@ -17,7 +18,8 @@ HEADER_VERSION = 272
 """Of Vulkan 1.3: the first with VK_EXT_layer_settings, which llama.cpp names without asking whether it is there."""
 SPIRV_CONFIG = "SPIRV-HeadersConfig.cmake"
 """By which CMake knows SPIR-V's headers; who copies the headers alone lacks it."""
-CUDA_FOLDER = Path("/usr/local/cuda")
+OLDEST = 75
+"""Compute capability of the first GPUs that CUDA 13 compiles for."""
 _VULKAN = {
     "debian": "apt-get install glslc libvulkan-dev spirv-headers",
     "fedora": "dnf install glslc vulkan-headers vulkan-loader-devel spirv-headers-devel",
@@ -37,37 +39,49 @@ def require_toolkit(name: str, title: str, environ: Mapping[str, str] | None = N
 
 
 def toolkit_environ(name: str, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What the build is told beside what the user's environment says: where nvcc is, and what else lies in the SDK."""
+    """What the build is told beside what the user's environment says: what else lies in Vulkan's SDK."""
     env = os.environ if environ is None else environ
     if name == "vulkan" and (sdk := env.get("VULKAN_SDK")):
         # CMake looks there for Vulkan by itself, and for SPIR-V's headers only where it is told.
         return {"CMAKE_PREFIX_PATH": os.pathsep.join(filter(None, (sdk, env.get("CMAKE_PREFIX_PATH"))))}
-    compiler = nvcc(env) if name == "cuda" else ""
-    return {"CUDACXX": compiler} if compiler else {}
+    return {}
 
 
-def nvcc(environ: Mapping[str, str]) -> str:
-    """CUDACXX, else nvcc on the path, else that of the toolkit in its usual place; empty = there is none."""
-    told = environ.get("CUDACXX", "")
-    return shutil.which(told or "nvcc", path=environ.get("PATH")) or ("" if told else _usual())
-
-
-def _usual() -> str:
-    return shutil.which(str(CUDA_FOLDER / "bin" / "nvcc")) or ""
+def cuda_from(packages: Path) -> dict[str, str]:
+    """Make NVIDIA's packages, installed in this folder, a toolkit as compilers and CMake look for it: libraries with
+    the names that are linked, in the folders that are searched. What the build is told."""
+    root = packages / "nvidia" / "cu13"
+    for library in (root / "lib").glob("lib*.so.*"):
+        name = library.with_name(f"{library.name.partition('.so.')[0]}.so")
+        if not name.exists():
+            name.symlink_to(library.name)
+    if not (root / "lib64").exists():
+        (root / "lib64").symlink_to("lib")
+    return {CUDA_COMPILER_ENV: str(root / "bin" / "nvcc"), "CUDAToolkit_ROOT": str(root)}
 
 
 def _require_cuda(title: str, environ: Mapping[str, str]) -> None:
-    if not nvidia_gpus():
+    gpus = () if environ.get(CUDA_ARCHITECTURES_ENV) else nvidia_gpus()
+    if not (gpus or environ.get(CUDA_ARCHITECTURES_ENV)):
         raise InstallError(
             f"{title} can't be built for CUDA: it is built for the GPUs that nvidia-smi reports, and there are none.",
-            "Install NVIDIA's driver, or build for another kind of GPU with --device vulkan.",
+            "Install NVIDIA's driver, build for another kind of GPU with --device vulkan, or name in "
+            f"{CUDA_ARCHITECTURES_ENV} the kinds to build for (86: compute capability 8.6).",
         )
-    if not nvcc(environ):
-        raise InstallError(
-            f"{title} can't be built for CUDA: there is no nvcc, neither as CUDACXX "
-            f"({environ.get('CUDACXX', 'not set')}) nor on the path nor in {CUDA_FOLDER}/bin.",
-            "Install NVIDIA's CUDA toolkit, or set CUDACXX to the nvcc that is here; --device vulkan needs none.",
-        )
+    if own := environ.get(CUDA_COMPILER_ENV):
+        if not shutil.which(own, path=environ.get("PATH")):
+            raise InstallError(
+                f"{title} can't be built for CUDA: {CUDA_COMPILER_ENV} names {own}, which is no program.",
+                "Correct it, or unset it: then NVIDIA's compiler is fetched.",
+            )
+        return
+    for gpu in gpus:
+        if gpu.capability < OLDEST:
+            raise InstallError(
+                f"{title} can't be built for this {gpu.product}: CUDA 13 has no code for compute capability "
+                f"{gpu.capability / 10:.1f}, and begins with {OLDEST / 10:.1f}.",
+                f"Set {CUDA_COMPILER_ENV} to the nvcc of a CUDA 12 that is installed here, or use --device vulkan.",
+            )
 
 
 def _require_vulkan(title: str, environ: Mapping[str, str], root: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmservice_runtime.contract.cache import cache_dir
-from llmservice_runtime.engines.base.recipe import OwnWheel
+from llmservice_runtime.engines.base.recipe import CUDA_COMPILER_ENV, OwnWheel
 from llmservice_runtime.install.errors import InstallError
 from llmservice_runtime.install.lockfile import LockedBuild
 from llmservice_runtime.install.progress import LOG_SECONDS, ProgressLine
@@ -38,18 +38,25 @@ class WheelPlan:
     flags: tuple[str, ...]
     machine: str
     toolkit: str = ""
+    toolkit_lock: Path | None = None
+
+    @property
+    def fetched_toolkit(self) -> Path | None:
+        """The lock of the toolkit that is fetched for the build; None = nothing is."""
+        return None if os.environ.get(CUDA_COMPILER_ENV) else self.toolkit_lock
 
     @property
     def key(self) -> str:
-        """Version, machine and a digest of the flags. The wheel holds no Python ABI, so every Python shares it."""
-        digest = hashlib.sha256("\n".join(self.flags).encode()).hexdigest()[:12]
+        """Version, machine, a digest of flags and toolkit. The wheel holds no Python ABI, so every Python shares it."""
+        toolkit = self.fetched_toolkit.read_bytes() if self.fetched_toolkit else b""
+        digest = hashlib.sha256("\n".join(self.flags).encode() + toolkit).hexdigest()[:12]
         return f"{self.package}-{self.locked.version}-{self.machine}-{digest}"
 
 
 def plan_wheel(title: str, wheel: OwnWheel, locked: LockedBuild, portable: bool = False) -> WheelPlan:
     """The wheel for this machine's CPU."""
     flags, machine = wheel.cmake_flags(portable), platform.machine()
-    return WheelPlan(title, wheel.package, wheel.build_lock, locked, flags, machine, wheel.toolkit)
+    return WheelPlan(title, wheel.package, wheel.build_lock, locked, flags, machine, wheel.toolkit, wheel.toolkit_lock)
 
 
 def default_wheel_cache(environ: Mapping[str, str] | None = None) -> Path:
@@ -115,7 +122,7 @@ def compiler_cache() -> tuple[str, ...]:
 
 def _build(plan: WheelPlan, folder: Path, log: Path) -> Path:
     """Build in a folder of its own with locked build tools; the finished wheel lies in it."""
-    from llmservice_runtime.install.toolkits import toolkit_environ
+    from llmservice_runtime.install.toolkits import cuda_from, toolkit_environ
 
     log.write_text(f"{plan.key}\n{' '.join(plan.flags)}\n")
     progress = ProgressLine(plan.title)
@@ -151,6 +158,10 @@ def _build(plan: WheelPlan, folder: Path, log: Path) -> Path:
             env,
             "Fetching build tools",
         )
+        if lock := plan.fetched_toolkit:
+            words = [*pip, "install", "--no-deps", "--require-hashes", "-r", str(lock)]
+            run_logged(words, progress, log, env, f"Fetching what compiles {plan.title} for its device")
+            env |= cuda_from(next(python.parents[1].glob("lib/python3*/site-packages")))
         run_logged([*fetch, "-r", str(source), "-d", str(folder)], progress, log, env, f"Fetching {plan.title}")
         shutil.unpack_archive(next(folder.glob("*.tar.gz")), folder / "source")
         tree = next((folder / "source").iterdir())

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.engines.base.torch_layer import TORCH
+from llmservice_runtime.engines.llamacpp.install import cuda
 from llmservice_runtime.engines.llamacpp.install.recipe import CUDA, RECIPE, VULKAN
 from llmservice_runtime.install import make, toolkits
 from llmservice_runtime.install.environment import installed_devices
 from llmservice_runtime.install.errors import InstallError
+from llmservice_runtime.install.lockfile import entries
 from llmservice_runtime.install.make import Install, chosen, wheel_plan
-from llmservice_runtime.install.toolkits import require_toolkit, toolkit_environ
+from llmservice_runtime.install.toolkits import cuda_from, require_toolkit, toolkit_environ
+from llmservice_runtime.install.wheel import WheelPlan
 from llmservice_runtime.machine.drm import drm_gpus
 from llmservice_runtime.machine.machine import Device, Gpu
 from llmservice_runtime.machine.vulkan import VISIBLE_ENV, VulkanDevice, usable, vulkan_gpus
@@ -85,21 +91,88 @@ def test_a_machine_whose_vulkan_shows_no_gpu_builds_nothing(tmp_path: Path, monk
     require_toolkit("vulkan", "llama.cpp", sdk(tmp_path, 309), tmp_path)
 
 
-def test_cuda_needs_a_gpu_and_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_needs_a_gpu_that_its_compiler_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toolkits, "nvidia_gpus", lambda: ())
-    monkeypatch.setattr(toolkits, "CUDA_FOLDER", tmp_path / "cuda")
-    with pytest.raises(InstallError, match="nvidia-smi"):
-        require_toolkit("cuda", "llama.cpp", {"PATH": ""})
+    with pytest.raises(InstallError, match="nvidia-smi") as error:
+        require_toolkit("cuda", "llama.cpp", {})
+    assert "CUDAARCHS" in error.value.remedy
+    require_toolkit("cuda", "llama.cpp", {"CUDAARCHS": "86"})
     monkeypatch.setattr(toolkits, "nvidia_gpus", lambda: (Gpu("RTX 4070", Device.NVIDIA, 8 * GIB, 89),))
-    with pytest.raises(InstallError, match="no nvcc, neither as CUDACXX") as error:
+    require_toolkit("cuda", "llama.cpp", {})
+    monkeypatch.setattr(toolkits, "nvidia_gpus", lambda: (Gpu("GTX 1060", Device.NVIDIA, 6 * GIB, 61),))
+    with pytest.raises(InstallError, match=r"this GTX 1060: CUDA 13 has no code for compute capability 6\.1") as error:
         require_toolkit("cuda", "llama.cpp", {"PATH": ""})
-    assert "--device vulkan" in error.value.remedy
-    (tmp_path / "nvcc").write_text("#!/bin/sh\n")
-    (tmp_path / "nvcc").chmod(0o755)
-    for env in ({"PATH": str(tmp_path)}, {"PATH": "", "CUDACXX": str(tmp_path / "nvcc")}):
-        require_toolkit("cuda", "llama.cpp", env)
-        assert toolkit_environ("cuda", env) == {"CUDACXX": str(tmp_path / "nvcc")}
-    assert toolkit_environ("") == {}
+    assert "CUDACXX" in error.value.remedy
+    nvcc = tmp_path / "nvcc"
+    with pytest.raises(InstallError, match=r"CUDACXX names .*nvcc, which is no program"):
+        require_toolkit("cuda", "llama.cpp", {"PATH": "", "CUDACXX": str(nvcc)})
+    nvcc.write_text("#!/bin/sh\n")
+    nvcc.chmod(0o755)
+    require_toolkit("cuda", "llama.cpp", {"PATH": "", "CUDACXX": str(nvcc)})
+
+
+def test_the_compiler_for_cuda_is_fetched_unless_another_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody needs to install a CUDA toolkit; what is fetched for it is part of the size that is said first."""
+    request = Install(LLAMA, device="cuda")
+    monkeypatch.delenv("CUDACXX", raising=False)
+    monkeypatch.setenv("CUDAARCHS", "86;89")
+    plan = wheel_plan(request)
+    assert plan and plan.fetched_toolkit and "-DCMAKE_CUDA_ARCHITECTURES=86;89" in plan.flags
+    size, key = make.expected(request).fetched, plan.key
+    monkeypatch.setenv("CUDACXX", "/usr/local/cuda-12/bin/nvcc")
+    own = plan_of("cuda")
+    assert own.fetched_toolkit is None and own.key != key
+    assert size - make.expected(request).fetched > 500_000_000
+    assert plan_of("vulkan").fetched_toolkit is None and plan_of("cpu").fetched_toolkit is None
+
+
+def plan_of(device: str) -> WheelPlan:
+    plan = wheel_plan(Install(LLAMA, device=device))
+    assert plan
+    return plan
+
+
+def test_packages_of_nvidia_become_a_toolkit(tmp_path: Path) -> None:
+    """CMake and nvcc look for lib64, and for libraries without a version in their names."""
+    root = tmp_path / "nvidia/cu13"
+    (root / "lib").mkdir(parents=True)
+    (root / "lib/libcublas.so.13").write_text("cublas")
+    for _ in range(2):
+        told = cuda_from(tmp_path)
+    assert told == {"CUDACXX": str(root / "bin/nvcc"), "CUDAToolkit_ROOT": str(root)}
+    assert (root / "lib64/libcublas.so").read_text() == "cublas"
+
+
+def test_cuda_libraries_are_loaded_from_packages_before_llama_cpp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is linked to is on no path of the loader's."""
+    loaded: list[str] = []
+    monkeypatch.setattr(ctypes, "CDLL", loaded.append)
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path / "nothing"), str(tmp_path)])
+    cuda.load()
+    assert not loaded, "an environment for another toolkit has none"
+    (tmp_path / "nvidia/cu13/lib").mkdir(parents=True)
+    for name in cuda.LIBRARIES:
+        (tmp_path / "nvidia/cu13/lib" / name).touch()
+    exec(CUDA.startup)
+    assert [Path(path).name for path in loaded] == list(cuda.LIBRARIES)
+
+
+def test_what_cuda_builds_load_is_what_they_are_compiled_with() -> None:
+    """Of torch's versions, too: the image stores one."""
+    there = CUDA.lock.read_text()
+    assert CUDA.wheel and CUDA.wheel.toolkit_lock
+    for lock in (CUDA.wheel.toolkit_lock, TORCH.lock):
+        for package in ("nvidia-cublas", "nvidia-cuda-runtime"):
+            assert version_of(package, lock.read_text()) == version_of(package, there)
+    plain = entries(RECIPE.lock.read_text())
+    assert [entry for entry in entries(there) if not entry.startswith("nvidia-")] == plain
+
+
+def version_of(package: str, lock: str) -> str:
+    (entry,) = [entry for entry in entries(lock) if entry.startswith(f"{package}==")]
+    return entry.split()[0]
 
 
 @pytest.mark.parametrize(("build", "devices"), [(VULKAN, "AMD CPU Intel NVIDIA"), (CUDA, "CPU NVIDIA")])

@@ -8,6 +8,10 @@ from pathlib import Path
 
 from llmservice_runtime.machine.machine import Device
 
+CUDA_COMPILER_ENV, CUDA_ARCHITECTURES_ENV = "CUDACXX", "CUDAARCHS"
+"""CMake's own variables: the nvcc of a CUDA that is installed here, and kinds of GPUs (`86;89`) to build for where they
+are not those of this machine."""
+
 
 @dataclass(frozen=True, slots=True)
 class OwnWheel:
@@ -20,6 +24,8 @@ class OwnWheel:
     """`-D` options for this machine; True = nothing newer than what most machines have."""
     toolkit: str = ""
     """What it is compiled with beside a C++ compiler: vulkan, cuda, or nothing."""
+    toolkit_lock: Path | None = None
+    """The toolkit as packages, with hashes; None = the machine has it, or there is none."""
 
 
 @dataclass(frozen=True, slots=True)

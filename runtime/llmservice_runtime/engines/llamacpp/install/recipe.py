@@ -9,8 +9,8 @@ from pathlib import Path
 
 from llmservice_runtime.engines.base.recipe import OwnWheel, Recipe
 from llmservice_runtime.engines.llamacpp.install.cpu import cmake_flags, cpu_features
+from llmservice_runtime.engines.llamacpp.install.cuda import STARTUP, architectures
 from llmservice_runtime.machine.machine import GPU_DEVICES, Device
-from llmservice_runtime.machine.probe import nvidia_gpus
 
 HERE = Path(__file__).parent
 BUILD_OPTIONS = ("-DLLAVA_BUILD=OFF",)
@@ -29,13 +29,17 @@ def vulkan_flags(portable: bool) -> tuple[str, ...]:
 
 
 def cuda_flags(portable: bool) -> tuple[str, ...]:
-    """The same with the backend for the NVIDIA GPUs of this machine: kernels for all there are take hours."""
-    kinds = sorted({gpu.capability for gpu in nvidia_gpus()})
-    return (*flags(portable), "-DGGML_CUDA=ON", f"-DCMAKE_CUDA_ARCHITECTURES={';'.join(map(str, kinds)) or 'native'}")
+    """The same with the backend for NVIDIA GPUs: those of this machine, or the kinds that were named.
+
+    Without virtual memory (VMM), for which it would be linked to the driver: then it can be built, and imported, where
+    there is none.
+    """
+    kinds = f"-DCMAKE_CUDA_ARCHITECTURES={architectures() or 'native'}"
+    return (*flags(portable), "-DGGML_CUDA=ON", "-DGGML_CUDA_NO_VMM=ON", "-DGGML_CUDA_NCCL=OFF", kinds)
 
 
-def _wheel(options: Callable[[bool], tuple[str, ...]], toolkit: str = "") -> OwnWheel:
-    return OwnWheel("llama-cpp-python", HERE / "build.lock", options, toolkit)
+def _wheel(options: Callable[[bool], tuple[str, ...]], toolkit: str = "", toolkit_lock: Path | None = None) -> OwnWheel:
+    return OwnWheel("llama-cpp-python", HERE / "build.lock", options, toolkit, toolkit_lock)
 
 
 _CPU = Recipe(
@@ -44,5 +48,11 @@ _CPU = Recipe(
     proof="llmservice_runtime.engines.llamacpp.install.check",
 )
 VULKAN = replace(_CPU, wheel=_wheel(vulkan_flags, "vulkan"), devices=frozenset({Device.CPU, *GPU_DEVICES}))
-CUDA = replace(_CPU, wheel=_wheel(cuda_flags, "cuda"), devices=frozenset({Device.CPU, Device.NVIDIA}))
+CUDA = replace(
+    _CPU,
+    lock=HERE / "llamacpp-cuda.lock",  # the same, and the libraries that its build loads
+    wheel=_wheel(cuda_flags, "cuda", HERE / "cuda-toolkit.lock"),
+    startup=STARTUP,
+    devices=frozenset({Device.CPU, Device.NVIDIA}),
+)
 RECIPE = replace(_CPU, asked={"vulkan": VULKAN, "cuda": CUDA})
