@@ -1,4 +1,4 @@
-.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-operator bench-scaling bench-routing bench-gateway
+.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-gpu bench-operator bench-scaling bench-routing bench-gateway
 bench-runtime: $(VENV)/.dev $(VENV)/.engine ## our runtime against llama-server; writes docs/benchmarks.md
 	PYTHONPATH=runtime $(BIN)/python -m bench --write docs/benchmarks.md
 
@@ -8,6 +8,9 @@ bench-startup: $(VENV)/.dev $(VENV)/.engine ## how long the commands and a repli
 # Alone on the machine: libraries that other processes push out of memory are missing in what is measured.
 bench-memory: $(VENV)/.dev $(VENV)/.engines ## memory predicted and measured, each engine; writes docs/benchmarks-memory.md (half an hour)
 	PYTHONPATH=runtime $(BIN)/python -m bench.memory --write docs/benchmarks-memory.md $(BENCH_ARGS)
+
+bench-gpu: $(VENV)/.dev $(VENV)/.engines ## GPU memory predicted and measured, where an NVIDIA GPU is; writes docs/benchmarks-gpu.md (10 minutes at most)
+	PYTHONPATH=runtime timeout -k 30 600 $(BIN)/python -m bench.gpu --write docs/benchmarks-gpu.md $(BENCH_ARGS)
 
 bench-operator: $(VENV)/.dev ## 1,000 services on a real API server; BENCH_ARGS="--services 20 ..." for less
 	PYTHONPATH=operator:e2e $(BIN)/python -m bench $(BENCH_ARGS)

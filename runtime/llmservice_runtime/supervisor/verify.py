@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ def loaded(
     told = said.get("memory")
     held = [line for body in (told if isinstance(told, list) else ()) if (line := HeldLine.of(body)) is not None]
     memory = tuple(compared(settings.planned_memory, held, host))
+    needed = [_needed(line, settings.planned_memory) for line in held]
     predicted = {
         "host": _planned(settings, HOST),
         "gpu": _planned(settings, GPU),
@@ -90,7 +91,12 @@ def loaded(
         measured=measured,
         memory=memory,
         tokens_per_second=round(speed, 2) if isinstance(speed, float) and speed > 0 else None,
-        findings=(*_other_gpus(settings, said), *differences(predicted, measured, memory)),
+        findings=(
+            *_other_gpus(settings, said),
+            *differences(
+                predicted, _less(measured, held, needed), tuple(compared(settings.planned_memory, needed, host))
+            ),
+        ),
     )
 
 
@@ -115,6 +121,20 @@ def _measured(part: Part, where: str, held: Sequence[HeldLine], host: Resident) 
     if part is Part.ENGINE and held:
         return max(0, host.total - host.shared - sum(line.resident for line in held if line.where == HOST))
     return None
+
+
+def _needed(line: HeldLine, planned: Sequence[PlannedLine]) -> HeldLine:
+    """Without what an engine keeps on a GPU for its cache beyond the plan: vLLM takes all of its share, for whatever
+    comes, and nobody has to leave room for that."""
+    if (line.part, line.where) != (Part.CACHE, GPU):
+        return line
+    size = min(line.bytes, sum(one.bytes for one in planned if (one.part, one.where) == (line.part, line.where)))
+    return replace(line, bytes=size, resident=min(size, line.resident))
+
+
+def _less(measured: Mapping[str, int], held: Sequence[HeldLine], needed: Sequence[HeldLine]) -> dict[str, int]:
+    beyond = sum(one.bytes - other.bytes for one, other in zip(held, needed, strict=True))
+    return {name: size - beyond if name == "gpu" else size for name, size in measured.items()}
 
 
 def _other_gpus(settings: RuntimeSettings, said: Mapping[str, Any]) -> Iterator[str]:

@@ -69,6 +69,27 @@ def test_every_line_of_the_plan_has_what_is_measured_of_it() -> None:
     assert sum(found.measured or 0 for found in load.memory) == load.measured["host"] and load.findings == ()
 
 
+def test_a_cache_that_fills_a_gpu_is_no_surprise() -> None:
+    """vLLM takes what is left of its share: 20 GiB where 2 were planned. What it needs beside that may be one."""
+    planned = settings(
+        planned_memory=[
+            line("weights", "Weights", 2 * GIB, "GPU"),
+            line("KV cache of 9 tokens", "Cache", 2 * GIB, "GPU"),
+            line("engine and its buffers", "Engine", 2 * GIB, "GPU"),
+        ]
+    )
+
+    def of(engine: int) -> tuple[str, ...]:
+        parts = (("Weights", 2 * GIB), ("Cache", 20 * GIB), ("Engine", engine))
+        load = loaded(planned, {}, 1.0, Resident(0), told(*((part, "GPU", size, size) for part, size in parts)))
+        assert load.measured["gpu"] == 22 * GIB + engine and load.memory[1].measured == 20 * GIB
+        return load.findings
+
+    assert of(2 * GIB) == ()
+    (said,) = of(3 * GIB)
+    assert "takes 7,168 MiB of GPU memory" in said and "the most for engine and its buffers, 3,072 MiB" in said
+
+
 def test_what_nobody_tells_is_not_measured() -> None:
     """An engine that tells nothing of itself: the sum is known, and what processes share."""
     load = loaded(settings(planned_memory=PLAN), {}, 1.0, Resident(GIB, 40 * MIB), "")
