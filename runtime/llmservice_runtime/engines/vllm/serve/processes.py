@@ -9,9 +9,12 @@ import ctypes
 import importlib
 import multiprocessing
 import os
+import re
 import resource
 import signal
+import sys
 from collections.abc import Iterable
+from types import TracebackType
 from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1
@@ -37,6 +40,7 @@ def arm() -> None:
     from llmservice_runtime.openai.reports import die_with_parent
 
     die_with_parent()
+    watch_start()
     os.register_at_fork(after_in_child=_forked)
     # Before anything is loaded: of what can't be imported later vLLM writes a line, and serves without it.
     others = (point for group in ENTRY_POINTS.values() for point in group.items())
@@ -44,6 +48,26 @@ def arm() -> None:
         with LINK.or_end(name):
             importlib.import_module(value.partition(":")[0])
     LINK.came(PROCESSES, Phase.LOADING)
+
+
+def watch_start() -> None:
+    """An engine core that ends while it starts is an exception in the API server, whose text has the core's exit code:
+    end as it did, once that is told."""
+    tell = sys.excepthook
+
+    def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        tell(kind, error, trace)
+        if codes := core_codes(str(error)):
+            sys.stderr.flush()
+            end_as(codes)
+
+    sys.excepthook = end
+
+
+def core_codes(text: str) -> list[int]:
+    """Signals that ended engine cores, as negative numbers: `Failed core proc(s): {'EngineCore_DP0': -9}`."""
+    found = re.search(r"Failed core proc\(s\): \{(.*)\}", text)
+    return [int(code) for code in re.findall(r": (-\d+)", found[1])] if found else []
 
 
 def follow() -> None:
