@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from ipaddress import ip_address
@@ -127,6 +127,17 @@ def plain(registry: str) -> bool:
         return ip_address(host).is_private
     except ValueError:
         return host == "localhost"
+
+
+def say(image: str, commands: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """What programs of an image print in one container of it, by the names of the commands; as an arbitrary user, as
+    OpenShift gives one."""
+    container = run(*_buildah("from", "--pull-never", image), env=ENVIRONMENT).strip().splitlines()[-1]
+    try:
+        words = _buildah("run", "--user", "1000800000:0", container, "--")
+        return {name: run(*words, *command, env=ENVIRONMENT).strip() for name, command in commands.items()}
+    finally:
+        run(*_buildah("rm", container), env=ENVIRONMENT)
 
 
 def export(image: str, archive: Path) -> None:

@@ -29,6 +29,7 @@ class Image:
     """What it takes once it is built, in the registry and on one node, where all of them are on this machine."""
 
 
+FOR_GPUS = {"DEVICE": "cuda"}
 IMAGES = {
     "operator": Image("llmservice-operator:dev", "operator/Dockerfile"),
     "runtime": Image("llmservice-runtime:dev-llamacpp-cpu", "runtime/Dockerfile", "llamacpp-cpu"),
@@ -36,11 +37,29 @@ IMAGES = {
 TOOLS = {
     "client": Image("llmservice-e2e-client:dev", "e2e/kubernetes/client/Dockerfile"),
     "engines": Image("llmservice-runtime:dev-engines-cpu", "runtime/Dockerfile", "engines-cpu", gigabytes=18, held=22),
-    "cuda": Image(
-        "llmservice-runtime:dev-cuda", "runtime/Dockerfile", "cuda", arguments={"DEVICE": "cuda"}, gigabytes=30
+    "cuda": Image("llmservice-runtime:dev-cuda", "runtime/Dockerfile", "cuda", arguments=FOR_GPUS, gigabytes=30),
+    "engines-cuda": Image(
+        "llmservice-runtime:dev-engines-cuda", "runtime/Dockerfile", "engines-cuda", arguments=FOR_GPUS, gigabytes=34
     ),
 }
 """Images of some tests, and large ones: built when asked for by name."""
+
+
+_LLAMA, _TORCH = (
+    {"llama.cpp": ("llamacpp", "llama_cpp")},
+    {
+        "Transformers": ("transformers", "transformers"),
+        "vLLM": ("vllm", "vllm"),
+        "PyTorch": ("vllm", "torch"),
+    },
+)
+ENGINES = {
+    "llamacpp-cpu": _LLAMA,
+    "engines-cpu": _TORCH | _LLAMA,
+    "cuda": _TORCH,
+    "engines-cuda": _TORCH | _LLAMA,
+}
+"""What runs in the images of a stage: an environment below /opt/llmservice/engines, and what is imported there."""
 
 
 def build(key: str, native: bool = False) -> str:
@@ -82,6 +101,24 @@ def build_all(keys: Iterable[str], native: bool = False) -> list[str]:
         with alone(f"image-{key}"):
             built.append(f"{_image(key).name} {build(key, native)}")
     return built
+
+
+def versions(keys: Iterable[str]) -> list[str]:
+    """A line for each engine of built runtime images: it is imported in a container, without a GPU."""
+    wanted = {key: _image(key) for key in keys}
+    if others := [image.name for image in wanted.values() if image.target not in ENGINES]:
+        raise ClusterError(f"{' and '.join(others)} has no engines.", "Use runtime, engines, cuda or engines-cuda.")
+    packages.install(packages.FOR_IMAGES)
+    lines = []
+    for key, image in wanted.items():
+        with alone(f"image-{key}"), stage(f"engines of {image.name}"):
+            told = buildah.say(image.name, {name: _version_of(*words) for name, words in ENGINES[image.target].items()})
+        lines += [f"{image.name} {name} {text}" for name, text in told.items()]
+    return lines
+
+
+def _version_of(folder: str, package: str) -> list[str]:
+    return [f"/opt/llmservice/engines/{folder}/bin/python", "-c", f"import {package}; print({package}.__version__)"]
 
 
 def reproduce(keys: Iterable[str], native: bool = False) -> list[str]:

@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build-images", help="build our images, for no cluster")
     build.add_argument("image", nargs="*", help=f"default: {' '.join(images.IMAGES)}; also {' '.join(images.TOOLS)}")
     build.add_argument("--native", action="store_true", help="engines for this CPU")
+    tell = commands.add_parser("engine-versions", help="import the engines of built images, and print their versions")
+    tell.add_argument("image", nargs="*", help="default: runtime; also engines cuda engines-cuda")
     commands.add_parser("prune-images", help="remove what builds have left beside their images")
     same = commands.add_parser("reproduce-images", help="build our images twice; fails when their digests differ")
     same.add_argument("image", nargs="*", help=f"default: {' '.join(images.IMAGES)}")
@@ -100,6 +102,11 @@ def _build(arguments: argparse.Namespace, _: list[str]) -> None:
         print(line)
 
 
+def _versions(arguments: argparse.Namespace, _: list[str]) -> None:
+    for line in images.versions(arguments.image or ["runtime"]):
+        print(line)
+
+
 def _reproduce(arguments: argparse.Namespace, _: list[str]) -> None:
     for line in images.reproduce(arguments.image or list(images.IMAGES), arguments.native):
         print(line)
@@ -136,6 +143,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "kubeconfig": lambda arguments, _: print(kubeconfig(provider(arguments.provider))),
     "load-images": _load,
     "build-images": _build,
+    "engine-versions": _versions,
     "prune-images": lambda *_: images.prune(),
     "reproduce-images": _reproduce,
     "around": _around,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from cluster import around, base, buildah, images, packages, registry
 from cluster.console import ClusterError
+from cluster.layout import REPOSITORY
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -87,5 +89,24 @@ def test_what_a_cluster_may_still_pull_stays(
     assert found == removed
 
 
+def test_versions_are_asked_of_every_engine_that_an_image_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LLMSERVICE_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(packages, "install", lambda _: None)
+    monkeypatch.setattr(buildah, "say", lambda _, commands: {name: words[-1] for name, words in commands.items()})
+    text = (REPOSITORY / "runtime/Dockerfile").read_text()
+    named = re.findall(r'llmservice\.variant="([^"]+)".*?llmservice\.engines="([^"]+)"', text, re.DOTALL)
+    assert {variant for variant, _ in named} == set(images.ENGINES)
+    titles = {"VLLM": "vLLM", "Transformers": "Transformers", "LlamaCpp": "llama.cpp"}
+    for variant, engines in named:
+        assert {titles[engine] for engine in engines.split(",")} == set(images.ENGINES[variant]) - {"PyTorch"}
+    (line,) = images.versions(["runtime"])
+    assert line == "llmservice-runtime:dev-llamacpp-cpu llama.cpp import llama_cpp; print(llama_cpp.__version__)"
+    with pytest.raises(ClusterError, match="llmservice-operator:dev has no engines"):
+        images.versions(["runtime", "operator"])
+
+
 def test_images_for_gpus_are_built_for_them() -> None:
-    assert images.TOOLS["cuda"].arguments == {"DEVICE": "cuda"} and images.TOOLS["cuda"].target == "cuda"
+    for name in ("cuda", "engines-cuda"):
+        assert images.TOOLS[name].arguments == {"DEVICE": "cuda"} and images.TOOLS[name].target == name

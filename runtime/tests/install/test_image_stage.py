@@ -20,7 +20,7 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.install.make import Install, expected
 from llmservice_runtime.machine.machine import Device
 engine = next(engine for engine in EngineType if engine.folder == sys.argv[1])
-print(expected(Install(engine, portable=True, device="cpu")).fetched)
+print(expected(Install(engine, portable=True, device=sys.argv[2])).fetched)
 """
 
 
@@ -53,12 +53,16 @@ def copied(name: str, into: Path) -> None:
                 shutil.copy(source, place)
 
 
-@pytest.mark.parametrize("engine", [engine.folder for engine in EngineType])
-def test_the_stage_of_an_engine_has_all_that_installing_imports(tmp_path: Path, engine: str) -> None:
-    copied(engine, tmp_path)
-    run = subprocess.run(
-        [sys.executable, "-S", "-c", INSTALL, engine], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+STAGES = [(engine.folder, engine.folder, "cpu") for engine in EngineType]
+
+
+@pytest.mark.parametrize(("name", "engine", "device"), [*STAGES, ("llamacpp-cuda", "llamacpp", "cuda")])
+def test_the_stage_of_an_engine_has_all_that_installing_imports(
+    tmp_path: Path, name: str, engine: str, device: str
+) -> None:
+    copied(name, tmp_path)
+    command = [sys.executable, "-S", "-c", INSTALL, engine, device]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0 and int(run.stdout) > 10_000_000, run.stderr
     command = [sys.executable, "-S", "-m", "llmservice_runtime", "install", "--help"]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == 0
