@@ -8,6 +8,10 @@ REVISION = "llmservice.dev/revision"
 """On replicas: the ControllerRevision whose plan they run."""
 SETTINGS = "llmservice.dev/settings"
 """Annotation of replicas: the runtime's settings as JSON, mounted as a file through the downward API."""
+DEMAND = "llmservice.dev/demand"
+"""Annotation of a gateway's Lease: what services are asked for there (demand_lease)."""
+GATEWAY = {"app.kubernetes.io/component": "gateway"}
+"""On what belongs to an installation's gateway, its pods and Leases too, beside the installation's own labels."""
 QUEUE = "kueue.x-k8s.io/queue-name"
 """Kueue's label: on an LLMService it is copied to what needs room, the Deployment with its pods and the Jobs."""
 
