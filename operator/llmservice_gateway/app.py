@@ -55,14 +55,18 @@ class Gateway:
         self.proxy = Proxy(limits or Limits())
         self.metrics = GatewayMetrics(self.proxy.rooms)
 
-    def application(self) -> web.Application:
-        """The aiohttp application; its handlers must be cancelled when their client disconnects."""
+    def application(self, *, alone: bool = True) -> web.Application:
+        """The aiohttp application; its handlers must be cancelled when their client disconnects.
+
+        `alone`: there is no other port for health and metrics, so they are here.
+        """
         app = web.Application(middlewares=[self._answer_errors], client_max_size=self.proxy.limits.body_bytes)
         app.on_response_prepare.append(_tell_id)
         protect(app, self._callers)
         router = app.router
-        router.add_get("/healthz", self._healthz)
-        router.add_get("/metrics", self._metrics)
+        if alone:
+            router.add_get("/healthz", self._healthz)
+            router.add_get("/metrics", self.told)
         for base in ("", "/v1", "/{namespace}/{name}/v1"):
             router.add_get(f"{base}/models", self._models)
             router.add_get(base + "/models/{model:.+}", self._model)
@@ -118,19 +122,28 @@ class Gateway:
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
-    async def _metrics(self, _: web.Request) -> web.Response:
+    async def told(self, _: web.Request) -> web.Response:
+        """/metrics."""
         kind = "text/plain; version=0.0.4; charset=utf-8"
         return web.Response(body=generate_latest(self.metrics.registry), headers={"Content-Type": kind})
 
     async def _models(self, request: web.Request) -> web.Response:
         if "name" in request.match_info:
-            shown = [self._addressed(request)]
+            backend = self._addressed(request)
+            shown = [(backend.full_name, backend)]
         else:
-            shown = sorted(self.proxy.table.backends.values(), key=lambda backend: backend.full_name)
-        return web.json_response({"object": "list", "data": [_describe(backend) for backend in shown]})
+            shown = self._shown()
+        return web.json_response({"object": "list", "data": [_describe(*each) for each in shown]})
+
+    def _shown(self) -> list[tuple[str, Backend]]:
+        """Full names and aliases that lead somewhere, with what they lead to."""
+        table = self.proxy.table
+        found = {alias: table.backends[name] for alias, name in table.aliases.items() if name in table.backends}
+        return sorted({**found, **table.backends}.items())
 
     async def _model(self, request: web.Request) -> web.Response:
-        return web.json_response(_describe(self._resolve(request.match_info["model"])))
+        backend = self._resolve(model := request.match_info["model"])
+        return web.json_response(_describe(model if model in self.proxy.table.aliases else backend.full_name, backend))
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         route = next(route for route in POSTED if request.path.removesuffix("/").endswith(route))
@@ -140,6 +153,8 @@ class Gateway:
             if route not in GENERATING:
                 asked = replace(asked, sequences=0)
             request[ENTRY].service = name = backend.full_name
+            if asked.model in self.proxy.table.aliases and asked.model not in (name, backend.name):
+                body.rename(name)  # an alias, which no engine knows
             return await self.proxy.answer(request, name, POSTED[route], body, asked, client_of(request))
         finally:
             body.drop()
@@ -173,10 +188,10 @@ async def _tell_id(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["X-Request-Id"] = entry.request_id
 
 
-def _describe(backend: Backend) -> dict[str, object]:
+def _describe(name: str, backend: Backend) -> dict[str, object]:
     """One entry of /v1/models: OpenAI's fields, vLLM's max_model_len, and whether it answers now."""
     entry: dict[str, object] = {
-        "id": backend.full_name,
+        "id": name,
         "object": "model",
         "created": backend.created,
         "owned_by": "llmservice",

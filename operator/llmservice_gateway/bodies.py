@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
@@ -45,6 +47,15 @@ class Body:
             raise too_much_held(self._bodies.limit)
         self.size += size
         self._bodies.taken += size
+
+    def rename(self, model: str) -> None:
+        """Ask for this model, in place of what the JSON object asks for. ApiError 429 as `take`.
+
+        Of a field that stands twice the last one counts, at every engine: so nothing has to be found in 32 MiB.
+        """
+        data = self.data.rstrip()[:-1] + b',"model":' + json.dumps(model).encode() + b"}"
+        self.take(len(data) - len(self.data))
+        self.data = data
 
     def drop(self) -> None:
         """Make room for others; may be said again."""

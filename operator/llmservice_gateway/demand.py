@@ -25,3 +25,9 @@ class Demand:
     """Of the prompts of these."""
     oldest_seconds: float = 0.0
     """How long the request that waits longest has waited."""
+    arrivals: int = 0
+    """Requests that came; only grows, as what follows."""
+    arrived_tokens: int = 0
+    """Of the prompts of these."""
+    answered_tokens: int = 0
+    """That replicas generated, as far as they counted."""

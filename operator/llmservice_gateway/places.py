@@ -5,6 +5,7 @@ What waits in a replica's queue can't go to another one that is free by then, so
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 SPARE = 2
@@ -18,6 +19,12 @@ class Capacity:
     sequences: int = 0
     kv_tokens: int = 0
     spare: int = SPARE
+
+    def part(self, share: float) -> Capacity:
+        """This share of it (0 to 1), rounded up: each gateway has a place at least."""
+        if share >= 1:
+            return self
+        return Capacity(*(math.ceil(amount * share - 1e-9) for amount in (self.sequences, self.kv_tokens, self.spare)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,9 @@ class Proxy:
                 except ReplicaError as error:
                     if isinstance(error, DiedError):
                         self._remember(asking, place)
-                    if not isinstance(error, NotReachedError):
+                    if isinstance(error, NotReachedError):
+                        self.rooms.reach.failed(place.replica.name, asyncio.get_running_loop().time())
+                    else:
                         if lost:
                             raise self._lost(asking, place) from error
                         lost = True
@@ -259,6 +261,7 @@ class Proxy:
         async def first_bytes() -> _Begun | None:
             engine = await self._engines.post(place.replica, asking.path, asking.body.data, asking.headers)
             opened.append(engine)
+            self.rooms.reach.reached(place.replica.name)
             head = engine.head
             assert head is not None
             if head.status in REFUSED and self.rooms.others(asking.ticket, {place.replica.name}):
@@ -304,5 +307,5 @@ class Proxy:
 
     def _learn(self, asking: _Asking, answer: bytes) -> None:
         if usage := usage_in(answer[-USAGE_BYTES:]):
-            self.rooms.learned(asking.service).saw(asking.ticket.asked, usage)
+            self.rooms.answered(asking.service, asking.ticket.asked, usage)
             asking.entry.prompt_tokens, asking.entry.answer_tokens = usage

@@ -22,6 +22,7 @@ from llmservice_gateway.fair import FairQueue
 from llmservice_gateway.naming import Asked
 from llmservice_gateway.places import Size, has_room
 from llmservice_gateway.rates import Rate
+from llmservice_gateway.reach import Reach
 from llmservice_gateway.routing import Backend, Replica, Table
 from llmservice_gateway.sizes import Learned
 from llmservice_runtime.wire.errors import ApiError
@@ -68,6 +69,8 @@ class _Room:
         self.arrivals = Rate()
         self.arrived_tokens = Rate()
         self.answers = Rate()
+        self.totals: Counter[str] = Counter()
+        """What only grows, by the names that Demand has for it."""
 
     @property
     def empty(self) -> bool:
@@ -75,10 +78,17 @@ class _Room:
 
 
 class Rooms:
-    """All services' waiting rooms, on one event loop."""
+    """All services' waiting rooms, on one event loop.
+
+    `waits` is called with a service's name each time that a request of it has to wait. `share` gives the part of each
+    of a service's replicas that is this gateway's own, while others give them requests too.
+    """
 
     def __init__(self) -> None:
         self.table = Table()
+        self.reach = Reach()
+        self.waits: Callable[[str], None] = lambda service: None
+        self.share: Callable[[str], float] = lambda service: 1.0
         self._draining = False
         self._rooms: dict[str, _Room] = {}
         self._idle = asyncio.Event()
@@ -87,11 +97,17 @@ class Rooms:
     def publish(self, table: Table) -> None:
         """Route by `table` from now on; what waits is looked at at once."""
         self.table = table
+        self.reach.keep({replica.name for backend in table.backends.values() for replica in backend.replicas})
         self._rooms = {name: room for name, room in self._rooms.items() if name in table.backends or not room.empty}
         for name, room in self._rooms.items():
             here = {replica.name for replica in self._replicas(name)}
             for ticket in room.queue:
                 ticket.avoid &= here  # one that comes back is another one
+            self._give(room)
+
+    def look_again(self) -> None:
+        """Something that `share` goes by has changed: who waits may have a place now."""
+        for room in self._rooms.values():
             self._give(room)
 
     @property
@@ -148,6 +164,7 @@ class Rooms:
             arrivals_per_second=room.arrivals.per_second(now),
             tokens_per_second=room.arrived_tokens.per_second(now),
             oldest_seconds=max((now - ticket.since for ticket in tickets), default=0.0),
+            **room.totals,
         )
 
     def loads(self, service: str) -> dict[str, Size]:
@@ -155,15 +172,20 @@ class Rooms:
         room = self._rooms.get(service) or _Room(service)
         return {replica.name: room.loads.get(replica.name, Size()) for replica in self._replicas(service)}
 
-    def learned(self, service: str) -> Learned:
-        """What is known of a service's requests."""
-        return self._room(service).learned
-
     def arrived(self, service: str, asked: Asked) -> None:
         """A request came; once for each, however often it is passed on."""
         room, now = self._room(service), asyncio.get_running_loop().time()
+        tokens = room.learned.prompt_tokens(asked)
         room.arrivals.add(1, now)
-        room.arrived_tokens.add(room.learned.prompt_tokens(asked), now)
+        room.arrived_tokens.add(tokens, now)
+        room.totals["arrivals"] += 1
+        room.totals["arrived_tokens"] += tokens
+
+    def answered(self, service: str, asked: Asked, usage: tuple[int, int]) -> None:
+        """An engine counted (prompt, answer) tokens of a request."""
+        room = self._room(service)
+        room.learned.saw(asked, usage)
+        room.totals["answered_tokens"] += usage[1]
 
     @contextmanager
     def taken(self, place: Place) -> Iterator[None]:
@@ -187,6 +209,7 @@ class Rooms:
             self._give(room)
             if not ticket.place.done():
                 self._bound(room, ticket, again=again)
+                self.waits(ticket.service)
                 await self._wait(room, ticket)
             return ticket.place.result()
         except BaseException:
@@ -271,14 +294,20 @@ class Rooms:
         backend = self.table.backends[ticket.service]
         size = room.learned.size(ticket.asked, backend.context_tokens)
         loads = {replica.name: room.loads.get(replica.name, Size()) for replica in backend.replicas}
+        own = backend.capacity.part(self.share(ticket.service))
         free = {
             replica.name: replica
-            for replica in backend.replicas
-            if replica.name not in ticket.avoid
-            and has_room(backend.capacity, loads[replica.name], size, replica.waiting)
+            for replica in self._asked(backend, ticket)
+            if has_room(own, loads[replica.name], size, replica.waiting)
         }
         name = choose(ticket.asked.key, {name: load.tokens for name, load in loads.items()}, size.tokens, list(free))
         return Place(backend, free[name], size) if name is not None else None
+
+    def _asked(self, backend: Backend, ticket: Ticket) -> list[Replica]:
+        """Those that have not failed the request; of these, where there are any, those that can be connected to."""
+        now = asyncio.get_running_loop().time()
+        left = [replica for replica in backend.replicas if replica.name not in ticket.avoid]
+        return [replica for replica in left if not self.reach.lost(replica.name, now)] or left
 
     def _leave(self, place: Place) -> None:
         room, name = self._room(place.backend.full_name), place.replica.name

@@ -78,14 +78,21 @@ class Table:
     """All services by full name, at one moment. A change is a new table, so that a request never sees half of one."""
 
     backends: Mapping[str, Backend] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other names -> full names, as whoever runs the gateway gives them. They win over bare names, so no service can
+    take one by its own name."""
 
     def resolve(self, model: str) -> Backend:
-        """The service `model` means: `namespace/name`, or a bare name that is unique.
+        """The service `model` means: `namespace/name`, an alias, or a bare name that is unique.
 
         Raises UnknownModelError or AmbiguousModelError.
         """
         if backend := self.backends.get(model):
             return backend
+        if model in self.aliases:
+            if backend := self.backends.get(self.aliases[model]):
+                return backend
+            raise UnknownModelError(model)
         found = [backend for backend in self.backends.values() if backend.name == model]
         if not found:
             raise UnknownModelError(model)

@@ -68,3 +68,17 @@ def test_events_are_passed_whole_and_nothing_is_lost(events: list[bytes], rest: 
     assert whole + left == data
     assert not whole or whole.startswith(b"".join(events))
     assert b"\n\n" not in left
+
+
+@given(TABLES, LABELS)
+def test_an_alias_wins_over_a_bare_name_and_never_over_a_full_one(table: Table, name: str) -> None:
+    for full, backend in table.backends.items():
+        made = Table(table.backends, {name: full, full: "gone/gone"})
+        assert made.resolve(name) is backend
+        assert made.resolve(full) is backend
+
+
+@given(TABLES, LABELS)
+def test_an_alias_of_a_service_that_is_gone_means_no_other_one(table: Table, name: str) -> None:
+    with pytest.raises(UnknownModelError):
+        Table(table.backends, {name: "gone/gone"}).resolve(name)
