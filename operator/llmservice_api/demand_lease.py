@@ -24,6 +24,7 @@ MOST_NUMBER = 1 << 53
 OMITTED = ""
 """In place of a service's name: how many were left out."""
 
+_SECONDS = "oldestSeconds"
 _FIELDS = {
     "held": "held",
     "in_flight": "inFlight",
@@ -32,7 +33,7 @@ _FIELDS = {
     "arrivals": "arrivals",
     "arrived_tokens": "arrivedTokens",
     "answered_tokens": "answeredTokens",
-    "oldest_seconds": "oldestSeconds",
+    "oldest_seconds": _SECONDS,
 }
 
 
@@ -153,9 +154,8 @@ def _demand(name: str, fields: Any) -> ServiceDemand:
         raise ValueError(f"{name[:80]!r} is no namespace/name")
     if not isinstance(fields, dict):
         raise ValueError(f"what it says of {name} is no JSON object")
-    seconds = _number(name, fields, "oldestSeconds")
-    counts = {attribute: int(_number(name, fields, field)) for attribute, field in _FIELDS.items()}
-    return ServiceDemand(**{**counts, "oldest_seconds": float(seconds)})
+    counts = {attribute: int(_number(name, fields, said)) for attribute, said in _FIELDS.items() if said != _SECONDS}
+    return ServiceDemand(**counts, oldest_seconds=float(_number(name, fields, _SECONDS)))
 
 
 def _number(name: str, fields: Mapping[str, Any], field: str) -> int | float:

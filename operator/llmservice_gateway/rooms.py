@@ -151,6 +151,16 @@ class Rooms:
         """Full names of all that are served, or have requests still."""
         return sorted({*self.table.backends, *(name for name, room in self._rooms.items() if not room.empty)})
 
+    @property
+    def asked(self) -> list[str]:
+        """Full names of those that had a request."""
+        return list(self._rooms)
+
+    def busy(self, service: str) -> int:
+        """Requests of a service that wait or have a place."""
+        room = self._rooms.get(service)
+        return len(room.queue) + room.requests.total() if room else 0
+
     def demand(self, service: str) -> Demand:
         """What is asked of a service now."""
         room, now = self._rooms.get(service) or _Room(service), asyncio.get_running_loop().time()

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 import aiohttp
 from pydantic_core import from_json, to_json
 
-from llmservice_kube.answers import answer, is_json
+from llmservice_kube.answers import answer, event, is_json
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import Json, Kind, kind_of
 from llmservice_kube.login import Access
@@ -46,6 +46,8 @@ _HEADERS = {"Accept": _JSON, "User-Agent": MANAGER, "Accept-Encoding": "identity
 _CONDITIONS = frozenset(("resourceVersion", "uid"))
 """Metadata that makes a conflict final: sent again it would be one again."""
 _BODIES = {"apply": _APPLY, "apply_status": _APPLY, "patch": "application/merge-patch+json"}
+_SILENT_SECONDS = 15.0
+"""A watch that ought to have ended so long ago has a connection that leads nowhere."""
 _SMALL = 1 << 18
 """Bytes of an answer that is read on the spot."""
 _LARGE = "PageTooLarge"
@@ -219,6 +221,36 @@ class Client:
             raise
         return True
 
+    async def watch(
+        self, kind: Kind, namespace: str | None, labels: str, version: str, seconds: int, begun: Callable[[], None]
+    ) -> AsyncGenerator[tuple[str, Json]]:
+        """(type, object) of what happens to a kind from `version` on, bookmarks too, for at most `seconds`.
+
+        Without a version first what is there, as ADDED. `begun` is called once the server has begun to answer. Raises
+        ApiError when it refuses or breaks off; it is not repeated.
+        """
+        what = f"watch {kind.path(namespace)}"
+        query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
+        query |= {name: value for name, value in (("labelSelector", labels), ("resourceVersion", version)) if value}
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=seconds + _SILENT_SECONDS)
+        assert self._session is not None, "use the client as a context manager"
+        self.counts["watch", kind.kind] += 1
+        authorization = await self._access.authorization()
+        headers = {"Authorization": authorization} if authorization else {}
+        url = self._access.server + kind.path(namespace)
+        try:
+            async with self._session.get(url, params=query, headers=headers, timeout=timeout) as response:
+                if response.status >= 400:
+                    raise _refusal(what, response, await response.read())
+                begun()
+                rest = b""
+                async for chunk in response.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        yield _happened(what, line)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise ApiError(what, 0, type(error).__name__, str(error) or "timed out") from error
+
     async def _write(self, verb: str, obj: Mapping[str, Any], subresource: str, query: dict[str, str]) -> Json:
         kind, metadata = kind_of(obj), obj["metadata"]
         path = kind.path(metadata.get("namespace"), metadata["name"], subresource)
@@ -338,6 +370,16 @@ async def _body(what: str, response: aiohttp.ClientResponse, page: bool) -> byte
             response.close()
             raise ApiError(what, response.status, _LARGE, f"more than {PAGE_BYTES} bytes")
     return bytes(found)
+
+
+def _happened(what: str, line: bytes) -> tuple[str, Json]:
+    """A line of a watch. Raises ApiError for what the server says went wrong, ValueError for what is no event."""
+    found = from_json(event(line))
+    if not isinstance(found, dict) or not isinstance(obj := found.get("object"), dict):
+        raise ValueError("a line of the watch is no event")
+    if found.get("type") == "ERROR":
+        raise ApiError(what, int(obj.get("code") or 500), str(obj.get("reason")), str(obj.get("message")))
+    return str(found.get("type")), obj
 
 
 def _refusal(what: str, response: aiohttp.ClientResponse, data: bytes) -> ApiError:

@@ -50,6 +50,7 @@ DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbu
 NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 EVENT = Kind("", "v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
+ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
 POD_MONITOR = Kind("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors")
 NODE = Kind("", "v1", "Node", "nodes", namespaced=False)
 
@@ -66,7 +67,10 @@ OWNED = (
 )
 """Kinds that belong to an LLMService; the core says in which order they are applied."""
 
-_BY_NAME = {(kind.api_version, kind.kind): kind for kind in (LLM_SERVICE, *OWNED, EVENT, LEASE, NODE, POD_MONITOR)}
+_BY_NAME = {
+    (kind.api_version, kind.kind): kind
+    for kind in (LLM_SERVICE, *OWNED, EVENT, LEASE, NODE, POD_MONITOR, ENDPOINT_SLICE)
+}
 
 
 def kind_of(obj: Mapping[str, Any]) -> Kind:

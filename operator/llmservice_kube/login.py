@@ -6,11 +6,13 @@ import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 
-from llmservice_kube.session import Session
+if TYPE_CHECKING:
+    from llmservice_kube.session import Session
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -45,6 +47,8 @@ class Access:
 
     async def for_kopf(self) -> Session:
         """The same for kopf's own requests."""
+        from llmservice_kube.session import Session  # kopf, of which a gateway wants to know nothing
+
         return Session(server=self.server, authorization=await self.authorization(), ssl_context=self.ssl_context())
 
 

@@ -16,10 +16,10 @@ from typing import Any
 from aiohttp import web
 from kubernetes.aio.client import Configuration
 
-from llmservice_kube.kinds import EVENT, LEASE, LLM_SERVICE, NODE, OWNED, POD_MONITOR, Json, Kind
+from llmservice_kube.kinds import ENDPOINT_SLICE, EVENT, LEASE, LLM_SERVICE, NODE, OWNED, POD_MONITOR, Json, Kind
 from llmservice_kube.login import Access
 
-KINDS = (LLM_SERVICE, *OWNED, EVENT, LEASE, NODE, POD_MONITOR)
+KINDS = (LLM_SERVICE, *OWNED, EVENT, LEASE, NODE, POD_MONITOR, ENDPOINT_SLICE)
 Fault = Callable[[str, str], web.StreamResponse | None]
 """Gets (method, path); what it returns is answered instead."""
 
@@ -189,6 +189,10 @@ class FakeApi:
         since = int(request.query.get("resourceVersion", "0"))
         response = web.StreamResponse()
         await response.prepare(request)
+        if not since:
+            since = self.version
+            for obj in list(self._matching(request, kind, namespace)):
+                await _send(response, "ADDED", obj)
         bell, gone = asyncio.Event(), self._hang_up
         self.watchers.add(bell)
         try:

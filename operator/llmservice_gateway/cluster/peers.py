@@ -1,0 +1,65 @@
+"""The other gateways, as their Leases tell: how many are there, and what they are asked for. Pure.
+
+By our clock, not by the times in them: a Lease lives as long as it is seen to change.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from llmservice_api.demand_lease import LEASE_SECONDS, ServiceDemand, Told, decode
+from llmservice_api.labels import DEMAND
+from llmservice_kube.kinds import Json
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Peer:
+    mark: object
+    heard: float
+    told: Told = field(default_factory=Told)
+    garbage: str = ""
+
+
+class Peers:
+    """All gateways by the names of their Leases; `mine` is this one's own. `now` is monotonic seconds."""
+
+    def __init__(self, mine: str) -> None:
+        self._mine = mine
+        self._peers: dict[str, _Peer] = {}
+
+    def look(self, leases: Iterable[Json], now: float) -> None:
+        """These Leases are there."""
+        before, self._peers = self._peers, {}
+        for lease in leases:
+            name = lease["metadata"]["name"]
+            mark = lease["metadata"].get("uid"), (lease.get("spec") or {}).get("renewTime")
+            known = before.get(name)
+            if known is not None and known.mark == mark:
+                self._peers[name] = known
+                continue
+            self._peers[name] = made = _Peer(mark, now, garbage=known.garbage if known else "")
+            try:
+                made.told, made.garbage = decode((lease["metadata"].get("annotations") or {}).get(DEMAND, "{}")), ""
+            except ValueError as error:
+                made.told = known.told if known else Told()
+                if str(error) != made.garbage:
+                    logger.warning("what the Lease %s tells can't be read: %s", name, error)
+                made.garbage = str(error)
+
+    def live(self, now: float) -> int:
+        """Gateways that are there, this one too."""
+        return 1 + len(self._others(now))
+
+    def others(self, service: str, now: float) -> ServiceDemand:
+        """What the other gateways have of a service, held and in flight."""
+        told = [peer.told.services.get(service, ServiceDemand()) for peer in self._others(now).values()]
+        return ServiceDemand(held=sum(each.held for each in told), in_flight=sum(each.in_flight for each in told))
+
+    def _others(self, now: float) -> Mapping[str, _Peer]:
+        return {
+            name: peer for name, peer in self._peers.items() if name != self._mine and now - peer.heard <= LEASE_SECONDS
+        }
