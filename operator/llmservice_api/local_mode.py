@@ -23,6 +23,8 @@ def cluster_only(spec: LLMServiceSpec) -> tuple[str, ...]:
         said.append("spec.engine.image has no effect on one machine: engines are installed, see llmservice install.")
     if spec.rollout != RolloutSpec():
         said.append("spec.rollout has no effect on one machine.")
+    if spec.endpoint.access is not None:
+        said.append("spec.endpoint.access has no effect on one machine: the gateway there is the one way in.")
     if spec.pod_template is not None:
         said.append("spec.podTemplate has no effect on one machine: there are no pods.")
     return tuple(said)

@@ -259,9 +259,22 @@ class AcceleratorSpec(ApiModel):
         return None if self.memory is None else gpu_memory(self.memory)
 
 
-class EndpointSpec(ApiModel):
-    """How the endpoint behaves under load and at the end."""
+class EndpointAccess(StrEnum):
+    """How requests reach replicas."""
 
+    GATEWAY = "Gateway"
+    DIRECT = "Direct"
+
+
+class EndpointSpec(ApiModel):
+    """How the endpoint is reached, and behaves under load and at the end."""
+
+    access: Annotated[EndpointAccess | None, LIVE] = Field(
+        default=None,
+        description="Gateway: replicas take requests from the installation's gateways only, and status.url is the "
+        "gateway's. Direct: pods of the service's namespace reach them by the service's own URL as well. Omitted = the "
+        "installation's value. Clusters only.",
+    )
     max_queued_requests: Annotated[int, Field(ge=0, le=100_000)] = Field(
         default=100, description="Requests that may wait beyond the running ones; more get 429 with Retry-After."
     )
@@ -294,6 +307,18 @@ class LLMServiceSpec(ApiModel):
             lambda self: self.scaling is None or self.scaling.min_replicas > 0 or self.endpoint.max_queued_requests > 0,
             "minReplicas is 0, and endpoint.maxQueuedRequests lets no request wait for a replica to start.",
             "Raise one of them.",
+        ),
+        Rule(
+            ".scaling",
+            "!has(self.scaling) || self.scaling.minReplicas > 0 || !has(self.endpoint.access)"
+            " || self.endpoint.access != 'Direct'",
+            lambda self: (
+                self.scaling is None
+                or self.scaling.min_replicas > 0
+                or self.endpoint.access is not EndpointAccess.DIRECT
+            ),
+            "minReplicas is 0, and endpoint.access is Direct: only a gateway notices a request while no replica runs.",
+            "Use access: Gateway, or raise minReplicas.",
         ),
     )
 
@@ -333,7 +358,8 @@ class LLMServiceSpec(ApiModel):
         default=None, description="Let demand decide how many replicas there are. Omitted = spec.replicas does."
     )
     endpoint: EndpointSpec = Field(
-        default_factory=EndpointSpec.omitted, description="How the endpoint behaves under load and at the end."
+        default_factory=EndpointSpec.omitted,
+        description="How the endpoint is reached, and behaves under load and at the end.",
     )
 
 
@@ -374,6 +400,9 @@ class ModelStatus(ApiModel):
     )
 
 
+_Count = Annotated[int, Field(ge=0)]
+
+
 class PlanStatus(ApiModel):
     """The plan in force, in short."""
 
@@ -389,6 +418,12 @@ class PlanStatus(ApiModel):
     image: Annotated[str, StringConstraints(max_length=512)] | None = Field(
         default=None, description="The runtime image of the replicas."
     )
+    context_tokens: _Count | None = Field(default=None, description="Longest prompt plus answer.")
+    max_sequences: _Count | None = Field(default=None, description="Answers that one replica computes together.")
+    kv_tokens: _Count | None = Field(default=None, description="Tokens that its KV cache holds for all of them.")
+    progress_seconds: _Count | None = Field(
+        default=None, description="How long it may compute without a step before it counts as stuck."
+    )
     notes: list[Annotated[str, StringConstraints(max_length=4096)]] = Field(
         default_factory=no_items,
         max_length=32,
@@ -396,7 +431,6 @@ class PlanStatus(ApiModel):
     )
 
 
-_Count = Annotated[int, Field(ge=0)]
 _Milliseconds = Annotated[int, Field(ge=0, le=2**53)]
 _Mebibytes = Annotated[str, StringConstraints(max_length=16)]
 

@@ -70,7 +70,7 @@ def _report(
 ) -> Outcome:
     """The outcome with its status and Events."""
     before = observed.service.get("status", {})
-    said = status(found, live, owner, observed.service, in_force, config.cluster_domain, now)
+    said = status(found, live, owner, observed.service, in_force, config, now)
     said["installation"] = config.operator_namespace
     load = load_of(in_force, live, observed) if in_force is not None else None
     if earlier := earlier_loads(before, in_force.name if in_force else "", load):

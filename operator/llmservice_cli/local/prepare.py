@@ -105,7 +105,14 @@ class Preparation:
             settings=dataclasses.replace(
                 runtime_settings(plan, manifest.service, str(path), model.facts), compiled=self._compiled(plan.engine)
             ),
-            plan=PlanStatus(engine=plan.engine.value, reason=plan.reason, summary=summary(plan)),
+            plan=PlanStatus(
+                engine=plan.engine.value,
+                reason=plan.reason,
+                summary=summary(plan),
+                context_tokens=plan.context_tokens,
+                max_sequences=plan.max_sequences,
+                kv_tokens=plan.kv_tokens,
+            ),
             revision=model.files.revision or None,
             memory_bytes=total(plan.memory, HOST),
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from llmservice_api.v1alpha1 import EndpointAccess
+from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.owner import Json, Owner
 from llmservice_runtime.contract.ports import DATA_PORT
 
@@ -34,6 +36,9 @@ def leads_to_replicas(owner: Owner, live: Json | None) -> bool:
     return live["spec"].get("selector") == owner.selector and (PORT, DATA_PORT) in ports
 
 
-def url(owner: Owner, cluster_domain: str) -> str:
-    """OpenAI base URL."""
-    return f"http://{owner.name}.{owner.namespace}.svc.{cluster_domain}/v1"
+def url(owner: Owner, access: EndpointAccess, config: OperatorConfig) -> str:
+    """OpenAI base URL, at the gateway where that is the way in."""
+    domain, gateway = config.cluster_domain, config.gateway
+    if gateway is None or access is EndpointAccess.DIRECT:
+        return f"http://{owner.name}.{owner.namespace}.svc.{domain}/v1"
+    return f"http://{gateway.service}.{config.operator_namespace}.svc.{domain}/{owner.namespace}/{owner.name}/v1"

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.alias_generators import to_camel
 
 from llmservice_api.patterns import GPU_MEMORY, NODE_PATH, gpu_memory
+from llmservice_api.v1alpha1 import EndpointAccess
 from llmservice_api.workload import ResourceAmounts
 from llmservice_operator.control.work import Scope
-from llmservice_operator.facts.config import Allow, ConfigMapKey, Monitoring, OperatorConfig, RuntimeImage
+from llmservice_operator.facts.config import Allow, ConfigMapKey, Gateway, Monitoring, OperatorConfig, RuntimeImage
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.validation import said
@@ -81,6 +82,26 @@ class MonitoringEntry(_Model):
         return Monitoring(self.interval_seconds, tuple(sorted(self.labels.items()))) if self.enabled else None
 
 
+class GatewayEntry(_Model):
+    """The gateway that the chart brings; without a Service there is none."""
+
+    service: _Namespace = ""
+    """Name of its Service, in the operator's namespace."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Of its pods and Leases."""
+    access: EndpointAccess | None = None
+    """How services are reached that don't say it; None = as the installation began (`control.access`)."""
+
+    @field_validator("access", mode="before")
+    @classmethod
+    def _unsaid(cls, said: Any) -> Any:
+        return said or None
+
+    def told(self) -> Gateway | None:
+        """The core's part of it."""
+        return Gateway(self.service, tuple(sorted(self.labels.items()))) if self.service else None
+
+
 class Installation(_Model):
     """The file's content; Helm writes it from its values."""
 
@@ -91,6 +112,7 @@ class Installation(_Model):
     """Namespaces that are watched; empty = all."""
     read_nodes: bool = False
     """Whether node facts are read for planning; without them fit is Unknown and the scheduler decides."""
+    gateway: GatewayEntry = GatewayEntry()
     gateway_namespace: _Namespace = ""
     prometheus_namespace: _Namespace = ""
     cluster_domain: str = "cluster.local"
@@ -142,6 +164,7 @@ class Installation(_Model):
         return OperatorConfig(
             images=tuple(RuntimeImage(entry.image, entry.engines, entry.devices) for entry in self.images),
             operator_namespace=operator_namespace,
+            gateway=self.gateway.told(),
             gateway_namespace=self.gateway_namespace,
             prometheus_namespace=self.prometheus_namespace,
             cluster_domain=self.cluster_domain,

@@ -21,6 +21,7 @@ from llmservice_kube.errors import ApiError, LeadershipLost
 from llmservice_kube.kinds import LLM_SERVICE, Json
 from llmservice_kube.login import login, own_namespace
 from llmservice_kube.mirror import RELIST_SECONDS, RETRY_SECONDS
+from llmservice_operator.control.access import ACCESS, with_access
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.installation import Installation, read_installation
 from llmservice_operator.control.leader import Leadership, lead
@@ -104,7 +105,10 @@ async def _run(args: argparse.Namespace, installation: Installation) -> int:
         identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         try:
             await _wait_for_api(client, installation, health)
+            config = await with_access(client, config, args.namespace, installation.gateway.access, health)
             said = {WATCHED: ",".join(installation.namespaces), RELEASE: installation.name}
+            if config.gateway is not None:
+                said[ACCESS] = config.gateway.access
             term = partial(run_as_served, client, config, installation.namespaces, work)
             await lead(access, LEASE_NAME, args.namespace, identity, leadership, term, health.asked, said, seen)
         except LeadershipLost as error:

@@ -23,6 +23,7 @@ from llmservice_operator.children.service_account import account_name, service_a
 from llmservice_operator.decide.preparation import Preparation, preparation
 from llmservice_operator.decide.resolution import Resolution, resolution
 from llmservice_operator.decide.rollout import decide_in, in_place
+from llmservice_operator.facts.access import reached
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import Frozen
 from llmservice_operator.facts.live import Live
@@ -131,7 +132,7 @@ def _children(
     if made := service_account(owner, service.spec):
         yield made
     yield child_service(owner)
-    yield network_policy(owner, config)
+    yield network_policy(owner, reached(service.spec.endpoint.access, config), config)
     yield disruption_budget(owner)
     if config.monitoring is not None and config.monitoring.covers(owner.namespace):
         yield pod_monitor(owner, config.monitoring)

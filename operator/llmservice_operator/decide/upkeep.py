@@ -14,6 +14,7 @@ from llmservice_operator.children.pod_monitor import pod_monitor
 from llmservice_operator.children.service import service as child_service
 from llmservice_operator.children.service_account import own_account
 from llmservice_operator.decide.rollout import decide_in, in_place
+from llmservice_operator.facts.access import access_of
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import Frozen
 from llmservice_operator.facts.live import Live
@@ -30,7 +31,7 @@ class Upkeep:
 
 
 def upkeep(owner: Owner, live: Live, spec: Json, config: OperatorConfig, now: datetime) -> Upkeep:
-    """Of `spec` only the number of replicas is read, and whose account and claim they are."""
+    """Of `spec` only the number of replicas is read, how they are reached, and whose account and claim they are."""
     frozen = live.running()
     if frozen is None:
         return Upkeep()
@@ -45,7 +46,7 @@ def _children(
     if spec.get("serviceAccountName") is None and _pod(frozen).get("serviceAccountName") == account["metadata"]["name"]:
         yield account
     yield child_service(owner)
-    yield network_policy(owner, config)
+    yield network_policy(owner, access_of(spec, config), config)
     yield disruption_budget(owner)
     if config.monitoring is not None and config.monitoring.covers(owner.namespace):
         yield pod_monitor(owner, config.monitoring)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llmservice_api.v1alpha1 import EndpointAccess
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.machine.machine import Device
 
@@ -55,6 +56,17 @@ class Allow:
 
 
 @dataclass(frozen=True, slots=True)
+class Gateway:
+    """The installation's gateway, in the operator's namespace. `labels` = (name, value) of its pods and Leases."""
+
+    service: str
+    """Name of its Service, on port 80."""
+    labels: tuple[tuple[str, str], ...]
+    access: EndpointAccess = EndpointAccess.GATEWAY
+    """Of services that don't say it."""
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorConfig:
     """`images` in the order of preference; the first also reads headers and fills caches.
 
@@ -67,6 +79,8 @@ class OperatorConfig:
     gateway_namespace: str = ""
     prometheus_namespace: str = ""
     cluster_domain: str = "cluster.local"
+    gateway: Gateway | None = None
+    """None = it has none of its own."""
     image_pull_policy: str = "IfNotPresent"
     private_sources: bool = False
     """Whether models may come from addresses inside the network (a store in the cluster)."""

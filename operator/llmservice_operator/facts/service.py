@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from llmservice_api.conditions import Reason
 from llmservice_api.sentences import explain, field_path
 from llmservice_api.v1alpha1 import LLMService
+from llmservice_operator.facts.access import unreachable
 from llmservice_operator.facts.allowed import not_allowed
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.newer import unknown_fields, way_out, without
@@ -51,6 +52,7 @@ def read_service(service: Json, config: OperatorConfig) -> Read | Problem:
         or _not_a_pod(parsed)
         or _not_in_a_template(parsed)
         or not_lent(spec, config)
+        or unreachable(spec, config)
         or not_allowed(spec, config)
         or Read(parsed, tuple(map(field_path, unknown)))
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from llmservice_api.labels import SETTINGS
 from llmservice_operator.children.revision import installation_digest
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import Frozen
 from llmservice_operator.facts.values import Json
+from llmservice_runtime.contract.settings import RuntimeSettings
 
 LIMIT = 4096
 """Characters of a text in status."""
@@ -20,9 +22,24 @@ def plan_status(in_force: Frozen, config: OperatorConfig) -> Json:
     said: Json = {"engine": in_force.engine, "reason": in_force.reason[:LIMIT], "summary": in_force.summary[:LIMIT]}
     if in_force.image:
         said["image"] = in_force.image
+    said |= _numbers(in_force)
     if notes := [*in_force.notes, *_newer(in_force, config)]:
         said["notes"] = [note[:LIMIT] for note in notes[:MOST]]
     return said
+
+
+def _numbers(in_force: Frozen) -> Json:
+    """What its replicas were told, for gateways and people; nothing where another release told them."""
+    try:
+        told = RuntimeSettings.from_json(in_force.template["metadata"]["annotations"][SETTINGS])
+    except (KeyError, ValueError):
+        return {}
+    return {
+        "contextTokens": told.context_tokens,
+        "maxSequences": told.max_sequences,
+        "kvTokens": told.kv_tokens,
+        "progressSeconds": round(told.progress_seconds),
+    }
 
 
 def _newer(in_force: Frozen, config: OperatorConfig) -> Iterator[str]:

@@ -9,6 +9,8 @@ from llmservice_api.conditions import ConditionType, Reason
 from llmservice_api.findings import FALSE, TRUE, UNKNOWN, Finding, conditions
 from llmservice_api.labels import selector
 from llmservice_operator.children.service import leads_to_replicas, url
+from llmservice_operator.facts.access import access_of
+from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import Frozen
 from llmservice_operator.facts.live import Live
 from llmservice_operator.facts.owner import Owner
@@ -42,7 +44,7 @@ def status(
     owner: Owner,
     service: Json,
     in_force: Frozen | None,
-    cluster_domain: str,
+    config: OperatorConfig,
     now: datetime,
 ) -> Json:
     """What status says now; the time of a condition stays while its status does."""
@@ -58,7 +60,7 @@ def status(
         "conditions": conditions(found, before, generation, now),
     }
     if leads_to_replicas(owner, live.service):
-        body["url"] = url(owner, cluster_domain)
+        body["url"] = url(owner, access_of(service["spec"], config), config)
     if in_force is not None and in_force.resolved_revision:
         body["model"] = {"resolvedRevision": in_force.resolved_revision}
     return body

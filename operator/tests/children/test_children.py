@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_api.v1alpha1 import EndpointAccess, LLMServiceSpec
 from llmservice_operator.children.disruption_budget import disruption_budget
 from llmservice_operator.children.model_access import model_access
 from llmservice_operator.children.network_policy import network_policy
@@ -16,7 +17,7 @@ from llmservice_operator.children.prepare_job import job_name, prepare_job
 from llmservice_operator.children.revision_name import revision_name
 from llmservice_operator.children.service import service
 from llmservice_operator.children.service_account import account_name, service_account
-from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
+from llmservice_operator.facts.config import Gateway, OperatorConfig, RuntimeImage
 from llmservice_operator.facts.nodes import NodeKind, node_kinds
 from llmservice_operator.facts.owner import Owner
 from llmservice_operator.facts.quantity import parse_quantity
@@ -66,7 +67,7 @@ def test_selectors_do_not_catch_the_pods_of_the_job() -> None:
     for child, path in (
         (service(LONGEST), ("selector",)),
         (disruption_budget(LONGEST), ("selector", "matchLabels")),
-        (network_policy(LONGEST, CONFIG), ("podSelector", "matchLabels")),
+        (network_policy(LONGEST, EndpointAccess.DIRECT, CONFIG), ("podSelector", "matchLabels")),
     ):
         found = child["spec"]
         for step in path:
@@ -110,8 +111,24 @@ def test_a_named_account_is_not_made() -> None:
     assert service_account(LONGEST, spec(serviceAccountName="mine")) is None
 
 
+GATEWAY = dataclasses.replace(CONFIG, gateway=Gateway("llmservice-gateway", (("app", "gateway"),)))
+
+
+def test_with_access_by_the_gateway_nobody_else_may_send_requests() -> None:
+    policy = network_policy(LONGEST, EndpointAccess.GATEWAY, GATEWAY)
+    requests, watchers = policy["spec"]["ingress"]
+    gateways = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "llm"}},
+        "podSelector": {"matchLabels": {"app": "gateway"}},
+    }
+    assert requests["from"] == [gateways]
+    assert watchers == network_policy(LONGEST, EndpointAccess.DIRECT, CONFIG)["spec"]["ingress"][1]
+    direct = network_policy(LONGEST, EndpointAccess.DIRECT, GATEWAY)["spec"]["ingress"][0]["from"]
+    assert direct[0] == {"podSelector": {}} and direct[-1] == gateways
+
+
 def test_the_gateway_and_the_own_namespace_may_send_requests() -> None:
-    requests, watchers = network_policy(LONGEST, CONFIG)["spec"]["ingress"]
+    requests, watchers = network_policy(LONGEST, EndpointAccess.DIRECT, CONFIG)["spec"]["ingress"]
     assert requests["from"][0] == {"podSelector": {}}
     assert requests["from"][1]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "gate"}
     assert [peer["namespaceSelector"]["matchLabels"] for peer in watchers["from"]] == [

@@ -65,7 +65,7 @@ class Here:
     async def endpoint(self, pod: str, **conditions: bool) -> Json:
         """Of a runtime that answers."""
         parts = urlsplit((await self.world.runtime(answer())).url)
-        made = endpoint_slice(endpoint(pod, parts.hostname, **conditions), name=f"demo-{pod}", port=parts.port)
+        made: Json = endpoint_slice(endpoint(pod, parts.hostname, **conditions), name=f"demo-{pod}", port=parts.port)
         self.api.put(made, ENDPOINT_SLICE)
         return made
 
