@@ -55,18 +55,57 @@ def test_nodes_are_only_listed() -> None:
     assert "nodes" not in {resource for resource, _ in rights(rendered({"readNodes": False}), "ClusterRole")}
 
 
+def test_the_gateway_reads_services_and_endpoints_and_writes_leases_of_its_own_namespace() -> None:
+    def granted(found: list[Json]) -> dict[str, set[tuple[str, str]]]:
+        roles = [role for kind in ("Role", "ClusterRole") for role in kinds(found, kind)]
+        mine = [role for role in roles if "gateway" in role["metadata"]["name"]]
+        return {role["metadata"]["name"]: rights([role], role["kind"]) for role in mine}
+
+    reading = {(resource, verb) for resource in ("llmservices", "endpointslices") for verb in ("list", "watch")}
+    leases = {("leases", verb) for verb in ("list", "watch", "create", "patch", "delete")}
+    assert granted(rendered({})) == {"llm-llm-gateway": reading, "llm-gateway-leases": leases}
+    found = rendered({"watchNamespaces": ["apps"], "readNodes": False})
+    assert granted(found) == {"llm-llm-gateway": reading, "llm-gateway-leases": leases}
+    (role,) = (role for role in kinds(found, "Role") if role["metadata"]["name"] == "llm-gateway-leases")
+    assert role["metadata"]["namespace"] == "llm"
+
+
+@pytest.mark.parametrize("values", [{"gateway": None}, {"gateway": {"enabled": False}}])
+def test_without_a_gateway_there_is_none(values: Json) -> None:
+    """None: an upgrade with --reuse-values from a release that had no such value."""
+    found = rendered(values)
+    assert not [one for one in found if "gateway" in one["metadata"]["name"]]
+    installation = yaml.safe_load(kinds(found, "ConfigMap")[0]["data"]["installation.yaml"])
+    assert installation["gateway"] == {}
+
+
+def test_the_operator_knows_the_gateway_by_the_labels_of_its_pods() -> None:
+    found = rendered({"gateway": {"access": "Direct"}})
+    installation = yaml.safe_load(kinds(found, "ConfigMap")[0]["data"]["installation.yaml"])
+    pods = next(one for one in kinds(found, "Deployment") if one["metadata"]["name"] == "llm-gateway")["spec"]
+    labels = installation["gateway"]["labels"]
+    assert installation["gateway"] == {"service": "llm-gateway", "labels": labels, "access": "Direct"}
+    assert pods["selector"]["matchLabels"] == labels
+    assert labels.items() <= pods["template"]["metadata"]["labels"].items()
+    assert [one["spec"]["selector"] for one in kinds(found, "Service")] == [labels] * 2
+    (arguments,) = (one for one in pods["template"]["spec"]["containers"][0]["args"] if one.startswith("--labels="))
+    assert dict(part.split("=") for part in arguments.removeprefix("--labels=").split(",")).items() <= labels.items()
+
+
 def test_monitors_are_made_when_they_are_asked_for() -> None:
     assert not kinds(rendered({}), "PodMonitor")
     assert "podmonitors" not in {resource for resource, _ in rights(rendered({}), "ClusterRole")}
     found = rendered({"monitoring": {"enabled": True, "labels": {"release": "kps"}}})
-    (monitor,) = kinds(found, "PodMonitor")
-    assert monitor["metadata"]["labels"]["release"] == "kps"
+    monitors = kinds(found, "PodMonitor")
+    assert [monitor["metadata"]["labels"]["release"] for monitor in monitors] == ["kps"] * 2  # operator and gateway
     assert ("podmonitors", "patch") in rights(found, "ClusterRole")
 
 
 @pytest.mark.parametrize(
     ("values", "named"),
     [
+        ({"gateway": {"access": "Both"}}, "access"),
+        ({"gateway": {"aliases": {"gpt-4o": "qwen"}}}, "gpt-4o"),
         ({"replicas": "two"}, "replicas"),
         ({"runtime": {"images": [{"image": "r:1", "engines": ["Ollama"]}]}}, "engines"),
         ({"watchNamespace": ["apps"]}, "watchNamespace"),

@@ -69,3 +69,40 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   resources: [events]
   verbs: [list, create, patch]  # read: why a pod of a service waits for its node
 {{- end -}}
+
+{{- define "llmservice.gateway.name" -}}
+{{ include "llmservice.name" . }}-gateway
+{{- end -}}
+
+{{- define "llmservice.gateway.selector" -}}
+app.kubernetes.io/name: llmservice-gateway
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: gateway
+{{- end -}}
+
+{{- define "llmservice.gateway.labels" -}}
+{{ include "llmservice.gateway.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{/* What the operator knows of it. Values that an earlier release did not have are not there with --reuse-values. */}}
+{{- define "llmservice.gateway.installation" -}}
+{{- if (.Values.gateway).enabled -}}
+{{- $labels := fromYaml (include "llmservice.gateway.selector" .) -}}
+{{- dict "service" (include "llmservice.gateway.name" .) "labels" $labels "access" .Values.gateway.access | toJson -}}
+{{- else -}}
+{}
+{{- end -}}
+{{- end -}}
+
+{{/* What the gateway may do where it serves. */}}
+{{- define "llmservice.gateway.rules" -}}
+- apiGroups: [llmservice.dev]
+  resources: [llmservices]
+  verbs: [list, watch]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list, watch]
+{{- end -}}

@@ -77,6 +77,8 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"runtime": {**VALUES["runtime"], "allow": {"secrets": ["a b"]}}}, {"allow": {"secrets": ["a b"]}}, "a b"),
     ({"runtime": {**VALUES["runtime"], "fileGroup": "mine"}}, {"fileGroup": "mine"}, "fileGroup"),
     ({"runtime": {**VALUES["runtime"], "fileGroup": -1}}, {"fileGroup": -1}, "-1"),
+    ({"gateway": {"access": "Both"}}, {"gateway": {"access": "Both"}}, "Both"),
+    ({"gateway": {"acces": ""}}, {"gateway": {"acces": ""}}, "acces"),
     ({"monitorign": {}}, {"monitorign": {}}, "monitorign"),
 ]
 
