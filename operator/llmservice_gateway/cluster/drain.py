@@ -8,6 +8,7 @@ import logging
 from aiohttp import web
 
 from llmservice_gateway.proxy import Proxy
+from llmservice_runtime.wire.server import ApiRunner
 
 ACCEPT_SECONDS = 10.0
 DRAIN_SECONDS = 300.0
@@ -41,7 +42,7 @@ class Ending:
 
         app.on_response_prepare.append(close)
 
-    async def over(self, proxy: Proxy, site: web.BaseSite, runner: web.AppRunner) -> None:
+    async def over(self, proxy: Proxy, site: web.BaseSite, runner: ApiRunner) -> None:
         """Wait to be asked, then for the end: nothing runs or waits any more, or that took too long.
 
         What waits is not refused before: its demand may be what wakes a service, and it would have to wait anew.
@@ -50,8 +51,7 @@ class Ending:
         logger.info("told to end: requests are taken for %.0f s more", self._accept_seconds)
         await asyncio.sleep(self._accept_seconds)
         await site.stop()
-        if runner.server is not None:
-            runner.server.pre_shutdown()  # connections that idle; the others close with their answers
+        runner.close_connections()
         logger.info("draining: %d requests run, %d wait", proxy.running, proxy.rooms.held)
         try:
             async with asyncio.timeout(self._drain_seconds):

@@ -78,12 +78,14 @@ async def test_what_waits_is_waited_for_and_nothing_new_is_taken() -> None:
         here.ending.ask()
         assert await asyncio.wait_for(idle.read(), 30) == b"", "an idle connection is closed"
         back.close()
+        await back.wait_closed()
         async with aiohttp.ClientSession() as another:
             with pytest.raises(aiohttp.ClientConnectorError):
                 await another.get(f"{here.url}/v1/models")
         assert not here.over.done()
         here.serve(Replica("a", here.runtime.url))
-        assert (await asked).status == 200
+        async with await asked as response:
+            assert response.status == 200
         await asyncio.wait_for(here.over, 30)
 
 
