@@ -41,7 +41,7 @@ def test_an_upgrade_restarts_no_model(service: Service, api: Api, installed: dic
 def test_uninstall_keeps_what_runs_and_install_takes_it_over(
     service: Service, client: Client, api: Api, installed: dict[str, Any]
 ) -> None:
-    service.create().wait_ready()
+    service.create(endpoint={"access": "Direct"}).wait_ready()
     before = running(service)
     release.uninstall()
     try:

@@ -8,6 +8,7 @@ import time
 
 import httpx
 
+from harness import release
 from harness.api import Api
 from harness.chat import Client, trained_answer
 from harness.programs import kubectl, start_kubectl
@@ -23,7 +24,8 @@ def test_the_sample_answers_another_pod(service: Service, client: Client) -> Non
     for kind in ("Ready", "Available", "SpecValid", "ModelResolved", "Planned", "Cached", "Scheduled"):
         assert service.wait_condition(kind)["message"]
     status = service.status()
-    assert status["url"] == f"http://demo.{service.namespace}.svc.cluster.local/v1"
+    gateway = f"{release.NAME}-gateway.{release.NAMESPACE}.svc.cluster.local"
+    assert status["url"] == f"http://{gateway}/{service.namespace}/demo/v1"
 
     header, row = kubectl("--namespace", service.namespace, "get", "llmsvc").splitlines()
     assert header.split()[:6] == ["NAME", "MODEL", "ENGINE", "READY", "URL", "AGE"]
