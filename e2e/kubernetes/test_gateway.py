@@ -33,12 +33,12 @@ class Asked(threading.Thread):
 
     def __init__(self, client: Client, url: str, model: str) -> None:
         super().__init__()
-        self._ask = lambda: ask(client, url, model)
+        self._words = client, url, model
         self.found: dict[str, Any] = {}
         self.start()
 
     def run(self) -> None:
-        self.found = self._ask()
+        self.found = ask(*self._words)
 
 
 def leases(api: Api) -> list[dict[str, Any]]:

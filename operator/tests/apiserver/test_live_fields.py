@@ -14,14 +14,18 @@ from llmservice_kube.client import Client
 from llmservice_kube.kinds import CLAIM, CONTROLLER_REVISION, DEPLOYMENT, LLM_SERVICE, Json
 from llmservice_kube.login import Access
 from llmservice_operator.control.work import Work
-from llmservice_operator.facts.config import Allow, RuntimeImage
+from llmservice_operator.facts.config import Allow, Gateway, RuntimeImage
 from llmservice_operator.facts.nodes import NodeKind
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.machine.machine import Device
 
 GPU = RuntimeImage("runtime:cuda", (EngineType.LLAMA_CPP,), (Device.NVIDIA,))
 INSTALLATION = dataclasses.replace(
-    CONFIG, images=(*CONFIG.images, GPU), host_paths=("/models/a", "/models/b"), allow=Allow(remote_code=True)
+    CONFIG,
+    images=(*CONFIG.images, GPU),
+    host_paths=("/models/a", "/models/b"),
+    allow=Allow(remote_code=True),
+    gateway=Gateway("gateway", (("app", "gateway"),)),
 )
 GPU_NODE = NodeKind(16, 64 << 30, "amd64", (("nvidia.com/gpu", 2),), "NVIDIA-L4", "nvidia.com/gpu.product")
 
@@ -83,6 +87,7 @@ OF_OTHER_MODELS: dict[str, Json] = {"engine.loadQuantization": {"engine": {"load
 """Field -> an edit that no GGUF, as it is served here, is planned with."""
 LIVE: dict[str, Json] = {
     "replicas": {"replicas": 0},
+    "endpoint.access": {"endpoint": {"access": "Direct"}},
     "rollout.upgradePolicy": {"rollout": {"upgradePolicy": "Follow"}},
     "cache.persistentVolumeClaim.size": claim(size="3Gi"),
     "cache.persistentVolumeClaim.storageClassName": claim(size="3Gi", storageClassName="fast"),
