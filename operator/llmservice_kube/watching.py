@@ -48,12 +48,13 @@ async def watch_into(
     async with asyncio.TaskGroup() as group:
         for kind, labels in kinds.items():
             for namespace in namespaces or (None,):
-                group.create_task(_follow(client, kind, namespace, labels, take, mirror.gap))
+                group.create_task(follow(client, kind, namespace, labels, take, mirror.gap))
 
 
-async def _follow(
+async def follow(
     client: Client, kind: Kind, namespace: str | None, labels: str, take: Taken, gap: Callable[[], None]
 ) -> None:
+    """Watch one kind until cancelled. `gap` is called each time that it begins anew."""
     version, pause = "", FIRST_PAUSE
     while True:
         begun = gap if not version else _nothing
