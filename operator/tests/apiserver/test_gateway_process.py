@@ -154,7 +154,7 @@ async def test_it_serves_holds_tells_and_ends(kubeconfig: Path, tmp_path: Path, 
     async with (
         runtime() as port,
         aiohttp.ClientSession() as session,
-        gateway(kubeconfig, tmp_path, namespace, "a", f"--aliases={aliases}", "--accept-seconds=3") as one,
+        gateway(kubeconfig, tmp_path, namespace, "a", f"--aliases={aliases}", "--accept-seconds=15") as one,
         gateway(kubeconfig, tmp_path, namespace, "b") as two,
     ):
         for each in (one, two):

@@ -34,7 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory, "GATHER_SECONDS", 0.001)
 
 
-async def until(found: Callable[[], Any], seconds: float = 30) -> None:
+async def until(found: Callable[[], Any], seconds: float = 90) -> None:
     async with asyncio.timeout(seconds):
         while not found():  # noqa: ASYNC110 - seen from outside
             await asyncio.sleep(0.01)
@@ -168,9 +168,9 @@ async def test_a_request_waits_for_a_replica_and_the_lease_tells_of_it(api: Fake
         assert json.loads((await here.inside("/scaling/apps/demo"))[1]) == {"queueDepth": 1, "held": 1, "inFlight": 0}
         await here.endpoint("a")
         assert (await asked).status == 200
-        await until(lambda: here.told()["apps/demo"].held == 0)
+        await until(lambda: not here.told()["apps/demo"].busy)
         told = here.told()["apps/demo"]
-        assert (told.arrivals, told.in_flight) == (1, 0) and told.arrived_tokens > 0
+        assert told.arrivals == 1 and told.arrived_tokens > 0
         await here.cluster.end()
         assert (LEASE, "llm", "me") not in api.objects
 
