@@ -146,7 +146,7 @@ class Host:
 
     def _report(self, engine: HostedEngine) -> None:
         stats = engine.stats()
-        self._reporter.step(stats.running, stats.waiting, self._metrics.steps, stats.step_seconds)
+        self._reporter.step(stats.running, stats.waiting, self._metrics.steps, stats.step_seconds, stats.kv_usage)
 
 
 def callers_of(settings: RuntimeSettings) -> Callers | None:

@@ -42,9 +42,18 @@ class Reporter:
         """Nothing runs any more."""
         self._line(ReportKind.DRAINED)
 
-    def step(self, running: int, waiting: int, steps: int, seconds: float = 0.0) -> None:
-        """Work in hand, steps done so far, and what the one at hand is expected to take (0 = not known)."""
-        self._line(ReportKind.STEP, running=running, waiting=waiting, steps=steps, seconds=round(seconds, 3) or None)
+    def step(self, running: int, waiting: int, steps: int, seconds: float = 0.0, kv_used: float | None = None) -> None:
+        """Work in hand, steps done so far, what the one at hand is expected to take (0 = not known), and the share of
+        the KV cache that answers in hand use (None = not measured)."""
+        used = None if kv_used is None else round(kv_used, 4)
+        self._line(
+            ReportKind.STEP,
+            running=running,
+            waiting=waiting,
+            steps=steps,
+            seconds=round(seconds, 3) or None,
+            kv_used=used,
+        )
 
     def failure(self, error: UserError) -> None:
         """The last line of a process that ends because of it."""

@@ -126,6 +126,7 @@ def describe(view: View, now: float) -> dict[str, object]:
         "draining": state.stopping,
         "running": state.running,
         "waiting": state.waiting,
+        "kv_used": state.kv_used,
         "steps": state.steps,
         "seconds_since_progress": _round(now - state.progress_at) if state.ready_at is not None else None,
         "restarts": state.restarts,

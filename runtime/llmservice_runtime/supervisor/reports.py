@@ -34,13 +34,15 @@ class ReadyReport:
 class StepReport:
     """Requests running and waiting, and how many steps were completed since the engine started.
 
-    `seconds` is what the step at hand takes by the engine's measured speed; 0 = not known.
+    `seconds` is what the step at hand takes by the engine's measured speed; 0 = not known. `kv_used` is the share of
+    the KV cache that these requests use; None = it was not told.
     """
 
     running: int
     waiting: int
     steps: int
     seconds: float = 0.0
+    kv_used: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def _from_body(kind: ReportKind, body: dict[str, Any]) -> Report:
         return ReadyReport(port, _seconds(body.get("load_seconds", 0.0)), _text(body.get("detail")), told)
     if kind is ReportKind.STEP:
         running, waiting, steps = (_count(body[name]) for name in ("running", "waiting", "steps"))
-        return StepReport(running, waiting, steps, _seconds(body.get("seconds", 0.0)))
+        return StepReport(running, waiting, steps, _seconds(body.get("seconds", 0.0)), _fraction(body.get("kv_used")))
     if kind is ReportKind.DRAINED:
         return DrainedReport()
     return FailureReport(FailureClass(body["failure"]), _text(body["message"]), _text(body.get("remedy")))

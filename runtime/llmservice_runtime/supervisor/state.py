@@ -89,6 +89,8 @@ class State:
     port: int = 0
     running: int = 0
     waiting: int = 0
+    kv_used: float | None = None
+    """Share of the KV cache that requests use; None = the engine has not told."""
     steps: int = 0
     step_seconds: float = 0.0
     """What the step at hand takes by the engine's measured speed; 0 = not known."""
@@ -230,7 +232,12 @@ def _enter(state: State, phase: Phase, now: float) -> State:
 def _stepped(state: State, report: StepReport, now: float) -> Step:
     was_busy, moved = state.busy, report.steps != state.steps
     state = replace(
-        state, running=report.running, waiting=report.waiting, steps=report.steps, step_seconds=report.seconds
+        state,
+        running=report.running,
+        waiting=report.waiting,
+        kv_used=report.kv_used,
+        steps=report.steps,
+        step_seconds=report.seconds,
     )
     if moved or not was_busy or not state.busy:
         return _progressed(state, now)
@@ -266,7 +273,8 @@ def _exited(state: State, record: FailureRecord, jitter: float, now: float, poli
     stable = state.ready_at is not None and now - state.ready_at >= policy.stable_seconds
     if not state.stopping:
         state = _enter(state, Phase.FAILED, now)
-    state = replace(state, alive=False, running=0, waiting=0, port=0, kill_at=None, ready_at=None, wedged=False)
+    state = replace(state, alive=False, running=0, waiting=0, kv_used=None, port=0, kill_at=None)
+    state = replace(state, ready_at=None, wedged=False)
     state = replace(state, told=False, terminate_at=None)
     if state.stopping:
         return state, [Exit(0)]

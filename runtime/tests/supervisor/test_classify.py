@@ -126,7 +126,7 @@ def test_every_ending_gives_a_record_that_fits(
 
 
 @given(st.binary(max_size=200) | st.builds(lambda value: json.dumps(value).encode(), st.dictionaries(
-    st.sampled_from(["kind", "phase", "port", "running", "steps", "waiting", "failure", "progress", "message"]),
+    st.sampled_from(["kind", "phase", "port", "running", "steps", "waiting", "kv_used", "failure", "progress"]),
     st.sampled_from(["phase", "ready", "step", "failure", "Loading", "Crashed"]) | st.floats() | st.none()
     | st.integers() | st.lists(st.integers(), max_size=2),
 )))  # fmt: skip
@@ -136,6 +136,7 @@ def test_no_line_on_the_report_pipe_can_hurt(line: bytes) -> None:
         assert 0 <= report.progress <= 1
     if isinstance(report, StepReport):
         assert min(report.running, report.waiting, report.steps) >= 0
+        assert report.kv_used is None or 0 <= report.kv_used <= 1
 
 
 def test_records_are_written_whole_and_in_place_where_a_mount_demands_it(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.supervisor.events import (
     Action,
     Begin,
@@ -20,9 +22,11 @@ from llmservice_runtime.supervisor.events import (
     StopRequested,
     Tick,
 )
+from llmservice_runtime.supervisor.probes import View, describe
 from llmservice_runtime.supervisor.reports import DrainedReport, FailureReport, PhaseReport, ReadyReport, StepReport
 from llmservice_runtime.supervisor.state import HOPELESS, Policy, State, backoff, next_wakeup, step
 
+SETTINGS = RuntimeSettings(EngineType.LLAMA_CPP, "/x.gguf", "default/demo")
 CRASH = FailureRecord(FailureClass.CRASHED, "it crashed", "look", "Ready", -11)
 STAY = Policy(restart=True, load_seconds=100, progress_seconds=10, drain_seconds=30, canary_seconds=3)
 LEAVE = Policy(restart=False, load_seconds=100, progress_seconds=10, drain_seconds=30, canary_seconds=3)
@@ -71,6 +75,15 @@ def test_load_budget_ends_a_load_that_takes_too_long_but_liveness_holds_meanwhil
     assert world.advance(2) == [Do.KILL]
     assert world.state.killed_for is not None and world.state.killed_for.failure is FailureClass.LOAD_TIMEOUT
     assert world.send(Exited(CRASH)) == [Record(CRASH), Exit(1)]
+
+
+def test_the_kv_cache_in_use_is_shown_until_its_engine_is_gone() -> None:
+    world = World(LEAVE).ready()
+    assert world.state.kv_used is None, "it was not told"
+    world.send(Reported(StepReport(running=2, waiting=0, steps=1, kv_used=0.25)))
+    assert describe(View(SETTINGS, lambda: world.state, lambda: 1, 2), world.now)["kv_used"] == 0.25
+    world.send(Exited(CRASH))
+    assert world.state.kv_used is None
 
 
 def test_a_long_queue_never_fails_liveness_while_steps_complete() -> None:

@@ -390,6 +390,16 @@ def test_the_longest_of_the_last_steps_says_what_the_next_may_take() -> None:
     assert pace.step_seconds == 3.0
 
 
+def test_the_kv_caches_of_all_cores_count_and_those_of_idle_ones_are_empty() -> None:
+    pace = Pace()
+    assert pace.kv_used == 0.0
+    pace.stepped(0, 3, 0, 0.5)
+    pace.stepped(1, 1, 0, 0.25)
+    assert pace.kv_used == 0.375
+    pace.stepped(1, 0, 0, 0.01)
+    assert pace.kv_used == 0.25
+
+
 def test_of_the_first_long_prompt_the_speed_of_the_self_test_says_what_its_step_may_take() -> None:
     """vLLM takes 2,048 tokens of it in one step on a CPU: at 20 tokens/s that is more than the 60 s of liveness."""
     pace = Pace()

@@ -104,7 +104,7 @@ class Life:
         answers = int(self._engine.output_processor.get_num_unfinished_requests())
         decoding = min(PACE.running, answers)
         seconds = PACE.expected(self._door.running.longest_prompt)
-        LINK.reporter.step(decoding, answers - decoding, PACE.steps, seconds)
+        LINK.reporter.step(decoding, answers - decoding, PACE.steps, seconds, PACE.kv_used)
 
 
 def _codes(engine_client: Any) -> list[int]:

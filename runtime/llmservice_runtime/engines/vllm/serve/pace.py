@@ -23,6 +23,7 @@ class Pace:
         self.steps = 0
         self._clock = clock
         self._queues: dict[int, tuple[int, int]] = {}
+        self._kv: dict[int, float] = {}
         self._last: dict[int, float] = {}
         self._durations: deque[float] = deque(maxlen=KEPT)
         self.times = Histogram(STEP_BUCKETS)
@@ -34,8 +35,8 @@ class Pace:
         """What the self-test made (tokens per second of one answer, 0 = not known), and the most tokens of a step."""
         self._speed, self._batch = speed, batch
 
-    def stepped(self, engine: int, running: int, waiting: int) -> None:
-        """One engine core completed a step and has so many requests left."""
+    def stepped(self, engine: int, running: int, waiting: int, kv_used: float = 0.0) -> None:
+        """One engine core completed a step, has so many requests left, and its KV cache in use for them (0 to 1)."""
         now = self._clock()
         self.steps += 1
         if engine in self._last:
@@ -46,6 +47,7 @@ class Pace:
         else:
             self._last.pop(engine, None)  # what comes next is no step's time but the wait for a request
         self._queues[engine] = (running, waiting)
+        self._kv[engine] = kv_used if running or waiting else 0.0
 
     @property
     def running(self) -> int:
@@ -56,6 +58,11 @@ class Pace:
     def waiting(self) -> int:
         """Requests that an engine core has queued."""
         return sum(waiting for _, waiting in self._queues.values())
+
+    @property
+    def kv_used(self) -> float:
+        """Share of all KV caches that requests use: each engine core has one of the same size."""
+        return sum(self._kv.values()) / len(self._kv) if self._kv else 0.0
 
     @property
     def step_seconds(self) -> float:

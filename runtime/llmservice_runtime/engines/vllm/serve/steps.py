@@ -28,7 +28,12 @@ class StepCounter(StatLoggerBase):  # type: ignore[misc]
     ) -> None:
         """A step is done, or requests ended between steps (then there are no scheduler_stats)."""
         if scheduler_stats is not None:
-            PACE.stepped(engine_idx, scheduler_stats.num_running_reqs, scheduler_stats.num_waiting_reqs)
+            PACE.stepped(
+                engine_idx,
+                scheduler_stats.num_running_reqs,
+                scheduler_stats.num_waiting_reqs,
+                scheduler_stats.kv_cache_usage,
+            )
 
     def log_engine_initialized(self) -> None:
         """Nothing to say."""
