@@ -22,6 +22,10 @@ class ConditionType(StrEnum):
     """The model's files are where replicas read them."""
     SCHEDULED = "Scheduled"
     """Every replica has a node. Clusters only."""
+    METRICS_AVAILABLE = "MetricsAvailable"
+    """What a service is asked for is known. Only where demand decides, or tells."""
+    SCALING_ACTIVE = "ScalingActive"
+    """Demand decides how many replicas there are. Only where spec.scaling is set."""
     NAME_CONFLICT = "NameConflict"
     """True: an object that is not this service's has the name of one of its children. Clusters only."""
 
@@ -44,6 +48,18 @@ class Reason(StrEnum):
     FIELDS_IGNORED = "FieldsIgnored"
     """The CustomResourceDefinition has fields that this release does not know. Clusters only."""
     CACHED = "Cached"
+
+    METRICS_FOUND = "MetricsFound"
+    METRICS_MISSING = "MetricsMissing"
+    """Not everything is told that scaling decides by, so nothing goes."""
+    MANAGED = "Managed"
+    DRY_RUN = "DryRun"
+    EXTERNAL = "External"
+    FIXED = "Fixed"
+    SCALED = "Scaled"
+    """Of an Event: demand changed the number of replicas."""
+    OVERRIDDEN = "ScaleOverridden"
+    """Of an Event: somebody scaled what demand decides about, and was overruled. Clusters only."""
 
     # Of clusters.
     WAITING = "Waiting"

@@ -22,6 +22,8 @@ _ORDER = (
     ConditionType.SCHEDULED,
     ConditionType.PROGRESSING,
     ConditionType.AVAILABLE,
+    ConditionType.METRICS_AVAILABLE,
+    ConditionType.SCALING_ACTIVE,
     ConditionType.NAME_CONFLICT,
     ConditionType.READY,
 )

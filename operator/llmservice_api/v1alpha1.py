@@ -25,7 +25,7 @@ from llmservice_api.patterns import (
     gpu_memory,
 )
 from llmservice_api.rules import ApiModel, ListMap, Rule, no_entries, no_items
-from llmservice_api.scaling import ScalingSpec
+from llmservice_api.scaling import ScalingSpec, ScalingStatus
 from llmservice_api.workload import (
     CacheSpec,
     PodTemplate,
@@ -320,6 +320,22 @@ class LLMServiceSpec(ApiModel):
             "minReplicas is 0, and endpoint.access is Direct: only a gateway notices a request while no replica runs.",
             "Use access: Gateway, or raise minReplicas.",
         ),
+        Rule(
+            ".scaling",
+            "!has(self.scaling) || self.scaling.maxReplicas <= 1 || self.scaling.mode != 'Managed'"
+            " || !has(self.cache.persistentVolumeClaim) || !has(self.cache.persistentVolumeClaim.size)"
+            " || (has(self.cache.persistentVolumeClaim.accessModes)"
+            " && 'ReadWriteMany' in self.cache.persistentVolumeClaim.accessModes)",
+            lambda self: (
+                self.scaling is None
+                or self.scaling.max_replicas <= 1
+                or not self.scaling.managed
+                or self.cache.persistent_volume_claim is None
+                or not self.cache.persistent_volume_claim.one_node
+            ),
+            "maxReplicas is more than 1, and the cache's claim is ReadWriteOnce, which would tie them to one node.",
+            "Set maxReplicas to 1, cache.persistentVolumeClaim.accessModes to [ReadWriteMany], or use type: EmptyDir.",
+        ),
     )
 
     model: ModelSpec = Field(description="Which model, from where.")
@@ -355,7 +371,8 @@ class LLMServiceSpec(ApiModel):
         default=1, description="Copies that serve; set through /scale."
     )
     scaling: Annotated[ScalingSpec | None, LIVE] = Field(
-        default=None, description="Let demand decide how many replicas there are. Omitted = spec.replicas does."
+        default=None,
+        description="Let demand decide how many replicas there are. Omitted = spec.replicas does, as if Fixed.",
     )
     endpoint: EndpointSpec = Field(
         default_factory=EndpointSpec.omitted,
@@ -381,7 +398,7 @@ class Condition(ApiModel):
     type: Annotated[str, StringConstraints(min_length=1, max_length=316)] = Field(
         description="Ready: a request made now is served. Available: at least one endpoint is ready. Progressing, "
         "SpecValid, ModelResolved, Planned, Cached and Scheduled say how far the service is; NameConflict names "
-        "foreign objects in its way."
+        "foreign objects in its way. MetricsAvailable and ScalingActive say whether demand is known, and decides."
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(description="One CamelCase word.")
@@ -520,6 +537,9 @@ class LLMServiceStatus(ApiModel):
         default_factory=no_items,
         max_length=8,
         description="What loading earlier plans took, the last one first: who returns to one knows how long it takes.",
+    )
+    scaling: ScalingStatus | None = Field(
+        default=None, description="What demand decided last; only where spec.scaling has it decide, or tell."
     )
     installation: Annotated[str, StringConstraints(max_length=63)] | None = Field(
         default=None,

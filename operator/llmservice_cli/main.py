@@ -19,6 +19,7 @@ COMMANDS = {
     "up": ("llmservice_cli.commands.up", "serve the services of manifests on this machine"),
     "down": ("llmservice_cli.commands.down", "stop services, or everything"),
     "scale": ("llmservice_cli.commands.scale", "run more or fewer replicas of a service, or none"),
+    "explain": ("llmservice_cli.commands.explain", "print how many replicas demand wants, and why"),
     "ps": ("llmservice_cli.commands.ps", "list services and replicas"),
     "logs": ("llmservice_cli.commands.logs", "print or follow the logs of a service"),
     "chat": ("llmservice_cli.commands.chat", "talk to a service in the terminal"),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from llmservice_api.manifest import Manifest
+from llmservice_api.scaling import ScalingMode
 from llmservice_cli.models import ResolvedModel, resolve
 from llmservice_cli.places import Places
 from llmservice_planning.plan import Plan, Refusal
@@ -65,6 +66,14 @@ def plan_service(manifest: Manifest, machine: Machine, places: Places) -> Planne
 
 def not_allowed(manifest: Manifest, places: Places) -> Refusal | None:
     """What a service asks for that it was given no leave for."""
+    scaling = manifest.service.spec.scaling
+    if scaling is not None and scaling.mode is ScalingMode.EXTERNAL:
+        return Refusal(
+            FailureClass.BAD_ARGUMENT,
+            "scaling.mode is External, and on one machine there is no autoscaler beside this one.",
+            ("Leave scaling.mode out, and demand decides.", "Set it to Fixed, and `llmservice scale` decides."),
+            field="spec.scaling.mode",
+        )
     if not manifest.service.spec.model.trust_remote_code or places.remote_code:
         return None
     return Refusal(

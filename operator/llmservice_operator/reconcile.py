@@ -12,6 +12,7 @@ from datetime import datetime
 
 from llmservice_api.conditions import ConditionType, Reason
 from llmservice_api.findings import TRUE, Finding
+from llmservice_api.scaling import ScalingSpec
 from llmservice_operator.decide.decision import decide
 from llmservice_operator.decide.refusals import in_words
 from llmservice_operator.decide.upkeep import upkeep
@@ -28,6 +29,7 @@ from llmservice_operator.status.findings import findings, invalid
 from llmservice_operator.status.load import earlier_loads, load_of
 from llmservice_operator.status.picture import Picture
 from llmservice_operator.status.plan_status import plan_status
+from llmservice_operator.status.scaling import scaling_status
 from llmservice_operator.status.write import notes, status
 
 LOOK_SECONDS = 30.0
@@ -52,10 +54,11 @@ def reconcile(observed: Observed, config: OperatorConfig, now: datetime) -> Outc
         outcome = Outcome(kept.apply, requeue_after=kept.requeue_after)
         found = invalid(read, observed, owner, live)
         return _report(outcome, found, kept.in_force, live, owner, observed, config, now)
+    scaling = read.service.spec.scaling
     decision = decide(read.service, owner, live, observed, config, now)
     outcome = Outcome(decision.apply, decision.delete, requeue_after=decision.requeue_after)
     found = findings(Picture(owner, decision, observed, live, now, read.ignored))
-    return _report(outcome, found, decision.in_force, live, owner, observed, config, now)
+    return _report(outcome, found, decision.in_force, live, owner, observed, config, now, scaling)
 
 
 def _report(
@@ -67,11 +70,14 @@ def _report(
     observed: Observed,
     config: OperatorConfig,
     now: datetime,
+    scaling: ScalingSpec | None = None,
 ) -> Outcome:
     """The outcome with its status and Events."""
     before = observed.service.get("status", {})
     said = status(found, live, owner, observed.service, in_force, config, now)
     said["installation"] = config.operator_namespace
+    if told := scaling_status(scaling, observed):
+        said["scaling"] = told
     load = load_of(in_force, live, observed) if in_force is not None else None
     if earlier := earlier_loads(before, in_force.name if in_force else "", load):
         said["earlierLoads"] = earlier

@@ -55,6 +55,13 @@ class Capacity:
     answer_tokens_per_second: float | None = None
     """Of all answers together with every place taken, when it does nothing else; None = not measured yet."""
 
+    @staticmethod
+    def planned(max_sequences: int, kv_tokens: int, in_flight_tokens: float, in_flight: float) -> Capacity:
+        """As the plan has it, with requests of the size of those in flight. How fast a replica computes is not measured
+        by anybody yet, so tokens alone ask for nothing."""
+        each = in_flight_tokens / in_flight if in_flight > 0 else 0.0
+        return Capacity(max_sequences, kv_tokens, each if kv_tokens and each > 0 else None)
+
     @property
     def places(self) -> float:
         """Requests that run at a time: sequences, or fewer where their tokens fill the KV cache first. At least 1."""

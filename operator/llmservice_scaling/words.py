@@ -41,10 +41,14 @@ def sentence(decision: Decision, signals: Signals, rules: Rules) -> str:
         case Reason.MIN_REPLICAS:
             return f"minReplicas is {rules.min_replicas}"
         case Reason.HELD:
-            unknown = [
-                f"{one.wanted.signal} {_WORDS[one.wanted.validity]}" for one in decision.signals if one.wanted.holds
-            ]
-            return f"{before} stay, because not everything is known: {', '.join(unknown)}"
+            return f"{before} stay, because not everything is known: {unknown(decision)}"
+
+
+def unknown(decision: Decision) -> str:
+    """Which signals are not known, and why; empty when all are."""
+    return ", ".join(
+        f"{one.wanted.signal} {_WORDS[one.wanted.validity]}" for one in decision.signals if one.wanted.holds
+    )
 
 
 _WORDS = {

@@ -37,6 +37,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   resources: [llmservices/status]
   verbs: [patch]
 - apiGroups: [llmservice.dev]
+  resources: [llmservices/scale]
+  verbs: [get, update]  # where spec.scaling lets demand decide
+- apiGroups: [llmservice.dev]
   resources: [llmservices/finalizers]
   verbs: [update]  # some clusters ask for it before an owner may be named
 - apiGroups: [apps]
@@ -53,7 +56,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   verbs: [get, list, watch, create, patch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch]
+  verbs: [list, watch, patch]  # what the end of a busy replica costs, before some are ended
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch]

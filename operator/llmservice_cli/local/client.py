@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from llmservice_cli.local.disk import unwritable
 from llmservice_cli.local.lock import socket_address
@@ -83,6 +84,12 @@ class Control:
         with self._request("POST", "/scale", {"name": name, "replicas": replicas}) as answer:
             body = json.load(answer)
         return str(body["name"]), str(body["result"])
+
+    def explain(self, name: str) -> dict[str, Any]:
+        """How many replicas of a service demand wants, and why: what `llmservice_scaling.explained` gives."""
+        with self._request("GET", f"/explain?name={quote(name, safe='')}") as answer:
+            body: dict[str, Any] = json.load(answer)
+        return body
 
     def down(self, names: Sequence[str], *, force: bool) -> Iterator[dict[str, Any]]:
         """Stop services (none named = everything, the instance too); yields progress: {running} and last {stopped}."""

@@ -27,6 +27,7 @@ class ControlServer:
         """Serve it with `handler_cancellation=True`."""
         app = web.Application(client_max_size=16 * 1024 * 1024)
         app.router.add_get("/services", self._services)
+        app.router.add_get("/explain", self._explain)
         app.router.add_post("/announce", self._announce)
         app.router.add_post("/keep", self._keep)
         app.router.add_post("/apply", self._apply)
@@ -38,6 +39,17 @@ class ControlServer:
         after, seconds = int(request.query.get("after", -1)), float(request.query.get("wait", 0))
         await self._instance.wait_newer(after, min(seconds, 30.0))
         return web.json_response(self._instance.snapshot())
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        name = request.query.get("name", "")
+        found = self._instance.known(name)
+        if len(found) != 1:
+            return web.json_response({"unknown": name, "candidates": found}, status=404)
+        if (told := self._instance.explain(found[0])) is None:
+            reason = f"demand decides nothing about {found[0]}, or not yet."
+            remedy = "Set spec.scaling, and wait until it is prepared (`llmservice ps`)."
+            return web.json_response({"reason": reason, "remedy": remedy}, status=409)
+        return web.json_response(told)
 
     async def _announce(self, request: web.Request) -> web.StreamResponse:
         """The services are being prepared for as long as this request is kept open."""

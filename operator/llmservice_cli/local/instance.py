@@ -72,6 +72,11 @@ class Instance:
         self._follow()
         return result
 
+    def explain(self, name: str) -> dict[str, Any] | None:
+        """What was decided by demand of a service by full name, and why; None when nothing was."""
+        scaler = self._scalers.get(name)
+        return scaler.explain(name, time.monotonic()) if scaler is not None and scaler.said else None
+
     def forget_unprepared(self, names: Sequence[str]) -> None:
         """Whoever prepared these services is gone: the ones without anything to run are removed."""
         for name in names:
@@ -158,7 +163,7 @@ class Instance:
         for name, control in managed.items():
             demand = self.gateway.proxy.rooms.demand(name)
             decision = self._scalers[name].decide(control.order, control.replicas, demand, now, wall)
-            if decision.replicas != control.order.replicas:
+            if control.order.managed and decision.replicas != control.order.replicas:
                 control.decided(decision.replicas)
                 changed = True
         if changed:

@@ -40,7 +40,14 @@ class Order:
     @property
     def managed(self) -> bool:
         """Whether demand decides how many run."""
-        return self.service.spec.scaling is not None
+        scaling = self.service.spec.scaling
+        return scaling is not None and scaling.decides
+
+    @property
+    def looked_at(self) -> bool:
+        """Whether demand is to be told, and what it would decide."""
+        scaling = self.service.spec.scaling
+        return scaling is not None and scaling.managed
 
     def same_model(self, other: Order) -> bool:
         """Whether both ask for the same but for how many replicas: a plan made for one holds for the other."""

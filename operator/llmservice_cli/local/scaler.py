@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_gateway.demand import Demand
 from llmservice_gateway.rates import SECONDS as FADING_SECONDS
 from llmservice_scaling.decision import Decision
+from llmservice_scaling.explained import MOST_CHANGES, Change, Json, as_json
 from llmservice_scaling.policy import decide
 from llmservice_scaling.rules import Capacity, Rules
 from llmservice_scaling.signals import Reading, Signals
@@ -35,6 +37,9 @@ class Scaler:
         """(until when, how many found room)."""
         self.said = ""
         """Why there are as many as there are."""
+        self._decision: Decision | None = None
+        self._dry_run = False
+        self._changes: deque[Change] = deque(maxlen=MOST_CHANGES)
 
     def decide(
         self, order: Order, replicas: Sequence[ReplicaFacts], demand: Demand, now: float, wall: datetime
@@ -44,9 +49,25 @@ class Scaler:
         outcome = decide(
             self._state, self._signals(order, replicas, demand, now), rules, _capacity(order, demand), now, wall
         )
+        self._remember(order, outcome.decision, wall)
         self._state = outcome.state
         self.said = outcome.decision.sentence
         return outcome.decision
+
+    def explain(self, name: str, now: float) -> Json:
+        """The last decision with each signal, and the last ones that changed something."""
+        notes = ["dryRun is set: this is told, and not done."] if self._dry_run else []
+        return as_json(name, self._decision, now - self._looked_at, tuple(self._changes), notes)
+
+    def _remember(self, order: Order, decision: Decision, wall: datetime) -> None:
+        known = self._decision
+        self._decision, self._dry_run = decision, not order.managed
+        again = self._dry_run and known is not None and known.replicas == decision.replicas
+        if decision.before != decision.replicas and not again:
+            at, reason = wall.strftime("%Y-%m-%dT%H:%M:%SZ"), str(decision.reason)
+            self._changes.append(
+                Change(at, decision.before, decision.replicas, reason, decision.sentence, order.managed)
+            )
 
     def _rules(self, order: Order, replicas: Sequence[ReplicaFacts], now: float) -> Rules:
         """No more than there is room for; what finds none is ended, and tried again later."""
@@ -92,9 +113,6 @@ class Scaler:
 
 
 def _capacity(order: Order, demand: Demand) -> Capacity:
-    """Places as planned. How fast a replica computes is not measured here, so tokens alone ask for nothing."""
     settings = order.settings
     assert settings is not None
-    each = demand.in_flight_tokens / demand.in_flight if demand.in_flight else 0.0
-    known = settings.kv_tokens and each
-    return Capacity(settings.max_sequences, settings.kv_tokens, each if known else None)
+    return Capacity.planned(settings.max_sequences, settings.kv_tokens, demand.in_flight_tokens, demand.in_flight)

@@ -133,8 +133,8 @@ class ServiceControl:
 
     @property
     def scales(self) -> bool:
-        """Whether there is something that demand can decide about now."""
-        return self.order.managed and self.order.settings is not None and not self.stopping
+        """Whether there is something that demand can decide about now, or could."""
+        return self.order.looked_at and self.order.settings is not None and not self.stopping
 
     @property
     def replicas(self) -> list[ReplicaFacts]:

@@ -89,12 +89,15 @@ class Loads:
 
 
 async def ask_supervisor(url: str) -> Json:
-    """What the supervisor answers. Raises ClientError, TimeoutError, OSError, or ValueError for what is no object."""
+    """`ask_within` a session of its own."""
     timeout = aiohttp.ClientTimeout(total=ASK_SECONDS)
-    async with (
-        aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
-        session.get(url, allow_redirects=False) as answer,
-    ):
+    async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
+        return await ask_within(session, url)
+
+
+async def ask_within(session: aiohttp.ClientSession, url: str) -> Json:
+    """What the supervisor answers. Raises ClientError, TimeoutError, OSError, or ValueError for what is no object."""
+    async with session.get(url, allow_redirects=False) as answer:
         text = await answer.content.read(LARGEST)
         while len(text) < LARGEST and (more := await answer.content.read(LARGEST - len(text))):
             text += more

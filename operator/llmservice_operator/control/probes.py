@@ -1,4 +1,4 @@
-"""Probes and metrics over HTTP: /livez, /readyz (with the problems as text) and /metrics."""
+"""Probes and metrics over HTTP: /livez, /readyz (with the problems as text), /metrics, and /scaling of the leader."""
 
 from __future__ import annotations
 
@@ -93,8 +93,19 @@ async def probes(health: Health, work: Callable[[], Work | None], host: str, por
         body = generate_latest(registry)
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
+    async def scaling(request: web.Request) -> web.Response:
+        """What was decided about a service by demand, and why."""
+        namespace, name = request.match_info["namespace"], request.match_info["name"]
+        if not health.leading or (leader := work()) is None:
+            return web.json_response({"error": "this replica stands by; ask the leader"}, status=503)
+        if (found := leader.scaling.explain((namespace, name))) is None:
+            said = f"demand decides nothing about {namespace}/{name}"
+            return web.json_response({"error": said}, status=404)
+        return web.json_response(found)
+
     app = web.Application()
     app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    app.add_routes([web.get("/scaling/{namespace}/{name}", scaling)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

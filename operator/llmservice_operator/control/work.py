@@ -26,6 +26,7 @@ from llmservice_kube.mirror import RELIST_SECONDS, Mirror
 from llmservice_kube.unreadable import names_and_status
 from llmservice_operator.control.act import Actor
 from llmservice_operator.control.health import Health
+from llmservice_operator.control.leases import Leases
 from llmservice_operator.control.ledger import Ledger
 from llmservice_operator.control.loads import Loads
 from llmservice_operator.control.nodes import Nodes
@@ -33,6 +34,7 @@ from llmservice_operator.control.older_crd import OlderCrd
 from llmservice_operator.control.queue import KeyedQueue
 from llmservice_operator.control.recorder import Recorder
 from llmservice_operator.control.rivals import Rivals
+from llmservice_operator.control.scaling import Scaling
 from llmservice_operator.control.source import LONGEST_PAUSE, EventSource
 from llmservice_operator.control.term import Loop, cancelled, run_term
 from llmservice_operator.facts.config import OperatorConfig
@@ -162,13 +164,19 @@ class Work:
             client, config.operator_namespace, health, lambda: self._wake(self.cache.services()), clock
         )
         self._loads = Loads(lambda key: self._wake([key]))
+        self.scaling = Scaling(client, self.cache, self._actor.recorder, config, lambda key: self._wake([key]), clock)
         self.loops = [
             Loop("loads", self._loads.run),
             Loop("relist", self.mirror.run),
             Loop("watch", self.source.run),
             Loop("installations", self.rivals.run),
             Loop("passes", self._work_forever),
+            Loop("scaling", self.scaling.run),
+            Loop("supervisors", self.scaling.supervisors.run),
         ]
+        if config.has_gateway:
+            leases = Leases(client, config.gateway_namespace, self.scaling, health, resync)
+            self.loops.append(Loop("gateways", leases.run))
         if scope.nodes:
             self.loops.append(Loop("nodes", self._nodes.run))
 
@@ -257,7 +265,16 @@ class Work:
         loads = self._loads.of(place_of(service))
         on_claim = "persistentVolumeClaim" in (service["spec"].get("cache") or ())
         beside = tuple(self.cache.services_in(service["metadata"]["namespace"])) if on_claim else ()
-        observed = Observed(service, children, self._nodes.kinds, tuple(refused.values()), events, beside, loads)
+        observed = Observed(
+            service,
+            children,
+            self._nodes.kinds,
+            tuple(refused.values()),
+            events,
+            beside,
+            loads,
+            self.scaling.told(place_of(service)),
+        )
         return self._decide_by(observed, self._config, datetime.now(UTC))
 
     def _event(self, kind: Kind, event: str | None, obj: Json) -> None:
@@ -294,6 +311,7 @@ class Work:
         self._health.problem("watch", message, COMPLAINT_SECONDS)
 
     def _wake(self, keys: Collection[Key], delay: float = 0.0) -> None:
+        self.scaling.changed(keys)
         at = self._clock() + delay
         for key in keys:
             if key[1]:
@@ -386,6 +404,7 @@ class Work:
 
     def _reported(self, key: Key, outcome: Outcome) -> None:
         self.ready[key] = holds({"status": outcome.status or {}}, ConditionType.READY)
+        self.scaling.changed((key,))  # the first report makes the service ours
 
     def _resync(self) -> float:
         """Seconds, spread so that services do not all come at once."""

@@ -115,6 +115,11 @@ class OperatorConfig:
     """The operator's version: services that follow upgrades are planned anew with another one."""
 
     @property
+    def has_gateway(self) -> bool:
+        """Whether there is one, which tells what services are asked for."""
+        return bool(self.gateway_namespace)
+
+    @property
     def proxies(self) -> list[str]:
         """URLs of the proxies that the environment names, each once."""
         named = [(name.lower(), value) for name, value in self.environment if value]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmservice_operator.facts.nodes import NodeKind
@@ -33,6 +33,34 @@ CONTESTED = "Contested"
 
 
 @dataclass(frozen=True, slots=True)
+class ScalingTold:
+    """What scaling by demand has to tell in status. Another value only when something changed that is told."""
+
+    desired: int
+    reason: str
+    message: str
+    """A sentence without a full stop."""
+    unknown: str | None = None
+    """What of demand is not known, for a while already; empty = all is known; None = it is too early to say."""
+    scaled_at: str = ""
+    """When it last changed the number of replicas, in this term of leadership."""
+    error: str = ""
+    """Why /scale was refused."""
+
+    def knows(self, unknown: str | None) -> ScalingTold:
+        """The same, with this not known."""
+        return self if self.unknown == unknown else replace(self, unknown=unknown)
+
+    def written(self, at: str) -> ScalingTold:
+        """It was carried out."""
+        return replace(self, scaled_at=at, error="")
+
+    def refused(self, error: str) -> ScalingTold:
+        """It could not be carried out."""
+        return replace(self, error=error)
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """Everything one reconcile may know."""
 
@@ -49,6 +77,8 @@ class Observed:
     """Names of all LLMServices in its namespace, itself included; empty = not looked at."""
     loads: Mapping[str, Json] = field(default_factory=dict)
     """uid of a replica's pod -> what it measured while it loaded, as far as it was asked."""
+    scaling: ScalingTold | None = None
+    """What was decided by demand; None = nothing yet, or demand decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from llmservice_api.findings import (
     Finding,
     as_asked,
     available,
+    idle,
     not_served,
     resolved,
     serving,
@@ -33,6 +34,7 @@ from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.values import Json, Observed
 from llmservice_operator.status.picture import Picture, ready_replicas
 from llmservice_operator.status.refused import conflict, unreached
+from llmservice_operator.status.scaling import scaling_findings
 from llmservice_runtime.contract.failure import FailureClass
 
 _WAITS = (Reason.WAITING, Reason.ADDING_NODE)
@@ -50,6 +52,7 @@ def findings(picture: Picture) -> list[Finding]:
         _scheduled(picture),
         _progressing(picture),
         conflict(picture.observed.refused),
+        *scaling_findings(picture.decision.service.spec.scaling, picture.observed),
         *_served(picture),
     ]
 
@@ -167,6 +170,8 @@ def _progressing(picture: Picture) -> Finding:
 def _served(picture: Picture) -> list[Finding]:
     """Available and Ready."""
     served, wanted = picture.served, picture.desired
+    if waits := picture.idle():
+        return idle(waits)
     if not served:
         return not_served(*_why_not(picture))
     there, problem = available(served, wanted), picture.obstacle()

@@ -19,6 +19,7 @@ from llmservice_operator.facts.pod_fields import CONTAINER
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.values import CONTESTED, NAME_CONFLICT, Observed
 from llmservice_operator.status.refused import write_problem
+from llmservice_operator.status.scaling import waits_at_zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,13 @@ class Picture:
     def served(self) -> int:
         """Replicas that requests reach."""
         return self.ready if leads_to_replicas(self.owner, self.live.service) else 0
+
+    def idle(self) -> str:
+        """Why requests wait although no replica is wanted; empty when some are, or none can come."""
+        decision = self.decision
+        if self.desired or decision.target is None or not decision.cached or self.obstacle():
+            return ""
+        return waits_at_zero(decision.service.spec.scaling)
 
     def serves_target(self) -> bool:
         """Whether a replica of the plan for this very spec is ready."""

@@ -23,6 +23,7 @@ TOLD = (
     ConditionType.CACHED,
     ConditionType.SCHEDULED,
     ConditionType.PROGRESSING,
+    ConditionType.METRICS_AVAILABLE,
     ConditionType.READY,
 )
 """Conditions whose transitions become Events, one Event per reason and sentence."""
@@ -32,6 +33,8 @@ ROUTINE = (
     Reason.PER_NODE,
     Reason.VALID,
     Reason.STOPPED,
+    Reason.IDLE,
+    Reason.METRICS_FOUND,
     Reason.NO_CONFLICT,
     Reason.SCHEDULED,
 )

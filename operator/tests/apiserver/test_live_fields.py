@@ -93,6 +93,8 @@ LIVE: dict[str, Json] = {
     "cache.persistentVolumeClaim.storageClassName": claim(size="3Gi", storageClassName="fast"),
     "cache.persistentVolumeClaim.accessModes": claim(size="3Gi", accessModes=["ReadWriteMany"]),
     **{f"scaling.{name}": {"scaling": {name: 2, "maxReplicas": 2}} for name in SCALING},
+    "scaling.mode": {"scaling": {"mode": "Fixed", "maxReplicas": 2}},
+    "scaling.dryRun": {"scaling": {"mode": "Managed", "dryRun": True, "maxReplicas": 2}},
 }
 
 

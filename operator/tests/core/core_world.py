@@ -11,7 +11,7 @@ from typing import Any
 from llmservice_api.labels import COMPONENT, PREPARE, REVISION
 from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
 from llmservice_operator.facts.nodes import NodeKind
-from llmservice_operator.facts.values import Note, Observed, Outcome, Refused
+from llmservice_operator.facts.values import Note, Observed, Outcome, Refused, ScalingTold
 from llmservice_operator.reconcile import reconcile
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
@@ -63,6 +63,7 @@ class World:
         self.events: tuple[Json, ...] = ()
         self.services: tuple[str, ...] = ()
         self.loads: dict[str, Json] = {}
+        self.scaling: ScalingTold | None = None
         self.service: Json = {
             "apiVersion": "llmservice.dev/v1alpha1",
             "kind": "LLMService",
@@ -82,7 +83,7 @@ class World:
     def look(self) -> Outcome:
         """A reconcile without any write."""
         children = tuple(copy.deepcopy(list(self.objects.values())))
-        seen = (self.refused, self.events, self.services, self.loads)
+        seen = (self.refused, self.events, self.services, self.loads, self.scaling)
         observed = Observed(copy.deepcopy(self.service), children, self.nodes, *seen)
         return reconcile(observed, self.config, self.now)
 

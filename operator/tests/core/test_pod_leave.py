@@ -296,17 +296,6 @@ def test_an_installation_restricts_accounts_secrets_and_images(fields: Json, sai
     assert not said or "the chart's runtime.allow." in found["message"]
 
 
-def test_scaling_by_demand_is_refused_by_name_until_a_cluster_does_it() -> None:
-    world = World(CONFIG).edit(scaling={"minReplicas": 0, "maxReplicas": 1})
-    world.pass_()
-    found = world.condition("SpecValid")
-    assert found["status"] == "False"
-    assert "spec.scaling: in a cluster nothing scales by demand yet. Leave it out" in found["message"]
-    world = World(CONFIG)
-    world.pass_()
-    assert world.condition("SpecValid")["status"] == "True"
-
-
 def test_code_of_models_runs_only_where_the_installation_lends_it() -> None:
     model = {"uri": "hf://a/b", "trustRemoteCode": True}
     world = World(CONFIG).edit(model=model)

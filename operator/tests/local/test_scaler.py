@@ -21,6 +21,7 @@ from llmservice_gateway.demand import Demand
 from llmservice_gateway.rates import Rate
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_scaling.explained import text
 
 WALL = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = RuntimeSettings(EngineType.LLAMA_CPP, "/x.gguf", "default/demo", max_sequences=10)
@@ -45,8 +46,9 @@ class Service:
         demand = Demand("default/demo", held, in_flight, arrivals_per_second=rate, tokens_per_second=rate)
         facts = [ReplicaFacts(str(n), n, ready=n < self.room, held=n >= self.room) for n in range(self.order.replicas)]
         decision = self.scaler.decide(self.order, facts, demand, self.now, WALL)
-        self.order = self.order.scaled(decision.replicas)
-        return decision.replicas
+        if self.order.managed:
+            self.order = self.order.scaled(decision.replicas)
+        return self.order.replicas
 
 
 def test_a_request_that_came_and_went_between_two_looks_was_there() -> None:
@@ -58,6 +60,21 @@ def test_a_request_that_came_and_went_between_two_looks_was_there() -> None:
     assert service.look() == 0
     assert service.look(held=1) == 1
     assert service.scaler.said == "1 requests held and in flight at 6 a replica want 1"
+
+
+def test_a_dry_run_tells_once_what_it_would_do_and_what_is_explained_says_so() -> None:
+    service = Service(1, maxReplicas=3, dryRun=True)
+    for _ in range(3):
+        assert service.look(in_flight=30) == 1
+    body = service.scaler.explain("default/demo", service.now)
+    assert body["notes"] == ["dryRun is set: this is told, and not done."]
+    assert (body["before"], body["replicas"], len(body["changes"])) == (1, 3, 1)
+    assert body["changes"][0]["carriedOut"] is False
+    service = Service(1, maxReplicas=3)
+    service.look(in_flight=30)
+    said = text(service.scaler.explain("default/demo", service.now))
+    assert "default/demo: 3 replicas, before 1 (MaxReplicas)" in said
+    assert "requests (requests held and in flight)" in said
 
 
 def test_what_finds_no_room_is_not_tried_again_at_once() -> None:
