@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from llmservice_runtime.contract.listening import in_url
 from llmservice_runtime.contract.ports import SUPERVISOR_PORT
 
 READ_SECONDS = 5.0
-"""Between two questions to the same replica."""
+"""Between two questions to the same replica, at most."""
 LOOK_SECONDS = 0.5
 """Between two looks at who is to be asked: it spreads them."""
 AT_A_TIME = 64
@@ -102,7 +103,7 @@ class Supervisors:
         now = self.clock()
         due = [known for known in self._known.values() if known.due <= now]
         for known in due:
-            known.due = now + READ_SECONDS
+            known.due = now + READ_SECONDS * random.uniform(0.8, 1.0)  # so that they do not stay together
         return due
 
     async def _read(self, session: aiohttp.ClientSession, known: _Asked, seconds: float | None = None) -> None:
