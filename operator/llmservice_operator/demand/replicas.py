@@ -54,7 +54,7 @@ def replica(pod: Json) -> Replica:
         uid=metadata["uid"],
         name=metadata["name"],
         address=status.get("podIP", ""),
-        ready=holds(pod, "Ready") and bool(status.get("podIP")),
+        ready=holds(pod, "Ready"),
         failed=_failed(status),
         cost=str((metadata.get("annotations") or {}).get(COST, "")),
     )
