@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 STALE_SECONDS = 15.0
-"""Three readings of 5 s: what is older says nothing of now."""
+"""Three readings of 5 s: what is older says nothing of now, unless whoever tells it reads more rarely."""
 RATE_SECONDS = 5.0
 """What rates of arrival are taken over: bursts last seconds, and decisions come every few."""
 AHEAD_SECONDS = 1.0
@@ -36,6 +36,8 @@ class Reading:
     at: float
     complete: bool = True
     """Everybody who was asked has answered."""
+    lasts: float = STALE_SECONDS
+    """Seconds that it says something of now: three readings of whoever tells it."""
 
     def age(self, now: float) -> float:
         """Seconds; negative when told by a clock that was set back since."""
@@ -47,7 +49,7 @@ class Reading:
             return Validity.MISSING
         if not math.isfinite(self.value) or self.value < 0:
             return Validity.NOT_A_NUMBER
-        if not -AHEAD_SECONDS <= self.age(now) <= STALE_SECONDS:
+        if not -AHEAD_SECONDS <= self.age(now) <= self.lasts:
             return Validity.STALE
         return Validity.VALID if self.complete else Validity.PARTIAL
 

@@ -28,6 +28,17 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* Where scaling reads what replicas have to do. Not there with --reuse-values of an earlier release. */}}
+{{- define "llmservice.prometheus" -}}
+{{- with .Values.prometheus -}}
+{{- $ca := ternary "/etc/llmservice-prometheus/ca.crt" "" (not (empty .caConfigMap)) -}}
+{{- $token := ternary "/etc/llmservice-prometheus/token" "" (not (empty .tokenSecret)) -}}
+{{- dict "url" .url "caFile" $ca "tokenFile" $token "labels" .labels "scrapeSeconds" .scrapeSeconds | toJson -}}
+{{- else -}}
+{}
+{{- end -}}
+{{- end -}}
+
 {{/* What the operator may do where it watches. It reads no Secret and runs no command in a pod. */}}
 {{- define "llmservice.rules" -}}
 - apiGroups: [llmservice.dev]

@@ -14,7 +14,15 @@ from llmservice_api.patterns import GPU_MEMORY, NODE_PATH, gpu_memory
 from llmservice_api.v1alpha1 import EndpointAccess
 from llmservice_api.workload import ResourceAmounts
 from llmservice_operator.control.work import Scope
-from llmservice_operator.facts.config import Allow, ConfigMapKey, Gateway, Monitoring, OperatorConfig, RuntimeImage
+from llmservice_operator.facts.config import (
+    Allow,
+    ConfigMapKey,
+    Gateway,
+    Monitoring,
+    OperatorConfig,
+    PrometheusServer,
+    RuntimeImage,
+)
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.validation import said
@@ -102,6 +110,27 @@ class GatewayEntry(_Model):
         return Gateway(self.service, tuple(sorted(self.labels.items()))) if self.service else None
 
 
+class PrometheusEntry(_Model):
+    """Where the numbers of replicas are read instead of at the replicas."""
+
+    url: Annotated[str, Field(pattern=r"^(https?://[^/@?#]+(/[^@?#]*)?)?$", max_length=2048)] = ""
+    """Empty = replicas are asked themselves."""
+    ca_file: str = ""
+    token_file: str = ""
+    labels: dict[Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")], Annotated[str, Field(max_length=512)]] = (
+        Field(default_factory=dict)
+    )
+    """That the series have, beside namespace and pod."""
+    scrape_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+
+    def told(self) -> PrometheusServer | None:
+        """The core's part of it."""
+        if not self.url:
+            return None
+        labels = tuple(sorted(self.labels.items()))
+        return PrometheusServer(self.url, self.ca_file, self.token_file, labels, self.scrape_seconds)
+
+
 class Installation(_Model):
     """The file's content; Helm writes it from its values."""
 
@@ -144,6 +173,7 @@ class Installation(_Model):
     """Product of a GPU, as a node's label has it, -> what one has; for those that the catalogue lacks."""
     prepare_resources: ResourcesEntry = ResourcesEntry()
     monitoring: MonitoringEntry = MonitoringEntry()
+    prometheus: PrometheusEntry = PrometheusEntry()
 
     @field_validator("host_paths")
     @classmethod
@@ -183,6 +213,7 @@ class Installation(_Model):
             prepare_limits=tuple(sorted(self.prepare_resources.limits.amounts().items())),
             gpu_memory=tuple((product, gpu_memory(size)) for product, size in sorted(self.gpu_memory.items())),
             monitoring=self.monitoring.told(),
+            prometheus=self.prometheus.told(),
             release=_release(),
         )
 

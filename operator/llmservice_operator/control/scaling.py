@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from typing import Protocol
 
 from llmservice_api.conditions import Reason
 from llmservice_kube.answers import MARK
@@ -18,11 +19,12 @@ from llmservice_kube.cache import Cache, Key, place_of
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError, LeadershipLost
 from llmservice_kube.kinds import LLM_SERVICE, POD, Json
+from llmservice_operator.control.prometheus import Prometheus
 from llmservice_operator.control.recorder import Recorder
 from llmservice_operator.control.supervisors import Supervisors
 from llmservice_operator.demand.gateways import Gateways
 from llmservice_operator.demand.memory import Memory
-from llmservice_operator.demand.replicas import COST, costs
+from llmservice_operator.demand.replicas import COST, Replica, Work, costs
 from llmservice_operator.demand.scaled import Scaled, managed, scaled, without_gateway
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.values import ScalingTold
@@ -35,6 +37,17 @@ SLICE = 50
 """Services that are decided about before others of the process have their turn."""
 
 logger = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Who tells what replicas have to do; `told` is by the pod's uid."""
+
+    @property
+    def told(self) -> dict[str, Work]: ...
+
+    def complaint(self, replicas: Collection[Replica]) -> str:
+        """Why not all is told of them; empty when it is."""
+        ...
 
 
 class Scaling:
@@ -51,7 +64,9 @@ class Scaling:
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.gateways = Gateways()
-        self.supervisors = Supervisors(clock=clock)
+        self.prometheus = Prometheus(config.prometheus, clock) if config.prometheus is not None else None
+        self.supervisors = Supervisors(clock=clock, polls=self.prometheus is None)
+        self._source: Source = self.prometheus or self.supervisors
         self._client = client
         self._cache = cache
         self._recorder = recorder
@@ -135,15 +150,20 @@ class Scaling:
             found = self._read(key)
             if found is None:
                 if self._services.pop(key, None) is not None:
-                    self.supervisors.keep("/".join(key), ())
+                    self._keep("/".join(key), ())
                     self._memories.pop(key, None)
                     self._not_before.pop(key, None)
                 continue
             self._services[key] = found
-            self.supervisors.keep(found.name, found.ready)
+            self._keep(found.name, found.ready)
             memory = self._memories.get(key)
             if memory is None or memory.uid != found.uid:
                 self._memories[key] = Memory(found.uid)
+
+    def _keep(self, service: str, replicas: Collection[Replica]) -> None:
+        self.supervisors.keep(service, replicas)
+        if self.prometheus is not None:
+            self.prometheus.keep(service, replicas)
 
     def _read(self, key: Key) -> Scaled | None:
         service = self._cache.get(LLM_SERVICE, *key)
@@ -159,7 +179,7 @@ class Scaling:
             found, memory = self._services[key], self._memories[key]
             before, other, now = memory.told, memory.overruled(found), self._clock()
             asked = self.gateways.asked(found.name, now) if self._config.has_gateway else without_gateway(now)
-            told = self.supervisors.told
+            told = self._source.told
             works = {one.uid: told[one.uid] for one in found.ready if one.uid in told}
             wanted = memory.decide(found, asked, works, self._complaint(found), now, self._wall())
             if memory.told != before:
@@ -177,7 +197,7 @@ class Scaling:
 
     def _complaint(self, found: Scaled) -> str:
         why = self.gateways.complaint(self._clock()) if self._config.has_gateway else ""
-        return why or self.supervisors.complaint(found.ready)
+        return why or self._source.complaint(found.ready)
 
     async def _write(self, key: Key, found: Scaled, memory: Memory, wanted: int, there: int, overruled: bool) -> None:
         try:

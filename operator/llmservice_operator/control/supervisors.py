@@ -44,6 +44,8 @@ class Supervisors:
     ask: Ask = ask_within
     clock: Callable[[], float] = time.monotonic
     port: int = SUPERVISOR_PORT
+    polls: bool = True
+    """False = only `read_now` asks."""
     told: dict[str, Work] = field(default_factory=dict)
     _known: dict[str, _Asked] = field(default_factory=dict)
     _of: dict[str, set[str]] = field(default_factory=dict)
@@ -101,7 +103,7 @@ class Supervisors:
 
     def _due(self) -> list[_Asked]:
         now = self.clock()
-        due = [known for known in self._known.values() if known.due <= now]
+        due = [known for known in self._known.values() if known.due <= now] if self.polls else []
         for known in due:
             known.due = now + READ_SECONDS * random.uniform(0.8, 1.0)  # so that they do not stay together
         return due

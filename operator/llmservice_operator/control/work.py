@@ -174,8 +174,10 @@ class Work:
             Loop("scaling", self.scaling.run),
             Loop("supervisors", self.scaling.supervisors.run),
         ]
+        if self.scaling.prometheus is not None:
+            self.loops.append(Loop("prometheus", self.scaling.prometheus.run))
         if config.has_gateway:
-            leases = Leases(client, config.gateway_namespace, self.scaling, health, resync)
+            leases = Leases(client, config.demand_namespace, self.scaling, health, resync)
             self.loops.append(Loop("gateways", leases.run))
         if scope.nodes:
             self.loops.append(Loop("nodes", self._nodes.run))

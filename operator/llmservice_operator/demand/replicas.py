@@ -9,7 +9,7 @@ from typing import Any
 
 from llmservice_operator.facts.live import holds
 from llmservice_operator.facts.pod_fields import CONTAINER
-from llmservice_scaling.signals import UNHEARD, Reading
+from llmservice_scaling.signals import STALE_SECONDS, UNHEARD, Reading
 
 Json = dict[str, Any]
 PATIENCE = 2
@@ -34,15 +34,17 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a supervisor told, at `at` (monotonic seconds)."""
+    """What a replica has to do, as its supervisor told it, or Prometheus of it, at `at` (monotonic seconds)."""
 
-    running: int
-    waiting: int
+    running: float
+    waiting: float
     kv_used: float | None
     at: float
+    lasts: float = STALE_SECONDS
+    """Seconds that it can be believed."""
 
     @property
-    def requests(self) -> int:
+    def requests(self) -> float:
         """That it has."""
         return self.running + self.waiting
 
@@ -80,8 +82,8 @@ def requests(replicas: Iterable[Replica], told: Mapping[str, Work], now: float) 
         return Reading(0.0, now)
     if not known:
         return UNHEARD
-    total = sum(one.requests for one in known)
-    return Reading(float(total), min(one.at for one in known), len(known) == len(ready))
+    oldest = min(known, key=lambda one: one.at)
+    return Reading(_sum(one.requests for one in known), oldest.at, len(known) == len(ready), oldest.lasts)
 
 
 def kv_used(replicas: Iterable[Replica], told: Mapping[str, Work]) -> Reading | None:
@@ -93,7 +95,8 @@ def kv_used(replicas: Iterable[Replica], told: Mapping[str, Work]) -> Reading | 
     measured = [one for one in known if one.kv_used is not None]
     if not measured:
         return None
-    return Reading(math.fsum(one.kv_used or 0.0 for one in measured), min(one.at for one in measured))
+    oldest = min(measured, key=lambda one: one.at)
+    return Reading(_sum(one.kv_used or 0.0 for one in measured), oldest.at, lasts=oldest.lasts)
 
 
 def costs(replicas: Iterable[Replica], told: Mapping[str, Work]) -> dict[str, str]:
@@ -104,12 +107,18 @@ def costs(replicas: Iterable[Replica], told: Mapping[str, Work]) -> dict[str, st
         if not one.ready:
             cost = 0  # the ReplicaSet takes these first anyway
         elif one.uid in told:
-            cost = told[one.uid].requests
+            cost = int(told[one.uid].requests)
         else:
             cost = 1_000_000
         if (one.cost or "0") != str(cost):
             wanted[one.name] = str(cost)
     return wanted
+
+
+def _sum(values: Iterable[float]) -> float:
+    """NaN where one of them is nothing that can be: others must not make up for it."""
+    found = list(values)
+    return math.fsum(found) if all(math.isfinite(value) and value >= 0 for value in found) else math.nan
 
 
 def _failed(status: Mapping[str, Any]) -> bool:

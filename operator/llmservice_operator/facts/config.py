@@ -41,6 +41,22 @@ class Monitoring:
 
 
 @dataclass(frozen=True, slots=True)
+class PrometheusServer:
+    """Where the numbers of replicas are read instead of at the replicas themselves."""
+
+    url: str
+    """Of its HTTP API, without /api/v1."""
+    ca_file: str = ""
+    """PEM certificates to trust beside the usual ones."""
+    token_file: str = ""
+    """A bearer token, read anew for each request."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """(name, value) that the series have, beside namespace and pod."""
+    scrape_seconds: float = 30.0
+    """How often it asks replicas: what it has is believed for three times that."""
+
+
+@dataclass(frozen=True, slots=True)
 class Allow:
     """What of its namespace a service may use, as patterns with `*`; by default everything, as a pod may."""
 
@@ -111,13 +127,20 @@ class OperatorConfig:
     Letters of either case, and whatever stands between words, are alike."""
     monitoring: Monitoring | None = None
     """A PodMonitor for every service; None = not asked for, or the cluster has no such kind."""
+    prometheus: PrometheusServer | None = None
+    """None = replicas are asked themselves how much they have to do."""
     release: str = ""
     """The operator's version: services that follow upgrades are planned anew with another one."""
 
     @property
+    def demand_namespace(self) -> str:
+        """Where gateways tell, by their Leases, what services are asked for; empty = there is no gateway."""
+        return self.gateway_namespace
+
+    @property
     def has_gateway(self) -> bool:
-        """Whether there is one, which tells what services are asked for."""
-        return bool(self.gateway_namespace)
+        """Whether there is one, where requests wait while no replica runs."""
+        return bool(self.demand_namespace)
 
     @property
     def proxies(self) -> list[str]:
