@@ -9,6 +9,8 @@ from pydantic import Field, StringConstraints
 
 from llmservice_api.rules import ApiModel, Rule
 
+_Cron = Annotated[str, StringConstraints(min_length=9, max_length=128)]
+
 
 class ScalingMode(StrEnum):
     """Who decides how many replicas there are."""
@@ -16,6 +18,25 @@ class ScalingMode(StrEnum):
     MANAGED = "Managed"
     EXTERNAL = "External"
     FIXED = "Fixed"
+
+
+class ScheduleSpec(ApiModel):
+    """A warm floor: so many run at least, from each start to the next end."""
+
+    start: _Cron = Field(description="When it begins: minute hour day month weekday, such as `0 8 * * 1-5`.")
+    end: _Cron = Field(description="When it ends, in the same way.")
+    time_zone: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+        default="UTC", description="Of both: `Europe/Berlin`."
+    )
+    replicas: Annotated[int, Field(ge=1, le=1000)] = Field(description="As many run at least meanwhile.")
+
+
+class TargetSpec(ApiModel):
+    """What one replica is wanted to have to do."""
+
+    requests_per_replica: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        description="Requests held and in flight for each, instead of 60 % of the places that the plan gives it."
+    )
 
 
 class ScalingSpec(ApiModel):
@@ -34,6 +55,13 @@ class ScalingSpec(ApiModel):
             "!self.dryRun || self.mode == 'Managed'",
             lambda self: not self.dry_run or self.mode is ScalingMode.MANAGED,
             "dryRun tells what Managed would do, and mode is another.",
+            "Leave one of them out.",
+        ),
+        Rule(
+            ".schedules",
+            "!has(self.schedules) || self.schedules.size() == 0 || self.mode == 'Managed'",
+            lambda self: not self.schedules or self.mode is ScalingMode.MANAGED,
+            "schedules are kept by Managed, and mode is another.",
             "Leave one of them out.",
         ),
     )
@@ -62,6 +90,13 @@ class ScalingSpec(ApiModel):
     scale_down_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(
         default=300, description="A replica stays for so long after it was last needed beside others."
     )
+
+    schedules: list[ScheduleSpec] = Field(
+        default_factory=list,
+        max_length=16,
+        description="More than minReplicas at certain times, and no more than maxReplicas. Omitted = never.",
+    )
+    target: TargetSpec | None = Field(default=None, description="Omitted = as the plan has it.")
 
     @property
     def managed(self) -> bool:

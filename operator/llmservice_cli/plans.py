@@ -18,6 +18,7 @@ from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.registry import reads_gguf
 from llmservice_runtime.estimate.budget import HOST, total
 from llmservice_runtime.machine.machine import Machine
+from llmservice_scaling.asked import rules
 
 T = TypeVar("T")
 _MODEL = {"spec": {"model"}}
@@ -74,6 +75,8 @@ def not_allowed(manifest: Manifest, places: Places) -> Refusal | None:
             ("Leave scaling.mode out, and demand decides.", "Set it to Fixed, and `llmservice scale` decides."),
             field="spec.scaling.mode",
         )
+    if scaling is not None:
+        rules(scaling)  # a UserError names the schedule that can't be read
     if not manifest.service.spec.model.trust_remote_code or places.remote_code:
         return None
     return Refusal(

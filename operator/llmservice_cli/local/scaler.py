@@ -11,6 +11,7 @@ from llmservice_cli.local.order import Order
 from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_gateway.demand import Demand
 from llmservice_gateway.rates import SECONDS as FADING_SECONDS
+from llmservice_scaling.asked import rules
 from llmservice_scaling.decision import Decision
 from llmservice_scaling.explained import MOST_CHANGES, Change, Json, as_json
 from llmservice_scaling.policy import decide
@@ -45,10 +46,9 @@ class Scaler:
         self, order: Order, replicas: Sequence[ReplicaFacts], demand: Demand, now: float, wall: datetime
     ) -> Decision:
         """`now` is monotonic, in seconds."""
-        rules = self._rules(order, replicas, now)
-        outcome = decide(
-            self._state, self._signals(order, replicas, demand, now), rules, _capacity(order, demand), now, wall
-        )
+        bounds = self._rules(order, replicas, now)
+        signals = self._signals(order, replicas, demand, now)
+        outcome = decide(self._state, signals, bounds, _capacity(order, demand), now, wall)
         self._remember(order, outcome.decision, wall)
         self._state = outcome.state
         self.said = outcome.decision.sentence
@@ -78,13 +78,8 @@ class Scaler:
             self._room = now + NO_ROOM_SECONDS, fit
         elif self._room is not None and now >= self._room[0]:
             self._room = None
-        most = max(1, min(scaling.max_replicas, self._room[1] if self._room else scaling.max_replicas))
-        return Rules(
-            min_replicas=min(scaling.min_replicas, most),
-            max_replicas=most,
-            idle_seconds=scaling.idle_seconds,
-            scale_down_seconds=scaling.scale_down_seconds,
-        )
+        most = self._room[1] if self._room else None
+        return rules(scaling, most)
 
     def _signals(self, order: Order, replicas: Sequence[ReplicaFacts], demand: Demand, now: float) -> Signals:
         came = self._came(demand.arrivals_per_second, now)

@@ -17,6 +17,7 @@ from llmservice_operator.facts.live import live_of
 from llmservice_operator.facts.passed_on import owner_of
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.service import read_service
+from llmservice_scaling.asked import rules
 from llmservice_scaling.rules import Capacity, Rules
 from llmservice_scaling.signals import Reading, Signals
 
@@ -35,6 +36,7 @@ class Scaled:
     version: int
     replicas: int
     scaling: ScalingSpec
+    rules: Rules
     max_sequences: int
     """Of one replica of the plan in force, as `kv_tokens`."""
     kv_tokens: int
@@ -44,16 +46,6 @@ class Scaled:
     def ready(self) -> tuple[Replica, ...]:
         """Those that can be asked what they do."""
         return tuple(one for one in self.pods if one.ready)
-
-    @property
-    def rules(self) -> Rules:
-        """What the policy is to keep."""
-        return Rules(
-            min_replicas=self.scaling.min_replicas,
-            max_replicas=self.scaling.max_replicas,
-            idle_seconds=self.scaling.idle_seconds,
-            scale_down_seconds=self.scaling.scale_down_seconds,
-        )
 
     def signals(self, replicas: int, asked: Asked, told: dict[str, Work], now: float) -> Signals:
         """Everything that is told of the service. `replicas` is what was asked for last."""
@@ -111,6 +103,7 @@ def scaled(service: Json, children: Sequence[Json], config: OperatorConfig) -> S
         version=int(metadata["resourceVersion"]),
         replicas=read.service.spec.replicas,
         scaling=scaling,
+        rules=rules(scaling),
         max_sequences=max_sequences,
         kv_tokens=kv_tokens,
         pods=tuple(map(replica, live.replicas)),

@@ -18,6 +18,8 @@ from llmservice_operator.facts.pod_leave import not_lent
 from llmservice_operator.facts.pod_shapes import misshapen
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.values import Json
+from llmservice_runtime.contract.errors import UserError
+from llmservice_scaling.asked import rules
 
 NAME = ("metadata", "name")
 RENAMED = "A name can't be changed: make the service anew under another one, and delete this one."
@@ -49,6 +51,7 @@ def read_service(service: Json, config: OperatorConfig) -> Read | Problem:
     spec = parsed.spec
     return (
         _not_in_a_cluster(parsed)
+        or _no_schedule(parsed)
         or _not_a_pod(parsed)
         or _not_in_a_template(parsed)
         or not_lent(spec, config)
@@ -66,6 +69,16 @@ def _not_in_a_cluster(service: LLMService) -> Problem | None:
             f"spec.model.uri: {uri} is a relative path. In a cluster file:// is a path inside the runtime image: write "
             "file:///path, or use pvc://CLAIM/PATH or a hub.",
         )
+    return None
+
+
+def _no_schedule(service: LLMService) -> Problem | None:
+    if service.spec.scaling is None:
+        return None
+    try:
+        rules(service.spec.scaling)
+    except UserError as error:
+        return Problem(Reason.INVALID, f"{error.reason} {error.remedy}")
     return None
 
 

@@ -94,6 +94,10 @@ LIVE: dict[str, Json] = {
     "cache.persistentVolumeClaim.accessModes": claim(size="3Gi", accessModes=["ReadWriteMany"]),
     **{f"scaling.{name}": {"scaling": {name: 2, "maxReplicas": 2}} for name in SCALING},
     "scaling.mode": {"scaling": {"mode": "Fixed", "maxReplicas": 2}},
+    "scaling.schedules": {
+        "scaling": {"maxReplicas": 2, "schedules": [{"start": "0 8 * * *", "end": "0 9 * * *", "replicas": 2}]}
+    },
+    "scaling.target.requestsPerReplica": {"scaling": {"maxReplicas": 2, "target": {"requestsPerReplica": 3}}},
     "scaling.dryRun": {"scaling": {"mode": "Managed", "dryRun": True, "maxReplicas": 2}},
 }
 

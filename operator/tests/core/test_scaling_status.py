@@ -34,6 +34,18 @@ def test_zero_replicas_need_a_gateway() -> None:
     assert world.condition("SpecValid")["status"] == "True"
 
 
+def test_a_schedule_that_cant_be_read_is_refused_by_name() -> None:
+    schedule = {"start": "0 8 * * 1-5", "end": "0 18 * * 1-5", "replicas": 2}
+    for wrong, said in (
+        ({"start": "61 8 * * *"}, "spec.scaling.schedules[1].start `61 8 * * *` can't be read"),
+        ({"timeZone": "Mars/Olympus"}, "spec.scaling.schedules[1].timeZone `Mars/Olympus` is not known"),
+    ):
+        world = World(GATEWAY).edit(scaling={**BOUNDS, "schedules": [schedule, {**schedule, **wrong}]})
+        world.pass_()
+        found = world.condition("SpecValid")
+        assert found["status"] == "False" and said in found["message"]
+
+
 def test_without_scaling_nothing_is_said_of_it() -> None:
     world = World(GATEWAY).served()
     kinds = {condition["type"] for condition in world.service["status"]["conditions"]}

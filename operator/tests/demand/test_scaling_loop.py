@@ -154,6 +154,16 @@ async def test_idle_replicas_are_the_cheapest_to_end() -> None:
     assert world.costs == {"demo-1": "3", "demo-4": "1"}
 
 
+async def test_a_schedule_keeps_some_warm_and_a_target_says_what_one_is_to_have() -> None:
+    schedule = {"start": "0 1 * * *", "end": "0 2 * * *", "replicas": 3}  # the world's clock begins 16 minutes after 0
+    world = ScalingWorld(schedules=[schedule], target={"requestsPerReplica": 2}, **FAST)
+    assert await world.turn(in_flight=4) == 2
+    assert await world.turn(600.0, in_flight=0) == 0
+    assert await world.turn(2400.0) == 3
+    assert world.recorder.said[-1][1] == "Scaled from 0 to 3 replicas: a schedule keeps 3 warm now."
+    assert await world.turn(4000.0) == 0
+
+
 async def test_bounds_hold_whatever_is_known() -> None:
     world = ScalingWorld(replicas=1, minReplicas=3, maxReplicas=3)
     world.gateways.clear()
