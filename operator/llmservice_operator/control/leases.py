@@ -6,12 +6,11 @@ import asyncio
 import logging
 from typing import Protocol
 
-from llmservice_kube.watching import follow
-
 from llmservice_api.labels import GATEWAY, selector
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import LEASE, Json, Kind
+from llmservice_kube.watching import follow
 from llmservice_operator.control.health import Health
 
 SELECTOR = selector(GATEWAY)

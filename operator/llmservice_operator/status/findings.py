@@ -118,7 +118,12 @@ def _cached(picture: Picture) -> Finding:
         said = f"Each node keeps the model in {node.path}; a replica downloads it where it is not there yet."
         return Finding(kind, TRUE if picture.serves_target() else FALSE, Reason.PER_NODE, said)
     if not decision.access.shared:
-        said = "Every replica downloads the model when it starts. A cache on a PersistentVolumeClaim does it once."
+        scaling = decision.service.spec.scaling
+        wakes = scaling is not None and scaling.managed and not scaling.min_replicas
+        woken = ", and whoever wakes the service waits for that" if wakes else ""
+        said = (
+            f"Every replica downloads the model when it starts{woken}. A cache on a PersistentVolumeClaim does it once."
+        )
         return Finding(kind, FALSE, Reason.PER_REPLICA, said)
     if decision.cached:
         return Finding(kind, TRUE, Reason.CACHED, "The model's files are in the cache.")

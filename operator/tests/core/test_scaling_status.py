@@ -81,6 +81,12 @@ def test_a_new_leader_changes_nothing_until_it_decides_otherwise(scaled: World) 
     assert scaled.service["status"]["scaling"]["lastScaleTime"] == "2026-01-01T00:00:00Z"
 
 
+def test_each_wake_without_a_cache_downloads_and_says_so(scaled: World) -> None:
+    assert "and whoever wakes the service waits for that" in scaled.condition("Cached")["message"]
+    scaled.edit(scaling={"minReplicas": 1, "maxReplicas": 4}).pass_()
+    assert scaled.condition("Cached")["message"].startswith("Every replica downloads the model when it starts. ")
+
+
 def test_a_managed_zero_is_idle_and_a_persons_zero_is_stopped(scaled: World) -> None:
     scaled.edit(replicas=0).pass_()
     scaled.rolled_out().pass_()
