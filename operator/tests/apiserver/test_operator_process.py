@@ -23,8 +23,9 @@ from process import Operator, operator  # type: ignore[import-not-found]
 from llmservice_api.crd import custom_resource_definition
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
-from llmservice_kube.kinds import DEPLOYMENT, LEASE, LLM_SERVICE, SERVICE_ACCOUNT, Json, Kind
+from llmservice_kube.kinds import DEPLOYMENT, LEASE, LLM_SERVICE, POD, SERVICE_ACCOUNT, Json, Kind
 from llmservice_kube.login import Access, login
+from llmservice_operator.demand.replicas import COST
 from llmservice_operator.facts.live import condition, holds
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -231,10 +232,10 @@ async def test_the_charts_rights_are_enough_for_a_whole_life(
     body: Json = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}}
     await client.send("create", NAMESPACE, NAMESPACE.path(), body=body)
     values = [] if everywhere else [f"watchNamespaces={{{namespace}}}", "readNodes=false"]
-    documents = chart(tmp_path, home, *values)
+    documents = chart(tmp_path, home, *values, f"gatewayNamespace={home}")
     account = await install_rights(client, documents)
     limited = await kubeconfig_of(client, kubeconfig, tmp_path, home, account)
-    here = installation(*([] if everywhere else [namespace]), nodes=everywhere)
+    here = f"{installation(*([] if everywhere else [namespace]), nodes=everywhere)}gatewayNamespace: {home}\n"
     if not everywhere:
         assert not [document for document in documents if document["kind"].startswith("Cluster")]
     key = await make(client, namespace)
@@ -242,6 +243,11 @@ async def test_the_charts_rights_are_enough_for_a_whole_life(
         await until(lambda: ready(client, key))
         await edit(client, key, replicas=2, contextTokens=2048)
         await until(lambda: replicas(client, key, 2))
+        await edit(client, key, scaling={"minReplicas": 3, "maxReplicas": 3})
+        await until(lambda: replicas(client, key, 3))
+        await edit(client, key, scaling={"minReplicas": 1, "maxReplicas": 2})
+        await until(lambda: replicas(client, key, 2))
+        assert [pod for pod in (await client.list(POD, namespace)).items if COST in pod["metadata"]["annotations"]]
         await edit(client, key, model={"uri": "hf://c/d"})
         await until(lambda: model_of(client, key, "c/d"))
         live = await client.get(LLM_SERVICE, *key)
