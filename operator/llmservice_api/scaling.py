@@ -57,20 +57,13 @@ class ScalingSpec(ApiModel):
             "dryRun tells what Managed would do, and mode is another.",
             "Leave one of them out.",
         ),
-        Rule(
-            ".schedules",
-            "!has(self.schedules) || self.schedules.size() == 0 || self.mode == 'Managed'",
-            lambda self: not self.schedules or self.mode is ScalingMode.MANAGED,
-            "schedules are kept by Managed, and mode is another.",
-            "Leave one of them out.",
-        ),
     )
 
     mode: ScalingMode = Field(
         default=ScalingMode.MANAGED,
         description="Managed: demand decides, within the bounds. External: a HorizontalPodAutoscaler or KEDA does, "
-        "through /scale and with bounds of its own; clusters only. Fixed: spec.replicas does, and the bounds wait "
-        "until it is Managed again.",
+        "through /scale and with bounds of its own; clusters only. Fixed: spec.replicas does, and all "
+        "else here waits until it is Managed again.",
     )
     dry_run: bool = Field(
         default=False,
