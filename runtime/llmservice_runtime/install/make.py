@@ -253,10 +253,14 @@ def prove(folder: Path, engine: EngineType, recipe: Recipe) -> None:
     _say(f"{registry.label(engine)}: trying it")
     command = [str(folder / "bin" / "python"), "-P", "-m", recipe.proof]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    run = subprocess.run(command, capture_output=True, text=True, timeout=PROOF_SECONDS, check=False, env=env)
+    title, remedy = registry.label(engine), f"Install it again: {install_command(engine)} --rebuild"
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=PROOF_SECONDS, check=False, env=env)
+    except subprocess.TimeoutExpired as error:
+        waited = f"{title} was installed, and did not end its self-test within {PROOF_SECONDS:.0f} s."
+        raise InstallError(waited, f"Try it again when the machine does less: {install_command(engine)}") from error
     if run.returncode == 0:
         return
-    title, remedy = registry.label(engine), f"Install it again: {install_command(engine)} --rebuild"
     if recipe.wheel:
         remedy = f"Build it without newer CPU features: {install_command(engine)} --portable --rebuild"
     if run.returncode in (-signal.SIGILL, -signal.SIGSEGV, -signal.SIGBUS):

@@ -20,6 +20,7 @@ from llmservice_runtime.engines.base.recipe import NoEnvironment, Recipe
 from llmservice_runtime.engines.llamacpp.install.check import tiny_model
 from llmservice_runtime.engines.llamacpp.install.recipe import RECIPE
 from llmservice_runtime.engines.vllm.install.recipe import RECIPE as VLLM
+from llmservice_runtime.install import make
 from llmservice_runtime.install.environment import engine_python, installed_engines
 from llmservice_runtime.install.errors import InstallError
 from llmservice_runtime.install.lockfile import split_lock
@@ -175,6 +176,18 @@ def test_a_build_that_crashes_on_this_cpu_is_refused_with_a_way_out(tmp_path: Pa
     with pytest.raises(InstallError, match="SIGILL") as error:
         prove(tmp_path, EngineType.LLAMA_CPP, RECIPE)
     assert "--portable" in error.value.remedy
+
+
+def test_a_self_test_that_does_not_end_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A software driver compiles its shaders for minutes on a busy machine."""
+    monkeypatch.setattr(make, "PROOF_SECONDS", 0.2)
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o755)
+    with pytest.raises(InstallError, match="did not end its self-test within 0 s") as error:
+        prove(tmp_path, EngineType.LLAMA_CPP, RECIPE)
+    assert "llmservice-runtime install llamacpp" in error.value.remedy
 
 
 def test_a_failed_build_quotes_the_compiler_and_names_the_log(tmp_path: Path) -> None:
