@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
@@ -100,6 +101,14 @@ class ScalingSpec(ApiModel):
     def decides(self) -> bool:
         """Whether demand decides how many replicas there are."""
         return self.managed and not self.dry_run
+
+
+def wakes(scaling: Mapping[str, Any] | None) -> bool:
+    """Whether a service of no replicas is one that demand, or an autoscaler of its own, gives some again: requests wait
+    for it. `scaling` is the field as the API server has it."""
+    if scaling is None or scaling.get("dryRun"):
+        return False
+    return bool(scaling.get("mode", ScalingMode.MANAGED) != ScalingMode.FIXED)
 
 
 class ScalingStatus(ApiModel):

@@ -311,11 +311,12 @@ class LLMServiceSpec(ApiModel):
         Rule(
             ".scaling",
             "!has(self.scaling) || self.scaling.minReplicas > 0 || !has(self.endpoint.access)"
-            " || self.endpoint.access != 'Direct'",
+            " || self.endpoint.access != 'Direct' || self.scaling.mode != 'Managed'",
             lambda self: (
                 self.scaling is None
                 or self.scaling.min_replicas > 0
                 or self.endpoint.access is not EndpointAccess.DIRECT
+                or not self.scaling.managed
             ),
             "minReplicas is 0, and endpoint.access is Direct: only a gateway notices a request while no replica runs.",
             "Use access: Gateway, or raise minReplicas.",

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from llmservice_api.conditions import Reason
+from llmservice_api.scaling import wakes
 from llmservice_gateway.places import SPARE, Capacity
 from llmservice_gateway.routing import Backend, Replica, Unready
 from llmservice_kube.kinds import Json
@@ -64,7 +65,7 @@ def why_unready(service: Json) -> Unready:
     metadata, spec, status = service["metadata"], service["spec"], service.get("status") or {}
     if "deletionTimestamp" in metadata:
         return Unready(Reason.DRAINING, "The service is being removed.", retry_after=5, held=False)
-    replicas, managed = int(spec.get("replicas", 1)), spec.get("scaling") is not None
+    replicas, managed = int(spec.get("replicas", 1)), wakes(spec.get("scaling"))
     reason, message = _said(status)
     if not replicas and not managed:
         remedy = f"Start it: kubectl scale llmsvc {metadata['name']} -n {metadata['namespace']} --replicas 1"

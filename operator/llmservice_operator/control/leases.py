@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Protocol
 
 from llmservice_api.labels import GATEWAY, selector
@@ -13,7 +14,6 @@ from llmservice_kube.kinds import LEASE, Json, Kind
 from llmservice_kube.watching import follow
 from llmservice_operator.control.health import Health
 
-SELECTOR = selector(GATEWAY)
 RETRY_SECONDS = 30.0
 
 logger = logging.getLogger(__name__)
@@ -32,9 +32,18 @@ class Listener(Protocol):
 class Leases:
     """Of one namespace. That they can't be read is told in readiness: nothing scales to what gateways are asked."""
 
-    def __init__(self, client: Client, namespace: str, listener: Listener, health: Health, seconds: float) -> None:
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        labels: Mapping[str, str],
+        listener: Listener,
+        health: Health,
+        seconds: float,
+    ) -> None:
         self._client = client
         self._namespace = namespace
+        self._selector = selector({**labels, **GATEWAY})
         self._listener = listener
         self._health = health
         self._seconds = seconds
@@ -46,13 +55,13 @@ class Leases:
             self._listener.lease(event, lease)
 
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(follow(self._client, LEASE, self._namespace, SELECTOR, take, lambda: None))
+            tasks.create_task(follow(self._client, LEASE, self._namespace, self._selector, take, lambda: None))
             tasks.create_task(self._relist())
 
     async def _relist(self) -> None:
         while True:
             try:
-                found = (await self._client.list(LEASE, self._namespace, labels=SELECTOR)).items
+                found = (await self._client.list(LEASE, self._namespace, labels=self._selector)).items
             except ApiError as error:
                 self._health.problem(
                     "gateways", f"{error}: what gateways are asked is not known, so nothing is scaled down"

@@ -176,8 +176,9 @@ class Work:
         ]
         if self.scaling.prometheus is not None:
             self.loops.append(Loop("prometheus", self.scaling.prometheus.run))
-        if config.has_gateway:
-            leases = Leases(client, config.demand_namespace, self.scaling, health, resync)
+        if config.gateway is not None:
+            labels = dict(config.gateway.labels)
+            leases = Leases(client, config.demand_namespace, labels, self.scaling, health, resync)
             self.loops.append(Loop("gateways", leases.run))
         if scope.nodes:
             self.loops.append(Loop("nodes", self._nodes.run))

@@ -32,7 +32,9 @@ def unreachable(spec: LLMServiceSpec, config: OperatorConfig) -> Problem | None:
             "spec.endpoint.access: Gateway, and this installation has no gateway. Leave it out, or have the chart's "
             "gateway.enabled set.",
         )
-    if reached(said, config) is EndpointAccess.DIRECT and spec.scaling is not None and not spec.scaling.min_replicas:
+    scaling = spec.scaling
+    to_none = scaling is not None and scaling.managed and not scaling.min_replicas
+    if to_none and reached(said, config) is EndpointAccess.DIRECT:
         why = "has no gateway" if config.gateway is None else "gives services direct access unless they say otherwise"
         return Problem(
             Reason.INVALID,

@@ -47,12 +47,6 @@ def not_allowed(spec: LLMServiceSpec, config: OperatorConfig) -> Problem | None:
             "spec.model.trustRemoteCode: this installation runs no code that models bring. Leave it out, or have the "
             "chart's runtime.allow.remoteCode set.",
         )
-    if spec.scaling is not None and spec.scaling.managed and not spec.scaling.min_replicas and not config.has_gateway:
-        return Problem(
-            Reason.INVALID,
-            "spec.scaling.minReplicas: 0 needs a gateway, which has requests wait while no replica runs, and this "
-            "installation has none (the chart's gatewayNamespace). Set it to 1, or install one.",
-        )
     for use in uses(spec):
         name, patterns = lists[use.kind]
         if not any(fnmatchcase(use.value, pattern) for pattern in patterns):

@@ -135,7 +135,7 @@ class OperatorConfig:
     @property
     def demand_namespace(self) -> str:
         """Where gateways tell, by their Leases, what services are asked for; empty = there is no gateway."""
-        return self.gateway_namespace
+        return self.operator_namespace if self.gateway is not None else ""
 
     @property
     def has_gateway(self) -> bool:

@@ -232,10 +232,10 @@ async def test_the_charts_rights_are_enough_for_a_whole_life(
     body: Json = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}}
     await client.send("create", NAMESPACE, NAMESPACE.path(), body=body)
     values = [] if everywhere else [f"watchNamespaces={{{namespace}}}", "readNodes=false"]
-    documents = chart(tmp_path, home, *values, f"gatewayNamespace={home}")
+    documents = chart(tmp_path, home, *values)
     account = await install_rights(client, documents)
     limited = await kubeconfig_of(client, kubeconfig, tmp_path, home, account)
-    here = f"{installation(*([] if everywhere else [namespace]), nodes=everywhere)}gatewayNamespace: {home}\n"
+    here = f"{installation(*([] if everywhere else [namespace]), nodes=everywhere)}gateway: {{service: gateway}}\n"
     if not everywhere:
         assert not [document for document in documents if document["kind"].startswith("Cluster")]
     key = await make(client, namespace)

@@ -26,6 +26,7 @@ from llmservice_operator.control.leases import Leases
 from llmservice_operator.control.work import Work
 from llmservice_operator.demand.replicas import COST
 from llmservice_operator.demand.replicas import Work as Told
+from llmservice_operator.facts.config import Gateway as Installed
 
 Key = tuple[str, str]
 BEGAN = datetime.now(UTC)
@@ -48,7 +49,7 @@ class Term:
     """A leader whose loops do not run, on a clock of the test's."""
 
     def __init__(self, access: Access, client: Client, namespace: str) -> None:
-        config = dataclasses.replace(CONFIG, gateway_namespace=namespace)
+        config = dataclasses.replace(CONFIG, operator_namespace=namespace, gateway=Installed("gateway", ()))
         self.namespace, self.client, self.now = namespace, client, 1000.0
         self.work: Work = work_in(access, client, namespace, config)
         self.work.scaling._clock = lambda: self.now
@@ -220,7 +221,7 @@ async def test_leases_of_gateways_are_watched(client: Client, access: Access, na
     await gateway.tells((namespace, "qwen"), held=1)
     async with Client(access) as own:
         health = work_in(access, own, namespace)._health
-        task = asyncio.create_task(Leases(own, namespace, listener, health, 600.0).run())
+        task = asyncio.create_task(Leases(own, namespace, {}, listener, health, 600.0).run())
         try:
             async with asyncio.timeout(60):
                 first = {await listener.news.get(), await listener.news.get()}
@@ -239,7 +240,7 @@ async def test_a_leader_that_is_killed_while_requests_are_held_is_followed_by_on
 ) -> None:
     key = await make(client, namespace, replicas=0, scaling={"minReplicas": 0, "maxReplicas": 2})
     gateway, there, page = Gateway(client, namespace), f"--namespace={namespace}", f"/scaling/{namespace}/qwen"
-    here = f"{IMAGES}namespaces: [{namespace}]\ngatewayNamespace: {namespace}\n"
+    here = f"{IMAGES}namespaces: [{namespace}]\ngateway: {{service: gateway}}\n"
 
     async def woken() -> bool:
         await gateway.tells(key, held=1)

@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 from core_world import CONFIG, World  # type: ignore[import-not-found]
 
+from llmservice_operator.facts.config import Gateway
 from llmservice_operator.facts.values import ScalingTold
 
-GATEWAY = dataclasses.replace(CONFIG, gateway_namespace="llm")
+GATEWAY = dataclasses.replace(CONFIG, gateway=Gateway("llmservice-gateway", ()))
 BOUNDS = {"minReplicas": 0, "maxReplicas": 4}
 TOLD = ScalingTold(1, "Wanted", "3 requests held and in flight at 6 a replica want 1", "")
 
@@ -27,7 +28,7 @@ def test_zero_replicas_need_a_gateway() -> None:
     world.pass_()
     found = world.condition("SpecValid")
     assert found["status"] == "False"
-    assert "spec.scaling.minReplicas: 0 needs a gateway" in found["message"]
+    assert "spec.scaling.minReplicas is 0, and this installation has no gateway" in found["message"]
     world.edit(scaling={"minReplicas": 1, "maxReplicas": 4}).pass_()
     assert world.condition("SpecValid")["status"] == "True"
     world.edit(scaling={"mode": "Fixed", **BOUNDS}).pass_()

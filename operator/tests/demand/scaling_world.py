@@ -15,11 +15,12 @@ from llmservice_kube.errors import ApiError
 from llmservice_operator.control.scaling import LOOK_SECONDS, Scaling
 from llmservice_operator.control.supervisors import READ_SECONDS
 from llmservice_operator.demand.replicas import Work
+from llmservice_operator.facts.config import Gateway
 
 Json = dict[str, Any]
 KEY = ("apps", "demo")
 WALL = datetime(2026, 1, 1, tzinfo=UTC)
-GATEWAY = dataclasses.replace(CONFIG, gateway_namespace="llm")
+GATEWAY = dataclasses.replace(CONFIG, gateway=Gateway("llmservice-gateway", ()))
 PLACES = 16
 """Of a replica, as it is planned here."""
 

@@ -67,6 +67,13 @@ def test_no_reason_is_both() -> None:
         ({"replicas": 1}, Reason.STOPPED, (Reason.STARTING, True, False)),  # just started
         ({"replicas": 0, "scaling": {"maxReplicas": 2}}, Reason.IDLE, (Reason.IDLE, True, False)),
         ({"replicas": 0, "scaling": {"maxReplicas": 2}}, Reason.STOPPED, (Reason.IDLE, True, False)),
+        ({"replicas": 0, "scaling": {"maxReplicas": 2, "mode": "External"}}, Reason.IDLE, (Reason.IDLE, True, False)),
+        (
+            {"replicas": 0, "scaling": {"maxReplicas": 2, "mode": "Fixed"}},
+            Reason.STOPPED,
+            (Reason.STOPPED, False, True),
+        ),
+        ({"replicas": 0, "scaling": {"maxReplicas": 2, "dryRun": True}}, Reason.STOPPED, (Reason.STOPPED, False, True)),
         ({"replicas": 0, "scaling": {"maxReplicas": 2}}, "DoesNotFit", ("DoesNotFit", False, True)),
         ({"replicas": 1}, "Crashed", ("Crashed", False, False)),
         ({"replicas": 1}, "NobodyKnowsThis", ("NobodyKnowsThis", False, False)),
