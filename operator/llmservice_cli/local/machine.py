@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import aiohttp
 
+from llmservice_cli.local.line import Line
 from llmservice_cli.local.load_times import LoadTimes
 from llmservice_cli.local.replica import LocalReplica
 from llmservice_cli.local.room import Claim, Room
@@ -31,6 +33,7 @@ class LocalSubstrate:
         self._times = LoadTimes(state)
         self._started = 0
         self._room = Room()
+        self._lines = WeakValueDictionary[tuple[str, str, int], Line]()
         self._announced: Claim | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -61,10 +64,17 @@ class LocalSubstrate:
             log_file(self._state, service, slot),
             self._session,
             self._on_change,
-            lambda: self._room.claim(service, settings.model_path, memory_bytes),
+            self._line(service, settings.model_path, memory_bytes),
             self._times,
         )
         return name
+
+    def _line(self, service: str, model: str, memory_bytes: int) -> Line:
+        """Where replicas that ask for the same wait together."""
+        alike = service, model, memory_bytes
+        line = self._lines.get(alike) or Line(lambda: self._room.claim(service, model, memory_bytes))
+        self._lines[alike] = line
+        return line
 
     async def stop(self, replica: str, *, force: bool = False) -> None:
         if found := self._replicas.get(replica):

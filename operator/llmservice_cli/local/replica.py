@@ -18,6 +18,7 @@ import aiohttp
 
 from llmservice_api.loads import load_status
 from llmservice_cli.local.disk import FULL, problem, unwritable
+from llmservice_cli.local.line import ROOM_SECONDS, Line
 from llmservice_cli.local.load_times import LoadTimes
 from llmservice_cli.local.process import SupervisorProcess, rotate
 from llmservice_cli.local.room import Claim
@@ -31,8 +32,6 @@ log = logging.getLogger(__name__)
 
 FASTEST_POLL, STARTING_POLL, READY_POLL = 0.05, 0.5, 1.0
 """Seconds between looks at a supervisor: at first, while it loads, once it is ready."""
-ROOM_SECONDS = 1.0
-"""A replica that found no room looks again after so long."""
 SILENT_SECONDS = 20.0
 """A supervisor that answers nothing for so long is replaced."""
 STATE_FILE = "state.json"
@@ -51,7 +50,7 @@ class LocalReplica:
         log: Path,
         session: aiohttp.ClientSession,
         on_change: Callable[[], None],
-        claim: Callable[[], Claim | FailureRecord],
+        line: Line,
         times: LoadTimes,
     ) -> None:
         self.facts = facts
@@ -63,7 +62,7 @@ class LocalReplica:
         self._log = log
         self._session = session
         self._on_change = on_change
-        self._claim = claim
+        self._line = line
         self._claimed: Claim | None = None
         self._process: SupervisorProcess | None = None
         self._stopping = asyncio.Event()
@@ -131,7 +130,7 @@ class LocalReplica:
     async def _wait_for_room(self) -> None:
         """Until this replica fits beside what runs; who has the memory is told meanwhile."""
         while not self._stopping.is_set():
-            claimed = await asyncio.to_thread(self._claim)
+            claimed = await self._line.ask()
             if isinstance(claimed, Claim):
                 self._claimed = claimed
                 if self.facts.held:

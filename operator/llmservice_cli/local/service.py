@@ -221,7 +221,7 @@ class ServiceControl:
         self._leaving.pop(name, None)
 
     def _facts(self, generation: Generation | None) -> list[ReplicaFacts]:
-        names = generation.names if generation else []
+        names = frozenset(generation.names if generation else ())
         return [facts for facts in self._substrate.replicas() if facts.name in names]
 
     def _gave_up(self, generation: Generation) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import tempfile
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from machine_world import Here, manifest, until  # type: ignore[import-not-found]
 
+from llmservice_cli.local.line import Line
 from llmservice_cli.local.room import Claim, Hold, Room, shortage
 from llmservice_cli.local.shared import shared_folder
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
@@ -116,6 +118,36 @@ def test_a_second_replica_waits_until_there_is_room(here: Here) -> None:
     here.run("scale", "demo", "--replicas", "2")
     here.ready("demo", 2)
     assert "DoesNotFit" not in here.run("ps")
+
+
+def test_hundreds_of_replicas_that_wait_for_room_keep_nobody_waiting(here: Here) -> None:
+    """They froze the instance: it answered no command, and replicas that served were killed as silent."""
+    here.run("up", "-f", here.write(manifest("demo")), "--port", "0", "--detach")
+    serving = here.ready("demo")["replicas"][0]["pid"]
+    big = another_instance(here)
+    here.run("scale", "demo", "--replicas", "300")
+    until(lambda: sum(facts["held"] for facts in here.service("demo")["replicas"]) == 299, 120)
+    for _ in range(3):
+        assert "1/300" in here.run("ps")
+    assert "unchanged" not in here.run("scale", "demo", "--replicas", "1")
+    assert here.ready("demo")["replicas"][0]["pid"] == serving
+    big.release()
+
+
+async def test_of_hundreds_that_wait_in_a_line_one_asks_and_all_hear(tmp_path: Path) -> None:
+    asked: list[Claim | FailureRecord] = []
+    room = Room(tmp_path, lambda: (2 * GIB, 2 * GIB))
+
+    def claim() -> Claim | FailureRecord:
+        asked.append(room.claim("apps/a", "/m", GIB))
+        return asked[-1]
+
+    line = Line(claim)
+    answers = await asyncio.gather(*(line.ask() for _ in range(300)))
+    claims = [one for one in answers if isinstance(one, Claim)]
+    assert len(claims) == 2 and len(asked) < 30  # it is asked again when a second has passed, on a machine so busy
+    for one in claims:
+        one.release()
 
 
 def test_a_service_that_does_not_fit_beside_what_runs_is_refused_with_who_has_it(here: Here) -> None:
