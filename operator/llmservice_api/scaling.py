@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from llmservice_api.rules import ApiModel, Rule
+from llmservice_api.rules import ApiModel, Rule, no_items
 
 _Cron = Annotated[str, StringConstraints(min_length=9, max_length=128)]
 
@@ -86,7 +86,7 @@ class ScalingSpec(ApiModel):
     )
 
     schedules: list[ScheduleSpec] = Field(
-        default_factory=list,
+        default_factory=no_items,
         max_length=16,
         description="More than minReplicas at certain times, and no more than maxReplicas. Omitted = never.",
     )
