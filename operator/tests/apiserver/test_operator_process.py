@@ -178,8 +178,12 @@ async def answers(client: Client) -> bool:
     return True
 
 
+COMPONENT = "app.kubernetes.io/component"
+"""A label of what the chart brings beside the operator."""
+
+
 def chart(tmp_path: Path, namespace: str, *values: str) -> list[Json]:
-    """What Helm would install besides the CRD, as objects."""
+    """What Helm would install of the operator besides the CRD, as objects: nothing of the gateway."""
     from cluster import programs
 
     helm = shutil.which("helm") or programs.build(programs.HELM)
@@ -194,7 +198,8 @@ def chart(tmp_path: Path, namespace: str, *values: str) -> list[Json]:
         *settings,
     ]
     text = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True, cwd=tmp_path).stdout
-    return [document for document in yaml.safe_load_all(text) if document]
+    documents = [document for document in yaml.safe_load_all(text) if document]
+    return [d for d in documents if COMPONENT not in d["metadata"].get("labels", {})]
 
 
 async def install_rights(client: Client, documents: list[Json]) -> str:
@@ -247,7 +252,8 @@ async def test_the_charts_rights_are_enough_for_a_whole_life(
         await until(lambda: replicas(client, key, 3))
         await edit(client, key, scaling={"minReplicas": 1, "maxReplicas": 2})
         await until(lambda: replicas(client, key, 2))
-        assert [pod for pod in (await client.list(POD, namespace)).items if COST in pod["metadata"]["annotations"]]
+        pods = (await client.list(POD, namespace)).items
+        assert [pod for pod in pods if COST in pod["metadata"].get("annotations", {})]
         await edit(client, key, model={"uri": "hf://c/d"})
         await until(lambda: model_of(client, key, "c/d"))
         live = await client.get(LLM_SERVICE, *key)
