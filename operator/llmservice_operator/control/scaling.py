@@ -132,7 +132,7 @@ class Scaling:
         """Decide about all services, or in between about those that requests wait for. `tasks` write what follows."""
         self._bell.clear()
         urgent, self._urgent = self._urgent, set()
-        self._learn()
+        await self._learn()
         if self._clock() - self._looked >= LOOK_SECONDS:
             self._looked = self._clock()
             keys = list(self._services)
@@ -143,10 +143,12 @@ class Scaling:
             if number % SLICE == 0:
                 await asyncio.sleep(0)
 
-    def _learn(self) -> None:
+    async def _learn(self) -> None:
         """What the cluster has of the services that changed."""
         dirty, self._dirty = self._dirty, set()
-        for key in dirty:
+        for number, key in enumerate(dirty, 1):
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
             found = self._read(key)
             if found is None:
                 if self._services.pop(key, None) is not None:

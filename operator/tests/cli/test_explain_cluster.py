@@ -20,7 +20,8 @@ class Cluster:
     def __init__(self, spec: Any = None, installation: str = "llm", holder: str = "llmservice-7f-x_0a1b2c3d") -> None:
         self.service = {"spec": {"scaling": {"maxReplicas": 2}} if spec is None else spec}
         self.service["status"] = {"installation": installation} if installation else {}
-        self.holder, self.refuses, self.asked = holder, None, ""
+        self.holder, self.asked = holder, ""
+        self.refuses: ApiError | None = None
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Any:
         if kind == LLM_SERVICE:
