@@ -78,6 +78,7 @@ class Keeper:
         self._account = Account()
         self._written: dict[str, ServiceDemand] = {}
         self._urgent = asyncio.Event()
+        self._failing = False
         self.written_at: float | None = None
         """When it was last written, by the loop's clock."""
 
@@ -110,7 +111,7 @@ class Keeper:
             async with asyncio.timeout(WRITE_SECONDS):
                 await self._client.send("delete", LEASE, path)
         except (ApiError, TimeoutError) as error:
-            logger.warning("the Lease could not be deleted: %s", error or "timed out")
+            logger.warning("the Lease could not be deleted: %s", str(error) or "timed out")
 
     def _now(self) -> dict[str, ServiceDemand]:
         return self._account.of(map(self._rooms.demand, self._rooms.asked), asyncio.get_running_loop().time())
@@ -130,8 +131,13 @@ class Keeper:
             async with asyncio.timeout(WRITE_SECONDS):
                 await self._client.send("apply", LEASE, LEASE.path(self._namespace, self._name), query, body)
         except (ApiError, TimeoutError) as error:
-            logger.warning("the Lease could not be written: %s", error or "timed out")
+            if not self._failing:
+                logger.warning("the Lease can't be written: %s", str(error) or "timed out")
+            self._failing = True
             return False
+        if self._failing:
+            logger.info("the Lease is written again")
+        self._failing = False
         self._written, self.written_at = services, asyncio.get_running_loop().time()
         return True
 
