@@ -79,8 +79,6 @@ class Keeper:
         self._written: dict[str, ServiceDemand] = {}
         self._urgent = asyncio.Event()
         self._failing = False
-        self.written_at: float | None = None
-        """When it was last written, by the loop's clock."""
 
     def waits(self, service: str) -> None:
         """A request waits for a replica of this service: that is told at once, unless it was told already."""
@@ -138,7 +136,7 @@ class Keeper:
         if self._failing:
             logger.info("the Lease is written again")
         self._failing = False
-        self._written, self.written_at = services, asyncio.get_running_loop().time()
+        self._written = services
         return True
 
 
