@@ -13,6 +13,7 @@ from llmservice_api.labels import GATEWAY, NAME, selector
 from llmservice_gateway.cluster.directory import Directory, readable
 from llmservice_gateway.cluster.lease import Keeper
 from llmservice_gateway.cluster.peers import Peers
+from llmservice_gateway.cluster.queues import watch_queues
 from llmservice_gateway.proxy import Proxy
 from llmservice_kube.cache import Key
 from llmservice_kube.client import Client
@@ -81,6 +82,7 @@ class Cluster:
             ("watch of Leases", partial(self._watch, self._leases, self._lease_kinds, (self._namespace,), self._look)),
             ("table", self.directory.run),
             ("Lease", self.keeper.run),
+            ("engines' queues", partial(watch_queues, self._rooms, self.directory.queues)),
             ("other gateways", self._live),
         )
         async with asyncio.TaskGroup() as group:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from llmservice_gateway.cluster.endpoints import replicas
 from llmservice_gateway.cluster.services import backend
@@ -42,6 +43,7 @@ class Directory:
         self._backends: dict[str, Backend] = {}
         self._aliases: Mapping[str, str] = {}
         self._gateways = 1
+        self._queues: Mapping[str, int] = {}
         self.ready = False
         """A table was made once. It stays, whatever becomes of the API server."""
 
@@ -64,6 +66,14 @@ class Directory:
         if gateways != self._gateways:
             self._gateways, self._all = gateways, True
             self._news.set()
+
+    def queues(self, waiting: Mapping[str, int]) -> None:
+        """Replica -> requests in its own queue, as it last said; the others have none."""
+        changed = {name for name in {*waiting, *self._queues} if waiting.get(name) != self._queues.get(name)}
+        self._queues = waiting
+        for known in self._backends.values():
+            if any(replica.name in changed for replica in known.replicas):
+                self.changed([(known.namespace, known.name)])
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -93,4 +103,6 @@ class Directory:
         service = self._cache.get(LLM_SERVICE, *key)
         if service is None:
             return None
-        return backend(service, replicas(key[1], self._cache.of(key)), self._gateways)
+        found = replicas(key[1], self._cache.of(key))
+        told = tuple(replace(replica, waiting=self._queues.get(replica.name, 0)) for replica in found)
+        return backend(service, told, self._gateways)
