@@ -93,6 +93,19 @@ def test_schemes_that_vllm_has_not_are_refused_by_name(stated: dict[str, Any], s
 
 
 @pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ({"default": {"_type": "Int4WeightOnlyConfig", "_data": {}}}, ""),
+        ("int4_weight_only", "whose quant_type is int4_weight_only, only default"),
+        ({"a": {}, "default": {}}, "whose quant_type is a, default, only default"),
+    ],
+)
+def test_torchao_that_transformers_does_not_read_is_refused_by_name(kind: Any, said: str) -> None:
+    told = objection(EngineType.TRANSFORMERS, {"quant_method": "torchao", "quant_type": kind})
+    assert said in told if said else not told
+
+
+@pytest.mark.parametrize(
     ("weight", "product", "refused"), [(FP8, "A100-80GB", True), (FP8, "L4", False), (MXFP4, "A100-80GB", False)]
 )
 def test_what_quark_does_has_a_floor_of_its_own(weight: dict[str, Any], product: str, refused: bool) -> None:

@@ -7,6 +7,7 @@ and quantizers are asked with a stand-in for it.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import inspect
 import re
@@ -54,6 +55,7 @@ def ask() -> dict[str, Any]:
         "architectures": {name: sorted(kinds) for name, kinds in architectures.items()},
         "configs": dict(_configs()),
         "methods": dict(_methods()),
+        "words": {"torchao": {"quant_type": list(_torchao_kinds())}},
         "rope": dict(_rope_types()),
         "weight_files": [
             transformers.utils.SAFE_WEIGHTS_NAME,
@@ -115,6 +117,21 @@ def _methods() -> Iterator[tuple[str, dict[str, Any]]]:
                 ],
             },
         )
+
+
+def _torchao_kinds() -> Iterator[str]:
+    """Keys of a checkpoint's `quant_type`, or the text that it is, of those there were, with which torchao is asked for
+    the rest."""
+    from transformers.utils.quantization_config import TorchAoConfig
+
+    asked = mock.MagicMock(config_from_dict=dict)
+    packages = {"torchao": mock.MagicMock(), "torchao.core": mock.MagicMock(), "torchao.core.config": asked}
+    kinds: tuple[Any, ...] = ({"default": {}}, "int4_weight_only", {"default": {}, "other": {}}, {})
+    with mock.patch.dict(sys.modules, packages), mock.patch.object(TorchAoConfig, "post_init"):
+        for kind in kinds:
+            with contextlib.suppress(AssertionError, ValueError):
+                TorchAoConfig.from_dict({"quant_type": kind})
+                yield ", ".join(kind) if isinstance(kind, dict) else kind
 
 
 CAPABILITIES = (70, 75, 80, 86, 89, 90, 100, 120)

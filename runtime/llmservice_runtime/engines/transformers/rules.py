@@ -100,6 +100,18 @@ def unknown_type(case: Case) -> str | None:
     return None
 
 
+def unknown_word(case: Case) -> str | None:
+    """What a checkpoint says of its quantization in words that Transformers does not read: torchao's of before 0.10."""
+    told = known().words.get(case.method, {})
+    for stated in case.facts.quantization.stated if case.facts.quantization else ():
+        key, _, word = stated.partition("=")
+        if key in told and word not in told[key]:
+            shown = "".join(letter if letter.isprintable() else "?" for letter in word)
+            only = " or ".join(sorted(told[key]))
+            return f"Transformers does not read {case.method} weights whose {key} is {shown}, only {only}."
+    return None
+
+
 def missing_package(case: Case) -> str | None:
     """Methods whose packages the environment lacks."""
     method = _method(case)
@@ -163,6 +175,7 @@ RULES: tuple[Rule, ...] = (
     unknown_rope,
     unknown_method,
     unknown_type,
+    unknown_word,
     unable_method,
     unable_conversion,
     missing_package,
