@@ -184,14 +184,15 @@ class Scaling:
             told = self._source.told
             works = {one.uid: told[one.uid] for one in found.ready if one.uid in told}
             wanted = memory.decide(found, asked, works, self._complaint(found), now, self._wall())
-            if memory.told != before:
-                self._wake(key)
             there = memory.there(found)
             if not found.scaling.dry_run and wanted != there and now >= self._not_before.get(key, now):
                 task = tasks.create_task(self._write(key, found, memory, wanted, there, other is not None))
                 self._writing[key] = task
                 task.add_done_callback(lambda _: self._writing.pop(key, None))
-            elif found.scaling.dry_run and wanted != found.replicas and (before is None or before.desired != wanted):
+                return  # it is told when it is done, or could not be
+            if memory.told != before:
+                self._wake(key)
+            if found.scaling.dry_run and wanted != found.replicas and (before is None or before.desired != wanted):
                 said = f"Demand would have it scaled from {found.replicas} to {wanted}: {memory.sentence}."
                 tasks.create_task(self._say(key, Reason.DRY_RUN, said))
         except Exception:
