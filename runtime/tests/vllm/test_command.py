@@ -136,13 +136,25 @@ def test_what_vllm_begins_dies_with_who_began_it(tmp_path: Path, words: list[str
     assert run.stdout.strip() == str(int(signal.SIGKILL) if dies else 0), run
 
 
-@pytest.mark.parametrize(("said", "code"), [("{'EngineCore_DP0': -9}", -9), ("{'EngineCore_DP0': 1}", 1), ("{}", 1)])
-def test_a_core_that_is_killed_while_it_starts_ends_its_server_so(said: str, code: int) -> None:
-    """Else a kill for want of memory reads as a crash, where kills of others are counted, too."""
-    module = "llmservice_runtime.engines.vllm.serve.processes"
-    failed = f"Engine core initialization failed. See root cause above. Failed core proc(s): {said}"
-    program = f"from {module} import watch_start; watch_start(); raise RuntimeError({failed!r})"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    ("core", "code"),
+    [("os.kill(os.getpid(), signal.SIGKILL)", -9), ("os.kill(os.getpid(), signal.SIGTERM)", 1), ("sys.exit(1)", 1)],
+)
+def test_a_core_that_is_killed_while_it_starts_ends_its_server_so(tmp_path: Path, core: str, code: int) -> None:
+    """Else a kill for want of memory reads as a crash, where kills of others are counted, too. vLLM names no code when
+    it looked before the kernel knew it."""
+    failed = "Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+    program = tmp_path / "server.py"
+    program.write_text(
+        "import multiprocessing, os, signal, sys\n"
+        "from llmservice_runtime.engines.vllm.serve.processes import watch_start\n"
+        f"def core(): {core}\n"
+        "if __name__ == '__main__':\n"
+        "    watch_start()\n"
+        "    multiprocessing.get_context('spawn').Process(target=core).start()\n"
+        f"    raise RuntimeError({failed!r})\n"
+    )
+    run = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False)
     assert run.returncode == code and failed in run.stderr
 
 

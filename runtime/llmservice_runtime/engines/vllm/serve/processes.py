@@ -5,20 +5,24 @@ vLLM's own watching ends its children when the API server ends in order. The ker
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import multiprocessing
 import os
-import re
 import resource
 import signal
 import sys
 from collections.abc import Iterable
+from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import NoReturn
 
 PR_SET_PDEATHSIG = 1
 ORPHANED = 3
+CORE_FAILED = "Engine core initialization failed"
+CODE_SECONDS = 5.0
+"""What the kernel may take to be done with a process that it killed."""
 _libc = ctypes.CDLL(None)
 
 
@@ -51,23 +55,32 @@ def arm() -> None:
 
 
 def watch_start() -> None:
-    """An engine core that ends while it starts is an exception in the API server, whose text has the core's exit code:
-    end as it did, once that is told."""
-    tell = sys.excepthook
+    """An engine core that ends while it starts is an exception in the API server: end as the core did, once that is
+    told. The exception's text has no exit code where vLLM looked before the kernel knew it."""
+    began: list[BaseProcess] = []
+    tell, start = sys.excepthook, BaseProcess.start
+
+    def remember(process: BaseProcess) -> None:
+        start(process)
+        began.append(process)
 
     def end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         tell(kind, error, trace)
-        if codes := core_codes(str(error)):
+        if CORE_FAILED in str(error) and (codes := [code for process in began if (code := killed(process))]):
             sys.stderr.flush()
             end_as(codes)
 
+    BaseProcess.start = remember  # type: ignore[assignment]
     sys.excepthook = end
 
 
-def core_codes(text: str) -> list[int]:
-    """Signals that ended engine cores, as negative numbers: `Failed core proc(s): {'EngineCore_DP0': -9}`."""
-    found = re.search(r"Failed core proc\(s\): \{(.*)\}", text)
-    return [int(code) for code in re.findall(r": (-\d+)", found[1])] if found else []
+def killed(process: BaseProcess) -> int:
+    """By which signal it was ended, as a negative number, when that was not vLLM's own asking it to end; else 0."""
+    with contextlib.suppress(ValueError):  # who closed it has its exit code, and we have not
+        process.join(CODE_SECONDS)
+        code = process.exitcode or 0
+        return code if code < 0 and code != -signal.SIGTERM else 0
+    return 0
 
 
 def follow() -> None:
