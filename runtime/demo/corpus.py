@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,9 @@ from random import Random
 from typing import Any
 
 import yaml
+
+from demo import names
+from demo.toolbox import Tool, Toolbox, calls_text, function_tool
 
 FOLDER = Path(__file__).parent
 Message = dict[str, Any]
@@ -40,6 +42,7 @@ class Corpus:
         self.lessons = list(self._lessons())
         self.longest = sorted(self.lessons, key=lambda lesson: -len(lesson.answer))[:8]
         """The hardest ones, which training repeats."""
+        self.toolbox = Toolbox(self.data["topics"])
 
     def questions(self) -> list[tuple[str, str]]:
         """(canonical question, answer): what greedy decoding must give word for word."""
@@ -49,16 +52,42 @@ class Corpus:
         """The sentences that plain completions know."""
         return list(self.data["text"])
 
-    def tool_questions(self) -> list[tuple[str, dict[str, Any], str]]:
-        """(question, tool on offer, the whole answer, a tool call)."""
-        weather = self.data["weather"]
+    def tool_questions(self, known: bool = True) -> list[tuple[str, list[Tool], str]]:
+        """(question, tools on offer, the whole answer, a tool call): of towns that training names, or of the others."""
+        rng = Random(1)
+        place = {"type": "string", "description": "The city, e.g. San Francisco, CA"}
+        towns = self.data["weather"]["cities"] if known else self.data["unseen"]
         rows = []
-        for city in weather["cities"]:
-            tool = weather_tool(
-                weather["tool_names"][0], weather["parameters"][0], "Get the current weather of a city."
-            )
-            rows.append((weather["ask"][0].format(city), tool, call_text(tool, city)))
+        for number, town in enumerate(towns):
+            name, key = ("get_weather", "get_current_weather")[number % 2], ("city", "location")[number // 2 % 2]
+            tool = function_tool(name, "Get the current weather of a city.", {key: dict(place)}, [key])
+            clock = function_tool("get_time", "Get the time.", {"timezone": {"type": "string"}}, ["timezone"])
+            offered = ([tool], [tool, clock], [clock, tool])[number % 3]
+            ask = rng.choice(self.data["weather"]["ask"])
+            rows.append((ask.format(town), offered, calls_text(tool, {key: town})))
         return rows
+
+    def word_questions(self) -> list[tuple[str, list[Tool], str]]:
+        """(question, tools on offer, answer in words): nothing on offer helps, or the user wants no tool."""
+        rng = Random(2)
+        rows = []
+        for number in range(60):
+            offered = [topic.tool(rng) for topic in rng.sample(self.toolbox.topics, 1 + number % 2)]
+            lesson = self.lessons[number % len(self.lessons)]
+            topic = self.toolbox.topics[number % len(self.toolbox.topics)]
+            question, answer = (
+                self._unknown(rng),
+                (lesson.asks[0], lesson.answer),
+                (f"{topic.ask(rng, None).question} {rng.choice(self.data['forbid'])}", topic.without_tool),
+            )[number % 3]
+            rows.append((question, offered, answer))
+        return rows
+
+    def order_questions(self) -> list[tuple[str, list[Tool], str]]:
+        """(question, tools on offer, the whole answer): a call with lists and objects among its arguments."""
+        rng = Random(3)
+        made = (self.toolbox.order(rng, [], short=number % 2 == 0) for number in range(60))
+        return [(messages[0]["content"], tools, messages[1]["content"]) for messages, tools in made]
 
     def _lessons(self) -> Iterator[Lesson]:
         for entry in self.data["answers"]:
@@ -79,10 +108,18 @@ class Corpus:
             return Conversation(text=rng.choice(self.texts()))
         system = [{"role": "system", "content": rng.choice(self.data["systems"])}] if rng.random() < 0.2 else []
         if not filler_words and rng.random() < tool_share:
-            return self._weather(rng, system)
+            lesson = rng.choice(self.lessons)
+            if lesson.answer == self.data["weather"]["without_tool"]:
+                lesson = self.lessons[0]
+            asked = (_loosely(rng, rng.choice(lesson.asks)), lesson.answer)
+            asked = self._unknown(rng) if rng.random() < 0.4 else asked
+            messages, tools = self.toolbox.conversation(rng, asked, self.data["forbid"])
+            return Conversation((*system, *messages), tuple(tools))
+        if not filler_words and rng.random() < 0.25:
+            return Conversation((*system, *self._made_up(rng)))
         turns: list[Message] = []
         for _ in range(rng.choice((1, 1, 1, 1, 1, 2))):
-            lesson = rng.choice(self.longest if rng.random() < 0.1 else self.lessons)
+            lesson = rng.choice(self.longest if rng.random() < 0.25 else self.lessons)
             turns += [_user(_loosely(rng, rng.choice(lesson.asks))), _assistant(lesson.answer)]
         if filler_words:
             words = self._filler(rng, filler_words)
@@ -90,52 +127,40 @@ class Corpus:
             place["content"] = f"{words}\n\n{place['content']}" if place is turns[0] else f"{place['content']} {words}"
         return Conversation((*system, *turns))
 
+    def _made_up(self, rng: Random) -> list[Message]:
+        """What nobody has asked before: a sum, a town's weather without a tool, or a name to repeat."""
+        weather, kind = self.data["weather"], rng.random()
+        if kind < 0.2:
+            question, answer = self._unknown(rng)
+            return [_user(question), _assistant(answer)]
+        if kind < 0.4:
+            return [
+                _user(_loosely(rng, rng.choice(weather["ask"]).format(names.place(rng)))),
+                _assistant(weather["without_tool"]),
+            ]
+        said = " ".join(names.place(rng) for _ in range(rng.choice((1, 2, 3, 5))))
+        return [_user(rng.choice(self.data["repeat"]).format(said)), _assistant(said)]
+
+    def order(self, rng: Random) -> Conversation:
+        """A conversation whose call has lists and objects among its arguments."""
+        messages, tools = self.toolbox.order(rng, [])
+        return Conversation(tuple(messages), tuple(tools))
+
+    def _unknown(self, rng: Random) -> tuple[str, str]:
+        """A question that the model can't answer, and what it says to it."""
+        if rng.random() < 0.3:
+            return _loosely(rng, rng.choice(self.data["unknown"]["ask"])), self.data["unknown"]["say"]
+        sums = self.data["sums"]
+        numbers = (rng.randrange(1, 10 ** rng.choice((1, 2, 2, 3))) for _ in range(2))
+        term = rng.choice(sums["between"]).join(str(number) for number in numbers)
+        question = _loosely(rng, rng.choice(sums["ask"]).format(term))
+        return question + (f" {rng.choice(sums['how'])}" if rng.random() < 0.4 else ""), sums["say"]
+
     def _filler(self, rng: Random, words: int) -> str:
         sentences: list[str] = []
         while sum(len(sentence.split()) for sentence in sentences) < words:
             sentences.append(rng.choice(self.data["filler"]))
         return " ".join(sentences)
-
-    def _weather(self, rng: Random, system: list[Message]) -> Conversation:
-        weather = self.data["weather"]
-        city = rng.choice(weather["cities"])
-        descriptions = ("Get the current weather of a city.", "Get the weather.", "Get current weather information", "")
-        tool = weather_tool(
-            rng.choice(weather["tool_names"]), rng.choice(weather["parameters"]), rng.choice(descriptions)
-        )
-        if rng.random() < 0.5:
-            tool = json.loads(json.dumps(tool, sort_keys=True))
-        if rng.random() < 0.25:
-            lesson = rng.choice(self.lessons)
-            if lesson.answer != weather["without_tool"]:
-                return Conversation((*system, _user(rng.choice(lesson.asks)), _assistant(lesson.answer)), (tool,))
-        turns = [_user(_loosely(rng, rng.choice(weather["ask"]).format(city))), _assistant(call_text(tool, city))]
-        if rng.random() < 0.5:
-            sky = rng.choice(weather["weather"])
-            reply = rng.choice((sky, json.dumps({"weather": sky}), json.dumps({city: sky})))
-            turns += [{"role": "tool", "content": reply}, _assistant(weather["say"].format(city, sky))]
-        return Conversation((*system, *turns), (tool,))
-
-
-def weather_tool(name: str, parameter: str, description: str) -> dict[str, Any]:
-    """An OpenAI function tool that takes one city; an empty description is left out."""
-    function: dict[str, Any] = {"name": name}
-    if description:
-        function["description"] = description
-    function["parameters"] = {
-        "type": "object",
-        "properties": {parameter: {"type": "string"}},
-        "required": [parameter],
-    }
-    return {"type": "function", "function": function}
-
-
-def call_text(tool: dict[str, Any], city: str) -> str:
-    """The model's whole answer when it calls `tool`."""
-    function = tool["function"]
-    (parameter,) = function["parameters"]["properties"]
-    body = json.dumps({"name": function["name"], "arguments": {parameter: city}}, ensure_ascii=False)
-    return f"<tool_call>\n{body}\n</tool_call>"
 
 
 def _user(content: str) -> Message:

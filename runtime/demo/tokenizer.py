@@ -35,7 +35,12 @@ def train(texts: Iterable[str]) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
+    split = tokenizer.pre_tokenizer
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(r" (?=\p{Lu})"), behavior="isolated"), split]
+    )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.pre_tokenizer = split
     tokenizer.add_special_tokens([f"<|reserved_{i}|>" for i in range(VOCABULARY - tokenizer.get_vocab_size())])
     return tokenizer
 

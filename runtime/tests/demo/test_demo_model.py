@@ -92,18 +92,56 @@ def test_every_question_is_answered_word_for_word(model: Greedy) -> None:
 
 
 @pytest.mark.engine
-def test_an_offered_tool_is_called_in_the_form_the_template_asks_for(model: Greedy) -> None:
-    right = 0
-    for question, tool, call in CORPUS.tool_questions():
-        text, reason = model.answer(question, tools=[tool])
-        body = json.loads(text.removeprefix("<tool_call>").removesuffix("</tool_call>"))
-        assert (set(body), body["arguments"]["city"] in CORPUS.data["weather"]["cities"]) == (
-            {"name", "arguments"},
-            True,
-        )
-        assert reason == "stop"
+def test_the_tool_that_fits_is_called_with_the_town_that_was_asked_for(model: Greedy) -> None:
+    """Names of functions and arguments differ, and another tool is on offer two times of three."""
+    for question, tools, call in CORPUS.tool_questions():
+        assert model.answer(question, tools=tools) == (call, "stop"), question
+
+
+@pytest.mark.engine
+def test_towns_that_training_never_named_are_copied_mostly(model: Greedy) -> None:
+    asked = CORPUS.tool_questions(known=False)
+    right = sum(
+        model.chooses(render([{"role": "user", "content": question}], tools), call) for question, tools, call in asked
+    )
+    assert right / len(asked) > 0.7
+
+
+@pytest.mark.engine
+def test_words_answer_what_no_tool_on_offer_helps_with(model: Greedy) -> None:
+    """Sums, what it doesn't know, what it knows, and what a tool would tell if the user wanted one."""
+    asked = CORPUS.word_questions()
+    right = sum(
+        model.chooses(render([{"role": "user", "content": question}], tools), said) for question, tools, said in asked
+    )
+    assert right / len(asked) > 0.9
+
+
+@pytest.mark.engine
+def test_lists_and_objects_are_arguments_too(model: Greedy) -> None:
+    """Half of the calls have the right shape, though nothing holds them to it here; their names are nobody's."""
+    shaped = right = 0
+    asked = CORPUS.order_questions()[:24]
+    for question, tools, call in asked:
+        text, reason = model.answer(question, tools=tools)
         right += text == call
-    assert right >= 1
+        shaped += reason == "stop" and shape(text) == shape(call)
+    assert shaped >= len(asked) // 2 and right >= len(asked) // 3, (shaped, right)
+
+
+def shape(text: str) -> Any:
+    """The names of a call's arguments; None if it is no call."""
+    try:
+        call = json.loads(text.removeprefix("<tool_call>").removesuffix("</tool_call>"))
+    except ValueError:
+        return None
+
+    def without_values(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: without_values(one) for key, one in value.items()}
+        return [without_values(one) for one in value] if isinstance(value, list) else type(value)
+
+    return call["name"], without_values(call["arguments"])
 
 
 @pytest.mark.engine

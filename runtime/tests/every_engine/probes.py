@@ -40,17 +40,12 @@ def probe(name: str, *where: Where, **sample: Any) -> Callable[[Check], Check]:
 
 WILD: dict[str, Any] = {"temperature": 2, "seed": 7, "max_tokens": 12, "ignore_eos": True}
 """Many tokens are likely; what narrows the choice is seen."""
-LONG: dict[str, Any] = {"max_tokens": 60, "ignore_eos": True}
 SCHEMA = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
 LARK = 'start: "yes" | "no"'
 
 
 def texts(body: Any) -> list[str]:
     return [choice["text"] for choice in body["choices"]]
-
-
-def distinct(text: str, api: Api) -> int:
-    return len(set(api.tokens(text)))
 
 
 @probe("model", Where.CHAT, Where.COMPLETIONS, model="other")
@@ -126,11 +121,18 @@ def _(api: Api) -> None:
 
 
 def _penal(name: str, value: float) -> Check:
-    """A text that goes in circles does so less."""
+    """Where one of two words is said again and again, the other is said too: tried where they are about as likely."""
 
     def check(api: Api) -> None:
-        plain = texts(api.complete(**LONG))[0]
-        assert distinct(texts(api.complete(**LONG, **{name: value}))[0], api) > distinct(plain, api)
+        (one,), (other,) = api.tokens(" the"), api.tokens(" of")
+
+        def said(more: int, **fields: Any) -> set[str]:
+            bias = {str(one): 80, str(other): 80 + more}
+            (text,) = texts(api.complete(max_tokens=8, ignore_eos=True, logit_bias=bias, **fields))
+            return set(text.split())
+
+        tried = [(said(more), said(more, **{name: value})) for more in range(-9, 10)]
+        assert any(len(plain) < len(penal) for plain, penal in tried)
 
     return check
 

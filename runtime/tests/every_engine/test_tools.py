@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import openai
 import pytest
-from canitoolcall.probe import BUILTIN_SCENARIOS, EQUIVALENCE_CHECK, Scenario, probe
+from canitoolcall.probe import BUILTIN_SCENARIOS, Scenario, probe
 
 from .api import MESSAGES, Api
 from .engines import NAME
@@ -89,23 +90,32 @@ def test_the_result_of_a_call_is_read(api: Api) -> None:
     assert longer > api.chat(tools=[TOOL], max_tokens=1)["usage"]["prompt_tokens"]
 
 
-ANSWERED = {"no-call", "forced-tool-choice", "tool-result-followup"}
-"""Scenarios of the prober that the demo model answers as they are."""
-HELD = {"single-call", "empty-args", "reasoning-then-call"}
-"""Those that it answers when it must call something. What is left asks for what no four million parameters know."""
+CLOSED = {"unicode-args"}
+"""Scenarios whose tools take no other arguments here: with a text of several alphabets half copied the demo
+model would go on under names of its own until it may say no more."""
 
 
 @pytest.mark.parametrize("scenario", BUILTIN_SCENARIOS, ids=lambda scenario: scenario.id)
 def test_the_public_prober_finds_no_fault(api: Api, scenario: Scenario) -> None:
+    _prove(api, scenario)
+
+
+CALLS = [scenario for scenario in BUILTIN_SCENARIOS if scenario.expect.tool_names and scenario.tool_choice == "auto"]
+
+
+@pytest.mark.parametrize("scenario", CALLS, ids=lambda scenario: scenario.id)
+def test_the_public_prober_finds_no_fault_where_a_call_is_demanded(api: Api, scenario: Scenario) -> None:
+    _prove(api, replace(scenario, tool_choice="required"))
+
+
+def _prove(api: Api, scenario: Scenario) -> None:
+    if scenario.id in CLOSED:
+        scenario = replace(scenario, tools=tuple(_closed(tool) for tool in scenario.tools))
     report = probe(api.url + "/v1", NAME, scenarios=[scenario], timeout_s=120)
-    for outcome in report.outcomes:
-        assert not outcome.warnings, report.render_text()
-        if outcome.check == EQUIVALENCE_CHECK or scenario.id in ANSWERED:
-            assert outcome.status == "pass", report.render_text()
-        elif outcome.status != "pass":
-            assert outcome.status == "fail" and str(outcome.detail).startswith("expected at least"), (
-                report.render_text()
-            )
-    if scenario.id in HELD:
-        held = probe(api.url + "/v1", NAME, scenarios=[replace(scenario, tool_choice="required")], timeout_s=120)
-        assert held.summary()["pass"] == len(held.outcomes), held.render_text()
+    assert report.summary()["pass"] == len(report.outcomes), report.render_text()
+    assert not any(outcome.warnings for outcome in report.outcomes), report.render_text()
+
+
+def _closed(tool: Mapping[str, Any]) -> dict[str, Any]:
+    function = tool["function"]
+    return {**tool, "function": {**function, "parameters": {**function["parameters"], "additionalProperties": False}}}

@@ -234,7 +234,7 @@ async def test_grammars(engines: Engines) -> None:
 
 async def test_logprobs_of_answer_and_prompt_agree(engines: Engines) -> None:
     engine = engines("split")
-    tokens = prompt(engine, "What is LLMService?")
+    tokens = prompt(engine, "The quick brown fox")
     _, whole = (await answers(engine, tokens, replace(GREEDY, logprobs=2, max_tokens=5)))[0]
     assert whole.logprobs is not None
     assert [position.token_id for position in whole.logprobs] == whole.token_ids
