@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.chat import Client
 from harness.service import Service
 from harness.traffic import traffic
 
 
-def test_no_request_fails_while_everything_changes(service: Service, client: Client) -> None:
-    service.create(endpoint={"drainSeconds": 60}).wait_ready()
+@pytest.mark.parametrize("access", ["Direct", "Gateway"])
+def test_no_request_fails_while_everything_changes(service: Service, client: Client, access: str) -> None:
+    service.create(endpoint={"access": access, "drainSeconds": 60}).wait_ready()
     changes = (
         ({"replicas": 2}, 2),
         ({"engine": {"args": ["--threads-batch=1"]}}, 2),
@@ -24,8 +27,8 @@ def test_no_request_fails_while_everything_changes(service: Service, client: Cli
 
 
 def test_a_replica_that_dies_is_noticed(service: Service, client: Client) -> None:
-    """What the test before stands on: the traffic sees what fails."""
-    service.create().wait_ready()
+    """What the test before stands on: the traffic sees what fails. A gateway would let requests wait."""
+    service.create(endpoint={"access": "Direct"}).wait_ready()
     with traffic(client, service.status()["url"]) as sent:
         service.api.delete("pods", service.namespace, service.pods()[0]["metadata"]["name"], grace=0)
         service.wait_condition("Available", "False")

@@ -81,9 +81,12 @@ class Actor:
     async def report(self, service: Json, outcome: Outcome) -> bool:
         """Write the status when it says something new, then the Events. Transitions only: no status, no Events.
 
-        False when the status was not written, since the service has changed: decide again. That is asked only while
-        the service is not ours yet: of two installations that look at a new one, the first has it.
+        False when the service has changed meanwhile: decide again. The answer to the write has that change already, so
+        that no event brings it as news any more. That nothing is written if it has changed is asked only while the
+        service is not ours yet: of two installations that look at a new one, the first has it.
         """
+        key = service["metadata"]["namespace"], service["metadata"]["name"]
+        asked = self.cache.asked(key)
         if outcome.status is not None:
             try:
                 if not await self._status(service, outcome.status):
@@ -96,7 +99,7 @@ class Actor:
                 return True
         for note in outcome.notes:  # one after the other: they are to be read in this order
             await self.recorder.say(service, note.type, note.reason, note.message)
-        return True
+        return self.cache.asked(key) == asked
 
     async def _status(self, service: Json, status: Json) -> bool:
         """Write what differs from the status that is there, as far as the CRD has it. False as in `report`."""

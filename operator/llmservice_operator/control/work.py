@@ -221,8 +221,7 @@ class Work:
                 await self._actor.left(service, holder, self._config.operator_namespace)
             return None
         if MARK in service:
-            await self._tell_unreadable(key, service)
-            return None
+            return None if await self._tell_unreadable(key, service) else TOGETHER_SECONDS
         children = tuple(self.cache.of(key))
         self.queue.looked(key)
         self._loads.look(key, children)
@@ -395,15 +394,19 @@ class Work:
         except Exception as failure:
             logger.warning("%s: the bug could not be told in status: %s", "/".join(key), failure)
 
-    async def _tell_unreadable(self, key: Key, service: Json) -> None:
-        """Say in the service's status that it can't be read, and look at nothing else of it."""
-        outcome = unreadable(service, service[MARK], datetime.now(UTC))
+    async def _tell_unreadable(self, key: Key, service: Json) -> bool:
+        """Say in the service's status that it can't be read, and look at nothing else of it.
+
+        False when it has changed meanwhile.
+        """
+        outcome, same = unreadable(service, service[MARK], datetime.now(UTC)), True
         try:
-            await self._actor.report(service, outcome)
+            same = await self._actor.report(service, outcome)
         except ApiError as error:
             if not error.taken:
                 raise
         self._reported(key, outcome)
+        return same
 
     def _reported(self, key: Key, outcome: Outcome) -> None:
         self.ready[key] = holds({"status": outcome.status or {}}, ConditionType.READY)

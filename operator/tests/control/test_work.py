@@ -684,6 +684,31 @@ async def test_what_a_service_asks_for_goes_before_reports_and_its_own_status_wa
         assert [work.queue.take(soon), work.queue.take(soon)] == [asks, waits]
 
 
+async def test_an_edit_between_a_pass_and_its_status_is_not_lost_with_the_event_that_comes_after(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to the write of status has the edit already, so that its event is no news: nothing else would tell."""
+    key = make(api)
+    async with working(api) as work:
+        await work.relist()
+        while (taken := work.queue.take(time.monotonic())) is not None:
+            work.queue.done(taken)
+        write, edits = work.client.apply_status, []
+
+        async def edited_before(body: Json) -> Json:
+            if not edits:
+                edits.append(api.put({**api.objects[LLM_SERVICE, *key], "spec": {"size": 2}}))
+            return await write(body)
+
+        monkeypatch.setattr(work.client, "apply_status", edited_before)
+        assert await work.reconcile(key) == TOGETHER_SECONDS
+        assert await work.reconcile(key) == TOGETHER_SECONDS, "what was edited while it reported is to be looked at"
+        work._event(LLM_SERVICE, "MODIFIED", edits[0])
+        assert len(work.queue) == 0, "no news"
+        await settled(work, key)
+        assert api.objects[DEPLOYMENT, *key]["spec"] == {"size": 2}
+
+
 async def test_what_went_away_in_a_gap_of_the_watches_is_noticed_at_once(
     api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
