@@ -693,7 +693,8 @@ async def test_an_edit_between_a_pass_and_its_status_is_not_lost_with_the_event_
         await work.relist()
         while (taken := work.queue.take(time.monotonic())) is not None:
             work.queue.done(taken)
-        write, edits = work.client.apply_status, []
+        write = work.client.apply_status
+        edits: list[Json] = []
 
         async def edited_before(body: Json) -> Json:
             if not edits:
