@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.validation import said
 
 LOOK_SECONDS = 5.0
 """Between two looks at the file; the kubelet itself brings a changed ConfigMap within about a minute."""
@@ -38,7 +39,7 @@ def read_aliases(path: Path) -> dict[str, str]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {where or 'the file'}: {first['msg']}.", _REMEDY) from error
+        raise UserError(f"{path}: {where or 'the file'}: {said(first)}.", _REMEDY) from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"The gateway's aliases {path} can't be read: {error}.", _REMEDY) from error
     for alias, name in found.items():
@@ -53,18 +54,18 @@ _REMEDY = "Write `aliases: {gpt-4o: apps/qwen}`, as the chart's gateway.aliases.
 
 async def follow(path: Path, rename: Callable[[Mapping[str, str]], None], seconds: float = LOOK_SECONDS) -> None:
     """Hand on what the file says each time that it changed, until cancelled. What can't be read changes nothing."""
-    before, said = await asyncio.to_thread(read_aliases, path), ""
+    before, told = await asyncio.to_thread(read_aliases, path), ""
     rename(before)
     while True:
         await asyncio.sleep(seconds)
         try:
             now = await asyncio.to_thread(read_aliases, path)
         except UserError as error:
-            if str(error) != said:
+            if str(error) != told:
                 logger.error("%s What was read before stays.", error)
-            said = str(error)
+            told = str(error)
             continue
-        said = ""
+        told = ""
         if now != before:
             logger.info("%d aliases were read", len(now))
             before = now
