@@ -28,6 +28,10 @@ def ask(client: Client, url: str, model: str) -> dict[str, Any]:
     return found
 
 
+def is_ready(pod: dict[str, Any]) -> bool:
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ()))
+
+
 class Asked(threading.Thread):
     """A request on its way."""
 
@@ -102,12 +106,18 @@ def test_a_gateway_that_is_replaced_costs_no_request_and_one_that_dies_only_its_
     assert not sent.failures, f"{len(sent.failures)} of {sent.requests}: {sent.failures[:5]}"
     kubectl("--namespace", client.namespace, "exec", client.name, "--", "rm", "/tmp/stop")
     with traffic(client, service.status()["url"], STREAMS) as sent:
-        kill(api, api.list("pods", release.NAMESPACE, PODS)[0]["metadata"]["name"])
-        kubectl("--namespace", release.NAMESPACE, "rollout", "status", f"deployment/{NAME}", "--timeout=180s")
+        dead = api.list("pods", release.NAMESPACE, PODS)[0]["metadata"]["name"]
+        kill(api, dead)
+
+        def replaced() -> bool:
+            pods = api.list("pods", release.NAMESPACE, PODS)
+            return len([pod for pod in pods if pod["metadata"]["name"] != dead and is_ready(pod)]) == 2
+
+        service.wait(replaced, "another one is ready", 180)
     words = ("refused", "timed out", "no route")  # until the dead pod is known to be gone, some still go there
     broken = [failure for failure in sent.failures if not any(word in failure.lower() for word in words)]
     assert len(broken) <= STREAMS, sent.failures
-    assert sent.requests > len(sent.failures) + 20, sent.failures
+    assert sent.requests > len(sent.failures), sent.failures
 
 
 @pytest.mark.alone
