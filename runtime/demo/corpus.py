@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from demo import names
+from demo.messages import Message, assistant, loosely, user
 from demo.toolbox import Tool, Toolbox, calls_text, function_tool
 
 FOLDER = Path(__file__).parent
-Message = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Corpus:
             lesson = rng.choice(self.lessons)
             if lesson.answer == self.data["weather"]["without_tool"]:
                 lesson = self.lessons[0]
-            asked = (_loosely(rng, rng.choice(lesson.asks)), lesson.answer)
+            asked = (loosely(rng, rng.choice(lesson.asks)), lesson.answer)
             asked = self._unknown(rng) if rng.random() < 0.4 else asked
             messages, tools = self.toolbox.conversation(rng, asked, self.data["forbid"])
             return Conversation((*system, *messages), tuple(tools))
@@ -120,7 +120,7 @@ class Corpus:
         turns: list[Message] = []
         for _ in range(rng.choice((1, 1, 1, 1, 1, 2))):
             lesson = rng.choice(self.longest if rng.random() < 0.25 else self.lessons)
-            turns += [_user(_loosely(rng, rng.choice(lesson.asks))), _assistant(lesson.answer)]
+            turns += [user(loosely(rng, rng.choice(lesson.asks))), assistant(lesson.answer)]
         if filler_words:
             words = self._filler(rng, filler_words)
             place = system[0] if system and rng.random() < 0.5 else turns[0]
@@ -132,14 +132,14 @@ class Corpus:
         weather, kind = self.data["weather"], rng.random()
         if kind < 0.2:
             question, answer = self._unknown(rng)
-            return [_user(question), _assistant(answer)]
+            return [user(question), assistant(answer)]
         if kind < 0.4:
             return [
-                _user(_loosely(rng, rng.choice(weather["ask"]).format(names.place(rng)))),
-                _assistant(weather["without_tool"]),
+                user(loosely(rng, rng.choice(weather["ask"]).format(names.place(rng)))),
+                assistant(weather["without_tool"]),
             ]
         said = " ".join(names.place(rng) for _ in range(rng.choice((1, 2, 3, 5))))
-        return [_user(rng.choice(self.data["repeat"]).format(said)), _assistant(said)]
+        return [user(rng.choice(self.data["repeat"]).format(said)), assistant(said)]
 
     def order(self, rng: Random) -> Conversation:
         """A conversation whose call has lists and objects among its arguments."""
@@ -149,11 +149,11 @@ class Corpus:
     def _unknown(self, rng: Random) -> tuple[str, str]:
         """A question that the model can't answer, and what it says to it."""
         if rng.random() < 0.3:
-            return _loosely(rng, rng.choice(self.data["unknown"]["ask"])), self.data["unknown"]["say"]
+            return loosely(rng, rng.choice(self.data["unknown"]["ask"])), self.data["unknown"]["say"]
         sums = self.data["sums"]
         numbers = (rng.randrange(1, 10 ** rng.choice((1, 2, 2, 3))) for _ in range(2))
         term = rng.choice(sums["between"]).join(str(number) for number in numbers)
-        question = _loosely(rng, rng.choice(sums["ask"]).format(term))
+        question = loosely(rng, rng.choice(sums["ask"]).format(term))
         return question + (f" {rng.choice(sums['how'])}" if rng.random() < 0.4 else ""), sums["say"]
 
     def _filler(self, rng: Random, words: int) -> str:
@@ -161,20 +161,3 @@ class Corpus:
         while sum(len(sentence.split()) for sentence in sentences) < words:
             sentences.append(rng.choice(self.data["filler"]))
         return " ".join(sentences)
-
-
-def _user(content: str) -> Message:
-    return {"role": "user", "content": content}
-
-
-def _assistant(content: str) -> Message:
-    return {"role": "assistant", "content": content}
-
-
-def _loosely(rng: Random, question: str) -> str:
-    """As people type: now and then without the last mark or the first capital."""
-    if rng.random() < 0.15:
-        question = question.rstrip("?.!")
-    if rng.random() < 0.15:
-        question = question[0].lower() + question[1:]
-    return question

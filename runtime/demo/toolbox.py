@@ -11,8 +11,8 @@ from random import Random
 from typing import Any
 
 from demo import names, nested
+from demo.messages import Message, assistant, loosely, user
 
-Message = dict[str, Any]
 Tool = dict[str, Any]
 SUBJECTS = {"place": names.place, "person": names.person, "title": names.title, "sentence": names.sentence}
 
@@ -131,10 +131,10 @@ class Toolbox:
         if kind < 0.26:
             offered = [some.tool(rng) for some in (topic, *others)]
             question = f"{lesson[0]} {rng.choice(forbids)}" if rng.random() < 0.3 else lesson[0]
-            return [_user(question), _assistant(lesson[1])], offered
+            return [user(question), assistant(lesson[1])], offered
         if kind < 0.285 and others:
             asked = topic.ask(rng, None)
-            return [_user(asked.question), _assistant(topic.without_tool)], [some.tool(rng) for some in others]
+            return [user(asked.question), assistant(topic.without_tool)], [some.tool(rng) for some in others]
         if kind < 0.43:
             return self.order(rng, [other.tool(rng) for other in others[:1]], short=True)
         tool = topic.tool(rng)
@@ -144,7 +144,7 @@ class Toolbox:
         rng.shuffle(offered)
         if kind < 0.455:
             question = f"{topic.ask(rng, None).question} {rng.choice(forbids)}"
-            return [_user(question), _assistant(topic.without_tool)], offered
+            return [user(question), assistant(topic.without_tool)], offered
         messages = _turn(rng, topic, tool)
         if len(messages) == 4 and rng.random() < 0.3:
             messages += _turn(rng, topic, tool)
@@ -159,7 +159,7 @@ class Toolbox:
         offered = [tool, *others]
         rng.shuffle(offered)
         question = asked.question + (" Use the tool." if rng.random() < 0.1 else "")
-        return [_user(question), _assistant(calls_text(tool, asked.arguments))], offered
+        return [user(question), assistant(calls_text(tool, asked.arguments))], offered
 
     def _some(self, rng: Random) -> list[Topic]:
         if rng.random() < ALIKE_SHARE:
@@ -199,7 +199,7 @@ def _turn(rng: Random, topic: Topic, tool: Tool) -> list[Message]:
         question = rng.choice(topic.entry["ask"]).format(f"{asked[0].subjects[0]} and {rng.choice(BETWEEN)}{other}")
         if rng.random() < 0.4:
             question += rng.choice(BOTH).format(tool["function"]["name"])
-    messages = [_user(_loosely(rng, question)), _assistant(calls_text(tool, *(one.arguments for one in asked)))]
+    messages = [user(loosely(rng, question)), assistant(calls_text(tool, *(one.arguments for one in asked)))]
     if rng.random() < 0.5:
         found = [topic.result(rng) for _ in asked]
         keys = topic.entry["keys"]
@@ -214,7 +214,7 @@ def _turn(rng: Random, topic: Topic, tool: Tool) -> list[Message]:
             form = json.dumps(chosen, ensure_ascii=False) if (chosen := rng.choice(forms)) else value
             messages.append({"role": "tool", "content": form})
         said = " ".join(topic.say(one.subjects, value) for one, value in zip(asked, found, strict=True))
-        messages.append(_assistant(said))
+        messages.append(assistant(said))
     return messages
 
 
@@ -228,20 +228,3 @@ def _written(rng: Random, tool: Tool) -> Tool:
     if rng.random() < 0.07:
         function.setdefault("description", None)
     return dict(json.loads(json.dumps(tool, sort_keys=True))) if rng.random() < 0.35 else tool
-
-
-def _user(content: str) -> Message:
-    return {"role": "user", "content": content}
-
-
-def _assistant(content: str) -> Message:
-    return {"role": "assistant", "content": content}
-
-
-def _loosely(rng: Random, question: str) -> str:
-    """As people type: now and then without the last mark or the first capital."""
-    if rng.random() < 0.15:
-        question = question.rstrip("?.!")
-    if rng.random() < 0.15:
-        question = question[0].lower() + question[1:]
-    return question
