@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,6 +48,9 @@ def test_up_serves_weights_that_it_makes_smaller(llmservice: Run, tmp_path: Path
     said = llmservice("up", "-f", str(file), "--port", "0", "--detach", "--timeout", "600")
     assert f"made {to} while loading" in said
     assert "LLMService" in llmservice("chat", "demo", "--prompt", "What is LLMService?")
-    (item,) = json.loads(llmservice("ps", "-o", "json"))["items"]
+    deadline = time.monotonic() + 60
+    while "load" not in (item := json.loads(llmservice("ps", "-o", "json"))["items"][0])["status"]:
+        assert time.monotonic() < deadline, item["status"]  # it is asked for, some time after the replica is ready
+        time.sleep(0.5)
     assert item["spec"]["engine"]["loadQuantization"] == to
     assert item["status"]["load"]["findings"] == []

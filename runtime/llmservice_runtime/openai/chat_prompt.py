@@ -12,15 +12,18 @@ from dataclasses import dataclass, replace
 from llmservice_runtime.openai.asking import BusyError
 from llmservice_runtime.openai.encoding import encode
 from llmservice_runtime.openai.events import AnswerReader
+from llmservice_runtime.openai.lark import held_after, lead
 from llmservice_runtime.openai.messages import normalise
 from llmservice_runtime.openai.params import answer_length, checked, constraint, sampling
 from llmservice_runtime.openai.prompt_options import dumped, prompt_options
-from llmservice_runtime.openai.reasoning import CLOSE, OPEN, ReasoningReader
+from llmservice_runtime.openai.reasoning import ReasoningReader
+from llmservice_runtime.openai.reasoning_formats import THINK, ReasoningFormat
+from llmservice_runtime.openai.reasoning_probe import is_known, reasoning_format
 from llmservice_runtime.openai.requests.chat import AllowedToolChoice, ChatRequest, Message, NamedToolChoice, Tool
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.openai.templates import THINKING, ChatTemplate, TemplateError, many
 from llmservice_runtime.openai.tool_formats import ToolFormat
-from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
+from llmservice_runtime.openai.tool_grammar import Calls, tool_grammar
 from llmservice_runtime.openai.tool_parser import ToolParser
 from llmservice_runtime.openai.tool_probe import is_learned, tool_format
 from llmservice_runtime.protocol.engine import GenerationRequest, Grammar, Tokenizer
@@ -34,8 +37,8 @@ class ChatPlan:
     """What will be generated, and how its text is read."""
 
     generation: GenerationRequest
-    reasoning: bool
-    """Whether thinking is told apart from content."""
+    reasoning: ReasoningFormat | None
+    """How thinking is told apart from content; None = it is not."""
     thinking: bool
     """Whether the prompt itself opened the thinking block."""
     hide_reasoning: bool
@@ -45,9 +48,9 @@ class ChatPlan:
 
     def reader(self) -> AnswerReader | None:
         """A reader for one answer; None when its text is content as it is."""
-        if not self.reasoning and self.tools is None:
+        if self.reasoning is None and self.tools is None:
             return None
-        reasoning = ReasoningReader(self.thinking) if self.reasoning else None
+        reasoning = ReasoningReader(self.reasoning, self.thinking) if self.reasoning else None
         tools = ToolParser(self.tools, self.functions) if self.tools else None
         return AnswerReader(reasoning, tools, self.hide_reasoning)
 
@@ -69,9 +72,8 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     max_tokens = answer_length(len(tokens), wanted_tokens(request), server.context_tokens, "messages")
     if request.top_logprobs and not request.logprobs:
         raise bad_request("`top_logprobs` needs `logprobs: true`.", "top_logprobs")
-    thinking = prompt.rstrip().endswith(OPEN) or (request.continue_final_message and thinks_on(request.messages[-1]))
-    thinks = CLOSE in template.source or thinking
-    grammar = held_to(request, tools, fmt, calls, thinking)
+    marks, thinking = await thinks_by(template, engine.tokenizer, request, prompt)
+    grammar = held_to(request, tools, fmt, calls, marks, thinking)
     schemas = [
         (f"tools.{number}.function.parameters", tool.function.parameters)
         for number, tool in enumerate(request.tools or [])
@@ -89,10 +91,12 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
         params = replace(
             params, stop_shield=fmt.begin, skip_special_tokens=params.skip_special_tokens and not fmt.special
         )
+    if marks is not None and marks.special:
+        params = replace(params, skip_special_tokens=False)
     generation = GenerationRequest(f"chatcmpl-{uuid.uuid4().hex}", tokens, params, request.n)
     return ChatPlan(
         generation,
-        reasoning=thinks and request.reasoning_format not in ("none", "raw"),
+        reasoning=marks if request.reasoning_format not in ("none", "raw") else None,
         thinking=thinking,
         hide_reasoning=request.reasoning_format == "hidden" or not request.include_reasoning,
         tools=fmt,
@@ -105,6 +109,21 @@ async def learned(template: ChatTemplate, tokenizer: Tokenizer) -> ToolFormat:
     if is_learned(template):
         return tool_format(template, tokenizer)
     return await asyncio.get_running_loop().run_in_executor(_threads[False], tool_format, template, tokenizer)
+
+
+async def thinks_by(
+    template: ChatTemplate, tokenizer: Tokenizer, request: ChatRequest, prompt: str
+) -> tuple[ReasoningFormat | None, bool]:
+    """How the model marks its thinking, and whether the prompt has opened it."""
+    if is_known(template):
+        marks = reasoning_format(template, tokenizer)
+    else:
+        run = asyncio.get_running_loop().run_in_executor
+        marks = await run(_threads[False], reasoning_format, template, tokenizer)
+    opened = (marks or THINK).opened_by(prompt)
+    if opened or (request.continue_final_message and thinks_on(request.messages[-1])):
+        return marks or THINK, True
+    return marks, False
 
 
 async def rendered(server: Server, messages: Sequence[Message], request: ChatRequest, tools: Sequence[Tool]) -> str:
@@ -175,7 +194,12 @@ def chosen_tools(request: ChatRequest) -> tuple[list[Tool], Calls]:
 
 
 def held_to(
-    request: ChatRequest, tools: list[Tool], fmt: ToolFormat | None, calls: Calls, thinking: bool
+    request: ChatRequest,
+    tools: list[Tool],
+    fmt: ToolFormat | None,
+    calls: Calls,
+    marks: ReasoningFormat | None,
+    thinking: bool,
 ) -> tuple[str, Grammar] | None:
     """What the answer is held to, with the field that says so; ApiError 400 for two that exclude each other."""
     held = constraint(request)
@@ -184,10 +208,12 @@ def held_to(
             raise unsupported(
                 held[0], "an answer that may call `tools` can't be held to a format too; send one of them."
             )
-        return "tools", tool_grammar(fmt, tools, calls, request.parallel_tool_calls, thinking)
-    if held is None or not thinking:
+        before = lead(marks, thinking, free=True)
+        return "tools", tool_grammar(fmt, tools, calls, request.parallel_tool_calls, before)
+    before = lead(marks, thinking, free=False)
+    if held is None or not before.symbols:
         return held
-    nested = held_after_thinking(held[1])
+    nested = held_after(held[1], before)
     if nested is None:
         raise unsupported(
             held[0],

@@ -1,9 +1,9 @@
-"""`<think>` blocks: thinking before the answer, told apart from it."""
+"""Thinking before the answer, told apart from it."""
 
 from __future__ import annotations
 
-OPEN = "<think>"
-CLOSE = "</think>"
+from llmservice_runtime.openai.reasoning_formats import ReasoningFormat
+from llmservice_runtime.openai.tool_formats import swallow
 
 
 def held(text: str, marker: str) -> int:
@@ -20,7 +20,8 @@ class ReasoningReader:
     A block counts only at the start of an answer; white space around its ends belongs to neither part.
     """
 
-    def __init__(self, thinking: bool) -> None:
+    def __init__(self, fmt: ReasoningFormat, thinking: bool) -> None:
+        self._format = fmt
         self._state = "thinking" if thinking else "start"
         self._buffer = ""
         self._strip = thinking
@@ -35,9 +36,13 @@ class ReasoningReader:
         if self._state == "content" and not self._strip:
             return "", text
         self._buffer += text
-        if self._state == "start":
-            self._open()
-        thought = self._think() if self._state == "thinking" else ""
+        thought, before = "", None
+        while self._state != "content" and before != (self._state, len(self._buffer)):
+            before = (self._state, len(self._buffer))
+            if self._state == "start":
+                self._open()
+            else:
+                thought += self._think()
         return thought, self._content() if self._state == "content" else ""
 
     def finish(self) -> tuple[str, str]:
@@ -45,28 +50,42 @@ class ReasoningReader:
         rest, self._buffer = self._buffer, ""
         if self._state == "thinking":
             return rest.rstrip() if not self._strip else rest.strip(), ""
-        return "", rest if self._state == "start" else rest.lstrip()
+        return "", rest.lstrip() if self._strip else rest
 
     def _open(self) -> None:
-        start = self._buffer.lstrip()
-        if start.startswith(OPEN):
-            self._buffer = start[len(OPEN) :]
-            self._state, self._strip = "thinking", True
-        elif start and not OPEN.startswith(start):
-            self._state, self._strip = "content", False
+        for markup, state in ((self._format.open, "thinking"), (self._format.plain, "content")):
+            end = swallow(self._buffer, markup) if markup else -1
+            if end is None:
+                return
+            if end >= 0:
+                self._buffer, self._state, self._strip = self._buffer[end:], state, True
+                return
+        self._state = "content"
 
     def _think(self) -> str:
         if self._strip:
             self._buffer = self._buffer.lstrip()
             self._strip = not self._buffer
-        thought, found, rest = self._buffer.partition(CLOSE)
-        if found:
-            self._buffer, self._state, self._strip = rest, "content", True
-            return thought.rstrip()
+        at, end = self._end()
+        if end is not None:
+            thought = self._buffer[:at].rstrip()
+            self._buffer, self._strip = self._buffer[end:], True
+            self._state = "start" if self._format.plain else "content"
+            return thought
         # White space before the closing marker, and a part of the marker, wait for what follows.
-        safe = thought[: len(thought) - held(thought, CLOSE)].rstrip()
-        self._buffer = thought[len(safe) :]
+        safe = self._buffer[:at].rstrip()
+        self._buffer = self._buffer[len(safe) :]
         return safe
+
+    def _end(self) -> tuple[int, int | None]:
+        """Where the closing marker begins, or may begin, and where it ends once that is known."""
+        first, at = self._format.first, 0
+        while (at := self._buffer.find(first, at)) >= 0:
+            end = swallow(self._buffer, self._format.close, at)
+            if end is None or end >= 0:
+                return at, end
+            at += len(first)
+        return len(self._buffer) - held(self._buffer, first), None
 
     def _content(self) -> str:
         if self._strip:

@@ -13,6 +13,7 @@ HOLES = {INDEX: re.compile(r"[0-9]{1,6}"), ID: re.compile(r"[A-Za-z0-9_.:-]{1,64
 TAG = re.compile(r"<[^<>\s]{1,40}>|\[[A-Z_]{3,40}\]")
 """What is one token in most vocabularies: never cut in two."""
 OPENING = re.compile(r"[<\[{]\S{0,40}")
+ATOM = re.compile(TAG.pattern + r"|\d+|\s|\w+|.", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,21 @@ class ToolFormat:
     def new_id(self) -> str:
         """Nine letters and digits: what Mistral's templates insist on and every client accepts."""
         return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(9))
+
+
+def atoms(text: str) -> list[str]:
+    """Tags, numbers, words and single characters: what markup is compared by."""
+    return ATOM.findall(text)
+
+
+def common(one: str, other: str) -> int:
+    """Length of the common beginning, in whole tags."""
+    size = 0
+    for a, b in zip(atoms(one), atoms(other), strict=False):
+        if a != b:
+            break
+        size += len(a)
+    return size
 
 
 def swallow(text: str, markup: str, at: int = 0) -> int | None:

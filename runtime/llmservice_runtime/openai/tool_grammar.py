@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from llmservice_runtime.openai.lark import NO_LEAD, Lead, literal, quoted, until, written
 from llmservice_runtime.openai.params import bounded
 from llmservice_runtime.openai.requests.chat import Tool
-from llmservice_runtime.openai.tool_formats import HOLES, Pairs, ToolFormat
+from llmservice_runtime.openai.tool_formats import Pairs, ToolFormat
 from llmservice_runtime.openai.tool_values import followed, kinds
-from llmservice_runtime.protocol.engine import Grammar, GrammarKind
+from llmservice_runtime.protocol.engine import Grammar
 
-TEXT = r"TEXT: /(.|\n)*/"
-THINK = 'think[lazy]: TEXT "</think>"'
 KEY = r"KEY: /[^<>\"\n]{1,64}/"
 
 
@@ -26,8 +24,8 @@ class Calls(StrEnum):
     REQUIRED = "required"
 
 
-def tool_grammar(fmt: ToolFormat, tools: Sequence[Tool], calls: Calls, parallel: bool, thinking: bool) -> Grammar:
-    """The grammar of an answer with these tools. `thinking` = a block that ends with </think> comes first.
+def tool_grammar(fmt: ToolFormat, tools: Sequence[Tool], calls: Calls, parallel: bool, lead: Lead = NO_LEAD) -> Grammar:
+    """The grammar of an answer with these tools, after what may come before it.
 
     An answer without calls stays free text; once a call begins, its name is one of the tools and its arguments match
     that tool's schema.
@@ -39,11 +37,7 @@ def tool_grammar(fmt: ToolFormat, tools: Sequence[Tool], calls: Calls, parallel:
         rules.add("answer", f"{rules.literal(fmt.begin)} {rules.group(many)}")
     else:
         rules.auto(many)
-    start = "start: answer"
-    if thinking:
-        start = 'start: think "\\n"* answer'
-        rules.lines.append(THINK)
-    return Grammar(GrammarKind.LARK, "\n".join(["%llguidance {}", start, TEXT, *rules.lines]) + "\n")
+    return written(lead, rules.lines)
 
 
 class _Rules:
@@ -53,23 +47,12 @@ class _Rules:
         self.lines: list[str] = []
         self._fmt = fmt
         self._special = dict(fmt.special)
-        parts = [*map(re.escape, self._special), *HOLES]
-        self._parts = re.compile("(" + "|".join(parts) + ")")
 
     def add(self, name: str, body: str) -> None:
         self.lines.append(f"{name}: {body}")
 
     def literal(self, markup: str) -> str:
-        """Markup as it stands: strings, special tokens by their ids, and patterns where a call's own number stands."""
-        found = []
-        for part in self._parts.split(markup):
-            if part in self._special:
-                found.append(f"<[{self._special[part]}]>")
-            elif part in HOLES:
-                found.append(f"/{HOLES[part].pattern}/")
-            elif part:
-                found.append(quoted(part))
-        return " ".join(found)
+        return literal(markup, self._special)
 
     def group(self, many: bool) -> str:
         """What follows `begin`: the calls, to their end."""
@@ -86,8 +69,7 @@ class _Rules:
             self.add("answer", f'{self.literal(fmt.begin)} {self.group(many)} | FREE | ""')
             self.lines.append(rf"FREE: /[^\{opening}\s](.|\n)*/")
             return
-        begin = self.literal(fmt.begin)
-        self.lines.append(f"head: TEXT {begin}" if fmt.begin in self._special else f"head[lazy]: TEXT {begin}")
+        self.lines.append(until("head", fmt.begin, self._special))
         again = "*" if many and not fmt.wrapped else "?"
         self.add("answer", f"(head {self.group(many and fmt.wrapped)}){again} TEXT")
 
@@ -155,20 +137,3 @@ class _Rules:
 def _schema(parameters: dict[str, Any] | None) -> dict[str, Any]:
     """Arguments are an object, whatever the schema leaves open."""
     return {"type": "object", **(parameters or {"properties": {}, "additionalProperties": False})}
-
-
-def held_after_thinking(grammar: Grammar) -> Grammar | None:
-    """The same constraint for the answer that follows a thinking block; None when it can't be nested."""
-    if grammar.kind is GrammarKind.LARK:
-        return None
-    if grammar.kind is GrammarKind.REGEX:
-        body = "/" + grammar.source.replace("/", "\\/") + "/"
-    else:
-        body = "%json " + (grammar.source or '{"type": "object"}')
-    source = "\n".join(["%llguidance {}", 'start: think "\\n"* answer', f"answer: {body}", TEXT, THINK]) + "\n"
-    return Grammar(GrammarKind.LARK, source)
-
-
-def quoted(text: str) -> str:
-    """A Lark string: the same escapes as JSON's."""
-    return json.dumps(text)

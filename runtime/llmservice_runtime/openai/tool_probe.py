@@ -12,10 +12,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from llmservice_runtime.openai.events import Message
-from llmservice_runtime.openai.reasoning import CLOSE
+from llmservice_runtime.openai.reasoning_formats import THINK
 from llmservice_runtime.openai.requests.chat import Tool
 from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
-from llmservice_runtime.openai.tool_formats import ID, INDEX, TAG, Pairs, ToolFormat
+from llmservice_runtime.openai.tool_formats import ID, INDEX, TAG, Pairs, ToolFormat, atoms, common
 from llmservice_runtime.openai.tool_parser import ToolParser
 from llmservice_runtime.protocol.engine import Tokenizer
 from llmservice_runtime.wire.errors import unsupported
@@ -30,7 +30,6 @@ HARD: dict[str, Any] = {"key_one": 'Köln: "a" \\ <b> &', "key_two": -7, "key_th
 """Nothing that markup could be mistaken for, but everything that must be escaped."""
 ANSWER = "PlainAnswer"
 IDS = ("probecall", "probecal2")
-ATOM = re.compile(TAG.pattern + r"|\d+|\s|\w+|.", re.DOTALL)
 LATE_ID = re.compile(r',\s*"[a-z_]*id"\s*:\s*"' + ID + '"')
 
 _PROPERTIES = {
@@ -137,7 +136,7 @@ def _called(render: Render, user: Mapping[str, Any], prompt: str, calls: Sequenc
         except NoFormatError as error:
             refused = error
             continue
-        begin = max(text.rfind("Begin."), _common(text, prompt))
+        begin = max(text.rfind("Begin."), common(text, prompt))
         head, tail = text[:begin], text[begin:]
         for call_id in IDS:
             tail = tail.replace(call_id, ID)
@@ -150,9 +149,9 @@ def _boundary(called: str, prompt: str, plain: str) -> int:
     """Where the answer begins: as far as both other prompts go along, and after its thinking."""
     start = called.rfind("\0") + 1
     name = called.index(NAMES[0])
-    ends = [start + _common(called[start:name], other[start:]) for other in (prompt, plain)]
-    thought = called.rfind(CLOSE, start, name)
-    return max(*ends, thought + len(CLOSE) if thought >= 0 else 0)
+    ends = [start + common(called[start:name], other[start:]) for other in (prompt, plain)]
+    thought = called.rfind(THINK.close, start, name)
+    return max(*ends, thought + len(THINK.close) if thought >= 0 else 0)
 
 
 def _derive(one: str, two: str | None, begin: int, plain: str) -> ToolFormat:
@@ -167,7 +166,7 @@ def _derive(one: str, two: str | None, begin: int, plain: str) -> ToolFormat:
     second = two.rindex(NAMES[1])
     _, between, _ = _arguments(two[two.index(NAMES[0]) + len(NAMES[0]) : second], FIRST)
     named_too, rest_too, _ = _arguments(two[second + len(NAMES[1]) :], SECOND)
-    tail = between[: _common(between, rest_too)]
+    tail = between[: common(between, rest_too)]
     head = _common_end(between[len(tail) :] if tail else between, one[begin:name])
     before = one[begin:name][: len(one[begin:name]) - len(head.lstrip())]
     blank = len(tail) - len(tail.rstrip())
@@ -243,24 +242,10 @@ def _alike(one: str, other: str) -> str:
     return re.sub(r"\d+", INDEX, one)
 
 
-def _atoms(text: str) -> list[str]:
-    return ATOM.findall(text)
-
-
-def _common(one: str, other: str) -> int:
-    """Length of the common beginning, in whole tags."""
-    size = 0
-    for a, b in zip(_atoms(one), _atoms(other), strict=False):
-        if a != b:
-            break
-        size += len(a)
-    return size
-
-
 def _common_end(one: str, other: str) -> str:
     """The common end, in whole tags; numbers may differ."""
     size = 0
-    for a, b in zip(reversed(_atoms(one)), reversed(_atoms(other)), strict=False):
+    for a, b in zip(reversed(atoms(one)), reversed(atoms(other)), strict=False):
         if a != b and not (a.isdigit() and b.isdigit()):
             break
         size += len(a)
@@ -277,8 +262,8 @@ def _prove(fmt: ToolFormat, render: Render, user: Mapping[str, Any], prompt: str
     for calls in tried:
         text = _called(render, user, prompt, calls)
         begin = max(text.rfind("\0") + 1, text.rfind(fmt.begin, 0, text.index(NAMES[0])))
-        thought = text.rfind(CLOSE, begin)
-        answer = LATE_ID.sub("", text[thought + len(CLOSE) if thought >= 0 else begin :]).replace(ID, IDS[0])
+        thought = text.rfind(THINK.close, begin)
+        answer = LATE_ID.sub("", text[thought + len(THINK.close) if thought >= 0 else begin :]).replace(ID, IDS[0])
         parser = ToolParser(fmt, [Tool.model_validate(tool) for tool in TOOLS])
         message = Message()
         message.add([*parser.feed(answer), *parser.finish()])

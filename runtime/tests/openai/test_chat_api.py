@@ -227,6 +227,40 @@ async def test_reasoning_in_both_fields(
     assert body["choices"][0]["message"]["content"].startswith("<think>")
 
 
+CHANNELS = (
+    "{% for m in messages %}<|start|>{{ m.role }}{% if m.role == 'assistant' %}{% if m.thinking %}"
+    "<|channel|>analysis<|message|>{{ m.thinking }}<|end|><|start|>assistant{% endif %}<|channel|>final{% endif %}"
+    "<|message|>{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+)
+
+
+async def test_thinking_in_a_channel_of_special_tokens(
+    connect: Any, scripted: Any, tokenizer: Any, events: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As gpt-oss writes it: without its special tokens nobody could tell the parts apart."""
+
+    def encode(self: Any, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        return [256] if text == "<|channel|>" else list(text.encode())
+
+    monkeypatch.setattr(tokenizer, "encode", encode)
+    text = (
+        "<|channel|>analysis<|message|>well then<|end|><|start|>assistant<|channel|>final<|message|>Yes <|end|> of line"
+    )
+    pieces = tuple(text[at : at + 7] for at in range(0, len(text), 7))
+    engine = scripted(pieces=pieces, tokenizer=tokenizer(CHANNELS))
+    client = await connect(engine)
+    message = (await (await client.post("/v1/chat/completions", json=PING)).json())["choices"][0]["message"]
+    assert (message["reasoning"], message["content"]) == ("well then", "Yes <|end|> of line")
+    assert engine.requests[-1].params.skip_special_tokens is False
+    reply = await client.post("/v1/chat/completions", json={**PING, "stream": True})
+    deltas = [json.loads(event)["choices"][0]["delta"] for event in events(await reply.read())[:-1]]
+    for name, whole in (("reasoning", "well then"), ("content", "Yes <|end|> of line")):
+        assert "".join(delta.get(name, "") for delta in deltas) == whole
+    held = {**PING, "response_format": {"type": "json_object"}}
+    assert (await client.post("/v1/chat/completions", json=held)).status == 200
+    assert '"final<|message|>"' in engine.requests[-1].params.grammar.source, "the form holds for what follows"
+
+
 TOOL = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},

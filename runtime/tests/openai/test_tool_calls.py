@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
+from llmservice_runtime.openai.lark import held_after, lead
+from llmservice_runtime.openai.reasoning_formats import THINK, ReasoningFormat
 from llmservice_runtime.openai.requests.chat import Tool
 from llmservice_runtime.openai.templates import ChatTemplate
 from llmservice_runtime.openai.tool_formats import ID, INDEX, ToolFormat
-from llmservice_runtime.openai.tool_grammar import Calls, held_after_thinking, tool_grammar
+from llmservice_runtime.openai.tool_grammar import Calls, tool_grammar
 from llmservice_runtime.openai.tool_parser import CallArguments, CallStart, Content, ToolParser
 from llmservice_runtime.openai.tool_probe import learn, tool_format
 from llmservice_runtime.protocol.engine import Grammar, GrammarKind
@@ -260,12 +262,12 @@ def test_content_before_a_call_is_kept_and_white_space_is_not() -> None:
 
 
 class _Bytes:
-    """A vocabulary of bytes, one special token and an end."""
+    """A vocabulary of bytes, two special tokens and an end."""
 
     eos_token_id = 257
     bos_token_id = None
-    tokens = [bytes([i]) for i in range(256)] + [b"\xff<|marker|>", b"\xff</s>"]
-    special_token_ids = [256, 257]  # noqa: RUF012
+    tokens = [bytes([i]) for i in range(256)] + [b"\xff<|marker|>", b"\xff</s>", b"\xff<|other|>"]
+    special_token_ids = [256, 257, 258]  # noqa: RUF012
 
     def __call__(self, text: bytes | str) -> list[int]:
         return list(text if isinstance(text, bytes) else text.encode())
@@ -300,13 +302,14 @@ every = pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize("thinking", [False, True])
 def test_grammars_allow_valid_calls_only(vocabulary: LLTokenizer, fmt: ToolFormat, thinking: bool) -> None:
     thought = "let me see</think>\n\n" if thinking else ""
+    before = lead(THINK, thinking, free=True)
     for calls in Calls:
-        grammar = tool_grammar(fmt, TOOLS, calls, parallel=True, thinking=thinking)
+        grammar = tool_grammar(fmt, TOOLS, calls, parallel=True, lead=before)
         assert accepts(vocabulary, grammar, thought + written(fmt, GOOD))
         assert accepts(vocabulary, grammar, thought + written(fmt, [*GOOD, ("now", {})])) == fmt.parallel
         for bad in BAD:
             assert not accepts(vocabulary, grammar, thought + written(fmt, bad))
-    free, forced = (tool_grammar(fmt, TOOLS, calls, True, thinking) for calls in Calls)
+    free, forced = (tool_grammar(fmt, TOOLS, calls, True, before) for calls in Calls)
     assert accepts(vocabulary, free, thought + "It is sunny.\nVery.")
     assert not accepts(vocabulary, forced, thought + "It is sunny.")
 
@@ -314,27 +317,54 @@ def test_grammars_allow_valid_calls_only(vocabulary: LLTokenizer, fmt: ToolForma
 @every
 @pytest.mark.parametrize("calls", Calls)
 def test_one_call_when_parallel_calls_are_off(vocabulary: LLTokenizer, fmt: ToolFormat, calls: Calls) -> None:
-    grammar = tool_grammar(fmt, TOOLS, calls, parallel=False, thinking=False)
+    grammar = tool_grammar(fmt, TOOLS, calls, parallel=False)
     assert accepts(vocabulary, grammar, written(fmt, GOOD))
     if calls is Calls.REQUIRED:
         assert not accepts(vocabulary, grammar, written(fmt, [*GOOD, ("now", {})]))
 
 
 def test_text_may_come_before_a_call(vocabulary: LLTokenizer) -> None:
-    grammar = tool_grammar(HERMES, TOOLS, Calls.AUTO, parallel=True, thinking=False)
+    grammar = tool_grammar(HERMES, TOOLS, Calls.AUTO, parallel=True)
     assert accepts(vocabulary, grammar, "Let me look.\n" + written(HERMES, GOOD))
 
 
 def test_a_format_after_thinking(vocabulary: LLTokenizer) -> None:
     schema = Grammar(GrammarKind.JSON_SCHEMA, '{"type": "object", "properties": {"a": {"type": "integer"}}}')
-    nested = held_after_thinking(schema)
+    before = lead(THINK, True, free=False)
+    nested = held_after(schema, before)
     assert nested is not None
     assert accepts(vocabulary, nested, 'hm {"a": "x"}</think>\n\n{"a": 1}')
     assert not accepts(vocabulary, nested, 'hm</think>{"a": "x"}')
-    pattern = held_after_thinking(Grammar(GrammarKind.REGEX, "a/b+"))
+    pattern = held_after(Grammar(GrammarKind.REGEX, "a/b+"), before)
     assert pattern is not None
     assert accepts(vocabulary, pattern, "hm</think>a/bb")
-    assert held_after_thinking(Grammar(GrammarKind.LARK, "start: /a/")) is None
+    assert held_after(Grammar(GrammarKind.LARK, "start: /a/"), before) is None
+
+
+def test_channels_before_what_is_held_to_a_form(vocabulary: LLTokenizer) -> None:
+    fmt = ReasoningFormat("<|to|>self", "<|end|>start", "<|to|>user", (("<|to|>", 256), ("<|end|>", 258)))
+
+    def taken(grammar: Grammar, *parts: str | int) -> bool:
+        matcher = LLMatcher(vocabulary, LLMatcher.grammar_from_lark(grammar.source), log_level=0)
+        assert not matcher.is_error(), matcher.get_error()
+        tokens = [token for part in parts for token in ([part] if isinstance(part, int) else part.encode())]
+        return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
+
+    schema = Grammar(GrammarKind.JSON_SCHEMA, '{"type": "object", "properties": {"a": {"type": "integer"}}}')
+    held = held_after(schema, lead(fmt, False, free=False))
+    assert held is not None
+    assert taken(held, 256, "user", '{"a": 1}')
+    assert taken(held, 256, "self", "well {", 258, "start", 256, "user", '{"a": 1}')
+    assert not taken(held, '{"a": 1}')
+    assert not taken(held, 256, "self", "well", 258, "start", '{"a": 1}')
+    opened = held_after(schema, lead(fmt, True, free=False))
+    assert opened is not None and taken(opened, "well", 258, "start", 256, "user", '{"a": 1}')
+    assert not taken(opened, 256, "user", '{"a": 1}')
+    for calls in Calls:
+        grammar = tool_grammar(HERMES, TOOLS, calls, True, lead(fmt, False, free=True))
+        assert taken(grammar, 256, "self", "well", 258, "start", written(HERMES, GOOD))
+        assert taken(grammar, written(HERMES, GOOD))
+        assert taken(grammar, 256, "user", "Yes.") == (calls is Calls.AUTO)
 
 
 @every
@@ -345,7 +375,7 @@ def test_markup_that_is_special_tokens(vocabulary: LLTokenizer, fmt: ToolFormat)
     texts = written(special, GOOD).split(fmt.begin)
     tokens = [token for number, text in enumerate(texts) for token in [*([256] if number else []), *text.encode()]]
     for calls in Calls:
-        grammar = tool_grammar(special, TOOLS, calls, parallel=True, thinking=False)
+        grammar = tool_grammar(special, TOOLS, calls, parallel=True)
         matcher = LLMatcher(vocabulary, LLMatcher.grammar_from_lark(grammar.source), log_level=0)
         assert not matcher.is_error(), matcher.get_error()
         assert matcher.try_consume_tokens(tokens) == len(tokens)
@@ -378,7 +408,7 @@ def test_what_a_template_writes_is_read_back_and_is_what_the_grammar_allows(
     if name == "seed":  # which prints lists and objects as Python does, and does not have to teach it
         return
     for may in Calls:
-        assert accepts(vocabulary, tool_grammar(fmt, TOOLS, may, parallel=True, thinking=False), answer)
+        assert accepts(vocabulary, tool_grammar(fmt, TOOLS, may, parallel=True), answer)
 
 
 def test_values_that_stand_without_quotes_are_what_the_schema_says() -> None:
@@ -411,7 +441,7 @@ def test_optional_and_shared_schemas_say_what_stands_without_quotes(vocabulary: 
     events = parser.feed(call(zip="01234", days="3", unit="2", place='{"lat": 1}'))
     told = json.loads("".join(event.text for event in events if isinstance(event, CallArguments)))
     assert told == {"zip": "01234", "days": 3, "unit": "2", "place": {"lat": 1}}
-    grammar = tool_grammar(fmt, tools, Calls.REQUIRED, parallel=True, thinking=False)
+    grammar = tool_grammar(fmt, tools, Calls.REQUIRED, parallel=True)
     for good in (call(zip="12"), call(zip="null", days="null"), call(unit="2"), call(place='{"lat": 1.5}')):
         assert accepts(vocabulary, grammar, good)
     for bad in (call(days="soon"), call(unit="3"), call(place="here"), call(place='{"lat": "x"}')):

@@ -29,7 +29,7 @@ from llmservice_runtime.engines.vllm.serve.served import Served
 from llmservice_runtime.engines.vllm.serve.tokens import HfTokenizer
 from llmservice_runtime.openai.host import SELF_TEST_SECONDS, SELF_TEST_TOKENS, callers_of
 from llmservice_runtime.openai.metrics import EngineMetrics
-from llmservice_runtime.openai.reasoning import CLOSE
+from llmservice_runtime.openai.reasoning_probe import may_think
 from llmservice_runtime.openai.state import Server
 
 WORKER_SECONDS = 10.0
@@ -135,7 +135,7 @@ def served_by(engine_client: Any, args: Namespace, settings: RuntimeSettings) ->
     template, for_tools = (given, None) if given else (tokenizer.chat_template, tokenizer.tool_template)
     server.take_template(template, for_tools, tokenizer.bos_token, tokenizer.eos_token)
     own = args.tool_call_parser == PARSER
-    thinks = CLOSE in (template or "") if own else bool(args.structured_outputs_config.reasoning_parser)
+    thinks = may_think(template or "") if own else bool(args.structured_outputs_config.reasoning_parser)
     return Served(
         server,
         tokenizer,

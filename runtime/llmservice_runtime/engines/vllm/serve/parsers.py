@@ -77,7 +77,7 @@ class LearnedThinking(ReasoningParser):  # type: ignore[misc]
 
     def extract_reasoning(self, model_output: str, request: Any) -> tuple[str | None, str | None]:
         """(thinking, the rest)."""
-        message = _whole(Reading(self._reading.thinks, self._reading.thinking), model_output)
+        message = _whole(Reading(self._reading.reasoning, self._reading.thinking), model_output)
         return "".join(message.reasoning) or None, "".join(message.content)
 
     def extract_reasoning_streaming(self, *texts: Any, **named: Any) -> Any:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from llmservice_runtime.openai.events import AnswerReader
 from llmservice_runtime.openai.reasoning import ReasoningReader
+from llmservice_runtime.openai.reasoning_formats import ReasoningFormat
 from llmservice_runtime.openai.requests.chat import Tool
 from llmservice_runtime.openai.tool_formats import ToolFormat
 from llmservice_runtime.openai.tool_parser import ToolParser
@@ -19,18 +20,18 @@ from llmservice_runtime.openai.tool_parser import ToolParser
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """`thinks` = thinking is told apart; `thinking` = the prompt itself opened the block."""
+    """`reasoning` = how thinking is told apart, if it is; `thinking` = the prompt itself opened the block."""
 
-    thinks: bool = False
+    reasoning: ReasoningFormat | None = None
     thinking: bool = False
     format: ToolFormat | None = None
     tools: Sequence[Tool] = ()
 
     def reader(self) -> AnswerReader | None:
         """A reader for one answer; None when its text is content as it is."""
-        if not self.thinks and self.format is None:
+        if self.reasoning is None and self.format is None:
             return None
-        reasoning = ReasoningReader(self.thinking) if self.thinks else None
+        reasoning = ReasoningReader(self.reasoning, self.thinking) if self.reasoning else None
         tools = ToolParser(self.format, self.tools) if self.format else None
         return AnswerReader(reasoning, tools, hide_reasoning=False)
 

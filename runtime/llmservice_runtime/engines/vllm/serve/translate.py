@@ -17,13 +17,13 @@ from llmservice_runtime.openai.chat_prompt import (
     held_to,
     learned,
     rendered,
-    thinks_on,
+    thinks_by,
     wanted_tokens,
 )
 from llmservice_runtime.openai.messages import normalise
 from llmservice_runtime.openai.params import WHITE_SPACE, answer_length, bounded, constraint, sampling
 from llmservice_runtime.openai.prompt_options import prompt_options
-from llmservice_runtime.openai.reasoning import CLOSE, OPEN
+from llmservice_runtime.openai.reasoning_probe import may_think
 from llmservice_runtime.openai.requests.chat import ChatRequest, Message, Tool
 from llmservice_runtime.openai.requests.completion import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from llmservice_runtime.openai.requests.fields import SharedFields
@@ -75,21 +75,18 @@ async def chat(request: ChatRequest, served: Served) -> Body:
     if not served.own:
         return body | _by_vllm(request, served, tools)
     fmt = await learned(template, served.tokenizer) if tools else None
-    thinking = False
-    if CLOSE in template.source:
+    marks, thinking = None, False
+    if may_think(template.source):
         prompt = await rendered(served.server, request.messages, request, tools)
-        thinking = prompt.rstrip().endswith(OPEN) or (
-            request.continue_final_message and thinks_on(request.messages[-1])
-        )
-    if held := held_to(request, tools, fmt, calls, thinking):
+        marks, thinking = await thinks_by(template, served.tokenizer, request, prompt)
+    if held := held_to(request, tools, fmt, calls, marks, thinking):
         body["structured_outputs"] = structured(held[1])
     if fmt is not None:
         # Which calls may come is in the grammar; vLLM is to read them, and to show the special tokens in them.
         body |= {"tools": _described(tools), "tool_choice": "auto"}
-        if fmt.special:
-            body["skip_special_tokens"] = False
-    thinks = (CLOSE in template.source or thinking) and request.reasoning_format not in TOGETHER
-    READING.set(Reading(thinks, thinking, fmt, tools))
+    if (fmt is not None and fmt.special) or (marks is not None and marks.special):
+        body["skip_special_tokens"] = False
+    READING.set(Reading(None if request.reasoning_format in TOGETHER else marks, thinking, fmt, tools))
     return body
 
 
