@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llmservice_api.v1alpha1 import LoadMemory, LoadPhase, LoadStatus
+from llmservice_api.status import LoadMemory, LoadPhase, LoadStatus
 from llmservice_runtime.contract.memory import MOST_LINES
 from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.contract.report import Phase

@@ -8,7 +8,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from llmservice_api.v1alpha1 import LLMService, PlanStatus
+from llmservice_api.status import PlanStatus
+from llmservice_api.v1alpha1 import LLMService
 from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.contract.settings import RuntimeSettings
 

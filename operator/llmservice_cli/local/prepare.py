@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from llmservice_api.local_mode import cluster_only
 from llmservice_api.manifest import Manifest
-from llmservice_api.v1alpha1 import PlanStatus
+from llmservice_api.status import PlanStatus
 from llmservice_cli.engine_builds import builds_here, can_be_installed, machine_here
 from llmservice_cli.local.offer import ALSO, Offer
 from llmservice_cli.local.order import Order

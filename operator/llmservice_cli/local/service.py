@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from llmservice_api.v1alpha1 import Condition, LLMService
+from llmservice_api.status import Condition
+from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.status import PATIENCE, View, observe, why_unready
 from llmservice_cli.local.substrate import ReplicaFacts, Substrate

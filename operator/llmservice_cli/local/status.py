@@ -22,7 +22,7 @@ from llmservice_api.findings import (
     serving_earlier,
     valid,
 )
-from llmservice_api.v1alpha1 import Condition, LLMServiceStatus, ModelStatus
+from llmservice_api.status import Condition, LLMServiceStatus, ModelStatus
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_gateway.routing import Unready

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from llmservice_api.v1alpha1 import LoadStatus
+from llmservice_api.status import LoadStatus
 from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmservice_api.loads import load_status
-from llmservice_api.v1alpha1 import EarlierLoad
+from llmservice_api.status import EarlierLoad
 from llmservice_operator.facts.frozen import Frozen
 from llmservice_operator.facts.live import Live, revision_of
 from llmservice_operator.facts.values import Json, Observed

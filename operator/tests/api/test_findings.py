@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llmservice_api.conditions import ConditionType, Reason
 from llmservice_api.findings import FALSE, TRUE, UNKNOWN, Finding, conditions, not_served, serving, serving_earlier
-from llmservice_api.v1alpha1 import Condition
+from llmservice_api.status import Condition
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FINDINGS = st.lists(

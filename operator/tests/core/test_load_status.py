@@ -9,7 +9,7 @@ import pytest
 from core_world import World  # type: ignore[import-not-found]
 
 from llmservice_api.loads import load_status
-from llmservice_api.v1alpha1 import LLMServiceStatus
+from llmservice_api.status import LLMServiceStatus
 from llmservice_operator.status.load import earlier_loads
 
 LOAD: dict[str, Any] = {

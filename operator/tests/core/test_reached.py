@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from core_world import CONFIG, World  # type: ignore[import-not-found]
 
-from llmservice_api.v1alpha1 import EndpointAccess, LLMServiceStatus
+from llmservice_api.status import LLMServiceStatus
+from llmservice_api.v1alpha1 import EndpointAccess
 from llmservice_operator.facts.access import access_of
 from llmservice_operator.facts.config import Gateway
 
