@@ -74,7 +74,8 @@ lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses), and measur
 	$(LOCKING) layer $(ENGINES)/vllm/install/vllm-cpu.lock $(ENGINES)/base/torch.lock
 	echo "vllm==0.32.0" | $(COMPILE_ON_TORCH) - -o $(ENGINES)/vllm/install/vllm-cuda.lock
 	$(COMPILE_ON_TORCH) pyproject.toml --extra transformers -o $(ENGINES)/transformers/install/transformers.lock
-	echo "transformers==5.24.0" | $(COMPILE_ANY) - -o $(ENGINES)/transformers/generate.lock
+	printf 'transformers==5.24.0\ntorchao\n' | $(COMPILE_ANY) --constraint $(ENGINES)/transformers/install/transformers.lock - \
+		-o $(ENGINES)/transformers/generate.lock
 	$(LOCKING) sizes $(ENGINES)/base/torch.lock $(ENGINES)/llamacpp/install/*.lock
 	$(LOCKING) sizes --without $(ENGINES)/base/torch.lock $(ENGINES)/vllm/install/*.lock $(ENGINES)/transformers/install/*.lock
 

@@ -132,7 +132,10 @@ def _stated(method: str, raw: Raw) -> Iterator[str]:
     if method == "gptq":
         yield from _rules(raw)
     if method in ("auto-round", "inc"):
-        yield from _word("auto_round", schemes.auto_round(raw))
+        for word in (schemes.auto_round(raw), *schemes.auto_round_layers(raw)):
+            yield from _word("auto_round", word)
+        for word in schemes.auto_round_acts(raw):
+            yield from _word("auto_round_act", word)
     if method == "quark":
         of_layers = (_dict(raw, key).values() for key in ("layer_quant_config", "layer_type_quant_config"))
         for group in (_dict(raw, "global_quant_config") or raw, *itertools.chain(*of_layers)):
@@ -140,6 +143,10 @@ def _stated(method: str, raw: Raw) -> Iterator[str]:
     if method == "torchao":
         kind = raw.get("quant_type")
         yield from _word("quant_type", ", ".join(map(str, kind)) if isinstance(kind, dict) else kind)
+        for name, fields in schemes.torchao(kind):
+            yield from _word("config", name)
+            for field in fields:
+                yield from _word("field", f"{name}.{field}")
     if "quant_algo" in raw:
         if isinstance(raw.get("quantization"), dict):  # a file of its own
             yield from _word("quantization.quant_algo", raw["quant_algo"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 NONE = "none"
+ACTS = ("act_bits", "act_data_type", "act_group_size", "act_sym", "act_dynamic", "activation_scheme", "fmt")
 
 
 def quark(group: Mapping[str, Any]) -> str:
@@ -54,6 +55,35 @@ def auto_round(raw: Mapping[str, Any]) -> str:
         str(raw.get("backend") or "auto")[:16],
     ]
     return " ".join(word for word in words if word)
+
+
+def auto_round_layers(raw: Mapping[str, Any]) -> Iterator[str]:
+    """The same of single layers (`extra_config`) that have fewer than 16 bits."""
+    layers = raw.get("extra_config")
+    for layer in layers.values() if isinstance(layers, dict) else ():
+        if isinstance(layer, dict):
+            one = {**raw, **{key: layer[key] for key in ("bits", "group_size", "sym") if key in layer}}
+            if isinstance(one.get("bits"), int) and one["bits"] < 16:
+                yield auto_round(one)
+
+
+def auto_round_acts(raw: Mapping[str, Any]) -> Iterator[str]:
+    """AutoRound's words of what goes into layers: `act_bits 8`, as far as they are stated."""
+    for key in ACTS:
+        if key in raw:
+            yield f"{key} {str(raw[key])[:32]}"
+
+
+def torchao(kind: Any, depth: int = 8) -> Iterator[tuple[str, Iterable[str]]]:
+    """Names of torchao's configurations and the fields that are given to each, inner ones too."""
+    inner: Iterable[Any] = kind if isinstance(kind, list) else ()
+    if isinstance(kind, dict):
+        name, fields = kind.get("_type"), kind.get("_data")
+        if isinstance(name, str) and name.endswith("Config"):
+            yield name[:80], [str(field)[:40] for field in fields] if isinstance(fields, dict) else []
+        inner = kind.values()
+    for value in inner if depth else ():
+        yield from torchao(value, depth - 1)
 
 
 def of_experts(raw: Mapping[str, Any]) -> list[Mapping[str, Any]]:

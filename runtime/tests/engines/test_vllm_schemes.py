@@ -52,6 +52,39 @@ def torchao(kind: str) -> dict[str, Any]:
     return {"quant_method": "torchao", "quant_type": {"default": {"_type": kind, "_data": {}}}}
 
 
+def ao(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"default": {"_type": kind, "_version": 1, "_data": fields}}
+
+
+PUBLISHED = {
+    "default": {
+        "_type": "ModuleFqnToConfig",
+        "_version": 1,
+        "_data": {
+            "module_fqn_to_config": {
+                "_default": {
+                    "_type": "Int8DynamicActivationIntxWeightConfig",
+                    "_version": 1,
+                    "_data": {
+                        "act_mapping_type": {"_data": "ASYMMETRIC", "_type": "MappingType"},
+                        "weight_dtype": {"_data": "int4", "_type": "torch.dtype"},
+                        "weight_granularity": {"_data": {"group_size": 32}, "_type": "PerGroup", "_version": 1},
+                    },
+                },
+                "model.embed_tokens": {
+                    "_type": "IntxWeightOnlyConfig",
+                    "_version": 1,
+                    "_data": {
+                        "granularity": {"_data": {"axis": 0}, "_type": "PerAxis", "_version": 1},
+                        "weight_dtype": {"_data": "int8", "_type": "torch.dtype"},
+                    },
+                },
+            }
+        },
+    }
+}
+"""As checkpoints for phones have it."""
+
 FP8 = {"dtype": "fp8_e4m3", "qscheme": "per_tensor", "is_dynamic": False}
 MXFP4 = {"dtype": "fp4", "qscheme": "per_group", "group_size": 32, "scale_format": "e8m0"}
 INT4 = {"dtype": "uint4", "qscheme": "per_group", "group_size": 128}
@@ -98,6 +131,30 @@ def test_schemes_that_vllm_has_not_are_refused_by_name(stated: dict[str, Any], s
         ({"default": {"_type": "Int4WeightOnlyConfig", "_data": {}}}, ""),
         ("int4_weight_only", "whose quant_type is int4_weight_only, only default"),
         ({"a": {}, "default": {}}, "whose quant_type is a, default, only default"),
+        (PUBLISHED, ""),
+        (
+            ao("Int8DynamicActivationInt4WeightConfig", group_size=32),
+            "whose config is Int8DynamicActivationInt4WeightConfig; near it are Int8DynamicActivationInt",
+        ),
+        (
+            {
+                "default": {
+                    "_type": "Int4WeightOnlyConfig",
+                    "_version": 1,
+                    "_data": {"group_size": 128, "use_hqq": False},
+                }
+            },
+            "whose field is Int4WeightOnlyConfig.use_hqq; near it are Int4WeightOnlyConfig.",
+        ),
+        (
+            {
+                "default": {
+                    "_type": "FqnToConfig",
+                    "_data": {"fqn_to_config": {"a": {"_type": "OldConfig", "_data": {}}}},
+                }
+            },
+            "whose config is OldConfig; near it are",
+        ),
     ],
 )
 def test_torchao_that_transformers_does_not_read_is_refused_by_name(kind: Any, said: str) -> None:
@@ -352,6 +409,8 @@ ROUNDED = {"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": Tr
            "packing_format": "auto_round:auto_gptq", "autoround_version": "0.9.0"}  # fmt: skip
 MICRO = {**ROUNDED, "data_type": "mx_fp", "group_size": 32, "packing_format": "auto_round:llm_compressor"}
 BLOCKS = {**ROUNDED, "data_type": "fp", "bits": 8, "group_size": [128, 128], "packing_format": "auto_round:fp8"}
+MOVING = {"act_bits": 8, "act_sym": True, "act_dynamic": True}
+"""What AutoRound writes of what goes into layers, beside its kind and groups."""
 
 
 @pytest.mark.parametrize(
@@ -365,6 +424,19 @@ BLOCKS = {**ROUNDED, "data_type": "fp", "bits": 8, "group_size": [128, 128], "pa
         MICRO,
         {**MICRO, "bits": 8},
         BLOCKS,
+        {**MICRO, "bits": 8, **MOVING, "act_group_size": 32, "act_data_type": "mx_fp"},
+        {
+            **BLOCKS,
+            **MOVING,
+            "act_group_size": 128,
+            "act_data_type": "fp",
+            "activation_scheme": "dynamic",
+            "fmt": "e4m3",
+        },
+        {**MICRO, "act_bits": 4, "act_dynamic": True, "act_data_type": "mx_fp_rceil"},  # not looked at
+        {**ROUNDED, "act_bits": 16},
+        {**ROUNDED, "extra_config": {"lm_head": {"bits": 16, "data_type": "float"}, "a.gate": {"bits": 8}}},
+        {**ROUNDED, "bits": 2, "extra_config": {"model.layers.0.self_attn.q_proj": {"bits": 4, "group_size": 32}}},
     ],
 )
 def test_checkpoints_of_auto_round_that_vllm_reads(stated: dict[str, Any]) -> None:
@@ -384,9 +456,28 @@ def test_checkpoints_of_auto_round_that_vllm_reads(stated: dict[str, Any]) -> No
         ({**MICRO, "sym": False}, "mx_fp 4 32 asymmetric"),
         ({**BLOCKS, "group_size": 128}, "fp 8 128 auto_round:fp8"),
         ({**BLOCKS, "sym": False}, "fp 8 128x128 asymmetric"),
+        ({**ROUNDED, "extra_config": {"a.q_proj": {"bits": 8, "sym": False}}}, "int 8 128 asymmetric"),
+        ({**ROUNDED, "extra_config": {"a.b": {"bits": 16}, "a.k_proj": {"group_size": 256}}}, "int 4 256"),
+        ({**BLOCKS, "extra_config": {"a.down_proj": {"group_size": 128}}}, "fp 8 128 auto_round:fp8"),
     ],
 )
 def test_checkpoints_of_auto_round_that_vllm_does_not_read(stated: dict[str, Any], said: str) -> None:
     found = objection(EngineType.VLLM, stated, "B200")
     assert found.startswith("vLLM does not read AutoRound's weights as ")
     assert said in found
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ({**BLOCKS, "act_bits": 16}, "only where act_bits is 8, not act_bits 16."),
+        ({**BLOCKS, **MOVING, "act_dynamic": False}, "only where act_dynamic is True, not act_dynamic False."),
+        ({**BLOCKS, "activation_scheme": "static"}, "only where activation_scheme is dynamic"),
+        ({**BLOCKS, "act_group_size": -1}, "only where act_group_size is 128"),
+        ({**BLOCKS, "act_bits": None}, "not act_bits None."),
+        ({**MICRO, "bits": 8, "act_data_type": "mx_fp_rceil"}, "only where act_data_type is mx_fp,"),
+    ],
+)
+def test_what_auto_round_does_to_what_goes_into_layers(stated: dict[str, Any], said: str) -> None:
+    found = objection(EngineType.VLLM, stated, "B200")
+    assert found.startswith("vLLM takes AutoRound's weights as ") and said in found

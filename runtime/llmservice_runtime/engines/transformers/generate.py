@@ -21,6 +21,7 @@ from unittest import mock
 
 from llmservice_runtime.engines.base.config_classes import config_class, language_part, made
 from llmservice_runtime.engines.base.generated import main
+from llmservice_runtime.engines.transformers import generate_torchao
 
 AUTO = {
     "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "CausalLM",
@@ -55,7 +56,7 @@ def ask() -> dict[str, Any]:
         "architectures": {name: sorted(kinds) for name, kinds in architectures.items()},
         "configs": dict(_configs()),
         "methods": dict(_methods()),
-        "words": {"torchao": {"quant_type": list(_torchao_kinds())}},
+        "words": {"torchao": _torchao()},
         "rope": dict(_rope_types()),
         "weight_files": [
             transformers.utils.SAFE_WEIGHTS_NAME,
@@ -117,6 +118,16 @@ def _methods() -> Iterator[tuple[str, dict[str, Any]]]:
                 ],
             },
         )
+
+
+def _torchao() -> dict[str, list[str]]:
+    """What a checkpoint of torchao may say, by the words that `formats.quantization` keeps of it."""
+    fields = generate_torchao.fields()
+    return {
+        "quant_type": list(_torchao_kinds()),
+        "config": list(fields),
+        "field": [f"{name}.{field}" for name, of in fields.items() for field in of],
+    }
 
 
 def _torchao_kinds() -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 from llmservice_runtime.engines.base.capabilities import Capabilities, Method, capabilities
@@ -101,14 +102,17 @@ def unknown_type(case: Case) -> str | None:
 
 
 def unknown_word(case: Case) -> str | None:
-    """What a checkpoint says of its quantization in words that Transformers does not read: torchao's of before 0.10."""
+    """What a checkpoint says of its quantization in words that Transformers does not read, or torchao no longer: names
+    of its configurations, and their fields."""
     told = known().words.get(case.method, {})
     for stated in case.facts.quantization.stated if case.facts.quantization else ():
         key, _, word = stated.partition("=")
         if key in told and word not in told[key]:
             shown = "".join(letter if letter.isprintable() else "?" for letter in word)
-            only = " or ".join(sorted(told[key]))
-            return f"Transformers does not read {case.method} weights whose {key} is {shown}, only {only}."
+            near = difflib.get_close_matches(word, told[key], n=3, cutoff=0)
+            all_of_them = len(told[key]) <= len(near)
+            known_ones = f", only {' or '.join(sorted(near))}" if all_of_them else f"; near it are {', '.join(near)}"
+            return f"Transformers does not read {case.method} weights whose {key} is {shown}{known_ones}."
     return None
 
 

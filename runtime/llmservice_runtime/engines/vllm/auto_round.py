@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from llmservice_runtime.formats.schemes import NONE
 
@@ -42,6 +42,28 @@ def takes(word: str, cpu: bool = False) -> bool:
     if kind == "mx_fp" and (group, asymmetric, packing, backend) != ("32", None, MICRO, "auto"):
         return False
     return micro and (bits == "8" or (bits == "4" and not block and not cpu))
+
+
+def refused_act(word: str, acts: Iterable[str]) -> str:
+    """The first of the words of what goes into layers (`schemes.auto_round_acts`) that vLLM does not take beside these
+    weights; empty = it takes them, or does not look at them."""
+    expected = expected_acts(word)
+    for act in acts:
+        key, _, value = act.partition(" ")
+        if value != expected.get(key, value):
+            return act
+    return ""
+
+
+def expected_acts(word: str) -> dict[str, str]:
+    """What vLLM has them be beside weights that are worded so."""
+    kind, bits, group = (*word.split(), "", "", "")[:3]
+    moving = {"act_bits": "8", "act_sym": "True", "act_dynamic": "True"}
+    if kind in ("fp", "fp8"):
+        side = group.partition("x")[0]
+        more = {"act_group_size": side, "act_data_type": "fp", "activation_scheme": "dynamic", "fmt": "e4m3"}
+        return moving | more
+    return moving | {"act_group_size": "32", "act_data_type": "mx_fp"} if "mx_fp" in kind and bits == "8" else {}
 
 
 def _whole_numbers(bits: int, group: str, asymmetric: bool, how: str, cpu: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -10,6 +11,7 @@ from unittest import mock
 from llmservice_runtime.engines.vllm import auto_round
 from llmservice_runtime.engines.vllm.compressed_experts import CPU
 from llmservice_runtime.engines.vllm.generate_experts import CAPABILITIES, on
+from llmservice_runtime.formats import schemes
 
 
 def auto_round_digest() -> dict[str, Any]:
@@ -36,6 +38,8 @@ def auto_round_digest() -> dict[str, Any]:
                     if cpu or capability == CAPABILITIES[0]:
                         found.update(f"{answer}\n".encode())
                         asked += 1
+        with on(CAPABILITIES[-1]):
+            differ += _acts()
     if differ:
         raise RuntimeError(f"{len(differ)} checkpoints of AutoRound are read otherwise:\n" + "\n".join(differ[:40]))
     return {"asked": asked, "digest": found.hexdigest()}
@@ -47,7 +51,19 @@ def _of_bfloat16() -> Any:
     return SimpleNamespace(dtype=torch.bfloat16)
 
 
-def _takes(word: str) -> bool:
+def _acts() -> Iterator[str]:
+    """Where vLLM judges what goes into layers otherwise than `auto_round.refused_act`."""
+    for word in ("fp 8 128x128 none auto", "mx_fp 8 32 none auto", "mx_fp 4 32 none auto", "int 4 128 none auto"):
+        expected = auto_round.expected_acts(word)
+        for key in schemes.ACTS:
+            for value in (16, 8, 32, 128, "fp", "mx_fp", "int", True, False, "static", "dynamic", "e5m2", "e4m3", None):
+                answer = _takes(word, {key: value})
+                ours = not auto_round.refused_act(word, [f"{key} {value}"])
+                if answer != ours:
+                    yield f"{word} with {key} {value!r}: {answer} and not {ours} ({expected})"
+
+
+def _takes(word: str, more: Mapping[str, Any] | None = None) -> bool:
     import torch
     from vllm.model_executor.layers.linear import ReplicatedLinear
     from vllm.model_executor.layers.quantization.inc.inc import INCConfig
@@ -60,6 +76,7 @@ def _takes(word: str) -> bool:
     }  # fmt: skip
     if rest[-2] != auto_round.UNSTATED:
         raw["packing_format"] = rest[-2]
+    raw |= more or {}
     layer = object.__new__(ReplicatedLinear)
     torch.nn.Module.__init__(layer)
     try:

@@ -43,14 +43,23 @@ def no_experts(case: Case) -> str | None:
 
 
 def no_auto_round(case: Case) -> str | None:
-    """AutoRound's numbers, groups and packings that vLLM does not read together."""
-    for word in words(case, "auto_round") if case.on_nvidia or case.device is Device.CPU else ():
+    """AutoRound's numbers, groups and packings that vLLM does not read together, of all layers or of some, and what it
+    does not take beside them."""
+    found = list(words(case, "auto_round")) if case.on_nvidia or case.device is Device.CPU else []
+    for word in found:
         from llmservice_runtime.engines.vllm import auto_round
 
         if not auto_round.takes(word, cpu=case.device is Device.CPU):
-            shown = "".join(letter if letter.isprintable() else "?" for letter in word)
-            return f"vLLM does not read AutoRound's weights as {shown} on {case.where}."
+            return f"vLLM does not read AutoRound's weights as {_shown(word)} on {case.where}."
+        if word is found[0] and (act := auto_round.refused_act(word, words(case, "auto_round_act"))):
+            key, _, only = act.partition(" ")
+            only = auto_round.expected_acts(word)[key]
+            return f"vLLM takes AutoRound's weights as {_shown(word)} only where {key} is {only}, not {_shown(act)}."
     return None
+
+
+def _shown(word: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in word)
 
 
 def groups(case: Case) -> list[tuple[str, str | None]]:
