@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import Phase
@@ -13,12 +13,14 @@ from llmservice_runtime.supervisor.reports import FailureReport
 
 GIB = 1024**3
 TAIL_CHARACTERS = 1500
+_SIGNAL = "(?P<signal>"
 _NEAR_THE_END = 6
 """Lines that may follow an exception: where threads were, how to report a bug."""
 
 
 LastWords = Sequence[tuple[FailureClass, str]]
-"""A pattern of a line of output, and what it means."""
+"""A pattern of a line of output, and what it means. A group `signal` has what ended a process below the engine's, as a
+negative number: then it is looked at as if the engine's own had ended so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Remains:
     """Its name on the command line of llmservice-runtime."""
     last_words: LastWords = ()
     """What this engine says before it ends, beside what any does."""
+    who: str = "The engine"
+    """That `code` is of."""
 
 
 REMEDIES: dict[FailureClass, str] = {
@@ -100,11 +104,14 @@ def classify(remains: Remains) -> FailureRecord:
         report = remains.reported
         remedy = report.remedy or _remedy(report.failure, remains.engine)
         return _record(remains, report.failure, report.message, remedy)
+    if remains.code >= 0 and (number := _signal_below(remains)):
+        others = tuple(words for words in remains.last_words if _SIGNAL not in words[1])
+        remains = replace(remains, code=number, who="A worker of the engine", last_words=others)
     worker_killed = remains.kernel_oom_kills > 0 and not remains.others_counted
     if remains.code == -signal.SIGKILL or worker_killed:
         return _killed(remains)
     if words := _last_words(remains):
-        failure, line = words
+        failure, line = words[:2]
         where = f" (port {remains.port})" if failure is FailureClass.PORT_IN_USE and remains.port else ""
         return _record(remains, failure, f"The engine ended{where}: {line}", _remedy(failure, remains.engine))
     if remains.code < 0:
@@ -141,10 +148,11 @@ def _killed(remains: Remains) -> FailureRecord:
     if remains.kernel_oom_kills > 0:
         message = f"The kernel killed the engine because memory ran out.{peak}{limit}"
         if remains.others_counted:
-            what = "The engine was killed (SIGKILL) at a time when the kernel killed processes here for want of memory."
+            when = "at a time when the kernel killed processes here for want of memory"
+            what = f"{remains.who} was killed (SIGKILL) {when}."
             message = f"{what}{peak}{limit}"
         return _record(remains, FailureClass.OUT_OF_MEMORY, message, REMEDIES[FailureClass.OUT_OF_MEMORY])
-    message = f"The engine was killed from outside (SIGKILL), not for memory as far as the kernel says.{peak}{limit}"
+    message = f"{remains.who} was killed from outside (SIGKILL), not for memory as far as the kernel says.{peak}{limit}"
     return _record(remains, FailureClass.CRASHED, message, "Look for who killed it; it can be started again.")
 
 
@@ -166,22 +174,28 @@ def _signalled(remains: Remains) -> FailureRecord:
         return _record(remains, FailureClass.CRASHED, f"The engine gave up (SIGABRT): {line}", remedy)
     if number in (signal.SIGTERM, signal.SIGINT):
         return _record(
-            remains, FailureClass.CRASHED, f"The engine was stopped from outside ({name}).", "Start it again."
+            remains, FailureClass.CRASHED, f"{remains.who} was stopped from outside ({name}).", "Start it again."
         )
-    return _record(remains, FailureClass.CRASHED, f"The engine crashed ({name}).{quote}", _LOOK)
+    return _record(remains, FailureClass.CRASHED, f"{remains.who} crashed ({name}).{quote}", _LOOK)
 
 
 def _record(remains: Remains, failure: FailureClass, message: str, remedy: str) -> FailureRecord:
     return FailureRecord(failure, message, remedy, remains.phase.value, remains.code)
 
 
-def _last_words(remains: Remains) -> tuple[FailureClass, str] | None:
-    """The last line that names a cause, and its class."""
+def _last_words(remains: Remains) -> tuple[FailureClass, str, re.Match[str]] | None:
+    """The last line that names a cause, its class, and where it does."""
     for line in reversed(remains.tail):
         for failure, pattern in (*remains.last_words, *_LAST_WORDS):
-            if re.search(pattern, line, re.IGNORECASE):
-                return failure, line.strip()[:500]
+            if found := re.search(pattern, line, re.IGNORECASE):
+                return failure, line.strip()[:500], found
     return None
+
+
+def _signal_below(remains: Remains) -> int:
+    """Which signal ended a process below the engine's, negative; 0 = none, as far as the engine says."""
+    words = _last_words(remains)
+    return int(words[2].groupdict().get("signal") or 0) if words else 0
 
 
 def _assertion(tail: Sequence[str]) -> str:

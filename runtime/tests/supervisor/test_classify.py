@@ -90,6 +90,40 @@ def test_llama_cpp_says_when_its_library_is_missing() -> None:
     assert classify(Remains(1, Phase.LOADING, tail=tail)).failure is FailureClass.CRASHED
 
 
+@pytest.mark.parametrize(
+    ("number", "before", "failure", "said", "remedy"),
+    [
+        (9, "", FailureClass.CRASHED, "A worker of the engine was killed from outside (SIGKILL)", "who killed it"),
+        (11, "", FailureClass.CRASHED, "A worker of the engine crashed (SIGSEGV).", "log"),
+        (6, "CUDA error 2: out of memory", FailureClass.OUT_OF_GPU_MEMORY, "out of memory", "contextTokens"),
+        (7, "", FailureClass.MODEL_DAMAGED, "Reading the model failed (SIGBUS)", "Check the disk"),
+    ],
+)
+def test_of_several_processes_the_one_that_a_signal_ended_says_why(
+    number: int, before: str, failure: FailureClass, said: str, remedy: str
+) -> None:
+    """vLLM with several GPUs: a worker is killed, the engine core gives up, and the API server ends with 1."""
+    tail = (
+        before,
+        f"(EngineCore pid=7) ERROR Worker proc VllmWorker-1 died unexpectedly (exit code: -{number}), shutting down "
+        "executor.",
+        "(EngineCore pid=7) RuntimeError: Executor failed.",
+        "(APIServer pid=1) vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.",
+    )
+    words = definition(EngineType.VLLM).last_words
+    record = classify(Remains(1, Phase.READY, tail, last_words=words))
+    assert record.failure is failure and record.exit_code == -number
+    assert said in record.message and remedy in record.remedy
+    shared = Remains(1, Phase.READY, tail[1:], last_words=words, kernel_oom_kills=1, others_counted=True)
+    assert (classify(shared).failure is FailureClass.OUT_OF_MEMORY) == (number == 9)
+
+
+def test_a_worker_that_ended_by_an_error_of_its_own_hides_no_cause() -> None:
+    tail = ("torch.OutOfMemoryError: CUDA out of memory.", "Worker proc VllmWorker-1 died unexpectedly (exit code: 1)")
+    record = classify(Remains(1, Phase.LOADING, tail, last_words=definition(EngineType.VLLM).last_words))
+    assert record.failure is FailureClass.OUT_OF_GPU_MEMORY
+
+
 def test_a_python_exception_is_quoted_without_its_stack() -> None:
     record = classify(Remains(1, Phase.LOADING, tail=("Traceback", "  File x, line 3", "    ^^^^", "KeyError: 'blk'")))
     assert record.message == "The engine ended with exit code 1. KeyError: 'blk'"

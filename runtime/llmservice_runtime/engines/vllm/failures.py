@@ -27,5 +27,6 @@ LAST_WORDS = (
         r"invalid (tool call|reasoning) parser|(tool|reasoning)_parser.{0,60} has not been registered"
         r"|vllm serve: error|api_server.py: error|validation errors? for \w*config",
     ),
+    (FailureClass.CRASHED, r"worker proc .{0,80} died unexpectedly \(exit code: (?P<signal>-\d+)\)"),
     (FailureClass.ENGINE_NOT_INSTALLED, r"no module named '?vllm|no package metadata was found for vllm"),
 )
