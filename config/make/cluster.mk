@@ -4,7 +4,7 @@ CLUSTER := e2e/cluster/cluster
 
 .PHONY: cluster cluster-down images images-reproducible programs
 # Before tests, never in them: there four would wait for one, and nobody would see for what.
-programs: ## build what tests run on: etcd, Kubernetes and helm, once, then cached
+programs: ## bring what tests run on: etcd, Kubernetes, helm and Prometheus, once, then cached
 	@$(CLUSTER) programs
 
 cluster: ## bring up a two-node Kubernetes cluster on this machine

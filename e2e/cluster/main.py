@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     same.add_argument("--native", action="store_true", help="engines for this CPU")
     inside = commands.add_parser("around", help="up, load-images, run a command, down: cluster around pytest ...")
     inside.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
-    commands.add_parser("programs", help="build what tests run on: etcd, Kubernetes and helm")
+    commands.add_parser("programs", help="bring what tests run on: etcd, Kubernetes, helm, Prometheus")
     commands.add_parser("kubectl", help="kubectl on the cluster: cluster kubectl get pods")
     commands.add_parser("helm", help="helm on the cluster")
     for name, text in (("api-up", "etcd and API server alone, on loopback"), ("api-down", "stop those")):
@@ -134,6 +134,7 @@ def _helm(arguments: argparse.Namespace, words: list[str]) -> None:
 def _programs(*_: object) -> None:
     print(programs.kube())
     print(programs.helm())
+    print(programs.prometheus())
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {

@@ -1,4 +1,4 @@
-"""The programs: Go modules built once and cached by what they are made from."""
+"""The programs: Go modules built once and cached by what they are made from, and Prometheus from its package."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster import debian
 from cluster.artefact import obtain
 from cluster.console import run_logged
 from cluster.golang import ENVIRONMENT, go
@@ -44,6 +45,7 @@ KUBE = Program(
 COREDNS = Program("coredns")
 LOCAL_PATH = Program("local-path", "github.com/rancher/local-path-provisioner")
 HELM = Program("helm", "helm.sh/helm/v3/cmd/helm")
+PROMETHEUS = ("prometheus", "promtool")
 
 
 def kube() -> Path:
@@ -55,6 +57,18 @@ def helm() -> Path:
     """The one on PATH, else ours."""
     found = shutil.which("helm")
     return Path(found) if found else build(HELM)
+
+
+def prometheus() -> Path:
+    """The folder with prometheus and promtool: those on PATH, else from the distribution's package."""
+    found = [shutil.which(name) for name in PROMETHEUS]
+    if found[0] and found[1] and Path(found[0]).parent == Path(found[1]).parent:
+        return Path(found[0]).parent
+    return obtain(
+        "prometheus-package",
+        "Prometheus from its package",
+        lambda folder, log: debian.programs("prometheus", PROMETHEUS, folder, log),
+    )
 
 
 def build(program: Program) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,16 @@ sleep 0.2
 echo 'echo whole' >> "$2"
 chmod +x "$2"
 """
+APT = """#!/bin/sh
+# apt-get as far as it is asked to bring a package: on a machine that has not asked for its list of packages yet.
+case "$*" in
+  *update) touch "$BUILDS.listed" ;;
+  *download*) test -e "$BUILDS.listed" && touch prometheus_2_all.deb ;;
+esac
+"""
+UNPACK = """#!/bin/sh
+mkdir -p "$3/usr/bin" "$3/usr/share/web" && touch "$3/usr/bin/prometheus" "$3/usr/bin/promtool"
+"""
 READY = "print('ready', flush=True); import sys; sys.stdin.readline()"
 BUSY = "import os, time; link = os.symlink; os.symlink = lambda *a, **k: (time.sleep(0.02), link(*a, **k))"
 """A busy machine: others come in between a look and what is done about it."""
@@ -48,11 +59,13 @@ obtain("thing", "make a thing", make)
 
 @pytest.fixture(autouse=True)
 def builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, a cheap Go, and the file with a line for each build."""
-    (tmp_path / "go").write_text(GO)
-    (tmp_path / "go").chmod(0o755)
+    """An empty cache, a cheap Go, an apt-get without a network, and the file with a line for each build."""
+    for name, text in (("go", GO), ("apt-get", APT), ("dpkg-deb", UNPACK)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("BUILDS", str(tmp_path / "builds"))
+    monkeypatch.setattr(artefact, "_LOCKS", tmp_path)
     monkeypatch.setenv("LLMSERVICE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", str(HERE.parent))
     return tmp_path / "builds"
@@ -101,6 +114,27 @@ def test_what_tests_run_on_is_built_by_one_command_and_before_them(
     assert capsys.readouterr().out == ""
     order = run("make", "-n", "-C", REPOSITORY, f"VENV={tmp_path}", "test")
     assert order.index("cluster programs") < order.index("/bin/pytest")
+
+
+def test_programs_of_a_package_come_without_installing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where apt does not know any package yet. Nothing but the programs stays."""
+    monkeypatch.setattr(shutil, "which", lambda name: None if name in programs.PROMETHEUS else name)
+    folder = programs.prometheus()
+    assert sorted(file.name for file in folder.iterdir()) == ["prometheus", "promtool"]
+    assert folder.is_relative_to(tmp_path / "cache")
+
+
+def test_those_on_path_are_taken(tmp_path: Path) -> None:
+    for name in programs.PROMETHEUS:
+        (tmp_path / name).touch(mode=0o755)
+    assert programs.prometheus() == tmp_path
+
+
+def test_where_no_package_can_come_from_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ClusterError, match="promtool") as error:
+        programs.prometheus()
+    assert "PATH" in error.value.remedy
 
 
 def test_one_that_is_there_is_taken_without_waiting_for_anybody() -> None:

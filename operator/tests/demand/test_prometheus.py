@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import json
 import math
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster import programs
 from llmservice_operator.control.prometheus import Prometheus
 from llmservice_operator.demand.promql import AGE, KV_USED, RUNNING, WAITING, Answers, queries, vector
 from llmservice_operator.demand.replicas import Replica, requests
@@ -165,7 +165,6 @@ def test_no_answer_can_hurt(body: Any) -> None:
     Answers({RUNNING: found, WAITING: found, KV_USED: found, AGE: found}).of(POD, math.pi, 30.0)
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not here")
 def test_the_recording_rules_say_by_service_what_replicas_tell(tmp_path: Path) -> None:
     labels = 'namespace="apps",model_name="apps/qwen"'
     series = {
@@ -189,8 +188,9 @@ def test_the_recording_rules_say_by_service_what_replicas_tell(tmp_path: Path) -
     }
     file = tmp_path / "rules_test.yaml"
     file.write_text(yaml.safe_dump(test))
+    promtool = programs.prometheus() / "promtool"
     for command in (["check", "rules", str(RULES)], ["test", "rules", str(file)]):
-        found = subprocess.run(["promtool", *command], capture_output=True, text=True)
+        found = subprocess.run([promtool, *command], capture_output=True, text=True)
         assert found.returncode == 0, found.stdout + found.stderr
 
 
