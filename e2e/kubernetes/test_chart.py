@@ -34,10 +34,37 @@ def rights(found: list[Json], *which: str) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("values", [{}, {"watchNamespaces": ["apps", "ml"]}, {"readNodes": False}])
-def test_no_secret_is_read_and_nothing_is_run_in_a_pod(values: Json) -> None:
-    granted = rights(rendered(values), "Role", "ClusterRole")
+def test_no_secret_of_others_is_read_and_nothing_is_run_in_a_pod(values: Json) -> None:
+    found = rendered(values)
+    roles = [role for kind in ("Role", "ClusterRole") for role in kinds(found, kind)]
+    keys = {"llm-gateway-keys": "secrets configmaps", "llm-gateway-first-key": "secrets"}
+    granted = rights([role for role in roles if role["metadata"]["name"] not in keys], "Role", "ClusterRole")
     assert not {resource for resource, _ in granted} & SECRETS
-    assert not {verb for _, verb in granted} & {"*", "escalate", "impersonate", "bind"}
+    assert not {verb for _, verb in rights(roles, "Role", "ClusterRole")} & {"*", "escalate", "impersonate", "bind"}
+    for role in (role for role in roles if role["metadata"]["name"] in keys):
+        assert role["metadata"]["namespace"] == "llm"
+        for rule in role["rules"]:
+            assert set(rule["resources"]) <= set(keys[role["metadata"]["name"]].split())
+            assert rule.get("resourceNames") or rule["verbs"] == ["create"]
+
+
+def test_keys_are_made_by_a_program_so_that_what_is_rendered_twice_is_equal() -> None:
+    found = rendered({})
+    assert found == rendered({}) and not kinds(found, "Secret")
+    (gateway,) = (one for one in kinds(found, "Deployment") if one["metadata"]["name"] == "llm-gateway")
+    assert "--keys-of=llm-gateway" in gateway["spec"]["template"]["spec"]["containers"][0]["args"]
+    (usage,) = (one for one in kinds(found, "ConfigMap") if one["metadata"]["name"] == "llm-gateway-usage")
+    assert "data" not in usage, "an upgrade would take away what was written"
+
+
+@pytest.mark.parametrize("keys", [None, {"enabled": False}])
+def test_without_keys_nobody_is_asked_for_one(keys: Json | None) -> None:
+    """None: an upgrade with --reuse-values from a release that had no such value."""
+    found = rendered({"gateway": {"keys": keys}})
+    assert "--keys-of" not in json.dumps(found)
+    assert not [one for one in found if "key" in one["metadata"]["name"] or "usage" in one["metadata"]["name"]]
+    installation = yaml.safe_load(kinds(found, "ConfigMap")[0]["data"]["installation.yaml"])
+    assert installation["gateway"]["keys"] is False
 
 
 def test_a_list_of_namespaces_needs_no_rights_in_the_cluster() -> None:
@@ -59,7 +86,11 @@ def test_the_gateway_reads_services_and_endpoints_and_writes_leases_of_its_own_n
     def granted(found: list[Json]) -> dict[str, set[tuple[str, str]]]:
         roles = [role for kind in ("Role", "ClusterRole") for role in kinds(found, kind)]
         mine = [role for role in roles if "gateway" in role["metadata"]["name"]]
-        return {role["metadata"]["name"]: rights([role], role["kind"]) for role in mine}
+        return {
+            role["metadata"]["name"]: rights([role], role["kind"])
+            for role in mine
+            if "key" not in role["metadata"]["name"]
+        }
 
     reading = {(resource, verb) for resource in ("llmservices", "endpointslices") for verb in ("list", "watch")}
     leases = {("leases", verb) for verb in ("list", "watch", "create", "patch", "delete")}
@@ -84,7 +115,7 @@ def test_the_operator_knows_the_gateway_by_the_labels_of_its_pods() -> None:
     installation = yaml.safe_load(kinds(found, "ConfigMap")[0]["data"]["installation.yaml"])
     pods = next(one for one in kinds(found, "Deployment") if one["metadata"]["name"] == "llm-gateway")["spec"]
     labels = installation["gateway"]["labels"]
-    assert installation["gateway"] == {"service": "llm-gateway", "labels": labels, "access": "Direct"}
+    assert installation["gateway"] == {"service": "llm-gateway", "labels": labels, "access": "Direct", "keys": True}
     assert pods["selector"]["matchLabels"] == labels
     assert labels.items() <= pods["template"]["metadata"]["labels"].items()
     assert [one["spec"]["selector"] for one in kinds(found, "Service")] == [labels] * 2
@@ -105,6 +136,7 @@ def test_monitors_are_made_when_they_are_asked_for() -> None:
     ("values", "named"),
     [
         ({"gateway": {"access": "Both"}}, "access"),
+        ({"gateway": {"keys": {"enable": True}}}, "enable"),
         ({"gateway": {"aliases": {"gpt-4o": "qwen"}}}, "gpt-4o"),
         ({"replicas": "two"}, "replicas"),
         ({"runtime": {"images": [{"image": "r:1", "engines": ["Ollama"]}]}}, "engines"),

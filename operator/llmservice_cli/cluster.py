@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -29,11 +31,18 @@ def explain(kubeconfig: str | None, namespace: str, name: str) -> dict[str, Any]
 
 
 async def _explain(kubeconfig: str | None, namespace: str, name: str) -> dict[str, Any]:
+    async with connected(kubeconfig) as client:
+        return await _ask(client, namespace, name)
+
+
+@asynccontextmanager
+async def connected(kubeconfig: str | None) -> AsyncIterator[Client]:
+    """A client of the cluster, for ANSWER_SECONDS. What goes wrong with it is a UserError."""
     access = await _login(kubeconfig)
     async with Client(access) as client:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await _ask(client, namespace, name)
+                yield client
         except TimeoutError:
             raise UserError(f"{access.server} does not answer.", "Check the kubeconfig, and the network.") from None
         except ApiError as error:

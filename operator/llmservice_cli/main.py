@@ -20,6 +20,7 @@ COMMANDS = {
     "down": ("llmservice_cli.commands.down", "stop services, or everything"),
     "scale": ("llmservice_cli.commands.scale", "run more or fewer replicas of a service, or none"),
     "explain": ("llmservice_cli.commands.explain", "print how many replicas demand wants, and why"),
+    "keys": ("llmservice_cli.commands.keys", "make, list, rotate and revoke API keys of a cluster's gateway"),
     "ps": ("llmservice_cli.commands.ps", "list services and replicas"),
     "logs": ("llmservice_cli.commands.logs", "print or follow the logs of a service"),
     "chat": ("llmservice_cli.commands.chat", "talk to a service in the terminal"),

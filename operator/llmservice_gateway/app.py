@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -14,10 +15,12 @@ from prometheus_client.exposition import generate_latest
 from llmservice_gateway import errors
 from llmservice_gateway.clients import client_of
 from llmservice_gateway.journal import ENTRY, Entry, Journal, Write, request_id
+from llmservice_gateway.keys.door import Door
+from llmservice_gateway.keys.ring import Owner
 from llmservice_gateway.metrics import GatewayMetrics
 from llmservice_gateway.naming import Asked, named, read_asked
 from llmservice_gateway.proxy import Limits, Proxy
-from llmservice_gateway.routing import AmbiguousModelError, Backend, UnknownModelError
+from llmservice_gateway.routing import AmbiguousModelError, Backend, Table, UnknownModelError
 from llmservice_runtime.wire.callers import Callers, protect
 from llmservice_runtime.wire.errors import ApiError, body_too_large, error_response, internal
 from llmservice_runtime.wire.server import expect
@@ -38,6 +41,8 @@ GENERATING = frozenset({"/chat/completions", "/completions"})
 UNTOLD = frozenset({"/metrics", "/healthz"})
 """Asked every few seconds, and nothing to know about."""
 
+OWNER = web.RequestKey("owner", Owner)
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -45,15 +50,23 @@ class Gateway:
     """A proxy with its routes. `publish` a table, `application()` once, serve it by `ApiRunner`, handlers cancelled.
 
     Without `callers` it serves this machine alone. `access` takes the lines of the access log, and waits for nothing.
+    `door` asks for API keys; None: everybody may ask for everything.
     """
 
     def __init__(
-        self, limits: Limits | None = None, callers: Callers | None = None, access: Write | None = None
+        self,
+        limits: Limits | None = None,
+        callers: Callers | None = None,
+        access: Write | None = None,
+        door: Door | None = None,
     ) -> None:
+        self._door = door
         self._callers = callers or Callers()
         self._journal = Journal(access)
         self.proxy = Proxy(limits or Limits())
         self.metrics = GatewayMetrics(self.proxy.rooms)
+        if door is not None:
+            self.metrics.shared_by(lambda: door.gateways())
 
     def application(self, *, alone: bool = True) -> web.Application:
         """The aiohttp application; its handlers must be cancelled when their client disconnects.
@@ -63,6 +76,8 @@ class Gateway:
         app = web.Application(middlewares=[self._answer_errors], client_max_size=self.proxy.limits.body_bytes)
         app.on_response_prepare.append(_tell_id)
         protect(app, self._callers)
+        if self._door is not None:
+            app.middlewares.append(self._let_in)
         router = app.router
         if alone:
             router.add_get("/healthz", self._healthz)
@@ -95,6 +110,7 @@ class Gateway:
             return response
         finally:
             self.metrics.over(entry)
+            self._count(request, entry)
             if request.path not in UNTOLD:
                 self._journal.note(entry, loop.time())
 
@@ -119,6 +135,26 @@ class Gateway:
             log.exception("request failed: %s %s", request.method, request.path)
             return error_response(internal("The gateway failed on this request; its log says why."))
 
+    @web.middleware
+    async def _let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Only with a key, whatever is asked for: who has none learns nothing, and sends no body."""
+        assert self._door is not None
+        if request.path not in UNTOLD:
+            owner = request[OWNER] = self._door.enter(request.headers)
+            request[ENTRY].key = owner.name
+        return await handler(request)
+
+    def _count(self, request: web.Request, entry: Entry) -> None:
+        """What a request with a key took, which its limits and its day have to know."""
+        owner = request.get(OWNER)
+        if self._door is not None and owner is not None and entry.replica:
+            self._door.over(owner, entry.prompt_tokens, entry.answer_tokens, entry.spent)
+
+    def _seen(self, request: web.Request) -> Table:
+        """The services that exist for this client."""
+        owner, table = request.get(OWNER), self.proxy.table
+        return self._door.sees(owner, table) if self._door is not None and owner is not None else table
+
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
@@ -132,30 +168,27 @@ class Gateway:
             backend = self._addressed(request)
             shown = [(backend.full_name, backend)]
         else:
-            shown = self._shown()
+            shown = _shown(self._seen(request))
         return web.json_response({"object": "list", "data": [_describe(*each) for each in shown]})
 
-    def _shown(self) -> list[tuple[str, Backend]]:
-        """Full names and aliases that lead somewhere, with what they lead to."""
-        table = self.proxy.table
-        found = {alias: table.backends[name] for alias, name in table.aliases.items() if name in table.backends}
-        return sorted({**found, **table.backends}.items())
-
     async def _model(self, request: web.Request) -> web.Response:
-        backend = self._resolve(model := request.match_info["model"])
+        backend = _resolve(self._seen(request), model := request.match_info["model"])
         return web.json_response(_describe(model if model in self.proxy.table.aliases else backend.full_name, backend))
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         route = next(route for route in POSTED if request.path.removesuffix("/").endswith(route))
+        if self._door is not None:
+            self._door.ask(request[OWNER])
         body = await self.proxy.bodies.read(request)
         try:
             backend, asked = await self._asked(request, body.data)
             if route not in GENERATING:
-                asked = replace(asked, sequences=0)
+                asked = replace(asked, sequences=0, stream_options="")
             request[ENTRY].service = name = backend.full_name
             if asked.model in self.proxy.table.aliases and asked.model not in (name, backend.name):
-                body.rename(name)  # an alias, which no engine knows
-            return await self.proxy.answer(request, name, POSTED[route], body, asked, client_of(request))
+                body.put("model", json.dumps(name))  # an alias, which no engine knows
+            client = client_of(request, request[ENTRY].key)
+            return await self.proxy.answer(request, name, POSTED[route], body, asked, client)
         finally:
             body.drop()
 
@@ -163,7 +196,7 @@ class Gateway:
         """Which service is meant, and how much is asked of it."""
         if "name" not in request.match_info:
             asked = await read_asked(body)
-            return self._resolve(named(asked)), asked
+            return _resolve(self._seen(request), named(asked)), asked
         backend = self._addressed(request)
         try:
             return backend, await read_asked(body)
@@ -172,15 +205,22 @@ class Gateway:
 
     def _addressed(self, request: web.Request) -> Backend:
         """The service in the path."""
-        return self._resolve(f"{request.match_info['namespace']}/{request.match_info['name']}")
+        return _resolve(self._seen(request), f"{request.match_info['namespace']}/{request.match_info['name']}")
 
-    def _resolve(self, model: str) -> Backend:
-        try:
-            return self.proxy.table.resolve(model)
-        except UnknownModelError:
-            raise errors.model_not_found(model, self.proxy.table) from None
-        except AmbiguousModelError as error:
-            raise errors.model_ambiguous(model, error) from None
+
+def _shown(table: Table) -> list[tuple[str, Backend]]:
+    """Full names and aliases that lead somewhere, with what they lead to."""
+    found = {alias: table.backends[name] for alias, name in table.aliases.items() if name in table.backends}
+    return sorted({**found, **table.backends}.items())
+
+
+def _resolve(table: Table, model: str) -> Backend:
+    try:
+        return table.resolve(model)
+    except UnknownModelError:
+        raise errors.model_not_found(model, table) from None
+    except AmbiguousModelError as error:
+        raise errors.model_ambiguous(model, error) from None
 
 
 async def _tell_id(request: web.Request, response: web.StreamResponse) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from llmservice_gateway.errors import too_much_held
+from llmservice_gateway.errors import body_too_slow, too_much_held
 from llmservice_runtime.wire.body import read_body
 from llmservice_runtime.wire.errors import body_too_large
 
 
 class Bodies:
-    """`limit` bytes for all; `each` for one, packed and unpacked."""
+    """`limit` bytes for all; `each` for one, packed and unpacked. One comes within `seconds`, and without a pause of
+    `silent_seconds`."""
 
-    def __init__(self, limit: int, each: int) -> None:
+    def __init__(self, limit: int, each: int, seconds: float = 300.0, silent_seconds: float = 30.0) -> None:
+        self.seconds, self.silent_seconds = seconds, silent_seconds
         self.limit = limit
         self.each = each
         self.taken = 0
@@ -48,12 +51,12 @@ class Body:
         self.size += size
         self._bodies.taken += size
 
-    def rename(self, model: str) -> None:
-        """Ask for this model, in place of what the JSON object asks for. ApiError 429 as `take`.
+    def put(self, name: str, value: str) -> None:
+        """Ask for `value` (JSON), in place of what the JSON object (none without fields) has. ApiError 429 as `take`.
 
         Of a field that stands twice the last one counts, at every engine: so nothing has to be found in 32 MiB.
         """
-        data = self.data.rstrip()[:-1] + b',"model":' + json.dumps(model).encode() + b"}"
+        data = self.data.rstrip()[:-1] + f",{json.dumps(name)}:{value}}}".encode()
         self.take(len(data) - len(self.data))
         self.data = data
 
@@ -80,10 +83,18 @@ class _Counted:
         return self._request.content_length
 
     async def read(self) -> bytes:
-        limit, data = self._body._bodies.each, bytearray()
-        while chunk := await self._request.content.readany():
-            data += chunk
-            if len(data) > limit:
-                raise body_too_large(limit)
-            self._body.take(len(chunk))
-        return bytes(data)
+        """Within bounds of time: what comes too slowly takes room that others could have."""
+        bodies, loop = self._body._bodies, asyncio.get_running_loop()
+        data, end = bytearray(), loop.time() + bodies.seconds
+        try:
+            async with asyncio.timeout(None) as bound:
+                while True:
+                    bound.reschedule(min(end, loop.time() + bodies.silent_seconds))
+                    if not (chunk := await self._request.content.readany()):
+                        return bytes(data)
+                    data += chunk
+                    if len(data) > bodies.each:
+                        raise body_too_large(bodies.each)
+                    self._body.take(len(chunk))
+        except TimeoutError:
+            raise body_too_slow(bodies.silent_seconds, bodies.seconds) from None

@@ -18,6 +18,11 @@ def model_not_found(model: str, table: Table) -> ApiError:
     return ApiError(404, f"The model `{cut(model)}` does not exist. {served}", code="model_not_found", param="model")
 
 
+def model_gone(model: str) -> ApiError:
+    """404: it was there when the request came. Others are not listed: not every client may know of all."""
+    return ApiError(404, f"The model `{cut(model)}` does not exist any more.", code="model_not_found", param="model")
+
+
 def model_ambiguous(model: str, error: AmbiguousModelError) -> ApiError:
     """404: a bare name must be unique."""
     message = (
@@ -57,6 +62,12 @@ def too_much_held(limit: int) -> ApiError:
     """429: the bodies of requests that have not been answered fill what the gateway keeps for them."""
     message = f"Bodies of waiting requests take {limit >> 20} MiB, as much as this gateway keeps for them; retry."
     return queue_full(message, 10)
+
+
+def body_too_slow(silent_seconds: float, seconds: float) -> ApiError:
+    """408: its client stands still, or sends too slowly."""
+    said = f"within {seconds:.0f} s, and never pauses for {silent_seconds:.0f} s"
+    return ApiError(408, f"The body did not come in time: it comes {said}.", code="body_too_slow")
 
 
 def gateway_draining() -> ApiError:

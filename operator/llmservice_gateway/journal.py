@@ -50,6 +50,16 @@ class Entry:
     """Pieces of a stream after the first one."""
     prompt_tokens: int = 0
     answer_tokens: int = 0
+    key: str = ""
+    """The name of the API key that was shown; never the key."""
+    guessed_tokens: int = 0
+    """What a replica has of it, where it does not come to tell: of an answer whose client left, or that broke."""
+
+    @property
+    def spent(self) -> int:
+        """Tokens, as they count for a key's limit."""
+        told = self.prompt_tokens + self.answer_tokens
+        return told or (self.guessed_tokens if self.status in (200, GONE) else 0)
 
     def line(self, now: float, wall: float) -> bytes:
         """JSON and a line feed; `wall` is Unix time. What is nothing is left out, but for times: a quick one is 0."""
@@ -59,6 +69,7 @@ class Entry:
             "method": self.method,
             "path": self.path[:CUT],
             "service": self.service,
+            "key_name": self.key,
             "replica": self.replica,
             "status": self.status,
             "reason": self.reason,

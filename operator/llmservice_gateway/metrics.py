@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -26,6 +26,8 @@ class GatewayMetrics:
         self.retries = self._counter("retries", "Attempts after the first one of a request.")
         self.broken = self._counter("broken_streams", "Streams whose replica failed after the first byte.")
         self.tokens = self._counter("tokens", "As far as answers tell: prompt and completion.", "kind")
+        self.key_requests = self._counter("key_requests", "Requests by the name of their API key.", "key", "code")
+        self.key_tokens = self._counter("key_tokens", "As `tokens`, by the name of the API key.", "key", "kind")
         self.queue = self._histogram("queue_seconds", "Waiting for a place at a replica.", SECONDS)
         self.first = self._histogram(
             "time_to_first_byte_seconds", "From a request to its answer's first byte.", SECONDS
@@ -34,10 +36,17 @@ class GatewayMetrics:
             "inter_chunk_seconds", "Between pieces of a stream, one mean for each stream.", STEPS
         )
 
+    def shared_by(self, gateways: Callable[[], int]) -> None:
+        """Tell how many gateways share the keys' limits, as this one sees them."""
+        gauge = Gauge("llmservice_gateway_gateways", "Gateways that share limits.", registry=self.registry)
+        gauge.set_function(gateways)
+
     def over(self, entry: Entry) -> None:
         """A request has ended."""
         name = entry.service
         self.requests.labels(name, str(entry.status)).inc()
+        if entry.key:
+            self.key_requests.labels(name, entry.key, str(entry.status)).inc()
         if entry.reason == BROKEN and entry.first:
             self.broken.labels(name).inc()
         elif entry.reason:
@@ -49,6 +58,9 @@ class GatewayMetrics:
         if entry.prompt_tokens:
             self.tokens.labels(name, "prompt").inc(entry.prompt_tokens)
             self.tokens.labels(name, "completion").inc(entry.answer_tokens)
+            if entry.key:
+                self.key_tokens.labels(name, entry.key, "prompt").inc(entry.prompt_tokens)
+                self.key_tokens.labels(name, entry.key, "completion").inc(entry.answer_tokens)
         if entry.first and entry.status == 200:
             self.first.labels(name).observe(entry.first - entry.came)
         if entry.chunks:

@@ -24,6 +24,8 @@ MEMORY = 512 << 20
 RETRY_SECONDS = 2
 MOST = 1_000_000
 """Tokens or answers that a field may count."""
+MOST_OPTIONS = 16
+"""Of a stream; no engine has as many."""
 
 _worker = Worker("llmservice_gateway.naming")
 _thread = ThreadPoolExecutor(1, "naming")
@@ -42,6 +44,8 @@ class Asked:
     sequences: int = 1
     """Answers that are computed side by side; 0 = none, nothing is generated."""
     streams: bool = False
+    stream_options: str = ""
+    """Of a stream that does not ask for its usage: what it would have written to ask for it, as JSON. Else empty."""
 
 
 async def read_asked(body: bytes) -> Asked:
@@ -84,7 +88,18 @@ def asked_of(body: bytes) -> Asked:
         most_tokens=_count(fields.get("max_completion_tokens")) or _count(fields.get("max_tokens")),
         sequences=max(1, _count(fields.get("n"))) * _prompts(fields.get("prompt")),
         streams=fields.get("stream") is True,
+        stream_options=_with_usage(fields.get("stream_options")) if fields.get("stream") is True else "",
     )
+
+
+def _with_usage(options: Any) -> str:
+    """`Asked.stream_options`. What a replica will refuse stays as it is, for it to say why."""
+    options = {} if options is None else options
+    if not isinstance(options, dict) or not all(isinstance(value, bool) for value in options.values()):
+        return ""
+    if options.get("include_usage") or len(options) > MOST_OPTIONS:
+        return ""
+    return json.dumps({**options, "include_usage": True})
 
 
 def named(asked: Asked) -> str:

@@ -17,7 +17,7 @@ from llmservice_gateway.engine import Connection, Head
 from llmservice_gateway.errors import answer_timeout, gateway_draining, not_ready, quarantined, replica_lost
 from llmservice_gateway.journal import BROKEN, ENTRY, Entry
 from llmservice_gateway.naming import Asked
-from llmservice_gateway.relay import broken_event, relay
+from llmservice_gateway.relay import Passed, broken_event, relay
 from llmservice_gateway.reply import Reply
 from llmservice_gateway.rooms import Place, Rooms, Ticket
 from llmservice_gateway.routing import Table
@@ -169,6 +169,8 @@ class Proxy:
             beat=reply.comment,
         )
         self.rooms.arrived(name, asked)
+        if asked.stream_options:
+            body.put("stream_options", asked.stream_options)
         try:
             digest = digest_of(name, path, body.data)
             return await self._answer(_Asking(request, reply, path, body, ticket, entry, digest))
@@ -210,7 +212,10 @@ class Proxy:
         began = loop.time()
         try:
             place = await self.rooms.place(asking.ticket, again=again)
-            entry.replica = place.replica.name
+            entry.replica, entry.guessed_tokens = (
+                place.replica.name,
+                self.rooms.guess(asking.service, asking.ticket.asked),
+            )
             return place
         finally:
             entry.queued = True
@@ -287,25 +292,39 @@ class Proxy:
             headers = {name: head.headers[name.lower()] for name in PASSED_TO_CLIENT if name.lower() in head.headers}
             if not head.streams:
                 if head.status == 200:
-                    self._learn(asking, begun.first)
+                    self._learn(asking, begun.first[-USAGE_BYTES:])
                 return await asking.reply.whole(head.status, headers, begun.first)
             response = await asking.reply.stream(head.status, headers)
-            ending = await relay(
-                begun.engine, begun.first, asking.request, begun.idle_seconds, chunked=asking.reply.chunked
-            )
-            entry.chunks, entry.last = ending.chunks, ending.last
-            if ending.broken is not None:
+            if (broken := await self._relayed(asking, begun)) is not None:
                 entry.reason = BROKEN
-                if not isinstance(ending.broken, TimeoutError):
+                if not isinstance(broken, TimeoutError):
                     self._remember(asking, place)
-                await response.write(broken_event(asking.service, ending.broken, begun.idle_seconds))
+                await response.write(broken_event(asking.service, broken, begun.idle_seconds))
             await response.write_eof()
-            self._learn(asking, ending.tail)
             return response
         finally:
             self._engines.give_back(begun.engine, place.replica)
 
+    async def _relayed(self, asking: _Asking, begun: _Begun) -> Exception | None:
+        """Why a stream ended before its end; None = it did not. What it took is known also when its client leaves."""
+        entry, passed = asking.entry, Passed()
+        try:
+            return await relay(
+                begun.engine,
+                begun.first,
+                asking.request,
+                begun.idle_seconds,
+                passed,
+                chunked=asking.reply.chunked,
+                strips=bool(asking.ticket.asked.stream_options),
+            )
+        finally:
+            entry.guessed_tokens += passed.chunks
+            if passed.last:
+                entry.chunks, entry.last = passed.chunks, passed.last
+            self._learn(asking, passed.usage)
+
     def _learn(self, asking: _Asking, answer: bytes) -> None:
-        if usage := usage_in(answer[-USAGE_BYTES:]):
+        if usage := usage_in(answer):
             self.rooms.answered(asking.service, asking.ticket.asked, usage)
             asking.entry.prompt_tokens, asking.entry.answer_tokens = usage

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from llmservice_gateway.engine import Connection, EngineError
 from llmservice_gateway.framing import Chunked, FramingError
+from llmservice_gateway.spent import MARK, without_usage
 from llmservice_runtime.wire.sse import error_event
 
 TWO_LINE_ENDS = (b"\n\n", b"\n\r", b"\r\r")
@@ -24,24 +25,33 @@ SIZE_DIGITS = 12
 """Of a chunk that is passed on as it is, at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """`tail`: the last bytes that were passed on. `chunks` came after the first one, the last of them at `last` (the
-    loop's time). `broken`: why there are no more; None = the stream is whole."""
+@dataclass(slots=True)
+class Passed:
+    """What went by, also of a stream whose client left. `chunks` came after the first one, the last of them at `last`
+    (the loop's time, 0 = the stream did not end). `usage`: the last events that tell of it, and what came with them."""
 
-    tail: bytes
-    chunks: int
-    last: float
-    broken: Exception | None = None
+    usage: bytes = b""
+    chunks: int = 0
+    last: float = 0.0
 
 
-async def relay(source: Connection, first: bytes, request: web.Request, idle: float, *, chunked: bool) -> Ending:
-    """Pass on `first` and all that follows; of a stream that breaks, the unfinished event is left out.
+async def relay(
+    source: Connection,
+    first: bytes,
+    request: web.Request,
+    idle: float,
+    passed: Passed,
+    *,
+    chunked: bool,
+    strips: bool = False,
+) -> Exception | None:
+    """Pass on `first` and all that follows; why there is no more: None = the stream is whole. Fills `passed`.
 
-    The answer's head was sent to the client of `request`; `chunked` = the rest is framed so. `idle` seconds without a
-    byte are TimeoutError, and at most a quarter more.
+    Of a stream that breaks the unfinished event is left out. The answer's head was sent to the client of `request`;
+    `chunked` = the rest is framed so. `strips`: what tells of usage alone stays here. `idle` seconds without a byte are
+    TimeoutError, and at most a quarter more; a client that takes nothing for so long is let go (ConnectionResetError).
     """
-    splice = Splice(source, request, idle, chunked=chunked)
+    splice = Splice(source, request, idle, passed, chunked=chunked, strips=strips)
     try:
         splice.start(first)
         return await splice.ended
@@ -52,10 +62,12 @@ async def relay(source: Connection, first: bytes, request: web.Request, idle: fl
 class Splice(asyncio.Protocol):
     """Takes the engine's transport over from its connection until the answer ends, and gives it back."""
 
-    def __init__(self, source: Connection, request: web.Request, idle: float, *, chunked: bool) -> None:
+    def __init__(
+        self, source: Connection, request: web.Request, idle: float, passed: Passed, *, chunked: bool, strips: bool
+    ) -> None:
         assert source.framing is not None and request.transport is not None
         self._loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[Ending] = self._loop.create_future()
+        self.ended: asyncio.Future[Exception | None] = self._loop.create_future()
         self._source = source
         self._engine = source.transport
         self._framing = source.framing
@@ -63,14 +75,17 @@ class Splice(asyncio.Protocol):
         self._reader = request.protocol
         self._client = request.transport
         self._write: Callable[[bytes], None] = request.transport.write
-        self._chunked = chunked
+        self._passed = passed
+        self._chunked, self._strips = chunked, strips
         self._plain = chunked and isinstance(self._framing, Chunked)
         """Whole chunks that end with an event can be passed on as they came: nothing is kept back or half read."""
         self._chunks = -1
         self._seen = -1
-        self._rest = self._tail = self._before = b""
+        self._rest = b""
         self._idle = idle
         self._silent = 0
+        self._untaken = 0
+        """Bytes that the client had not taken at the last look."""
         self._timer = self._loop.call_later(idle / 4, self._look)
         self._draining: asyncio.Task[None] | None = None
 
@@ -91,6 +106,7 @@ class Splice(asyncio.Protocol):
     def stop(self) -> None:
         """The engine's transport is its connection's again."""
         self._timer.cancel()
+        self._passed.chunks = self._chunks
         if self._engine is not None:
             self._engine.set_protocol(self._source)
         if self._draining is not None:
@@ -104,11 +120,14 @@ class Splice(asyncio.Protocol):
             self._left()
             return
         if self._plain and data.endswith(b"\n\n\r\n") and whole_chunks(data):
-            self._before, self._tail = self._tail, data
-            self._write(data)
-            if self._reader.writing_paused:
-                self._hold_engine()
-            return
+            tells = MARK in data
+            if tells:
+                self._passed.usage = data
+            if not (tells and self._strips):
+                self._write(data)
+                if self._reader.writing_paused:
+                    self._hold_engine()
+                return
         try:
             self._pass(self._framing.feed(data))
         except FramingError as error:
@@ -131,15 +150,18 @@ class Splice(asyncio.Protocol):
 
     def _pass(self, data: bytes) -> None:
         whole, self._rest = whole_events(self._rest + data if self._rest else data)
-        if whole:
-            self._put(whole)
+        self._put(whole)
         self._plain = self._chunked and not self._rest and isinstance(self._framing, Chunked) and self._framing.between
         if self._reader.writing_paused:
             self._hold_engine()
 
     def _put(self, data: bytes) -> None:
-        self._before, self._tail = self._tail, data
-        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        """Whole events."""
+        if MARK in data:
+            self._passed.usage = data
+            data = without_usage(data) if self._strips else data
+        if data:
+            self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def _hold_engine(self) -> None:
         """The client reads more slowly than the engine writes: that costs it alone."""
@@ -160,9 +182,14 @@ class Splice(asyncio.Protocol):
     def _look(self) -> None:
         """A quarter of the bound is over."""
         waits_for_client = self._draining is not None
-        self._silent = 0 if self._chunks != self._seen or waits_for_client else self._silent + 1
-        self._seen = self._chunks
-        if self._silent >= 4:
+        untaken = self._client.get_write_buffer_size() if waits_for_client else 0
+        moves = self._chunks != self._seen or untaken != self._untaken
+        self._silent = 0 if moves else self._silent + 1
+        self._seen, self._untaken = self._chunks, untaken
+        if self._silent >= 4 and waits_for_client:  # it has a place at the replica, which others wait for
+            self._client.abort()
+            self._left()
+        elif self._silent >= 4:
             self._end(TimeoutError())
         else:
             self._timer = self._loop.call_later(self._idle / 4, self._look)
@@ -173,7 +200,8 @@ class Splice(asyncio.Protocol):
         if broken is None and self._rest and not self._client.is_closing():
             self._put(self._rest)
         self._rest = b""
-        self.ended.set_result(Ending(self._before + self._tail, self._chunks, self._loop.time(), broken))
+        self._passed.last = self._loop.time()
+        self.ended.set_result(broken)
 
 
 def whole_chunks(data: bytes) -> bool:

@@ -13,7 +13,7 @@ from llmservice_gateway.demand import Demand
 from llmservice_gateway.errors import (
     gateway_draining,
     held_too_long,
-    model_not_found,
+    model_gone,
     not_ready,
     replica_lost,
     too_many_held,
@@ -191,6 +191,10 @@ class Rooms:
         room.totals["arrivals"] += 1
         room.totals["arrived_tokens"] += tokens
 
+    def guess(self, service: str, asked: Asked) -> int:
+        """Tokens of a request's prompt; 0 where nothing is generated."""
+        return self._room(service).learned.prompt_tokens(asked) if asked.sequences else 0
+
     def answered(self, service: str, asked: Asked, usage: tuple[int, int]) -> None:
         """An engine counted (prompt, answer) tokens of a request."""
         room = self._room(service)
@@ -260,7 +264,7 @@ class Rooms:
     def _too_late(self, ticket: Ticket, seconds: float) -> ApiError:
         backend = self.table.backends.get(ticket.service)
         if backend is None:
-            return model_not_found(ticket.service, self.table)
+            return model_gone(ticket.service)
         if not backend.replicas:
             return not_ready(backend)
         return held_too_long(backend, seconds) if self.others(ticket) else replica_lost(backend)
@@ -295,7 +299,7 @@ class Rooms:
         if self._draining:
             return gateway_draining()
         if backend is None:  # removed since the request came
-            return model_not_found(service, self.table)
+            return model_gone(service)
         unready = backend.unready
         comes = backend.replicas or (unready.held and not unready.final and backend.max_held)
         return None if comes else not_ready(backend)

@@ -222,7 +222,14 @@ class Client:
         return True
 
     async def watch(
-        self, kind: Kind, namespace: str | None, labels: str, version: str, seconds: int, begun: Callable[[], None]
+        self,
+        kind: Kind,
+        namespace: str | None,
+        labels: str,
+        version: str,
+        seconds: int,
+        begun: Callable[[], None],
+        fields: str = "",
     ) -> AsyncGenerator[tuple[str, Json]]:
         """(type, object) of what happens to a kind from `version` on, bookmarks too, for at most `seconds`.
 
@@ -231,7 +238,8 @@ class Client:
         """
         what = f"watch {kind.path(namespace)}"
         query = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
-        query |= {name: value for name, value in (("labelSelector", labels), ("resourceVersion", version)) if value}
+        asked = {"labelSelector": labels, "fieldSelector": fields, "resourceVersion": version}
+        query |= {name: value for name, value in asked.items() if value}
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=seconds + _SILENT_SECONDS)
         assert self._session is not None, "use the client as a context manager"
         self.counts["watch", kind.kind] += 1

@@ -48,6 +48,8 @@ POD = Kind("", "v1", "Pod", "pods")
 JOB = Kind("batch", "v1", "Job", "jobs")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
+SECRET = Kind("", "v1", "Secret", "secrets")
+CONFIG_MAP = Kind("", "v1", "ConfigMap", "configmaps")
 EVENT = Kind("", "v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 ENDPOINT_SLICE = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
@@ -69,7 +71,7 @@ OWNED = (
 
 _BY_NAME = {
     (kind.api_version, kind.kind): kind
-    for kind in (LLM_SERVICE, *OWNED, EVENT, LEASE, NODE, POD_MONITOR, ENDPOINT_SLICE)
+    for kind in (LLM_SERVICE, *OWNED, SECRET, CONFIG_MAP, EVENT, LEASE, NODE, POD_MONITOR, ENDPOINT_SLICE)
 }
 
 

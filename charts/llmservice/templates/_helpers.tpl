@@ -39,7 +39,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{/* What the operator may do where it watches. It reads no Secret and runs no command in a pod. */}}
+{{/* What the operator may do where it watches. It reads no Secret there and runs no command in a pod. */}}
 {{- define "llmservice.rules" -}}
 - apiGroups: [llmservice.dev]
   resources: [llmservices]
@@ -101,11 +101,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
+{{/* Whether it asks for API keys. With --reuse-values of a release that knew none it goes on without. */}}
+{{- define "llmservice.gateway.keys" -}}
+{{- if and (.Values.gateway).enabled ((.Values.gateway).keys).enabled }}true{{ end -}}
+{{- end -}}
+
 {{/* What the operator knows of it. Values that an earlier release did not have are not there with --reuse-values. */}}
 {{- define "llmservice.gateway.installation" -}}
 {{- if (.Values.gateway).enabled -}}
 {{- $labels := fromYaml (include "llmservice.gateway.selector" .) -}}
-{{- dict "service" (include "llmservice.gateway.name" .) "labels" $labels "access" .Values.gateway.access | toJson -}}
+{{- $keys := eq (include "llmservice.gateway.keys" .) "true" -}}
+{{- dict "service" (include "llmservice.gateway.name" .) "labels" $labels "access" .Values.gateway.access "keys" $keys | toJson -}}
 {{- else -}}
 {}
 {{- end -}}

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import sys
 import time
 from urllib.parse import urlsplit
@@ -15,7 +16,8 @@ def main() -> None:
     body = {"model": model, "messages": [{"role": "user", "content": question}], "temperature": 0}
     connection = http.client.HTTPConnection(parts.netloc, timeout=SECONDS)
     began = time.monotonic()
-    connection.request("POST", f"{parts.path}/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
+    connection.request("POST", f"{parts.path}/chat/completions", json.dumps(body), headers)
     answer = connection.getresponse()
     said = json.loads(answer.read())
     print(

@@ -8,7 +8,7 @@ import openai
 
 def main() -> None:
     url, question, how = sys.argv[1:]
-    client = openai.OpenAI(base_url=url, api_key="none", max_retries=0, timeout=30)
+    client = openai.OpenAI(base_url=url, max_retries=0, timeout=30)  # its key is in OPENAI_API_KEY
     model = client.models.list().data[0].id
     found = streamed(client, model, question) if how == "stream" else whole(client, model, question)
     print(json.dumps(found))

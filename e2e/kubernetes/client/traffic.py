@@ -6,6 +6,7 @@ pieces of an answer, and `data: [DONE]` at the end.
 
 import http.client
 import json
+import os
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 STOP = Path("/tmp/stop")
+KEY = {"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
 LONG = 150
 """Tokens of an answer: it takes long enough to be running when its replica is told to end."""
 
@@ -46,7 +48,7 @@ class Traffic:
         body = {"model": model, "messages": [question], "max_tokens": LONG, "ignore_eos": True, "stream": True}
         connection = http.client.HTTPConnection(self.place, timeout=60)
         try:
-            headers = {"Content-Type": "application/json"}
+            headers = {"Content-Type": "application/json", **KEY}
             connection.request("POST", f"{self.base}/chat/completions", json.dumps(body), headers)
             answer = connection.getresponse()
             lines = [line for line in answer.read().decode().splitlines() if line.startswith("data: ")]
@@ -60,7 +62,7 @@ def main() -> None:
     url, streams = sys.argv[1], int(sys.argv[2])
     traffic = Traffic(url)
     connection = http.client.HTTPConnection(traffic.place, timeout=30)
-    connection.request("GET", f"{traffic.base}/models")
+    connection.request("GET", f"{traffic.base}/models", headers=KEY)
     model = json.load(connection.getresponse())["data"][0]["id"]
     if failure := traffic.ask(model):
         raise SystemExit(failure)

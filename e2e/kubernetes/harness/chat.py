@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from harness import release
 from harness.api import Api
 from harness.programs import ROOT, kubectl
 from harness.report import report
@@ -19,6 +20,7 @@ class Client:
 
     def __init__(self, api: Api, namespace: str, image: str, name: str = "client", node: str = "") -> None:
         self.api, self.namespace, self.name = api, namespace, name
+        self.key = ""
         container = {
             "name": "client",
             "image": image,
@@ -39,8 +41,12 @@ class Client:
         return self
 
     def words(self, *arguments: str) -> list[str]:
-        """kubectl's arguments that run Python on standard input in the pod, with these arguments."""
-        return ["--namespace", self.namespace, "exec", "-i", self.name, "--", "python", "-", *arguments]
+        """kubectl's arguments that run Python on standard input in the pod, with these arguments.
+
+        Its clients send `key`, by default the installation's first one; what has no gateway looks at none.
+        """
+        key = f"OPENAI_API_KEY={self.key or release.first_key(self.api)}"
+        return ["--namespace", self.namespace, "exec", "-i", self.name, "--", "env", key, "python", "-", *arguments]
 
     def run(self, program: str, *arguments: str, seconds: float = 60) -> Any:
         """Run client/PROGRAM.py to its end; the JSON that it printed last."""

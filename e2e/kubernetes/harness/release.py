@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from dataclasses import dataclass
 from typing import Any
 
+from harness.api import Api
 from harness.programs import CLUSTER, PROVIDER, ROOT, helm, kubectl, run
 
 NAME = "llmservice"
@@ -74,6 +76,12 @@ def _images(found: Values) -> Images:
     client = f"{image['repository'].rpartition('/')[0]}/llmservice-e2e-client:dev"
     runtime, *more = (one["image"] for one in found["runtime"]["images"])
     return Images(operator, runtime, client, *more[:1])
+
+
+def first_key(api: Api) -> str:
+    """The key of the gateway that the operator made; `none` where there is none."""
+    found = api.find("secrets", NAMESPACE, f"{NAME}-gateway-first-key")
+    return base64.b64decode(found["data"]["key"]).decode() if found else "none"
 
 
 def install(found: Values) -> None:

@@ -9,11 +9,16 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from llmservice_api.demand_lease import ServiceDemand
+from llmservice_api.gateway_keys import keys_secret
+from llmservice_api.gateway_usage import usage_map
 from llmservice_api.labels import GATEWAY, NAME, selector
 from llmservice_gateway.cluster.directory import Directory, readable
+from llmservice_gateway.cluster.keys import Keys
 from llmservice_gateway.cluster.lease import Keeper
 from llmservice_gateway.cluster.peers import Peers
 from llmservice_gateway.cluster.queues import watch_queues
+from llmservice_gateway.cluster.usage import UsageKeeper
+from llmservice_gateway.keys.door import Door
 from llmservice_gateway.proxy import Proxy
 from llmservice_kube.cache import Key
 from llmservice_kube.client import Client
@@ -34,7 +39,8 @@ logger = logging.getLogger(__name__)
 class Cluster:
     """Publishes to `proxy` what it serves, until `run` is cancelled; `end` afterwards. `namespaces` empty = all.
 
-    `namespace` and `name` are the Lease's; `labels` those of this installation's Leases.
+    `namespace` and `name` are the Lease's; `labels` those of this installation's Leases. `door` gets the keys of the
+    gateway whose Service has the name `service`.
     """
 
     def __init__(
@@ -46,6 +52,8 @@ class Cluster:
         labels: Mapping[str, str],
         namespaces: Sequence[str] = (),
         resync_seconds: float = 600.0,
+        door: Door | None = None,
+        service: str = "",
     ) -> None:
         self._client = client
         self._rooms = proxy.rooms
@@ -71,6 +79,13 @@ class Cluster:
         """Why the services can't be listed; empty when they can."""
         self._rooms.waits = self.keeper.waits
         self._rooms.share = self._share
+        self._door = door
+        self.keys: Keys | None = None
+        self._usage: UsageKeeper | None = None
+        if door is not None:
+            self.keys = Keys(client, door, namespace, keys_secret(service))
+            self._usage = UsageKeeper(client, door.usage, namespace, usage_map(service))
+            door.gateways = lambda: self._peers.live(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         """Until cancelled. A bug in one part ends none of the others, and no request."""
@@ -84,6 +99,8 @@ class Cluster:
             ("Lease", self.keeper.run),
             ("engines' queues", partial(watch_queues, self._rooms, self.directory.queues)),
             ("other gateways", self._live),
+            *((("keys", self.keys.run),) if self.keys else ()),
+            *((("keys' usage", self._usage.run),) if self._usage else ()),
         )
         async with asyncio.TaskGroup() as group:
             for what, part in parts:
@@ -96,7 +113,16 @@ class Cluster:
 
     async def end(self) -> None:
         """This gateway is no more."""
+        if self._usage is not None:
+            await self._usage.end()
         await self.keeper.end()
+
+    @property
+    def unkeyed(self) -> str:
+        """Why nobody is let in yet; empty = keys were read, or are not asked for."""
+        if self.keys is None or self._door is None or self._door.ready:
+            return ""
+        return f"API keys are not known yet: {self.keys.problem}"
 
     def others(self, service: str) -> ServiceDemand:
         """What the other gateways have of it."""

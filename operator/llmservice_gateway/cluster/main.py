@@ -22,6 +22,7 @@ from llmservice_gateway.cluster.aliases import follow
 from llmservice_gateway.cluster.cluster import Cluster
 from llmservice_gateway.cluster.drain import ACCEPT_SECONDS, DRAIN_SECONDS, Ending
 from llmservice_gateway.journal import Write
+from llmservice_gateway.keys.door import Door
 from llmservice_gateway.loop import new_event_loop
 from llmservice_gateway.proxy import Limits
 from llmservice_kube.client import Client
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         default=internal.PORT,
         help=f"for probes, metrics and scalers (default: {internal.PORT})",
     )
+    add("--keys-of", metavar="SERVICE", default="", help="ask for API keys: those of the gateway with this Service")
     add("--allow-origin", action="append", default=[], help="origin whose web pages may call; * = any; may be repeated")
     add("--answer-seconds", type=float, default=Limits().answer_seconds, help="until an answer begins")
     add("--hold-seconds", type=float, default=Limits().hold_seconds, help="that a stream waits for a replica")
@@ -103,7 +105,8 @@ async def _run(args: argparse.Namespace) -> None:
         async with AsyncExitStack() as stack:
             lines = Outlet(os.dup(sys.stdout.fileno()))
             stack.callback(lines.flush)
-            gateway = _gateway(args, lines.write)
+            door = Door() if args.keys_of else None
+            gateway = _gateway(args, lines.write, door)
             client = await stack.enter_async_context(Client(access))
             cluster = Cluster(
                 client,
@@ -113,6 +116,8 @@ async def _run(args: argparse.Namespace) -> None:
                 _labels(args.labels),
                 tuple(name for name in args.watch_namespaces.split(",") if name),
                 args.resync_seconds,
+                door,
+                args.keys_of,
             )
             inner = internal.application(gateway, lambda: _unready(cluster, ending), cluster.others)
             probes = web.AppRunner(inner, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
@@ -134,22 +139,23 @@ async def _run(args: argparse.Namespace) -> None:
         logger.warning("ended at once")
 
 
-def _gateway(args: argparse.Namespace, access: Write) -> Gateway:
+def _gateway(args: argparse.Namespace, access: Write, door: Door | None) -> Gateway:
     callers = Callers(
         loopback=False,
         hosts=frozenset({ANY}),  # whatever Services, Ingresses and their names lead here
         origins=frozenset(origin.lower() for origin in args.allow_origin),
         origin_setting="To let it, add {} to the chart's gateway.allowOrigins.",
     )
-    return Gateway(Limits(answer_seconds=args.answer_seconds, hold_seconds=args.hold_seconds), callers, access)
+    limits = Limits(answer_seconds=args.answer_seconds, hold_seconds=args.hold_seconds)
+    return Gateway(limits, callers, access, door)
 
 
 def _unready(cluster: Cluster, ending: Ending) -> str:
     if ending.begun:
         return "draining"
-    return (
-        "" if cluster.directory.ready else f"services are not known yet: {cluster.problem or 'they are being listed'}"
-    )
+    if not cluster.directory.ready:
+        return f"services are not known yet: {cluster.problem or 'they are being listed'}"
+    return cluster.unkeyed
 
 
 async def _serve(stack: AsyncExitStack, runner: web.AppRunner, listener: socket.socket) -> web.BaseSite:

@@ -99,6 +99,8 @@ class GatewayEntry(_Model):
     """Of its pods and Leases."""
     access: EndpointAccess | None = None
     """How services are reached that don't say it; None = as the installation began (`control.access`)."""
+    keys: bool = False
+    """Whether it asks for API keys: the first one is made where there are none (`control.first_key`)."""
 
     @field_validator("access", mode="before")
     @classmethod
@@ -107,7 +109,8 @@ class GatewayEntry(_Model):
 
     def told(self) -> Gateway | None:
         """The core's part of it."""
-        return Gateway(self.service, tuple(sorted(self.labels.items()))) if self.service else None
+        labels = tuple(sorted(self.labels.items()))
+        return Gateway(self.service, labels, keys=self.keys) if self.service else None
 
 
 class PrometheusEntry(_Model):

@@ -25,6 +25,7 @@ from llmservice_kube.login import Access
 from llmservice_kube.mirror import RELIST_SECONDS, Mirror
 from llmservice_kube.unreadable import names_and_status
 from llmservice_operator.control.act import Actor
+from llmservice_operator.control.first_key import FirstKey
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.leases import Leases
 from llmservice_operator.control.ledger import Ledger
@@ -180,6 +181,9 @@ class Work:
             labels = dict(config.gateway.labels)
             leases = Leases(client, config.demand_namespace, labels, self.scaling, health, resync)
             self.loops.append(Loop("gateways", leases.run))
+            if config.gateway.keys:
+                first = FirstKey(client, config.operator_namespace, config.gateway.service, labels, health)
+                self.loops.append(Loop("first key", first.run))
         if scope.nodes:
             self.loops.append(Loop("nodes", self._nodes.run))
 

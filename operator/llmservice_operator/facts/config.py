@@ -80,6 +80,8 @@ class Gateway:
     labels: tuple[tuple[str, str], ...]
     access: EndpointAccess = EndpointAccess.GATEWAY
     """Of services that don't say it."""
+    keys: bool = False
+    """It asks for API keys."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"runtime": {**VALUES["runtime"], "fileGroup": -1}}, {"fileGroup": -1}, "-1"),
     ({"gateway": {"access": "Both"}}, {"gateway": {"access": "Both"}}, "Both"),
     ({"gateway": {"acces": ""}}, {"gateway": {"acces": ""}}, "acces"),
+    ({"gateway": {"keys": "on!"}}, {"gateway": {"keys": "on!"}}, "keys"),
     ({"monitorign": {}}, {"monitorign": {}}, "monitorign"),
 ]
 

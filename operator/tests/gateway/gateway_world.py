@@ -14,6 +14,7 @@ from aiohttp import web
 
 from llmservice_gateway.app import Gateway
 from llmservice_gateway.balance import ranked
+from llmservice_gateway.keys.door import Door
 from llmservice_gateway.prefix import prefix_key
 from llmservice_gateway.proxy import Limits
 from llmservice_gateway.routing import Backend, Replica, Table
@@ -82,13 +83,14 @@ class Runtime:
 
 
 class World:
-    def __init__(self, stack: AsyncExitStack) -> None:
+    def __init__(self, stack: AsyncExitStack, door: Door | None = None) -> None:
         self.stack = stack
         self.second = ""
         self.lines: list[bytes] = []
         self.gateway = Gateway(
             Limits(connect_seconds=1, body_bytes=1_000_000, keep_seconds=0.5, hold_seconds=0.5),
             access=self.lines.append,
+            door=door,
         )
         self.url = ""
 
