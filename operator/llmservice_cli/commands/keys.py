@@ -27,7 +27,7 @@ _DURATION = re.compile(r"([0-9]{1,6})([smhd])")
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    create = _action(actions, "create", "make a key, and print it: it can't be read again", name=True)
+    create = _action(actions, "create", "make a key, and print it: it can't be read again", named=True)
     create.add_argument(
         "--services",
         action="append",
@@ -40,20 +40,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--tokens-per-minute", type=_count, metavar="N", help="of prompts and answers (default: no limit)"
     )
     _action(actions, "list", "print the keys' names, services and limits", output=True)
-    rotate = _action(actions, "rotate", "make another key of that name, and print it", name=True)
+    rotate = _action(actions, "rotate", "make another key of that name, and print it", named=True)
     rotate.add_argument(
         "--overlap", type=_duration, default=timedelta(), metavar="TIME",
         help="the one before works for so long: 90s, 30m, 1h, 7d (default: it ends now)",
     )  # fmt: skip
-    _action(actions, "revoke", "end a key, within seconds", name=True)
+    _action(actions, "revoke", "end a key, within seconds", named=True)
     usage = _action(actions, "usage", "print what each key used on which day (UTC)", output=True)
     usage.add_argument("name", nargs="?", metavar="NAME", help="of one key (default: all)")
     usage.add_argument("--days", type=_count, default=DAYS, metavar="N", help=f"the last N (default: {DAYS})")
 
 
-def _action(actions: Any, name: str, text: str, *, output: bool = False, **words: bool) -> argparse.ArgumentParser:
+def _action(
+    actions: Any, name: str, text: str, *, named: bool = False, output: bool = False
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    if words.get("name"):
+    if named:
         parser.add_argument("name", metavar="NAME", help="of the key, which logs and metrics have")
     parser.add_argument(
         "-n", "--namespace", default=NAMESPACE, help=f"that the gateway was installed in (default: {NAMESPACE})"
