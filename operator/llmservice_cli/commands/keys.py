@@ -133,7 +133,7 @@ def _list(store: KeyStore, args: argparse.Namespace) -> None:
         }
         print(json.dumps({"keys": found, "broken": wrong}, indent=2))
         return
-    rows = [("NAME", "SERVICES", "REQUESTS/MIN", "TOKENS/MIN", "CREATED", "")]
+    rows: list[tuple[str, ...]] = [("NAME", "SERVICES", "REQUESTS/MIN", "TOKENS/MIN", "CREATED", "")]
     rows += [_row(name, record) for name, record in records.items()]
     _table([*rows, *((name, "", "", "", "", f"not used: {why}") for name, why in wrong.items())])
 

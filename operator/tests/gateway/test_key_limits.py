@@ -112,8 +112,8 @@ def test_an_old_key_ends_when_its_overlap_does() -> None:
 
 
 def test_what_a_key_may_not_use_is_not_there() -> None:
-    names = ("apps/qwen", "apps/llama", "ml/qwen")
-    backends = {name: Backend(*name.split("/")) for name in names}
+    found = (Backend("apps", "qwen"), Backend("apps", "llama"), Backend("ml", "qwen"))
+    backends = {backend.full_name: backend for backend in found}
     whole = Table(backends, {"gpt": "ml/qwen", "small": "apps/llama"})
     sight, apps = Sight(), record_of(new_key(), ["apps/*"])
     seen = sight.of(apps, whole)

@@ -39,9 +39,9 @@ class Keyed(World):  # type: ignore[misc]
         self.door = Door(lambda: self.now, lambda: self.today)
         super().__init__(stack, self.door)
 
-    def let_in(self, **limits: int) -> None:
+    def let_in(self, requests_per_minute: int | None = None, tokens_per_minute: int | None = None) -> None:
         """`KEY` may use everything, `LITTLE` apps/demo within limits."""
-        little = record_of(LITTLE, ["apps/demo"], **limits)
+        little = record_of(LITTLE, ["apps/demo"], requests_per_minute, tokens_per_minute)
         self.door.publish(Ring({"default": record_of(KEY), "little": little}))
 
     async def ask(self, key: str = LITTLE, path: str = "/v1/chat/completions", **fields: Any) -> tuple[int, Any]:
