@@ -6,6 +6,9 @@ An unfinished event is kept back, so that an error event can follow the last who
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import struct
+import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -182,7 +185,7 @@ class Splice(asyncio.Protocol):
     def _look(self) -> None:
         """A quarter of the bound is over."""
         waits_for_client = self._draining is not None
-        untaken = self._client.get_write_buffer_size() if waits_for_client else 0
+        untaken = untaken_of(self._client) if waits_for_client else 0
         moves = self._chunks != self._seen or untaken != self._untaken
         self._silent = 0 if moves else self._silent + 1
         self._seen, self._untaken = self._chunks, untaken
@@ -202,6 +205,18 @@ class Splice(asyncio.Protocol):
         self._rest = b""
         self._passed.last = self._loop.time()
         self.ended.set_result(broken)
+
+
+def untaken_of(transport: asyncio.Transport) -> int:
+    """Bytes that its other end has not taken: those here, and those that the kernel has, which may be some MB."""
+    waiting = transport.get_write_buffer_size()
+    try:
+        (sent,) = struct.unpack(
+            "i", fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        )
+    except (AttributeError, OSError):
+        return waiting
+    return waiting + int(sent)
 
 
 def whole_chunks(data: bytes) -> bool:

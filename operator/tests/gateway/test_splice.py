@@ -6,8 +6,10 @@ import asyncio
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
+import aiohttp
 import pytest
 from gateway_world import World, raw_server  # type: ignore[import-not-found]
 from hypothesis import given
@@ -130,6 +132,33 @@ async def test_a_client_that_does_not_read_holds_up_its_engine_and_nobody_else(w
         await asyncio.sleep(0.2)
     assert slow.sent < 40_000_000
     assert len(await asyncio.wait_for(response.read(), 60)) == 60 * len(big)
+
+
+async def test_a_client_that_reads_nothing_for_long_is_let_go_and_its_place_is_free(world: World) -> None:
+    big = b"data: " + b"x" * 1_000_000 + b"\n\n"
+    await engine(world, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk(big)] * 60, LAST])
+    world.impatient()
+    rooms = world.gateway.proxy.rooms
+    response = await world.chat(stream=True)
+    assert rooms.running == 1
+    await asyncio.wait_for(rooms.wait_idle(), 60)
+    with pytest.raises(aiohttp.ClientError):
+        await asyncio.wait_for(response.read(), 60)
+
+
+async def test_a_client_that_reads_slowly_is_waited_for(world: World) -> None:
+    """It takes a little within each bound, and the bytes that its kernel took move on."""
+    big = b"data: " + b"x" * 1_000_000 + b"\n\n"
+    await engine(world, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk(big)] * 10, LAST])
+    world.gateway.proxy.limits = replace(world.gateway.proxy.limits, idle_seconds=4)
+    response = await world.chat(stream=True)
+    size = 0
+    while size < 10 * len(big):
+        part = await asyncio.wait_for(response.content.read(1 << 20), 60)
+        assert part
+        size += len(part)
+        await asyncio.sleep(0.1)
+    assert size == 10 * len(big)
 
 
 async def test_a_connection_whose_last_client_was_slow_serves_the_next_one(world: World) -> None:
