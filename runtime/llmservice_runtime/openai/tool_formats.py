@@ -83,6 +83,16 @@ class ToolFormat:
         return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(9))
 
 
+CHANNEL_CALL = "<|channel|>commentary to=functions."
+CHANNELS = ToolFormat(CHANNEL_CALL, " <|constrain|>json<|message|>", "")
+"""Of gpt-oss, whose templates write the calls of earlier answers in another order than its models write them."""
+
+
+def known_format(source: str) -> ToolFormat | None:
+    """The format that stands in the text of this template, where its calls teach none."""
+    return CHANNELS if "<|channel|>commentary" in source and "functions." in source else None
+
+
 def atoms(text: str) -> list[str]:
     """Tags, numbers, words and single characters: what markup is compared by."""
     return ATOM.findall(text)

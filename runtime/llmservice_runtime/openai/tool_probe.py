@@ -15,7 +15,7 @@ from llmservice_runtime.openai.events import Message
 from llmservice_runtime.openai.reasoning_formats import THINK
 from llmservice_runtime.openai.requests.chat import Tool
 from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
-from llmservice_runtime.openai.tool_formats import ID, INDEX, TAG, Pairs, ToolFormat, atoms, common
+from llmservice_runtime.openai.tool_formats import ID, INDEX, TAG, Pairs, ToolFormat, atoms, common, known_format
 from llmservice_runtime.openai.tool_parser import ToolParser
 from llmservice_runtime.protocol.engine import Tokenizer
 from llmservice_runtime.wire.errors import unsupported
@@ -63,7 +63,8 @@ def tool_format(template: ChatTemplate, tokenizer: Tokenizer) -> ToolFormat:
         try:
             known = tokenized(learn(render), tokenizer)
         except NoFormatError as error:
-            known = str(error)
+            listed = known_format(template.source)
+            known = tokenized(listed, tokenizer) if listed else str(error)
         _known[template] = known
     if isinstance(known, str):
         reason = f"this model's chat template writes tool calls in a form that this server can't read: {known}."

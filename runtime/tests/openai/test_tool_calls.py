@@ -13,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
+from llmservice_runtime.openai.events import AnswerReader, Message
 from llmservice_runtime.openai.lark import held_after, lead
+from llmservice_runtime.openai.reasoning import ReasoningReader
 from llmservice_runtime.openai.reasoning_formats import THINK, ReasoningFormat
+from llmservice_runtime.openai.reasoning_probe import reasoning_format
 from llmservice_runtime.openai.requests.chat import Tool
 from llmservice_runtime.openai.templates import ChatTemplate
 from llmservice_runtime.openai.tool_formats import ID, INDEX, ToolFormat
@@ -262,12 +265,12 @@ def test_content_before_a_call_is_kept_and_white_space_is_not() -> None:
 
 
 class _Bytes:
-    """A vocabulary of bytes, two special tokens and an end."""
+    """A vocabulary of bytes, some special tokens and an end."""
 
     eos_token_id = 257
     bos_token_id = None
-    tokens = [bytes([i]) for i in range(256)] + [b"\xff<|marker|>", b"\xff</s>", b"\xff<|other|>"]
-    special_token_ids = [256, 257, 258]  # noqa: RUF012
+    tokens = [bytes([i]) for i in range(256)] + [b"\xff<|marker|>", b"\xff</s>", *(b"\xff<|%d|>" % n for n in range(6))]
+    special_token_ids = list(range(256, 264))  # noqa: RUF012
 
     def __call__(self, text: bytes | str) -> list[int]:
         return list(text if isinstance(text, bytes) else text.encode())
@@ -365,6 +368,53 @@ def test_channels_before_what_is_held_to_a_form(vocabulary: LLTokenizer) -> None
         assert taken(grammar, 256, "self", "well", 258, "start", written(HERMES, GOOD))
         assert taken(grammar, written(HERMES, GOOD))
         assert taken(grammar, 256, "user", "Yes.") == (calls is Calls.AUTO)
+
+
+def test_calls_in_a_channel(vocabulary: LLTokenizer, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As gpt-oss writes them, after its thinking; its templates write those of earlier answers otherwise."""
+    tags = ("<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|constrain|>")
+    special = {tag: 258 + number for number, tag in enumerate(tags)}
+
+    def encode(self: Any, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        parts = re.split("(" + "|".join(map(re.escape, special)) + ")", text)
+        return [token for part in parts for token in ([special[part]] if part in special else part.encode())]
+
+    monkeypatch.setattr(tokenizer, "encode", encode)
+    template = ChatTemplate(
+        "{% if tools %}{{ tools | tojson }} Calls go to the channel: '<|channel|>commentary to=functions.'{% endif %}"
+        "{% for m in messages %}<|start|>{{ m.role }}{% for call in m.tool_calls or [] %} to=functions."
+        "{{ call.function.name }}<|channel|>commentary json<|message|>{{ call.function.arguments | tojson }}<|call|>"
+        "{% else %}{% if m.thinking %}<|channel|>analysis<|message|>{{ m.thinking }}<|end|><|start|>assistant"
+        "{% endif %}{% if m.role == 'assistant' %}<|channel|>final{% endif %}<|message|>{{ m.content }}<|end|>"
+        "{% endfor %}{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+    )
+    fmt, marks = tool_format(template, tokenizer()), reasoning_format(template, tokenizer())
+    assert marks is not None and fmt.special and not fmt.parallel
+    call = '<|channel|>commentary to=functions.weather <|constrain|>json<|message|>{"city": "Köln"}'
+    thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+    final = "<|channel|>final<|message|>Yes."
+    for answer, content in ((call, ""), (thought + call, ""), (final, "Yes."), (thought + final, "Yes.")):
+        for pieces in ([answer], list(answer)):
+            reader, message = AnswerReader(ReasoningReader(marks, False), ToolParser(fmt, TOOLS), False), Message()
+            for piece in pieces:
+                message.add(reader.feed(piece))
+            message.add(reader.finish())
+            assert "".join(message.content) == content
+            found = [(one["function"]["name"], json.loads(one["function"]["arguments"])) for one in message.calls]
+            assert found == ([] if content else [("weather", {"city": "Köln"})])
+            assert "".join(message.reasoning) == ("Hm." if answer.startswith(thought) else "")
+
+    def taken(grammar: Grammar, text: str) -> bool:
+        matcher = LLMatcher(vocabulary, LLMatcher.grammar_from_lark(grammar.source), log_level=0)
+        assert not matcher.is_error(), matcher.get_error()
+        tokens = encode(None, text, add_special=False, parse_special=True)
+        return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
+
+    for calls in Calls:
+        grammar = tool_grammar(fmt, TOOLS, calls, True, lead(marks, False, free=True))
+        assert taken(grammar, call) and taken(grammar, thought + call)
+        assert not taken(grammar, call.replace("city", "town"))
+        assert taken(grammar, final) == taken(grammar, thought + final) == (calls is Calls.AUTO)
 
 
 @every
