@@ -175,6 +175,16 @@ def _(api: Api) -> None:
 @probe("ignore_eos", ignore_eos=True)
 def _(api: Api) -> None:
     assert api.chat(ignore_eos=True, max_tokens=40)["usage"]["completion_tokens"] == 40
+    for hidden in (True, False):  # an end token that ends nothing is in the log-probabilities where it is in the text
+        fields: dict[str, Any] = {"ignore_eos": True, "max_tokens": 40, "skip_special_tokens": hidden}
+        chat = api.chat(**fields, logprobs=True)["choices"][0]
+        whole = "".join(entry["token"] for entry in chat["logprobs"]["content"])
+        chunks = [chunk["choices"][0] for chunk in api.chunks(**fields, logprobs=True) if chunk["choices"]]
+        told = [entry for choice in chunks if choice["logprobs"] for entry in choice["logprobs"]["content"]]
+        assert "".join(entry["token"] for entry in told) == whole == chat["message"]["content"]
+        text = api.complete(**fields, logprobs=0)["choices"][0]
+        assert "".join(text["logprobs"]["tokens"]) == text["text"]
+        assert ("<|im_end|>" in whole) is not hidden
 
 
 @probe("skip_special_tokens", skip_special_tokens=False)

@@ -127,7 +127,8 @@ class Gate:
                 receive, body, request = await self._read(GENERATION[path], scope, receive, served)
                 admitted.body_bytes = int(headers_of(scope)["Content-Length"])
                 # An echoed prompt has its tokens too, and none that are not in the text.
-                logprobs = body.get("logprobs") not in (None, False) and not body.get("echo")
+                wanted = body.get("logprobs")  # 0 asks for those of the chosen tokens
+                logprobs = wanted is not None and wanted is not False and not body.get("echo")
                 name = renaming(served.server, body["model"])
                 held = constraint(request)
                 changes = Changes(
