@@ -46,7 +46,7 @@ class ServiceDemand:
     in_flight: int = 0
     """Requests that replicas have."""
     waiting_tokens: int = 0
-    """Of the prompts of held requests, as far as their bytes tell."""
+    """Of the prompts of held requests and of streams that have not begun, as far as their bytes tell."""
     in_flight_tokens: int = 0
     """What the requests in flight will hold in the KV cache, prompts and answers."""
     arrivals: int = 0

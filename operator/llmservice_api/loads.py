@@ -23,7 +23,6 @@ def load_status(report: Mapping[str, Any], revision: str = "", pod: str = "") ->
     """`status.load` of what /status has under `load`; None when that makes no sense."""
     try:
         predicted, measured = report["predicted"], report["measured"]
-        speed = report.get("tokens_per_second")
         return LoadStatus(
             revision=revision or None,
             pod=pod or None,
@@ -34,7 +33,9 @@ def load_status(report: Mapping[str, Any], revision: str = "", pod: str = "") ->
             plannedGPUMemory=_mib(predicted.get("gpu")),
             measuredGPUMemory=_mib(measured.get("gpu")),
             memory=list(_lines(report.get("memory", ()))),
-            tokens_per_second=max(1, round(speed)) if speed else None,
+            tokens_per_second=_speed(report, "tokens_per_second"),
+            prompt_tokens_per_second=_speed(report, "prompt_tokens_per_second"),
+            together_tokens_per_second=_speed(report, "together_tokens_per_second"),
             findings=[plain(str(said))[:LONGEST] for said in report["findings"][:MOST_FINDINGS]],
         )
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, ValidationError):
@@ -55,6 +56,11 @@ def _lines(lines: Sequence[Mapping[str, Any]]) -> Iterator[LoadMemory]:
             planned=_mib(line["predicted"]) or "0Mi",
             measured=None if line["measured"] is None else _mib(line["measured"]) or "0Mi",
         )
+
+
+def _speed(report: Mapping[str, Any], name: str) -> int | None:
+    speed = report.get(name)
+    return max(1, round(speed)) if speed else None
 
 
 def _mib(size: int | None) -> str | None:

@@ -67,6 +67,7 @@ class PlanStatus(ApiModel):
 
 
 _Milliseconds = Annotated[int, Field(ge=0, le=2**53)]
+_Speed = Annotated[int, Field(ge=1, le=2**31)]
 _Mebibytes = Annotated[str, StringConstraints(max_length=16)]
 
 
@@ -113,8 +114,14 @@ class LoadStatus(ApiModel):
     memory: list[LoadMemory] = Field(
         default_factory=no_items, max_length=16, description="The same memory line by line, as the plan has it."
     )
-    tokens_per_second: Annotated[int, Field(ge=1, le=2**31)] | None = Field(
-        default=None, description="What one stream got in the self-test."
+    tokens_per_second: _Speed | None = Field(default=None, description="What one stream got in the self-test.")
+    prompt_tokens_per_second: _Speed | None = Field(
+        default=None,
+        description="What one prompt got in it, when nothing else was computed. How long an answer may take to begin, "
+        "and how many prompts a replica is wanted to have, follow from it.",
+    )
+    together_tokens_per_second: _Speed | None = Field(
+        default=None, description="What all answers that a replica computes at a time got in it, together."
     )
     findings: list[Annotated[str, StringConstraints(max_length=1024)]] = Field(
         default_factory=no_items,

@@ -16,7 +16,9 @@ class Demand:
     in_flight: int = 0
     """Requests that replicas have."""
     waiting_tokens: int = 0
-    """Of the prompts of held requests, as far as their bytes tell."""
+    """Of the prompts of held requests and of streams that have not begun, as far as their bytes tell."""
+    held_tokens: int = 0
+    """Of these, those of held requests."""
     in_flight_tokens: int = 0
     """What the requests in flight will hold in the KV cache, prompts and answers."""
     arrivals_per_second: float = 0.0

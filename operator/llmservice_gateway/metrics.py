@@ -98,7 +98,7 @@ class _Now(Collector):
             demand = self._rooms.demand(name)
             in_flight.add_metric([name], demand.in_flight)
             held.add_metric([name], demand.held)
-            tokens.add_metric([name], demand.waiting_tokens)
+            tokens.add_metric([name], demand.held_tokens)
             oldest.add_metric([name], demand.oldest_seconds)
             for replica, size in self._rooms.loads(name).items():
                 requests.add_metric([name, replica], self._rooms.in_flight(replica))

@@ -28,6 +28,16 @@ class Capacity:
 
 
 @dataclass(frozen=True, slots=True)
+class Speed:
+    """Tokens per second that a replica measured when it was loaded; 0 = not known."""
+
+    prompt: float = 0.0
+    """Of one prompt, alone."""
+    together: float = 0.0
+    """Of all answers that it computes at a time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Size:
     """What a request, or all of a replica's, will take: sequences, and tokens in the KV cache."""
 

@@ -47,8 +47,8 @@ class Limits:
     idle_seconds: float = 120.0
     """A replica that sends nothing and answers nothing for so long is lost, and so is a stream between two reads.
     Longer than a supervisor takes to end a wedged engine; a service may have more (Backend.silent_seconds)."""
-    answer_seconds: float = 3600.0
-    """Until a stream begins or a whole answer is there, the replica's queue included."""
+    answer_seconds: float | None = None
+    """Until a stream begins or a whole answer is there, the replica's queue included. None = as planned.py has it."""
     hold_seconds: float = 600.0
     """A stream waits so long for a replica that is ready and has room; other answers at most WHOLE_SECONDS."""
     beat_seconds: float = 10.0
@@ -258,7 +258,7 @@ class Proxy:
         """
         patience = Patience(
             max(self.limits.idle_seconds, place.backend.silent_seconds),
-            self.limits.answer_seconds,
+            lambda: self.limits.answer_seconds or self.rooms.answer_seconds(place),
             partial(self._engines.answers, place.replica),
         )
         opened: list[Connection] = []
@@ -276,12 +276,14 @@ class Proxy:
             return _Begun(engine, head, first, patience.silent_seconds)
 
         try:
-            return await first_sign(first_bytes, patience)
+            begun = await first_sign(first_bytes, patience)
+            self.rooms.begun(place)
+            return begun
         except BaseException as error:
             for engine in opened:  # also when the client leaves in the moment in which the answer begins
                 engine.close()
             if isinstance(error, AnswerTimeoutError):
-                raise answer_timeout(place.backend, patience.answer_seconds) from None
+                raise answer_timeout(place.backend, error.seconds) from None
             raise
 
     async def _finish(self, asking: _Asking, place: Place, begun: _Begun) -> web.StreamResponse:

@@ -21,6 +21,7 @@ from llmservice_gateway.errors import (
 from llmservice_gateway.fair import FairQueue
 from llmservice_gateway.naming import Asked
 from llmservice_gateway.places import Size, has_room
+from llmservice_gateway.planned import Given, answer_seconds
 from llmservice_gateway.rates import Rate
 from llmservice_gateway.reach import Reach
 from llmservice_gateway.routing import Backend, Replica, Table
@@ -48,13 +49,18 @@ class Ticket:
     place: asyncio.Future[Place] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Place:
     """At a replica, for one request."""
 
     backend: Backend
     replica: Replica
-    size: Size
+    given: Given
+
+    @property
+    def size(self) -> Size:
+        """What it takes there."""
+        return self.given.size
 
 
 class _Room:
@@ -65,6 +71,8 @@ class _Room:
         self.queue: FairQueue[Ticket] = FairQueue()
         self.loads: dict[str, Size] = {}
         self.requests: Counter[str] = Counter()
+        self.unbegun: set[Place] = set()
+        """Of streams that have not begun."""
         self.learned = Learned()
         self.arrivals = Rate()
         self.arrived_tokens = Rate()
@@ -165,11 +173,13 @@ class Rooms:
         """What is asked of a service now."""
         room, now = self._rooms.get(service) or _Room(service), asyncio.get_running_loop().time()
         tickets = list(room.queue)
+        held_tokens = sum(room.learned.prompt_tokens(ticket.asked) for ticket in tickets)
         return Demand(
             service=service,
             held=len(tickets),
             in_flight=room.requests.total(),
-            waiting_tokens=sum(room.learned.prompt_tokens(ticket.asked) for ticket in tickets),
+            waiting_tokens=held_tokens + sum(place.given.prompt for place in room.unbegun),
+            held_tokens=held_tokens,
             in_flight_tokens=sum(load.tokens for load in room.loads.values()),
             arrivals_per_second=room.arrivals.per_second(now),
             tokens_per_second=room.arrived_tokens.per_second(now),
@@ -200,6 +210,16 @@ class Rooms:
         room = self._room(service)
         room.learned.saw(asked, usage)
         room.totals["answered_tokens"] += usage[1]
+
+    def begun(self, place: Place) -> None:
+        """Its answer has begun: the prompt is computed."""
+        self._room(place.backend.full_name).unbegun.discard(place)
+
+    def answer_seconds(self, place: Place) -> float:
+        """How long its answer may take to begin, by what is known now."""
+        backend = self.table.backends.get(place.backend.full_name, place.backend)
+        waiting = max((one.waiting for one in backend.replicas if one.name == place.replica.name), default=0)
+        return answer_seconds(place.given, place.backend.speed, place.backend.capacity, backend.context_tokens, waiting)
 
     @contextmanager
     def taken(self, place: Place) -> Iterator[None]:
@@ -291,6 +311,8 @@ class Rooms:
             name = place.replica.name
             room.loads[name] = room.loads.get(name, Size()) + place.size
             room.requests[name] += 1
+            if next_one.asked.streams:
+                room.unbegun.add(place)
             next_one.place.set_result(place)
 
     def _in_vain(self, service: str) -> ApiError | None:
@@ -315,7 +337,10 @@ class Rooms:
             if has_room(own, loads[replica.name], size, replica.waiting)
         }
         name = choose(ticket.asked.key, {name: load.tokens for name, load in loads.items()}, size.tokens, list(free))
-        return Place(backend, free[name], size) if name is not None else None
+        if name is None:
+            return None
+        given = Given(ticket.asked, size, room.learned.prompt_tokens(ticket.asked), loads[name])
+        return Place(backend, free[name], given)
 
     def _asked(self, backend: Backend, ticket: Ticket) -> list[Replica]:
         """Those that have not failed the request; of these, where there are any, those that can be connected to."""
@@ -327,6 +352,7 @@ class Rooms:
         room, name = self._room(place.backend.full_name), place.replica.name
         room.requests[name] -= 1
         room.loads[name] -= place.size
+        room.unbegun.discard(place)
         if not room.requests[name]:
             del room.requests[name], room.loads[name]
         room.answers.add(1, asyncio.get_running_loop().time())

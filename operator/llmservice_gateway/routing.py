@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from llmservice_gateway.places import Capacity
+from llmservice_gateway.places import Capacity, Speed
 
-UNKNOWN = Capacity()
+UNKNOWN, UNMEASURED = Capacity(), Speed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ class Backend:
 
     capacity: Capacity = UNKNOWN
     """Of each replica."""
+    speed: Speed = UNMEASURED
+    """Likewise."""
     max_held: int = 100
     """Requests that may wait for a replica; more are refused. 0 = none waits."""
 

@@ -14,12 +14,17 @@ ASKED_PER_BOUND = 4
 
 
 class AnswerTimeoutError(Exception):
-    """The replica lives, but its answer takes too long."""
+    """The replica lives, but its answer takes too long; so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Bounds in seconds. `alive` asks the replica anything and takes at most the seconds it is given.
+    """Bounds in seconds. `alive` asks the replica anything and takes at most the seconds it is given; `answer_seconds`
+    is asked again and again, and the most that it said counts: a queue may only be heard of while one stands in it.
 
     An answer that is no stream has no sign of life before its end, and a queue may stand before it, so its age says
     nothing: a replica that is silent (frozen, or behind a network that resets nothing) is told from one that works by
@@ -27,7 +32,7 @@ class Patience:
     """
 
     silent_seconds: float
-    answer_seconds: float
+    answer_seconds: Callable[[], float]
     alive: Callable[[float], Awaitable[bool]]
 
     async def wait(self, what: Awaitable[T]) -> T:
@@ -35,15 +40,17 @@ class Patience:
         loop = asyncio.get_running_loop()
         step = self.silent_seconds / ASKED_PER_BOUND
         began = heard = loop.time()
+        most = self.answer_seconds()
         task = asyncio.ensure_future(what)
         try:
             while True:
-                left = began + self.answer_seconds - loop.time()
+                left = began + most - loop.time()
                 await asyncio.wait({task}, timeout=max(0.0, min(step, left)))
                 if task.done():
                     return task.result()
-                if loop.time() >= began + self.answer_seconds:
-                    raise AnswerTimeoutError
+                most = max(most, self.answer_seconds())
+                if loop.time() >= began + most:
+                    raise AnswerTimeoutError(most)
                 if await self._alive(task, step):
                     heard = loop.time()
                 elif loop.time() - heard >= self.silent_seconds:

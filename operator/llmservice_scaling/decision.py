@@ -92,12 +92,13 @@ def why(wanted: Wanted, limited: int | None, bounded: int | None, decided: int, 
             pass
     assert wanted.replicas is not None and limited is not None and bounded is not None and wanted.raw is not None
     partly = "not all were heard, so it may raise and nothing goes; " if wanted.validity is Validity.PARTIAL else ""
+    partly += "no more than there are requests; " if wanted.capped else ""
     if wanted.replicas > current:
         less = "" if limited == wanted.replicas else f", {limited} at a time"
         less += "" if bounded == limited else f", {bounded} within the bounds"
         moved = "the most that is wanted" if bounded == decided else "another decides"
         return f"{partly}wants {wanted.replicas}{less}: {moved}"
     if wanted.replicas == current:
-        off = abs(wanted.raw - current) > 0.05 and f" ({wanted.raw:.2f} is near enough)"
+        off = abs(wanted.raw - current) > 0.05 and not wanted.capped and f" ({wanted.raw:.2f} is near enough)"
         return f"{partly}wants what there is{off or ''}"
     return f"{partly}{wanted.replicas} would do"

@@ -56,11 +56,19 @@ class Capacity:
     """Of all answers together with every place taken, when it does nothing else; None = not measured yet."""
 
     @staticmethod
-    def planned(max_sequences: int, kv_tokens: int, in_flight_tokens: float, in_flight: float) -> Capacity:
-        """As the plan has it, with requests of the size of those in flight. How fast a replica computes is not measured
-        by anybody yet, so tokens alone ask for nothing."""
+    def planned(
+        max_sequences: int,
+        kv_tokens: int,
+        in_flight_tokens: float,
+        in_flight: float,
+        prompts: float | None = None,
+        answers: float | None = None,
+    ) -> Capacity:
+        """As the plan has it, with requests of the size of those in flight, and the speeds that a replica measured;
+        what was not measured asks for nothing."""
         each = in_flight_tokens / in_flight if in_flight > 0 else 0.0
-        return Capacity(max_sequences, kv_tokens, each if kv_tokens and each > 0 else None)
+        size = each if kv_tokens and each > 0 else None
+        return Capacity(max_sequences, kv_tokens, size, prompts or None, answers or None)
 
     @property
     def places(self) -> float:

@@ -75,6 +75,8 @@ class Signals:
     """Prompt tokens of requests that have no first token yet, held ones too."""
     prompt_rate: Reading = UNHEARD
     """Prompt tokens per second of the requests that came in the last RATE_SECONDS; 0 only when none came."""
+    request_rate: Reading = UNHEARD
+    """These requests per second."""
     answer_rate: Reading = UNHEARD
     """Tokens per second that these requests are expected to be answered with."""
     kv_used: Reading | None = UNHEARD

@@ -38,6 +38,7 @@ class Ours:
             engine_requests=told(last.in_flight - last.held),
             waiting_tokens=told(last.waiting_tokens),
             prompt_rate=told(last.prompt_rate),
+            request_rate=told(last.request_rate),
             answer_rate=told(last.request_rate * last.mean_answer),
             kv_used=told(last.kv * last.ready),
         )

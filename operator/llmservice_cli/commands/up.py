@@ -67,7 +67,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--answer-seconds",
         type=_seconds,
         metavar="SECONDS",
-        help="how long an answer may take to begin (a stream) or to end (a whole one); default 3600",
+        help="how long an answer may take to begin (a stream) or to end (a whole one); default: 20 times what is "
+        "planned with the speed that replicas measured, at least 600",
     )
     add_leave(parser)
     parser.add_argument("--detach", action="store_true", help="return when the services are ready, leave them running")

@@ -20,7 +20,7 @@ class Front:
     host: str = "127.0.0.1"
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
-    answer_seconds: float = Limits().answer_seconds
+    answer_seconds: float | None = None
 
     def gateway(self, access: Write | None = None) -> Gateway:
         """A gateway that keeps to it, and writes the lines of its access log to `access`."""

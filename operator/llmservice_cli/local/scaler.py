@@ -13,6 +13,7 @@ from llmservice_gateway.demand import Demand
 from llmservice_gateway.rates import SECONDS as FADING_SECONDS
 from llmservice_scaling.asked import rules
 from llmservice_scaling.decision import Decision
+from llmservice_scaling.demand import expected_answers
 from llmservice_scaling.explained import MOST_CHANGES, Change, Json, as_json
 from llmservice_scaling.policy import decide
 from llmservice_scaling.rules import Capacity, Rules
@@ -48,7 +49,7 @@ class Scaler:
         """`now` is monotonic, in seconds."""
         bounds = self._rules(order, replicas, now)
         signals = self._signals(order, replicas, demand, now)
-        outcome = decide(self._state, signals, bounds, _capacity(order, demand), now, wall)
+        outcome = decide(self._state, signals, bounds, _capacity(order, replicas, demand), now, wall)
         self._remember(order, outcome.decision, wall)
         self._state = outcome.state
         self.said = outcome.decision.sentence
@@ -95,7 +96,15 @@ class Scaler:
             engine_requests=told(sum(facts.running + facts.waiting for facts in replicas)),
             waiting_tokens=told(demand.waiting_tokens),
             prompt_rate=told(max(demand.tokens_per_second, came) if came else 0.0),
-            answer_rate=told(0.0),
+            request_rate=told(demand.arrivals_per_second if came else 0.0),
+            answer_rate=told(
+                expected_answers(
+                    demand.arrivals_per_second if came else 0.0,
+                    demand.arrivals,
+                    demand.held + demand.in_flight,
+                    demand.answered_tokens,
+                )
+            ),
             kv_used=None,
         )
 
@@ -107,7 +116,15 @@ class Scaler:
         return more if more > ONE_CAME else 0.0
 
 
-def _capacity(order: Order, demand: Demand) -> Capacity:
+def _capacity(order: Order, replicas: Sequence[ReplicaFacts], demand: Demand) -> Capacity:
     settings = order.settings
     assert settings is not None
-    return Capacity.planned(settings.max_sequences, settings.kv_tokens, demand.in_flight_tokens, demand.in_flight)
+    load = next((facts.load for facts in replicas if facts.load is not None), None)
+    return Capacity.planned(
+        settings.max_sequences,
+        settings.kv_tokens,
+        demand.in_flight_tokens,
+        demand.in_flight,
+        load.prompt_tokens_per_second if load else None,
+        load.together_tokens_per_second if load else None,
+    )

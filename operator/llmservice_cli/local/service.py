@@ -15,7 +15,7 @@ from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.status import PATIENCE, View, observe, why_unready
 from llmservice_cli.local.substrate import ReplicaFacts, Substrate
-from llmservice_gateway.places import SPARE, Capacity
+from llmservice_gateway.places import SPARE, Capacity, Speed
 from llmservice_gateway.routing import Backend, Replica
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -171,6 +171,7 @@ class ServiceControl:
             context_tokens=settings.context_tokens if settings else 0,
             silent_seconds=2 * settings.progress_seconds if settings else 0.0,
             capacity=_capacity(settings) if settings else Capacity(),
+            speed=_speed(ready),
             max_held=self.order.service.spec.endpoint.max_queued_requests,
         )
 
@@ -227,6 +228,14 @@ class ServiceControl:
 
     def _gave_up(self, generation: Generation) -> bool:
         return any(facts.gave_up for facts in self._facts(generation))
+
+
+def _speed(replicas: Sequence[ReplicaFacts]) -> Speed:
+    """As the first of them measured it: they run the same order on the same machine."""
+    load = next((facts.load for facts in replicas if facts.load is not None), None)
+    if load is None:
+        return Speed()
+    return Speed(float(load.prompt_tokens_per_second or 0), float(load.together_tokens_per_second or 0))
 
 
 def _capacity(settings: RuntimeSettings) -> Capacity:

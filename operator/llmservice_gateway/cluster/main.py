@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--keys-of", metavar="SERVICE", default="", help="ask for API keys: those of the gateway with this Service")
     add("--allow-origin", action="append", default=[], help="origin whose web pages may call; * = any; may be repeated")
-    add("--answer-seconds", type=float, default=Limits().answer_seconds, help="until an answer begins")
+    add("--answer-seconds", type=float, help="until an answer begins (default: as planned with what replicas measured)")
     add("--hold-seconds", type=float, default=Limits().hold_seconds, help="that a stream waits for a replica")
     add("--accept-seconds", type=float, default=ACCEPT_SECONDS, help="that requests are taken after SIGTERM")
     add("--drain-seconds", type=float, default=DRAIN_SECONDS, help="for requests to end after that")

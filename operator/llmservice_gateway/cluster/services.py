@@ -9,7 +9,7 @@ from typing import Any
 
 from llmservice_api.conditions import Reason
 from llmservice_api.scaling import wakes
-from llmservice_gateway.places import SPARE, Capacity
+from llmservice_gateway.places import SPARE, Capacity, Speed
 from llmservice_gateway.routing import Backend, Replica, Unready
 from llmservice_kube.kinds import Json
 from llmservice_runtime.contract.failure import FailureClass
@@ -56,8 +56,15 @@ def backend(service: Json, replicas: tuple[Replica, ...] = (), gateways: int = 1
         context_tokens=int(plan.get("contextTokens", 0)),
         silent_seconds=2.0 * int(plan.get("progressSeconds", 0)),
         capacity=Capacity(sequences, tokens, min(SPARE, waiting)),
+        speed=_speed(status),
         max_held=math.ceil(waiting / gateways),
     )
+
+
+def _speed(status: Mapping[str, Any]) -> Speed:
+    """As the replica measured it whose load stands in status, which is of the plan in force."""
+    load = status.get("load") or {}
+    return Speed(float(load.get("promptTokensPerSecond", 0)), float(load.get("togetherTokensPerSecond", 0)))
 
 
 def why_unready(service: Json) -> Unready:

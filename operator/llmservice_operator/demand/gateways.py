@@ -1,25 +1,20 @@
-"""What gateways tell of demand, by their Leases. Pure; `now` is monotonic seconds.
-
-A gateway lives while its Lease is seen to be renewed, by our clock: clocks of gateways may be off by minutes. One that
-is seen for the first time is believed where its time is not too far from ours.
-"""
+"""What gateways that live (`gateway_life`) tell of demand, by their Leases. Pure; `now` is monotonic seconds."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from llmservice_api.demand_lease import LEASE_SECONDS, ServiceDemand, Told, decode
+from llmservice_api.demand_lease import ServiceDemand, Told, decode
+from llmservice_api.gateway_life import Life, looked_at
 from llmservice_api.labels import DEMAND
+from llmservice_scaling.demand import expected_answers
 from llmservice_scaling.signals import RATE_SECONDS, UNHEARD, Reading
 
 Json = dict[str, Any]
-SKEW_SECONDS = 300.0
-"""How far a gateway's clock may be off ours."""
 NOBODY = ServiceDemand()
 
 
@@ -32,6 +27,7 @@ class Asked:
     waiting_tokens: Reading = UNHEARD
     in_flight_tokens: Reading = UNHEARD
     prompt_rate: Reading = UNHEARD
+    request_rate: Reading = UNHEARD
     answer_rate: Reading = UNHEARD
 
 
@@ -45,20 +41,13 @@ class _Sample:
 
 @dataclass(slots=True)
 class _Gateway:
-    mark: tuple[object, object, str]
-    """What changes when the Lease is renewed, when its holder begins anew, and when it tells something else."""
-    heard: float
-    """When it was last seen to be renewed."""
-    seconds: float
+    life: Life
     wrong: str = ""
     """Why what it told last can't be read."""
     whole: bool = False
     """It is known since it began, so what it counts began at 0."""
     samples: deque[_Sample] = field(default_factory=deque)
     """What it told, the newest last, as far back as rates are taken over."""
-
-    def lives(self, now: float) -> bool:
-        return now - self.heard <= self.seconds
 
     def service(self, name: str) -> ServiceDemand | None:
         """None = it does not tell."""
@@ -73,6 +62,10 @@ class _Gateway:
         newest = last.counted.get(name, NOBODY)
         oldest = first.counted.get(name, NOBODY if self.whole else newest)
         return max(0, count(newest) - count(oldest)) / max(last.at - first.at, RATE_SECONDS)
+
+    def counted(self, name: str) -> ServiceDemand:
+        """What it told last of a service, be it before."""
+        return self.samples[-1].counted.get(name, NOBODY)
 
     def add(self, told: Told, now: float) -> None:
         """The newest of what it told."""
@@ -90,26 +83,19 @@ class Gateways:
 
     def saw(self, lease: Json, now: float, wall: datetime) -> list[str]:
         """A Lease as it is; the services for which requests are held there, when it told something new."""
-        name, spec = lease["metadata"]["name"], lease.get("spec") or {}
-        text = str((lease["metadata"].get("annotations") or {}).get(DEMAND, ""))
-        mark = spec.get("renewTime"), spec.get("acquireTime"), text
+        name = lease["metadata"]["name"]
         known = self._known.get(name)
-        if known is not None and known.mark == mark:
+        life = looked_at(lease, known.life if known is not None else None, now, wall)
+        if known is not None and known.life is life:
             return []
-        if known is None or known.mark[1] != mark[1]:
-            known = self._known[name] = _Gateway(mark, -math.inf, LEASE_SECONDS)
-            began = _seconds_ago(mark[1], wall)
-            if began is not None and abs(began) <= known.seconds:  # it has told nothing before
+        if known is None or known.life.began != life.began:
+            known = self._known[name] = _Gateway(life)
+            if life.age is not None and abs(life.age) <= life.seconds:  # it has told nothing before
                 known.whole = True
                 known.add(Told(), now - RATE_SECONDS)
-            renewed = _seconds_ago(mark[0], wall)
-            if renewed is not None and abs(renewed) <= SKEW_SECONDS:
-                known.heard = now
-        else:
-            known.heard = now
-        known.mark, known.seconds = mark, _duration(spec.get("leaseDurationSeconds"))
+        known.life = life
         try:
-            told = decode(text)
+            told = decode(str((lease["metadata"].get("annotations") or {}).get(DEMAND, "")))
         except ValueError as error:
             known.wrong = str(error) or "it says nothing"
             return []
@@ -128,7 +114,7 @@ class Gateways:
 
     def live(self, now: float) -> list[str]:
         """Names of those that live."""
-        return [name for name, known in self._known.items() if known.lives(now)]
+        return [name for name, known in self._known.items() if known.life.lives(now)]
 
     def complaint(self, now: float) -> str:
         """Why not everything is told; empty when it is."""
@@ -139,11 +125,11 @@ class Gateways:
 
     def asked(self, service: str, now: float) -> Asked:
         """Of a service by full name."""
-        live = [known for known in self._known.values() if known.lives(now)]
+        live = [known for known in self._known.values() if known.life.lives(now)]
         told = [(known, demand) for known in live if (demand := known.service(service)) is not None]
         if not told:
             return Asked()
-        at = min(known.heard for known, _ in told)
+        at = min(known.life.heard for known, _ in told)
         complete = len(told) == len(live)
 
         def reading(values: Iterator[float]) -> Reading:
@@ -151,22 +137,19 @@ class Gateways:
 
         came = sum(known.rate(service, lambda one: one.arrivals) for known, _ in told)
         tokens = sum(known.rate(service, lambda one: one.arrived_tokens) for known, _ in told)
+        counted = [known.counted(service) for known, _ in told]
+        answers = expected_answers(
+            came,
+            sum(one.arrivals for one in counted),
+            sum(one.held + one.in_flight for one in counted),
+            sum(one.answered_tokens for one in counted),
+        )
         return Asked(
             held=reading(float(demand.held) for _, demand in told),
             in_flight=reading(float(demand.in_flight) for _, demand in told),
             waiting_tokens=reading(float(demand.waiting_tokens) for _, demand in told),
             in_flight_tokens=reading(float(demand.in_flight_tokens) for _, demand in told),
             prompt_rate=Reading(max(came, tokens), at, complete),
-            answer_rate=reading(known.rate(service, lambda one: one.answered_tokens) for known, _ in told),
+            request_rate=Reading(came, at, complete),
+            answer_rate=Reading(answers, at, complete),
         )
-
-
-def _duration(value: object) -> float:
-    return float(value) if isinstance(value, int) and 0 < value <= 3600 else float(LEASE_SECONDS)
-
-
-def _seconds_ago(text: object, wall: datetime) -> float | None:
-    try:
-        return (wall - datetime.fromisoformat(str(text))).total_seconds()
-    except (ValueError, TypeError):
-        return None

@@ -40,6 +40,10 @@ class Scaled:
     max_sequences: int
     """Of one replica of the plan in force, as `kv_tokens`."""
     kv_tokens: int
+    prompt_speed: float
+    """Tokens per second that one replica of it measured when it was loaded, of a prompt; 0 = not measured."""
+    answer_speed: float
+    """The same of all answers together."""
     pods: tuple[Replica, ...]
 
     @property
@@ -58,6 +62,7 @@ class Scaled:
             engine_requests=requests(self.pods, told, now),
             waiting_tokens=asked.waiting_tokens,
             prompt_rate=asked.prompt_rate,
+            request_rate=asked.request_rate,
             answer_rate=asked.answer_rate,
             kv_used=kv_used(self.pods, told),
         )
@@ -69,13 +74,15 @@ class Scaled:
             self.kv_tokens,
             asked.in_flight_tokens.value or 0.0,
             asked.in_flight.value or 0.0,
+            self.prompt_speed,
+            self.answer_speed,
         )
 
 
 def without_gateway(now: float) -> Asked:
     """What is asked where no gateway is installed: engines alone know."""
     nothing = Reading(0.0, now)
-    return Asked(nothing, nothing, nothing, nothing, nothing, nothing)
+    return Asked(nothing, nothing, nothing, nothing, nothing, nothing, nothing)
 
 
 def managed(service: Json) -> bool:
@@ -106,8 +113,16 @@ def scaled(service: Json, children: Sequence[Json], config: OperatorConfig) -> S
         rules=rules(scaling),
         max_sequences=max_sequences,
         kv_tokens=kv_tokens,
+        prompt_speed=_measured(status, "promptTokensPerSecond"),
+        answer_speed=_measured(status, "togetherTokensPerSecond"),
         pods=tuple(map(replica, live.replicas)),
     )
+
+
+def _measured(status: Json, name: str) -> float:
+    """A speed of the load in status, which is of the plan in force; 0 = it has none."""
+    speed = (status.get("load") or {}).get(name)
+    return float(speed) if isinstance(speed, int) and speed > 0 else 0.0
 
 
 def _planned(template: Json) -> tuple[int, int]:

@@ -23,6 +23,8 @@ LOAD: dict[str, Any] = {
         {"name": "reserve", "where": "Host", "predicted": 1, "measured": None},
     ],
     "tokens_per_second": 17.6,
+    "prompt_tokens_per_second": 812.4,
+    "together_tokens_per_second": 0.3,
     "findings": ["It took more."],
 }
 SHOWN = {
@@ -40,6 +42,8 @@ SHOWN = {
         {"name": "reserve", "where": "Host", "planned": "1Mi"},
     ],
     "tokensPerSecond": 18,
+    "promptTokensPerSecond": 812,
+    "togetherTokensPerSecond": 1,
     "findings": ["It took more."],
 }
 
@@ -126,6 +130,8 @@ def test_the_times_of_few_plans_are_kept() -> None:
         {"findings": None},
         {"measured": {"host": "1"}},
         {"seconds": float("inf")},
+        {"prompt_tokens_per_second": "fast"},
+        {"together_tokens_per_second": 1e300},
     ],
 )
 def test_what_makes_no_sense_is_not_shown(change: dict[str, Any]) -> None:

@@ -94,11 +94,13 @@ def test_rates_are_of_the_last_seconds_and_a_gateway_that_began_counts_from_noth
     world = World()
     world.tells("a", arrivals=10, arrived_tokens=500, answered_tokens=50)
     asked = world.asked()
-    assert (asked.prompt_rate.value, asked.answer_rate.value) == (100.0, 10.0)
+    assert (asked.prompt_rate.value, asked.answer_rate.value) == (100.0, 10.0), "5 tokens each, 2 a second"
     for second in range(1, 11):
         world.now += 1
         world.tells("a", arrivals=10 + second, arrived_tokens=500 + 20 * second, answered_tokens=50)
-    assert (world.asked().prompt_rate.value, world.asked().answer_rate.value) == (20.0, 0.0)
+    assert (world.asked().prompt_rate.value, world.asked().answer_rate.value) == (20.0, 2.5), (
+        "50 tokens of 20, 1 a second"
+    )
     for _ in range(6):
         world.now += 1
         world.tells("a", arrivals=20, arrived_tokens=700, answered_tokens=50)

@@ -325,3 +325,31 @@ async def test_what_is_asked_of_a_service_can_be_read(world: World) -> None:
         await asyncio.gather(*asked)
     now = demand("apps/demo")
     assert (now.held, now.in_flight, now.waiting_tokens, now.in_flight_tokens, now.oldest_seconds) == (0, 0, 0, 0, 0.0)
+
+
+async def test_the_prompt_of_a_stream_waits_until_it_has_begun(world: World) -> None:
+    demand = world.gateway.proxy.rooms.demand
+    computed = asyncio.Event()
+
+    async def begins(request: web.Request) -> web.StreamResponse:
+        await computed.wait()
+        return await stream(EVENT, then="stall")(request)  # type: ignore[no-any-return]
+
+    runtime = await world.runtime(begins)
+    world.publish(Backend("apps", "demo", (Replica("a", runtime.url),)))
+    asked = [asyncio.create_task(world.chat(stream=streams, prompt="x" * 4000)) for streams in (True, False)]
+    async with asyncio.timeout(20):
+        while demand("apps/demo").in_flight < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        now = demand("apps/demo")
+        assert 1000 <= now.waiting_tokens < 1100 and now.held_tokens == 0, "of one that is no stream nobody can tell"
+        computed.set()
+        response = await asked[0]
+        assert await response.content.readany() == EVENT
+        assert (demand("apps/demo").in_flight, demand("apps/demo").waiting_tokens) == (2, 0)
+    asked[1].cancel()
+    for one in await asyncio.gather(*asked, return_exceptions=True):
+        if isinstance(one, aiohttp.ClientResponse):
+            one.close()
+    await asyncio.wait_for(world.gateway.proxy.wait_idle(), 20)
+    assert demand("apps/demo").waiting_tokens == 0

@@ -7,7 +7,7 @@ from cluster_objects import llmservice  # type: ignore[import-not-found]
 
 from llmservice_api.conditions import Reason
 from llmservice_gateway.cluster.services import FINAL, PASSES, backend, why_unready
-from llmservice_gateway.places import Capacity
+from llmservice_gateway.places import Capacity, Speed
 from llmservice_gateway.routing import Backend, Replica
 from llmservice_kube.kinds import Json
 from llmservice_runtime.contract.failure import FailureClass
@@ -16,6 +16,7 @@ from llmservice_runtime.contract.failure import FailureClass
 def test_what_was_planned_bounds_what_a_replica_is_given() -> None:
     plan = {"contextTokens": 4096, "maxSequences": 8, "kvTokens": 9000, "progressSeconds": 60}
     service = llmservice(plan=plan, spec={"endpoint": {"maxQueuedRequests": 1}})
+    service["status"]["load"] = {"milliseconds": 1, "promptTokensPerSecond": 900, "togetherTokensPerSecond": 70}
     one = Replica("a", "http://10.0.0.1:8000")
     made = backend(service, (one,), gateways=2)
     assert made == Backend(
@@ -27,6 +28,7 @@ def test_what_was_planned_bounds_what_a_replica_is_given() -> None:
         context_tokens=4096,
         silent_seconds=120.0,
         capacity=Capacity(8, 9000, 1),
+        speed=Speed(900.0, 70.0),
         max_held=1,
     )
 
@@ -42,7 +44,7 @@ def test_a_service_that_nobody_has_looked_at_yet_holds_requests() -> None:
     del service["status"]
     told = why_unready(service)
     assert (told.reason, told.held, told.final) == (Reason.STARTING, True, False)
-    assert backend(service).capacity == Capacity()
+    assert (backend(service).capacity, backend(service).speed) == (Capacity(), Speed())
 
 
 @pytest.mark.parametrize("reason", sorted({*Reason, *FailureClass} & (PASSES | FINAL)))

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from machine_world import Here, manifest, until  # type: ignore[import-not-found]
 
+from llmservice_api.status import LoadStatus
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.scaler import NO_ROOM_SECONDS, Scaler
@@ -92,6 +93,29 @@ def test_a_replica_that_starts_or_failed_is_not_one_more_to_start() -> None:
     facts = [ReplicaFacts("0", 0), ReplicaFacts("1", 1, gave_up=True)]
     decision = service.scaler.decide(service.order, facts, demand, 1000.0, WALL)
     assert decision.replicas == 2
+
+
+def test_prompts_that_wait_count_by_the_speed_that_a_replica_measured() -> None:
+    service = Service(1, maxReplicas=5)
+    demand = Demand("default/demo", held=5, in_flight=1, waiting_tokens=3_000)
+    for speed, replicas in ((None, 1), (1_000, 3)):
+        facts = [ReplicaFacts("0", 0, ready=True, load=LoadStatus(milliseconds=1, prompt_tokens_per_second=speed))]
+        assert service.scaler.decide(service.order, facts, demand, 1000.0, WALL).replicas == replicas
+
+
+def test_what_arrives_counts_with_the_answers_that_requests_of_late_had() -> None:
+    service = Service(1, maxReplicas=5)
+    load = LoadStatus(milliseconds=1, prompt_tokens_per_second=10_000, together_tokens_per_second=100)
+    demand = Demand(
+        "default/demo",
+        in_flight=4,
+        arrivals_per_second=2.0,
+        tokens_per_second=200.0,
+        arrivals=104,
+        answered_tokens=10_000,
+    )
+    decision = service.scaler.decide(service.order, [ReplicaFacts("0", 0, ready=True, load=load)], demand, 1000.0, WALL)
+    assert decision.replicas == 3, "2 answers of 100 tokens a second"
 
 
 def test_scaling_is_no_reason_to_prepare_anew() -> None:

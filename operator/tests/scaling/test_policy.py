@@ -9,6 +9,7 @@ from told import CAPACITY, Reading, Rules, Service, of, replace, told  # type: i
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_scaling.decision import Reason
+from llmservice_scaling.demand import expected_answers
 from llmservice_scaling.schedule import warm_floor
 
 ZERO_TO_EIGHT = Rules(min_replicas=0, max_replicas=8, idle_seconds=60.0, scale_down_seconds=120.0)
@@ -124,6 +125,37 @@ def test_long_prompts_raise_before_there_are_many_requests() -> None:
     decision = service.tick(in_flight=4, waiting_tokens=60_000)
     assert decision.replicas == 4
     assert decision.sentence == "60,000 prompt tokens waiting at 16,800 a replica want 4"
+
+
+def test_one_long_prompt_is_computed_by_one_replica_however_long_it_takes() -> None:
+    """At 100 tokens/s what waits and what arrives wants more than there are; each of them would have nothing to do."""
+    slow = replace(CAPACITY, prompt_tokens_per_second=100.0, answer_tokens_per_second=20.0)
+    service = Service(ZERO_TO_EIGHT, replicas=0, capacity=slow)
+    decision = service.tick(held=1, waiting_tokens=2_000, prompt_rate=400.0)
+    assert decision.replicas == 1
+    assert of(decision, "backlog") == "no more than there are requests; wants 1: the most that is wanted"
+    lone = {"prompt_rate": 400.0, "request_rate": 0.2}
+    decision = service.tick(in_flight=1, engine_requests=1, waiting_tokens=2_000, **lone)
+    assert decision.replicas == 1 and of(decision, "arrivals").endswith("wants what there is")
+    assert service.tick(held=2, in_flight=1, engine_requests=1, waiting_tokens=4_000).replicas == 3
+
+
+def test_short_requests_that_are_over_at_once_are_work_too() -> None:
+    service = Service(ONE_TO_EIGHT)
+    assert service.tick(in_flight=1, engine_requests=1, prompt_rate=30_000.0, request_rate=10.0).replicas == 3
+
+
+def test_work_that_arrives_faster_than_it_is_done_raises_before_places_are_taken() -> None:
+    service = Service(ONE_TO_EIGHT)
+    decision = service.tick(in_flight=20, engine_requests=20, prompt_rate=20_000.0, answer_rate=1_000.0)
+    assert decision.replicas == 3
+    assert decision.sentence == "2.22 seconds of work arriving per second at 0.9 a replica want 3"
+
+
+def test_what_comes_is_expected_to_be_answered_as_what_came() -> None:
+    assert expected_answers(2.0, arrivals=30, pending=10, answered=2_000) == 200.0
+    assert expected_answers(2.0, arrivals=10, pending=10, answered=0) == 0.0
+    assert expected_answers(0.0, arrivals=10, pending=0, answered=100) == 0.0
 
 
 def test_what_waits_for_replicas_that_start_does_not_order_them_again() -> None:

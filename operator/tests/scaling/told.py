@@ -13,7 +13,16 @@ from llmservice_scaling.state import State
 
 CAPACITY = Capacity(64, 120_000, 1_500.0, 12_000.0, 1_800.0)
 MONDAY = datetime(2026, 6, 1, tzinfo=UTC)
-READINGS = ("held", "in_flight", "engine_requests", "waiting_tokens", "prompt_rate", "answer_rate", "kv_used")
+READINGS = (
+    "held",
+    "in_flight",
+    "engine_requests",
+    "waiting_tokens",
+    "prompt_rate",
+    "request_rate",
+    "answer_rate",
+    "kv_used",
+)
 
 
 def told(now: float, replicas: int, starting: int = 0, **values: float | Reading) -> Signals:

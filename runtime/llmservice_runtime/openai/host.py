@@ -8,17 +8,15 @@ import logging
 import os
 import signal
 import socket
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from llmservice_runtime.contract.bounds import ANY
-from llmservice_runtime.contract.errors import UserError
-from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.listening import in_url, is_loopback
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -26,6 +24,7 @@ from llmservice_runtime.openai.app import make_app
 from llmservice_runtime.openai.generation import submitted
 from llmservice_runtime.openai.loading import HostedEngine, Loading
 from llmservice_runtime.openai.reports import Reporter
+from llmservice_runtime.openai.self_test import Ask, Came, self_test
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.engine import Engine, FinishReason, GenerationRequest, SamplingParams
 from llmservice_runtime.wire.callers import Callers
@@ -34,9 +33,6 @@ from llmservice_runtime.wire.server import ApiRunner
 STEP_REPORT_SECONDS = 1.0
 SETTLE_SECONDS, SETTLE_CHECKS = 0.02, 50
 """A cancelled request leaves the engine with the step it is in."""
-
-SELF_TEST_TOKENS, SELF_TEST_SECONDS = 16, 1.0
-"""What a self-test generates, and how long at most after its first token."""
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +104,12 @@ class Host:
         """Load and prove; the API answers 503 meanwhile. UserError carries the failure class."""
         engine = await asyncio.wrap_future(self._loading.engine)
         with self._loading.timed(Phase.SELF_TEST):
-            speed = await self_test(engine)
+            speed = await self_test(
+                asking(engine),
+                partial(engine.tokenizer.encode, add_special=True, parse_special=False),
+                engine.context_tokens,
+                min(self._settings.max_sequences, engine.max_answers),
+            )
         self._metrics.clear()
         self._metrics.stats = engine.stats
         self._server.serve(engine)
@@ -120,9 +121,8 @@ class Host:
             "max_sequences": self._settings.max_sequences,
             "memory": [asdict(line) for line in engine.memory()],
             "other_gpus": list(engine.other_gpus()),
+            **speed.as_report(),
         }
-        if speed:
-            detail["tokens_per_second"] = speed
         self._reporter.ready(port, self._loading.seconds, detail)
         log.info("%s answers on %s:%d", self._settings.model_name, in_url(self._settings.host), port)
         return engine
@@ -159,27 +159,14 @@ def callers_of(settings: RuntimeSettings) -> Callers | None:
     return Callers(loopback, hosts, origins, origin_setting="To let it, name {} in the setting `allow_origins`.")
 
 
-async def self_test(engine: Engine) -> float:
-    """Warming up and self-test in one: some tokens from a short prompt, as many as come within SELF_TEST_SECONDS. Their
-    number per second after the first; 0 = no second one came. UserError SelfTestFailed when none comes.
-    """
-    prompt = engine.tokenizer.encode("Hello", add_special=True, parse_special=False) or [0]
-    params = SamplingParams(max_tokens=SELF_TEST_TOKENS, temperature=0.0, ignore_eos=True)
-    tokens, first, last = 0, 0.0, 0.0
-    problem = "no token came"
-    async with submitted(engine, [GenerationRequest("self-test", prompt, params)]) as deltas:
-        async for delta in deltas:
-            tokens += len(delta.token_ids)
-            last = time.monotonic()
-            first = first or last
-            if delta.finish_reason is FinishReason.ERROR:
-                problem = delta.error or problem
-            if tokens and last - first > SELF_TEST_SECONDS:
-                break
-    if tokens == 0:
-        raise UserError(
-            f"The model loaded but generated nothing: {problem}.",
-            "Check that the model file is whole and made for this version of the engine.",
-            FailureClass.SELF_TEST_FAILED,
-        )
-    return (tokens - 1) / (last - first) if last > first else 0.0
+def asking(engine: Engine) -> Ask:
+    """How the self-test asks an engine of ours."""
+
+    async def ask(prompt: Sequence[int], tokens: int, answers: int) -> AsyncGenerator[Came]:
+        params = SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True)
+        async with submitted(engine, [GenerationRequest("self-test", prompt, params, n=answers)]) as deltas:
+            async for delta in deltas:
+                error = delta.error or "" if delta.finish_reason is FinishReason.ERROR else ""
+                yield Came(len(delta.token_ids), delta.cached_tokens, error)
+
+    return ask

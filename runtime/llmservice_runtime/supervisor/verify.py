@@ -55,6 +55,10 @@ class Loaded:
     """The same line by line."""
     tokens_per_second: float | None
     """Of one stream in the self-test; None = it was too short to tell."""
+    prompt_tokens_per_second: float | None
+    """Of one prompt in it, when nothing else was computed; None likewise."""
+    together_tokens_per_second: float | None
+    """Of all answers that are computed at a time, together; None likewise."""
     findings: tuple[str, ...]
     """How it differs from what was planned with, as sentences."""
 
@@ -83,14 +87,15 @@ def loaded(
         "files": files_bytes(settings),
     }
     predicted, measured = ({name: size for name, size in sizes.items() if size} for sizes in (predicted, measured))
-    speed = said.get("tokens_per_second")
     return Loaded(
         seconds=round(seconds, 3),
         phases={name: round(took, 3) for name, took in phases.items()},
         predicted=predicted,
         measured=measured,
         memory=memory,
-        tokens_per_second=round(speed, 2) if isinstance(speed, float) and speed > 0 else None,
+        tokens_per_second=_speed(said, "tokens_per_second"),
+        prompt_tokens_per_second=_speed(said, "prompt_tokens_per_second"),
+        together_tokens_per_second=_speed(said, "together_tokens_per_second"),
         findings=(
             *_other_gpus(settings, said),
             *differences(
@@ -222,6 +227,11 @@ def _details(detail: str) -> dict[str, Any]:
         if isinstance(body, dict):
             return body
     return {}
+
+
+def _speed(said: Mapping[str, Any], name: str) -> float | None:
+    speed = said.get(name)
+    return round(speed, 2) if isinstance(speed, float) and speed > 0 else None
 
 
 def _mib(size: int) -> str:

@@ -86,6 +86,7 @@ def test_a_load_is_held_against_the_plan_line_by_line(replica: Replica) -> None:
     assert memory[Part.CACHE]["measured"] <= 1.1 * memory[Part.CACHE]["predicted"]
     assert measured["files"] == load["predicted"]["files"] and load["findings"] == []
     assert load["phases"].keys() >= {"Starting", "Loading", "SelfTest"} and load["tokens_per_second"] > 0
+    assert load["prompt_tokens_per_second"] > load["tokens_per_second"] and load["together_tokens_per_second"] > 0
     assert 0 < sum(load["phases"].values()) <= load["seconds"] + 0.01
 
 

@@ -18,6 +18,9 @@ from llmservice_runtime.supervisor.verify import MIB, Resident, differences, fil
 GIB = 1 << 30
 
 
+SPEEDS = {"tokens_per_second": 12.345, "prompt_tokens_per_second": 456.789, "together_tokens_per_second": 0.5}
+
+
 def settings(path: Path | str = "/m", **fields: object) -> RuntimeSettings:
     body = {"engine": "LlamaCpp", "model_path": str(path), "model_name": "m", **fields}
     return RuntimeSettings.from_json(json.dumps(body))
@@ -35,10 +38,11 @@ def told(*lines: tuple[str, str, int, int], **detail: object) -> str:
 
 def test_a_load_as_planned_says_nothing() -> None:
     planned = settings(planned_memory=[line("weights", "Weights", GIB)])
-    load = loaded(planned, {"Loading": 1.25}, 2.0, Resident(int(1.1 * GIB)), '{"tokens_per_second": 12.345}')
+    load = loaded(planned, {"Loading": 1.25}, 2.0, Resident(int(1.1 * GIB)), json.dumps(SPEEDS))
     assert load.findings == ()
     assert (load.predicted, load.measured) == ({"host": GIB}, {"host": int(1.1 * GIB)})
     assert (load.seconds, load.phases, load.tokens_per_second) == (2.0, {"Loading": 1.25}, 12.35)
+    assert (load.prompt_tokens_per_second, load.together_tokens_per_second) == (456.79, 0.5)
     assert json.loads(json.dumps(load.as_json()))["measured"] == {"host": int(1.1 * GIB)}
 
 

@@ -407,6 +407,10 @@ def test_of_the_first_long_prompt_the_speed_of_the_self_test_says_what_its_step_
     state = State(running=1, step_seconds=pace.expected(100_000))
     assert 2048 / 20 <= state.patience(Policy()) < 200
     assert State(running=1, step_seconds=pace.expected(100)).patience(Policy()) == 60
+    pace.measured(20.0, 2048, 100.0)
+    assert pace.expected(100_000) == 20.48, "as measured, where that is slower"
+    pace.measured(20.0, 2048, 5000.0)
+    assert pace.expected(100_000) == 10.24, "a long prompt is slower than the one that was measured"
     pace.measured(0.0, 2048)
     assert pace.expected(100_000) == 0
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-import time
 from argparse import Namespace
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import prometheus_client
 
 from llmservice_runtime.contract.errors import UserError
-from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.memory import HeldLine, together
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -27,9 +28,10 @@ from llmservice_runtime.engines.vllm.serve.metrics import OurMetrics
 from llmservice_runtime.engines.vllm.serve.pace import PACE
 from llmservice_runtime.engines.vllm.serve.served import Served
 from llmservice_runtime.engines.vllm.serve.tokens import HfTokenizer
-from llmservice_runtime.openai.host import SELF_TEST_SECONDS, SELF_TEST_TOKENS, callers_of
+from llmservice_runtime.openai.host import callers_of
 from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.openai.reasoning_probe import may_think
+from llmservice_runtime.openai.self_test import Ask, Came, self_test
 from llmservice_runtime.openai.state import Server
 
 WORKER_SECONDS = 10.0
@@ -58,13 +60,17 @@ class Api:
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Prove the engine, open the door, and say so as soon as the server listens."""
         try:
-            speed = await self_test(engine_client)
+            speed = await self_test(
+                asking(engine_client),
+                partial(tokens_of(engine_client).encode, add_special=True, parse_special=False),
+                int(engine_client.model_config.max_model_len),
+                int(engine_client.vllm_config.scheduler_config.max_num_seqs),
+            )
         except UserError as error:
             LINK.reporter.failure(error)
             raise
         measured = await told_by_workers(engine_client, args, self._settings.planned_accelerator)
-        if speed:
-            measured["tokens_per_second"] = speed
+        measured |= speed.as_report()
         with LINK.or_end(API):
             self._open(engine_client, state, args, measured)
 
@@ -76,27 +82,28 @@ class Api:
         self._life = asyncio.ensure_future(Life(self._door, state, engine_client, measured).run())
 
 
-async def self_test(engine_client: Any) -> float:
-    """Some tokens from a short prompt, as many as come within SELF_TEST_SECONDS, and their number per second after the
-    first; 0 = no second one came. UserError SelfTestFailed when none comes."""
+def asking(engine_client: Any) -> Ask:
+    """How the self-test asks vLLM."""
     from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
 
-    params = SamplingParams(max_tokens=SELF_TEST_TOKENS, temperature=0.0, ignore_eos=True)
-    tokens, first, last = 0, 0.0, 0.0
-    async with aclosing(engine_client.generate("Hello", params, "llmservice-self-test")) as outputs:
-        async for output in outputs:  # each has all tokens so far
-            tokens = sum(len(answer.token_ids) for answer in output.outputs)
-            last = time.monotonic()
-            first = first or last
-            if tokens and last - first > SELF_TEST_SECONDS:
-                break
-    if not tokens:
-        raise UserError(
-            "The model loaded but generated nothing: no token came.",
-            "Check that the model's files are whole and made for this version of the engine.",
-            FailureClass.SELF_TEST_FAILED,
+    numbers = itertools.count()
+
+    async def ask(prompt: Sequence[int], tokens: int, answers: int) -> AsyncGenerator[Came]:
+        params = SamplingParams(
+            n=answers,
+            max_tokens=tokens,
+            temperature=float(answers > 1),  # several greedy answers to one prompt are refused: they are the same
+            ignore_eos=True,
+            output_kind=RequestOutputKind.DELTA,
         )
-    return (tokens - 1) / (last - first) if last > first else 0.0
+        name = f"llmservice-self-test-{next(numbers)}"
+        async with aclosing(engine_client.generate({"prompt_token_ids": list(prompt)}, params, name)) as outputs:
+            async for output in outputs:
+                came = sum(len(answer.token_ids) for answer in output.outputs)
+                yield Came(came, output.num_cached_tokens or 0)
+
+    return ask
 
 
 async def told_by_workers(engine_client: Any, args: Namespace, accelerator: str) -> dict[str, Any]:
@@ -117,6 +124,11 @@ async def told_by_workers(engine_client: Any, args: Namespace, accelerator: str)
     }
 
 
+def tokens_of(engine_client: Any) -> HfTokenizer:
+    """The model's tokenizer."""
+    return HfTokenizer(engine_client.renderer.get_tokenizer(), int(engine_client.model_config.get_vocab_size()))
+
+
 def served_by(engine_client: Any, args: Namespace, settings: RuntimeSettings) -> Served:
     """What this engine serves."""
     from vllm.renderers.chat_utils import load_chat_template
@@ -130,7 +142,7 @@ def served_by(engine_client: Any, args: Namespace, settings: RuntimeSettings) ->
         settings.model_aliases,
         settings.task,
     )
-    tokenizer = HfTokenizer(engine_client.renderer.get_tokenizer(), int(model.get_vocab_size()))
+    tokenizer = tokens_of(engine_client)
     given = load_chat_template(args.chat_template)  # --chat-template is for all requests
     template, for_tools = (given, None) if given else (tokenizer.chat_template, tokenizer.tool_template)
     server.take_template(template, for_tools, tokenizer.bos_token, tokenizer.eos_token)

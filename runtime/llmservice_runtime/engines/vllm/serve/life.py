@@ -29,7 +29,7 @@ class Life:
     """Runs beside the server until the process ends."""
 
     def __init__(self, door: Door, state: Any, engine_client: Any, measured: dict[str, Any]) -> None:
-        """`measured`: of the load, for the report that it is done; `tokens_per_second` of one answer where known."""
+        """`measured`: of the load, for the report that it is done; its speed where that is known."""
         self._measured = measured
         self._door = door
         self._state = state
@@ -47,6 +47,7 @@ class Life:
             PACE.measured(
                 self._measured.get("tokens_per_second", 0.0),
                 int(self._engine.vllm_config.scheduler_config.max_num_batched_tokens),
+                self._measured.get("prompt_tokens_per_second", 0.0),
             )
             LINK.reporter.ready(port, LINK.seconds, {**detail, **self._measured}, told=True)
             async with asyncio.TaskGroup() as tasks:

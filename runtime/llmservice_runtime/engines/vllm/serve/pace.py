@@ -12,8 +12,8 @@ KEPT = 16
 """Steps whose longest says what the next one may take."""
 
 PROMPT_GAIN = 10.0
-"""A token of a prompt is expected to take so much less than one of an answer: it shares the pass over the weights.
-Where it takes as long, a step is still within the supervisor's patience."""
+"""A token of a prompt is expected to take so much less than one of an answer, or what was measured where that is more:
+it shares the pass over the weights. Where it takes as long, a step is still within the supervisor's patience."""
 
 
 class Pace:
@@ -31,9 +31,11 @@ class Pace:
         self._speed = 0.0
         self._batch = 0
 
-    def measured(self, speed: float, batch: int) -> None:
-        """What the self-test made (tokens per second of one answer, 0 = not known), and the most tokens of a step."""
-        self._speed, self._batch = speed, batch
+    def measured(self, speed: float, batch: int, prompts: float = 0.0) -> None:
+        """What the self-test made (tokens per second of one answer and of a prompt, 0 = not known), and the most tokens
+        of a step. A long prompt is slower than the short one of the self-test, so the less is believed."""
+        known = [told for told in (speed * PROMPT_GAIN, prompts) if told]
+        self._speed, self._batch = min(known, default=0.0), batch
 
     def stepped(self, engine: int, running: int, waiting: int, kv_used: float = 0.0) -> None:
         """One engine core completed a step, has so many requests left, and its KV cache in use for them (0 to 1)."""
@@ -71,7 +73,7 @@ class Pace:
 
     def expected(self, prompt: int) -> float:
         """Seconds of a step beside a prompt of so many tokens at most: of the first long one no step before tells."""
-        of_prompt = min(prompt, self._batch) / self._speed / PROMPT_GAIN if self._speed else 0.0
+        of_prompt = min(prompt, self._batch) / self._speed if self._speed else 0.0
         return max(self.step_seconds, of_prompt)
 
 
