@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 
 from llmservice_api.demand_lease import ServiceDemand
@@ -137,7 +138,7 @@ class Cluster:
     def _look(self, _: Collection[Key]) -> None:
         """The Leases have changed."""
         found: list[Json] = list(self._leases.cache.of((self._namespace, OURS)))
-        self._peers.look(found, asyncio.get_running_loop().time())
+        self._peers.look(found, asyncio.get_running_loop().time(), datetime.now(UTC))
         self._rooms.look_again()
 
     async def _live(self) -> None:

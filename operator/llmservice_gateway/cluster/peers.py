@@ -1,15 +1,14 @@
-"""The other gateways, as their Leases tell: how many are there, and what they are asked for. Pure.
-
-By our clock, not by the times in them: a Lease lives as long as it is seen to change.
-"""
+"""The other gateways that live (`gateway_life`): how many are there, and what they are asked for. Pure."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from llmservice_api.demand_lease import LEASE_SECONDS, ServiceDemand, Told, decode
+from llmservice_api.demand_lease import ServiceDemand, Told, decode
+from llmservice_api.gateway_life import Life, looked_at
 from llmservice_api.labels import DEMAND
 from llmservice_kube.kinds import Json
 
@@ -18,8 +17,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Peer:
-    mark: object
-    heard: float
+    life: Life
     told: Told = field(default_factory=Told)
     garbage: str = ""
 
@@ -31,17 +29,17 @@ class Peers:
         self._mine = mine
         self._peers: dict[str, _Peer] = {}
 
-    def look(self, leases: Iterable[Json], now: float) -> None:
+    def look(self, leases: Iterable[Json], now: float, wall: datetime) -> None:
         """These Leases are there."""
         before, self._peers = self._peers, {}
         for lease in leases:
             name = lease["metadata"]["name"]
-            mark = lease["metadata"].get("uid"), (lease.get("spec") or {}).get("renewTime")
             known = before.get(name)
-            if known is not None and known.mark == mark:
+            life = looked_at(lease, known.life if known is not None else None, now, wall)
+            if known is not None and known.life is life:
                 self._peers[name] = known
                 continue
-            self._peers[name] = made = _Peer(mark, now, garbage=known.garbage if known else "")
+            self._peers[name] = made = _Peer(life, garbage=known.garbage if known else "")
             try:
                 made.told, made.garbage = decode((lease["metadata"].get("annotations") or {}).get(DEMAND, "{}")), ""
             except ValueError as error:
@@ -60,6 +58,4 @@ class Peers:
         return ServiceDemand(held=sum(each.held for each in told), in_flight=sum(each.in_flight for each in told))
 
     def _others(self, now: float) -> Mapping[str, _Peer]:
-        return {
-            name: peer for name, peer in self._peers.items() if name != self._mine and now - peer.heard <= LEASE_SECONDS
-        }
+        return {name: peer for name, peer in self._peers.items() if name != self._mine and peer.life.lives(now)}
