@@ -8,7 +8,6 @@ import json
 from dataclasses import replace
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 from gateway_world import World, answer, die, raw_server, stall, stream  # type: ignore[import-not-found]
