@@ -41,6 +41,9 @@ from llmservice_runtime.wire.server import ApiRunner
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 BACKLOG = 1024
+KEEP_SECONDS = 620.0
+"""A connection without a whole request is closed after so long. Load balancers keep theirs for up to 600 s, and what
+they send on one that is closed in that moment is lost."""
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +127,9 @@ async def _run(args: argparse.Namespace) -> None:
             await _serve(stack, probes, _listener(args.host, args.internal_port))
             app = gateway.application(alone=False)
             ending.closes_connections(app)
-            runner = ApiRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+            runner = ApiRunner(
+                app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0, keepalive_timeout=KEEP_SECONDS
+            )
             site = await _serve(stack, runner, _listener(args.host, args.port))
             async with asyncio.TaskGroup() as group:
                 working = [group.create_task(cluster.run())]

@@ -22,6 +22,7 @@ from llmservice_gateway.keys.door import Door
 from llmservice_gateway.keys.ring import Ring
 from llmservice_gateway.places import Capacity
 from llmservice_gateway.routing import Backend, Replica, Table
+from llmservice_runtime.wire.server import ApiRunner
 
 KEY, LITTLE = new_key(), new_key()
 USAGE = {"prompt_tokens": 30, "completion_tokens": 12}
@@ -282,6 +283,19 @@ async def test_a_body_that_stands_still_is_given_up_and_its_room_is_free_again(k
     headers = {"Authorization": f"Bearer {KEY}", "Content-Encoding": "gzip"}
     async with keyed.client.post(f"{keyed.url}/v1/chat/completions", data=packed, headers=headers) as response:
         assert response.status == 200
+
+
+async def test_a_header_that_does_not_end_is_given_up() -> None:
+    runner = ApiRunner(web.Application(), keepalive_timeout=0.5, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: ")
+        assert await asyncio.wait_for(reader.read(), 60) == b""
+        writer.close()
+    finally:
+        await runner.cleanup()
 
 
 async def test_a_page_that_may_call_asks_first_without_a_key(keyed: Keyed) -> None:
