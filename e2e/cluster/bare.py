@@ -5,7 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cluster import addons, controlplane, network, node, packages, processes, programs, registry, teardown
+from cluster import (
+    addons,
+    controlplane,
+    network,
+    node,
+    packages,
+    processes,
+    programs,
+    prometheus,
+    registry,
+    resource_metrics,
+    teardown,
+)
 from cluster.artefact import alone, machine
 from cluster.console import ClusterError, run, stage, wait_until
 from cluster.controlplane import ControlPlane
@@ -35,8 +47,10 @@ def _up() -> None:
     with stage("control plane"):
         controlplane.start_api(plane)
         controlplane.start_controllers(plane)
-    with stage("names and volumes"):
+    with stage("names, volumes and metrics"):
         addons.apply(plane, images)
+        resource_metrics.up(plane)
+        prometheus.up(plane)
     pause = f"{REGISTRY}/{images.pause}"
     for one in NODES:  # one after the other, so that the first gets the first range of pod addresses
         with stage(f"{one.name} at {one.address}"):

@@ -53,6 +53,9 @@ def start_api(plane: ControlPlane) -> None:
     pki.issue(folder, pki.api_server(plane.address, layout.FIRST_SERVICE_IP))
     for who in (pki.ADMIN, pki.KUBELET_CLIENT):
         pki.issue(folder, who)
+    if not _alone(plane):
+        pki.authority(folder, pki.FRONT)
+        pki.issue(folder, pki.FRONT_PROXY, pki.FRONT)
     pki.kubeconfig(folder, pki.ADMIN, plane.server)
     start(plane.state, "etcd", _etcd(plane), plane.cgroup)
     start(plane.state, "apiserver", _api_server(plane), plane.cgroup)
@@ -108,7 +111,7 @@ def _api_server(plane: ControlPlane) -> list[str | Path]:
     return [
         plane.programs / "kube-apiserver",
         f"--etcd-servers=http://127.0.0.1:{plane.etcd_port}",
-        f"--bind-address={plane.address if plane.address == '127.0.0.1' else '0.0.0.0'}",
+        f"--bind-address={plane.address if _alone(plane) else '0.0.0.0'}",
         f"--advertise-address={plane.address}",
         f"--secure-port={plane.api_port}",
         f"--cert-dir={plane.state.root / 'apiserver'}",
@@ -127,7 +130,26 @@ def _api_server(plane: ControlPlane) -> list[str | Path]:
         "--kubelet-preferred-address-types=InternalIP",
         "--enable-aggregator-routing=true",  # webhooks are dialled at pod addresses: the host has no kube-proxy
         "--allow-privileged=true",
-        *(["--endpoint-reconciler-type=none"] if plane.address == "127.0.0.1" else []),  # loopback is no endpoint
+        *(["--endpoint-reconciler-type=none"] if _alone(plane) else _aggregation(folder)),  # loopback is no endpoint
+    ]
+
+
+def _alone(plane: ControlPlane) -> bool:
+    """Whether it is the API server of a test, with no cluster around it."""
+    return plane.address == "127.0.0.1"
+
+
+def _aggregation(folder: Path) -> list[str]:
+    """How APIs that others serve, as metrics-server does, know who asks."""
+    client = folder / pki.FRONT_PROXY.name
+    return [
+        f"--proxy-client-cert-file={client}.crt",
+        f"--proxy-client-key-file={client}.key",
+        f"--requestheader-client-ca-file={folder / pki.FRONT}.crt",
+        "--requestheader-allowed-names=front-proxy-client",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-username-headers=X-Remote-User",
     ]
 
 
@@ -146,6 +168,10 @@ def _controllers(plane: ControlPlane) -> list[str | Path]:
         f"--cluster-signing-cert-file={folder / 'ca.crt'}",
         f"--cluster-signing-key-file={folder / 'ca.key'}",
         f"--flex-volume-plugin-dir={plane.state.root / 'volume-plugins'}",
+        # HorizontalPodAutoscalers look often, and soon believe what a new pod uses: no test waits five minutes.
+        "--horizontal-pod-autoscaler-sync-period=5s",
+        "--horizontal-pod-autoscaler-initial-readiness-delay=5s",
+        "--horizontal-pod-autoscaler-cpu-initialization-period=10s",
     ]
 
 

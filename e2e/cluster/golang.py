@@ -11,7 +11,7 @@ from cluster.artefact import obtain
 from cluster.console import run, run_logged
 from cluster.layout import REPOSITORY, digest_of
 
-OLDEST = (1, 24)
+OLDEST = (1, 26)
 """What the modules ask for."""
 LOCK = REPOSITORY / "config" / "locks" / "go.lock"
 ENVIRONMENT = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}

@@ -26,6 +26,9 @@ KUBELET_CLIENT = Identity("kubelet-client", "/O=system:masters/CN=kube-apiserver
 CONTROLLERS = Identity("controllers", "/CN=system:kube-controller-manager")
 SCHEDULER = Identity("scheduler", "/CN=system:kube-scheduler")
 PROXY = Identity("proxy", "/CN=system:kube-proxy")
+FRONT = "front-proxy"
+FRONT_PROXY = Identity("front-proxy-client", "/CN=front-proxy-client")
+"""As whom, and by whose authority, the API server passes requests on to APIs that others serve."""
 
 
 def api_server(*addresses: str) -> Identity:

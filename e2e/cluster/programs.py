@@ -45,6 +45,7 @@ KUBE = Program(
 COREDNS = Program("coredns")
 LOCAL_PATH = Program("local-path", "github.com/rancher/local-path-provisioner")
 HELM = Program("helm", "helm.sh/helm/v3/cmd/helm")
+METRICS_SERVER = Program("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server")
 PROMETHEUS = ("prometheus", "promtool")
 
 
