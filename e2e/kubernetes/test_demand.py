@@ -2,63 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import time
-from typing import Any
 
 import pytest
 
 from harness import release
 from harness.api import Api
 from harness.chat import Client, trained_answer
-from harness.operator import kill, leader
-from harness.programs import kubectl
+from harness.demand import URL, Asked, explained, held, idle, wanted
+from harness.operator import crash, leader
+from harness.programs import PROVIDER
 from harness.service import QUESTION, Service
 from harness.traffic import traffic
 
-URL = f"http://{release.NAME}-gateway.{release.NAMESPACE}.svc.cluster.local/v1"
 BOUNDS = {"minReplicas": 0, "maxReplicas": 3, "idleSeconds": 15, "scaleDownSeconds": 10}
 STREAMS = 6
-
-
-class Asked(threading.Thread):
-    """A request on its way."""
-
-    def __init__(self, client: Client, service: Service) -> None:
-        super().__init__()
-        self._client, self._model = client, f"{service.namespace}/demo"
-        self.found: dict[str, Any] = {}
-        self.start()
-
-    def run(self) -> None:
-        self.found = self._client.run("ask", URL, self._model, QUESTION, seconds=300)
-
-
-def wanted(service: Service) -> int:
-    found: int = service.object()["spec"]["replicas"]
-    return found
-
-
-def idle(service: Service) -> None:
-    """Nobody asks, so none is left."""
-    service.wait_condition("Ready", "True", "Idle", seconds=180)
-    service.wait(lambda: not service.pods(), "no replica is left", 120)
-
-
-def explained(service: Service) -> dict[str, Any]:
-    """What the operator says, as `llmservice explain` asks it."""
-    path = (
-        f"/api/v1/namespaces/{release.NAMESPACE}/pods/{leader(service.api)}:8081/proxy/scaling/{service.namespace}/demo"
-    )
-    found: dict[str, Any] = json.loads(kubectl("get", "--raw", path))
-    return found
 
 
 def test_from_none_to_several_and_back_and_no_request_fails(service: Service, client: Client) -> None:
     service.create(scaling={**BOUNDS, "target": {"requestsPerReplica": 2}}).wait_ready()
     idle(service)
-    asked = Asked(client, service)
+    asked = Asked(client, service.full_name)
     asked.join()
     assert (asked.found["status"], asked.found["answer"]) == (200, trained_answer(QUESTION)), asked.found
     with traffic(client, service.status()["url"], STREAMS) as sent:
@@ -73,15 +37,40 @@ def test_from_none_to_several_and_back_and_no_request_fails(service: Service, cl
 
 
 @pytest.mark.alone
+@pytest.mark.node_level
+@pytest.mark.skipif(PROVIDER != "bare", reason="ends a process on a node, which only the bare provider lets it find")
 def test_a_leader_that_dies_while_a_request_is_held_is_followed_by_one_that_wakes(
-    service: Service, client: Client, api: Api
+    service: Service, client: Client, api: Api, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service.create(replicas=0, scaling=BOUNDS)
     idle(service)
-    kill(api, leader(api))
+    client.wait()
+    crash(api.get("pods", release.NAMESPACE, leader(api)))
     began = time.monotonic()
-    asked = Asked(client, service)
+    asked = Asked(client, service.full_name)
+    service.wait(lambda: held(api, service) == 1, "it is held")
     service.wait(lambda: wanted(service) == 1, "another leader wakes it", 120)
     woken = time.monotonic() - began
     asked.join()
     assert asked.found["status"] == 200, f"woken after {woken:.0f} s: {asked.found}"
+    with capsys.disabled():
+        print(f"\nwoken {woken:.1f} s after the leader was killed")
+    assert woken < 40, "15 s of a dead leader's Lease, and what a busy machine takes beside that"
+
+
+def test_an_edit_while_replicas_come_costs_no_request(service: Service, client: Client) -> None:
+    bounds = {**BOUNDS, "minReplicas": 1, "target": {"requestsPerReplica": 2}}
+    service.create(scaling=bounds, endpoint={"drainSeconds": 60}).wait_ready()
+    with traffic(client, service.status()["url"], STREAMS) as sent:
+        service.wait(lambda: wanted(service) == 3, "three are wanted", 60)
+        service.edit(contextTokens=256)
+        service.wait_ready(3, seconds=240)
+    assert not sent.failures, f"{len(sent.failures)} of {sent.requests}: {sent.failures[:5]}\n{service.report()}"
+
+
+def test_of_many_requests_to_none_as_many_wait_as_may_and_all_are_served(service: Service, client: Client) -> None:
+    service.create(replicas=0, scaling={**BOUNDS, "maxReplicas": 1}, endpoint={"maxQueuedRequests": 100})
+    idle(service)
+    told = client.run("many", URL, service.full_name, "300", "100", seconds=300)
+    assert told.keys() == {"200", "429 queue_full"}, told
+    assert told["200"] >= 100 and sum(told.values()) == 300, told

@@ -60,6 +60,7 @@ class Traffic:
 
 def main() -> None:
     url, streams = sys.argv[1], int(sys.argv[2])
+    STOP.unlink(missing_ok=True)
     traffic = Traffic(url)
     connection = http.client.HTTPConnection(traffic.place, timeout=30)
     connection.request("GET", f"{traffic.base}/models", headers=KEY)

@@ -17,6 +17,7 @@ LISTED = {
     "": "v1 namespaces nodes pods services serviceaccounts secrets configmaps events persistentvolumeclaims "
     "resourcequotas",
     "apps": "v1 deployments replicasets controllerrevisions",
+    "autoscaling": "v2 horizontalpodautoscalers",
     "batch": "v1 jobs",
     "policy": "v1 poddisruptionbudgets",
     "networking.k8s.io": "v1 networkpolicies",

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from harness.api import Api
+import os
+import signal
+from pathlib import Path
+
+from cluster import processes
+from cluster.layout import CGROUP
+from harness.api import Api, Json
 from harness.release import NAME, NAMESPACE
 from harness.wait import wait_for
 
@@ -18,6 +24,20 @@ def leader(api: Api) -> str:
 def kill(api: Api, pod: str) -> None:
     """End a pod at once, as when its node dies."""
     api.delete("pods", NAMESPACE, pod, grace=0)
+
+
+def crash(pod: Json) -> None:
+    """SIGKILL, on the bare provider's nodes: its Lease stays. A pod that is deleted may still say that it goes."""
+    found = [
+        number
+        for root in processes.hierarchies()
+        for file in (root / CGROUP).glob(f"**/pod{pod['metadata']['uid']}/**/cgroup.procs")
+        for number in map(int, file.read_text().split())
+        if b"llmservice_operator" in Path(f"/proc/{number}/cmdline").read_bytes()
+    ]
+    assert found, "no process of the operator in the pod's control groups"
+    for number in set(found):
+        os.kill(number, signal.SIGKILL)
 
 
 def kill_leader(api: Api, seconds: float = 60) -> str:

@@ -32,6 +32,11 @@ class Service:
     def __init__(self, api: Api, namespace: str, name: str = "demo") -> None:
         self.api, self.namespace, self.name = api, namespace, name
 
+    @property
+    def full_name(self) -> str:
+        """What a gateway calls it."""
+        return f"{self.namespace}/{self.name}"
+
     def create(self, uri: str = DEMO, **spec: Any) -> Service:
         """Create it with these fields of the spec."""
         self.api.create("llmservices", self.namespace, manifest(self.name, self.namespace, uri, **spec))
