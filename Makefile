@@ -58,8 +58,8 @@ e2e-tests: $(VENV)/.dev $(VENV)/.engines programs ## the same on a cluster that 
 	$(ONCE_MORE) $(BIN)/pytest -n $(WORKERS) --dist loadscope -m "not alone and not long" --durations 5 $(E2E)
 	$(ONCE_MORE) $(BIN)/pytest -m "alone and not long" --durations 5 e2e/kubernetes
 
-e2e-long: $(VENV)/.dev programs ## what takes long, before a release; writes what was counted to docs/e2e-long.md
-	$(BIN)/pytest -m long --counts docs/e2e-long.md e2e/long
+e2e-long: $(VENV)/.dev $(VENV)/.engines programs ## what takes long, before a release; writes what was counted to docs/e2e-long.md
+	$(CLUSTER) around $(BIN)/pytest -m long --counts docs/e2e-long.md e2e/long e2e/kubernetes
 
 generate: $(VENV)/.dev ## CRD, field reference and schema from the pydantic models
 	$(BIN)/python -m llmservice_api.generate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,48 +10,40 @@ import pytest
 from harness import release
 from harness.api import Api
 from harness.chat import Client, trained_answer
+from harness.demand import GATEWAY, PODS, URL, Asked, Running, ask, held, leases
 from harness.operator import kill
 from harness.programs import kubectl
 from harness.service import QUESTION, Service
 from harness.traffic import traffic
 
-NAME = f"{release.NAME}-gateway"
-URL = f"http://{NAME}.{release.NAMESPACE}.svc.cluster.local/v1"
-PODS = "app.kubernetes.io/component=gateway"
 STREAMS = 4
-
-
-def ask(client: Client, url: str, model: str) -> dict[str, Any]:
-    """One request, which may wait for minutes."""
-    found: dict[str, Any] = client.run("ask", url, model, QUESTION, seconds=300)
-    return found
+MANY = 50
+EXTERNAL = {"mode": "External", "maxReplicas": 1}
+"""Nobody scales it: what is asked of it at none waits."""
+LARGE, MEGABYTES, BOUND_MB = 500, 2, 400
+"""Requests, of so many megabytes each, and what a gateway may take."""
+FULL = 200
+"""As many wait then: nearly 128 at each of two gateways, as what is sent in part takes room too."""
+PEAK = """
+import os, pathlib
+others = [path for path in pathlib.Path("/proc").glob("[0-9]*/status") if path.parent.name != str(os.getpid())]
+print(sum(int(line.split()[1]) for path in others for line in path.read_text().splitlines() if line[:6] == "VmHWM:"))
+"""
+POISON = "Please end the engine."
+DEADLY = f"""
+import json, os, signal
+loads = json.loads
+def deadly(text, *words, **named):
+    if ({POISON!r} if isinstance(text, str) else {POISON.encode()!r}) in text:
+        os.killpg(0, signal.SIGKILL)  # the engine has a process group of its own
+    return loads(text, *words, **named)
+json.loads = deadly
+"""
+"""A bug that ends the engine, in whatever Python it runs in: `sitecustomize`."""
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", ()))
-
-
-class Asked(threading.Thread):
-    """A request on its way."""
-
-    def __init__(self, client: Client, url: str, model: str) -> None:
-        super().__init__()
-        self._words = client, url, model
-        self.found: dict[str, Any] = {}
-        self.start()
-
-    def run(self) -> None:
-        self.found = ask(*self._words)
-
-
-def leases(api: Api) -> list[dict[str, Any]]:
-    return api.list("leases", release.NAMESPACE, PODS)
-
-
-def demand(api: Api, service: Service) -> str:
-    """What all gateways together say of it."""
-    texts = [lease["metadata"]["annotations"]["llmservice.dev/demand"] for lease in leases(api)]
-    return " ".join(text for text in texts if f'"{service.namespace}/demo"' in text)
 
 
 def test_one_url_for_every_service(service: Service, client: Client, make_namespace: Callable[[], str]) -> None:
@@ -79,13 +70,13 @@ def test_every_gateway_has_a_lease_and_only_those_that_live(api: Api, service: S
 
 
 def test_a_stop_is_told_at_once_and_a_start_is_waited_for(service: Service, client: Client, api: Api) -> None:
-    name = f"{service.namespace}/demo"
+    name = service.full_name
     service.create(replicas=0).wait_condition("Ready", "False", "Stopped")
     found = ask(client, URL, name)
     assert (found["status"], found["code"]) == (503, "Stopped") and found["seconds"] < 10
     kubectl("--namespace", service.namespace, "scale", "llmsvc/demo", "--replicas=1")
-    asked = Asked(client, URL, name)
-    service.wait(lambda: '"held":1' in demand(api, service), "the Lease tells of it")
+    asked = Asked(client, name)
+    service.wait(lambda: held(api, service) == 1, "the Lease tells of it")
     asked.join()
     assert (asked.found["status"], asked.found["answer"]) == (200, trained_answer(QUESTION)), asked.found
 
@@ -96,16 +87,15 @@ def test_a_gateway_that_is_replaced_costs_no_request_and_one_that_dies_only_its_
 ) -> None:
     service.create(replicas=2).wait_ready(2)
     with traffic(client, service.status()["url"], STREAMS) as sent:
-        kubectl("--namespace", release.NAMESPACE, "rollout", "restart", f"deployment/{NAME}")
-        kubectl("--namespace", release.NAMESPACE, "rollout", "status", f"deployment/{NAME}", "--timeout=180s")
+        kubectl("--namespace", release.NAMESPACE, "rollout", "restart", f"deployment/{GATEWAY}")
+        kubectl("--namespace", release.NAMESPACE, "rollout", "status", f"deployment/{GATEWAY}", "--timeout=180s")
 
         def ended() -> bool:
             return len(api.list("pods", release.NAMESPACE, PODS)) == 2
 
         service.wait(ended, "the old ones are gone", 120)
     assert not sent.failures, f"{len(sent.failures)} of {sent.requests}: {sent.failures[:5]}"
-    kubectl("--namespace", client.namespace, "exec", client.name, "--", "rm", "/tmp/stop")
-    with traffic(client, service.status()["url"], STREAMS) as sent:
+    with traffic(client, service.status()["url"], MANY) as sent:
         dead = api.list("pods", release.NAMESPACE, PODS)[0]["metadata"]["name"]
         kill(api, dead)
 
@@ -116,7 +106,7 @@ def test_a_gateway_that_is_replaced_costs_no_request_and_one_that_dies_only_its_
         service.wait(replaced, "another one is ready", 180)
     words = ("refused", "timed out", "no route")  # until the dead pod is known to be gone, some still go there
     broken = [failure for failure in sent.failures if not any(word in failure.lower() for word in words)]
-    assert len(broken) <= STREAMS, sent.failures
+    assert len(broken) <= MANY, sent.failures
     assert sent.requests > len(sent.failures), sent.failures
 
 
@@ -132,3 +122,47 @@ def test_with_the_operator_gone_requests_are_served(service: Service, client: Cl
         assert ask(client, URL, f"{service.namespace}/demo")["status"] == 200
     finally:
         kubectl(*name, f"--replicas={replicas}")
+
+
+@pytest.mark.alone
+def test_large_requests_to_none_take_little_of_a_gateway_and_end_with_their_service(
+    service: Service, client: Client, api: Api, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.create(replicas=0, scaling=EXTERNAL, endpoint={"maxQueuedRequests": 2 * LARGE})
+    service.wait_condition("Ready", "True", "Idle")
+    asked = Running(client.wait(), "many", URL, service.full_name, str(LARGE), str(MEGABYTES << 20))
+    service.wait(lambda: held(api, service) >= FULL, "both hold what they may", 120)
+    peaks = [peak(lease["metadata"]["name"]) for lease in leases(api)]
+    service.delete()
+    asked.join()
+    with capsys.disabled():
+        print(f"\n{LARGE} requests of {MEGABYTES} MiB: at most {peaks} MB in the gateways; {asked.found}")
+    assert len(peaks) == 2 and all(0 < one < BOUND_MB for one in peaks), peaks
+    assert sum(asked.found.values()) == LARGE and asked.found["404 model_not_found"] >= FULL, asked.found
+
+
+def peak(pod: str) -> int:
+    """MB that a gateway ever had."""
+    words = ("--namespace", release.NAMESPACE, "exec", "-i", pod, "--", "python", "-")
+    return int(kubectl(*words, stdin=PEAK)) * 1024 // 10**6
+
+
+def test_a_request_that_ends_its_engine_costs_two_replicas_at_most(service: Service, client: Client, api: Api) -> None:
+    api.create("configmaps", service.namespace, {"metadata": {"name": "bug"}, "data": {"sitecustomize.py": DEADLY}})
+    mounted = [{"name": "runtime", "volumeMounts": [{"name": "bug", "mountPath": "/bug"}]}]
+    volumes = [{"name": "bug", "configMap": {"name": "bug"}}]
+    service.create(
+        replicas=3,
+        engine={"env": [{"name": "PYTHONPATH", "value": "/bug"}]},
+        podTemplate={"spec": {"containers": mounted, "volumes": volumes}},
+    ).wait_ready(3)
+    found = ask(client, URL, service.full_name, POISON)
+    assert (found["status"], found["code"]) == (422, "request_quarantined"), found
+    service.wait(lambda: restarts(service) == 2, "two engines came back")
+    service.wait_ready(3)
+    assert restarts(service) == 2
+    assert ask(client, URL, service.full_name)["answer"] == trained_answer(QUESTION)
+
+
+def restarts(service: Service) -> int:
+    return sum(one["restartCount"] for pod in service.pods() for one in pod["status"]["containerStatuses"])

@@ -44,7 +44,7 @@ class Counts:
         """A row for every test that ran, or that failed before or after it did."""
         if report.when == "call" or report.failed:
             counted = ", ".join(f"{count} {what}" for what, count in report.user_properties)
-            name = report.nodeid.removeprefix("e2e/long/").replace("|", "\\|")
+            name = f"{report.location[0].rpartition('/')[2]}::{report.location[2]}".replace("|", "\\|")
             self._rows.append(f"| {name} | {report.outcome} | {report.duration:.0f} | {counted} |\n")
 
     def pytest_sessionfinish(self) -> None:
