@@ -65,7 +65,8 @@ class Merge:
     def _items(self, base: list[Any], patch: list[Any], key: str, path: str) -> list[Any]:
         """Known items are merged where they stand, new ones follow."""
         result = list(base)
-        places = {item[key]: index for index, item in enumerate(base) if isinstance(item, Mapping) and key in item}
+        told = [item.get(key) if isinstance(item, Mapping) else None for item in base]
+        places = {name: index for index, name in enumerate(told) if isinstance(name, str)}
         for item in patch:
             name = item.get(key) if isinstance(item, Mapping) else None
             if isinstance(name, str) and name in places:

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmservice_operator.children.merge import KEYS, Merge
@@ -76,6 +76,7 @@ JSON = st.recursive(
 )
 
 
+@example({"containers": [{"name": []}]}, {"containers": [None]})
 @given(st.dictionaries(NAMES, JSON, max_size=4), st.dictionaries(NAMES, JSON, max_size=4))
 def test_whatever_is_merged_nothing_fails_and_nothing_comes_from_elsewhere(base: Any, patch: Any) -> None:
     before = copy.deepcopy((base, patch))
