@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from llmservice_runtime.contract.validation import said
@@ -30,7 +31,15 @@ MOST_PATTERNS = 100
 MOST_PER_MINUTE = 1_000_000_000
 
 KeyName = Annotated[str, Field(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=63)]
-Pattern = Annotated[str, Field(pattern=r"^[-.a-z0-9*]+/[-.a-z0-9*]+$", max_length=128)]
+
+
+def _pattern(text: str) -> str:
+    if re.fullmatch(r"[-.a-z0-9*]+/[-.a-z0-9*]+", text) is None:
+        raise ValueError(f"{text[:80]!r} names no services: write NAMESPACE/NAME, with * for any text, as 'apps/*'")
+    return text
+
+
+Pattern = Annotated[str, Field(max_length=128), AfterValidator(_pattern)]
 PerMinute = Annotated[int, Field(ge=1, le=MOST_PER_MINUTE)]
 
 

@@ -52,7 +52,7 @@ def test_an_entry_comes_back_as_it_was_and_has_no_key() -> None:
         ("%%%", "it is no base64"),
         (base64.b64encode(b"[1").decode(), "Invalid JSON"),
         (entry(services=[]), "services"),
-        (entry(services=["apps"]), "services.0"),
+        (entry(services=["apps"]), "services.0: 'apps' names no services: write NAMESPACE/NAME"),
         (entry(services=["Apps/x"]), "services.0"),
         (entry(tokensPerMinute=0), "tokensPerMinute"),
         (entry(tokensPerMinutes=1), "tokensPerMinutes"),
