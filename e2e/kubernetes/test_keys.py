@@ -19,7 +19,7 @@ from harness.service import QUESTION, Service
 URL = f"http://{release.NAME}-gateway.{release.NAMESPACE}.svc.cluster.local/v1"
 LLMSERVICE = Path(sys.executable).with_name("llmservice")
 PODS = "app.kubernetes.io/component=gateway"
-REVOKED_SECONDS = 15
+REVOKED_SECONDS = 30
 LIMIT = 10
 
 
