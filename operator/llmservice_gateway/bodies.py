@@ -12,6 +12,9 @@ from llmservice_gateway.errors import body_too_slow, too_much_held
 from llmservice_runtime.wire.body import read_body
 from llmservice_runtime.wire.errors import body_too_large
 
+READ_AHEAD = 512 << 10
+"""Bytes of a body that its connection may have read before anybody takes them."""
+
 
 class Bodies:
     """`limit` bytes for all; `each` for one, packed and unpacked. One comes within `seconds`, and without a pause of
@@ -83,8 +86,10 @@ class _Counted:
         return self._request.content_length
 
     async def read(self) -> bytes:
-        """Within bounds of time: what comes too slowly takes room that others could have."""
+        """Within bounds of time: what comes too slowly takes room that others could have. While it comes it counts with
+        the room that it grows into, and with what its connection has read ahead."""
         bodies, loop = self._body._bodies, asyncio.get_running_loop()
+        length = self._request.content_length
         data, end = bytearray(), loop.time() + bodies.seconds
         try:
             async with asyncio.timeout(None) as bound:
@@ -95,6 +100,7 @@ class _Counted:
                     data += chunk
                     if len(data) > bodies.each:
                         raise body_too_large(bodies.each)
-                    self._body.take(len(chunk))
+                    ahead = READ_AHEAD if length is None else min(READ_AHEAD, length - len(data))
+                    self._body.take(ahead + data.__alloc__() - self._body.size)
         except TimeoutError:
             raise body_too_slow(bodies.silent_seconds, bodies.seconds) from None
