@@ -26,13 +26,13 @@ def run() -> int:
     _open_standard_files()
     from llmservice_cli.main import main
 
-    code = 1
+    code, told = 1, False
     try:
         code = main()
     except OSError as error:
-        code = _told(error)
+        code, told = _told(error)
     finally:
-        code = _flushed(code)
+        code = _flushed(code, told)
         gc.freeze()  # a quarter of what `plan` takes: Python looks through all that it made once more when it ends
     return code
 
@@ -49,22 +49,28 @@ def _open_standard_files() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
-def _told(error: OSError) -> int:
-    """Reading, writing or printing failed in a place that has no better words."""
+def _told(error: OSError) -> tuple[int, bool]:
+    """Reading, writing or printing failed in a place that has no better words. The exit code, and whether it was
+    standard output that failed."""
     from llmservice_cli.told import asks_for_json, tell, tell_program
     from llmservice_runtime.contract.errors import UserError
+    from llmservice_runtime.contract.plain import STANDARD_OUTPUT
 
     if isinstance(error, BrokenPipeError):  # `| head` has seen enough
-        return 0
+        return 0, True
+    if error.filename == STANDARD_OUTPUT:
+        _tell_unwritable(error)
+        return 1, True
     where = f"{error.filename}: " if error.filename else ""
     with contextlib.suppress(OSError):
         say = tell_program if asks_for_json(sys.argv[1:]) else tell
         say(UserError(f"{where}{error.strerror or error}."))
-    return 1
+    return 1, False
 
 
-def _flushed(code: int) -> int:
-    """What is still to be printed fails here, where it can be told, and not in the interpreter's last moments."""
+def _flushed(code: int, told: bool) -> int:
+    """What is still to be printed fails here, where it can be told (once), and not in the interpreter's last
+    moments."""
     try:
         sys.stdout.flush()
         return code
@@ -72,5 +78,11 @@ def _flushed(code: int) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return code
-        print(f"error: standard output can't be written: {error.strerror}.", file=sys.stderr)
+        if not told:
+            _tell_unwritable(error)
         return code or 1
+
+
+def _tell_unwritable(error: OSError) -> None:
+    with contextlib.suppress(OSError):
+        print(f"error: standard output can't be written: {error.strerror}.", file=sys.stderr)

@@ -8,12 +8,15 @@ import importlib
 import os
 import sys
 from types import ModuleType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from llmservice_cli.told import asks_for_json, tell, tell_program
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.plain import plain_output
 from llmservice_runtime.contract.version import VERSION
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 COMMANDS = {
     "up": ("llmservice_cli.commands.up", "serve the services of manifests on this machine"),
@@ -54,6 +57,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """A UsageError with argparse's sentence."""
         raise UsageError(f"{message}.", self.format_usage(), self.prog)
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """argparse's own says nothing of an output that is full."""
+        print(self.format_help(), end="", file=file)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 from llmservice_cli.local.client import Control, NoInstanceError
-from llmservice_cli.output import unfailing
 from llmservice_cli.places import Places
 from llmservice_runtime.contract.errors import UserError
 from llmservice_scaling.explained import text
@@ -24,8 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when something was told. The cluster is asked where one is named, or nothing runs on this machine."""
     body = _explained(args)
-    with unfailing():
-        print(json.dumps(body, indent=2, ensure_ascii=False) if args.output == "json" else text(body))
+    print(json.dumps(body, indent=2, ensure_ascii=False) if args.output == "json" else text(body))
     return 0
 
 

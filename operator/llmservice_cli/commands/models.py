@@ -17,6 +17,7 @@ from llmservice_cli.local.room import Room
 from llmservice_cli.places import Places
 from llmservice_planning.words import memory
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.plain import STANDARD_OUTPUT
 from llmservice_runtime.sources.cache import safe_revision
 from llmservice_runtime.sources.errors import SourceError
 from llmservice_runtime.sources.kept import Kept, is_in_use, kept_models, prune, remove
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _act(args, places)
     except OSError as error:
+        if error.filename == STANDARD_OUTPUT:
+            raise
         raise UserError(
             f"the cache {places.cache} can't be changed: {error.strerror or error}: {error.filename}.",
             "Run it as the user whose cache that is.",

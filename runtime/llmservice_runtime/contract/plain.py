@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TextIO, cast
 
+STANDARD_OUTPUT = "standard output"
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
 _UNFIT = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0, DEL, C1
@@ -39,25 +40,41 @@ def _escape(match: re.Match[str]) -> str:
 
 
 class PlainStream:
-    """A stream that shows nothing but lines of text; `raw` is the one below, for progress that draws."""
+    """A stream that shows nothing but lines of text; `raw` is the one below, for progress that draws. `name` is what an
+    OSError of writing to it has as its file."""
 
-    def __init__(self, raw: TextIO) -> None:
+    def __init__(self, raw: TextIO, name: str = "") -> None:
         self.raw = raw
+        self._name = name
 
     def write(self, text: str) -> int:
         """Write it, fit to be shown and for the stream's encoding."""
         shown = plain_lines(text)
-        try:
-            self.raw.write(shown)
-        except UnicodeEncodeError:
-            encoding = self.raw.encoding
-            self.raw.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+        with self._named():
+            try:
+                self.raw.write(shown)
+            except UnicodeEncodeError:
+                encoding = self.raw.encoding
+                self.raw.write(shown.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
         """Write each."""
         for line in lines:
             self.write(line)
+
+    def flush(self) -> None:
+        """What was written is out."""
+        with self._named():
+            self.raw.flush()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or self._name or None
+            raise
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.raw, name)
@@ -71,6 +88,6 @@ def raw(stream: TextIO) -> TextIO:
 @contextmanager
 def plain_output() -> Iterator[None]:
     """What is printed inside is fit to be shown."""
-    out, err = PlainStream(raw(sys.stdout)), PlainStream(raw(sys.stderr))
+    out, err = PlainStream(raw(sys.stdout), STANDARD_OUTPUT), PlainStream(raw(sys.stderr), "standard error")
     with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, err)):
         yield
