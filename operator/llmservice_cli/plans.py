@@ -8,7 +8,9 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from llmservice_api.manifest import Manifest
+from llmservice_api.patterns import gpu_memory
 from llmservice_api.scaling import ScalingMode
+from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_cli.models import ResolvedModel, resolve
 from llmservice_cli.places import Places
 from llmservice_planning.plan import Plan, Refusal
@@ -25,6 +27,8 @@ _MODEL = {"spec": {"model"}}
 _PLAN_APART: dict[str, Any] = {"metadata": True, "status": True, "spec": {"model": {"uri"}}}
 """What a plan does not depend on. Asked of whole services, as this is: a part would build a serializer of its own."""
 ALLOW_REMOTE_CODE = "--allow-remote-code"
+GIB = 1 << 30
+SMALLEST, LARGEST = 100 << 20, 1 << 46
 
 
 def add_leave(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +43,17 @@ def add_leave(parser: argparse.ArgumentParser) -> None:
 def places_of(args: argparse.Namespace) -> Places:
     """The folders of this user, with the leave that the command gives."""
     return dataclasses.replace(Places.from_environment(), remote_code=args.allow_remote_code)
+
+
+def memory_size(text: str) -> int:
+    """Bytes of an amount of host memory: `8Gi`, `500Mi`, or a number of GiB."""
+    try:
+        size = gpu_memory(text) if text[-1:].isalpha() else int(float(text) * GIB)
+    except (ValueError, OverflowError):
+        size = 0
+    if not SMALLEST <= size <= LARGEST:
+        raise argparse.ArgumentTypeError(f"between 100Mi and 64Ti, as 8Gi (or 8), not {text[:40]!r}")
+    return size
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,12 +108,12 @@ def not_allowed(manifest: Manifest, places: Places) -> Refusal | None:
 def plan_services(
     manifests: Iterable[Manifest], machine: Machine, places: Places
 ) -> Iterator[PlannedService | Unreadable]:
-    """One answer for each of the manifests, in their order.
+    """One answer for each of the manifests, in the order in which they are planned.
 
     A model that several of them name is read once, and what was planned once from equal inputs is not planned again.
     """
     models, plans = Once[ResolvedModel | UserError](), Once[Plan | Refusal]()
-    for manifest in manifests:
+    for manifest in staying_first(manifests):
         service, spec = manifest.service, manifest.service.spec
         meant = (manifest.base, service.model_dump_json(include=_MODEL), reads_gguf(spec.engine.asked))
         model = models.get(meant, _resolved, manifest, places)
@@ -110,7 +125,7 @@ def plan_services(
             (service.model_dump_json(exclude=_PLAN_APART), *inputs), make_plan, spec, *inputs
         )
         if isinstance(plan, Plan):
-            machine = without(machine, plan, max(1, spec.replicas))
+            machine = beside(machine, plan, spec)
         yield PlannedService(manifest, model, plan)
 
 
@@ -132,6 +147,24 @@ class Once(Generic[T]):
         if key not in self._known:
             self._known[key] = make(*arguments)
         return self._known[key]
+
+
+def kept(spec: LLMServiceSpec) -> int:
+    """Replicas that stay whatever others need: as many as a person says, or minReplicas where demand decides."""
+    return spec.scaling.min_replicas if spec.scaling is not None and spec.scaling.decides else max(1, spec.replicas)
+
+
+def staying_first(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """The order of planning: as they are given, but services that give way to others after those that stay, so that
+    they are planned with what they can have."""
+    return sorted(manifests, key=lambda manifest: not kept(manifest.service.spec))
+
+
+def beside(machine: Machine, plan: Plan, spec: LLMServiceSpec) -> Machine:
+    """What is left of a machine for services that are planned next. Host memory of one that gives way is theirs too;
+    GPUs are not shared in turns."""
+    left = without(machine, plan, max(1, kept(spec)))
+    return left if kept(spec) else dataclasses.replace(left, memory_available=machine.memory_available)
 
 
 def without(machine: Machine, plan: Plan, replicas: int = 1) -> Machine:

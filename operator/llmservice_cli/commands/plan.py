@@ -15,7 +15,7 @@ from pydantic.alias_generators import to_camel
 from llmservice_api.manifest import load_manifests
 from llmservice_api.patterns import gpu_memory
 from llmservice_cli.engine_builds import builds_elsewhere, machine_here
-from llmservice_cli.plans import PlannedService, Unreadable, add_leave, places_of, plan_services
+from llmservice_cli.plans import GIB, PlannedService, Unreadable, add_leave, memory_size, places_of, plan_services
 from llmservice_cli.told import as_object, tell
 from llmservice_planning import explain
 from llmservice_planning.plan import Plan
@@ -23,8 +23,6 @@ from llmservice_planning.words import memory
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.machine.gpus import imagined_gpu
 from llmservice_runtime.machine.machine import Machine
-
-GIB = 1 << 30
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +42,7 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gpu-memory", type=_gpu_memory, metavar="SIZE", help="what each of them has (24Gi), of whatever name"
     )
-    parser.add_argument("--memory", type=_gib, metavar="GiB", help="free host memory to plan with")
+    parser.add_argument("--memory", type=memory_size, metavar="SIZE", help="free host memory to plan with (8Gi, or 8)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,8 +81,7 @@ def machine_of(args: argparse.Namespace, stated: Sequence[int | None] = ()) -> M
         )
     machine = machine_here() if args.gpu is None else _other_machine(args, stated)
     if args.memory is not None:
-        size = int(args.memory * GIB)
-        machine = dataclasses.replace(machine, memory_bytes=size, memory_available=size)
+        machine = dataclasses.replace(machine, memory_bytes=args.memory, memory_available=args.memory)
     return machine
 
 
@@ -159,13 +156,3 @@ def _gpu_memory(text: str) -> int:
         return gpu_memory(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _gib(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0.1 <= number <= 65536:
-        raise argparse.ArgumentTypeError("between 0.1 and 65536")
-    return number

@@ -24,7 +24,7 @@ from llmservice_cli.local.run import Program, listen
 from llmservice_cli.local.submit import Outcome, Submission
 from llmservice_cli.output import unfailing
 from llmservice_cli.places import Places
-from llmservice_cli.plans import add_leave, places_of
+from llmservice_cli.plans import add_leave, memory_size, places_of
 from llmservice_cli.told import tell
 from llmservice_runtime.contract.bounds import ANY, is_origin
 from llmservice_runtime.contract.errors import UserError
@@ -33,8 +33,8 @@ from llmservice_runtime.contract.ports import GATEWAY_PORT
 from llmservice_runtime.sources.progress import progress_for
 from llmservice_runtime.wire.callers import is_host
 
-FIXED = ("--port", "--host", "--allow-host", "--allow-origin", "--answer-seconds")
-"""Options of the gateway, which an instance keeps as it started with them."""
+FIXED = ("--port", "--host", "--allow-host", "--allow-origin", "--answer-seconds", "--memory")
+"""Options that an instance keeps as it started with them."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +69,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long an answer may take to begin (a stream) or to end (a whole one); default: 20 times what is "
         "planned with the speed that replicas measured, at least 600",
+    )
+    parser.add_argument(
+        "--memory",
+        type=memory_size,
+        metavar="SIZE",
+        help="what all replicas may have of this machine's memory together (8Gi); default: what is free",
     )
     add_leave(parser)
     parser.add_argument("--detach", action="store_true", help="return when the services are ready, leave them running")
@@ -140,7 +146,7 @@ def _join(args: argparse.Namespace, places: Places, manifests: Sequence[Manifest
     say(f"joined the running instance (pid {now['pid']}) at {now['url']}")
     fixed = [option for option in FIXED if getattr(args, option[2:].replace("-", "_")) not in (None, [])]
     if fixed:
-        say(f"  its gateway stays as it is: {', '.join(fixed)} count only when an instance starts.")
+        say(f"  it stays as it is: {', '.join(fixed)} count only when an instance starts.")
     outcome = Submission(control, places, say, tell=True, offer=Offer(args.yes)).run(
         manifests, progress_for, args.timeout
     )
@@ -244,5 +250,5 @@ def _origin(text: str) -> str:
 
 
 def _front(args: argparse.Namespace, host: str) -> Front:
-    front = Front(host, tuple(args.allow_host), tuple(args.allow_origin))
+    front = Front(host, tuple(args.allow_host), tuple(args.allow_origin), memory_bytes=args.memory)
     return front if args.answer_seconds is None else replace(front, answer_seconds=args.answer_seconds)

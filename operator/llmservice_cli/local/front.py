@@ -1,4 +1,4 @@
-"""How an instance meets its clients: fixed when it starts, whatever joins it later."""
+"""How an instance meets its clients, and what it may take: fixed when it starts, whatever joins it later."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from llmservice_runtime.wire.callers import Callers
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """`hosts` and `origins` as in Callers; `answer_seconds` as in Limits."""
+    """`hosts` and `origins` as in Callers; `answer_seconds` as in Limits; `memory_bytes` is what all replicas may have
+    together, None = what the machine has."""
 
     host: str = "127.0.0.1"
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     answer_seconds: float | None = None
+    memory_bytes: int | None = None
 
     def gateway(self, access: Write | None = None) -> Gateway:
         """A gateway that keeps to it, and writes the lines of its access log to `access`."""

@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from llmservice_api.v1alpha1 import LLMService
+from llmservice_cli.local.giving_way import Turn, Turns
+from llmservice_cli.local.line import ROOM_SECONDS
 from llmservice_cli.local.machine import LocalSubstrate, log_file
 from llmservice_cli.local.order import Order
+from llmservice_cli.local.room import real
 from llmservice_cli.local.scaler import LOOK_SECONDS, Scaler
 from llmservice_cli.local.service import ServiceControl
+from llmservice_cli.local.sharer import Sharer, Sharing
 from llmservice_gateway.app import Gateway
 from llmservice_gateway.routing import Table
 
@@ -27,9 +31,17 @@ REST = 4
 
 
 class Instance:
-    """Lives on one event loop. `url` is the gateway's, without a path; `changed` tells every change of any service."""
+    """Lives on one event loop. `url` is the gateway's, without a path; `changed` tells every change of any service.
+    `memory_bytes` is what its replicas may have together; None = what the machine has."""
 
-    def __init__(self, state: Path, url: str, gateway: Gateway, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        state: Path,
+        url: str,
+        gateway: Gateway,
+        changed: Callable[[], None],
+        memory_bytes: int | None = None,
+    ) -> None:
         self.url = url
         self.gateway = gateway
         self.version = 0
@@ -37,12 +49,16 @@ class Instance:
         """Nothing is left to serve and nobody prepares anything."""
         self._state = state
         self._changed = changed
-        self._substrate = LocalSubstrate(state, self._follow_soon)
+        self._memory_bytes = memory_bytes
+        self._substrate = LocalSubstrate(state, self._follow_soon, memory_bytes)
         self._following: asyncio.TimerHandle | None = None
         self._rested = 0.0
         self._services: dict[str, ServiceControl] = {}
         self._next_version = asyncio.Event()
         self._scalers: dict[str, Scaler] = {}
+        self._sharer = Sharer()
+        self._look_again = 0.0
+        """When whoever waits in vain is looked at again."""
 
     def open(self) -> None:
         """Inside the event loop."""
@@ -82,7 +98,9 @@ class Instance:
     def explain(self, name: str) -> dict[str, Any] | None:
         """What was decided by demand of a service by full name, and why; None when nothing was."""
         scaler = self._scalers.get(name)
-        return scaler.explain(name, time.monotonic()) if scaler is not None and scaler.said else None
+        if scaler is None or not scaler.said:
+            return None
+        return scaler.explain(name, time.monotonic(), *self._services[name].shares)
 
     def forget_unprepared(self, names: Sequence[str]) -> None:
         """Whoever prepared these services is gone: the ones without anything to run are removed."""
@@ -128,6 +146,7 @@ class Instance:
             "version": self.version,
             "pid": os.getpid(),
             "url": f"{self.url}/v1",
+            "memoryBytes": self._memory_bytes,
             "services": [self._describe(control, now) for control in self._services.values()],
         }
 
@@ -142,16 +161,17 @@ class Instance:
     def _describe(self, control: ServiceControl, now: float) -> dict[str, Any]:
         manifest: LLMService = control.order.service
         full = manifest.full_name
+        scaler = self._scalers.get(full)
         replicas = []
         for facts in control.replicas:
             body = dataclasses.asdict(dataclasses.replace(facts, load=None))  # which the object's status has
             body["log"] = str(log_file(self._state, full, facts.slot))
             replicas.append(body)
         return {
-            "object": control.object(f"{self.url}/{full}/v1", now).to_manifest(),
+            "object": control.object(f"{self.url}/{full}/v1", now, scaler.told if scaler else None).to_manifest(),
             "engine": control.order.settings.engine if control.order.settings else None,
             "settled": control.settled,
-            "scaling": self._scalers[full].said if full in self._scalers else None,
+            "scaling": scaler.said if scaler else None,
             "replicas": replicas,
         }
 
@@ -159,6 +179,7 @@ class Instance:
         while True:
             try:
                 self._decide(time.monotonic(), datetime.now(UTC))
+                await self._share()
             except Exception:  # a bug of ours costs one look
                 log.exception("deciding how many replicas there are to be")
             await asyncio.sleep(LOOK_SECONDS)
@@ -175,6 +196,59 @@ class Instance:
                 changed = True
         if changed:
             self._follow()
+
+    async def _share(self) -> None:
+        """Whoever is asked for and finds no room gets it from those that can do without."""
+        services, now = self._shared(), time.monotonic()
+        self._sharer.saw(services, now)
+        turns, waiting = Turns(), {one.service for one in services if one.waits}
+        if waiting and waiting == self._substrate.turns.hopeless and now < self._look_again:
+            return
+        if waiting:
+            self._look_again = now + ROOM_SECONDS
+            memory = await asyncio.to_thread(self._substrate.memory)
+            services = self._shared()
+            turns = self._sharer.turns(services, memory, time.monotonic())
+        self._substrate.turns = turns
+        changed = [self._turn(one, turns, time.monotonic(), datetime.now(UTC)) for one in services]
+        if any(changed):
+            self._follow()
+
+    def _shared(self) -> list[Sharing]:
+        return [
+            Sharing(
+                service=name,
+                model=real(control.order.settings.model_path),
+                need=control.order.memory_bytes,
+                keeps=self._scalers[name].keeps(control.order) if name in self._scalers else control.order.keeps,
+                replicas=control.replicas,
+                demand=self.gateway.proxy.rooms.demand(name),
+                in_flight=self.gateway.proxy.in_flight,
+                waits=control.waits_for_room,
+                changing=control.changing,
+            )
+            for name, control in self._services.items()
+            if control.order.settings is not None and not control.stopping
+        ]
+
+    def _turn(self, one: Sharing, turns: Turns, now: float, wall: datetime) -> bool:
+        """Carry out what was decided of one service; whether anything changed."""
+        name, control = one.service, self._services[one.service]
+        before, rested = control.order.replicas, control.turn.rested
+        going = {facts.name: turns.goes[facts.name] for facts in one.replicas if facts.name in turns.goes}
+        if going:
+            rested = f"It gave way to {', '.join(sorted(set(going.values())))}"
+            control.release(list(going))
+        elif one.at_rest:
+            rested = "It found no room beside what runs, and nobody asks for it now"
+            control.decided(0)
+        if control.order.replicas != before:
+            self._scalers[name].gave_way(before, control.order.replicas, _in_a_line(rested), now, wall)
+        elif before:
+            rested = ""
+        closed = {facts.name: turns.closed[facts.name] for facts in one.replicas if facts.name in turns.closed}
+        told = control.told(Turn(closed, turns.awaited.get(name), name in turns.hopeless, rested))
+        return told or control.order.replicas != before
 
     def _follow_soon(self) -> None:
         """A replica changed; others that do until it is followed are followed with it."""
@@ -195,3 +269,8 @@ class Instance:
         waiting.set()
         self._changed()
         self._rested = asyncio.get_running_loop().time() + REST * (time.monotonic() - started)
+
+
+def _in_a_line(sentence: str) -> str:
+    """Of a sentence what can stand after a colon."""
+    return sentence[:1].lower() + sentence[1:]

@@ -13,21 +13,21 @@ ROOM_SECONDS = 1.0
 
 
 class Line:
-    """`claim` asks for room for one of them; it blocks for as long as looking at every process takes."""
+    """`claim` asks for room for one of them, by its name; it blocks for as long as looking at every process takes."""
 
-    def __init__(self, claim: Callable[[], Claim | FailureRecord]) -> None:
+    def __init__(self, claim: Callable[[str], Claim | FailureRecord]) -> None:
         self._claim = claim
         self._asking = asyncio.Lock()
         self._refused: FailureRecord | None = None
         self._until = 0.0
 
-    async def ask(self) -> Claim | FailureRecord:
+    async def ask(self, replica: str) -> Claim | FailureRecord:
         """Room for one, or why there is none: of those that ask within a second after a refusal all hear the same."""
         async with self._asking:
             clock = asyncio.get_running_loop().time
             if self._refused is not None and clock() < self._until:
                 return self._refused
-            answer = await asyncio.to_thread(self._claim)
+            answer = await asyncio.to_thread(self._claim, replica)
             self._refused = answer if isinstance(answer, FailureRecord) else None
             self._until = clock() + ROOM_SECONDS
             return answer

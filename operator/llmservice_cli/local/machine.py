@@ -9,12 +9,17 @@ from weakref import WeakValueDictionary
 
 import aiohttp
 
+from llmservice_cli.local.giving_way import Turns
+from llmservice_cli.local.holds import Memory
 from llmservice_cli.local.line import Line
 from llmservice_cli.local.load_times import LoadTimes
+from llmservice_cli.local.loading import LoadQueue, at_once
 from llmservice_cli.local.replica import LocalReplica
 from llmservice_cli.local.room import Claim, Room
 from llmservice_cli.local.substrate import ReplicaFacts
+from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.machine.probe import cpus
 
 
 def log_file(state: Path, service: str, slot: int) -> Path:
@@ -23,16 +28,20 @@ def log_file(state: Path, service: str, slot: int) -> Path:
 
 
 class LocalSubstrate:
-    """Implements Substrate. `on_change` is called when anything about any replica changed."""
+    """Implements Substrate. `on_change` is called when anything about any replica changed. `memory_bytes` is what all
+    replicas may have together; None = what the machine has."""
 
-    def __init__(self, state: Path, on_change: Callable[[], None]) -> None:
+    def __init__(self, state: Path, on_change: Callable[[], None], memory_bytes: int | None = None) -> None:
         self._state = state
         self._run = state / "run"
         self._on_change = on_change
         self._replicas: dict[str, LocalReplica] = {}
         self._times = LoadTimes(state)
         self._started = 0
-        self._room = Room()
+        self._room = Room(limit=memory_bytes)
+        self._loading = LoadQueue(at_once(cpus()))
+        self.turns = Turns()
+        """Who gets the room that there is, or that others make."""
         self._lines = WeakValueDictionary[tuple[str, str, int], Line]()
         self._announced: Claim | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -50,6 +59,10 @@ class LocalSubstrate:
         if self._session is not None:
             await self._session.close()
 
+    def memory(self) -> Memory:
+        """What there is now, and who has it. Blocks for milliseconds."""
+        return self._room.memory()
+
     def replicas(self) -> Sequence[ReplicaFacts]:
         return [replica.facts for replica in self._replicas.values()]
 
@@ -65,6 +78,7 @@ class LocalSubstrate:
             self._session,
             self._on_change,
             self._line(service, settings.model_path, memory_bytes),
+            self._loading,
             self._times,
         )
         return name
@@ -72,7 +86,11 @@ class LocalSubstrate:
     def _line(self, service: str, model: str, memory_bytes: int) -> Line:
         """Where replicas that ask for the same wait together."""
         alike = service, model, memory_bytes
-        line = self._lines.get(alike) or Line(lambda: self._room.claim(service, model, memory_bytes))
+
+        def claim(replica: str) -> Claim | FailureRecord:
+            return self._room.claim(service, model, memory_bytes, replica, lambda: self.turns.ahead_of(service))
+
+        line = self._lines.get(alike) or Line(claim)
         self._lines[alike] = line
         return line
 

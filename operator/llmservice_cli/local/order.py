@@ -45,6 +45,12 @@ class Order:
         return scaling is not None and scaling.decides
 
     @property
+    def keeps(self) -> int | None:
+        """Replicas that stay whatever other services need; None = all, because a person says how many there are."""
+        scaling = self.service.spec.scaling
+        return scaling.min_replicas if scaling is not None and scaling.decides else None
+
+    @property
     def looked_at(self) -> bool:
         """Whether demand is to be told, and what it would decide."""
         scaling = self.service.spec.scaling

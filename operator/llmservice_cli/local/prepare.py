@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from llmservice_api.local_mode import cluster_only
 from llmservice_api.manifest import Manifest
 from llmservice_api.status import PlanStatus
+from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.engine_builds import builds_here, can_be_installed, machine_here
+from llmservice_cli.local.holds import Memory, held
 from llmservice_cli.local.offer import ALSO, Offer
 from llmservice_cli.local.order import Order
-from llmservice_cli.local.room import SHRINK, Room, held
+from llmservice_cli.local.room import SHRINK, Room
 from llmservice_cli.models import fetch_model
 from llmservice_cli.places import Places
-from llmservice_cli.plans import PlannedService, plan_service, without
+from llmservice_cli.plans import PlannedService, beside, kept, plan_service
 from llmservice_planning.explain import refusal_remedy, refusal_text, summary, text
 from llmservice_planning.plan import Plan, Refusal
 from llmservice_planning.to_settings import runtime_settings
@@ -38,10 +41,31 @@ PHASE = "Preparing"
 """`phase` of failures that happen before a runtime exists."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Joined:
+    """The instance that services are prepared for, as far as it says what they may have."""
+
+    pid: int
+    memory_bytes: int | None = None
+    """What all of its replicas may have together; None = what the machine has."""
+    gives_way: frozenset[str] = frozenset()
+    """Its replicas that go when others need their memory."""
+
+    @staticmethod
+    def of(snapshot: dict[str, Any]) -> Joined:
+        """What `Instance.snapshot` says of it."""
+        gives_way = frozenset[str]()
+        for entry in snapshot["services"]:
+            spec = LLMService.model_validate(entry["object"]).spec
+            if spec.scaling is not None and spec.scaling.decides:
+                gives_way |= {facts["name"] for facts in entry["replicas"][kept(spec) :]}
+        return Joined(snapshot["pid"], snapshot.get("memoryBytes"), gives_way)
+
+
 class Preparation:
-    """Plans one service after the other (what the first is planned to take, the next does not get), and downloads what
-    they need side by side. `progress` makes one display per download, `offer` installs an engine that is not here,
-    `instance` is the pid of the one they are for, if not this process."""
+    """Plans one service after the other (what the first keeps, the next does not get), and downloads what they need
+    side by side. `progress` makes one display per download, `offer` installs an engine that is not here. `joined` is
+    the instance they are for, if not a fresh one of this process."""
 
     def __init__(
         self,
@@ -49,17 +73,22 @@ class Preparation:
         say: Callable[[str], None],
         progress: Callable[[], Progress],
         offer: Offer | None = None,
-        instance: int | None = None,
+        joined: Joined | None = None,
     ) -> None:
         self._places = places
         self._say = say
         self._progress = progress
         self._offer = offer or Offer()
-        self._instance = instance
-        self._holds = Room().holds()
+        joined = joined or Joined(os.getpid())
+        self._instance = joined.pid
         machine = machine_here()
-        free = machine.memory_available - sum(hold.missing for hold in self._holds)
-        self._machine = dataclasses.replace(machine, memory_available=max(0, free))
+        memory = Memory(
+            machine.memory_bytes, machine.memory_available, tuple(Room().holds()), joined.memory_bytes, joined.pid
+        ).without(joined.gives_way)
+        self._holds = memory.holds
+        self._machine = dataclasses.replace(
+            machine, memory_bytes=memory.most, memory_available=max(0, min(memory.left, memory.most))
+        )
 
     def prepare(self, manifest: Manifest, hand_over: Callable[[Order], None]) -> Future[None]:
         """Plan now and download in the background; then `hand_over` gets an order with settings, or with the failure
@@ -74,10 +103,10 @@ class Preparation:
         planned = plan_service(manifest, self._machine, self._places)
         plan = planned.plan
         if isinstance(plan, Refusal):
-            beside = held(self._holds, self._instance) if plan.failure is FailureClass.DOES_NOT_FIT else ""
-            self._say(refusal_text(name, plan) + (f"\n {beside} {SHRINK}." if beside else ""))
-            remedy = f"{SHRINK}. {refusal_remedy(plan)}" if beside else refusal_remedy(plan)
-            return _failed(manifest, FailureRecord(plan.failure, plan.reason + beside, remedy, PHASE))
+            others = held(self._holds, self._instance) if plan.failure is FailureClass.DOES_NOT_FIT else ""
+            self._say(refusal_text(name, plan) + (f"\n {others} {SHRINK}." if others else ""))
+            remedy = f"{SHRINK}. {refusal_remedy(plan)}" if others else refusal_remedy(plan)
+            return _failed(manifest, FailureRecord(plan.failure, plan.reason + others, remedy, PHASE))
         self._say(text(name, plan))
         for sentence in cluster_only(manifest.service.spec):
             self._say(f"{name}: {sentence}")
@@ -88,7 +117,7 @@ class Preparation:
             message = f"The planned engine {plan.engine.value} is not installed on this machine."
             remedy = f"{plan.missing} {ALSO}" if can_be_installed(plan.engine) else plan.missing
             return _failed(manifest, FailureRecord(FailureClass.ENGINE_NOT_INSTALLED, message, remedy, PHASE))
-        self._machine = without(self._machine, plan, max(1, manifest.service.spec.replicas))
+        self._machine = beside(self._machine, plan, manifest.service.spec)
         return planned
 
     def _compiled(self, engine: EngineType) -> str:

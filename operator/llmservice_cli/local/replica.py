@@ -20,6 +20,7 @@ from llmservice_api.loads import load_status
 from llmservice_cli.local.disk import FULL, problem, unwritable
 from llmservice_cli.local.line import ROOM_SECONDS, Line
 from llmservice_cli.local.load_times import LoadTimes
+from llmservice_cli.local.loading import LoadQueue, LoadTurn
 from llmservice_cli.local.process import SupervisorProcess, rotate
 from llmservice_cli.local.room import Claim
 from llmservice_cli.local.substrate import ReplicaFacts
@@ -51,6 +52,7 @@ class LocalReplica:
         session: aiohttp.ClientSession,
         on_change: Callable[[], None],
         line: Line,
+        loading: LoadQueue,
         times: LoadTimes,
     ) -> None:
         self.facts = facts
@@ -63,7 +65,9 @@ class LocalReplica:
         self._session = session
         self._on_change = on_change
         self._line = line
+        self._loading = loading
         self._claimed: Claim | None = None
+        self._turn: LoadTurn | None = None
         self._process: SupervisorProcess | None = None
         self._stopping = asyncio.Event()
         self._silent_since: float | None = None
@@ -89,7 +93,7 @@ class LocalReplica:
         failures = 0
         try:
             await self._wait_for_room()
-            while not self._stopping.is_set():
+            while not self._stopping.is_set() and await self._wait_for_turn():
                 started = asyncio.get_running_loop().time()
                 try:
                     arguments = self._written()
@@ -103,6 +107,7 @@ class LocalReplica:
                     except Exception as error:  # a bug of ours costs one life of one replica
                         log.exception("following %s", self.facts.name)
                         code, record = -1, _lost_sight(error)
+                self._end_turn()
                 if self._stopping.is_set():
                     return
                 hopeless = code > 0 and record.failure in HOPELESS
@@ -123,6 +128,7 @@ class LocalReplica:
                 self._change(restarts=self.facts.restarts + 1)
                 await self._pause(backoff(failures, random.random(), Policy()))
         finally:
+            self._end_turn()
             shutil.rmtree(self._folder, ignore_errors=True)
             if self._claimed is not None:
                 self._claimed.release()
@@ -130,7 +136,7 @@ class LocalReplica:
     async def _wait_for_room(self) -> None:
         """Until this replica fits beside what runs; who has the memory is told meanwhile."""
         while not self._stopping.is_set():
-            claimed = await self._line.ask()
+            claimed = await self._line.ask(self.facts.name)
             if isinstance(claimed, Claim):
                 self._claimed = claimed
                 if self.facts.held:
@@ -138,6 +144,24 @@ class LocalReplica:
                 return
             self._change(held=True, failure=claimed)
             await self._pause(ROOM_SECONDS)
+
+    async def _wait_for_turn(self) -> bool:
+        """Until it may load beside others that do; False when it is to stop before."""
+        self._turn = turn = self._loading.join(self._settings.model_name)
+        if not turn.came.is_set():
+            self._change(queued=self._loading.said)
+            waits = [asyncio.create_task(event.wait()) for event in (turn.came, self._stopping)]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+            self._change(queued="")
+        return not self._stopping.is_set()
+
+    def _end_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.end()
 
     def _written(self) -> list[str]:
         """A supervisor's arguments, and what they name. OSError on a disk that can't be written."""
@@ -202,6 +226,9 @@ class LocalReplica:
             load=load or self.facts.load,
             failure=FailureRecord.from_json(json.dumps(failure)) if failure else self.facts.failure,
         )
+
+        if self._turn is not None and (self.facts.ready or self.facts.restarts):
+            self._turn.loaded()
 
     def _eta(self, status: dict[str, Any]) -> int | None:
         """By what the same took last time here; else what the supervisor makes of its progress. None once it takes

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from llmservice_cli.local.holds import Hold, Memory, shortage
 from llmservice_cli.local.shared import shared_folder
-from llmservice_planning.words import memory as words
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.machine.probe import memory, resident
@@ -29,53 +29,6 @@ REPLICA, INSTANCE = ".claim", ".instance"
 """How the files of replicas and of instances end."""
 SHRINK = "Stop or shrink what runs (`llmservice down NAME`, `llmservice scale NAME --replicas N`)"
 REMEDY = f"{SHRINK}, or give this one less (contextTokens, a smaller version). It starts by itself once there is room."
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """What one running replica was promised and has now, in bytes. `mapped` of it are pages of the model's file."""
-
-    service: str
-    model: str
-    promised: int
-    resident: int = 0
-    mapped: int = 0
-    instance: int = 0
-
-    @property
-    def missing(self) -> int:
-        """What it may still take."""
-        return max(0, self.promised - self.resident)
-
-
-def shortage(service: str, model: str, need: int, free: int, total: int, holds: Sequence[Hold]) -> str:
-    """Why another replica can't start, in a sentence; empty = it can. Bytes; `free` counts no page that is mapped.
-
-    A model's file that another replica has mapped is there already.
-    """
-    shared = min(need, max((hold.mapped for hold in holds if hold.model == model), default=0))
-    left = free - sum(hold.missing for hold in holds)
-    if need - shared <= left:
-        return ""
-    return (
-        f"A replica of {service} takes {words(need - shared)} of memory, and {words(max(0, left))} of"
-        f" {words(total)} are left.{held(holds)}"
-    )
-
-
-def held(holds: Sequence[Hold], instance: int | None = None) -> str:
-    """` default/a holds 4.4 GiB, ...`: a sentence to add; empty when nothing runs.
-
-    `instance` is the pid of the one that is spoken to, by default this process.
-    """
-    here = os.getpid() if instance is None else instance
-    by_service: dict[str, int] = {}
-    for hold in holds:
-        elsewhere = f" (of another instance, pid {hold.instance})" if hold.instance != here else ""
-        name = hold.service + elsewhere
-        by_service[name] = by_service.get(name, 0) + max(hold.promised, hold.resident)
-    parts = [f"{name} holds {words(size)}" for name, size in by_service.items()]
-    return f" {', '.join(parts)}; other programs have the rest." if parts else ""
 
 
 class Claim:
@@ -114,21 +67,37 @@ class Claim:
 
 
 class Room:
-    """All claims on this machine. `read` gives (total, free) bytes; tests replace it."""
+    """All claims on this machine. `limit`: bytes that the replicas of this process may have together. `read` gives
+    (total, free) bytes; tests replace it."""
 
-    def __init__(self, folder: Path | None = None, read: Callable[[], tuple[int, int]] = memory) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        read: Callable[[], tuple[int, int]] = memory,
+        limit: int | None = None,
+    ) -> None:
         self._folder = folder or shared_folder()
         self._read = read
+        self._limit = limit
 
-    def claim(self, service: str, model: str, need: int) -> Claim | FailureRecord:
-        """Room for a replica, or DoesNotFit with who has what. Blocks for milliseconds; reads /proc."""
-        model = str(Path(model).resolve())
+    def claim(
+        self, service: str, model: str, need: int, replica: str = "", ahead: Callable[[], int] = lambda: 0
+    ) -> Claim | FailureRecord:
+        """Room for a replica, or DoesNotFit with who has what. Blocks for milliseconds; reads /proc.
+
+        `ahead` gives bytes that others wait for who come before it.
+        """
+        model = real(model)
         with self._locked():
-            total, free = self._read()
-            if said := shortage(service, model, need, free, total, self._holds()):
+            if said := shortage(service, model, need, self._memory(), ahead()):
                 return FailureRecord(FailureClass.DOES_NOT_FIT, said, REMEDY, Phase.STARTING.value)
             body = {"service": service, "model": model, "promised": need, "engine": 0, "instance": os.getpid()}
-            return Claim(self._folder, body)
+            return Claim(self._folder, {**body, "replica": replica})
+
+    def memory(self) -> Memory:
+        """What there is now, and who has it. Blocks for milliseconds; reads /proc."""
+        with self._locked():
+            return self._memory()
 
     def holds(self) -> list[Hold]:
         """What runs, of all instances."""
@@ -146,14 +115,18 @@ class Room:
             bodies = list(self._read_all(INSTANCE))
         return [Path(body["state"]) for body in bodies if isinstance(body.get("state"), str)]
 
+    def _memory(self) -> Memory:
+        total, free = self._read()
+        return Memory(total, free, tuple(self._holds()), self._limit, os.getpid())
+
     def _holds(self) -> list[Hold]:
         found = []
         for body in self._read_all(REPLICA):
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 here, mapped = resident(int(body["engine"])) if body["engine"] else (0, 0)
-                found.append(
-                    Hold(body["service"], body["model"], int(body["promised"]), here, mapped, int(body["instance"]))
-                )
+                promised, instance = int(body["promised"]), int(body["instance"])
+                replica = str(body.get("replica", ""))  # an instance of an earlier release says none
+                found.append(Hold(body["service"], body["model"], promised, here, mapped, instance, replica))
         return found
 
     def _read_all(self, kind: str) -> Iterator[dict[str, Any]]:
@@ -182,6 +155,12 @@ class Room:
             yield
         finally:
             os.close(fd)
+
+
+@functools.lru_cache
+def real(model: str) -> str:
+    """A model's file by the name that all claims have for it."""
+    return str(Path(model).resolve())
 
 
 def _unowned(file: IO[str]) -> bool:

@@ -110,7 +110,11 @@ class Program:
         self._loop = asyncio.get_running_loop()
         access = AccessLog(self._state)
         self._instance = instance = Instance(
-            self._state, base_url(self._listener), self._front.gateway(access.write), self._changed
+            self._state,
+            base_url(self._listener),
+            self._front.gateway(access.write),
+            self._changed,
+            self._front.memory_bytes,
         )
         instance.open()
         gateway = ApiRunner(

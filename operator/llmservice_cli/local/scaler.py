@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -14,16 +13,19 @@ from llmservice_gateway.rates import SECONDS as FADING_SECONDS
 from llmservice_scaling.asked import rules
 from llmservice_scaling.decision import Decision
 from llmservice_scaling.demand import expected_answers
-from llmservice_scaling.explained import MOST_CHANGES, Change, Json, as_json
+from llmservice_scaling.explained import Change, Json
 from llmservice_scaling.policy import decide
 from llmservice_scaling.rules import Capacity, Rules
 from llmservice_scaling.signals import Reading, Signals
 from llmservice_scaling.state import State
+from llmservice_scaling.told import ScalingTold, Telling, stamp
 
 LOOK_SECONDS = 0.25
 """Between two decisions: a held request waits no longer for its replica to be started."""
 NO_ROOM_SECONDS = 60.0
 """After a replica found no room beside others, none is tried again for so long."""
+GAVE_WAY = "GaveWay"
+"""Reason of a change that another service's need brought."""
 ONE_CAME = 0.5 / FADING_SECONDS
 """Half of what one request adds to the rate; two clocks are read a little apart."""
 
@@ -39,9 +41,8 @@ class Scaler:
         """(until when, how many found room)."""
         self.said = ""
         """Why there are as many as there are."""
-        self._decision: Decision | None = None
         self._dry_run = False
-        self._changes: deque[Change] = deque(maxlen=MOST_CHANGES)
+        self._telling = Telling()
 
     def decide(
         self, order: Order, replicas: Sequence[ReplicaFacts], demand: Demand, now: float, wall: datetime
@@ -50,25 +51,39 @@ class Scaler:
         bounds = self._rules(order, replicas, now)
         signals = self._signals(order, replicas, demand, now)
         outcome = decide(self._state, signals, bounds, _capacity(order, replicas, demand), now, wall)
-        self._remember(order, outcome.decision, wall)
+        self._dry_run = not order.managed
+        self._telling.decided(outcome.decision, now, wall, dry_run=self._dry_run)
+        if order.managed and outcome.decision.replicas != order.replicas:
+            self._telling.wrote(wall)
         self._state = outcome.state
         self.said = outcome.decision.sentence
         return outcome.decision
 
-    def explain(self, name: str, now: float) -> Json:
-        """The last decision with each signal, and the last ones that changed something."""
-        notes = ["dryRun is set: this is told, and not done."] if self._dry_run else []
-        return as_json(name, self._decision, now - self._looked_at, tuple(self._changes), notes)
+    def gave_way(self, before: int, left: int, why: str, now: float, wall: datetime) -> None:
+        """Replicas made room for another service: what was wanted before does not bring them back."""
+        if left:
+            self._room = now + NO_ROOM_SECONDS, left
+        elif self._state is not None:
+            self._state = self._state.forget()
+        self.said = why
+        self._telling.changed(Change(stamp(wall), before, left, GAVE_WAY, why))
 
-    def _remember(self, order: Order, decision: Decision, wall: datetime) -> None:
-        known = self._decision
-        self._decision, self._dry_run = decision, not order.managed
-        again = self._dry_run and known is not None and known.replicas == decision.replicas
-        if decision.before != decision.replicas and not again:
-            at, reason = wall.strftime("%Y-%m-%dT%H:%M:%SZ"), str(decision.reason)
-            self._changes.append(
-                Change(at, decision.before, decision.replicas, reason, decision.sentence, order.managed)
-            )
+    @property
+    def told(self) -> ScalingTold | None:
+        """For status."""
+        return self._telling.told
+
+    def keeps(self, order: Order) -> int | None:
+        """Replicas that stay whatever other services need; None = all of them."""
+        decision = self._telling.decision
+        warm = decision.warm_floor if decision is not None else 0
+        return None if order.keeps is None else max(order.keeps, warm)
+
+    def explain(self, name: str, now: float, *notes: str) -> Json:
+        """The last decision with each signal, and the last ones that changed something."""
+        if self._dry_run:
+            notes = ("dryRun is set: this is told, and not done.", *notes)
+        return self._telling.explain(name, now, notes)
 
     def _rules(self, order: Order, replicas: Sequence[ReplicaFacts], now: float) -> Rules:
         """No more than there is room for; what finds none is ended, and tried again later."""

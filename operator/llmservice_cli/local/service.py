@@ -10,15 +10,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from llmservice_api.scaling import ScalingStatus
 from llmservice_api.status import Condition
 from llmservice_api.v1alpha1 import LLMService
+from llmservice_cli.local.giving_way import Turn
 from llmservice_cli.local.order import Order
-from llmservice_cli.local.status import PATIENCE, View, observe, why_unready
+from llmservice_cli.local.status import PATIENCE, View, observe, sharing, why_unready
 from llmservice_cli.local.substrate import ReplicaFacts, Substrate
 from llmservice_gateway.places import SPARE, Capacity, Speed
 from llmservice_gateway.routing import Backend, Replica
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_scaling.told import ScalingTold
 
 
 @dataclass(slots=True)
@@ -42,9 +45,11 @@ class ServiceControl:
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._created = int(time.time())
         self._conditions: Sequence[Condition] = ()
+        self._scaling: ScalingStatus | None = None
         self._asked: int | None = None
         """Replicas that were asked for while the service was being prepared for the first time."""
         self.stopping = False
+        self.turn = Turn()
 
     def apply(self, order: Order) -> str:
         """Want `order` from now on; `created`, `unchanged`, `scaled`, `replacing`, `preparing` or `failed`."""
@@ -111,6 +116,21 @@ class ServiceControl:
             newest.order = newest.order.scaled(replicas)
             self._scale(newest)
 
+    def release(self, names: Sequence[str]) -> None:
+        """These replicas give way to another service: fewer run from now on."""
+        if self._serving is None or self.stopping:
+            return
+        leaving = [name for name in self._serving.names if name in names]
+        self._serving.names = [name for name in self._serving.names if name not in leaving]
+        self._serving.order = self._serving.order.scaled(len(self._serving.names))
+        self.order = self.order.scaled(len(self._serving.names))
+        self._leave(leaving)
+
+    def told(self, turn: Turn) -> bool:
+        """How it shares the machine with others; whether that is news."""
+        news, self.turn = turn != self.turn, turn
+        return news
+
     def settle(self) -> None:
         """Let the coming generation take over once it serves, or at once when nothing serves now."""
         if self._coming is None or self.stopping:
@@ -143,6 +163,22 @@ class ServiceControl:
         return [*self._facts(self._serving), *self._facts(self._coming)]
 
     @property
+    def shares(self) -> list[str]:
+        """Sentences on how it shares the machine with others, where it does now."""
+        return sharing(self._view())
+
+    @property
+    def changing(self) -> bool:
+        """Replicas of a changed order are starting beside those that serve."""
+        return self._coming is not None
+
+    @property
+    def waits_for_room(self) -> bool:
+        """None of the newest replicas found room."""
+        newest = self._facts(self._coming or self._serving)
+        return bool(newest) and all(facts.held for facts in newest)
+
+    @property
     def unprepared(self) -> bool:
         """Nothing runs, and nothing was handed over that could."""
         return self.order.settings is None and self.order.failure is None and not self.replicas
@@ -154,13 +190,15 @@ class ServiceControl:
             return self.order.failure is not None
         if not self.order.replicas:
             return True
+        if self.waits_for_room and not self.turn.hopeless:
+            return False
         newest = self._facts(self._coming or self._serving)
         failed = any(facts.gave_up or (facts.restarts >= PATIENCE and not facts.ready) for facts in newest)
         return failed or (bool(newest) and all(facts.ready or facts.held for facts in newest))
 
     def backend(self) -> Backend:
         """The service as the gateway routes to it."""
-        ready = [facts for facts in self._facts(self._serving) if facts.ready]
+        ready = [facts for facts in self._facts(self._serving) if facts.ready and facts.name not in self.turn.closed]
         settings = self._serving.order.settings if self._serving else None
         return Backend(
             namespace=self.order.service.metadata.namespace,
@@ -175,10 +213,11 @@ class ServiceControl:
             max_held=self.order.service.spec.endpoint.max_queued_requests,
         )
 
-    def object(self, url: str, now: float) -> LLMService:
-        """The LLMService with its status, as `kubectl get -o yaml` would show it."""
-        status = observe(self._view(), url, self._conditions, now)
-        self._conditions = status.conditions
+    def object(self, url: str, now: float, told: ScalingTold | None = None) -> LLMService:
+        """The LLMService with its status, as `kubectl get -o yaml` would show it. `told`: of scaling by demand."""
+        view = dataclasses.replace(self._view(), scaling=told, scaled=self._scaling)
+        status = observe(view, url, self._conditions, now)
+        self._conditions, self._scaling = status.conditions, status.scaling
         return self.order.service.model_copy(update={"status": status})
 
     def _view(self) -> View:
@@ -187,6 +226,7 @@ class ServiceControl:
             serving=tuple(self._facts(self._serving)),
             coming=tuple(self._facts(self._coming)),
             stopping=self.stopping,
+            turn=self.turn,
         )
 
     def _scale(self, generation: Generation) -> None:

@@ -12,9 +12,10 @@ from llmservice_api.manifest import Manifest
 from llmservice_cli.local.client import Control
 from llmservice_cli.local.offer import Offer
 from llmservice_cli.local.order import Order
-from llmservice_cli.local.prepare import Preparation
+from llmservice_cli.local.prepare import Joined, Preparation
 from llmservice_cli.local.tell import condition, lines
 from llmservice_cli.places import Places
+from llmservice_cli.plans import staying_first
 from llmservice_runtime.sources.progress import Progress
 
 POLL_SECONDS = 10.0
@@ -56,15 +57,15 @@ class Submission:
 
         `timeout` in seconds bounds the waiting, not the downloads. Raises NoInstanceError when the instance goes away.
         """
-        instance = self._control.snapshot()["pid"]
-        preparation = Preparation(self._places, self._say, progress, self._offer, instance)
+        joined = Joined.of(self._control.snapshot())
+        preparation = Preparation(self._places, self._say, progress, self._offer, joined)
         wanted = {
             manifest.service.full_name: Order(manifest.service, str(manifest.base)).to_body() for manifest in manifests
         }
         with self._control.announced(list(wanted.values())):
             coming = [
                 preparation.prepare(manifest, self._apply)
-                for manifest in manifests
+                for manifest in staying_first(manifests)
                 if not self._told(name := manifest.service.full_name, self._control.keep(wanted[name]))
             ]
             return self._wait([manifest.service.full_name for manifest in manifests], coming, timeout)

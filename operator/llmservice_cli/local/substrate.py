@@ -38,6 +38,8 @@ class ReplicaFacts:
     """Another start would fail in the same way, so there is none."""
     held: bool = False
     """There is no room for it beside what runs; `failure` says who has it. It starts once there is."""
+    queued: str = ""
+    """What it waits for that has room and does not load yet: a sentence without its subject and its end."""
 
 
 class Substrate(Protocol):

@@ -33,7 +33,9 @@ def situation(entry: dict[str, Any]) -> str:
     progress = condition(entry, "Progressing")
     wanted = entry["object"]["spec"]["replicas"]
     if ready["reason"] == Reason.IDLE:
-        return "idle: a request starts it"
+        return f"idle: {ready['message']}"
+    if ready["reason"] == Reason.WAITING_FOR_ROOM:
+        return f"waiting: {ready['message']}"
     if ready["status"] == "True":
         text = f"ready, {status['readyReplicas']}/{wanted}"
         if ready["reason"] == Reason.SERVING_EARLIER:
@@ -50,7 +52,7 @@ def situation(entry: dict[str, Any]) -> str:
         return f"failed ({resolved['reason']}): {resolved['message']}"
     if ready["reason"] in ("Downloading", "Draining", "Stopped"):
         return str(ready["reason"]).lower()
-    phases = sorted({facts["phase"] for facts in entry["replicas"]})
+    phases = sorted({facts["queued"] or facts["phase"] for facts in entry["replicas"]})
     return ", ".join(phases).lower() or "starting"
 
 

@@ -27,7 +27,7 @@ from llmservice_operator.demand.memory import Memory
 from llmservice_operator.demand.replicas import COST, Replica, Work, costs
 from llmservice_operator.demand.scaled import Scaled, managed, scaled, without_gateway
 from llmservice_operator.facts.config import OperatorConfig
-from llmservice_operator.facts.values import ScalingTold
+from llmservice_scaling.told import ScalingTold
 
 LOOK_SECONDS = 2.0
 """Between two decisions about a service."""

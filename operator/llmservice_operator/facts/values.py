@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from llmservice_operator.facts.nodes import NodeKind
+from llmservice_scaling.told import ScalingTold
 
 Json = dict[str, Any]
 """An object as the API server spells it."""
@@ -30,34 +31,6 @@ class Refused:
 
 NAME_CONFLICT = "NameConflict"
 CONTESTED = "Contested"
-
-
-@dataclass(frozen=True, slots=True)
-class ScalingTold:
-    """What scaling by demand has to tell in status. Another value only when something changed that is told."""
-
-    desired: int
-    reason: str
-    message: str
-    """A sentence without a full stop."""
-    unknown: str | None = None
-    """What of demand is not known, for a while already; empty = all is known; None = it is too early to say."""
-    scaled_at: str = ""
-    """When it last changed the number of replicas, in this term of leadership."""
-    error: str = ""
-    """Why /scale was refused."""
-
-    def knows(self, unknown: str | None) -> ScalingTold:
-        """The same, with this not known."""
-        return self if self.unknown == unknown else replace(self, unknown=unknown)
-
-    def written(self, at: str) -> ScalingTold:
-        """It was carried out."""
-        return replace(self, scaled_at=at, error="")
-
-    def refused(self, error: str) -> ScalingTold:
-        """It could not be carried out."""
-        return replace(self, error=error)
 
 
 @dataclass(frozen=True, slots=True)

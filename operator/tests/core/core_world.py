@@ -11,13 +11,14 @@ from typing import Any
 from llmservice_api.labels import COMPONENT, PREPARE, REVISION
 from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
 from llmservice_operator.facts.nodes import NodeKind
-from llmservice_operator.facts.values import Note, Observed, Outcome, Refused, ScalingTold
+from llmservice_operator.facts.values import Note, Observed, Outcome, Refused
 from llmservice_operator.reconcile import reconcile
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Quantization, Task
 from llmservice_runtime.machine.machine import Device
 from llmservice_runtime.prepare.report import Prepared
+from llmservice_scaling.told import ScalingTold
 
 Json = dict[str, Any]
 

@@ -8,7 +8,7 @@ import pytest
 from core_world import CONFIG, World  # type: ignore[import-not-found]
 
 from llmservice_operator.facts.config import Gateway
-from llmservice_operator.facts.values import ScalingTold
+from llmservice_scaling.told import ScalingTold
 
 GATEWAY = dataclasses.replace(CONFIG, gateway=Gateway("llmservice-gateway", ()))
 BOUNDS = {"minReplicas": 0, "maxReplicas": 4}

@@ -78,10 +78,10 @@ class Here:
         path.write_text("\n---\n".join(manifests))
         return str(path)
 
-    def run(self, *words: str, stdin: str = "", code: int | None = 0) -> str:
+    def run(self, *words: str, stdin: str = "", code: int | None = 0, seconds: float = 60) -> str:
         """One command to its end; what it printed."""
         done = subprocess.run(
-            [*CLI, *words], env=self.env, cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=60
+            [*CLI, *words], env=self.env, cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=seconds
         )
         assert code is None or done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr, done.stderr
@@ -153,15 +153,17 @@ class Here:
 
 
 class Stream:
-    """A chat stream read in a thread of its own."""
+    """A chat stream read in a thread of its own. `begun`: wait until its first line is there."""
 
-    def __init__(self, url: str, model: str) -> None:
+    def __init__(self, url: str, model: str, *, begun: bool = True) -> None:
         self.text = ""
+        self.began = self.ended = 0.0
+        """time.monotonic() of its first and its last line."""
         self.started = threading.Event()
         self._request = (url, model)
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
-        assert self.started.wait(10)
+        assert not begun or self.started.wait(10)
 
     def _read(self) -> None:
         import asyncio
@@ -172,12 +174,15 @@ class Stream:
             async with aiohttp.ClientSession() as session, session.post(f"{url}/chat/completions", json=body) as answer:
                 async for line in answer.content:
                     self.text += line.decode()
+                    self.ended = time.monotonic()
+                    if b"content" in line and not self.began:
+                        self.began = self.ended
                     self.started.set()
 
         asyncio.run(read())
 
-    def whole(self) -> str:
-        self._thread.join(20)
+    def whole(self, seconds: float = 20) -> str:
+        self._thread.join(seconds)
         assert not self._thread.is_alive()
         return self.text
 

@@ -1,7 +1,7 @@
 """A scripted engine in the place of a real one: reports, answers and fails as spec.engine.env tells it.
 
 WORDS and DELAY (seconds) shape the stream; FAIL names a failure class to end with at load;
-it loads until there is a file HOLD.
+it loads until there is a file HOLD, and an answer does not end until there is a file ENOUGH.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 WORDS, DELAY = int(os.environ.get("WORDS", "3")), float(os.environ.get("DELAY", "0"))
-HOLD = Path(os.environ["HOLD"]) if "HOLD" in os.environ else None
+HOLD, ENOUGH = (Path(os.environ[name]) if name in os.environ else None for name in ("HOLD", "ENOUGH"))
 
 
 def report(**body: Any) -> None:
@@ -31,6 +31,8 @@ async def chat(request: web.Request) -> web.StreamResponse:
         chunk = {"choices": [{"index": 0, "delta": {"content": f"{os.environ.get('SAY', 'word')}{n} "}}]}
         await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
         await asyncio.sleep(DELAY)
+    while ENOUGH and not ENOUGH.exists():  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
     await response.write(b"data: [DONE]\n\n")
     return response
 

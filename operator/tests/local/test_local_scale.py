@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from machine_world import Here, Stream, manifest, until  # type: ignore[import-not-found]
 
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.local.order import Order
@@ -101,3 +102,20 @@ async def test_a_freed_slot_is_taken_again() -> None:
     assert [facts.slot for facts in control.replicas] == [1]
     control.scale(2)
     assert sorted(facts.slot for facts in control.replicas) == [0, 1]
+
+
+def test_scaling_down_ends_idle_replicas_and_cuts_no_stream(here: Here) -> None:
+    enough = here.folder / "enough"
+    here.run("up", "-f", here.write(manifest("demo", replicas=3, drain=60, ENOUGH=enough)), "--port", "0", "--detach")
+    here.ready("demo", 3)
+    one = Stream(here.snapshot()["url"], "demo")
+    here.run("scale", "demo", "--replicas", "1")
+    until(lambda: len(here.pids()) == 3)  # the instance, a supervisor and its engine
+    assert here.ready("demo")["replicas"][0]["ready"] and "[DONE]" not in one.text
+    here.run("scale", "demo", "--replicas", "3")
+    here.ready("demo", 3)
+    streams = [one, *(Stream(here.snapshot()["url"], "demo") for _ in range(20))]
+    here.run("scale", "demo", "--replicas", "1")  # whoever ends answers what it has
+    enough.touch()
+    assert all("word2" in stream.whole(60) and "[DONE]" in stream.text for stream in streams)
+    here.ready("demo", 1)

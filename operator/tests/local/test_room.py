@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from machine_world import Here, manifest, until  # type: ignore[import-not-found]
 
+from llmservice_cli.local.holds import Hold, Memory, shortage
 from llmservice_cli.local.line import Line
-from llmservice_cli.local.room import Claim, Hold, Room, shortage
+from llmservice_cli.local.room import Claim, Room
 from llmservice_cli.local.shared import shared_folder
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 
@@ -29,15 +30,16 @@ HOLDS = st.lists(
 
 @given(HOLDS, SIZES, SIZES)
 def test_what_is_promised_and_not_yet_taken_is_not_free(holds: list[Hold], need: int, free: int) -> None:
-    said = shortage("apps/new", "/new", need, free, 8 * GIB, holds)
+    said = shortage("apps/new", "/new", need, Memory(8 * GIB, free, tuple(holds)))
     assert bool(said) == (need > free - sum(max(0, hold.promised - hold.resident) for hold in holds))
-    assert shortage("apps/new", "/new", need, free + 8 * GIB * len(holds) + need, 8 * GIB, holds) == ""
+    plenty = Memory(8 * GIB, free + 8 * GIB * len(holds) + need, tuple(holds))
+    assert shortage("apps/new", "/new", need, plenty) == ""
 
 
 def test_a_file_that_is_mapped_is_there_already() -> None:
-    holds = [Hold("apps/a", "/m.gguf", 6 * GIB, 6 * GIB, 4 * GIB)]
-    assert shortage("apps/a", "/m.gguf", 6 * GIB, 2 * GIB, 16 * GIB, holds) == ""
-    said = shortage("apps/b", "/other.gguf", 6 * GIB, 2 * GIB, 16 * GIB, holds)
+    memory = Memory(16 * GIB, 2 * GIB, (Hold("apps/a", "/m.gguf", 6 * GIB, 6 * GIB, 4 * GIB),))
+    assert shortage("apps/a", "/m.gguf", 6 * GIB, memory) == ""
+    said = shortage("apps/b", "/other.gguf", 6 * GIB, memory)
     assert "takes 6.0 GiB" in said and "2.0 GiB of 16.0 GiB are left" in said and "apps/a" in said
 
 
@@ -138,12 +140,12 @@ async def test_of_hundreds_that_wait_in_a_line_one_asks_and_all_hear(tmp_path: P
     asked: list[Claim | FailureRecord] = []
     room = Room(tmp_path, lambda: (2 * GIB, 2 * GIB))
 
-    def claim() -> Claim | FailureRecord:
+    def claim(_: str) -> Claim | FailureRecord:
         asked.append(room.claim("apps/a", "/m", GIB))
         return asked[-1]
 
     line = Line(claim)
-    answers = await asyncio.gather(*(line.ask() for _ in range(300)))
+    answers = await asyncio.gather(*(line.ask("a") for _ in range(300)))
     claims = [one for one in answers if isinstance(one, Claim)]
     assert len(claims) == 2 and len(asked) < 30  # it is asked again when a second has passed, on a machine so busy
     for one in claims:

@@ -148,6 +148,11 @@ def test_nobody_asks_and_none_runs_then_a_request_waits_and_is_answered(here: He
     assert "default/demo: 1 -> 0 replicas: nobody asked for 1 s" in (here.state / "up.log").read_text()
     told = here.run("explain", "demo")
     assert "default/demo: 0 replicas (" in told and "1 -> 0  Idle: nobody asked for 1 s" in told
+    status = here.service("demo")["object"]["status"]
+    assert (status["scaling"]["desiredReplicas"], status["scaling"]["reason"]) == (0, "Idle")
+    assert status["scaling"]["lastScaleTime"] and status["scaling"]["message"].startswith("nobody asked for")
+    found = {condition["type"]: condition["reason"] for condition in status["conditions"]}
+    assert (found["ScalingActive"], found["MetricsAvailable"]) == ("Managed", "MetricsFound")
     assert "[DONE]" in ask(here.snapshot()["url"])
     here.ready("demo", 0)
     assert "0 -> 1 replicas: 1 requests held and in flight" in (here.state / "up.log").read_text()

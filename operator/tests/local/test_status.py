@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmservice_api.v1alpha1 import LLMService
+from llmservice_cli.local.giving_way import Turn
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.status import View, observe, why_unready
 from llmservice_cli.local.substrate import ReplicaFacts
@@ -104,7 +105,15 @@ def test_an_order_survives_the_control_socket() -> None:
         (View(Order(SERVICE, settings=SETTINGS), (ReplicaFacts("a", 0),)), True),
         (View(Order(SERVICE, settings=SETTINGS), (ReplicaFacts("a", 0, failure=OUT, restarts=1),)), True),
         (View(Order(SERVICE, settings=SETTINGS), (ReplicaFacts("a", 0, failure=OUT, restarts=2),)), False),
-        (View(Order(SERVICE, settings=SETTINGS), (ReplicaFacts("a", 0, failure=OUT, held=True),)), False),
+        (View(Order(SERVICE, settings=SETTINGS), (ReplicaFacts("a", 0, failure=OUT, held=True),)), True),
+        (
+            View(
+                Order(SERVICE, settings=SETTINGS),
+                (ReplicaFacts("a", 0, failure=OUT, held=True),),
+                turn=Turn(hopeless=True),
+            ),
+            False,
+        ),
         (View(Order(SERVICE, settings=SETTINGS), (ReplicaFacts("a", 0, failure=OUT, gave_up=True),)), False),
         (View(Order(SERVICE, failure=OUT)), False),
         (View(Order(SERVICE, settings=SETTINGS), (ReplicaFacts("a", 0),), stopping=True), False),
