@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from llmservice_cli.commands.ps import find, full_name
 from llmservice_cli.local.client import Control
 from llmservice_cli.places import Places
+from llmservice_cli.waiting import Waiting
 from llmservice_runtime.contract.errors import UserError
 
 Messages = list[dict[str, str]]
@@ -32,15 +33,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0; UserError when the (one-shot) question got no whole answer."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it stops an answer, and leaves at the prompt
-    now = Control(Places.from_environment().state).snapshot()
-    chat = Chat(now["url"], full_name(find(now, args.name)), args.temperature)
+    control = Control(Places.from_environment().state)
+    now = control.snapshot()
+    name = full_name(find(now, args.name))
+    chat, waiting = Chat(now["url"], name, args.temperature), Waiting(control, name)
     messages: Messages = [{"role": "system", "content": args.system}] if args.system else []
     if args.prompt is None and sys.stdin.isatty():
-        return converse(chat, messages)
+        return converse(chat, messages, waiting)
     prompt = sys.stdin.read() if args.prompt is None else args.prompt
     if not prompt.strip():
         raise UserError("there is no question.", "Give one with --prompt TEXT, or on standard input.")
-    show(chat.ask([*messages, {"role": "user", "content": prompt.strip()}]))
+    show(chat.ask([*messages, {"role": "user", "content": prompt.strip()}]), waiting)
     return 0
 
 
@@ -72,7 +75,7 @@ class Chat:
             connection.close()  # the service stops generating when it sees this
 
 
-def converse(chat: Chat, messages: Messages) -> int:
+def converse(chat: Chat, messages: Messages, waiting: Waiting) -> int:
     """Question by question until /exit or the end of input. A failed question is told and may be asked again."""
     import readline  # noqa: F401 - line editing and history of input()
 
@@ -89,23 +92,28 @@ def converse(chat: Chat, messages: Messages) -> int:
             continue
         messages.append({"role": "user", "content": question})
         try:
-            messages.append({"role": "assistant", "content": show(chat.ask(messages))})
+            messages.append({"role": "assistant", "content": show(chat.ask(messages), waiting)})
         except UserError as error:
             messages.pop()
             print(f"error: {error}", file=sys.stderr)
 
 
-def show(pieces: Iterator[str]) -> str:
-    """Print an answer while it comes; what came until it ended or Ctrl-C stopped it."""
-    said = []
+def show(pieces: Iterator[str], waiting: Waiting) -> str:
+    """Print an answer while it comes, and before that what it waits for; what came until it ended or Ctrl-C stopped
+    it."""
+    said: list[str] = []
+    waiting.begin()
     try:
         for piece in pieces:
+            if not said:
+                waiting.end()
             said.append(piece)
             print(piece, end="", flush=True)
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
     finally:
+        waiting.end()
         if said:
             print(flush=True)
     return "".join(said)
