@@ -27,7 +27,10 @@ CLAIM_BYTES = 8192
 """Of a claim's file; names and paths fit."""
 REPLICA, INSTANCE = ".claim", ".instance"
 """How the files of replicas and of instances end."""
-SHRINK = "Stop or shrink what runs (`llmservice down NAME`, `llmservice scale NAME --replicas N`)"
+SHRINK = (
+    "Stop or shrink what runs (`llmservice down NAME`, `llmservice scale NAME --replicas N`), or have it make room for"
+    " what is asked for (scaling.minReplicas: 0)"
+)
 REMEDY = f"{SHRINK}, or give this one less (contextTokens, a smaller version). It starts by itself once there is room."
 
 

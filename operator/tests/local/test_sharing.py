@@ -126,9 +126,11 @@ def test_a_service_that_stays_has_its_room_and_what_does_not_fit_beside_it_says_
     assert "gave way to default/stays" in said(here)
     answer = ask(here, "a").whole(120)
     assert "DoesNotFit" in answer and "default/stays holds" in answer
+    assert "have it make room for what is asked for (scaling.minReplicas: 0)" in answer
     until(lambda: "0/0" in next(row for row in here.run("ps").splitlines() if "default/a" in row))
-    here.run("down", "stays")
+    here.up(sharing("stays"))  # what the message says to do
     assert "a2" in ask(here, "a").whole(120)
+    assert "Idle: It gave way to default/a" in here.run("ps")
 
 
 def test_minimum_replicas_stay_and_what_is_beyond_them_goes(here: Here) -> None:
