@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 from machine_world import Here  # type: ignore[import-not-found]
@@ -28,6 +32,31 @@ def test_openai_python_streams(demo: Here) -> None:
         )
         pieces = [choice.delta.content or "" for chunk in stream for choice in chunk.choices]
     assert len(pieces) > 5 and "".join(pieces).startswith(ANSWER)
+
+
+@pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}])
+def test_the_usage_of_every_stream_is_counted_and_told_to_who_asks(demo: Here, options: dict[str, Any]) -> None:
+    url = demo.snapshot()["url"]
+
+    def counted() -> int:
+        """Completion tokens, as the gateway's metrics have them."""
+        with urllib.request.urlopen(f"{url.removesuffix('/v1')}/metrics") as answer:
+            text = answer.read().decode()
+        return sum(int(float(value)) for value in re.findall(r'_tokens_total\{kind="completion".*\} (\S+)', text))
+
+    before = counted()
+    with OpenAI(base_url=url, api_key="none") as client:
+        chunks = list(
+            client.completions.create(model="demo", prompt="LLM", max_tokens=7, stream=True, temperature=0, **options)
+        )
+    told = [chunk.usage for chunk in chunks if chunk.usage is not None]
+    assert len(told) == len([chunk for chunk in chunks if not chunk.choices]) == len(options)
+    spent = told[0].completion_tokens if told else 7
+    for _ in range(500):
+        if counted() > before:
+            break
+        time.sleep(0.02)
+    assert 0 < counted() - before <= spent
 
 
 def test_the_snippets_work_as_pasted(demo: Here) -> None:
