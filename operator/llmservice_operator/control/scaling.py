@@ -231,9 +231,9 @@ class Scaling:
 
     async def _spare_the_busy(self, key: Key, found: Scaled) -> None:
         """Have the ReplicaSet end idle replicas first. Best effort: what is busy drains anyway."""
-        await self.supervisors.read_now(found.ready)
+        told = await self.supervisors.read_now(found.ready)
         now = self._services.get(key, found)
-        for name, cost in costs(now.pods, self.supervisors.told).items():
+        for name, cost in costs(now.pods, told).items():
             uid = next(one.uid for one in now.pods if one.name == name)
             pod = {"apiVersion": "v1", "kind": POD.kind, "metadata": {"namespace": key[0], "name": name}}
             try:

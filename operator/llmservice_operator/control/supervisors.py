@@ -92,14 +92,17 @@ class Supervisors:
             finally:
                 self._session = None
 
-    async def read_now(self, replicas: Collection[Replica]) -> None:
-        """Ask these at once; who does not answer soon is as it was."""
+    async def read_now(self, replicas: Collection[Replica]) -> dict[str, Work]:
+        """Ask these at once; what all told. Who does not answer soon told nothing: a busy one may be late."""
         if (session := self._session) is None:
-            return
+            return dict(self.told)
+        began = self.clock()
         asked = [known for one in replicas if (known := self._known.get(one.uid))]
         async with asyncio.TaskGroup() as tasks:
             for known in asked:
                 tasks.create_task(self._read(session, known, AT_ONCE_SECONDS))
+        late = {one.uid for one in replicas if one.uid in self.told and self.told[one.uid].at < began}
+        return {uid: work for uid, work in self.told.items() if uid not in late}
 
     def _due(self) -> list[_Asked]:
         now = self.clock()

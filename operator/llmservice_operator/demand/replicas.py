@@ -18,6 +18,10 @@ COST = "controller.kubernetes.io/pod-deletion-cost"
 """Annotation: of the pods that a ReplicaSet could end, it ends the cheapest first."""
 
 
+RECENT_SECONDS = 10.0
+"""Whoever had requests within so long is not idle: short ones come and go between two reports."""
+
+
 @dataclass(frozen=True, slots=True)
 class Replica:
     """One pod that is not ending."""
@@ -42,6 +46,8 @@ class Work:
     at: float
     lasts: float = STALE_SECONDS
     """Seconds that it can be believed."""
+    idle: float | None = None
+    """Seconds since it had something to do, at `at`; None = it had nothing yet, or does not tell."""
 
     @property
     def requests(self) -> float:
@@ -65,13 +71,16 @@ def replica(pod: Json) -> Replica:
 def work(body: Mapping[str, Any], at: float) -> Work:
     """A supervisor's /status. Raises ValueError for what is none: who answers there is the tenant's."""
     running, waiting, used = body.get("running"), body.get("waiting"), body.get("kv_used")
+    idle = body.get("seconds_since_work")
     for count in (running, waiting):
         if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= 1_000_000:
             raise ValueError("it does not tell how many requests it has")
     if used is not None and (isinstance(used, bool) or not isinstance(used, int | float) or not 0 <= used <= 1):
         raise ValueError("what it tells of its KV cache is no share")
+    if idle is not None and (isinstance(idle, bool) or not isinstance(idle, int | float) or not idle >= 0):
+        raise ValueError("what it tells of its last work is no time")
     assert isinstance(running, int) and isinstance(waiting, int)
-    return Work(running, waiting, None if used is None else float(used), at)
+    return Work(running, waiting, None if used is None else float(used), at, idle=idle)
 
 
 def requests(replicas: Iterable[Replica], told: Mapping[str, Work], now: float) -> Reading:
@@ -101,13 +110,15 @@ def kv_used(replicas: Iterable[Replica], told: Mapping[str, Work]) -> Reading | 
 
 def costs(replicas: Iterable[Replica], told: Mapping[str, Work]) -> dict[str, str]:
     """Pod -> what its end is to cost, where that differs from what is said: as many as it has requests, so that the
-    idle go first. One that is ready and did not tell costs more than any: what it does is not known."""
+    idle go first. One that had some a moment ago will have some again; one that is ready and did not tell costs more
+    than any, since what it does is not known."""
     wanted = {}
     for one in replicas:
         if not one.ready:
             cost = 0  # the ReplicaSet takes these first anyway
         elif one.uid in told:
-            cost = int(told[one.uid].requests)
+            work = told[one.uid]
+            cost = int(work.requests) or int(work.idle is not None and work.idle < RECENT_SECONDS)
         else:
             cost = 1_000_000
         if (one.cost or "0") != str(cost):

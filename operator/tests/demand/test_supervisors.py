@@ -91,6 +91,20 @@ async def test_one_that_must_be_known_now_is_asked_now(monkeypatch: pytest.Monke
         assert supervisors.told["u1"].running == 7
 
 
+async def test_who_does_not_answer_before_replicas_are_ended_is_not_taken_for_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pods = Pods()
+    pods.answers = {one.address: {"running": 0, "waiting": 0} for one in (ONE, TWO)}
+    async with running(pods, monkeypatch) as supervisors:
+        supervisors.keep("apps/qwen", (ONE, TWO))
+        await until(pods, lambda: len(supervisors.told) == 2)
+        supervisors.polls = False
+        del pods.answers[ONE.address]
+        told = await supervisors.read_now((ONE, TWO))
+        assert set(told) == {"u2"} and costs((ONE, TWO), told) == {"p1": "1000000"}
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -102,10 +116,12 @@ async def test_one_that_must_be_known_now_is_asked_now(monkeypatch: pytest.Monke
         {"running": 1, "waiting": 0, "kv_used": "much"},
         {"running": 1, "waiting": 0, "kv_used": 2},
         {"running": 1, "waiting": 0, "kv_used": float("nan")},
+        {"running": 1, "waiting": 0, "seconds_since_work": "long"},
+        {"running": 1, "waiting": 0, "seconds_since_work": float("nan")},
     ],
 )
 def test_what_a_tenants_pod_answers_is_checked(body: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"it does not tell|is no share"):
+    with pytest.raises(ValueError, match=r"it does not tell|is no share|is no time"):
         work(body, 0.0)
 
 
@@ -126,6 +142,9 @@ def test_what_engines_have_is_known_in_part_until_each_told() -> None:
 def test_costs_are_written_where_they_differ_and_what_is_not_known_is_dear() -> None:
     told = {"u1": work({"running": 2, "waiting": 1}, 0.0), "u2": work({"running": 0, "waiting": 0}, 0.0)}
     assert costs((ONE, TWO), told) == {"p1": "3"}
+    told["u2"] = work({"running": 0, "waiting": 0, "seconds_since_work": 0.7}, 0.0)
+    assert costs((ONE, TWO), told) == {"p1": "3", "p2": "1"}, "it has short requests, and none at this moment"
+    told["u2"] = work({"running": 0, "waiting": 0, "seconds_since_work": 60}, 0.0)
     costly = Replica("u2", "p2", "127.0.0.2", ready=True, cost="5")
     assert costs((costly,), told) == {"p2": "0"}
     assert costs((ONE,), {}) == {"p1": "1000000"}

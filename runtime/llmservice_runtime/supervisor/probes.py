@@ -128,6 +128,7 @@ def describe(view: View, now: float) -> dict[str, object]:
         "waiting": state.waiting,
         "kv_used": state.kv_used,
         "steps": state.steps,
+        "seconds_since_work": None if state.worked_at is None else _round(now - state.worked_at),
         "seconds_since_progress": _round(now - state.progress_at) if state.ready_at is not None else None,
         "restarts": state.restarts,
         "retry_in_seconds": None if state.retry_at is None else _round(max(0.0, state.retry_at - now)),

@@ -96,6 +96,8 @@ class State:
     """What the step at hand takes by the engine's measured speed; 0 = not known."""
     progress_at: float = 0.0
     """Last sign of forward progress: a step while busy, an answered canary while idle."""
+    worked_at: float | None = None
+    """When it last had a request, by what it told every second or by the steps in between; None = it had none yet."""
     canary_at: float = 0.0
     restarts: int = 0
     failures: int = 0
@@ -238,6 +240,7 @@ def _stepped(state: State, report: StepReport, now: float) -> Step:
         kv_used=report.kv_used,
         steps=report.steps,
         step_seconds=report.seconds,
+        worked_at=now if moved or report.running or report.waiting else state.worked_at,
     )
     if moved or not was_busy or not state.busy:
         return _progressed(state, now)
@@ -273,7 +276,7 @@ def _exited(state: State, record: FailureRecord, jitter: float, now: float, poli
     stable = state.ready_at is not None and now - state.ready_at >= policy.stable_seconds
     if not state.stopping:
         state = _enter(state, Phase.FAILED, now)
-    state = replace(state, alive=False, running=0, waiting=0, kv_used=None, port=0, kill_at=None)
+    state = replace(state, alive=False, running=0, waiting=0, kv_used=None, worked_at=None, port=0, kill_at=None)
     state = replace(state, ready_at=None, wedged=False)
     state = replace(state, told=False, terminate_at=None)
     if state.stopping:

@@ -86,6 +86,25 @@ def test_the_kv_cache_in_use_is_shown_until_its_engine_is_gone() -> None:
     assert world.state.kv_used is None
 
 
+def test_work_that_no_report_saw_is_told_by_its_steps() -> None:
+    """Reports come once a second: a replica of short requests may have none at every one of them."""
+
+    def since() -> object:
+        return describe(View(SETTINGS, lambda: world.state, lambda: 1, 2), world.now)["seconds_since_work"]
+
+    world = World(LEAVE).ready()
+    assert since() is None
+    world.send(Reported(StepReport(running=0, waiting=0, steps=40)))
+    world.advance(3)
+    assert since() == 3
+    world.send(Reported(StepReport(running=0, waiting=0, steps=40)))
+    assert since() == 3
+    world.send(Reported(StepReport(running=0, waiting=1, steps=40)))
+    assert since() == 0
+    world.send(Exited(CRASH))
+    assert since() is None
+
+
 def test_a_long_queue_never_fails_liveness_while_steps_complete() -> None:
     world = World(LEAVE).ready()
     for steps in range(1, 200):
