@@ -118,6 +118,15 @@ def test_of_several_processes_the_one_that_a_signal_ended_says_why(
     assert (classify(shared).failure is FailureClass.OUT_OF_MEMORY) == (number == 9)
 
 
+def test_a_worker_of_which_nobody_knows_how_it_ended_is_named() -> None:
+    said = (
+        "(EngineCore pid=7) ERROR Worker proc VllmWorker-1 died unexpectedly (exit code: None), shutting down executor."
+    )
+    tail = (said, "(EngineCore pid=7) RuntimeError: Executor failed.")
+    record = classify(Remains(1, Phase.READY, tail, last_words=definition(EngineType.VLLM).last_words))
+    assert record.failure is FailureClass.CRASHED and "VllmWorker-1 died unexpectedly" in record.message
+
+
 def test_a_worker_that_ended_by_an_error_of_its_own_hides_no_cause() -> None:
     tail = ("torch.OutOfMemoryError: CUDA out of memory.", "Worker proc VllmWorker-1 died unexpectedly (exit code: 1)")
     record = classify(Remains(1, Phase.LOADING, tail, last_words=definition(EngineType.VLLM).last_words))

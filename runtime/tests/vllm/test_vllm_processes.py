@@ -79,8 +79,12 @@ def test_who_is_killed_leaves_no_engine_process(start: Start) -> None:
         replica.wait_for(lambda left=processes: not any(map(is_alive, left)), seconds)
         replica.wait_for(lambda: not replica.state["ready"])
         assert replica.record["failure"] == "Crashed"
-        assert "killed from outside (SIGKILL)" in replica.record["message"], "the worker and the server alike"
-        assert replica.record["remedy"].startswith("Look for who killed it")
+        record = replica.record
+        if "(exit code: None)" in record["message"]:  # vLLM looked at its worker before the kernel knew
+            assert killed == "VLLM::Worker" and "died unexpectedly" in record["message"]
+            continue
+        assert "killed from outside (SIGKILL)" in record["message"], "the worker and the server alike"
+        assert record["remedy"].startswith("Look for who killed it")
     replica.wait_for(lambda: any("EngineCore" in title(pid) for pid in replica.everything()), LOAD_SECONDS)
     processes = replica.everything()
     replica.process.send_signal(signal.SIGTERM)

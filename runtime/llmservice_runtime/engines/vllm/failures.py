@@ -28,5 +28,7 @@ LAST_WORDS = (
         r"|vllm serve: error|api_server.py: error|validation errors? for \w*config",
     ),
     (FailureClass.CRASHED, r"worker proc .{0,80} died unexpectedly \(exit code: (?P<signal>-\d+)\)"),
+    # vLLM may look before the kernel knows how its worker ended: then nobody is told.
+    (FailureClass.CRASHED, r"worker proc .{0,80} died unexpectedly \(exit code: none\)"),
     (FailureClass.ENGINE_NOT_INSTALLED, r"no module named '?vllm|no package metadata was found for vllm"),
 )
