@@ -18,7 +18,7 @@ CLUSTER = Path(__file__).parent / "cluster" / "cluster"
 INSTANCE = "9"
 STATE = Path(f"/var/lib/llmservice-cluster{INSTANCE}")
 ENVIRONMENT = {**os.environ, "E2E_INSTANCE": INSTANCE, "E2E_PROVIDER": "bare"}
-STAGES = ("control plane", "names and volumes", "node1 at", "node2 at", "nodes ready")
+STAGES = ("control plane", "names, volumes and metrics", "node1 at", "node2 at", "nodes ready")
 """What `up` prints when it begins a part. It is killed a moment after."""
 
 pytestmark = pytest.mark.skipif(
