@@ -8,6 +8,7 @@ meet, and when the last process is dead the mounts and interfaces are gone witho
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +64,8 @@ def up(node: Node, plane: ControlPlane, pause_image: str) -> None:
     anchor = _anchor(node)
     network.connect(node.name, anchor, node.address)
     _daemon(node, "containerd", "containerd", "--config", node.disk / "containerd.toml")
-    socket = Path(f"/proc/{anchor}/root/run/containerd/containerd.sock")
-    wait_until(socket.exists, f"{node.name}'s containerd", 30, node.state.log(node.daemon("containerd")))
+    path = f"/proc/{anchor}/root/run/containerd/containerd.sock"
+    wait_until(lambda: _listens(path), f"{node.name}'s containerd", 30, node.state.log(node.daemon("containerd")))
     identity = pki.node(node.name, node.address)
     _daemon(
         node, "kubelet", plane.programs / "kubelet", f"--config={node.disk / 'kubelet.json'}",
@@ -80,6 +81,13 @@ def up(node: Node, plane: ControlPlane, pause_image: str) -> None:
     conf = node.disk / "etc/cni/net.d/10-pods.conflist"
     conf.parent.mkdir(parents=True, exist_ok=True)
     conf.write_text(json.dumps(pod_network_configuration(pods)))
+
+
+def _listens(path: str) -> bool:
+    """Whether somebody takes connections there. The file comes first, and stays when who listened has ended; a kubelet
+    that is refused ends."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(path) == 0
 
 
 def restart(node: Node, part: str, plane: ControlPlane, pause_image: str) -> None:
