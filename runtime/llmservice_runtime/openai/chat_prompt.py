@@ -203,6 +203,8 @@ def held_to(
 ) -> tuple[str, Grammar] | None:
     """What the answer is held to, with the field that says so; ApiError 400 for two that exclude each other."""
     held = constraint(request)
+    if request.continue_final_message and not thinking:
+        marks = None  # the answer goes on in the middle of its content: no markup comes before that
     if fmt is not None:
         if held is not None:
             raise unsupported(

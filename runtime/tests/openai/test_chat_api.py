@@ -259,6 +259,10 @@ async def test_thinking_in_a_channel_of_special_tokens(
     held = {**PING, "response_format": {"type": "json_object"}}
     assert (await client.post("/v1/chat/completions", json=held)).status == 200
     assert '"final<|message|>"' in engine.requests[-1].params.grammar.source, "the form holds for what follows"
+    begun = [*PING["messages"], {"role": "assistant", "content": "{"}]
+    on = {**held, "messages": begun, "continue_final_message": True, "add_generation_prompt": False}
+    assert (await client.post("/v1/chat/completions", json=on)).status == 200
+    assert "message|>" not in engine.requests[-1].params.grammar.source, "it is in its content already"
 
 
 TOOL = {
