@@ -13,6 +13,7 @@ from llmservice_runtime.batching.scheduler import (
     SHORT_PROMPT,
     Pace,
     StepBound,
+    backlog,
     plan_step,
     turns,
 )
@@ -107,6 +108,8 @@ class Decoder(ABC):
 
     def _plan(self, limit: int, fail: Fail) -> Taken:
         running = self.lanes.running
+        if not self.lanes.kv.bounded and len(running) <= limit and all(answer.pending == 1 for answer in running):
+            return self.arrange([(answer, 1) for answer in running])  # most steps: there is nothing to decide
         while running:
             pending = [answer.pending for answer in running]
             wide = sum(1 for a in running if a.prompt_logprobs is not None and a.first is None)
@@ -125,7 +128,7 @@ class Decoder(ABC):
                         self.lanes.preempt()
                     continue
             # Of neighbouring streams llama.cpp first takes as many tokens as the shortest has: one, beside generation.
-            chunk = self._pace.chunk
+            chunk = self._pace.chunk(*backlog(pending))
             chunk += chunk > 0 and not self.lanes.kv.shared
             plan = plan_step(
                 pending, limits, chunk=chunk, burst=self._pace.burst, prompt=self._bound.tokens, batch=limit, free=free

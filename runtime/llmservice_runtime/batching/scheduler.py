@@ -2,8 +2,8 @@
 
 Every answer that generates gets its token. Short prompts go whole, so that nobody waits for a first token behind a long
 prompt; long ones get chunks, first come, first served. While answers generate both are bounded by the time that they
-add to a step (`Pace`); with none of them it is a whole batch, or what a few seconds are enough for: a step is what
-liveness counts, and what a client that leaves waits for. Ends of prompts whose long
+add to a step (`Pace`); where only long prompts are it is a whole batch, or what a few seconds are enough for: a step is
+what liveness counts, and what a client that leaves waits for. Ends of prompts whose long
 beginning was known take turns: the first one's token does not wait for the last.
 """
 
@@ -12,10 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-CHUNK_BEATS = 16.0
-"""Wanted time of a step with a chunk of a long prompt, in steps without prompts..."""
+CHUNK_SHARE = 10
+"""Wanted time of a step with a chunk of long prompts: one of so many parts of what they all take..."""
+CHUNK_BEATS = 8.0, 16.0
+"""...but as many steps without prompts at least, and at most..."""
 CHUNK_SECONDS, CHUNK_LEAST = 1.0, 3.0
-"""...but no longer than so many seconds, or so many such steps where these are longer."""
+"""...and no longer than so many seconds, or so many such steps where these are longer."""
 REST = 1
 """Steps that only generate (and begin short prompts) after one with a chunk: most gaps of a stream are without one."""
 BURST_BEATS = 1.0
@@ -56,6 +58,12 @@ def turns(pending: Sequence[int], depths: Sequence[int]) -> list[bool]:
     return may
 
 
+def backlog(pending: Sequence[int]) -> tuple[int, int]:
+    """Tokens of long prompts, and of short ones, that are not computed yet."""
+    short = sum(tokens for tokens in pending if 1 < tokens <= SHORT_PROMPT)
+    return sum(tokens for tokens in pending if tokens > SHORT_PROMPT), short
+
+
 def plan_step(
     pending: Sequence[int], limits: Sequence[int], *, chunk: int, burst: int, prompt: int, batch: int, free: int
 ) -> list[int]:
@@ -79,12 +87,11 @@ def plan_step(
     short = [lane for lane in prompts if pending[lane] <= SHORT_PROMPT]
     long = [lane for lane in prompts if pending[lane] > SHORT_PROMPT]
     left = min(left, prompt)
-    if not generating:
-        # Half of it at least is for long ones: on a machine where one takes minutes neither waits for the other.
-        left -= _share(short, left // 2 if long else left, pending, limits, taken)
+    if not generating and not short:
         _share(long, left, pending, limits, taken)
         return taken
-    reserve = min(CHUNK_UNIT, chunk, left) if long else 0
+    # Half at most: on a machine where a long one takes minutes neither waits for the other.
+    reserve = min(CHUNK_UNIT if generating else chunk, chunk, left // 2) if long else 0
     burst = burst if len(short) < BURST_SHARE * generating else left
     spent = 0
     for lane in short:
@@ -93,7 +100,7 @@ def plan_step(
             break
         taken[lane] = whole
         spent += whole
-    rest = min(left - spent, max(chunk - spent, reserve))
+    rest = min(left - spent, reserve if spent else chunk)
     _share(long, rest, pending, limits, taken)
     return taken
 
@@ -111,9 +118,10 @@ class Pace:
     """How many prompt tokens go beside generation, and when; learned from the time of steps.
 
     A step that only generates is the machine's own beat. Short prompts come all the time, so what they add to a step is
-    about a beat. Long ones come seldom and are computed fastest in large chunks: those take many beats, and some
-    that only generate follow each. So most gaps of a stream are a beat, also while long prompts are computed, and the
-    longest is far shorter than a whole prompt. `seconds` is the wanted time of a step with a chunk; 0 = CHUNK_BEATS.
+    about a beat. Long ones come seldom, and some steps that only generate follow each of their chunks: most gaps of a
+    stream are a beat, also while long prompts are computed. A lone one goes in many chunks, for short pauses; where
+    they queue up chunks grow, since large ones are computed fastest. `seconds` is the wanted time of a step with a
+    chunk; 0 = by what waits.
     """
 
     def __init__(self, batch: int, seconds: float = 0.0, first: int = 128) -> None:
@@ -123,23 +131,30 @@ class Pace:
         self._beat: float | None = None
         self._per_token: float | None = None
         self._rest = 0
+        self._owed = False
+        """Short prompts went first the last time."""
 
     def observe(self, generated: int, prompt: int, seconds: float, chunked: bool = False) -> None:
         """One step: lanes that generated, prompt tokens computed, its time; whether a long prompt got a chunk."""
         self._rest = REST if chunked and generated else max(self._rest - 1, 0)
+        self._owed = not chunked and (self._owed or prompt > 0)
         if prompt == 0:
             self._beat = _blend(self._beat, seconds)
         elif prompt >= CHUNK_UNIT:
             beat = (self._beat or 0.0) if generated else 0.0
             self._per_token = _blend(self._per_token, max(seconds - beat, seconds / 10) / prompt)
 
-    @property
-    def chunk(self) -> int:
-        """Tokens of long prompts for the next mixed step: a multiple of 64, at most a batch; 0 = it only generates."""
-        if self._rest:
+    def chunk(self, long: int, short: int) -> int:
+        """Tokens of long prompts for the next mixed step: a multiple of 64, at most a batch; 0 = it has none.
+
+        So many tokens of `long` prompts wait, and of `short` ones: for these a chunk waits once.
+        """
+        if self._rest or (short and not self._owed):
             return 0
         beat = self._beat or 0.0
-        wanted = self._seconds or min(CHUNK_BEATS * beat, max(CHUNK_SECONDS, CHUNK_LEAST * beat))
+        least, most = (beats * beat for beats in CHUNK_BEATS)
+        share = long * (self._per_token or 0.0) / CHUNK_SHARE
+        wanted = self._seconds or min(max(least, share), most, max(CHUNK_SECONDS, CHUNK_LEAST * beat))
         return self._fitting(wanted - beat)
 
     @property

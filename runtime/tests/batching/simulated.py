@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from llmservice_runtime.batching.scheduler import SHORT_PROMPT, Pace, StepBound, plan_step, turns
+from llmservice_runtime.batching.scheduler import SHORT_PROMPT, Pace, StepBound, backlog, plan_step, turns
 
 BATCH = 2048
 CHECK = 0.004
@@ -46,9 +46,8 @@ class Ours:
     def plan(self, pending: Sequence[int], fed: Sequence[int]) -> list[int]:
         limits = [BATCH if now else 0 for now in turns(pending, fed)]
         pace, prompt = self.pace, self.bound.tokens
-        return plan_step(
-            pending, limits, chunk=pace.chunk, burst=pace.burst, prompt=prompt, batch=BATCH, free=1_000_000
-        )
+        chunk = pace.chunk(*backlog(pending))
+        return plan_step(pending, limits, chunk=chunk, burst=pace.burst, prompt=prompt, batch=BATCH, free=1_000_000)
 
     def observe(self, pending: Sequence[int], taken: Sequence[int], seconds: float) -> None:
         generated = sum(took for tokens, took in zip(pending, taken, strict=True) if tokens == 1)

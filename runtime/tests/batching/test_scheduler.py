@@ -15,6 +15,7 @@ from llmservice_runtime.batching.scheduler import (
     TURN,
     Pace,
     StepBound,
+    backlog,
     plan_step,
     turns,
 )
@@ -28,10 +29,10 @@ from llmservice_runtime.batching.scheduler import (
         pytest.param([2000, 1], 64, 512, 9999, [64, 1], id="beside generation a prompt takes a chunk"),
         pytest.param([400, 400, 1], 512, 2048, 9999, [400, 112, 1], id="prompts share the chunk in order of arrival"),
         pytest.param(
-            [2000, 40, 50, 1], 160, 2048, 9999, [70, 40, 50, 1], id="short prompts go whole, before long ones"
+            [2000, 40, 50, 1], 160, 2048, 9999, [64, 40, 50, 1], id="short prompts go whole, before long ones"
         ),
         pytest.param([2000, 40, 1], 0, 2048, 9999, [0, 40, 1], id="a step that rests from chunks begins short ones"),
-        pytest.param([2000, 100, 1], 160, 2048, 9999, [64, 100, 1], id="what short ones take comes off the chunk"),
+        pytest.param([2000, 100, 1], 160, 2048, 9999, [64, 100, 1], id="beside short ones a long one gets a tile"),
         pytest.param([100] * 4 + [1] * 9, 64, 2048, 9999, [100, 0, 0, 0] + [1] * 9, id="a few go one after the other"),
         pytest.param([40] * 4 + [1] * 9, 64, 2048, 9999, [40, 40, 40, 0] + [1] * 9, id="as many as the burst allows"),
         pytest.param([100] * 5 + [1] * 9, 64, 2048, 9999, [100] * 5 + [1] * 9, id="many beside few go together"),
@@ -39,7 +40,8 @@ from llmservice_runtime.batching.scheduler import (
             [2000] + [100] * 5 + [1], 64, 512, 9999, [64] + [100] * 4 + [47] + [1], id="a long one still moves on"
         ),
         pytest.param([300, 300], 64, 512, 9999, [300, 212], id="without generation prompts share the batch"),
-        pytest.param([2000, 5, 90], 64, 512, 9999, [417, 5, 90], id="without generation, too, short ones go first"),
+        pytest.param([2000, 5, 90], 128, 512, 9999, [128, 5, 90], id="without generation it gets a chunk"),
+        pytest.param([2000, 5, 90], 0, 512, 9999, [0, 5, 90], id="or waits for the short ones once"),
         pytest.param([2000, 5, 90], 64, 64, 9999, [32, 5, 27], id="and leave half to long ones"),
         pytest.param([1, 1, 1], 64, 512, 2, [1, 1, 0], id="too little memory: the oldest go on"),
         pytest.param([100, 1], 64, 512, 11, [10, 1], id="a prompt fills what memory is left"),
@@ -130,7 +132,7 @@ def test_a_step_is_bounded_in_time_at_any_speed(
         taken = plan_step(
             pending,
             [batch] * len(pending),
-            chunk=pace.chunk,
+            chunk=pace.chunk(*backlog(pending)),
             burst=pace.burst,
             prompt=bound.tokens,
             batch=batch,
