@@ -6,7 +6,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from llmservice_runtime.batching.decoder import Decoder
 from llmservice_runtime.batching.steps import StepLoop
@@ -107,7 +106,7 @@ class BatchingEngine:
 
     def stats(self) -> EngineStats:
         """What runs and waits now; never waits for a step."""
-        return replace(self._steps.stats, step_seconds=self._steps.expected())
+        return self._steps.stats
 
     def memory(self) -> Sequence[HeldLine]:
         """What weights and cache have; empty = not known."""

@@ -44,7 +44,6 @@ class StepLoop:
         self._out: dict[asyncio.AbstractEventLoop, list[tuple[Stream, Delta]]] = defaultdict(list)
         self._stopping = False
         self._mark = time.perf_counter()
-        self.stats = EngineStats()
         self.finished: deque[float] = deque(maxlen=64)
         """When the last answers ended (monotonic seconds): what Retry-After is measured by."""
         self._thread = threading.Thread(target=self._run, name="steps", daemon=True)
@@ -64,9 +63,17 @@ class StepLoop:
         """End every answer with an error delta."""
         self._commands.put(lambda: self._drop(lambda answer: True, message))
 
-    def expected(self) -> float:
-        """Seconds that the step at hand takes by the speed of those before; 0 = not known."""
-        return self._decoder.expected
+    @property
+    def stats(self) -> EngineStats:
+        """What runs and waits now; never waits for a step."""
+        waiting, kv = len(self._lanes.waiting), self._lanes.kv
+        return EngineStats(
+            running=len(self._lanes.running),
+            waiting=waiting,
+            waiting_by_reason={"capacity": waiting},
+            kv_usage=kv.busy_cells() / kv.cells,
+            step_seconds=self._decoder.expected,
+        )
 
     def close(self) -> None:
         """Stop the thread and wait for its step."""
@@ -94,25 +101,12 @@ class StepLoop:
     def _obey(self) -> None:
         """Carry out commands; without work, sleep until one comes."""
         idle = not self._lanes.running and not self._lanes.waiting
-        while True:
-            try:
-                command = self._commands.get(block=idle)
-            except queue.Empty:
-                break
+        while idle or not self._commands.empty():
+            command = self._commands.get()
             if idle:
                 self._mark = time.perf_counter()
             idle = False
             command()
-        self._publish()
-
-    def _publish(self) -> None:
-        waiting = len(self._lanes.waiting)
-        self.stats = EngineStats(
-            running=len(self._lanes.running),
-            waiting=waiting,
-            waiting_by_reason={"capacity": waiting},
-            kv_usage=self._lanes.kv.busy_cells() / self._lanes.kv.cells,
-        )
 
     def _step(self) -> None:
         self._lanes.admit()
@@ -142,14 +136,14 @@ class StepLoop:
             generated += self._advance(answer, token, scores[at], now)
         if generated:
             self._lanes.running = [answer for answer in self._lanes.running if answer.slot is not None]
-        self._metrics.inter_token(gaps)
         mark = time.perf_counter()
-        self._metrics.step(prompt, generated, self._decoder.seconds, mark - self._mark - self._decoder.seconds)
+        around = mark - self._mark - self._decoder.seconds
+        self._metrics.step(prompt, generated, self._decoder.seconds, around, gaps)
         self._mark = mark
 
     def _choose(self, scores: Floats, sampling: list[tuple[Answer, int]]) -> list[int]:
         if len(sampling) == scores.shape[0] and all(answer.sampler.plain for answer, _ in sampling):
-            return [int(token) for token in scores.argmax(axis=1)]
+            return list(map(int, scores.argmax(axis=1)))
         chosen = []
         for answer, row in sampling:
             try:
@@ -207,7 +201,6 @@ class StepLoop:
 
     def _flush(self) -> None:
         """One call into each event loop for all that this step made."""
-        self._publish()
         for loop, deltas in self._out.items():
             try:
                 loop.call_soon_threadsafe(deliver, deltas)

@@ -31,7 +31,8 @@ class Stream(AsyncIterator[Delta]):
         self._on_end = on_end
         self._on_cancel = on_cancel
         self._pending: dict[int, Delta] = {}
-        self._ready = asyncio.Event()
+        self._awaited: asyncio.Future[None] | None = None
+        """What the reader waits for while nothing is pending."""
 
     def push(self, delta: Delta) -> None:
         """On the event loop: a delta arrived."""
@@ -43,7 +44,8 @@ class Stream(AsyncIterator[Delta]):
             self._pending[delta.index] = delta
         else:
             _merge(waiting, delta)
-        self._ready.set()
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_result(None)
 
     def __aiter__(self) -> Stream:
         return self
@@ -56,8 +58,8 @@ class Stream(AsyncIterator[Delta]):
             while not self._pending:
                 if self.open <= 0:
                     raise StopAsyncIteration
-                self._ready.clear()
-                await self._ready.wait()
+                self._awaited = self.loop.create_future()
+                await self._awaited
         except StopAsyncIteration:
             raise
         except BaseException:

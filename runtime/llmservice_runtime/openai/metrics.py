@@ -133,27 +133,31 @@ class EngineMetrics(Collector):
             self._rejected = dict.fromkeys(REJECTION_REASONS, 0)
             self._histograms = {name: Histogram(bounds) for name, (_, bounds) in HISTOGRAMS.items()}
 
-    def step(self, prompt_tokens: int, generated_tokens: int, decode_seconds: float, python_seconds: float) -> None:
-        """One engine step: tokens that it computed, cached ones apart, its native time and the time around it."""
+    def step(
+        self,
+        prompt_tokens: int,
+        generated_tokens: int,
+        decode_seconds: float,
+        python_seconds: float,
+        gaps: Iterable[float] = (),
+    ) -> None:
+        """One engine step: tokens that it computed, cached ones apart, its native time and the time around it; seconds
+        between each token and the one before it in the same answer."""
         with self._lock:
             self.steps += 1
             self._counters[names.GENERATION_TOKENS] += generated_tokens
             self._histograms[names.ITERATION_TOKENS].observe(prompt_tokens + generated_tokens)
             self._histograms[names.STEP_SECONDS].observe(decode_seconds)
             self._histograms[names.PYTHON_SECONDS].observe(python_seconds)
+            between = self._histograms[names.INTER_TOKEN_LATENCY]
+            for seconds in gaps:
+                between.observe(seconds)
 
     def prefilled(self, prompt_tokens: int, cached_tokens: int) -> None:
         """An answer's prompt is read. As in vLLM all of it counts, cached or not, once per answer."""
         with self._lock:
             self._counters[names.PROMPT_TOKENS] += prompt_tokens
             self._counters[names.PROMPT_TOKENS_CACHED] += cached_tokens
-
-    def inter_token(self, seconds: Iterable[float]) -> None:
-        """Times between a token and the one before it in the same answer, of one step."""
-        with self._lock:
-            observe = self._histograms[names.INTER_TOKEN_LATENCY].observe
-            for value in seconds:
-                observe(value)
 
     def first_token(self, seconds: float) -> None:
         """Arrival to first token of one answer; recorded when it happens, not when the answer ends."""

@@ -67,9 +67,8 @@ def samples(metrics: EngineMetrics) -> dict[tuple[str, str], float]:
 def test_metrics_carry_vllms_names_and_meanings() -> None:
     metrics = EngineMetrics("apps/demo")
     metrics.stats = lambda: EngineStats(2, 3, {"capacity": 3}, 0.25)
-    metrics.step(100, 4, 0.02, 0.0002)
+    metrics.step(100, 4, 0.02, 0.0002, [0.02, 0.3])
     metrics.prefilled(160, 60)
-    metrics.inter_token([0.02, 0.3])
     metrics.first_token(0.06)
     metrics.prefix_cache(100, 60)
     metrics.preempted()

@@ -42,6 +42,9 @@ def _on_log(level: int, text: bytes | None, _data: Any) -> None:
 
 
 _log_callback = llama_cpp.llama_log_callback(_on_log)
+_get_logits = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(("llama_get_logits", llama_cpp.llama_cpp._lib))
+"""The address alone, where the package's own makes a pointer object of it; after a step it takes no time, so nobody
+else needs the interpreter meanwhile."""
 
 
 def initialise() -> None:
@@ -82,11 +85,25 @@ class Batch:
         return self._struct
 
 
-def logits(context: Any, rows: int, vocab: int) -> Floats:
-    """View of the last decode's logits, (rows, vocab), in batch order. Valid until the next decode; do not write."""
-    pointer = llama_cpp.llama_get_logits(context)
-    address = ctypes.cast(pointer, ctypes.c_void_p).value
-    if not address:
-        raise RuntimeError("llama.cpp has no logits of the last step")
-    view: Floats = np.ctypeslib.as_array((ctypes.c_float * (rows * vocab)).from_address(address)).reshape(rows, vocab)
-    return view
+class Logits:
+    """A context's logits, of `vocab` tokens and at most `most` rows, as views of llama.cpp's own memory.
+
+    A view is made when llama.cpp moves that memory: to make one takes longer than to find its largest number.
+    """
+
+    def __init__(self, context: Any, most: int, vocab: int) -> None:
+        self._context = context
+        self._shape = (most, vocab)
+        self._at = 0
+        self._view: Floats = np.empty((0, vocab), np.float32)
+
+    def rows(self, rows: int) -> Floats:
+        """Those of the last decode, (rows, vocab), in batch order. Valid until the next decode; do not write."""
+        at = _get_logits(self._context)
+        if not at:
+            raise RuntimeError("llama.cpp has no logits of the last step")
+        if at != self._at:
+            # There may be fewer rows than the most; those that were not computed are never looked at.
+            numbers = (ctypes.c_float * (self._shape[0] * self._shape[1])).from_address(at)
+            self._at, self._view = at, np.ctypeslib.as_array(numbers).reshape(self._shape)
+        return self._view[:rows]

@@ -9,7 +9,7 @@ import numpy as np
 
 from llmservice_runtime.batching.decoder import Decoder, NoRoomError, StepFailedError, Taken
 from llmservice_runtime.batching.lanes import Lanes
-from llmservice_runtime.engines.llamacpp.serve.binding import Batch, logits, recent_errors
+from llmservice_runtime.engines.llamacpp.serve.binding import Batch, Logits, recent_errors
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
 from llmservice_runtime.generation.arrays import Floats
 
@@ -21,11 +21,12 @@ class LlamaDecoder(Decoder):
         super().__init__(lanes, loaded.batch, step_seconds)
         self._loaded = loaded
         self._batch = Batch(loaded.batch)
-        self._vocab = int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(loaded.model)))
+        vocab = int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(loaded.model)))
+        self._logits = Logits(loaded.context, loaded.outputs, vocab)
 
     def scores(self, rows: int) -> Floats:
         """See Decoder: llama.cpp's own memory."""
-        return logits(self._loaded.context, rows, self._vocab)
+        return self._logits.rows(rows)
 
     def compute(self, taken: Taken) -> None:
         """See Decoder."""
@@ -49,7 +50,8 @@ class LlamaDecoder(Decoder):
             n += tokens
         begin = time.perf_counter()
         code = int(llama_cpp.llama_decode(self._loaded.context, batch.of(n)))
-        llama_cpp.llama_synchronize(self._loaded.context)
+        if self._loaded.offloaded:  # without, the call itself computes
+            llama_cpp.llama_synchronize(self._loaded.context)
         self.seconds += time.perf_counter() - begin
         if code == 1:
             raise NoRoomError

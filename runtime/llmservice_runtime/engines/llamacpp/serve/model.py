@@ -31,13 +31,18 @@ GIB = 1 << 30
 class LoadedModel:
     """A model and its context. Freed by `close`, once no step runs."""
 
-    def __init__(self, model: Any, context: Any, layout: Layout, batch: int, context_tokens: int, path: Path) -> None:
+    def __init__(
+        self, model: Any, context: Any, layout: Layout, settings: RuntimeSettings, batch: int, offloaded: bool
+    ) -> None:
         self.model = model
         self.context = context
         self.layout = layout
         self.batch = batch
-        self.context_tokens = context_tokens
-        self._path = path
+        self.outputs = most_outputs(settings)
+        """Rows of logits that a step may have."""
+        self.offloaded = offloaded
+        """Whether a GPU computes a part of it."""
+        self._path = Path(settings.model_path)
         self._buffers = list(buffers)
         self.gpus = tuple(gpus)
 
@@ -178,7 +183,12 @@ def _with_context(model: Any, settings: RuntimeSettings, args: EngineArgs) -> Lo
     context = llama_cpp.llama_init_from_model(model, params)
     if not context:
         raise _too_big(settings, layout, shape, need, available)
-    return LoadedModel(model, context, layout, batch, settings.context_tokens, Path(settings.model_path))
+    return LoadedModel(model, context, layout, settings, batch, args.gpu_layers != 0)
+
+
+def most_outputs(settings: RuntimeSettings) -> int:
+    """Rows of logits that a step may have: one per sequence, and some of prompts."""
+    return settings.max_sequences + PROMPT_ROWS
 
 
 def _context_params(settings: RuntimeSettings, args: EngineArgs, layout: Layout, batch: int) -> Any:
@@ -188,7 +198,7 @@ def _context_params(settings: RuntimeSettings, args: EngineArgs, layout: Layout,
     params.n_batch = batch
     params.n_ubatch = min(args.ubatch_size, batch)
     params.n_seq_max = layout.slots
-    params.n_outputs_max = settings.max_sequences + PROMPT_ROWS
+    params.n_outputs_max = most_outputs(settings)
     params.n_threads = threads
     params.n_threads_batch = args.threads_batch or threads
     params.kv_unified = not layout.split
