@@ -79,7 +79,9 @@ class Decoder(ABC):
             taken = self._plan(limit, fail)
             if not taken:
                 return []
-            self.expected = self._bound.seconds(_prompt_tokens(taken))
+            prompts = [(answer, tokens) for answer, tokens in taken if tokens > 1]
+            prompt = sum(tokens for _, tokens in prompts)
+            self.expected = self._bound.seconds(prompt)
             try:
                 self.compute(taken)
             except StepFailedError as error:
@@ -87,7 +89,9 @@ class Decoder(ABC):
             except NoRoomError:
                 limit = self._less(taken, limit, fail)
                 continue
-            self._observe(taken)
+            generated = len(taken) - len(prompts)
+            self._pace.observe(generated, prompt, self.seconds, any(a.pending > SHORT_PROMPT for a, _ in prompts))
+            self._bound.observe(generated, prompt, self.seconds)
             for answer, tokens in taken:
                 assert answer.slot is not None
                 self.lanes.kv.extend(answer.slot, answer.tokens[answer.fed : answer.fed + tokens])
@@ -137,12 +141,6 @@ class Decoder(ABC):
             return self.arrange(taken)
         return []
 
-    def _observe(self, taken: Taken) -> None:
-        generated, prompt = sum(1 for _, tokens in taken if tokens == 1), _prompt_tokens(taken)
-        chunked = any(tokens > 1 and answer.pending > SHORT_PROMPT for answer, tokens in taken)
-        self._pace.observe(generated, prompt, self.seconds, chunked)
-        self._bound.observe(generated, prompt, self.seconds)
-
     def _isolate(self, taken: Taken, reason: str, fail: Fail) -> Taken:
         """A batch failed: its answers start over one at a time; what fails alone is what fails."""
         log.error("a step failed: %s", reason)
@@ -153,7 +151,3 @@ class Decoder(ABC):
             answer.suspect = True
             self.lanes.back(answer)
         return []
-
-
-def _prompt_tokens(taken: Taken) -> int:
-    return sum(tokens for _, tokens in taken if tokens > 1)

@@ -166,7 +166,10 @@ class KvCache:
 
     def has_gap(self) -> bool:
         """Split: whether running answers stand apart, and can be moved."""
-        return not self.shared and self.reuse and groups({slot.number for slot in self.slots if slot.busy}) > 1
+        if self.shared or not self.reuse:
+            return False
+        busy = [slot.number for slot in self.slots if slot.busy]
+        return bool(busy) and busy[-1] - busy[0] >= len(busy)
 
     def close_gap(self) -> tuple[int, int, list[Op]]:
         """Where there is a gap: move the last running answer into it; (from, to, operations)."""
