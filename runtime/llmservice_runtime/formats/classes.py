@@ -12,6 +12,8 @@ from typing import Any
 NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where multimodal models keep the configuration of their language model, when no class says where."""
 DEPTH = 3
+HEADS_OF = frozenset({"head_dim", "global_head_dim", "attention_head_dim", "kv_channels", "hidden_size_per_head"})
+"""What the size of a head is called. Beside a part whose class has no such field it is of another one (what hears)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ def completed(root: Mapping[str, Any], classes: Classes) -> Completed:
         if isinstance(found := part.get(key), dict):
             kind, defaults = _nested_class(found, kind, classes)
             part, own = found, _filled(found, kind, defaults)
-            values = {name: value for name, value in values.items() if name not in kind.has} | own
+            others = kind.has.keys() | (HEADS_OF if kind is not UNKNOWN else frozenset())
+            values = {name: value for name, value in values.items() if name not in others} | own
         else:  # left out: old configurations are flat, the part's fields stand at the top
             assert kind.part is not None
             defaults = kind.part.omitted

@@ -119,7 +119,8 @@ def _kv_heads(config: Config, index: int, slides: bool) -> int:
             if type(heads) is not int or not 0 <= heads <= _MOST_HEADS:
                 raise damaged(f"{config.name} has the impossible value {str(heads)[:60]} in {key}.")
             return heads
-    if not slides and (heads := config.integer("num_global_key_value_heads")):
+    shares = config.get("attention_k_eq_v") is not False  # Gemma 4 has other heads only where keys are values too
+    if not slides and shares and (heads := config.integer("num_global_key_value_heads")):
         return heads
     nested = config.get("attn_config")
     if isinstance(nested, dict) and (heads := Config(nested, config.name).integer("kv_n_heads")):

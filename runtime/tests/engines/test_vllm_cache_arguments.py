@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 
 import pytest
 
@@ -13,6 +15,7 @@ from llmservice_runtime.engines.registry import definition
 from llmservice_runtime.engines.vllm.contradictions import WEIGHTLESS
 from llmservice_runtime.engines.vllm.owned import OWNED
 from llmservice_runtime.engines.vllm.told import known
+from llmservice_runtime.estimate.budget import Shape
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Task
 from llmservice_runtime.machine.gpus import find_gpu
 from llmservice_runtime.machine.machine import Device, Machine
@@ -114,6 +117,53 @@ def test_no_option_that_the_plan_owns_is_offered(wrong: str) -> None:
     with pytest.raises(UserError) as caught:
         VLLM.memory((f"{wrong}=1",))
     assert not [name for name in OWNED if f" {name} " in f" {(caught.value.remedy or '').replace('?', ' ')}"]
+
+
+SLIDING = LayerGroup(LayerKind.SLIDING, 20, 8, 128, 128, window=1024)
+STATE = LayerGroup(LayerKind.RECURRENT, 20, state_bytes=1 << 20)
+
+
+def mixed(*groups: LayerGroup, model_type: str = "gemma3_text") -> Case:
+    one = case(HEADS, "H100")
+    return dataclasses.replace(one, facts=dataclasses.replace(one.facts, layers=groups, model_type=model_type))
+
+
+@pytest.mark.parametrize(
+    ("groups", "args", "said"),
+    [
+        ((SLIDING, HEADS), ("--disable-sliding-window",), "up to the 1,024 tokens of it"),
+        ((SLIDING, HEADS), ("--disable-sliding-window", "--max-model-len=1025"), "a context of 1,025 tokens"),
+        ((SLIDING,), ("--disable_sliding_window",), "up to the 1,024 tokens of it"),
+        ((STATE, HEADS), ("--disable-hybrid-kv-cache-manager",), "recurrent layers beside attention"),
+    ],
+)
+def test_windows_and_states_that_arguments_take_away_are_missed(
+    groups: tuple[LayerGroup, ...], args: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        VLLM.contradiction(mixed(*groups), args)
+
+
+def test_windows_that_arguments_may_take_away() -> None:
+    VLLM.contradiction(mixed(SLIDING, HEADS), ("--disable-sliding-window", "--max-model-len=1024"))
+    VLLM.contradiction(mixed(SLIDING, HEADS), ("--no-disable-sliding-window",))
+    VLLM.contradiction(mixed(HEADS), ("--disable-sliding-window", "--disable-hybrid-kv-cache-manager"))
+    VLLM.contradiction(
+        mixed(SLIDING, HEADS, model_type="llama4_text"), ("--disable-sliding-window",)
+    )  # chunks are no windows
+
+
+def test_without_a_manager_of_several_kinds_layers_that_slide_keep_every_token() -> None:
+    def kept(*args: str) -> int:
+        one = mixed(SLIDING, HEADS)
+        memory, asked = VLLM.memory(args), Shape(Device.NVIDIA, 131072, 1, 131072, 1)
+        return sum(line.bytes for line in memory.lines(one.facts, asked) if line.is_cache)
+
+    token = 8 * 256 * 2
+    assert kept("--disable-hybrid-kv-cache-manager") == 131072 * 52 * token
+    assert kept() < 131072 * 42 * token  # the whole ones fill two groups of 20
+    # Some layers in 8 bits, others not: counted as if none was.
+    assert kept("--kv-cache-dtype=fp8", "--kv-cache-dtype-skip-layers", "sliding_window") == kept()
 
 
 def test_vllm_tells_its_kernels_of_every_platform() -> None:

@@ -105,6 +105,13 @@ def test_arguments_and_devices_change_what_states_take() -> None:
     assert cache(model, sequences=8) - two == 7 * 2 * 28 * page
 
 
+def test_every_token_that_is_guessed_ahead_has_a_state() -> None:
+    model = facts("JambaForCausalLM", *layer_groups(Config(PUBLISHED[2][1], classes=config_classes())))
+    page = 80 * 8 * 256 * 2
+    for args in (('--speculative-config={"method": "ngram", "num_speculative_tokens": 3}',), ("--spec-tokens=3",)):
+        assert cache(model, *args) - cache(model) == 3 * 28 * page
+
+
 def test_without_attention_there_is_one_state_and_no_blocks() -> None:
     config = {"model_type": "mamba", "num_hidden_layers": 64, "hidden_size": 2560, "state_size": 16, "conv_kernel": 4,
               "intermediate_size": 5120}  # fmt: skip

@@ -12,7 +12,9 @@ from llmservice_runtime.engines.registry import config_classes
 from llmservice_runtime.formats.classes import ConfigClass, Part, completed
 from llmservice_runtime.formats.config import Config
 from llmservice_runtime.formats.context import context_tokens
+from llmservice_runtime.formats.facts import LayerKind
 from llmservice_runtime.formats.inspect import inspect_model
+from llmservice_runtime.formats.layers import layer_groups
 from tests.formats.model_samples import MemoryFiles, safetensors_bytes
 
 TOY = {
@@ -78,6 +80,27 @@ def test_defaults_are_those_of_the_engines_classes(root: dict[str, Any], context
     config = of(**root)
     assert (context_tokens(config), config.integer("num_key_value_heads")) == (context, heads)
     assert config.layers and config.hidden and config.heads and config.integer("vocab_size", "padded_vocab_size")
+
+
+def test_the_size_of_a_head_beside_a_part_is_another_part_s() -> None:
+    """MusicFlamingo as Transformers saves it: 1,280 at the top is what hears."""
+    text = {"model_type": "qwen2", "hidden_size": 4096, "num_attention_heads": 32}
+    config = of(model_type="musicflamingo", head_dim=1280, text_config=text)
+    assert {group.k_dim for group in layer_groups(config)} == {128}
+
+
+@pytest.mark.parametrize(
+    ("stated", "whole"),
+    [
+        ({}, (4, 512)),  # what layers that see all have of their own is no field of the class
+        ({"global_head_dim": 256, "num_global_key_value_heads": 2, "attention_k_eq_v": True}, (2, 256)),
+        ({"num_global_key_value_heads": 2, "attention_k_eq_v": False}, (4, 512)),
+    ],
+)
+def test_whole_layers_of_gemma_4_have_heads_of_their_own(stated: dict[str, Any], whole: tuple[int, int]) -> None:
+    config = of(model_type="gemma4", text_config={"model_type": "gemma4_text", **stated})
+    heads = {(group.kind, group.count): (group.kv_heads, group.k_dim) for group in layer_groups(config)}
+    assert heads == {(LayerKind.SLIDING, 25): (4, 256), (LayerKind.FULL, 5): whole}
 
 
 @pytest.mark.parametrize("model_type", ["bloom", "falcon"])

@@ -458,6 +458,16 @@ def test_what_vllm_runs_by_transformers_code_is_said(make_facts: MakeFacts, make
     assert any("no code of its own for the architecture" in note for note in answer.notes)
 
 
+@pytest.mark.parametrize("architecture", ["RecurrentGemmaForCausalLM", "DiffLlamaForCausalLM"])
+def test_layers_that_do_not_hand_their_attention_on_are_transformers_own(
+    make_facts: MakeFacts, make_machine: MakeMachine, architecture: str
+) -> None:
+    """vLLM 0.32 takes the code, and refuses such layers when the load has begun."""
+    answer = choose(make_facts(architecture=architecture), make_machine(90))
+    assert chosen(answer)[0] is TF
+    assert architecture in why_not(answer, VLLM)
+
+
 @pytest.mark.parametrize(("algorithm", "runs"), [("FP8", True), ("W4A8_AWQ", False), ("W4A16_AWQ", False)])
 def test_vllm_reads_the_algorithms_of_modelopt_that_it_has(
     make_facts: MakeFacts, make_machine: MakeMachine, algorithm: str, runs: bool

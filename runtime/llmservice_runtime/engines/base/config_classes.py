@@ -27,6 +27,8 @@ SIZES = re.compile(
 )
 """Fields of a config that memory or the context length depend on."""
 LAYER_TYPES = ("layer_types", "layers_block_type")
+WHOLE = {"head_dim": "global_head_dim", "num_key_value_heads": "num_global_key_value_heads"}
+"""A size of a layer -> what configurations call that of the layers which see every token."""
 PLAIN = (bool, int, float, type(None))
 SAID = (("is_encoder_decoder", False),)
 """What nearly every class has."""
@@ -46,7 +48,7 @@ def config_class(kind: Any) -> dict[str, Any]:
     told: dict[str, Any] = {"has": plain}
     if default is not None:
         names |= _old_names(kind, default)
-        told["has"] |= _settled(kind, default, told["has"])
+        told["has"] |= _settled(kind, default, told["has"]) | _of_whole_layers(default)
         if pattern := unit(list(next((v for n in LAYER_TYPES if (v := getattr(default, n, None))), ()))):
             told["layer_types"] = pattern
         if part := _part(kind):
@@ -103,6 +105,18 @@ def _settled(kind: Any, default: Any, has: Mapping[str, Any]) -> dict[str, Any]:
         other = made(kind, **{own: given * factor}) if isinstance(given, int) else None
         filled = {name: value for name, value in filled.items() if other and getattr(other, name, None) == value}
     return filled
+
+
+def _of_whole_layers(default: Any) -> dict[str, int]:
+    """What layers that see every token have otherwise than those that slide, as configurations call it: such a class
+    writes it into its layers, and has no field for it (Gemma 4)."""
+    kinds = next((found for name in LAYER_TYPES if (found := getattr(default, name, None))), ())
+    if not getattr(default, "is_heterogeneous", False) or "full_attention" not in kinds:
+        return {}
+    whole = default.per_layer_config[list(kinds).index("full_attention")]
+    first = default.per_layer_config[0]
+    sizes = {name: (getattr(whole, own, None), getattr(first, own, None)) for own, name in WHOLE.items()}
+    return {name: size for name, (size, other) in sizes.items() if size and size != other}
 
 
 def _old_names(kind: Any, default: Any) -> dict[str, str]:

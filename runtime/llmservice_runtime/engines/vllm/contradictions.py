@@ -40,6 +40,8 @@ WEIGHTLESS = frozenset({
 })  # fmt: skip
 """Keys of config.json that change answers, and nothing of what a model takes."""
 NATIVE_FP8 = 89
+CHUNKED = "llama4"
+"""Beginning of model types whose layers see chunks, which no argument about windows changes."""
 NEWEST: Mapping[str, int] = {"nvfp4": 80, "nvfp4_4over6": 100, "nvfp4_ds_mla": 100}
 """Types of a KV cache -> lowest capability, as the kernels say while they start (flashinfer.py, flashmla_sparse.py;
 latents in FP8: triton_mla.py)."""
@@ -59,6 +61,7 @@ def _contradictions(case: Case, options: VllmOptions) -> Iterator[tuple[str, str
             yield f"{argument} contradicts the plan: {why}", remedy
     yield from _lengths(options)
     yield from _steps(case, options)
+    yield from _windows(case.facts, options)
     yield from _parsers(options)
     yield from _load_format(options)
     yield from _types(case, options)
@@ -89,6 +92,26 @@ def _steps(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:
         yield (
             f"{said} is less than a prompt of {longest:,} tokens, which --no-enable-chunked-prefill takes at once",
             f"Leave one of them out, or add --max-model-len={step}.",
+        )
+
+
+def _windows(facts: ModelFacts, options: VllmOptions) -> Iterator[tuple[str, str]]:
+    """What becomes of layers that slide (config/model.py: _get_and_verify_max_len), and of recurrent ones beside
+    attention (kv_cache_utils.py: unify_hybrid_kv_cache_specs)."""
+    window = min((group.window for group in facts.layers if group.kind is LayerKind.SLIDING), default=0)
+    chunked = facts.model_type.startswith(CHUNKED)
+    longest = options.asked.context_tokens or facts.context_tokens
+    if options.value("--disable-sliding-window") and not chunked and 0 < window < longest:
+        yield (
+            f"--disable-sliding-window contradicts a context of {longest:,} tokens: without its window vLLM runs the "
+            f"model up to the {window:,} tokens of it",
+            f"Leave it out, or add --max-model-len={window}.",
+        )
+    kinds = {group.kind for group in facts.layers}
+    if options.whole_windows and LayerKind.RECURRENT in kinds and len(kinds - {LayerKind.NONE}) > 1:
+        yield (
+            "--disable-hybrid-kv-cache-manager contradicts the model, which has recurrent layers beside attention",
+            "Leave it out.",
         )
 
 

@@ -26,6 +26,7 @@ from typing import Any
 from llmservice_runtime.engines.base.config_classes import config_class, part_of
 from llmservice_runtime.engines.base.generated import main
 from llmservice_runtime.engines.vllm.generate_auto_round import auto_round_digest
+from llmservice_runtime.engines.vllm.generate_by_transformers import by_transformers
 from llmservice_runtime.engines.vllm.generate_classes import checkpointed, pipelined
 from llmservice_runtime.engines.vllm.generate_kv import kv_caches
 from llmservice_runtime.engines.vllm.generate_rope import rope_types
@@ -73,7 +74,7 @@ def ask() -> dict[str, Any]:
         "architectures": _architectures(registry),
         "dropped": dict(registry._PREVIOUSLY_SUPPORTED_MODELS),
         "elsewhere": dict(registry._OOT_SUPPORTED_MODELS),
-        "by_transformers": sorted(_by_transformers(registry)),
+        "by_transformers": sorted(by_transformers(registry)),
         "model_types": sorted(_model_types()),
         "conversions": [[suffix, runner, convert] for suffix, (runner, convert) in model_config._SUFFIX_TO_DEFAULTS],
         "methods": {**{name: _method(name) for name in _method_names()}, **dict(_read_as())},
@@ -135,46 +136,12 @@ def _architectures(registry: Any) -> dict[str, list[str]]:
     return {name: sorted(of) for name, of in kinds.items()}
 
 
-def _by_transformers(registry: Any) -> Iterator[str]:
-    """Architectures that vLLM lacks and runs through Transformers' own code: those that say they are made for it.
-
-    Its registry takes more (whatever lets the attention be replaced), recurrent models among them, which then fail.
-    """
-    import transformers
-    from transformers.models.auto import modeling_auto
-
-    found: set[str] = set()
-    types: set[str] = set()
-    for table in AUTO:
-        for model_type, names in getattr(modeling_auto, table).items():
-            if table != AUTO[-1] or model_type in types:
-                types.add(model_type)
-                found.update([names] if isinstance(names, str) else names)
-    for name in found - set(registry._VLLM_MODELS):
-        try:
-            implementation = getattr(transformers, name, None)
-            if implementation and implementation.is_backend_compatible():
-                yield name
-        except ImportError:  # needs a package for sound or pictures that vLLM does not come with
-            continue
-
-
 def _model_types() -> set[str]:
     """Types whose config.json is read without code of the repository: Transformers' and vLLM's own classes."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
     from vllm.transformers_utils import config
 
     return {*CONFIG_MAPPING_NAMES, *config._CONFIG_REGISTRY}
-
-
-AUTO = (
-    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
-    "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
-    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-    "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
-    "MODEL_MAPPING_NAMES",
-)
-"""Transformers' tables of what is served; of the last, every model's base class, only those of models in the others."""
 
 
 def _method_names() -> list[str]:

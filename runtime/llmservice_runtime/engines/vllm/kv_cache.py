@@ -60,6 +60,15 @@ def laid_out(layers: Iterable[LayerGroup], element: Fraction, states: States = S
     return tuple(replace(group, count=-(-group.count // length) * length) for group in kept)
 
 
+def whole(layers: Sequence[LayerGroup]) -> tuple[LayerGroup, ...]:
+    """The layers as they are kept without a manager of several kinds: beside some that keep every token, all do."""
+    if not any(group.kind in _WHOLE for group in layers):
+        return tuple(layers)
+    return tuple(
+        replace(group, kind=LayerKind.FULL, window=0) if group.kind is LayerKind.SLIDING else group for group in layers
+    )
+
+
 def block(layers: Iterable[LayerGroup], element: Fraction, states: States, page: int) -> int:
     """Tokens of a block: `page`, or as many as take what one recurrent state takes."""
     layers = tuple(layers)

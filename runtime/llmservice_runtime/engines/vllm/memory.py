@@ -80,7 +80,8 @@ class VllmMemory(TorchMemory):
 
     def layers(self, facts: ModelFacts, device: Device) -> tuple[LayerGroup, ...]:
         """With those that only fill groups up."""
-        return kv_cache.laid_out(facts.layers, self._element(facts, device), self._states(facts, device))
+        layers = kv_cache.whole(facts.layers) if self.options.whole_windows else facts.layers
+        return kv_cache.laid_out(layers, self._element(facts, device), self._states(facts, device))
 
     def _states(self, facts: ModelFacts, device: Device) -> States:
         """CPUs have kernels for states of 32 bits (platforms/cpu.py)."""
@@ -89,6 +90,7 @@ class VllmMemory(TorchMemory):
         else:
             names = {facts.architecture, *facts.other_architectures}
             copies = 2 if names.isdisjoint(known().checkpointed) else 3
+        copies += self.options.guessed
         return States(copies, device is Device.CPU or self.options.width == 4 or self.options.wide_states)
 
     def _element(self, facts: ModelFacts, device: Device) -> Fraction:

@@ -77,6 +77,8 @@ class VllmOptions:
     def element(self) -> Fraction | None:
         """Bytes of an element of the KV cache; None = the model says."""
         kind = self.value("--kv-cache-dtype") or "auto"
+        if kind != "auto" and self.value("--kv-cache-dtype-skip-layers"):  # those keep the model's own, so all are so
+            return Fraction(self.width)
         return None if kind == "auto" else ELEMENTS.get(kind.upper()) or Fraction(known().kv_types[kind])
 
     @property
@@ -98,6 +100,18 @@ class VllmOptions:
     def wide_states(self) -> bool:
         """Whether recurrent states are asked for in 32 bits."""
         return "float32" in (self.value("--mamba-ssm-cache-dtype"), self.value("--mamba-cache-dtype"))
+
+    @property
+    def whole_windows(self) -> bool:
+        """Whether layers that slide keep every token, where others do."""
+        return bool(self.value("--disable-hybrid-kv-cache-manager"))
+
+    @property
+    def guessed(self) -> int:
+        """Tokens guessed ahead at a time, for each of which a recurrent mixer keeps a state."""
+        stated = self.value("--speculative-config")
+        tokens = stated.get("num_speculative_tokens") if isinstance(stated, dict) else None
+        return max(0, int(self.value("--spec-tokens") or (tokens if type(tokens) is int else 0)))
 
     @property
     def offloaded(self) -> int:
