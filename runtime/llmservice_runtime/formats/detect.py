@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llmservice_runtime.formats import possible, rope
+from llmservice_runtime.formats import fused, possible, rope
 from llmservice_runtime.formats.config import Config, quantization_of
 from llmservice_runtime.formats.context import context_tokens, shortened, tokenizer_tokens
 from llmservice_runtime.formats.evidence import (
@@ -139,6 +139,9 @@ def find_quantization(seen: Checkpoint) -> tuple[Quantization | None, list[str]]
         if seen.metadata.get("format") == "mlx":
             notes.append("The weights were saved by MLX without quantization.")
         return observed, notes
+    said = quantization_of(root) or seen.side
+    if place := fused.divided(said, (tensor.name for tensor in seen.tensors)):
+        stated = replace(stated, stated=(*stated.stated, f"divided={place}"))
     if note := contradiction(stated, seen.tensors, observed):
         notes.append(note)
     if stated.kv_cache:

@@ -11,7 +11,15 @@ from collections.abc import Iterable
 from llmservice_runtime.engines.base.capabilities import Method
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
 from llmservice_runtime.engines.vllm import kv_cache
-from llmservice_runtime.engines.vllm.scheme_rules import called, groups, no_auto_round, no_experts, no_scheme, words
+from llmservice_runtime.engines.vllm.scheme_rules import (
+    called,
+    divided,
+    groups,
+    no_auto_round,
+    no_experts,
+    no_scheme,
+    words,
+)
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.formats.facts import ModelFormat, Task
 from llmservice_runtime.formats.quantization import STATES
@@ -277,6 +285,7 @@ RULES: tuple[Rule, ...] = (
     no_scheme,
     no_experts,
     no_auto_round,
+    divided,
     below_method_floor,
     gptq_limits,
     fp8_limits,

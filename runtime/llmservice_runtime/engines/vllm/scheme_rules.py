@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmservice_runtime.engines.base.case import Case, sm
+from llmservice_runtime.formats.fused import FUSED
 from llmservice_runtime.machine.machine import Device
 
 OF_AMX = frozenset({"gptq", "awq", "compressed-tensors", "moe-wna16"})
 """Methods whose experts on x86 CPUs are those that vLLM has for AMX (int_wna16.py, int8.py)."""
+REFUSES_DIVIDED = frozenset({
+    "auto-round", "inc", "fp8", "awq", "mxfp4", "compressed-tensors", "modelopt", "modelopt-fp4", "modelopt-mixed",
+})  # fmt: skip
+"""Methods that ask for all parts of a layer alike (is_layer_skipped, should_ignore_layer, inc/config_parser.py)."""
 UNQUANTIZED_ON_CPUS = frozenset({"auto-round", "inc"})
 """Methods whose experts vLLM takes for unquantized on CPUs (inc_wna16_scheme.py)."""
 
@@ -55,6 +60,16 @@ def no_auto_round(case: Case) -> str | None:
             key, _, only = act.partition(" ")
             only = auto_round.expected_acts(word)[key]
             return f"vLLM takes AutoRound's weights as {_shown(word)} only where {key} is {only}, not {_shown(act)}."
+    return None
+
+
+def divided(case: Case) -> str | None:
+    """Layers that vLLM reads as one, and that are not quantized alike."""
+    if case.method not in REFUSES_DIVIDED:
+        return None
+    for place in words(case, "divided"):
+        parts = " and ".join(FUSED.get(place.rpartition(".")[2], ()))
+        return f"vLLM reads {parts} as one layer, and they are not quantized alike in {_shown(place)}."
     return None
 
 
