@@ -143,8 +143,9 @@ def _stated(method: str, raw: Raw) -> Iterator[str]:
     if method == "torchao":
         kind = raw.get("quant_type")
         yield from _word("quant_type", ", ".join(map(str, kind)) if isinstance(kind, dict) else kind)
-        for name, fields in schemes.torchao(kind):
+        for name, version, fields in schemes.torchao(kind):
             yield from _word("config", name)
+            yield from _word("version", f"{name}.{version}")
             for field in fields:
                 yield from _word("field", f"{name}.{field}")
     if "quant_algo" in raw:

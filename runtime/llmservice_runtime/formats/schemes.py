@@ -74,13 +74,18 @@ def auto_round_acts(raw: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key} {str(raw[key])[:32]}"
 
 
-def torchao(kind: Any, depth: int = 8) -> Iterator[tuple[str, Iterable[str]]]:
-    """Names of torchao's configurations and the fields that are given to each, inner ones too."""
+def torchao(kind: Any, depth: int = 8) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """Names of torchao's configurations with the version of each and the fields that are given to it, inner ones too.
+    One that states no version has the first."""
     inner: Iterable[Any] = kind if isinstance(kind, list) else ()
     if isinstance(kind, dict):
         name, fields = kind.get("_type"), kind.get("_data")
         if isinstance(name, str) and name.endswith("Config"):
-            yield name[:80], [str(field)[:40] for field in fields] if isinstance(fields, dict) else []
+            yield (
+                name[:80],
+                str(kind.get("_version", 1))[:8],
+                [str(field)[:40] for field in fields] if isinstance(fields, dict) else [],
+            )
         inner = kind.values()
     for value in inner if depth else ():
         yield from torchao(value, depth - 1)

@@ -64,7 +64,7 @@ PUBLISHED = {
             "module_fqn_to_config": {
                 "_default": {
                     "_type": "Int8DynamicActivationIntxWeightConfig",
-                    "_version": 1,
+                    "_version": 2,
                     "_data": {
                         "act_mapping_type": {"_data": "ASYMMETRIC", "_type": "MappingType"},
                         "weight_dtype": {"_data": "int4", "_type": "torch.dtype"},
@@ -73,7 +73,7 @@ PUBLISHED = {
                 },
                 "model.embed_tokens": {
                     "_type": "IntxWeightOnlyConfig",
-                    "_version": 1,
+                    "_version": 2,
                     "_data": {
                         "granularity": {"_data": {"axis": 0}, "_type": "PerAxis", "_version": 1},
                         "weight_dtype": {"_data": "int8", "_type": "torch.dtype"},
@@ -128,7 +128,12 @@ def test_schemes_that_vllm_has_not_are_refused_by_name(stated: dict[str, Any], s
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ({"default": {"_type": "Int4WeightOnlyConfig", "_data": {}}}, ""),
+        ({"default": {"_type": "Int4WeightOnlyConfig", "_version": 2, "_data": {}}}, ""),
+        # weights of earlier versions are of tensors that torchao no longer has
+        (ao("Int8WeightOnlyConfig"), "whose version is Int8WeightOnlyConfig.1; near it are Int8WeightOnlyConfig.2"),
+        ({"default": {"_type": "Int4WeightOnlyConfig", "_data": {}}}, "whose version is Int4WeightOnlyConfig.1"),
+        ({"default": {"_type": "SmoothQuantConfig", "_version": 7, "_data": {}}}, "version is SmoothQuantConfig.7"),
+        ({"default": {"_type": "Int4WeightOnlyConfig", "_version": "2;\x1b", "_data": {}}}, "Int4WeightOnlyConfig.2;?"),
         ("int4_weight_only", "whose quant_type is int4_weight_only, only default"),
         ({"a": {}, "default": {}}, "whose quant_type is a, default, only default"),
         (PUBLISHED, ""),
@@ -140,7 +145,7 @@ def test_schemes_that_vllm_has_not_are_refused_by_name(stated: dict[str, Any], s
             {
                 "default": {
                     "_type": "Int4WeightOnlyConfig",
-                    "_version": 1,
+                    "_version": 2,
                     "_data": {"group_size": 128, "use_hqq": False},
                 }
             },

@@ -127,6 +127,7 @@ def _torchao() -> dict[str, list[str]]:
         "quant_type": list(_torchao_kinds()),
         "config": list(fields),
         "field": [f"{name}.{field}" for name, of in fields.items() for field in of],
+        "version": sorted(f"{name}.{version}" for name, version in generate_torchao.versions().items()),
     }
 
 

@@ -1,7 +1,8 @@
 """The configurations that torchao makes from a checkpoint, and their fields. Read in its source: it imports torch.
 
 `config_from_dict` looks for a checkpoint's `_type` in certain modules, and gives it what stands in `_data`: a name that
-none of them has, or a field that the class has no longer, ends the load.
+none of them has, or a field that the class has no longer, ends the load. So does another `_version` than the class's:
+what weights of an earlier one are made of is gone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 CONFIG = "torchao.core.config"
 END = "Config"
 """Of the names that are looked at: what else a configuration holds are enumerations and sizes of groups."""
+FIRST = 1
+"""The version of one that says none; so reads torchao checkpoints, too."""
 
 
 def fields() -> dict[str, list[str]]:
@@ -23,6 +26,16 @@ def fields() -> dict[str, list[str]]:
         name: sorted({*_fields(*found)})
         for module in _allowed()
         for name in sorted(_names(module))
+        if name.endswith(END) and isinstance(found := _found(module, name), tuple)
+    }
+
+
+def versions() -> dict[str, int]:
+    """Name -> version, of all that a checkpoint may name."""
+    return {
+        name: next(_versions(*found), FIRST)
+        for module in _allowed()
+        for name in _names(module)
         if name.endswith(END) and isinstance(found := _found(module, name), tuple)
     }
 
@@ -45,6 +58,17 @@ def _fields(module: str, kind: ast.ClassDef) -> Iterator[str]:
         found = _found(module, base.id) if isinstance(base, ast.Name) else None
         if found is not None and found[0] != CONFIG:  # that is no dataclass
             yield from _fields(*found)
+
+
+def _versions(module: str, kind: ast.ClassDef) -> Iterator[int]:
+    """What the class says of its version, its own first."""
+    for node in kind.body:
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "version" and node.value is not None:
+            yield node.value.value if isinstance(node.value, ast.Constant) else FIRST  # by the name that it has there
+    for base in kind.bases:
+        found = _found(module, base.id) if isinstance(base, ast.Name) else None
+        if found is not None and found[0] != CONFIG:
+            yield from _versions(*found)
 
 
 def _found(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
