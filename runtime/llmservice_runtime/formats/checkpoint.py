@@ -61,7 +61,8 @@ def checkpoint(
     adapter = reader.read("adapter_config.json")
     name = "params.json" if kind is ModelFormat.MISTRAL else "config.json"
     root = reader.read(name)
-    if (adapter and not (root and weights)) or (not root and any(e.path.startswith("adapter_model.") for e in weights)):
+    alone = bool(weights) and all(entry.path.startswith("adapter_model.") for entry in weights)
+    if (adapter and (alone or not (root and weights))) or (alone and not root):
         raise _adapter(files, weights, adapter, reader)
     if not weights:
         raise no_weights(entries, files.uri)

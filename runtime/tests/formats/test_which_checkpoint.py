@@ -86,6 +86,14 @@ def test_an_adapter_configuration_without_a_models_says_whose_it_is(kind: str | 
     assert f"adapter of {BASE}, not a model" in error.reason
 
 
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_model.bin"])
+def test_an_adapter_s_own_file_is_no_model_beside_its_configuration(name: str) -> None:
+    """Whoever trained it may have saved the base's config.json too."""
+    adapter = json.dumps({"peft_type": "LORA", "base_model_name_or_path": BASE}).encode()
+    error = refused({"config.json": CONFIG, "adapter_config.json": adapter, name: PLAIN})
+    assert f"adapter of {BASE}, not a model" in error.reason
+
+
 @pytest.mark.parametrize(
     ("readme", "metadata", "base"),
     [

@@ -64,7 +64,10 @@ def _versions(module: str, kind: ast.ClassDef) -> Iterator[int]:
     """What the class says of its version, its own first."""
     for node in kind.body:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "version" and node.value is not None:
-            yield node.value.value if isinstance(node.value, ast.Constant) else FIRST  # by the name that it has there
+            stated = (
+                node.value.value if isinstance(node.value, ast.Constant) else FIRST
+            )  # by the name that it has there
+            yield stated if isinstance(stated, int) else FIRST
     for base in kind.bases:
         found = _found(module, base.id) if isinstance(base, ast.Name) else None
         if found is not None and found[0] != CONFIG:
