@@ -32,6 +32,10 @@ PER_LAYER = ("num_attention_heads", "intermediate_size", "rope_theta", "partial_
 engines refuse shorter ones, or fail at the first layer that has none."""
 WINDOWS = ("sliding_window", "sliding_windows", "interleaved_sliding_window", "attention_chunk_size")
 FACTORS = ("rope_theta", "rotary_emb_base", "partial_rotary_factor", "rotary_pct")
+SHARES = ("partial_rotary_factor", "rotary_pct")
+"""Factors that are shares of a whole."""
+KINDS = ("layer_types", "layers_block_type", "block_types")
+"""Lists of words, one for each layer or for the unit that layers repeat."""
 GENERATION: Mapping[str, tuple[float, float, bool]] = {
     "temperature": (0, math.inf, False),
     "top_p": (0, 1, False),
@@ -66,13 +70,14 @@ def check(config: Config) -> None:
             for one in value if isinstance(value, list) else (value,):
                 if one is not None and not _is_size(one, 0 if isinstance(value, list) else least, _most(key)):
                     raise impossible(config.name, key, one)
-        elif key in FACTORS and not _is_factor(value):
+        elif key in FACTORS and not _is_factor(value, 1 if key in SHARES else math.inf):
             raise impossible(config.name, key, value)
     for key in NESTED:
         if config.root.get(key) is not None and not isinstance(config.root[key], dict):
             raise impossible(config.name, key, config.root[key])
     _check_names(config)
     _check_types(config)
+    _check_quantization(config)
     _check_windows(config)
     _check_lists(config)
     _check_heads(config)
@@ -107,8 +112,19 @@ def _check_types(config: Config) -> None:
     for part in (config.root, *(part for key in NESTED if isinstance(part := config.root.get(key), dict))):
         for key in ("torch_dtype", "dtype"):
             value = part.get(key)
-            if isinstance(value, list) or (isinstance(value, str) and value not in TORCH_TYPES):
+            if value is not None and not isinstance(value, dict) and str(value) not in TORCH_TYPES:
                 raise impossible(config.name, key, value)
+
+
+def _check_quantization(config: Config) -> None:
+    """vLLM asks it for names, and the name of its method for letters: of anything else it ends."""
+    for part in (config.root, *(part for key in NESTED if isinstance(part := config.root.get(key), dict))):
+        for key in ("quantization_config", "compression_config"):
+            value = part.get(key)
+            if value is not None and not isinstance(value, dict):
+                raise impossible(config.name, key, value)
+            if value and not isinstance(value.get("quant_method", ""), str):
+                raise impossible(config.name, f"quant_method in {key}", value["quant_method"])
 
 
 def _check_windows(config: Config) -> None:
@@ -127,6 +143,13 @@ def _check_lists(config: Config) -> None:
         value = config.get(key)
         if isinstance(value, list) and 0 < len(value) < layers:
             raise wrong_length(config.name, key, len(value), layers)
+    for key in KINDS:
+        for one in config.items_of(key):
+            if not isinstance(one, str):
+                raise impossible(config.name, key, one)
+    for key in KV_HEADS:
+        if (heads := config.items_of(key)) and config.heads and not any(heads):
+            raise impossible(config.name, key, heads)
 
 
 def _check_heads(config: Config) -> None:
@@ -166,8 +189,8 @@ def _is_size(value: Any, least: int, most: int) -> bool:
     return type(value) in (int, float) and least <= value <= most and value == int(value)
 
 
-def _is_factor(value: Any) -> bool:
+def _is_factor(value: Any, most: float) -> bool:
     if isinstance(value, (dict, list)):  # one per kind of layer, or per layer (Step 3.5)
         ones = value.values() if isinstance(value, dict) else value
-        return all(one is None or _is_factor(one) for one in ones)
-    return type(value) in (int, float) and 0 <= value < math.inf
+        return all(one is None or _is_factor(one, most) for one in ones)
+    return type(value) in (int, float) and 0 <= value <= most and value != math.inf

@@ -54,6 +54,41 @@ def test_sizes_that_may_be_none(key: str, value: Any) -> None:
         check(Config({**TEN, key: value}))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("partial_rotary_factor", 2),  # more than all of a head
+        ("rotary_pct", 1.5),
+        ("layer_types", [None] * 10),
+        ("layer_types", ["full_attention"] * 9 + [["full_attention"]]),
+        ("layers_block_type", [{"kind": "mamba"}] * 10),
+        ("num_key_value_heads", [0] * 10),
+        ("torch_dtype", 3),
+        ("dtype", True),
+        ("quantization_config", "fp8"),
+        ("quantization_config", ["fp8"]),
+        ("quantization_config", {"quant_method": None, "bits": 4}),
+        ("quantization_config", {"quant_method": 7}),
+        ("compression_config", 8),
+    ],
+)
+def test_values_that_engines_fail_at(key: str, value: Any) -> None:
+    for root in (
+        {**TEN, key: value},
+        {"model_type": "llava", "text_config": {**TEN, "model_type": "llama", key: value}},
+    ):
+        with pytest.raises(UnsupportedModel, match=key):
+            check(Config(root, classes=config_classes()))
+
+
+def test_values_that_mean_none_or_something_else() -> None:
+    for more in (
+        {"quantization_config": None}, {"quantization_config": {}}, {"dtype": {"": "bfloat16"}}, {"layer_types": None},
+        {"num_key_value_heads": [0] * 9 + [2]}, {"partial_rotary_factor": 1},
+    ):  # fmt: skip
+        check(Config({**TEN, **more}))
+
+
 @pytest.mark.parametrize("key", ["rope_theta", "partial_rotary_factor"])
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, "10000", True, [1.0, -1.0]])
 def test_factors(key: str, value: Any) -> None:
