@@ -21,6 +21,7 @@ LEASE_SECONDS = 15
 MOST_BYTES = 200 << 10
 """Of the annotation; all annotations of an object may have 256 KiB."""
 MOST_NUMBER = 1 << 53
+"""Whoever would tell of more tells of so much: an engine may count what it likes, and no Lease is unreadable for it."""
 OMITTED = ""
 """In place of a service's name: how many were left out."""
 
@@ -144,7 +145,7 @@ def _fields(demand: ServiceDemand) -> dict[str, int | float]:
 
 def _values(demand: ServiceDemand) -> Iterator[tuple[str, int | float]]:
     for attribute, name in _FIELDS.items():
-        value = getattr(demand, attribute)
+        value = min(getattr(demand, attribute), MOST_NUMBER)
         yield name, round(value, 1) if isinstance(value, float) else value
 
 

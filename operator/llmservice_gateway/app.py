@@ -23,7 +23,7 @@ from llmservice_gateway.proxy import Limits, Proxy
 from llmservice_gateway.routing import AmbiguousModelError, Backend, Table, UnknownModelError
 from llmservice_runtime.wire.callers import Callers, protect
 from llmservice_runtime.wire.errors import ApiError, body_too_large, error_response, internal
-from llmservice_runtime.wire.server import expect
+from llmservice_runtime.wire.server import expect_later
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,8 @@ class Gateway:
         door: Door | None = None,
     ) -> None:
         self._door = door
+        self._open = frozenset[str]()
+        """Paths that take no key."""
         self._callers = callers or Callers()
         self._journal = Journal(access)
         self.proxy = Proxy(limits or Limits())
@@ -80,15 +82,16 @@ class Gateway:
             app.middlewares.append(self._let_in)
         router = app.router
         if alone:
+            self._open = UNTOLD
             router.add_get("/healthz", self._healthz)
             router.add_get("/metrics", self.told)
         for base in ("", "/v1", "/{namespace}/{name}/v1"):
             router.add_get(f"{base}/models", self._models)
             router.add_get(base + "/models/{model:.+}", self._model)
             for route in POSTED:
-                router.add_post(base + route, self._post, expect_handler=expect)
+                router.add_post(base + route, self._post, expect_handler=expect_later)
         for route in ("/tokenize", "/detokenize"):  # vLLM has these beside /v1
-            router.add_post("/{namespace}/{name}" + route, self._post, expect_handler=expect)
+            router.add_post("/{namespace}/{name}" + route, self._post, expect_handler=expect_later)
 
         async def lifetime(_: web.Application) -> Any:
             await self.proxy.open()
@@ -139,7 +142,7 @@ class Gateway:
     async def _let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Only with a key, whatever is asked for: who has none learns nothing, and sends no body."""
         assert self._door is not None
-        if request.path not in UNTOLD:
+        if request.path not in self._open:
             owner = request[OWNER] = self._door.enter(request.headers)
             request[ENTRY].key = owner.name
         return await handler(request)
@@ -172,7 +175,10 @@ class Gateway:
         return web.json_response({"object": "list", "data": [_describe(*each) for each in shown]})
 
     async def _model(self, request: web.Request) -> web.Response:
-        backend = _resolve(self._seen(request), model := request.match_info["model"])
+        table, model = self._seen(request), request.match_info["model"]
+        if "name" in request.match_info:
+            table = table.only(self._addressed(request))
+        backend = _resolve(table, model)
         return web.json_response(_describe(model if model in self.proxy.table.aliases else backend.full_name, backend))
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
@@ -185,7 +191,7 @@ class Gateway:
             if route not in GENERATING:
                 asked = replace(asked, sequences=0, stream_options="")
             request[ENTRY].service = name = backend.full_name
-            if asked.model in self.proxy.table.aliases and asked.model not in (name, backend.name):
+            if self.proxy.table.aliases.get(asked.model) == name and asked.model not in (name, backend.name):
                 body.put("model", json.dumps(name))  # an alias, which no engine knows
             client = client_of(request, request[ENTRY].key)
             return await self.proxy.answer(request, name, POSTED[route], body, asked, client)

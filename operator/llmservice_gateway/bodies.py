@@ -11,6 +11,7 @@ from multidict import CIMultiDictProxy
 from llmservice_gateway.errors import body_too_slow, too_much_held
 from llmservice_runtime.wire.body import read_body
 from llmservice_runtime.wire.errors import body_too_large
+from llmservice_runtime.wire.server import go_on
 
 READ_AHEAD = 512 << 10
 """Bytes of a body that its connection may have read before anybody takes them."""
@@ -91,6 +92,7 @@ class _Counted:
         bodies, loop = self._body._bodies, asyncio.get_running_loop()
         length = self._request.content_length
         data, end = bytearray(), loop.time() + bodies.seconds
+        await go_on(self._request)
         try:
             async with asyncio.timeout(None) as bound:
                 while True:

@@ -30,8 +30,11 @@ class Head:
 
     @property
     def streams(self) -> bool:
-        """It is a stream of events."""
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream"
+        """It is a stream of events: an error is none, whatever it is called."""
+        return (
+            self.status == 200
+            and self.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream"
+        )
 
 
 def read_head(raw: bytes) -> tuple[Head, Framing]:
@@ -68,7 +71,7 @@ def _framing(status: int, headers: Mapping[str, str]) -> Framing:
 
 
 class Connection(asyncio.Protocol):
-    """`ask`, then `read` or `some`; then again, if it is `reusable`. `close` ends what the engine does."""
+    """`ask`, then `some` until there is no more; then again, if it is `reusable`. `close` ends what the engine does."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
@@ -110,14 +113,6 @@ class Connection(asyncio.Protocol):
         while self.head is None:
             await self._news()
         return self.head
-
-    async def read(self) -> bytes:
-        """The whole body. EngineError when it is not whole."""
-        assert self.framing is not None
-        parts = []
-        while part := await self.some():
-            parts.append(part)
-        return b"".join(parts)
 
     async def some(self) -> bytes:
         """The next bytes of the body; empty = it is whole. EngineError when it is not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llmservice_gateway.routing import AmbiguousModelError, Backend, Table, Unready
 from llmservice_gateway.suspects import DEATHS, SECONDS
+from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.wire.errors import MAX_RETRY_AFTER, ApiError, cut, queue_full, unavailable
 
 CODES = {"Loading": "loading", "Draining": "draining"}
@@ -98,6 +99,35 @@ def answer_timeout(backend: Backend, seconds: float) -> ApiError:
         "raise the gateway's bound (`llmservice up --answer-seconds`)."
     )
     return ApiError(504, message, code="answer_timeout", kind="server_error", headers={"x-should-retry": "false"})
+
+
+def answer_too_large(service: str, limit: int) -> ApiError:
+    """502: a whole answer is kept until all of it is there."""
+    message = (
+        f"The answer of {service} has more than {limit >> 20} MiB. Ask for less, for fewer `logprobs`, or for a stream."
+    )
+    return ApiError(502, message, code="answer_too_large", kind="server_error", headers={"x-should-retry": "false"})
+
+
+def no_room_for_answer(limit: int) -> ApiError:
+    """503: large answers of others fill what the gateway keeps for them."""
+    message = (
+        f"Large answers take {limit >> 20} MiB, as much as this gateway keeps for them; retry, or ask for a stream."
+    )
+    return unavailable(message, code="no_room_for_answer", retry_after=10)
+
+
+def replica_error(service: str, status: int, body: bytes) -> ApiError:
+    """What a replica said that is no answer, and no error as OpenAI's; its status, where it is one of an error."""
+    said = " ".join(plain(body.decode(errors="replace")).split())
+    message = f"The replica of {service} answered {status}" + (f": {cut(said, 300)}" if said else ", and said no more.")
+    refuses = 400 <= status < 500
+    return ApiError(
+        status if 400 <= status < 600 else 502,
+        message,
+        code="replica_error",
+        kind="invalid_request_error" if refuses else "server_error",
+    )
 
 
 def no_route(method: str, path: str) -> ApiError:

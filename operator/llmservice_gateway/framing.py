@@ -8,6 +8,10 @@ MAX_LINE = 4096
 """Bytes of a chunk's first line, and of all lines after the last chunk."""
 
 
+DIGITS = b"0123456789abcdefABCDEF"
+LINE_END = b"\r\n"
+
+
 class FramingError(ValueError):
     """Bytes that no HTTP/1.1 server sends."""
 
@@ -74,37 +78,46 @@ class Chunked:
         """The chunk of size 0 has come: trailers until an empty line."""
 
     def feed(self, data: bytes) -> bytes:
-        body = b""
-        while data and not self.done:
+        parts, at = list[bytes](), 0
+        while at < len(data) and not self.done:
             if self._left:
-                part = data[: self._left]
-                data = data[len(part) :]
-                body += part[: max(0, self._left - 2)]
-                self._left -= len(part)
+                end = min(at + self._left, len(data))
+                self._check_end(data, at, end)
+                parts.append(data[at : min(end, at + max(0, self._left - 2))])
+                self._left -= end - at
+                at = end
             else:
-                data = self._read_line(data)
-        self.excess = self.excess or bool(data)
+                at = self._read_line(data, at)
+        self.excess = self.excess or at < len(data)
         self.between = not self._left and not self._line and not self._last
-        return body
+        return b"".join(parts)
 
     def end(self) -> bool:
         return self.done
 
-    def _read_line(self, data: bytes) -> bytes:
-        line, found, rest = (self._line + data).partition(b"\n")
+    def _check_end(self, data: bytes, start: int, end: int) -> None:
+        """A chunk's last two bytes end its line; whoever takes others for them reads the rest otherwise than we do."""
+        for place in range(max(start, start + self._left - 2), end):
+            if data[place] != LINE_END[place - start - self._left]:
+                raise FramingError("a chunk does not end where it says")
+
+    def _read_line(self, data: bytes, at: int) -> int:
+        """Where what follows the line begins."""
+        end = data.find(b"\n", at)
+        line = self._line + data[at : end if end >= 0 else len(data)]
         if len(line) > MAX_LINE:
             raise FramingError("a chunk's first line is too long")
-        if not found:
+        if end < 0:
             self._line = line
-            return b""
+            return len(data)
         self._line = b""
         if self._last:
             self.done = line in (b"", b"\r")
-            return rest
+            return end + 1
         size = line.partition(b";")[0].strip()
-        if not size or size.strip(b"0123456789abcdefABCDEF"):
+        if not size or size.strip(DIGITS):
             raise FramingError("a chunk has no size")
         length = int(size, 16)
         self._last = not length
         self._left = length + 2 if length else 0
-        return rest
+        return end + 1

@@ -12,6 +12,7 @@ from functools import cached_property, partial
 
 from aiohttp import web
 
+from llmservice_gateway.answers import Answers, passed_on, told
 from llmservice_gateway.bodies import Bodies, Body
 from llmservice_gateway.engine import Connection, Head
 from llmservice_gateway.errors import answer_timeout, gateway_draining, not_ready, quarantined, replica_lost
@@ -30,7 +31,6 @@ from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError
 REFUSED = frozenset({429, 502, 503, 504})
 """The request was not admitted; another replica may take it. Not 500: a request that breaks one is given no second."""
 PASSED_TO_REPLICA = ("Content-Type", "Accept", "traceparent", "tracestate")
-PASSED_TO_CLIENT = ("Content-Type", "Cache-Control", "X-Accel-Buffering", "Retry-After", "x-should-retry")
 
 
 WHOLE_SECONDS = 280.0
@@ -107,6 +107,7 @@ class Proxy:
         self.rooms = Rooms()
         self.bodies = Bodies(limits.held_bytes, limits.body_bytes)
         self._engines = Engines(limits.connect_seconds, limits.keep_seconds)
+        self._answers = Answers()
         self._suspects = Suspects()
         self._turns = Turns()
 
@@ -272,7 +273,7 @@ class Proxy:
             if head.status in REFUSED and self.rooms.others(asking.ticket, {place.replica.name}):
                 engine.close()
                 return None
-            first = await (engine.some() if head.streams else engine.read())
+            first = await (engine.some() if head.streams else self._answers.read(engine, asking.service))
             return _Begun(engine, head, first, patience.silent_seconds)
 
         try:
@@ -291,11 +292,11 @@ class Proxy:
         loop, entry, head = asyncio.get_running_loop(), asking.entry, begun.head
         asking.answered(loop.time())
         try:
-            headers = {name: head.headers[name.lower()] for name in PASSED_TO_CLIENT if name.lower() in head.headers}
+            headers = passed_on(head)
             if not head.streams:
                 if head.status == 200:
                     self._learn(asking, begun.first[-USAGE_BYTES:])
-                return await asking.reply.whole(head.status, headers, begun.first)
+                return await asking.reply.whole(*told(asking.service, head.status, headers, begun.first))
             response = await asking.reply.stream(head.status, headers)
             if (broken := await self._relayed(asking, begun)) is not None:
                 entry.reason = BROKEN

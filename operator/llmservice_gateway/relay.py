@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from llmservice_gateway.engine import Connection, EngineError
-from llmservice_gateway.framing import Chunked, FramingError
+from llmservice_gateway.framing import DIGITS, Chunked, FramingError
 from llmservice_gateway.spent import MARK, without_usage
 from llmservice_runtime.wire.sse import error_event
 
@@ -84,7 +84,7 @@ class Splice(asyncio.Protocol):
         """Whole chunks that end with an event can be passed on as they came: nothing is kept back or half read."""
         self._chunks = -1
         self._seen = -1
-        self._rest = b""
+        self._rest = bytearray()
         self._idle = idle
         self._silent = 0
         self._untaken = 0
@@ -152,7 +152,11 @@ class Splice(asyncio.Protocol):
         self._source.close()
 
     def _pass(self, data: bytes) -> None:
-        whole, self._rest = whole_events(self._rest + data if self._rest else data)
+        if self._rest and goes_on(self._rest, data):
+            self._rest += data
+            return
+        whole, rest = whole_events(bytes(self._rest) + data if self._rest else data)
+        self._rest = bytearray(rest)
         self._put(whole)
         self._plain = self._chunked and not self._rest and isinstance(self._framing, Chunked) and self._framing.between
         if self._reader.writing_paused:
@@ -201,8 +205,8 @@ class Splice(asyncio.Protocol):
         if self.ended.done():
             return
         if broken is None and self._rest and not self._client.is_closing():
-            self._put(self._rest)
-        self._rest = b""
+            self._put(bytes(self._rest))
+        self._rest.clear()
         self._passed.last = self._loop.time()
         self.ended.set_result(broken)
 
@@ -224,14 +228,22 @@ def whole_chunks(data: bytes) -> bool:
     at = 0
     while at < len(data):
         line = data.find(b"\r\n", at, at + SIZE_DIGITS)
-        try:
-            size = int(data[at:line], 16) if line > 0 else 0
-        except ValueError:
+        digits = data[at:line] if line > 0 else b""
+        if not digits or digits.strip(
+            DIGITS
+        ):  # int() takes signs, spaces, 0x and _, which other readers read otherwise
             return False
-        if size <= 0:
-            return False
+        size = int(digits, 16)
         at = line + size + 4
+        if not size or data[at - 2 : at] != b"\r\n":
+            return False
     return at == len(data)
+
+
+def goes_on(rest: bytearray, data: bytes) -> bool:
+    """Whether an unfinished event is unfinished still; without a look at all of it for each piece that comes."""
+    seam = rest[-1:] + data
+    return len(rest) + len(data) <= EVENT_LIMIT and not any(two in seam for two in TWO_LINE_ENDS)
 
 
 def whole_events(data: bytes) -> tuple[bytes, bytes]:

@@ -84,6 +84,11 @@ class Table:
     """Other names -> full names, as whoever runs the gateway gives them. They win over bare names, so no service can
     take one by its own name."""
 
+    def only(self, backend: Backend) -> Table:
+        """What is left of it below this service's own URL."""
+        name = backend.full_name
+        return Table({name: backend}, {alias: led for alias, led in self.aliases.items() if led == name})
+
     def resolve(self, model: str) -> Backend:
         """The service `model` means: `namespace/name`, an alias, or a bare name that is unique.
 

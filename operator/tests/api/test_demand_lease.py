@@ -99,6 +99,14 @@ def test_any_text_is_decoded_or_refused(text: str) -> None:
         decode(text)
 
 
+@given(held=st.integers(0, 1 << 80), seconds=st.floats(0, 1e300))
+def test_whatever_an_engine_counts_makes_no_lease_unreadable(held: int, seconds: float) -> None:
+    told = decode(encode({"a/b": ServiceDemand(held=held, arrived_tokens=held, oldest_seconds=seconds)})).services[
+        "a/b"
+    ]
+    assert told.held == told.arrived_tokens == min(held, MOST_NUMBER)
+
+
 def test_fields_of_later_releases_are_passed_over() -> None:
     assert decode('{"apps/qwen": {"held": 1, "later": {"a": 1}}}') == Told({"apps/qwen": ServiceDemand(held=1)})
 

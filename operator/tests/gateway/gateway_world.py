@@ -88,7 +88,7 @@ class World:
         self.second = ""
         self.lines: list[bytes] = []
         self.gateway = Gateway(
-            Limits(connect_seconds=1, body_bytes=1_000_000, keep_seconds=0.5, hold_seconds=0.5),
+            Limits(connect_seconds=20, body_bytes=1_000_000, keep_seconds=0.5, hold_seconds=0.5),
             access=self.lines.append,
             door=door,
         )

@@ -41,3 +41,17 @@ async def test_an_alias_that_leads_nowhere_is_told_and_not_listed(world: World, 
         assert [model["id"] for model in (await listed.json())["data"]] == ["apps/demo", "gpt-4o", "other"]
     async with world.client.get(f"{world.url}/v1/models/gpt-4o") as one:
         assert (await one.json())["id"] == "gpt-4o"
+
+
+async def test_below_a_services_own_url_nothing_leads_to_another(world: World) -> None:
+    await world.service(answer())
+    (other,) = await world.service(answer(), name="other")
+    world.gateway.proxy.publish(Table(world.gateway.proxy.table.backends, {"gpt-4o": "apps/demo", "o": "apps/other"}))
+    for model in ("demo", "apps/demo", "gpt-4o"):
+        async with world.client.get(f"{world.url}/apps/other/v1/models/{model}") as found:
+            assert found.status == 404, model
+    for model, asked in (("gpt-4o", "gpt-4o"), ("o", "apps/other"), ("other", "other")):
+        url = f"{world.url}/apps/other/v1/chat/completions"
+        async with world.client.post(url, json={"model": model, "messages": []}) as response:
+            assert response.status == 200
+        assert json.loads(other.seen[-1][1])["model"] == asked, "the engine says that it does not know another's name"

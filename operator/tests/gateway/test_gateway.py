@@ -295,6 +295,9 @@ async def test_packed_bodies_are_unpacked_for_the_replica(
         (b"NONSENSE\r\n\r\n", b"400"),
         (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"431"),
         (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: magic\r\n\r\n", b"417"),
+        (b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: magic\r\n\r\n", b"417"),
+        (b"PUT /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: magic\r\n\r\n", b"417"),
     ],
 )
 async def test_what_is_no_request_has_the_one_shape_too(world: World, sent: bytes, status: bytes) -> None:
@@ -308,14 +311,28 @@ async def test_what_is_no_request_has_the_one_shape_too(world: World, sent: byte
     assert set(json.loads(body)["error"]) == {"message", "type", "code", "param"}
 
 
-async def test_a_body_that_is_said_to_be_too_large_is_not_waited_for(world: World) -> None:
+@pytest.mark.parametrize("more", [b"", b"Expect: 100-continue\r\n"])
+async def test_a_body_that_is_said_to_be_too_large_is_not_waited_for(world: World, more: bytes) -> None:
     url = URL(world.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
-    writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000001\r\n\r\n")
+    writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000001\r\n" + more + b"\r\n")
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
     writer.close()
     await writer.wait_closed()
     assert head.split()[1] == b"413"
+
+
+async def test_who_asks_whether_to_send_a_body_is_told_to_and_answered(world: World) -> None:
+    await world.service(answer())
+    url, body = URL(world.url), b'{"model": "demo"}'
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {len(body)}"
+    writer.write(head.encode() + b"\r\n\r\n")
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+    writer.close()
+    await writer.wait_closed()
 
 
 def test_a_body_of_very_many_parts_is_not_read() -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from gateway_world import Runtime, World, answer, stream  # type: ignore[import-not-found]
+from gateway_world import Runtime, World, answer, serve, stream  # type: ignore[import-not-found]
+from yarl import URL
 
 from llmservice_api.gateway_keys import new_key, record_of, rotated
 from llmservice_api.gateway_usage import Used
@@ -100,6 +101,29 @@ async def test_only_who_shows_a_key_is_let_in_and_a_wrong_one_is_never_repeated(
     assert len(runtime.seen) == 2
     text = b"".join(keyed.lines).decode()
     assert not any(secret in text for secret in (KEY, KEY[:-1], "WRONG")) and '"key_name": "default"' in text
+
+
+async def test_who_has_no_key_is_not_asked_for_a_body(keyed: Keyed) -> None:
+    keyed.let_in()
+    url = URL(keyed.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+    )
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_where_health_has_a_port_of_its_own_every_path_takes_a_key() -> None:
+    async with AsyncExitStack() as stack:
+        keyed = Keyed(stack)
+        keyed.let_in()
+        url = await serve(stack, keyed.gateway.application(alone=False))
+        async with aiohttp.ClientSession() as client:
+            for path in ("/metrics", "/healthz", "/nowhere"):
+                async with client.get(url + path) as response:
+                    assert response.status == 401, path
 
 
 async def test_before_keys_were_read_nobody_is_let_in(keyed: Keyed) -> None:

@@ -18,7 +18,7 @@ from yarl import URL
 
 from llmservice_gateway.engine import EngineError, read_head
 from llmservice_gateway.framing import Chunked, FramingError, Sized, UntilEnd
-from llmservice_gateway.relay import whole_chunks
+from llmservice_gateway.relay import goes_on, whole_chunks, whole_events
 from llmservice_gateway.routing import Backend, Replica
 
 EVENTS = [f'data: {{"choices":[],"n":{n},"x":"{"x" * (n % 7) * 50}"}}\n\n'.encode() for n in range(40)]
@@ -222,6 +222,39 @@ def test_whatever_comes_is_read_or_refused(data: bytes) -> None:
         read_head(data)
     except (FramingError, EngineError):
         return
+
+
+@pytest.mark.parametrize("line", [b"0x5", b"+5", b"-5", b" 5", b"1_0", b"5 ", b"", b"0"])
+def test_what_others_would_read_otherwise_is_not_passed_on_as_it_came(line: bytes) -> None:
+    assert not whole_chunks(line + b"\r\n" + b"x" * 16 + b"\r\n") and not whole_chunks(line + b"\r\nabc\n\n\r\n")
+
+
+@pytest.mark.parametrize("end", [b"XX", b"\nX", b"\rX", b"\n\r"])
+def test_a_chunk_ends_where_it_says(end: bytes) -> None:
+    framed = b"5\r\nabcde" + end + b"1\r\nf\r\n"
+    assert not whole_chunks(framed)
+    for cut_at in range(len(framed)):
+        framing = Chunked()
+        with pytest.raises(FramingError):
+            framing.feed(framed[:cut_at])
+            framing.feed(framed[cut_at:])
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_an_event_that_comes_in_many_pieces_is_looked_at_as_a_whole_at_its_ends_alone(size: int) -> None:
+    """By what is looked at, since times say nothing on a busy machine."""
+    event = b"data: " + b"x" * 50 * size + b"\n\n"
+    looked: list[int] = []
+    rest = bytearray()
+    for start in range(0, len(event), size):
+        piece = event[start : start + size]
+        if rest and goes_on(rest, piece):
+            rest += piece
+            continue
+        looked.append(start)
+        whole, left = whole_events(bytes(rest) + piece)
+        rest = bytearray(left)
+    assert whole == event and not rest and len(looked) <= 3
 
 
 def test_sizes_and_ends() -> None:

@@ -66,7 +66,7 @@ async def gateway(api: FakeApi, name: str = "me", **limits: float) -> AsyncItera
         world = World(stack)
         await world.open()
         world.gateway.proxy.limits = world.gateway.proxy.limits.__class__(
-            **{"connect_seconds": 1, "hold_seconds": 30, **limits}
+            **{"connect_seconds": 20, "hold_seconds": 30, **limits}
         )
         client = await stack.enter_async_context(Client(api.access, sleep=lambda seconds: asyncio.sleep(0.01)))
         cluster = Cluster(client, world.gateway.proxy, "llm", name, {"app.kubernetes.io/instance": "x"})

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
-from llmservice_runtime.wire.errors import ApiError, error_response, headers_too_large, internal, malformed
+from llmservice_runtime.wire.errors import ApiError, cut, error_response, headers_too_large, internal, malformed
 
 MAX_LINE = 8190
 """Bytes of a request line or header."""
 MAX_MESSAGE = 200
+CONTINUE = "100-continue"
 LIKE_TLS = "it begins like TLS, and this port speaks plain HTTP"
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,16 @@ class _Connection(RequestHandler):
         response.force_close()
         return response
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer. aiohttp's own ones, which no middleware saw, are plain text: an expectation that can't be
+        met on a route without `expect`, or on none."""
+        if isinstance(resp, web.HTTPException):
+            wanted = request.headers.get("Expect", "")
+            resp = error_response(unmet(wanted) if resp.status == 417 else malformed(resp.reason, resp.status))
+        return await super().finish_response(request, resp, start_time)
+
 
 def _idle(connection: RequestHandler) -> bool:
     return connection._current_request is None and not connection._messages
@@ -88,9 +99,24 @@ def not_understood(status: int, exc: BaseException | None, message: str) -> ApiE
 
 async def expect(request: web.Request) -> web.StreamResponse | None:
     """`expect_handler` of routes: 100-continue, and 417 with the error body for anything else."""
+    if (refused := await expect_later(request)) is None:
+        await go_on(request)
+    return refused
+
+
+async def expect_later(request: web.Request) -> web.StreamResponse | None:
+    """The same where `go_on` is said when the body is wanted: by then it is known who asks, and how much comes."""
     wanted = request.headers.get("Expect", "")
-    if wanted.lower() == "100-continue":
+    return None if wanted.lower() == CONTINUE else error_response(unmet(wanted))
+
+
+async def go_on(request: web.Request) -> None:
+    """Have a client send its body that waits for that."""
+    if request.headers.get("Expect", "").lower() == CONTINUE and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # no part of the answer
-        return None
-    return error_response(ApiError(417, f"`Expect: {wanted}` can't be met; use 100-continue.", code="expectation"))
+
+
+def unmet(wanted: str) -> ApiError:
+    """417 for an `Expect` header."""
+    return ApiError(417, f"`Expect: {cut(wanted)}` can't be met; use 100-continue.", code="expectation")

@@ -116,6 +116,8 @@ async def answer_to(client: Any, sent: bytes, end: bool = False) -> bytes:
         (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
         (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabcd\r\n0\r\n\r\n", 400),
         (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: magic\r\n\r\n", 417),
+        (b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: magic\r\n\r\n", 417),
+        (b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: " + b"a" * 5000 + b"\r\n\r\n", 417),
         (b"OPTIONS /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405),
         (b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
     ],
