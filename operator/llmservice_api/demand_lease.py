@@ -14,12 +14,12 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from llmservice_api.labels import DEMAND, GATEWAY
+from llmservice_api.labels import DEATHS, DEMAND, GATEWAY
 
 LEASE_SECONDS = 15
 """A Lease that was not renewed for so long is of a gateway that is gone."""
 MOST_BYTES = 200 << 10
-"""Of the annotation; all annotations of an object may have 256 KiB."""
+"""Of the annotation; all annotations of an object may have 256 KiB, and deaths_lease has its part of them."""
 MOST_NUMBER = 1 << 53
 """Whoever would tell of more tells of so much: an engine may count what it likes, and no Lease is unreadable for it."""
 OMITTED = ""
@@ -111,13 +111,15 @@ def lease(
     began: datetime,
     labels: Mapping[str, str] | None = None,
     owner: Mapping[str, Any] | None = None,
+    deaths: str = "{}",
 ) -> dict[str, Any]:
-    """The Lease of the gateway replica `name`, a pod's name. `owner`: a reference, with which the Lease goes."""
+    """The Lease of the gateway replica `name`, a pod's name. `owner`: a reference, with which the Lease goes. `deaths`:
+    as deaths_lease has it."""
     metadata: dict[str, Any] = {
         "name": name,
         "namespace": namespace,
         "labels": {**(labels or {}), **GATEWAY},
-        "annotations": {DEMAND: text},
+        "annotations": {DEMAND: text, DEATHS: deaths},
     }
     if owner:
         metadata["ownerReferences"] = [dict(owner)]

@@ -10,6 +10,8 @@ SETTINGS = "llmservice.dev/settings"
 """Annotation of replicas: the runtime's settings as JSON, mounted as a file through the downward API."""
 DEMAND = "llmservice.dev/demand"
 """Annotation of a gateway's Lease: what services are asked for there (demand_lease)."""
+DEATHS = "llmservice.dev/deaths"
+"""Annotation of a gateway's Lease: requests with which replicas died there (deaths_lease)."""
 GATEWAY = {"app.kubernetes.io/component": "gateway"}
 """On what belongs to an installation's gateway, its pods and Leases too, beside the installation's own labels."""
 QUEUE = "kueue.x-k8s.io/queue-name"

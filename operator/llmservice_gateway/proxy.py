@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -99,6 +99,10 @@ class _Begun:
     idle_seconds: float
 
 
+async def _alone(_: bytes) -> None:
+    """There are no other gateways."""
+
+
 class Proxy:
     """The data path. `publish` swaps the table; requests that run keep their connection whatever the table says."""
 
@@ -108,7 +112,10 @@ class Proxy:
         self.bodies = Bodies(limits.held_bytes, limits.body_bytes)
         self._engines = Engines(limits.connect_seconds, limits.keep_seconds)
         self._answers = Answers()
-        self._suspects = Suspects()
+        self.suspects = Suspects()
+        self.heed: Callable[[bytes], Awaitable[None]] = _alone
+        """Awaited before a request, by its digest, that a replica died with is given to another one: until other
+        gateways have said what they know of it."""
         self._turns = Turns()
 
     @property
@@ -232,15 +239,16 @@ class Proxy:
         return replica_lost(place.backend) if now is None or now.replicas else not_ready(now)
 
     def _deaths(self, asking: _Asking) -> int:
-        return 0 if self._suspects.none else self._suspects.deaths(asking.digest, time.monotonic())
+        return 0 if self.suspects.none else self.suspects.deaths(asking.digest, time.monotonic())
 
     @asynccontextmanager
     async def _turn(self, asking: _Asking) -> AsyncIterator[None]:
         """Nothing to wait for, unless a replica has died with this request."""
-        self._suspects.forget_old(time.monotonic())
+        self.suspects.forget_old(time.monotonic())
         if not self._deaths(asking):
             yield
             return
+        await self.heed(asking.digest)
         async with self._turns.turn(asking.service):
             if self._deaths(asking) >= DEATHS:
                 raise quarantined(asking.service)
@@ -250,7 +258,7 @@ class Proxy:
         """A replica broke. Unless it was told to end, this request may be why."""
         now = self.table.backends.get(asking.service)
         if now is not None and not self.draining and place.replica.name in {replica.name for replica in now.replicas}:
-            self._suspects.died(asking.digest, time.monotonic())
+            self.suspects.died(asking.digest, time.monotonic(), place.replica.name)
 
     async def _begin(self, asking: _Asking, place: Place) -> _Begun | None:
         """One attempt, until there is something to send. None = this replica refused and another one should be asked.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -14,6 +15,7 @@ from llmservice_api.gateway_keys import keys_secret
 from llmservice_api.gateway_usage import usage_map
 from llmservice_api.labels import GATEWAY, NAME, selector
 from llmservice_gateway.cluster.directory import Directory, readable
+from llmservice_gateway.cluster.heed import Heed
 from llmservice_gateway.cluster.keys import Keys
 from llmservice_gateway.cluster.lease import Keeper
 from llmservice_gateway.cluster.peers import Peers
@@ -75,7 +77,9 @@ class Cluster:
         )
         self.directory = Directory(self._services.cache, proxy.publish)
         self._peers = Peers(name)
-        self.keeper = Keeper(client, proxy.rooms, namespace, name, labels, _owner(name))
+        self._suspects = proxy.suspects
+        self.keeper = Keeper(client, proxy.rooms, namespace, name, labels, _owner(name), suspects=proxy.suspects)
+        proxy.heed = Heed(proxy.suspects, self.keeper, lambda: self._peers.live(asyncio.get_running_loop().time()) > 1)
         self.problem = ""
         """Why the services can't be listed; empty when they can."""
         self._rooms.waits = self.keeper.waits
@@ -138,7 +142,10 @@ class Cluster:
     def _look(self, _: Collection[Key]) -> None:
         """The Leases have changed."""
         found: list[Json] = list(self._leases.cache.of((self._namespace, OURS)))
-        self._peers.look(found, asyncio.get_running_loop().time(), datetime.now(UTC))
+        now = asyncio.get_running_loop().time()
+        self._peers.look(found, now, datetime.now(UTC))
+        for gateway, deaths in self._peers.deaths(now).items():
+            self._suspects.heard(gateway, deaths, time.monotonic())
         self._rooms.look_again()
 
     async def _live(self) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from llmservice_api import deaths_lease
 from llmservice_api.demand_lease import ServiceDemand, encode, lease
 from llmservice_gateway.demand import Demand
 from llmservice_gateway.rooms import Rooms
+from llmservice_gateway.suspects import Suspects
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import LEASE
@@ -69,7 +72,12 @@ class Keeper:
         labels: Mapping[str, str],
         owner: Mapping[str, Any] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        suspects: Suspects | None = None,
     ) -> None:
+        self._suspects = suspects or Suspects()
+        self._suspects.told = self.tell
+        self._tells = list[asyncio.Future[None]]()
+        """Whoever waits for the next write."""
         self._client = client
         self._rooms = rooms
         self._namespace, self._name, self._labels, self._owner = namespace, name, dict(labels), owner
@@ -84,6 +92,22 @@ class Keeper:
         """A request waits for a replica of this service: that is told at once, unless it was told already."""
         if not self._written.get(service, ServiceDemand()).held:
             self._urgent.set()
+
+    def tell(self) -> None:
+        """Something is to be told at once."""
+        self._urgent.set()
+
+    async def told(self, seconds: float) -> bool:
+        """Wait for a write that tells what is so now; False = it took longer than `seconds`."""
+        waits: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tells.append(waits)
+        self.tell()
+        try:
+            async with asyncio.timeout(seconds):
+                await waits
+        except TimeoutError:
+            return False
+        return True
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -115,6 +139,21 @@ class Keeper:
         return self._account.of(map(self._rooms.demand, self._rooms.asked), asyncio.get_running_loop().time())
 
     async def _write(self, services: dict[str, ServiceDemand]) -> bool:
+        waiting, self._tells = self._tells, []
+        written = False
+        try:
+            written = await self._written_with(services)
+            return written
+        finally:
+            for waits in waiting:
+                if waits.done():
+                    continue
+                if written:
+                    waits.set_result(None)
+                else:
+                    self._tells.append(waits)
+
+    async def _written_with(self, services: dict[str, ServiceDemand]) -> bool:
         body = lease(
             self._namespace,
             self._name,
@@ -123,6 +162,7 @@ class Keeper:
             began=self._began,
             labels=self._labels,
             owner=self._owner,
+            deaths=deaths_lease.encode(self._suspects.to_tell(time.monotonic())),
         )
         query = {"fieldManager": MANAGER, "force": "true"}
         try:
