@@ -24,8 +24,16 @@ class WarmFloor:
 
     def active(self, wall: datetime) -> bool:
         """Whether it holds at `wall` (with a time zone): its end comes before its next start."""
-        here = wall.astimezone(ZoneInfo(self.zone))
-        return next(CronSim(self.end, here)) < next(CronSim(self.start, here))
+        return _next(self.end, self.zone, wall) < _next(self.start, self.zone, wall)
+
+
+def _next(expression: str, zone: str, wall: datetime) -> datetime:
+    """When it comes next, as UTC: in the hour that a clock which is set back has twice, what it reads says nothing.
+
+    A time that came in the first of the two hours does not come again in the second one.
+    """
+    times = (time.astimezone(UTC) for time in CronSim(expression, wall.astimezone(ZoneInfo(zone))))
+    return next(time for time in times if time > wall)
 
 
 def warm_floor(start: str, end: str, zone: str, replicas: int, field: str = "scaling.schedules") -> WarmFloor:

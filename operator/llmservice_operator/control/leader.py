@@ -27,10 +27,12 @@ from llmservice_kube.kinds import LEASE, Json
 from llmservice_kube.login import Access
 from llmservice_operator.control.thread import in_a_thread
 
-LEASE_SECONDS = 15
-RENEW_SECONDS = 10
-RETRY_SECONDS = 2
-_REQUEST_SECONDS = 4.0
+LEASE_SECONDS = 12
+RENEW_SECONDS = 8
+RETRY_SECONDS = 1
+"""A standby sees up to RETRY_SECONDS late that the Lease was renewed, and as late that it has run out: it leads at most
+14 s after the leader died. Requests held at gateways wait for that."""
+_REQUEST_SECONDS = 3.0
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +79,10 @@ class LeaseLock(BaseLock):
         asked: Callable[[], None],
         annotations: Mapping[str, str],
         seen: Callable[[Json], None],
+        pod: str = "",
     ) -> None:
         super().__init__(name, namespace, identity)
+        self._pod = pod
         self._client = client
         self._leadership = leadership
         self._asked = asked
@@ -105,11 +109,18 @@ class LeaseLock(BaseLock):
         self._seen(lease)
         seconds = spec.get("leaseDurationSeconds")
         return True, LeaderElectionRecord(
-            holder_identity=spec.get("holderIdentity") or None,
+            holder_identity=self._living(spec.get("holderIdentity") or None),
             lease_duration=str(seconds) if seconds else None,
             acquire_time=spec.get("acquireTime"),
             renew_time=spec.get("renewTime"),
         )
+
+    def _living(self, holder: str | None) -> str | None:
+        """The holder; None where it was this pod's container before: the kubelet began this one because that ended."""
+        if holder and self._pod and holder != self.identity and holder.rpartition("_")[0] == self._pod:
+            logger.info("the leader was %s, which has ended in this pod: its Lease is free", holder)
+            return None
+        return holder
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
         """Make the Lease; False when somebody else was first."""
@@ -175,12 +186,14 @@ async def lead(
     asked: Callable[[], None] = lambda: None,
     annotations: Mapping[str, str] = MappingProxyType({}),
     seen: Callable[[Json], None] = lambda _: None,
+    pod: str = "",
 ) -> None:
     """Wait for the Lease, then run `work` for as long as it is ours. Raises LeadershipLost when it no longer is.
 
     What `work` raises is raised. When cancelled, the Lease is given back. `asked` is called, in the election's thread,
     each time that the API server was asked for the Lease, whatever it answered. `annotations` are what the holder says
-    of itself on the Lease; `seen` gets the Lease each time that it was read, in the caller's loop.
+    of itself on the Lease; `seen` gets the Lease each time that it was read, in the caller's loop. `pod`: the name
+    of a pod that has one process like this at a time, with identities `POD_ANYTHING`; empty = there may be more.
     """
     here = asyncio.get_running_loop()
     won = asyncio.Event()
@@ -197,7 +210,7 @@ async def lead(
 
     async def stand() -> None:
         async with Client(access) as client:
-            lock = LeaseLock(client, name, namespace, identity, leadership, asked, annotations, tell)
+            lock = LeaseLock(client, name, namespace, identity, leadership, asked, annotations, tell, pod)
             config = Config(lock, LEASE_SECONDS, RENEW_SECONDS, RETRY_SECONDS, started, stopped)
             try:
                 await LeaderElection(config).run()

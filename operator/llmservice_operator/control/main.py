@@ -102,7 +102,8 @@ async def _run(args: argparse.Namespace, installation: Installation) -> int:
             else:
                 health.solved("lease")
 
-        identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
+        pod = os.environ.get("POD_NAME", "")
+        identity = f"{pod or socket.gethostname()}_{uuid.uuid4().hex[:8]}"
         try:
             await _wait_for_api(client, installation, health)
             config = await with_access(client, config, args.namespace, installation.gateway.access, health)
@@ -110,7 +111,7 @@ async def _run(args: argparse.Namespace, installation: Installation) -> int:
             if config.gateway is not None:
                 said[ACCESS] = config.gateway.access
             term = partial(run_as_served, client, config, installation.namespaces, work)
-            await lead(access, LEASE_NAME, args.namespace, identity, leadership, term, health.asked, said, seen)
+            await lead(access, LEASE_NAME, args.namespace, identity, leadership, term, health.asked, said, seen, pod)
         except LeadershipLost as error:
             logger.error("%s; ending, so that only one replica writes", error)
             return 1

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 
 import pytest
 from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
@@ -14,6 +15,8 @@ from llmservice_kube.errors import LeadershipLost
 from llmservice_kube.kinds import LEASE
 from llmservice_operator.control import leader
 from llmservice_operator.control.leader import LEASE_SECONDS, Leadership, lead
+
+PERIODS = {name: getattr(leader, name) for name in ("LEASE_SECONDS", "RENEW_SECONDS", "RETRY_SECONDS")}
 
 
 @pytest.fixture
@@ -43,11 +46,12 @@ class Candidate:
 
 
 @asynccontextmanager
-async def standing(api: FakeApi, name: str) -> AsyncIterator[tuple[Candidate, asyncio.Task[None]]]:
+async def standing(api: FakeApi, name: str, pod: str = "") -> AsyncIterator[tuple[Candidate, asyncio.Task[None]]]:
     candidate = Candidate(name)
-    task = asyncio.create_task(
-        lead(api.access, "operator", "llm", name, candidate.leadership, candidate.work, candidate.asked.set), name=name
+    leads = lead(
+        api.access, "operator", "llm", name, candidate.leadership, candidate.work, candidate.asked.set, pod=pod
     )
+    task = asyncio.create_task(leads, name=name)
     try:
         yield candidate, task
     finally:
@@ -68,6 +72,30 @@ async def test_one_leads_and_when_it_stops_the_other_follows_at_once(api: FakeAp
             await asyncio.wait([first_task])
             async with asyncio.timeout(2):
                 await second.leads.wait()
+
+
+async def test_a_container_that_begins_anew_in_the_leaders_pod_need_not_wait_for_its_lease(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leader, "LEASE_SECONDS", 3600)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {"holderIdentity": "pod-a_1", "leaseDurationSeconds": 3600, "acquireTime": now, "renewTime": now}
+    api.put({"metadata": {"name": "operator", "namespace": "llm"}, "spec": spec}, LEASE)
+    for pod in ("pod-b", "pod", ""):
+        async with standing(api, f"{pod}_2", pod) as (other, _):
+            for _ in range(2):
+                assert await asyncio.to_thread(other.asked.wait, 60)
+                other.asked.clear()
+            assert not other.leads.is_set(), pod
+    async with standing(api, "pod-a_2", "pod-a") as (same, _), asyncio.timeout(60):
+        await same.leads.wait()
+
+
+def test_a_standby_leads_well_before_requests_have_waited_for_20_seconds() -> None:
+    """The Lease's own seconds, its renewal seen late, and its end seen late: what is left is for the first look."""
+    assert PERIODS["LEASE_SECONDS"] + 2 * PERIODS["RETRY_SECONDS"] <= 14
+    assert PERIODS["RENEW_SECONDS"] + leader._REQUEST_SECONDS < PERIODS["LEASE_SECONDS"], "it ends before its Lease"
+    assert PERIODS["RENEW_SECONDS"] > 1.2 * PERIODS["RETRY_SECONDS"]
 
 
 async def test_a_leader_that_cannot_renew_gives_up_before_the_lease_ends(api: FakeApi) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime, timedelta
 
 import pytest
 from told import CAPACITY, Reading, Rules, Service, of, replace, told  # type: ignore[import-not-found]
@@ -246,3 +247,24 @@ def test_rules_that_contradict_each_other_are_refused() -> None:
         Rules(min_replicas=3, max_replicas=2)
     with pytest.raises(ValueError, match="idle_seconds"):
         Rules(idle_seconds=0.0)
+
+
+@pytest.mark.parametrize(
+    ("day", "changes"),
+    [
+        ("2026-03-28", ["01:30 True", "02:30 False"]),
+        ("2026-03-29", ["01:00 True", "01:30 False"]),  # 2 to 3 o'clock is left out: it begins with the next hour
+        ("2026-10-24", ["00:30 True", "01:30 False"]),
+        ("2026-10-25", ["00:30 True", "02:30 False"]),  # 2 to 3 o'clock comes twice: it goes on for both
+        ("2026-10-26", ["01:30 True", "02:30 False"]),
+    ],
+)
+def test_a_warm_floor_begins_and_ends_once_on_days_on_which_clocks_are_set(day: str, changes: list[str]) -> None:
+    floor = warm_floor("30 2 * * *", "30 3 * * *", "Europe/Berlin", 2)
+    began, found, before = datetime.fromisoformat(f"{day}T00:00:00+00:00"), [], False
+    for minute in range(0, 300, 5):
+        now = floor.active(began + timedelta(minutes=minute))
+        if now != before:
+            found.append(f"{began + timedelta(minutes=minute):%H:%M} {now}")
+        before = now
+    assert found == changes
