@@ -36,7 +36,7 @@ class TargetSpec(ApiModel):
     """What one replica is wanted to have to do."""
 
     requests_per_replica: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        description="Requests held and in flight for each, instead of 60 % of the places that the plan gives it."
+        description="Requests held and in flight for each, instead of what the plan says."
     )
 
 

@@ -22,6 +22,8 @@ class Reason(StrEnum):
     """Fewer would do, but not for long enough yet."""
     LOWERED = "Lowered"
     """Fewer would have done at any time in the window."""
+    LOWERING = "Lowering"
+    """The same, and some went a moment ago: they go in steps."""
     IDLE = "Idle"
     """Nobody has asked for idleSeconds."""
     NOT_IDLE_YET = "NotIdleYet"

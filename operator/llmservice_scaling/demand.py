@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from llmservice_scaling.rules import BESIDE_ANSWERS, IN_FLIGHT, KV_CEILING, LOAD, Capacity, Rules
+from llmservice_scaling.rules import BESIDE_ANSWERS, CHANCE, DRAIN_SECONDS, IN_FLIGHT, KV_CEILING, LOAD, Capacity, Rules
 from llmservice_scaling.signals import RATE_SECONDS, Reading, Signals, Validity
+from llmservice_scaling.state import Stretches
 
-CATCH_UP = 3.0
+CATCH_UP = 6.0
 """While replicas start, what waits counts by this less: most of it waits for those that were ordered already."""
 TOLERANCE = 0.1
 """Replicas that are off by less than this share stay as they are."""
+BACKLOG = f"seconds of work per second, what waits in {DRAIN_SECONDS:.0f} s"
 USABLE = (Validity.VALID, Validity.PARTIAL)
 _WORST = (Validity.MISSING, Validity.NOT_A_NUMBER, Validity.STALE, Validity.PARTIAL, Validity.VALID)
 
@@ -51,9 +53,12 @@ class Told(NamedTuple):
     age: float | None
 
 
-def wanted(signals: Signals, rules: Rules, capacity: Capacity, now: float) -> tuple[Wanted, ...]:
-    """Every signal. The last is a guard: so many that their KV caches stay below the ceiling."""
-    return tuple(_signals(signals, rules, capacity, now))
+def wanted(
+    signals: Signals, rules: Rules, capacity: Capacity, now: float, arriving: Told, came: Stretches
+) -> tuple[Wanted, ...]:
+    """Every signal. The last is a guard: so many that their KV caches stay below the ceiling. `came` is `arriving` with
+    what came before it."""
+    return tuple(_signals(signals, rules, capacity, now, arriving, came))
 
 
 def running(signals: Signals, now: float) -> float:
@@ -68,20 +73,55 @@ def expected_answers(rate: float, arrivals: float, pending: float, answered: flo
     return rate * answered / done if done > 0 else 0.0
 
 
-def _signals(signals: Signals, rules: Rules, capacity: Capacity, now: float) -> Iterator[Wanted]:
-    current = signals.replicas
+def arriving(signals: Signals, capacity: Capacity, now: float) -> Told:
+    """Seconds of a replica's work that come per second, in the last RATE_SECONDS."""
+    validity, age = _worst((signals.prompt_rate, signals.request_rate, signals.answer_rate), now)
+    coming, going = signals.prompt_rate.value, signals.answer_rate.value
     prompts, answers = capacity.prompt_tokens_per_second, capacity.answer_tokens_per_second
-    places = rules.in_flight or max(1.0, capacity.places * IN_FLIGHT)
-    behind = CATCH_UP if signals.starting else 1.0
-    most = _most_at_work(signals, now)
-    backlog = prompts * rules.first_token_seconds * BESIDE_ANSWERS * behind if prompts else None
-    load = LOAD if prompts and answers else None
-    yield _want("requests", "requests held and in flight", _requests(signals, capacity, now), places, current)
-    yield _want("backlog", "prompt tokens waiting", _told(signals.waiting_tokens, now), backlog, current, most)
-    arriving = _arriving(signals, prompts, answers, now)
-    yield _want("arrivals", "seconds of work arriving per second", arriving, load, current, most)
+    if not prompts or not answers or coming is None or going is None:
+        return Told(None, validity, age)
+    return Told(coming / prompts + going / answers, validity, age)
+
+
+def _signals(
+    signals: Signals, rules: Rules, capacity: Capacity, now: float, arriving: Told, came: Stretches
+) -> Iterator[Wanted]:
+    current, most = signals.replicas, _most_at_work(signals, now)
+    prompts, answers = capacity.prompt_tokens_per_second, capacity.answer_tokens_per_second
+    requests = _requests(signals, capacity, now)
+    places = rules.in_flight or _places(capacity, requests.value or 0.0)
+    yield _want("requests", "requests held and in flight", requests, places, current)
+    waiting = _told(signals.waiting_tokens, now)
+    load = LOAD if prompts else None
+    yield _want("backlog", BACKLOG, _backlog(waiting, prompts, came), load, current, most)
+    load = load if answers else None
+    yield _want("arrivals", "seconds of work arriving per second", _bursts(arriving, came, rules), load, current, most)
     kv = Told(None, Validity.NOT_MEASURED, None) if signals.kv_used is None else _told(signals.kv_used, now)
     yield _want("kvUsage", "KV caches full", kv, KV_CEILING if signals.kv_used else None, current)
+
+
+def _places(capacity: Capacity, requests: float) -> float:
+    """Those that a replica is wanted to have taken of its own, when so many requests are there together."""
+    share = requests / (requests + CHANCE * math.sqrt(requests)) if requests else 0.0
+    return max(1.0, capacity.places * max(IN_FLIGHT, share))
+
+
+def _backlog(waiting: Told, prompts: float | None, came: Stretches) -> Told:
+    """The work that comes, on the mean, and what waits beside it."""
+    if waiting.value is None or not prompts:
+        return waiting
+    seconds, work = came[-1]
+    drained = waiting.value / (prompts * BESIDE_ANSWERS) / DRAIN_SECONDS
+    return waiting._replace(value=work / seconds + drained)
+
+
+def _bursts(arriving: Told, came: Stretches, rules: Rules) -> Told:
+    """Of every stretch until now, what came in it is to be done when it ends, but for what may wait then. So chance,
+    which makes short stretches full, asks for nothing that a short queue makes up for."""
+    if arriving.value is None:
+        return arriving
+    may_wait = rules.first_token_seconds / 2 / LOAD
+    return arriving._replace(value=max(work / (seconds + may_wait) for seconds, work in came))
 
 
 def _known(reading: Reading, now: float) -> float:
@@ -110,17 +150,9 @@ def _requests(signals: Signals, capacity: Capacity, now: float) -> Told:
     if validity not in USABLE and value:
         validity = Validity.PARTIAL
     if signals.starting:
-        room = (signals.replicas - signals.starting) * capacity.places
+        room = max(0, signals.replicas - signals.starting) * capacity.places
         value = min(value, room) + max(0.0, value - room) / CATCH_UP
     return Told(value, validity, age)
-
-
-def _arriving(signals: Signals, prompts: float | None, answers: float | None, now: float) -> Told:
-    validity, age = _worst((signals.prompt_rate, signals.request_rate, signals.answer_rate), now)
-    coming, going = signals.prompt_rate.value, signals.answer_rate.value
-    if not prompts or not answers or coming is None or going is None:
-        return Told(None, validity, age)
-    return Told(coming / prompts + going / answers, validity, age)
 
 
 def _worst(parts: tuple[Reading, ...], now: float) -> tuple[Validity, float | None]:

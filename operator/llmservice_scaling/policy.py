@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from llmservice_scaling.decision import Decision, Explained, Outcome, Reason, why
-from llmservice_scaling.demand import USABLE, Wanted, running, wanted
-from llmservice_scaling.rules import Capacity, Rules
+from llmservice_scaling.demand import USABLE, Wanted, arriving, running, wanted
+from llmservice_scaling.rules import STEP_SHARE, Capacity, Rules
 from llmservice_scaling.schedule import floor
 from llmservice_scaling.signals import Signals, Validity
 from llmservice_scaling.state import State
@@ -28,13 +28,17 @@ def decide(
     be one that can't be set. `wall` has a time zone and serves warm floors alone. To be called every few seconds, and
     at once when a request is held.
     """
-    current = signals.replicas
-    each = wanted(signals, rules, capacity, now)
+    current, before = signals.replicas, state or State.begin(signals.replicas, now)
+    state = before.pass_time(now)
+    work = arriving(signals, capacity, now)
+    rate = work.value if work.value is not None and work.validity in USABLE and math.isfinite(work.value) else None
+    each = wanted(signals, rules, capacity, now, work, state.stretches(rate or 0.0))
     believed = not any(one.holds for one in each)
     streams = min(_streams(signals, capacity, now), current)
     want = max([streams, *(one.replicas for one in each if one.replicas is not None)])
 
-    state = (state or State.begin(current, now)).pass_time(now, believed)
+    state = state if rate is None else state.arrived(rate)
+    state = state if believed else state.keep_window(state.clock - before.clock)
     state = state.count(current).remember(min(want, rules.max_replicas), rules.scale_down_seconds)
     state = _idle(state, signals, want, now)
 
@@ -54,6 +58,8 @@ def decide(
         count, reason = least, Reason.WARM_FLOOR if warm > rules.min_replicas else Reason.MIN_REPLICAS
     elif count > rules.max_replicas:
         count, reason = rules.max_replicas, Reason.MAX_REPLICAS
+    if reason is Reason.LOWERED:
+        state = state.lowered()
 
     signals_explained = tuple(_explained(one, most, least, rules.max_replicas, count, current) for one in each)
     decision = Decision(
@@ -92,15 +98,21 @@ def _idle(state: State, signals: Signals, want: int, now: float) -> State:
 
 
 def _downwards(state: State, want: int, current: int, least: int, rules: Rules) -> tuple[int, Reason]:
-    """Not below what was wanted in the window; from one to none only when idle. Not bounded yet."""
+    """Not below what was wanted in the window, in steps; from one to none only when idle. Not bounded yet."""
     low = state.highest
     if low <= 1 <= current and least == 0:
         if (state.idle_seconds or 0.0) >= rules.idle_seconds:
             return 0, Reason.IDLE
-        return 1, Reason.LOWERED if current > 1 else Reason.STEADY if want == 1 else Reason.NOT_IDLE_YET
-    if low < current:
+        if current == 1:
+            return 1, Reason.STEADY if want == 1 else Reason.NOT_IDLE_YET
+        low = 1
+    if low >= current:
+        return current, Reason.STEADY if want == current else Reason.WINDOW
+    if current <= least:
         return low, Reason.LOWERED
-    return current, Reason.STEADY if want == current else Reason.WINDOW
+    if state.lowered_at is not None and state.clock - state.lowered_at < rules.step_seconds:
+        return current, Reason.LOWERING
+    return max(low, current - max(1, int(current * STEP_SHARE))), Reason.LOWERED
 
 
 def _explained(one: Wanted, most: int, least: int, highest: int, decided: int, current: int) -> Explained:

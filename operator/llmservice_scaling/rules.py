@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from llmservice_scaling.schedule import WarmFloor
 
 IN_FLIGHT = 0.6
-"""Share of its places that a replica is wanted to have taken: the others are for what comes while another starts."""
+"""Share of its places that a replica is wanted to have taken, at least: the others are for what comes by chance."""
+CHANCE = 2.0
+"""Standard deviations that chance is allowed: of many in flight the share that it adds is small."""
 LOAD = 0.9
 """Share of its time that a replica is wanted to compute."""
+DRAIN_SECONDS = 30.0
+"""What waits is done in this time, beside what comes: what is done sooner was done before another replica started."""
 BESIDE_ANSWERS = 0.7
 """Share of its speed that a prompt has while answers are computed beside it."""
+STEPS = 5
+"""Replicas go in so many steps per scaleDownSeconds ..."""
+STEP_SHARE = 0.1
+"""... this share of them at a time, one at least: a burst minutes later finds most of what the last one wanted."""
 KV_CEILING = 0.9
 """Share of the KV cache above which answers would begin to push each other out."""
 
@@ -26,12 +34,17 @@ class Rules:
     idle_seconds: float = 600.0
     """Without any request before the last replica goes."""
     scale_down_seconds: float = 300.0
-    """Replicas wanted at any time in this window stay."""
+    """Replicas wanted at any time in this window stay; then they go, in steps."""
     first_token_seconds: float = 2.0
-    """What waits is to have its first token within this time."""
+    """What comes is to have its first token within this time: half of it to wait, half to be computed."""
     in_flight: float | None = None
     """Requests per replica, instead of what the plan says."""
     floors: tuple[WarmFloor, ...] = ()
+
+    @property
+    def step_seconds(self) -> float:
+        """From one step down to the next."""
+        return self.scale_down_seconds / STEPS
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_replicas <= self.max_replicas:

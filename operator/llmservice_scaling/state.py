@@ -9,8 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from llmservice_scaling.signals import RATE_SECONDS
+
 LONGEST_STEP_SECONDS = 30.0
 GROWTH_SECONDS = 15.0
+RECENT_SECONDS = 30.0
+"""How far back what came is looked at: longer, and a burst would be taken for a little more all the time."""
+
+Stretches = tuple[tuple[float, float], ...]
+"""(seconds, seconds of work that came in them), each of them until now, growing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +34,39 @@ class State:
     idle_since: float | None = None
     awaited_at: float | None = None
     """When somebody last asked while none was there or one started; None = all are ready, or nobody did."""
+    came: tuple[tuple[float, float, float], ...] = ()
+    """(time, seconds until it, work per second in them) of the last RECENT_SECONDS, RATE_SECONDS apart at least."""
+    lowered_at: float | None = None
+    """When replicas last went because fewer did."""
 
     @staticmethod
     def begin(replicas: int, now: float) -> State:
         """Of a new leader: what it finds was wanted a moment ago."""
         return State(now, 0.0, ((0.0, replicas),), ((0.0, replicas),))
 
-    def pass_time(self, now: float, believed: bool) -> State:
-        """Time that nothing was known in does not count for the window."""
+    def pass_time(self, now: float) -> State:
+        """As much as the policy believes."""
         step = min(max(0.0, now - self.told_at), LONGEST_STEP_SECONDS)
-        window = self.window if believed else tuple((at + step, wanted) for at, wanted in self.window)
-        return replace(self, told_at=now, clock=self.clock + step, window=window)
+        return replace(self, told_at=now, clock=self.clock + step)
+
+    def keep_window(self, seconds: float) -> State:
+        """Time that nothing was known in does not count for the window."""
+        return replace(self, window=tuple((at + seconds, wanted) for at, wanted in self.window))
+
+    def stretches(self, rate: float) -> Stretches:
+        """What came, with `rate` seconds of work per second in the last RATE_SECONDS."""
+        since = self.clock - self.came[-1][0] if self.came else 0.0
+        found, seconds, work = [(RATE_SECONDS, RATE_SECONDS * rate)], since, since * rate
+        for _, length, each in reversed(self.came):
+            seconds, work = seconds + length, work + length * each
+            found.append((seconds, work))
+        return tuple(found)
+
+    def arrived(self, rate: float) -> State:
+        """It came in the last RATE_SECONDS."""
+        kept = tuple(one for one in self.came if one[0] > self.clock - RECENT_SECONDS + RATE_SECONDS)
+        since = self.clock - kept[-1][0] if kept else RATE_SECONDS
+        return replace(self, came=(*kept, (self.clock, since, rate)) if since >= RATE_SECONDS else kept)
 
     def remember(self, wanted: int, seconds: float) -> State:
         """`wanted` goes into the window, what is older than `seconds` out of it."""
@@ -52,6 +81,10 @@ class State:
         """How many there are now."""
         kept = [(at, count) for at, count in self.counts if at > self.clock - GROWTH_SECONDS and count < replicas]
         return replace(self, counts=(*kept, (self.clock, replicas)))
+
+    def lowered(self) -> State:
+        """Some go now."""
+        return replace(self, lowered_at=self.clock)
 
     @property
     def highest(self) -> int:

@@ -28,8 +28,10 @@ def sentence(decision: Decision, signals: Signals, rules: Rules) -> str:
         case Reason.WINDOW:
             window = f"{rules.scale_down_seconds:.0f} s"
             return f"{most.replicas} would do now; {decision.highest} were wanted in the last {window}"
-        case Reason.LOWERED:
-            return f"no more than {count} were wanted in the last {rules.scale_down_seconds:.0f} s"
+        case Reason.LOWERED | Reason.LOWERING:
+            low = max(1, decision.highest)
+            more = f"; some go every {rules.step_seconds:.3g} s" if low < count else ""
+            return f"no more than {low} were wanted in the last {rules.scale_down_seconds:.0f} s{more}"
         case Reason.IDLE:
             return f"nobody asked for {decision.idle_seconds or 0:.0f} s"
         case Reason.NOT_IDLE_YET:

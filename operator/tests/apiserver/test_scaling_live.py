@@ -94,7 +94,7 @@ async def test_from_one_to_many_to_none_and_only_scale_is_written(
     async with leading(access, namespace) as term:
         await term.settle()
         before = await live(client, key)
-        await term.turn(key, 4.0, held=10, in_flight=20)
+        await term.turn(key, 4.0, held=10, in_flight=30)
         after = await live(client, key)
         assert after["spec"] == {**before["spec"], "replicas": 4}
         assert owners(after) == {SCALE_MANAGER: "scale"}
@@ -103,7 +103,7 @@ async def test_from_one_to_many_to_none_and_only_scale_is_written(
         assert deployment is not None and deployment["spec"]["replicas"] == 4
         status = (await live(client, key))["status"]
         assert status["scaling"]["desiredReplicas"] == 4
-        assert status["scaling"]["message"].startswith("30 requests held and in flight at ")
+        assert status["scaling"]["message"].startswith("40 requests held and in flight at ")
         assert status["scaling"]["lastScaleTime"]
         await term.turn(key, 400.0)
         await term.settle()
@@ -132,7 +132,7 @@ async def test_a_new_leader_writes_nothing_until_demand_says_otherwise(
         await second.turn(key, 50.0)
         await second.settle()
         assert written(second.client) == 0
-        await second.turn(key, 20.0)
+        await second.turn(key, 50.0)
         assert (await live(client, key))["spec"]["replicas"] == 1
 
 

@@ -17,27 +17,28 @@ FAST = {"minReplicas": 0, "idleSeconds": 60, "scaleDownSeconds": 60}
 async def test_from_one_to_many_and_back_to_none_and_up_again() -> None:
     world = ScalingWorld(**FAST)
     assert await world.turn() == 1
-    assert await world.turn(held=10, in_flight=20) == 4, "30 at 9.6 a replica"
+    assert await world.turn(held=10, in_flight=30) == 4, "40 at 12.2 a replica"
     assert await world.turn(in_flight=5) == 4
-    assert await world.turn(62.0) == 1
+    assert await world.turn(62.0) == 3
+    assert await world.turn(28.0) == 1
     assert await world.turn(30.0, held=0) == 1
     assert await world.turn(100.0) == 0
     assert world.recorder.said[-1][1].startswith("Scaled from 1 to 0 replicas: nobody asked for 6")
     assert await world.turn(held=1) == 1
-    assert world.writes == [4, 1, 0, 1]
-    assert [reason for reason, _ in world.recorder.said] == ["Scaled"] * 4
+    assert world.writes == [4, 3, 2, 1, 0, 1]
+    assert [reason for reason, _ in world.recorder.said] == ["Scaled"] * 6
 
 
 async def test_prompts_that_wait_raise_once_a_replica_has_told_its_speed() -> None:
     world = ScalingWorld(**FAST)
-    many = {"held": 4, "in_flight": 2, "waiting_tokens": 30_000}
+    many = {"held": 4, "in_flight": 2, "waiting_tokens": 300_000}
     assert await world.turn(**many) == 1
     assert "nothing to measure it against" in text(world.scaling.explain(KEY) or {})
     load = {"milliseconds": 1, "promptTokensPerSecond": 5_000, "togetherTokensPerSecond": 400}
     world.world.service["status"]["load"] = load
     world.changed()
-    assert await world.turn() == 5, "30,000 tokens at 7,000 a replica"
-    assert "backlog (prompt tokens waiting)" in text(world.scaling.explain(KEY) or {})
+    assert await world.turn() == 4, "86 s of work within 30"
+    assert "backlog (seconds of work per second, what waits in 30 s)" in text(world.scaling.explain(KEY) or {})
 
 
 async def test_a_held_request_wakes_at_once_between_two_looks() -> None:
@@ -67,16 +68,16 @@ async def test_a_replica_that_does_not_answer_holds_and_still_lets_more_come() -
     world = ScalingWorld(replicas=2, **FAST)
     world.deaf = True
     assert await world.turn(600.0) == 2
-    assert await world.turn(in_flight=30) == 4
+    assert await world.turn(in_flight=40) == 4
 
 
 async def test_where_no_gateway_is_installed_engines_alone_tell() -> None:
     world = ScalingWorld(CONFIG, minReplicas=1, scaleDownSeconds=60)
     world.gateways.clear()
-    world.busy["demo-0"] = 30
+    world.busy["demo-0"] = 40
     assert await world.turn(4.0) == 4
     world.busy["demo-0"] = 0
-    assert await world.turn(70.0) == 1
+    assert await world.turn(100.0) == 1
     assert world.scaling.told(KEY).unknown == ""
 
 
@@ -85,7 +86,8 @@ async def test_a_new_leader_begins_its_window_at_what_it_finds() -> None:
     await world.turn(30.0)
     world.lead()
     assert await world.turn(58.0) == 5
-    assert await world.turn(6.0) == 1, "one window later, without a new request"
+    assert await world.turn(6.0) == 4, "one window later, without a new request"
+    assert await world.turn(40.0) == 1, "in steps"
 
 
 async def test_idle_services_cost_no_write_and_no_status() -> None:
@@ -142,7 +144,7 @@ async def test_a_cache_that_lags_is_no_reason_to_write_twice() -> None:
     await world.turn()
     stale = world.get(None, *KEY)
     world.get = lambda *_: json.loads(json.dumps(stale))
-    await world.turn(in_flight=30)
+    await world.turn(in_flight=40)
     await world.turn(4.0)
     assert world.writes == [4]
     assert [reason for reason, _ in world.recorder.said] == ["Scaled"]
@@ -151,7 +153,7 @@ async def test_a_cache_that_lags_is_no_reason_to_write_twice() -> None:
 async def test_what_scale_refuses_is_told_and_tried_again_later() -> None:
     world = ScalingWorld(minReplicas=1)
     world.refuses = ApiError("scale", 403, "Forbidden", "no rights")
-    assert await world.turn(10.0, in_flight=30) == 1
+    assert await world.turn(10.0, in_flight=40) == 1
     assert world.scaling.told(KEY).error == "no rights"
     world.refuses = None
     assert await world.turn(20.0) == 1
@@ -162,7 +164,7 @@ async def test_what_scale_refuses_is_told_and_tried_again_later() -> None:
 async def test_idle_replicas_are_the_cheapest_to_end() -> None:
     world = ScalingWorld(replicas=5, minReplicas=1, scaleDownSeconds=60)
     world.busy = {"demo-1": 3, "demo-4": 1}
-    assert await world.turn(70.0, in_flight=4) == 1
+    assert await world.turn(110.0, in_flight=4) == 1
     assert world.costs == {"demo-1": "3", "demo-4": "1"}
 
 
@@ -196,17 +198,17 @@ async def test_a_service_of_another_installation_is_left_alone() -> None:
 
 async def test_what_is_explained_has_each_signal_and_the_last_decisions() -> None:
     world = ScalingWorld(**FAST)
-    await world.turn(held=10, in_flight=20)
+    await world.turn(held=10, in_flight=30)
     body = json.loads(json.dumps(world.scaling.explain(KEY), allow_nan=False))
     assert (body["service"], body["replicas"], body["before"], body["reason"]) == ("apps/demo", 4, 1, "Wanted")
     signal = body["signals"][0]
-    assert (signal["name"], signal["value"], signal["target"], signal["raw"]) == ("requests", 30, 9.6, 3.125)
+    assert (signal["name"], signal["value"], signal["target"], signal["raw"]) == ("requests", 40, 12.156, 3.291)
     assert (signal["replicas"], signal["limited"], signal["bounded"]) == (4, 4, 4)
     assert body["changes"][0]["replicas"] == 4
     said = text(body)
     assert "apps/demo: 4 replicas, before 1 (Wanted)" in said
     assert "requests (requests held and in flight)" in said
-    assert "1 -> 4  Wanted: 30 requests held and in flight at 9.6 a replica want 4" in said
+    assert "1 -> 4  Wanted: 40 requests held and in flight at 12.2 a replica want 4" in said
 
 
 def test_the_world_has_a_gateway() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from datetime import datetime, timedelta
 
@@ -71,10 +72,10 @@ def test_one_that_never_starts_is_not_waited_for_without_end() -> None:
 
 def test_all_at_once_is_more_than_may_be_added_at_a_time() -> None:
     service = Service(ONE_TO_EIGHT)
-    decision = service.tick(held=300)
+    decision = service.tick(held=600)
     assert (decision.replicas, decision.reason) == (5, Reason.GROWTH_LIMITED)
-    assert service.tick(held=300).replicas == 5
-    assert service.pass_time(15, held=300).replicas == 8
+    assert service.tick(held=600).replicas == 5
+    assert service.pass_time(15, held=600).replicas == 8
     assert "5 at a time" in of(decision, "requests")
 
 
@@ -84,8 +85,22 @@ def test_it_goes_down_when_fewer_did_for_the_whole_window() -> None:
     decision = service.pass_time(115, in_flight=30)
     assert (decision.replicas, decision.reason) == (4, Reason.WINDOW)
     assert decision.sentence == "1 would do now; 4 were wanted in the last 120 s"
-    assert service.tick(in_flight=30).replicas == 1
+    assert service.tick(in_flight=30).replicas == 3
     assert service.decisions[-1].reason is Reason.LOWERED
+    decision = service.pass_time(20, in_flight=30)
+    assert (decision.replicas, decision.reason) == (3, Reason.LOWERING)
+    assert decision.sentence == "no more than 1 were wanted in the last 120 s; some go every 24 s"
+    assert service.pass_time(35, in_flight=30).replicas == 1
+    assert service.decisions[-1].sentence == "30 requests held and in flight at 46.9 a replica want 1"
+
+
+def test_it_goes_down_in_steps_and_a_burst_minutes_later_finds_most_of_them() -> None:
+    service = Service(replace(ONE_TO_EIGHT, max_replicas=40), replicas=40)
+    service.pass_time(120)
+    steps = [service.tick().replicas for _ in range(60)]
+    assert steps[0] == 36 and min(steps) == 15, "a tenth every 24 s"
+    assert max(a - b for a, b in itertools.pairwise(steps)) == 3
+    assert service.tick(held=1_500).replicas == 25
 
 
 def test_a_new_leader_keeps_what_it_finds_for_a_window_and_no_longer() -> None:
@@ -93,7 +108,8 @@ def test_a_new_leader_keeps_what_it_finds_for_a_window_and_no_longer() -> None:
     service.pass_time(110)
     service.new_leader()
     assert service.pass_time(120).replicas == 4
-    assert service.tick().replicas == 1
+    assert service.tick().replicas == 3
+    assert service.pass_time(50).replicas == 1
 
 
 def test_time_in_which_nothing_was_known_does_not_count() -> None:
@@ -102,7 +118,7 @@ def test_time_in_which_nothing_was_known_does_not_count() -> None:
     for _ in range(100):
         service.tick(kv_used=Reading(None, 0.0))
     assert service.pass_time(60).replicas == 4
-    assert service.tick().replicas == 1
+    assert service.tick().replicas == 3
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, None])
@@ -116,16 +132,38 @@ def test_what_is_no_number_is_said_and_holds(value: float | None) -> None:
 
 def test_a_signal_that_is_lost_does_not_keep_others_from_raising() -> None:
     service = Service(ONE_TO_EIGHT)
-    decision = service.tick(held=100, kv_used=Reading(None, 0.0))
+    decision = service.tick(held=130, kv_used=Reading(None, 0.0))
     assert decision.replicas == 3
     assert not decision.metrics_available
 
 
 def test_long_prompts_raise_before_there_are_many_requests() -> None:
     service = Service(ONE_TO_EIGHT)
-    decision = service.tick(in_flight=4, waiting_tokens=60_000)
+    decision = service.tick(in_flight=20, waiting_tokens=900_000)
     assert decision.replicas == 4
-    assert decision.sentence == "60,000 prompt tokens waiting at 16,800 a replica want 4"
+    assert decision.sentence == "3.57 seconds of work per second, what waits in 30 s at 0.9 a replica want 4"
+
+
+def test_what_is_computed_before_another_replica_could_start_orders_none() -> None:
+    service = Service(ONE_TO_EIGHT)
+    assert service.tick(in_flight=20, waiting_tokens=200_000).replicas == 1
+    assert service.tick(in_flight=20, waiting_tokens=200_000, prompt_rate=6_000.0).replicas == 2, "beside what comes"
+
+
+def test_chance_in_a_few_seconds_asks_for_nothing_that_a_short_queue_makes_up_for() -> None:
+    service = Service(ONE_TO_EIGHT, replicas=2)
+    for tenths in (14, 22, 12, 21, 13, 14) * 20:
+        decision = service.tick(in_flight=50, prompt_rate=1_200.0 * tenths, request_rate=16.0)
+    assert decision.replicas == 2, "1.6 on the mean, 2.2 in single moments"
+
+
+def test_a_burst_orders_what_it_needs_and_not_what_it_leaves_waiting() -> None:
+    """Three come for it; what the one that there is leaves waiting is done when they are there, and a few more."""
+    service = Service(replace(ONE_TO_EIGHT, max_replicas=16))
+    for second in range(0, 30, 5):
+        left = 30_000 * second
+        service.tick(starting=service.replicas - 1, in_flight=20, waiting_tokens=left, prompt_rate=36_000.0)
+    assert service.replicas <= 7, "750,000 tokens are 63 s of work"
 
 
 def test_one_long_prompt_is_computed_by_one_replica_however_long_it_takes() -> None:
@@ -150,7 +188,8 @@ def test_work_that_arrives_faster_than_it_is_done_raises_before_places_are_taken
     service = Service(ONE_TO_EIGHT)
     decision = service.tick(in_flight=20, engine_requests=20, prompt_rate=20_000.0, answer_rate=1_000.0)
     assert decision.replicas == 3
-    assert decision.sentence == "2.22 seconds of work arriving per second at 0.9 a replica want 3"
+    assert decision.sentence == "2.22 seconds of work per second, what waits in 30 s at 0.9 a replica want 3"
+    assert of(decision, "arrivals") == "wants 3: the most that is wanted"
 
 
 def test_what_comes_is_expected_to_be_answered_as_what_came() -> None:
@@ -161,9 +200,9 @@ def test_what_comes_is_expected_to_be_answered_as_what_came() -> None:
 
 def test_what_waits_for_replicas_that_start_does_not_order_them_again() -> None:
     service = Service(ONE_TO_EIGHT)
-    service.tick(held=100, waiting_tokens=50_000)
+    service.tick(held=130, waiting_tokens=50_000)
     assert service.replicas == 3
-    assert service.tick(starting=2, held=170, waiting_tokens=100_000).replicas == 3
+    assert service.tick(starting=2, held=200, waiting_tokens=100_000).replicas == 3
 
 
 def test_full_kv_caches_raise_and_half_full_ones_do_not() -> None:
@@ -176,7 +215,7 @@ def test_what_was_never_measured_neither_raises_nor_holds() -> None:
     bare = replace(CAPACITY, tokens_per_request=None, prompt_tokens_per_second=None, answer_tokens_per_second=None)
     service = Service(ONE_TO_EIGHT, replicas=4, capacity=bare)
     decision = service.pass_time(125, waiting_tokens=10**9, prompt_rate=10**9)
-    assert decision.replicas == 1
+    assert decision.replicas == 3, "fewer, in steps"
     assert "nothing to measure" in of(decision, "backlog")
 
 

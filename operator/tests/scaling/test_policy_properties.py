@@ -48,8 +48,10 @@ def states(draw: st.DrawFn) -> State | None:
     ages = sorted(draw(st.lists(st.floats(0.0, 900.0), min_size=1, max_size=5)), reverse=True)
     highs = sorted(draw(st.lists(counts, min_size=len(ages), max_size=len(ages), unique=True)), reverse=True)
     window = tuple((clock - age, high) for age, high in zip(ages, highs, strict=True))
-    idle, awaited = (draw(st.one_of(st.none(), st.floats(0.0, clock))) for _ in range(2))
-    return State(NOW - draw(st.floats(-1e4, 1e4)), clock, window, ((clock - 1.0, draw(counts)),), idle, awaited)
+    idle, awaited, lowered = (draw(st.one_of(st.none(), st.floats(0.0, clock))) for _ in range(3))
+    came = tuple((clock - age, 5.0, draw(st.floats(0.0, 1e4))) for age in range(25, 0, -5) if draw(st.booleans()))
+    seen_at = NOW - draw(st.floats(-1e4, 1e4))
+    return State(seen_at, clock, window, ((clock - 1.0, draw(counts)),), idle, awaited, came, lowered)
 
 
 @st.composite
@@ -99,7 +101,7 @@ def test_the_same_again_and_again_comes_to_rest_whatever_the_clock_does(
     """Up, then down once, then nothing: no matter what the clock shows between two decisions."""
     service = Service(rules, told.replicas, NOW, capacity=capacity)
     seen = [told.replicas]
-    for jump in (*jumps, *[5.0] * 400):
+    for jump in (*jumps, *[30.0] * 200):
         service.now += jump
         named = {name: Reading(getattr(told, name).value, service.now) for name in READINGS}
         service.decide(Signals(service.replicas, 0, **named))
