@@ -57,7 +57,8 @@ async def mixed(url: str, rounds: int) -> list[tuple[str, str]]:
     async def client(session: aiohttp.ClientSession, asked: list[str]) -> list[tuple[str, str]]:
         answers = []
         for name in asked:
-            body = {"model": name, "stream": True, "messages": [{"role": "user", "content": "What is LLMService?"}]}
+            question = {"role": "user", "content": "What is LLMService?"}
+            body = {"model": name, "stream": True, "temperature": 0, "messages": [question]}
             async with session.post(f"{url}/chat/completions", json=body) as answer:
                 answers.append((name, await answer.text()))
         return answers
