@@ -15,17 +15,19 @@ from pathlib import Path
 from bench.engines.servers import CONTEXT, SEQUENCES, Server, all_of
 from bench.engines.table import HEADER, START_HEADER, line, start_line
 from bench.load import closed_loop
-from bench.make_model import SMALL, make_checkpoint
+from bench.make_model import SMALL, make_checkpoint, make_model
 from bench.prompts import WORDS
 from bench.stats import Figures, figures
 from bench.table import machine
 from llmservice_runtime.contract.cache import cache_dir
 from llmservice_runtime.contract.engines import EngineType
 
-ANSWER_TOKENS, PROMPT_TOKENS = 64, 48
-STREAMS = (1, 4, 16)
+ANSWER_TOKENS, PROMPT_TOKENS = 32, 48
+STREAMS = {1: 2, 4: 1, 16: 1}
+"""At a time -> how many each worker asks for, one after the other."""
 STARTS = 3
-ENGINES = (EngineType.VLLM, EngineType.TRANSFORMERS)
+ENGINES = (EngineType.TRANSFORMERS, EngineType.VLLM)
+"""Whose speed is measured here; llama.cpp's is by `make bench-runtime`."""
 PAGE = """# Benchmarks of vLLM and Transformers
 
 `make bench-engines`: each engine as we serve it (`llmservice-runtime serve`) against the same engine as it comes, in
@@ -34,13 +36,15 @@ continuous batching. Random weights, 230 million parameters in float32; {threads
 {context} tokens of context, eager; prompts of {prompt} tokens that share nothing, answers of {answer} tokens, closed
 loop. All servers of an engine are loaded at once and asked in turn, {rounds} rounds, first another one in every round.
 Figures are medians over the rounds; a ratio is the median of the rounds' ratios (ours / theirs: above 1 is better for
-tokens/s, below 1 for times) with the interval that holds it with 95 % or more.
+tokens/s, below 1 for times) with the interval that holds it with 95 % or more. What broke is counted in streams.
 
 {date}, {machine}.
 
 {table}
 
-From the start of the command to ready, {starts} times in turn, medians:
+From the start of the command to ready, {starts} times in turn, medians: our supervisor, the engine below it and its
+self-test, against the quickest of the others, which is ready when it answers `/health` (llama.cpp: `llama-server`, the
+same model as Q4_K_M):
 
 {start}
 """
@@ -49,7 +53,7 @@ From the start of the command to ready, {starts} times in turn, medians:
 def bodies(seed: str, streams: int, server: Server) -> list[list[dict[str, object]]]:
     """A queue of requests per stream; all prompts differ."""
     chosen = random.Random(seed)
-    queues = [[chosen.choices(WORDS, k=PROMPT_TOKENS) for _ in range(4 if streams == 1 else 1)] for _ in range(streams)]
+    queues = [[chosen.choices(WORDS, k=PROMPT_TOKENS) for _ in range(STREAMS[streams])] for _ in range(streams)]
     common: dict[str, object] = {"model": server.model, "max_tokens": ANSWER_TOKENS, "temperature": 0, "stream": True}
     common["stream_options"] = {"include_usage": True}
     return [[{**common, "prompt": " ".join(words)} for words in queue] for queue in queues]
@@ -71,7 +75,7 @@ def rounds_of(servers: Sequence[Server], streams: int, rounds: int) -> dict[str,
 
 
 def starts(engine: EngineType, model: Path, threads: int) -> dict[str, list[float]]:
-    """By server: seconds from its command to its first answer."""
+    """By server: seconds from its command until it says that it is ready."""
     found: dict[str, list[float]] = {}
     for _ in range(STARTS):
         for server in all_of(engine, model, threads):
@@ -81,30 +85,41 @@ def starts(engine: EngineType, model: Path, threads: int) -> dict[str, list[floa
     return found
 
 
+def models(folder: Path) -> dict[EngineType, Path]:
+    """What each engine serves, of one size."""
+    weights = make_checkpoint(folder, SMALL, dtype="F32")
+    return {engine: make_model(folder, SMALL) if engine is EngineType.LLAMA_CPP else weights for engine in EngineType}
+
+
 def main() -> None:
     """Print (and write) the tables."""
     parser = argparse.ArgumentParser(prog="bench.engines")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--engine", choices=[engine.value for engine in ENGINES], action="append")
+    parser.add_argument("--engine", choices=[engine.value for engine in EngineType], action="append")
     parser.add_argument("--write", type=Path, help="Markdown file to write")
     args = parser.parse_args()
     threads = len(os.sched_getaffinity(0))
-    model = make_checkpoint(cache_dir() / "bench", SMALL, dtype="F32")
+    served = models(cache_dir() / "bench")
+    asked = [EngineType(name) for name in args.engine or EngineType]
     table, start = [HEADER], [START_HEADER]
     print(HEADER, flush=True)
-    for engine in [EngineType(name) for name in args.engine or ENGINES]:
+    for engine in ENGINES:
+        if engine not in asked:
+            continue
         with ExitStack() as stack:
-            servers = [stack.enter_context(server) for server in all_of(engine, model, threads)]
+            servers = [stack.enter_context(server) for server in all_of(engine, served[engine], threads)]
             for server in servers:
-                ask(server, STREAMS[-1], "warm")
+                ask(server, max(STREAMS), "warm")
             for streams in STREAMS:
                 found = rounds_of(servers, streams, args.rounds)
                 table += [
                     line(engine, streams, found[servers[0].name], peer.name, found[peer.name]) for peer in servers[1:]
                 ]
                 print("\n".join(table[1 - len(servers) :]), flush=True)
-        start.append(start_line(engine, starts(engine, model, threads)))
-    print("\n".join(start), flush=True)
+    print(START_HEADER, flush=True)
+    for engine in asked:
+        start.append(start_line(engine, starts(engine, served[engine], threads)))
+        print(start[-1], flush=True)
     if args.write:
         args.write.write_text(
             PAGE.format(

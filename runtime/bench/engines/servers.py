@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import ours
+from bench import ours, peer
 from bench.process import free_port, running
+from llmservice_runtime.contract.cache import cache_dir
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.vllm.serve.pool import kv_bytes
@@ -83,9 +84,19 @@ def bare_transformers(model: Path, batching: bool) -> Iterator[Server]:
         yield Server(" ".join(["transformers serve", *batched[:1]]), f"http://localhost:{port}", str(model))
 
 
+@contextlib.contextmanager
+def bare_llamacpp(model: Path, threads: int) -> Iterator[Server]:
+    """`llama-server` of the same source and flags."""
+    binary = peer.build(cache_dir() / "bench")
+    with peer.server(binary, model, slots=SEQUENCES, context=CONTEXT, threads=threads) as url:
+        yield Server("llama-server", url, "bench")
+
+
 def all_of(engine: EngineType, model: Path, threads: int) -> list[AbstractContextManager[Server]]:
     """Ours first, then what it is held against."""
     if engine is EngineType.VLLM:
         return [our(engine, model, threads), bare_vllm(model, threads)]
+    if engine is EngineType.LLAMA_CPP:
+        return [our(engine, model, threads), bare_llamacpp(model, threads)]
     peers = [bare_transformers(model, batching) for batching in (False, True)]
     return [our(engine, model, threads), *peers]

@@ -29,6 +29,7 @@ LLAMA = definition(EngineType.LLAMA_CPP)
         (["--kv-typ=q8_0"], "Did you mean --kv-type?"),
         (["--ubatch_size=64"], "Did you mean --ubatch-size?"),
         (["--frobnicate"], "llama.cpp takes: --threads"),
+        (["--"], "llama.cpp takes: --threads"),
     ],
 )
 def test_what_it_does_not_take_is_refused_with_what_says_the_same(args: list[str], remedy: str) -> None:
@@ -42,6 +43,12 @@ def test_what_it_does_not_take_is_refused_with_what_says_the_same(args: list[str
 def test_positions_that_can_not_be_are_refused(args: list[str]) -> None:
     with pytest.raises(UserError, match="is not more than 0"):
         LLAMA.memory(args)
+
+
+@pytest.mark.parametrize("name", ["--kv-type", "--threads", "--rope-freq-base"])
+def test_two_dashes_are_no_value(name: str) -> None:
+    with pytest.raises(UserError, match=f"argument {name}: '--' is no value"):
+        LLAMA.memory([f"{name}=--"])
 
 
 @pytest.mark.parametrize(

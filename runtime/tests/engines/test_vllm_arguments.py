@@ -70,6 +70,10 @@ REFUSED = (
     (("--gpu-memory-utilization=nan",), "nan is not more than 0 and at most 1"),
     (("--gpu-memory-utilization=-1",), "-1 is not more than 0"),
     (("--max-num-batched-tokens=0",), "0 is not at least 1"),
+    (("--pipeline-parallel-size=--",), "--pipeline-parallel-size: '--' is no value"),
+    (("--dtype=--",), "'--' is no value"),
+    (("--middleware=--",), "'--' is no value"),
+    (("--",), "unrecognized arguments: --"),
 )
 
 

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from llmservice_runtime.batching.scheduler import STEP_SECONDS
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.engines.base.strict import StrictParser
 
 KV_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2, "q4_1": 3, "iq4_nl": 20, "q5_0": 6, "q5_1": 7}
 """ggml_type numbers that a KV cache can have."""
@@ -61,7 +62,7 @@ PLANNED = {
 """Options of other llama.cpp programs -> what says the same here."""
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(StrictParser):
     def error(self, message: str) -> NoReturn:
         known = _known(self)
         unknown = re.match(r"unrecognized arguments: (--?[\w-]+)", message)
@@ -117,7 +118,7 @@ def _parser(planned: bool) -> argparse.ArgumentParser:
 
 def parse_args(args: Sequence[str], planned: bool = False) -> EngineArgs:
     """UserError BadArgument names the argument and lists the known ones. `planned` = with what a plan adds to them."""
-    read = _parser(planned).parse_args(list(args))
+    read = _parser(planned).read(args)
     given = {name: value for name, value in vars(read).items() if value is not None}
     parsed = EngineArgs(**given)
     if parsed.kv_type not in ("f32", "f16", "bf16") and parsed.flash_attn == "off":
@@ -130,6 +131,6 @@ def parse_args(args: Sequence[str], planned: bool = False) -> EngineArgs:
 
 def words(args: Sequence[str]) -> tuple[str, ...]:
     """A command line of them, each option once: of one that is repeated the last."""
-    read = vars(_parser(False).parse_args(list(args)))
+    read = vars(_parser(False).read(args))
     given = {f"--{name.replace('_', '-')}": value for name, value in read.items() if value not in (None, False)}
     return tuple(name if value is True else f"{name}={value}" for name, value in given.items())

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.engines.base.capabilities import Option
+from llmservice_runtime.engines.base.strict import StrictParser
 from llmservice_runtime.engines.vllm import values
 from llmservice_runtime.engines.vllm.owned import OWNED
 from llmservice_runtime.engines.vllm.told import known
@@ -37,7 +38,7 @@ Given = Mapping[str, Argument]
 """By the option's long name; of an option that was repeated the last, as in vLLM."""
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(StrictParser):
     def error(self, message: str) -> NoReturn:
         told = known()
         unknown = re.match(r"unrecognized arguments: (--?[\w-]+)", message)
@@ -84,7 +85,7 @@ def read(args: Sequence[str]) -> Given:
     """Every option that is given. UserError BadArgument names the argument that vLLM's own parser would refuse."""
     seen: dict[str, Argument] = {}
     if args:
-        _parser().parse_args(list(_spelled(args)), argparse.Namespace(seen=seen))
+        _parser().read(_spelled(args), argparse.Namespace(seen=seen))
     return seen
 
 
