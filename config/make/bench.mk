@@ -15,8 +15,8 @@ bench-gpu: $(VENV)/.dev $(VENV)/.engines ## GPU memory predicted and measured, w
 bench-operator: $(VENV)/.dev ## 1,000 services on a real API server; BENCH_ARGS="--services 20 ..." for less
 	PYTHONPATH=operator:e2e $(BIN)/python -m bench $(BENCH_ARGS)
 
-bench-engines: $(VENV)/.dev $(VENV)/.engines ## vLLM and Transformers as we serve them against themselves as they come; writes docs/benchmarks-engines.md
-	PYTHONPATH=runtime $(BIN)/python -m bench.engines --write docs/benchmarks-engines.md
+bench-engines: $(VENV)/.dev $(VENV)/.engines ## engines as we serve them against themselves as they come; writes docs/benchmarks-engines.md (25 minutes)
+	PYTHONPATH=runtime $(BIN)/python -m bench.engines --write docs/benchmarks-engines.md $(BENCH_ARGS)
 
 bench-scaling: $(VENV)/.dev ## policies of scaling on traces of requests, simulated (minutes); writes docs/benchmarks-scaling.md
 	PYTHONPATH=operator $(BIN)/python -m bench.scaling --search --write docs/benchmarks-scaling.md $(BENCH_ARGS)

@@ -143,7 +143,9 @@ class StepLoop:
 
     def _choose(self, scores: Floats, sampling: list[tuple[Answer, int]]) -> list[int]:
         if len(sampling) == scores.shape[0] and all(answer.sampler.plain for answer, _ in sampling):
-            return list(map(int, scores.argmax(axis=1)))
+            best = scores.argmax(axis=1)
+            if np.isfinite(scores[np.arange(len(best)), best]).all():  # else one by one, to tell whose are no numbers
+                return list(map(int, best))
         chosen = []
         for answer, row in sampling:
             try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp
+import numpy as np
 import pytest
 
 from llmservice_runtime.batching import scheduler
@@ -21,6 +22,7 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.llamacpp.serve.engine import LlamaCppEngine
 from llmservice_runtime.engines.llamacpp.serve.process import load
+from llmservice_runtime.generation.arrays import Floats
 from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.protocol.engine import Delta, FinishReason, GenerationRequest, SamplingParams
 
@@ -146,6 +148,28 @@ async def test_what_fails_alone_is_what_fails(engine: LlamaCppEngine, faults: Fa
     (_, bad), _ = await asyncio.gather(ask(engine, POISON), check_others(engine))
     assert (bad.finish_reason, bad.token_ids) == (FinishReason.ERROR, [])
     assert bad.error == f"llama.cpp failed with {code}"
+    await check_all(engine)
+
+
+async def test_logits_that_are_no_numbers_end_the_answer_that_has_them(
+    engine: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest of a row with NaN in it is NaN: an answer of the tokens that are computed so would be nonsense."""
+    decoder = engine._steps._decoder
+    real, left = decoder.scores, [1]
+
+    def scores(rows: int) -> Floats:
+        found = real(rows)
+        if rows > 1 and left:
+            left.pop()
+            found = found.copy()
+            found[0, 7] = np.nan
+        return found
+
+    monkeypatch.setattr(decoder, "scores", scores)
+    got = await asyncio.gather(*(ask(engine, chat(question)) for question in QUESTIONS))
+    bad = [end.error for _, end in got if end.finish_reason is FinishReason.ERROR]
+    assert bad == ["no token can be chosen: the model computed logits that are no numbers"]
     await check_all(engine)
 
 

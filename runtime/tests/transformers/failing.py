@@ -45,6 +45,15 @@ def truncated(folder: Path) -> None:
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
 
 
+def no_numbers(folder: Path) -> None:
+    """Weights as a bad disk may give them: whole as a file, and NaN."""
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    middle = len(data) // 2 & ~1
+    data[middle : middle + 4096] = b"\xff" * 4096
+    weights.write_bytes(data)
+
+
 def own_code(folder: Path) -> None:
     classes = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnForCausalLM"}
     edit(folder, model_type="own", auto_map=classes)
@@ -56,6 +65,15 @@ def no_tokenizer(folder: Path) -> None:
         path.unlink()
 
 
+def file(name: str, text: str) -> Callable[[Path], None]:
+    """With this in place of what a file says."""
+
+    def change(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return change
+
+
 def nothing(folder: Path) -> None:
     """The model as it is."""
 
@@ -64,8 +82,13 @@ CASES: dict[str, tuple[Callable[[Path], None], dict[str, Any]]] = {
     "truncated": (truncated, {}),
     "a tensor short": (lambda folder: edit(folder, num_hidden_layers=5), {}),
     "other shapes": (lambda folder: edit(folder, intermediate_size=512), {}),
+    "no numbers": (no_numbers, {}),
     "no config": (lambda folder: (folder / "config.json").unlink(), {}),
     "no tokenizer": (no_tokenizer, {}),
+    "half a tokenizer": (file("tokenizer.json", '{"version": "1.0", "model": {'), {}),
+    "no tokens": (file("tokenizer.json", "{}"), {}),
+    "half its defaults": (file("generation_config.json", '{"eos'), {}),
+    "heads": (lambda folder: edit(folder, num_attention_heads=3), {}),
     "unknown": (lambda folder: edit(folder, model_type="brand_new", architectures=["BrandNewForCausalLM"]), {}),
     "own code": (own_code, {}),
     "own code that may run": (own_code, {"trust_remote_code": True}),
@@ -97,7 +120,7 @@ async def report(folder: Path, **fields: Any) -> dict[str, Any]:
     tokens = engine.tokenizer.encode(prompt, add_special=False, parse_special=True)
     text = ""
     async for delta in engine.submit(GenerationRequest("x", tokens, SamplingParams(max_tokens=20, temperature=0))):
-        text += delta.text
+        text += delta.text or delta.error or ""
     engine.close()
     return {"loaded": text}
 

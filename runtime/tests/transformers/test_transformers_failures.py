@@ -31,7 +31,11 @@ def cases(transformers_installed: None, tmp_path_factory: pytest.TempPathFactory
         ("a tensor short", "ModelDamaged", "model.layers.4."),
         ("other shapes", "ModelDamaged", "model.layers.0.mlp."),
         ("no config", "ModelNotFound", "no config.json"),
-        ("no tokenizer", "ModelDamaged", "tokenizer"),
+        ("no tokenizer", "ModelDamaged", "tokenizer.json, or what one is made from"),
+        ("half a tokenizer", "ModelDamaged", "can't load the tokenizer in"),
+        ("no tokens", "ModelDamaged", "can't load the tokenizer in"),
+        ("half its defaults", "ModelDamaged", "generation_config.json is not JSON"),
+        ("heads", "ModelDamaged", "attention heads (3)"),
         ("unknown", "UnsupportedFormat", "brand_new"),
         ("own code", "UnsupportedFormat", "code of its own"),
         ("twice", "BadArgument", "quantized already"),
@@ -43,6 +47,11 @@ def cases(transformers_installed: None, tmp_path_factory: pytest.TempPathFactory
 def test_what_is_wrong_is_said(cases: dict[str, dict[str, Any]], case: str, failure: str, said: str) -> None:
     assert cases[case].get("failure") == failure, cases[case]
     assert said in cases[case]["said"]
+
+
+def test_weights_that_are_no_numbers_answer_nothing(cases: dict[str, dict[str, Any]]) -> None:
+    """So that the self-test of a load fails with it."""
+    assert cases["no numbers"]["loaded"] == "no token can be chosen: the model computed logits that are no numbers"
 
 
 @pytest.mark.parametrize("case", ["own code that may run", "NF4", "int8", "torchao", "W4A16", "W8A8", "float32"])

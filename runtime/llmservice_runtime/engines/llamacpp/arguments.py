@@ -98,7 +98,7 @@ def _step(text: str) -> float:
 
 
 @cache
-def _parser(planned: bool) -> argparse.ArgumentParser:
+def _parser(planned: bool) -> _Parser:
     parser = _Parser(add_help=False, allow_abbrev=False)
     for name in ("--threads", "--threads-batch", "--batch-size", "--ubatch-size"):
         parser.add_argument(name, type=_positive)

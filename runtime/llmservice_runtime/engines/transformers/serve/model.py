@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -51,13 +52,16 @@ def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[
             "Check the path: Transformers reads a folder with config.json, tokenizer files and safetensors.",
             FailureClass.MODEL_NOT_FOUND,
         )
+    _require_defaults(folder)
     torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     transformers.logging.set_verbosity_error()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for every matrix of every step
     trust = settings.trust_remote_code
     with _explained(folder, trust):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+    with _explained(folder, trust, "the tokenizer in "):
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+    with _explained(folder, trust):
         if config.is_encoder_decoder:
             raise UserError(
                 f"{folder} is an encoder-decoder model; this engine generates text from left to right.",
@@ -81,6 +85,19 @@ def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[
     trim(model, converted=bool(settings.load_quantization))
     log.info("%s in %s on %s", type(model).__name__, str(model.dtype).removeprefix("torch."), model.device)
     return LoadedModel(model, _tokenizer(tokenizer, model, folder), folder)
+
+
+def _require_defaults(folder: Path) -> None:
+    """Of generation_config.json Transformers leaves out what it can't read, in silence: tokens that end an answer."""
+    path = folder / "generation_config.json"
+    try:
+        json.loads(path.read_bytes() if path.is_file() else b"{}")
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not JSON: {error}.",
+            "Download the files again and compare their sizes or checksums.",
+            FailureClass.MODEL_DAMAGED,
+        ) from error
 
 
 def _small(folder: Path, config: Any, settings: RuntimeSettings) -> bool:
@@ -159,8 +176,8 @@ class _Bar:
 
 
 @contextmanager
-def _explained(folder: Path, trust: bool) -> Iterator[None]:
-    """What loading raises, as a UserError."""
+def _explained(folder: Path, trust: bool, part: str = "") -> Iterator[None]:
+    """What loading raises, as a UserError. `part`: of what is in the folder, in words before its name."""
     try:
         yield
     except UserError:
@@ -179,10 +196,10 @@ def _explained(folder: Path, trust: bool) -> Iterator[None]:
             FailureClass.UNSUPPORTED_FORMAT,
         ) from error
     except Exception as error:
-        raise _load_error(folder, error, trust) from error
+        raise _load_error(folder, error, trust, part) from error
 
 
-def _load_error(folder: Path, error: Exception, trust: bool) -> UserError:
+def _load_error(folder: Path, error: Exception, trust: bool, part: str) -> UserError:
     said = _first(error)
     lower = f"{type(error).__name__}: {error}".lower()
     if "trust_remote_code" in lower and not trust:
@@ -197,6 +214,13 @@ def _load_error(folder: Path, error: Exception, trust: bool) -> UserError:
             "This Transformers does not know the model; use a newer engine.",
             FailureClass.UNSUPPORTED_FORMAT,
         )
+    if "backend tokenizer" in lower:
+        return UserError(
+            f"There is no tokenizer in {folder} that Transformers reads.",
+            "Download the files again: tokenizer.json, or what one is made from (tokenizer.model; vocab.json and"
+            " merges.txt), belongs beside config.json.",
+            FailureClass.MODEL_DAMAGED,
+        )
     if "needed for" in lower and "gpu" in lower:
         return UserError(
             f"Transformers can't load {folder} here: {said}.",
@@ -210,16 +234,19 @@ def _load_error(folder: Path, error: Exception, trust: bool) -> UserError:
             FailureClass.OUT_OF_MEMORY,
         )
     return UserError(
-        f"Transformers can't load {folder}: {said}.",
+        f"Transformers can't load {part}{folder}: {said}.",
         "Download the files again and compare their sizes or checksums.",
         FailureClass.MODEL_DAMAGED,
     )
 
 
 def _first(error: BaseException) -> str:
-    """The first line of what it says."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    """The first line of what it says, with the next one where that is a heading; of what was not meant to be read
+    (`'added_tokens'`) what it is, too."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    said = " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".:")
+    bare = not said or isinstance(error, LookupError | AttributeError | TypeError)
+    return ": ".join(filter(None, (type(error).__name__ if bare else "", said)))
 
 
 def _require_all(info: Any, folder: Path) -> None:

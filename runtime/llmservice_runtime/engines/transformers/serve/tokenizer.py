@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
+from llmservice_runtime.engines.base.chat_templates import chat_templates
 from llmservice_runtime.engines.transformers.serve.pieces import spelling
 from llmservice_runtime.generation.cuts import PART_BYTES, Cuts
 
@@ -44,10 +45,7 @@ class HfTokenizer:
         self.special_tokens = frozenset(token for token in specials | {self.bos} if 0 <= token < vocab_size)
         self.bos_token = str(tokenizer.bos_token or "")
         self.eos_token = str(tokenizer.eos_token or "")
-        templates = tokenizer.chat_template
-        named = templates if isinstance(templates, dict) else {"default": templates}
-        self.chat_template: str | None = named.get("default")
-        self.tool_template: str | None = named.get("tool_use")
+        self.chat_template, self.tool_template = chat_templates(tokenizer.chat_template)
 
     @property
     def vocab_size(self) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from llmservice_runtime.engines.base.chat_templates import chat_templates
+
 
 class HfTokenizer:
     """`Tokenizer` of the engine protocol over one that vLLM has loaded."""
@@ -16,10 +18,7 @@ class HfTokenizer:
         self.eos_token = str(getattr(tokenizer, "eos_token", None) or "")
         ends = getattr(tokenizer, "eos_token_id", None)
         self.end_tokens = frozenset([ends] if isinstance(ends, int) else ends or ())
-        template = getattr(tokenizer, "chat_template", None)
-        named = template if isinstance(template, dict) else {"default": template}
-        self.chat_template: str | None = named.get("default") or next(iter(named.values()), None)
-        self.tool_template: str | None = named.get("tool_use")
+        self.chat_template, self.tool_template = chat_templates(getattr(tokenizer, "chat_template", None))
 
     def at_least(self, text: str) -> int:
         """Nothing is known."""
