@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import os
 import random
+import signal
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -22,7 +24,7 @@ from bench.table import machine
 from llmservice_runtime.contract.cache import cache_dir
 from llmservice_runtime.contract.engines import EngineType
 
-ANSWER_TOKENS, PROMPT_TOKENS = 32, 48
+ANSWER_TOKENS, PROMPT_TOKENS = 24, 48
 STREAMS = {1: 2, 4: 1, 16: 1}
 """At a time -> how many each worker asks for, one after the other."""
 STARTS = 3
@@ -98,6 +100,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=[engine.value for engine in EngineType], action="append")
     parser.add_argument("--write", type=Path, help="Markdown file to write")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: it was ended"))  # with the servers that it began
     threads = len(os.sched_getaffinity(0))
     served = models(cache_dir() / "bench")
     asked = [EngineType(name) for name in args.engine or EngineType]
@@ -109,7 +112,7 @@ def main() -> None:
         with ExitStack() as stack:
             servers = [stack.enter_context(server) for server in all_of(engine, served[engine], threads)]
             for server in servers:
-                ask(server, max(STREAMS), "warm")
+                ask(server, 4, "warm")
             for streams in STREAMS:
                 found = rounds_of(servers, streams, args.rounds)
                 table += [
