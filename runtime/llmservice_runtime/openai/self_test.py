@@ -1,7 +1,7 @@
 """The self-test of a load: whether the model says anything, and how fast it is. Of every engine alike.
 
-It warms up in doing so. It takes about a second and a half at most where a model answers a token a second or more, and
-a tenth of one where it is fast.
+It warms up in doing so. It takes a tenth of a second where a model is fast, and most of one where it answers some ten
+tokens a second: who waits for a replica waits for it too.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from typing import NamedTuple
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 
-PATIENCE = 4.0
-ANSWER_TOKENS, ANSWER_SECONDS = 16, 1.0
-"""What one answer has, and how long at most after its first token."""
-TOGETHER_TOKENS, TOGETHER_SECONDS, MOST_TOGETHER = 8, 0.5, 256
+ANSWER_TOKENS, ANSWER_SECONDS = 16, 0.3
+"""What one answer has, and how long at most after its first token..."""
+PATIENCE = 10.0
+"""...but so many times as long where else no two steps could be counted."""
+TOGETHER_TOKENS, TOGETHER_SECONDS, MOST_TOGETHER = 8, 0.2, 256
 """The same of answers that are computed together, and how many."""
 LEAST_PROMPT, MOST_PROMPT, LONGER, MOST_PROMPTS = 32, 512, 4, 5
 """Tokens of prompts: each is so many times as long as the one before ..."""
-ENOUGH_SECONDS = 0.1
-"""... until one takes as long: what a request costs beside its tokens no longer matters then."""
+ENOUGH_SECONDS, MOST_SECONDS = 0.1, 1.0
+"""... until one takes as long: what a request costs beside its tokens no longer matters then. What takes the most is
+not asked twice."""
 SEED, STEP = 7919, 31
 
 log = logging.getLogger(__name__)
@@ -119,7 +121,7 @@ async def _prompts(ask: Ask, encode: Callable[[str], list[int]], context_tokens:
             break
         speed, seconds = await _prompt(ask, _numbers(encode, number, length))
         fastest = max(fastest, speed)
-        if again or seconds >= ANSWER_SECONDS:
+        if again or seconds >= MOST_SECONDS:
             break
         again = seconds >= ENOUGH_SECONDS or length * LONGER > most
         length = length if again else length * LONGER
@@ -134,7 +136,7 @@ async def _prompt(ask: Ask, prompt: Sequence[int]) -> tuple[float, float]:
             if one.tokens:
                 seconds = time.monotonic() - began
                 return max(0, len(prompt) - one.cached) / seconds if seconds > 0 else 0.0, seconds
-    return 0.0, ANSWER_SECONDS
+    return 0.0, MOST_SECONDS
 
 
 def _numbers(encode: Callable[[str], list[int]], number: int, length: int) -> list[int]:
