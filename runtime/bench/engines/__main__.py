@@ -105,6 +105,12 @@ def main() -> None:
     served = models(cache_dir() / "bench")
     asked = [EngineType(name) for name in args.engine or EngineType]
     table, start = [HEADER], [START_HEADER]
+
+    def tell(*lines: str) -> None:
+        print(*lines, sep="\n", flush=True)
+        if args.write:
+            args.write.write_text(page(table, start, args.rounds, threads))
+
     print(HEADER, flush=True)
     for engine in ENGINES:
         if engine not in asked:
@@ -115,30 +121,31 @@ def main() -> None:
                 ask(server, 4, "warm")
             for streams in STREAMS:
                 found = rounds_of(servers, streams, args.rounds)
-                table += [
-                    line(engine, streams, found[servers[0].name], peer.name, found[peer.name]) for peer in servers[1:]
-                ]
-                print("\n".join(table[1 - len(servers) :]), flush=True)
+                ours = found[servers[0].name]
+                lines = [line(engine, streams, ours, peer.name, found[peer.name]) for peer in servers[1:]]
+                table += lines
+                tell(*lines)
     print(START_HEADER, flush=True)
     for engine in asked:
         start.append(start_line(engine, starts(engine, served[engine], threads)))
-        print(start[-1], flush=True)
-    if args.write:
-        args.write.write_text(
-            PAGE.format(
-                threads=threads,
-                sequences=SEQUENCES,
-                context=CONTEXT,
-                prompt=PROMPT_TOKENS,
-                answer=ANSWER_TOKENS,
-                rounds=args.rounds,
-                starts=STARTS,
-                date=f"{datetime.now(UTC):%Y-%m-%d}",
-                machine=machine(),
-                table="\n".join(table),
-                start="\n".join(start),
-            )
-        )
+        tell(start[-1])
+
+
+def page(table: Sequence[str], start: Sequence[str], rounds: int, threads: int) -> str:
+    """What is written; also of a part of the rows."""
+    return PAGE.format(
+        threads=threads,
+        sequences=SEQUENCES,
+        context=CONTEXT,
+        prompt=PROMPT_TOKENS,
+        answer=ANSWER_TOKENS,
+        rounds=rounds,
+        starts=STARTS,
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        machine=machine(),
+        table="\n".join(table),
+        start="\n".join(start),
+    )
 
 
 if __name__ == "__main__":
