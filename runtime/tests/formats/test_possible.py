@@ -82,10 +82,15 @@ def test_values_that_engines_fail_at(key: str, value: Any) -> None:
 
 
 def test_values_that_mean_none_or_something_else() -> None:
-    for more in (
-        {"quantization_config": None}, {"quantization_config": {}}, {"dtype": {"": "bfloat16"}}, {"layer_types": None},
-        {"num_key_value_heads": [0] * 9 + [2]}, {"partial_rotary_factor": 1},
-    ):  # fmt: skip
+    harmless: list[dict[str, object]] = [
+        {"quantization_config": None},
+        {"quantization_config": {}},
+        {"dtype": {"": "bfloat16"}},
+        {"layer_types": None},
+        {"num_key_value_heads": [0] * 9 + [2]},
+        {"partial_rotary_factor": 1},
+    ]
+    for more in harmless:
         check(Config({**TEN, **more}))
 
 
