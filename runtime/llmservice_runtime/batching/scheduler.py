@@ -130,6 +130,9 @@ class Pace:
         self._first = min(first, batch)
         self._beat: float | None = None
         self._per_token: float | None = None
+        """Seconds of a token of a short prompt..."""
+        self._per_long: float | None = None
+        """...and of a long one: attention over what is before it comes on top."""
         self._rest = 0
         self._owed = False
         """Short prompts went first the last time."""
@@ -137,12 +140,16 @@ class Pace:
     def observe(self, generated: int, prompt: int, seconds: float, chunked: bool = False) -> None:
         """One step: lanes that generated, prompt tokens computed, its time; whether a long prompt got a chunk."""
         self._rest = REST if chunked and generated else max(self._rest - 1, 0)
-        self._owed = not chunked and (self._owed or prompt > 0)
+        self._owed = prompt > 0 and not chunked
         if prompt == 0:
             self._beat = _blend(self._beat, seconds)
         elif prompt >= CHUNK_UNIT:
             beat = (self._beat or 0.0) if generated else 0.0
-            self._per_token = _blend(self._per_token, max(seconds - beat, seconds / 10) / prompt)
+            each = max(seconds - beat, seconds / 10) / prompt
+            if chunked:
+                self._per_long = _blend(self._per_long, each)
+            else:
+                self._per_token = _blend(self._per_token, each)
 
     def chunk(self, long: int, short: int) -> int:
         """Tokens of long prompts for the next mixed step: a multiple of 64, at most a batch; 0 = it has none.
@@ -151,21 +158,21 @@ class Pace:
         """
         if self._rest or (short and not self._owed):
             return 0
-        beat = self._beat or 0.0
+        beat, each = self._beat or 0.0, self._per_long or self._per_token
         least, most = (beats * beat for beats in CHUNK_BEATS)
-        share = long * (self._per_token or 0.0) / CHUNK_SHARE
+        share = long * (each or 0.0) / CHUNK_SHARE
         wanted = self._seconds or min(max(least, share), most, max(CHUNK_SECONDS, CHUNK_LEAST * beat))
-        return self._fitting(wanted - beat)
+        return self._fitting(wanted - beat, each)
 
     @property
     def burst(self) -> int:
         """Tokens of short prompts for the next mixed step, the first of which goes whole in any case."""
-        return self._fitting(BURST_BEATS * (self._beat or 0.0))
+        return self._fitting(BURST_BEATS * (self._beat or 0.0), self._per_token or self._per_long)
 
-    def _fitting(self, seconds: float) -> int:
-        if self._per_token is None or self._beat is None:
+    def _fitting(self, seconds: float, each: float | None) -> int:
+        if each is None or self._beat is None:
             return self._first
-        units = int(seconds / self._per_token) // CHUNK_UNIT
+        units = int(seconds / each) // CHUNK_UNIT
         return min(max(units, 1) * CHUNK_UNIT, self._batch)
 
 

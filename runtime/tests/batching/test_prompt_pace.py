@@ -58,6 +58,17 @@ def test_a_chunk_waits_for_short_prompts_once() -> None:
     assert pace.chunk(2000, 40) > 0
 
 
+def test_a_token_far_behind_the_beginning_may_cost_more() -> None:
+    pace = Pace(2048)
+    for _ in range(30):
+        pace.observe(8, 0, 0.1)
+        pace.observe(8, 64, 0.1 + 64 * 0.0005)
+        pace.observe(8, 128, 0.1 + 128 * 0.002, True)
+    pace.observe(8, 0, 0.1)
+    assert pace.burst == 192  # a beat of short prompts
+    assert pace.chunk(2000, 0) == 320  # eight beats, one of them generation's
+
+
 def test_the_time_of_a_chunk_can_be_set() -> None:
     pace = Pace(2048, seconds=0.2)
     for _ in range(30):

@@ -42,9 +42,8 @@ def _on_log(level: int, text: bytes | None, _data: Any) -> None:
 
 
 _log_callback = llama_cpp.llama_log_callback(_on_log)
-_get_logits = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(("llama_get_logits", llama_cpp.llama_cpp._lib))
-"""The address alone, where the package's own makes a pointer object of it; after a step it takes no time, so nobody
-else needs the interpreter meanwhile."""
+_get_logits = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(("llama_get_logits", llama_cpp.llama_cpp._lib))
+"""The address alone, where the package's own function makes a pointer object of it."""
 
 
 def initialise() -> None:
