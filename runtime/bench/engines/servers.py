@@ -35,11 +35,14 @@ class Server:
     name: str
     url: str
     model: str
+    together: bool = True
+    """Whether it computes answers together: else sixteen take four times as long as four."""
 
 
 @contextlib.contextmanager
 def our(engine: EngineType, model: Path, threads: int) -> Iterator[Server]:
-    """Our supervisor and the engine below it."""
+    """Our supervisor and the engine below it. How many threads of vLLM's compute is left to it, as in its bare form."""
+    threads = 0 if engine is EngineType.VLLM else threads
     with ours.server(model, sequences=SEQUENCES, context=CONTEXT, threads=threads, engine=engine) as url:
         yield Server("ours", url, "bench")
 
@@ -81,7 +84,7 @@ def bare_transformers(model: Path, batching: bool) -> Iterator[Server]:
     with running(
         [*command, "--port", str(port)], f"http://localhost:{port}/health", {**os.environ, "HF_HUB_OFFLINE": "1"}
     ):
-        yield Server(" ".join(["transformers serve", *batched[:1]]), f"http://localhost:{port}", str(model))
+        yield Server(" ".join(["transformers serve", *batched[:1]]), f"http://localhost:{port}", str(model), batching)
 
 
 @contextlib.contextmanager

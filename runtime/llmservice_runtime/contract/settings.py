@@ -45,7 +45,7 @@ class RuntimeSettings:
     """KV pool shared by all sequences, in tokens, at least context_tokens; 0 = the larger of these and of what
     max_sequences usually need."""
     threads: int = 0
-    """Compute threads; 0 = the CPUs this process may use."""
+    """Compute threads; 0 = the CPUs this process may use, of which vLLM's core takes one."""
     max_queued_requests: int = 100
     """Requests that may wait beyond the running ones before 429."""
     drain_seconds: int = 300

@@ -100,11 +100,19 @@ def test_plug_ins_of_the_user_are_merged_with_ours_and_of_nobody_else_are_lost()
 
 def test_threads_caches_and_the_network_are_those_of_the_replica() -> None:
     env = environment(SETTINGS, AROUND)
-    assert env["OMP_NUM_THREADS"] == "3" and env["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    assert env["OMP_NUM_THREADS"] == "2" and env["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    assert environment(SETTINGS, replace(AROUND, cpus=1))["OMP_NUM_THREADS"] == "1"
     assert environment(replace(SETTINGS, threads=2), AROUND)["OMP_NUM_THREADS"] == "2"
     assert env["VLLM_CACHE_ROOT"].startswith("/cache/compiled/")
     assert env["HF_HUB_OFFLINE"] == env["VLLM_NO_USAGE_STATS"] == "1"
     assert environment(SETTINGS, replace(AROUND, environ={"HF_HUB_OFFLINE": "0"}))["HF_HUB_OFFLINE"] == "0"
+
+
+def test_threads_wait_for_each_other_briefly_unless_somebody_says_how() -> None:
+    cpu = replace(AROUND, cpu=True)
+    assert environment(SETTINGS, cpu)["GOMP_SPINCOUNT"] == "10000"
+    assert "GOMP_SPINCOUNT" not in environment(SETTINGS, AROUND)
+    assert "GOMP_SPINCOUNT" not in environment(SETTINGS, replace(cpu, environ={"OMP_WAIT_POLICY": "ACTIVE"}))
 
 
 def test_nothing_is_compiled_on_a_cpu_unless_somebody_asks_for_it() -> None:

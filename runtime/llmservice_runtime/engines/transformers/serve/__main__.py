@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.base.torch_waits import waits
 from llmservice_runtime.openai.launch import main
 from llmservice_runtime.openai.loading import HostedEngine
 from llmservice_runtime.openai.metrics import EngineMetrics
@@ -22,4 +23,5 @@ def _load(settings: RuntimeSettings, metrics: EngineMetrics, progress: Callable[
 
 
 if __name__ == "__main__":
+    os.environ.update(waits(os.environ))
     sys.exit(main(_load))

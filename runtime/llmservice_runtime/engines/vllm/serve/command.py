@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.base.torch_waits import waits
 from llmservice_runtime.engines.vllm.arguments import Given
 from llmservice_runtime.engines.vllm.definition import ENGINE
 from llmservice_runtime.engines.vllm.options import ONLINE, vllm_options
@@ -120,7 +121,9 @@ def environment(settings: RuntimeSettings, around: Surroundings) -> dict[str, st
     UserError BadArgument for what would leave them out.
     """
     ENGINE.environment(around.environ)
-    threads = str(settings.threads or around.cpus)
+    # A processor is left to vLLM's core, which asks the worker in a loop whether it is done: on two, a worker with two
+    # threads waited for it at every operation, and gave a quarter of the tokens.
+    threads = str(settings.threads or max(1, around.cpus - 1))
     ours = {
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
@@ -133,9 +136,7 @@ def environment(settings: RuntimeSettings, around: Surroundings) -> dict[str, st
         "TOKENIZERS_PARALLELISM": "false",
     }
     if around.cpu:
-        # Threads that spin while they wait for the slowest take the CPU from it where others want it too: 2 tokens/s
-        # instead of 230 on a machine with ten times the work it has cores for.
-        ours["OMP_WAIT_POLICY"] = "PASSIVE"
+        ours |= waits(around.environ)
     if _eager(around, vllm_options(settings.engine_args).given):
         # What vLLM compiles all the same, when it is first asked for log-probabilities (20 s), runs as it is.
         ours["TORCHDYNAMO_DISABLE"] = "1"
