@@ -39,6 +39,7 @@ _MEANINGLESS = re.compile(
     r"nvidia|corporation|tesla|geforce|gpus?|graphics|accelerators?|generation|gen|edition|server|workstation|blackwell"
     r"|ampere|hopper|amd|ati|advanced|micro|devices|inc|instinct|radeon|intel|r|tm|data|center|datacenter|shared|mega"
     r"|sxm\d?|pcie?\d?|hbm\d?e?|gddr\d?x?|oam|nvl\d+|dgxs|fhhl|passive|active|vf|hf|ac|dual|slot|with|design|platform|gpu"
+    r"|mcm|mba|collectors"
 )
 """Words that tell no two products apart: makers, families, how a card is built in."""
 _LAPTOP = frozenset({"laptop", "mobile", "notebook"})

@@ -28,6 +28,7 @@ LLAMA = definition(EngineType.LLAMA_CPP)
         (["--port=1"], "its own address"),
         (["--kv-typ=q8_0"], "Did you mean --kv-type?"),
         (["--ubatch_size=64"], "Did you mean --ubatch-size?"),
+        (["--threads 4"], "as two items of the list, or as --threads=VALUE"),
         (["--frobnicate"], "llama.cpp takes: --threads"),
         (["--"], "llama.cpp takes: --threads"),
     ],

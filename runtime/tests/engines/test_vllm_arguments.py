@@ -74,6 +74,8 @@ REFUSED = (
     (("--dtype=--",), "'--' is no value"),
     (("--middleware=--",), "'--' is no value"),
     (("--",), "unrecognized arguments: --"),
+    (("--max-model-len 4096",), "as two items of the list, or as --max-model-len=VALUE"),
+    (("--gpu-memory-utilization 0.9", "--enforce-eager"), "as two items of the list"),
 )
 
 

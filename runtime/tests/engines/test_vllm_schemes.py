@@ -486,3 +486,20 @@ def test_checkpoints_of_auto_round_that_vllm_does_not_read(stated: dict[str, Any
 def test_what_auto_round_does_to_what_goes_into_layers(stated: dict[str, Any], said: str) -> None:
     found = objection(EngineType.VLLM, stated, "B200")
     assert found.startswith("vLLM takes AutoRound's weights as ") and said in found
+
+
+@pytest.mark.parametrize(
+    ("stated", "runs"),
+    [
+        (GPTQ, True),
+        ({**GPTQ, "bits": 8}, False),
+        (group("pack-quantized", INT), True),
+        (group("pack-quantized", {**INT, "num_bits": 8}), False),
+        (group("pack-quantized", {**INT, "num_bits": 2}), False),
+        (group("int-quantized", CHANNEL, INT_TOKEN), True),
+    ],
+)
+def test_weights_alone_on_amd_have_4_bits(stated: dict[str, Any], runs: bool) -> None:
+    """Of vLLM's kernels for them Marlin and Machete are NVIDIA's."""
+    assert (objection(EngineType.VLLM, stated, "MI300X") == "") is runs
+    assert not objection(EngineType.VLLM, stated, "H100")

@@ -38,6 +38,16 @@ GIB = 1 << 30
         ("nvidia-tesla-v100", "V100-16GB"),
         ("Quadro GV100", "GV100"),
         ("Quadro P6000", "P6000"),
+        ("NVIDIA A100-SXM-64GB", "A100-64GB"),
+        ("AMD INSTINCT MI250 (MCM) OAM AC MBA", "MI250"),
+        ("AMD_INSTINCT_MI250X_MCM", "MI250X"),
+        ("NVIDIA TITAN Xp COLLECTORS EDITION", "Titan-Xp"),
+        # in laptops only, and drivers say nothing of them
+        ("Quadro RTX 3000", "Quadro-RTX-3000"),
+        ("Quadro T2000", "T2000"),
+        ("NVIDIA GeForce RTX 2050", "RTX-2050"),
+        ("NVIDIA GeForce GTX 1650 Ti", "GTX-1650-Ti"),
+        ("AMD_Radeon_AI_PRO_R9700S", "AI-PRO-R9700S"),
     ],
 )
 def test_names_of_drivers_labels_and_people(name: str, product: str) -> None:
@@ -165,7 +175,7 @@ def test_of_a_machine_that_is_thought_of_a_short_name_means_the_smallest(name: s
 @pytest.mark.parametrize(
     "name",
     [
-        "NVIDIA Foo", "RTX 4090 Foo", "A100-SXM-64GB", "T4-32GB", "Gaudi2", "GeForce GTX TITAN X", "NVIDIA", "", "Orin",
+        "NVIDIA Foo", "RTX 4090 Foo", "A100-SXM-48GB", "T4-32GB", "Gaudi2", "GeForce GTX TITAN X", "NVIDIA", "", "Orin",
         "AMD Radeon Graphics", "AMD Radeon RX 7900 XT/7900 XTX", "NVIDIA H100 CNX", "NVIDIA L40 CNX", "RTX 4090 Super",
         "NVIDIA Foo-MIG-1g.5gb", "GRID FOO-8Q",
     ],

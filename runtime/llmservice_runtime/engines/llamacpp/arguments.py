@@ -69,6 +69,8 @@ class _Parser(StrictParser):
         name = unknown[1].replace("_", "-") if unknown else ""
         near = difflib.get_close_matches(name, known, n=1)
         hint = PLANNED.get(name) or (f"Did you mean {near[0]}?" if near else "")
+        if unknown and unknown[1] in known:  # `- --threads 4`: one item of YAML's list
+            hint = f"Give the option and its value as two items of the list, or as {name}=VALUE."
         raise UserError(f"engine.args: {message}.", f"{hint} llama.cpp takes: {', '.join(known)}.".strip())
 
 

@@ -44,6 +44,8 @@ class _Parser(StrictParser):
         unknown = re.match(r"unrecognized arguments: (--?[\w-]+)", message)
         near = difflib.get_close_matches(unknown[1], told.options.keys() - OWNED.keys(), n=3) if unknown else []
         way_out = f"Did you mean {' or '.join(near)}?" if near else "`vllm serve --help=all` lists what it takes."
+        if near and unknown and unknown[1] == near[0]:  # `- --max-model-len 4096`: one item of YAML's list
+            way_out = f"Give the option and its value as two items of the list, or as {unknown[1]}=VALUE."
         raise UserError(f"engine.args: vLLM {told.versions['vllm']} refuses them: {message}.", way_out)
 
 
@@ -108,7 +110,7 @@ def _spelled(args: Sequence[str]) -> Iterator[str]:
                 yield level
             continue
         name, equals, value = arg.partition("=")
-        if not re.match(r"--?[a-zA-Z]", name):
+        if not re.fullmatch(r"--?[a-zA-Z]\S*", name):
             yield arg
             continue
         name, dot, key = name.partition(".")

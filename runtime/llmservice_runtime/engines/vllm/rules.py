@@ -262,6 +262,19 @@ def cpu_limits(case: Case) -> str | None:
     return None
 
 
+def amd_limits(case: Case) -> str | None:
+    """Weights alone on AMD: kernels are for 4 bits, and for 8 where the rest is fp16 (triton_w4a16.py, exllama.py)."""
+    if case.device is not Device.AMD:
+        return None
+    made, bits = {name for _, name in groups(case)}, round(case.bits)
+    if "CompressedTensorsW4A8Int" in made:
+        return f"vLLM has no kernels for {called(case)} on {case.where}."
+    alone = case.method == "gptq" or "CompressedTensorsWNA16" in made
+    if alone and bits != 4 and (bits, case.facts.dtype) != (8, "F16"):
+        return f"vLLM on AMD runs weights alone in 4 bits, or in 8 with fp16, this model has {bits} bits."
+    return None
+
+
 def no_usable_dtype(case: Case) -> str | None:
     """Before SM 8.0 there is no bf16, and some models overflow fp16."""
     if case.on_nvidia and case.capability < BF16_FLOOR and case.facts.model_type in known().no_float16:
@@ -292,6 +305,7 @@ RULES: tuple[Rule, ...] = (
     awq_limits,
     kv_cache_limits,
     cpu_limits,
+    amd_limits,
     no_usable_dtype,
 )
 
