@@ -19,6 +19,7 @@ from llmservice_runtime.formats.evidence import (
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization, Task
 from llmservice_runtime.formats.layers import layer_groups
 from llmservice_runtime.formats.quantization import quantization, unsupported_mlx
+from llmservice_runtime.formats.refusals import in_pieces
 from llmservice_runtime.formats.tasks import auto_classes, task_of
 from llmservice_runtime.formats.tensors import Tensor, layer_bytes, parameter_count, plain_dtype, total_bytes
 from llmservice_runtime.formats.widths import widths
@@ -63,6 +64,8 @@ class Checkpoint:
 def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
     """Facts of a checkpoint. Raises UnsupportedModel for formats that no engine loads."""
     config = seen.config
+    if error := in_pieces(config.root):
+        raise error
     possible.check(config)
     found, notes = find_quantization(seen)
     layers = layer_groups(config)

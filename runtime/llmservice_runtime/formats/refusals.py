@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.gguf import check_magic
 from llmservice_runtime.formats.listing import size_text
@@ -136,4 +138,17 @@ def foreign_weights(path: str, first: bytes) -> UnsupportedModel | None:
     return UnsupportedModel(
         f"{path} is neither a PyTorch pickle nor a format known here.",
         "Use a safetensors or GGUF version of the model.",
+    )
+
+
+def in_pieces(root: Mapping[str, Any]) -> UnsupportedModel | None:
+    """The error of a model whose language model, or what hears, is another repository: vLLM fetches its configuration
+    and weights while it starts (ultravox.py)."""
+    parts = (root.get(key) for key in ("text_model_id", "audio_model_id") if root.get("model_type") == "ultravox")
+    part = next((part for part in parts if isinstance(part, str) and part), None)
+    if part is None:
+        return None
+    return UnsupportedModel(
+        f"a part of the model is in another repository ({plain(part)[:80]}), and replicas are given one.",
+        "Use a version of the model that holds all of its weights.",
     )

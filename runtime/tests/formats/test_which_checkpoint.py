@@ -290,3 +290,15 @@ def test_an_adapter_without_any_configuration_is_told_by_its_header() -> None:
     card = f"---\nbase_model: {BASE}\n---\n".encode()
     error = refused({"adapter_model.safetensors": weights(f"{Q}.lora_magnitude_vector"), "README.md": card})
     assert f"is a DoRA adapter of {BASE}" in error.reason
+
+
+@pytest.mark.parametrize("key", ["text_model_id", "audio_model_id"])
+def test_a_model_whose_parts_are_in_other_repositories_is_refused(key: str) -> None:
+    """Ultravox: vLLM would fetch them when it starts."""
+    config = json.loads(CONFIG) | {"model_type": "ultravox", key: "acme/base\x1b[31m"}
+    files: Contents = {"config.json": json.dumps(config).encode(), "model.safetensors": PLAIN}
+    reason = refused(files).reason
+    assert "acme/base" in reason
+    assert "\x1b" not in reason
+    files["config.json"] = json.dumps(config | {key: None}).encode()
+    assert inspect_model(MemoryFiles(files)).layers
