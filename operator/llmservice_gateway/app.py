@@ -193,7 +193,7 @@ class Gateway:
             request[ENTRY].service = name = backend.full_name
             if self.proxy.table.aliases.get(asked.model) == name and asked.model not in (name, backend.name):
                 body.put("model", json.dumps(name))  # an alias, which no engine knows
-            client = client_of(request, request[ENTRY].key)
+            client = client_of(request, request[ENTRY].key), asked.user or request.remote or ""
             return await self.proxy.answer(request, name, POSTED[route], body, asked, client)
         finally:
             body.drop()

@@ -1,4 +1,5 @@
-"""A queue in which nobody stands behind another client's many requests: clients take turns. Pure."""
+"""A queue in which nobody stands behind another client's many requests: owners of keys take turns, and in each one's
+turn those who share the key do. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+Client = tuple[str, str]
+"""Owner, and whom of the owner's it is for. What a request says of the second one changes nothing for other owners."""
 
 
 class FairQueue(Generic[T]):
@@ -55,3 +59,47 @@ class FairQueue(Generic[T]):
         self._length -= 1
         if not items:
             del self._clients[client]
+
+
+class OwnersQueue(Generic[T]):
+    """Owners in the order of their turns; of each the clients in the order of theirs."""
+
+    def __init__(self) -> None:
+        self._owners: OrderedDict[str, FairQueue[T]] = OrderedDict()
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[T]:
+        """Everything, owner by owner."""
+        for queue in self._owners.values():
+            yield from queue
+
+    def push(self, client: Client, item: T, *, first: bool = False) -> None:
+        """As FairQueue."""
+        owner, name = client
+        self._owners.setdefault(owner, FairQueue()).push(name, item, first=first)
+        self._length += 1
+
+    def take(self, wanted: Callable[[T], bool]) -> T | None:
+        """Who is next: of the owners, in the order of their turns, the first of whom somebody is `wanted`."""
+        for owner, queue in self._owners.items():
+            if (item := queue.take(wanted)) is not None:
+                self._length -= 1
+                if len(queue):
+                    self._owners.move_to_end(owner)
+                else:
+                    del self._owners[owner]
+                return item
+        return None
+
+    def remove(self, client: Client, item: T) -> None:
+        """It does not want its turn any more. ValueError when it is not there."""
+        owner, name = client
+        if (queue := self._owners.get(owner)) is None:
+            raise ValueError(item)
+        queue.remove(name, item)
+        self._length -= 1
+        if not len(queue):
+            del self._owners[owner]

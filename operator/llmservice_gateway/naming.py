@@ -24,6 +24,8 @@ MEMORY = 512 << 20
 RETRY_SECONDS = 2
 MOST = 1_000_000
 """Tokens or answers that a field may count."""
+USERS = ("safety_identifier", "user")
+LONGEST_USER = 128
 MOST_OPTIONS = 16
 """Of a stream; no engine has as many."""
 
@@ -36,6 +38,8 @@ class Asked:
     """What routing wants to know of a request. A field that a replica will refuse counts as not said."""
 
     model: str = ""
+    user: str = ""
+    """Whom it is for, as it says itself (`safety_identifier`, `user`): those who share a key take turns by it."""
     key: int = 0
     """Of its prompt's beginning (prefix.prefix_key)."""
     body_bytes: int = 0
@@ -83,6 +87,7 @@ def asked_of(body: bytes) -> Asked:
         raise bad_request("The body's lists and objects are too deep.", code="invalid_json") from None
     return Asked(
         model=model if isinstance(model := fields.get("model"), str) else "",
+        user=next((name[:LONGEST_USER] for field in USERS if isinstance(name := fields.get(field), str) and name), ""),
         key=key,
         body_bytes=len(body),
         most_tokens=_count(fields.get("max_completion_tokens")) or _count(fields.get("max_tokens")),

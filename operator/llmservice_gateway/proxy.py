@@ -16,6 +16,7 @@ from llmservice_gateway.answers import Answers, passed_on, told
 from llmservice_gateway.bodies import Bodies, Body
 from llmservice_gateway.engine import Connection, Head
 from llmservice_gateway.errors import answer_timeout, gateway_draining, not_ready, quarantined, replica_lost
+from llmservice_gateway.fair import Client
 from llmservice_gateway.journal import BROKEN, ENTRY, Entry
 from llmservice_gateway.naming import Asked
 from llmservice_gateway.relay import Passed, broken_event, relay
@@ -158,11 +159,11 @@ class Proxy:
         await self._engines.close()
 
     async def answer(
-        self, request: web.Request, name: str, path: str, body: Body, asked: Asked, client: str
+        self, request: web.Request, name: str, path: str, body: Body, asked: Asked, client: Client
     ) -> web.StreamResponse:
         """Answer with what a replica of service `name` (full) says to `body` at `path`. ApiError when none can.
 
-        Clients, by the name that is given for them, take turns. The request's entry in the journal is filled.
+        Clients take turns. The request's entry in the journal is filled.
         """
         entry = request[ENTRY]
         entry.streams, entry.body_bytes = asked.streams, len(body.data)

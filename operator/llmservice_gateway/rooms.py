@@ -18,7 +18,7 @@ from llmservice_gateway.errors import (
     replica_lost,
     too_many_held,
 )
-from llmservice_gateway.fair import FairQueue
+from llmservice_gateway.fair import Client, OwnersQueue
 from llmservice_gateway.naming import Asked
 from llmservice_gateway.places import Size, has_room
 from llmservice_gateway.planned import Given, answer_seconds
@@ -37,7 +37,7 @@ class Ticket:
     """One request that wants a place until `deadline` (the loop's time). `beat` is awaited every `beat_seconds`."""
 
     service: str
-    client: str
+    client: Client
     asked: Asked
     deadline: float
     beat_seconds: float
@@ -68,7 +68,7 @@ class _Room:
 
     def __init__(self, service: str) -> None:
         self.service = service
-        self.queue: FairQueue[Ticket] = FairQueue()
+        self.queue: OwnersQueue[Ticket] = OwnersQueue()
         self.loads: dict[str, Size] = {}
         self.requests: Counter[str] = Counter()
         self.unbegun: set[Place] = set()

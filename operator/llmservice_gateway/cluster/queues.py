@@ -54,6 +54,11 @@ async def watch_queues(rooms: Rooms, told: Callable[[Queues], None]) -> None:
 async def _ask(session: aiohttp.ClientSession, replica: Replica) -> int | None:
     try:
         async with session.get(f"{replica.url}/metrics", allow_redirects=False) as response:
-            return waiting_in((await response.content.read(MOST_BYTES)).decode(errors="replace"))
+            text = bytearray()
+            async for chunk in response.content.iter_any():  # read(n) gives what is there, which may be a part
+                text += chunk
+                if len(text) > MOST_BYTES:
+                    return None
+            return waiting_in(text.decode(errors="replace"))
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
         return None

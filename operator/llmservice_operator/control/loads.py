@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import aiohttp
+from pydantic_core import from_json
 
 from llmservice_api.labels import COMPONENT, REVISION, RUNTIME
 from llmservice_kube.cache import Key
@@ -101,7 +101,7 @@ async def ask_within(session: aiohttp.ClientSession, url: str) -> Json:
         text = await answer.content.read(LARGEST)
         while len(text) < LARGEST and (more := await answer.content.read(LARGEST - len(text))):
             text += more
-    body = json.loads(text)
+    body = from_json(text)  # Python's own raises RecursionError for what is nested deep
     if not isinstance(body, dict):
         raise ValueError("it is no object")
     return body

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import ssl
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from pydantic_core import from_json
 
 from llmservice_operator.demand.promql import Answers, Pod, queries, vector
 from llmservice_operator.demand.replicas import Replica, Work
@@ -97,7 +97,7 @@ class Prometheus:
         async with session.post(url, data={"query": query}, headers=headers, allow_redirects=False) as answer:
             text = await _read(answer)
         try:
-            body: Any = json.loads(text)
+            body: Any = from_json(text)
         except ValueError:
             raise ValueError(f"it answers {answer.status}, and no JSON") from None
         return vector(body)

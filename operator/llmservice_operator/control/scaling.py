@@ -149,7 +149,11 @@ class Scaling:
         for number, key in enumerate(dirty, 1):
             if number % SLICE == 0:
                 await asyncio.sleep(0)
-            found = self._read(key)
+            try:
+                found = self._read(key)
+            except Exception:
+                logger.exception("%s: reading what there is to scale failed by a bug", "/".join(key))
+                continue  # what was known of it before counts on
             if found is None:
                 if self._services.pop(key, None) is not None:
                     self._keep("/".join(key), ())

@@ -107,6 +107,7 @@ async def test_a_pod_that_has_no_series_yet_is_missing_and_not_idle() -> None:
     ("wrong", "said"),
     [
         ("bad gateway", "it answers 502, and no JSON"),
+        ("[" * 100_000, "it answers 502, and no JSON"),
         ({"status": "error", "error": "query timed out"}, "query timed out"),
         ({"status": "success", "warnings": ["a store is away"], **answer()}, "it answers in part"),
         ({"status": "success", "data": {"resultType": "matrix", "result": []}}, "it is no vector"),

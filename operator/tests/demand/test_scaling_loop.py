@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from core_world import CONFIG  # type: ignore[import-not-found]
 from scaling_world import GATEWAY, KEY, LOOK_SECONDS, ScalingWorld  # type: ignore[import-not-found]
 
 from llmservice_kube.errors import ApiError
+from llmservice_kube.kinds import Json
+from llmservice_operator.control import scaling as module
+from llmservice_operator.demand import scaled as reading
 from llmservice_scaling.explained import text
 
 FAST = {"minReplicas": 0, "idleSeconds": 60, "scaleDownSeconds": 60}
@@ -186,6 +190,31 @@ async def test_bounds_hold_whatever_is_known() -> None:
     world.world.edit(scaling={"minReplicas": 1, "maxReplicas": 2})
     world.changed()
     assert await world.turn() == 2
+
+
+async def test_a_service_that_a_bug_of_ours_can_not_read_costs_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = reading.scaled
+
+    def scaled(service: Json, *more: Any) -> Any:
+        if service["metadata"]["name"].startswith("bad"):
+            raise RuntimeError("a bug")
+        return real(service, *more)
+
+    monkeypatch.setattr(module, "scaled", scaled)
+    world = ScalingWorld()
+    get = world.get
+
+    def named(kind: object, namespace: str, name: str) -> Json:
+        service: Json = get(kind, namespace, name)
+        return service | {"metadata": service["metadata"] | {"name": name}}
+
+    monkeypatch.setattr(world, "get", named)
+    for number in range(20):
+        world.scaling.changed([("apps", f"bad-{number}")])
+    assert await world.turn(in_flight=30) > 1
+    assert "apps/bad-7: reading what there is to scale failed by a bug" in caplog.text
 
 
 async def test_a_service_of_another_installation_is_left_alone() -> None:

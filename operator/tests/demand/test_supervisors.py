@@ -29,6 +29,8 @@ class Pods:
         host = request.host.partition(":")[0]
         self.asked.put_nowait(host)
         answer = self.answers.get(host)
+        if isinstance(answer, str):
+            return web.Response(text=answer)
         return web.json_response(answer) if answer is not None else web.Response(status=200, text="no JSON")
 
 
@@ -77,6 +79,18 @@ async def test_each_is_asked_again_and_again_until_it_is_gone(monkeypatch: pytes
         assert "u1" not in supervisors.told
         supervisors.keep("apps/qwen", ())
         assert supervisors.told == {}
+
+
+@pytest.mark.parametrize("garbage", ["[" * 100_000, '{"running":' * 50_000, "9" * 5000, "NaN"])
+async def test_what_one_answers_costs_no_other(monkeypatch: pytest.MonkeyPatch, garbage: str) -> None:
+    """Who answers there is the tenant's."""
+    pods = Pods()
+    pods.answers = {"127.0.0.1": garbage, "127.0.0.2": {"running": 1, "waiting": 0}}
+    async with running(pods, monkeypatch) as supervisors:
+        supervisors.keep("apps/qwen", (ONE, TWO))
+        await until(pods, lambda: "u2" in supervisors.told and supervisors.complaint((ONE,)))
+        pods.answers["127.0.0.1"] = {"running": 2, "waiting": 0}
+        await until(pods, lambda: "u1" in supervisors.told)
 
 
 async def test_one_that_must_be_known_now_is_asked_now(monkeypatch: pytest.MonkeyPatch) -> None:

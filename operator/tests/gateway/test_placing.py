@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmservice_gateway.balance import BOUND, choose, ranked
-from llmservice_gateway.fair import FairQueue
+from llmservice_gateway.fair import FairQueue, OwnersQueue
 from llmservice_gateway.naming import Asked, asked_of
 from llmservice_gateway.places import SPARE, Capacity, Size, has_room
 from llmservice_gateway.prefix import START_BYTES, prefix_key
@@ -113,6 +113,35 @@ def test_clients_take_turns_and_keep_their_order(pushed: list[tuple[str, bool]])
         assert all(had[client] <= had[other] + 1 for other in waiting if had[other] < waiting[other])
 
 
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.booleans()), max_size=60))
+def test_what_owners_say_of_their_users_takes_no_turn_of_another_owner(pushed: list[tuple[str, str, bool]]) -> None:
+    """Each owner's requests come in turns of its users; owners have theirs as if each had one client."""
+    queue: OwnersQueue[tuple[str, str, int]] = OwnersQueue()
+    plain: FairQueue[tuple[str, int]] = FairQueue()
+    for number, (owner, user, _) in enumerate(pushed):
+        queue.push((owner, user), (owner, user, number))
+        plain.push(owner, (owner, number))
+    for number, (owner, user, leaves) in enumerate(pushed):
+        if leaves:
+            queue.remove((owner, user), (owner, user, number))
+            plain.remove(owner, (owner, number))
+    stay = [(owner, user, number) for number, (owner, user, leaves) in enumerate(pushed) if not leaves]
+    assert len(queue) == len(stay) and sorted(queue) == sorted(stay)
+    taken = []
+    while (item := queue.take(lambda _: True)) is not None:
+        taken.append(item)
+        other = plain.take(lambda _: True)
+        assert other is not None and other[0] == item[0]
+    assert sorted(taken) == sorted(stay) and not len(queue)
+    for owner in "ab":
+        users = Counter(user for mine, user, _ in stay if mine == owner)
+        had: Counter[str] = Counter()
+        for mine, user, _ in taken:
+            if mine == owner:
+                had[user] += 1
+                assert all(had[user] <= had[one] + 1 for one in users if had[one] < users[one])
+
+
 def test_who_can_not_be_served_is_passed_over_and_keeps_its_turn() -> None:
     queue: FairQueue[int] = FairQueue()
     queue.push("a", 1)
@@ -149,6 +178,8 @@ def test_what_a_body_asks_for() -> None:
     asked = asked_of(b'{"model": "m", "n": 3, "max_tokens": 7, "stream": true, "messages": []}')
     assert (asked.model, asked.sequences, asked.most_tokens, asked.streams) == ("m", 3, 7, True)
     assert asked_of(b'{"prompt": ["a", "b"], "n": 2}').sequences == 4
+    bodies = (b"{}", b'{"user": 3}', b'{"user": "u"}', b'{"user": "u", "safety_identifier": "s"}')
+    assert [asked_of(body).user for body in bodies] == ["", "", "u", "s"]
     assert asked_of(b'{"prompt": [1, 2, 3]}').sequences == 1
     wrong = asked_of(b'{"model": 1, "n": -1, "max_tokens": "7", "stream": 1, "prompt": []}')
     assert (wrong.model, wrong.sequences, wrong.most_tokens, wrong.streams) == ("", 1, 0, False)

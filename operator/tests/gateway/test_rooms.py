@@ -146,6 +146,25 @@ async def test_a_client_with_one_request_does_not_stand_behind_one_with_many(wor
     assert "single" in engine.order[:6]
 
 
+async def test_who_shares_a_key_with_one_that_asks_much_does_not_stand_behind_all_of_it(world: World) -> None:
+    patient(world)
+    (engine,), _, (one,) = await slow_replicas(world, 1)
+    world.publish(Backend("apps", "demo", (one,), capacity=Capacity(1)))
+    url, headers = f"{world.url}/v1/chat/completions", {"Authorization": "Bearer shared"}
+
+    async def ask(user: str) -> None:
+        body = {"model": "demo", "messages": [], "user": user}
+        assert (await world.client.post(url, json=body, headers=headers)).status == 200
+
+    asked = [asyncio.create_task(ask("many")) for _ in range(12)]
+    await held(world, 9)
+    asked.append(asyncio.create_task(ask("single")))
+    await held(world, 10)
+    engine.go.set()
+    await asyncio.gather(*asked)
+    assert "single" in engine.order[:6]
+
+
 async def test_requests_wait_for_a_service_that_starts(world: World) -> None:
     patient(world)
     (runtime,) = await world.service(answer())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
+import aiohttp
 import pytest
 from aiohttp import web
 from cluster_objects import endpoint, endpoint_slice, llmservice  # type: ignore[import-not-found]
@@ -15,6 +16,7 @@ from yarl import URL
 
 from llmservice_gateway.cluster import queues
 from llmservice_gateway.cluster.queues import waiting_in
+from llmservice_gateway.routing import Replica
 from llmservice_kube.kinds import ENDPOINT_SLICE
 
 METRICS = """# TYPE vllm:num_requests_waiting gauge
@@ -77,3 +79,20 @@ async def test_a_replica_whose_queue_others_fill_is_given_less(monkeypatch: pyte
         go.set()
         for response in await asyncio.wait_for(asyncio.gather(*requests), 60):
             assert response.status == 200
+
+
+async def test_metrics_that_come_in_pieces_are_read_to_their_end() -> None:
+    async def metrics(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for line in ["# HELP x\n" * 20_000, METRICS[:80], METRICS[80:]]:
+            await response.write(line.encode())
+            await asyncio.sleep(0.01)
+        return response
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    async with AsyncExitStack() as stack:
+        url = await serve(stack, app)
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        assert await queues._ask(session, Replica("a", url)) == 7
