@@ -56,8 +56,11 @@ class Patience:
                 elif loop.time() - heard >= self.silent_seconds:
                     raise TimeoutError
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            if not task.done():  # nearly always it is, and to gather it would cost another turn of the loop
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            elif not task.cancelled():
+                task.exception()  # nobody else may ask for it: whoever waited may have left in the same moment
 
     async def _alive(self, task: asyncio.Future[T], seconds: float) -> bool:
         """Whether the replica answers; at once when what is waited for comes meanwhile."""

@@ -1,60 +1,25 @@
-"""The processes of `make bench-gateway`: a scripted engine, our gateway, and a plain proxy of aiohttp.
+"""The processes of ours in `make bench-gateway`: the scripted engine, our gateway, and a plain proxy of aiohttp.
 
-`python -m bench.gateway_roles ROLE ENGINE_PORT` prints its port and serves until it is ended.
+`python -m bench.gateway.roles ROLE ENGINE_PORT` prints its port and serves until it is ended.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
-from bench.gateway import CHUNKS, PAUSE
+from bench.gateway.engine import Engine
 from llmservice_gateway.app import Gateway
 from llmservice_gateway.loop import new_event_loop
 from llmservice_gateway.routing import Backend, Replica, Table
 from llmservice_runtime.wire.server import ApiRunner
 
-EVENT = (
-    b'data: {"id":"chatcmpl-0123456789abcdef","object":"chat.completion.chunk","created":1790000000,"model":"bench",'
-    b'"choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,"finish_reason":null}]}\n\n'
-)
-
-
-class Engine(asyncio.Protocol):
-    """Answers every request with the same stream, a chunk for each event, as engines do."""
-
-    def __init__(self) -> None:
-        self._raw = b""
-        self._task: asyncio.Task[None] | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._raw += data
-        head, found, body = self._raw.partition(b"\r\n\r\n")
-        if found and len(body) >= int(head.lower().partition(b"content-length:")[2].split()[0]):
-            self._raw = b""
-            self._task = asyncio.get_running_loop().create_task(self._answer())
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._task:
-            self._task.cancel()
-
-    async def _answer(self) -> None:
-        send = self._transport.write
-        send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-        chunk = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
-        at = asyncio.get_running_loop().time()
-        for _ in range(CHUNKS):
-            send(chunk)
-            at += PAUSE
-            await asyncio.sleep(at - asyncio.get_running_loop().time())
-        send(b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n")
+BACKLOG = 1024
 
 
 def plain_proxy(engine: int) -> web.Application:
@@ -84,6 +49,7 @@ SESSION = web.AppKey("session", aiohttp.ClientSession)
 
 def gateway(engine: int) -> web.Application:
     """Ours, with one replica."""
+    gc.freeze()  # as its own main does
     made = Gateway()
     replica = Replica("bench-0", f"http://127.0.0.1:{engine}")
     made.proxy.publish(Table({"apps/bench": Backend("apps", "bench", (replica,))}))
@@ -93,13 +59,13 @@ def gateway(engine: int) -> web.Application:
 async def serve(role: str, engine: int) -> None:
     """Until it is ended."""
     if role == "engine":
-        server = await asyncio.get_running_loop().create_server(Engine, "127.0.0.1", engine)
+        server = await asyncio.get_running_loop().create_server(Engine, "127.0.0.1", engine, backlog=BACKLOG)
         print(server.sockets[0].getsockname()[1], flush=True)
     else:
         app = gateway(engine) if role == "ours" else plain_proxy(engine)
         runner = ApiRunner(app, access_log=None, handler_cancellation=True)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, backlog=BACKLOG).start()
         print(runner.addresses[0][1], flush=True)
     await asyncio.Event().wait()
 
