@@ -109,6 +109,10 @@ class World:
         """Silence is noticed soon. Only for tests of it: on a busy machine much is silent for so long."""
         self.gateway.proxy.limits = replace(self.gateway.proxy.limits, idle_seconds=0.3)
 
+    def keeping(self) -> None:
+        """Idle connections to engines stay: on a busy machine a client's next request may come long after."""
+        self.gateway.proxy._engines._idle_seconds = 60.0
+
     def publish(self, *backends: Backend) -> None:
         self.gateway.proxy.publish(Table({backend.full_name: backend for backend in backends}))
 

@@ -75,6 +75,7 @@ async def test_however_a_stream_is_cut_it_arrives_whole(world: World, seed: int)
     chunks = cut(body, dice, seed * 6)
     framed = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(map(chunk, chunks)) + LAST
     made = await engine(world, cut(framed, dice, dice.randrange(60)), kept=True)
+    world.keeping()
     for _ in range(2):
         response = await world.chat(stream=True)
         assert await asyncio.wait_for(response.read(), 20) == body
@@ -164,6 +165,7 @@ async def test_a_client_that_reads_slowly_is_waited_for(world: World) -> None:
 async def test_a_connection_whose_last_client_was_slow_serves_the_next_one(world: World) -> None:
     big = b"data: " + b"x" * 30_000_000 + b"\n\n"
     made = await engine(world, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", chunk(big) + LAST], kept=True)
+    world.keeping()
     for _ in range(3):
         response = await world.chat(stream=True)
         assert len(await asyncio.wait_for(response.read(), 60)) == len(big)
