@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from llmservice_scaling.rules import BESIDE_ANSWERS, CHANCE, DRAIN_SECONDS, IN_FLIGHT, KV_CEILING, LOAD, Capacity, Rules
+from llmservice_scaling.rules import BESIDE_ANSWERS, CHANCE, IN_FLIGHT, KV_CEILING, LOAD, Capacity, Rules
 from llmservice_scaling.signals import RATE_SECONDS, Reading, Signals, Validity
 from llmservice_scaling.state import Stretches
 
@@ -15,7 +15,6 @@ CATCH_UP = 6.0
 """While replicas start, what waits counts by this less: most of it waits for those that were ordered already."""
 TOLERANCE = 0.1
 """Replicas that are off by less than this share stay as they are."""
-BACKLOG = f"seconds of work per second, what waits in {DRAIN_SECONDS:.0f} s"
 USABLE = (Validity.VALID, Validity.PARTIAL)
 _WORST = (Validity.MISSING, Validity.NOT_A_NUMBER, Validity.STALE, Validity.PARTIAL, Validity.VALID)
 
@@ -91,9 +90,9 @@ def _signals(
     requests = _requests(signals, capacity, now)
     places = rules.in_flight or _places(capacity, requests.value or 0.0)
     yield _want("requests", "requests held and in flight", requests, places, current)
-    waiting = _told(signals.waiting_tokens, now)
-    load = LOAD if prompts else None
-    yield _want("backlog", BACKLOG, _backlog(waiting, prompts, came), load, current, most)
+    waiting, drain, load = _told(signals.waiting_tokens, now), rules.drain_seconds(capacity), LOAD if prompts else None
+    backlog = f"seconds of work per second, what waits in {drain:.3g} s"
+    yield _want("backlog", backlog, _backlog(waiting, prompts, drain, came), load, current, most)
     load = load if answers else None
     yield _want("arrivals", "seconds of work arriving per second", _bursts(arriving, came, rules), load, current, most)
     kv = Told(None, Validity.NOT_MEASURED, None) if signals.kv_used is None else _told(signals.kv_used, now)
@@ -106,13 +105,12 @@ def _places(capacity: Capacity, requests: float) -> float:
     return max(1.0, capacity.places * max(IN_FLIGHT, share))
 
 
-def _backlog(waiting: Told, prompts: float | None, came: Stretches) -> Told:
-    """The work that comes, on the mean, and what waits beside it."""
+def _backlog(waiting: Told, prompts: float | None, drain: float, came: Stretches) -> Told:
+    """The work that comes, on the mean, and beside it what waits, in `drain` seconds."""
     if waiting.value is None or not prompts:
         return waiting
     seconds, work = came[-1]
-    drained = waiting.value / (prompts * BESIDE_ANSWERS) / DRAIN_SECONDS
-    return waiting._replace(value=work / seconds + drained)
+    return waiting._replace(value=work / seconds + waiting.value / (prompts * BESIDE_ANSWERS) / drain)
 
 
 def _bursts(arriving: Told, came: Stretches, rules: Rules) -> Told:

@@ -12,8 +12,9 @@ CHANCE = 2.0
 """Standard deviations that chance is allowed: of many in flight the share that it adds is small."""
 LOAD = 0.9
 """Share of its time that a replica is wanted to compute."""
-DRAIN_SECONDS = 30.0
-"""What waits is done in this time, beside what comes: what is done sooner was done before another replica started."""
+DRAIN_SHARE, DRAIN_SECONDS = 1 / 3, 30.0
+"""What waits is done, beside what comes, in this share of the time that a replica takes to start, or in so many seconds:
+what is done sooner than another starts needs none."""
 BESIDE_ANSWERS = 0.7
 """Share of its speed that a prompt has while answers are computed beside it."""
 STEPS = 5
@@ -46,6 +47,11 @@ class Rules:
         """From one step down to the next."""
         return self.scale_down_seconds / STEPS
 
+    def drain_seconds(self, capacity: Capacity) -> float:
+        """In which what waits is to be done."""
+        load = capacity.load_seconds
+        return DRAIN_SECONDS if load is None else min(max(load * DRAIN_SHARE, self.first_token_seconds), DRAIN_SECONDS)
+
     def __post_init__(self) -> None:
         if not 0 <= self.min_replicas <= self.max_replicas:
             raise ValueError(f"0 <= minReplicas ({self.min_replicas}) <= maxReplicas ({self.max_replicas}) must hold")
@@ -67,6 +73,8 @@ class Capacity:
     """When it does nothing else; None = not measured yet."""
     answer_tokens_per_second: float | None = None
     """Of all answers together with every place taken, when it does nothing else; None = not measured yet."""
+    load_seconds: float | None = None
+    """From its engine's start until it serves; None = not measured yet."""
 
     @staticmethod
     def planned(
@@ -76,12 +84,13 @@ class Capacity:
         in_flight: float,
         prompts: float | None = None,
         answers: float | None = None,
+        load_seconds: float | None = None,
     ) -> Capacity:
         """As the plan has it, with requests of the size of those in flight, and the speeds that a replica measured;
         what was not measured asks for nothing."""
         each = in_flight_tokens / in_flight if in_flight > 0 else 0.0
         size = each if kv_tokens and each > 0 else None
-        return Capacity(max_sequences, kv_tokens, size, prompts or None, answers or None)
+        return Capacity(max_sequences, kv_tokens, size, prompts or None, answers or None, load_seconds or None)
 
     @property
     def places(self) -> float:

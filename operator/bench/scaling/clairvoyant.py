@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from bench.scaling.policies import Past
+from bench.scaling.policies import Past, Static
 from bench.scaling.replica import Machine
 from bench.scaling.simulate import Result, World, simulate
 from bench.scaling.trace import Floats, Ints, Trace
@@ -49,6 +49,12 @@ def best(trace: Trace, world: World, attained: float, keep: float = 0.0) -> Resu
             if ceiling <= world.most:
                 found = _cheaper(trace, world, attained, found, partial(_schedule, work, ceiling, keep, world))
     return found
+
+
+def steady(trace: Trace, world: World, attained: float) -> Result | None:
+    """The fewest replicas that, ordered at once and kept, attain at least that. Nobody knows them beforehand."""
+    results = (simulate(trace, Static(count), world) for count in range(world.least, world.most + 1))
+    return next((result for result in results if result.attained >= attained), None)
 
 
 def _cheaper(

@@ -31,8 +31,10 @@ class Case:
     """Who knows all arrivals, at our attainment; None = not searched, or there is none."""
     keeping: Result | None = None
     """The same, keeping what was wanted for scaleDownSeconds, as we do."""
+    steady: Result | None = None
+    """The best constant number of replicas, chosen afterwards."""
     at_equal: Result | None = None
-    """Ours, on the trace that these two were searched on."""
+    """Ours, on the trace that these three were searched on."""
 
     beaten_by: tuple[str, ...] = ()
     """Of a mean: the rivals that were better on the mean, or on a seed, with its number."""
@@ -51,16 +53,21 @@ def compare(shape: str, trace: Trace, world: World) -> Case:
     """All policies."""
     results = {STATIC: simulate(trace, static(), dataclasses.replace(world, begin=world.most))}
     results |= {name: simulate(trace, policy(), world) for name, policy in RIVALS.items()}
-    results[OURS] = simulate(trace, Ours(world.machine, world.least, world.most), world)
+    results[OURS] = simulate(trace, _ours(world), world)
     return Case(shape, world.cold_start, results)
+
+
+def _ours(world: World) -> Ours:
+    return Ours(world.machine, world.least, world.most, world.cold_start)
 
 
 def searched(case: Case, trace: Trace, world: World) -> Case:
     """With who knows all arrivals of `trace`, one of the case's; it takes longest by far."""
-    ours = simulate(trace, Ours(world.machine, world.least, world.most), world)
+    ours = simulate(trace, _ours(world), world)
     free = clairvoyant.best(trace, world, ours.attained)
     keeping = clairvoyant.best(trace, world, ours.attained, keep=300.0)
-    return dataclasses.replace(case, free=free, keeping=keeping, at_equal=ours)
+    steady = clairvoyant.steady(trace, world, ours.attained)
+    return dataclasses.replace(case, free=free, keeping=keeping, steady=steady, at_equal=ours)
 
 
 def mean(cases: dict[int, Case]) -> Case:

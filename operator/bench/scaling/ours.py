@@ -15,12 +15,12 @@ WALL = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Ours:
-    """At its defaults; capacity as a plan and a replica's own measurement tell it."""
+    """At its defaults; capacity as a plan and a replica's own measurements, also of its load, tell it."""
 
     period = 5.0
 
-    def __init__(self, machine: Machine, least: int = 1, most: int = 16) -> None:
-        self._machine = machine
+    def __init__(self, machine: Machine, least: int = 1, most: int = 16, cold_start: float = 90.0) -> None:
+        self._machine, self._cold_start = machine, cold_start
         self._rules = Rules(min_replicas=least, max_replicas=most)
         self._state: State | None = None
 
@@ -48,6 +48,7 @@ class Ours:
             tokens_per_request=last.mean_prompt + last.mean_answer or None,
             prompt_tokens_per_second=self._machine.prompt_rate,
             answer_tokens_per_second=self._machine.answer_rate,
+            load_seconds=self._cold_start,
         )
         outcome = decide(self._state, signals, self._rules, capacity, now, WALL)
         self._state = outcome.state

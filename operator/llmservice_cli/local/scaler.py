@@ -142,4 +142,5 @@ def _capacity(order: Order, replicas: Sequence[ReplicaFacts], demand: Demand) ->
         demand.in_flight,
         load.prompt_tokens_per_second if load else None,
         load.together_tokens_per_second if load else None,
+        load.milliseconds / 1000 if load else None,
     )

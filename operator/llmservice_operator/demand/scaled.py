@@ -44,6 +44,8 @@ class Scaled:
     """Tokens per second that one replica of it measured when it was loaded, of a prompt; 0 = not measured."""
     answer_speed: float
     """The same of all answers together."""
+    load_seconds: float
+    """From its engine's start until it was ready; 0 = not measured."""
     pods: tuple[Replica, ...]
 
     @property
@@ -76,6 +78,7 @@ class Scaled:
             asked.in_flight.value or 0.0,
             self.prompt_speed,
             self.answer_speed,
+            self.load_seconds,
         )
 
 
@@ -115,14 +118,15 @@ def scaled(service: Json, children: Sequence[Json], config: OperatorConfig) -> S
         kv_tokens=kv_tokens,
         prompt_speed=_measured(status, "promptTokensPerSecond"),
         answer_speed=_measured(status, "togetherTokensPerSecond"),
+        load_seconds=_measured(status, "milliseconds") / 1000,
         pods=tuple(map(replica, live.replicas)),
     )
 
 
 def _measured(status: Json, name: str) -> float:
-    """A speed of the load in status, which is of the plan in force; 0 = it has none."""
-    speed = (status.get("load") or {}).get(name)
-    return float(speed) if isinstance(speed, int) and speed > 0 else 0.0
+    """A number of the load in status, which is of the plan in force; 0 = it has none."""
+    number = (status.get("load") or {}).get(name)
+    return float(number) if isinstance(number, int) and number > 0 else 0.0
 
 
 def _planned(template: Json) -> tuple[int, int]:

@@ -35,14 +35,14 @@ async def test_from_one_to_many_and_back_to_none_and_up_again() -> None:
 
 async def test_prompts_that_wait_raise_once_a_replica_has_told_its_speed() -> None:
     world = ScalingWorld(**FAST)
-    many = {"held": 4, "in_flight": 2, "waiting_tokens": 300_000}
+    many = {"held": 4, "in_flight": 2, "waiting_tokens": 30_000}
     assert await world.turn(**many) == 1
     assert "nothing to measure it against" in text(world.scaling.explain(KEY) or {})
     load = {"milliseconds": 1, "promptTokensPerSecond": 5_000, "togetherTokensPerSecond": 400}
     world.world.service["status"]["load"] = load
     world.changed()
-    assert await world.turn() == 4, "86 s of work within 30"
-    assert "backlog (seconds of work per second, what waits in 30 s)" in text(world.scaling.explain(KEY) or {})
+    assert await world.turn() == 5, "8.6 s of work in 2, where one starts at once"
+    assert "backlog (seconds of work per second, what waits in 2 s)" in text(world.scaling.explain(KEY) or {})
 
 
 async def test_a_held_request_wakes_at_once_between_two_looks() -> None:

@@ -97,7 +97,7 @@ def test_a_replica_that_starts_or_failed_is_not_one_more_to_start() -> None:
 
 def test_prompts_that_wait_count_by_the_speed_that_a_replica_measured() -> None:
     service = Service(1, maxReplicas=5)
-    demand = Demand("default/demo", held=5, in_flight=1, waiting_tokens=45_000)
+    demand = Demand("default/demo", held=5, in_flight=1, waiting_tokens=3_000)
     for speed, replicas in ((None, 1), (1_000, 3)):
         facts = [ReplicaFacts("0", 0, ready=True, load=LoadStatus(milliseconds=1, prompt_tokens_per_second=speed))]
         assert service.scaler.decide(service.order, facts, demand, 1000.0, WALL).replicas == replicas

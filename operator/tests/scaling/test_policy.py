@@ -150,6 +150,13 @@ def test_what_is_computed_before_another_replica_could_start_orders_none() -> No
     assert service.tick(in_flight=20, waiting_tokens=200_000, prompt_rate=6_000.0).replicas == 2, "beside what comes"
 
 
+def test_where_replicas_start_quickly_what_waits_is_done_sooner() -> None:
+    service = Service(ONE_TO_EIGHT, capacity=replace(CAPACITY, load_seconds=12.0))
+    assert service.tick(in_flight=20, waiting_tokens=100_000).replicas == 4, "12 s of work in 4"
+    service = Service(ONE_TO_EIGHT, replicas=5, capacity=replace(CAPACITY, load_seconds=0.1))
+    assert service.tick(in_flight=20, waiting_tokens=100_000).replicas == 7, "12 s of work in 2"
+
+
 def test_chance_in_a_few_seconds_asks_for_nothing_that_a_short_queue_makes_up_for() -> None:
     service = Service(ONE_TO_EIGHT, replicas=2)
     for tenths in (14, 22, 12, 21, 13, 14) * 20:

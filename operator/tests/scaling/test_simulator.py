@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.scaling.__main__ import main
-from bench.scaling.clairvoyant import best
+from bench.scaling.clairvoyant import best, steady
 from bench.scaling.compare import OURS, compare
 from bench.scaling.ours import Ours
 from bench.scaling.policies import Past, Sample, Static
@@ -127,8 +127,10 @@ def test_chance_does_not_keep_replicas_that_nobody_needs() -> None:
 def test_who_knows_all_arrivals_attains_as_much_for_no_more() -> None:
     burst = trace(*[(300.0 + n / 20, 3_000, 20) for n in range(2_000)], (0.0, 100, 1))
     ours = simulate(burst, Ours(Machine()), World())
-    found = best(burst, World(), ours.attained)
-    assert found is not None
+    found, constant = best(burst, World(), ours.attained), steady(burst, World(), ours.attained)
+    assert found is not None and constant is not None
+    assert constant.attained >= ours.attained and constant.flips == 0
+    assert steady(burst, World(), 1.01) is None
     assert found.attained >= ours.attained and found.gpu_hours <= ours.gpu_hours
 
 
