@@ -13,8 +13,8 @@ CHANCE = 2.0
 LOAD = 0.9
 """Share of its time that a replica is wanted to compute."""
 DRAIN_SHARE, DRAIN_SECONDS = 1 / 3, 30.0
-"""What waits is done, beside what comes, in this share of the time that a replica takes to start, or in so many seconds:
-what is done sooner than another starts needs none."""
+"""What waits is done, beside what comes, in this share of the time that a replica takes to start, or in at most these
+seconds: what is done sooner than another starts needs none."""
 BESIDE_ANSWERS = 0.7
 """Share of its speed that a prompt has while answers are computed beside it."""
 STEPS = 5
