@@ -32,6 +32,12 @@ once free to go up and down at any time, once keeping what was wanted for 300 s,
 the best constant number of replicas, also chosen afterwards. Ratios are ours to theirs. Of one seed each, at the usual
 cold start. The goal is at most 1.25.
 
+Bursts of code last seconds, and nothing announces them: what is ordered when one is seen comes a cold start later. Who
+does not know when they come can only hold a number that is right for most of them, and the constant one, chosen
+afterwards, is what knowing that number is worth. The rest of the way to who knows all arrivals is knowing them: that
+one also chooses which requests to miss. Of conversations the level wanders while replicas start, and ours keeps a tenth
+of their time for it.
+
 | trace | cold start | ours attains | ours, GPU-hours | free | ratio | keeping | ratio | constant | ratio |
 |---|---|---|---|---|---|---|---|---|---|"""
 ASSUMED = """## What is assumed
