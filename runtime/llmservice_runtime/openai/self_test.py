@@ -73,6 +73,9 @@ async def self_test(ask: Ask, encode: Callable[[str], list[int]], context_tokens
     answer = await _answers(ask, short, ANSWER_TOKENS, 1, ANSWER_SECONDS)
     prompt = together = 0.0
     try:
+        if not answer:  # they came all at once: who reads them had to wait for a processor
+            more = min(LONGER * ANSWER_TOKENS, context_tokens - len(short))
+            answer = await _answers(ask, short, more, 1, ANSWER_SECONDS)
         prompt = await _prompts(ask, encode, context_tokens)
         count = min(sequences, MOST_TOGETHER)
         together = await _answers(ask, short, TOGETHER_TOKENS, count, TOGETHER_SECONDS) if count > 1 else answer

@@ -22,6 +22,8 @@ class Machine:
     compile_seconds: float = 0.0
     """What the first prompt of a length takes beside its tokens."""
     cached: int = 0
+    merged: int = 1
+    """Tokens that come at once, as where the reader has to wait for a processor."""
     broken: int = 100
     """After so many requests nothing comes any more but an exception."""
     now: float = 0.0
@@ -36,10 +38,10 @@ class Machine:
         known = any(length == len(prompt) for length, _, _ in self.asked)
         self.asked.append((len(prompt), tokens, answers))
         self.now += max(0, len(prompt) - self.cached) / self.prompt + (0.0 if known else self.compile_seconds)
-        for number in range(tokens):
-            self.now += self.step if number else 0.0
+        for number in range(0, tokens, self.merged):
+            self.now += self.step * self.merged if number else 0.0
             for _ in range(answers):
-                yield Came(1, self.cached)
+                yield Came(min(self.merged, tokens - number), self.cached)
                 await asyncio.sleep(0)
 
 
@@ -63,6 +65,11 @@ async def test_answers_prompts_and_answers_together_are_told_apart(monkeypatch: 
     assert speed.as_report().keys() == {
         "tokens_per_second", "prompt_tokens_per_second", "together_tokens_per_second",
     }  # fmt: skip
+
+
+async def test_an_answer_that_came_at_once_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = await measured(Machine(step=0.002, merged=16), monkeypatch)
+    assert speed.answer == pytest.approx(500.0)
 
 
 async def test_a_replica_is_not_kept_waiting_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
