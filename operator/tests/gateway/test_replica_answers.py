@@ -117,14 +117,16 @@ async def test_large_answers_of_one_service_leave_room_for_small_ones_of_another
     await engine(world, sent(200, b"x" * SMALL_BYTES), name="small")
     world.publish(large_one, world.gateway.proxy.table.backends["apps/small"])
     first = asyncio.create_task(world.chat("large"))
-    while answers.taken < 2 * MIB:  # noqa: ASYNC110 - seen from outside
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        while answers.taken < 2 * MIB:  # noqa: ASYNC110 - seen from outside
+            await asyncio.sleep(0.01)
     assert len(await (await world.chat("small")).read()) == SMALL_BYTES
     second = await world.chat("large")
     assert (second.status, (await second.json())["error"]["code"]) == (503, "no_room_for_answer")
     first.cancel()
-    while answers.taken:  # noqa: ASYNC110 - seen from outside
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        while answers.taken:  # noqa: ASYNC110 - seen from outside
+            await asyncio.sleep(0.01)
     hangs.set()
 
 
