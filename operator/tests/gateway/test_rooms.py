@@ -125,36 +125,18 @@ async def test_what_generates_nothing_needs_no_place(world: World) -> None:
         assert response.status == 200 and "/tokenize" in {path for path, _ in runtimes[0].seen}
 
 
-async def test_a_client_with_one_request_does_not_stand_behind_one_with_many(world: World) -> None:
+@pytest.mark.parametrize("shared", [False, True], ids=["keys", "users of one key"])
+async def test_one_request_does_not_stand_behind_many_of_another(world: World, shared: bool) -> None:
     patient(world)
     (engine,), _, (one,) = await slow_replicas(world, 1)
     world.publish(Backend("apps", "demo", (one,), capacity=Capacity(1)))
-    url, body = f"{world.url}/v1/chat/completions", {"model": "demo", "messages": []}
+    url = f"{world.url}/v1/chat/completions"
 
     async def ask(user: str) -> None:
-        response = await world.client.post(
-            url, json={**body, "user": user}, headers={"Authorization": f"Bearer {user}"}
-        )
-        assert response.status == 200
-
-    asked = [asyncio.create_task(ask("many")) for _ in range(12)]
-    await held(world, 9)
-    asked.append(asyncio.create_task(ask("single")))
-    await held(world, 10)
-    engine.go.set()
-    await asyncio.gather(*asked)
-    assert "single" in engine.order[:6]
-
-
-async def test_who_shares_a_key_with_one_that_asks_much_does_not_stand_behind_all_of_it(world: World) -> None:
-    patient(world)
-    (engine,), _, (one,) = await slow_replicas(world, 1)
-    world.publish(Backend("apps", "demo", (one,), capacity=Capacity(1)))
-    url, headers = f"{world.url}/v1/chat/completions", {"Authorization": "Bearer shared"}
-
-    async def ask(user: str) -> None:
+        headers = {"Authorization": f"Bearer {'shared' if shared else user}"}
         body = {"model": "demo", "messages": [], "user": user}
-        assert (await world.client.post(url, json=body, headers=headers)).status == 200
+        response = await world.client.post(url, json=body, headers=headers)
+        assert response.status == 200
 
     asked = [asyncio.create_task(ask("many")) for _ in range(12)]
     await held(world, 9)
