@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +25,6 @@ MOST_NUMBER = 1 << 53
 OMITTED = ""
 """In place of a service's name: how many were left out."""
 
-_SECONDS = "oldestSeconds"
 _FIELDS = {
     "held": "held",
     "in_flight": "inFlight",
@@ -34,8 +33,8 @@ _FIELDS = {
     "arrivals": "arrivals",
     "arrived_tokens": "arrivedTokens",
     "answered_tokens": "answeredTokens",
-    "oldest_seconds": _SECONDS,
 }
+_MEASURED = {"mean_requests": "meanRequests", "oldest_seconds": "oldestSeconds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,8 @@ class ServiceDemand:
     """Of the prompts of these, as far as their bytes told; only grows."""
     answered_tokens: int = 0
     """That replicas generated, as far as they counted; only grows."""
+    mean_requests: float = 0.0
+    """Held and in flight, on the mean of the last seconds."""
     oldest_seconds: float = 0.0
     """How long the request that waits longest has waited."""
 
@@ -63,6 +64,11 @@ class ServiceDemand:
     def busy(self) -> bool:
         """Whether anything waits or is answered."""
         return bool(self.held or self.in_flight)
+
+    @property
+    def timeless(self) -> ServiceDemand:
+        """Without what changes by itself as time passes."""
+        return replace(self, mean_requests=0.0, oldest_seconds=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +152,7 @@ def _fields(demand: ServiceDemand) -> dict[str, int | float]:
 
 
 def _values(demand: ServiceDemand) -> Iterator[tuple[str, int | float]]:
-    for attribute, name in _FIELDS.items():
+    for attribute, name in (_FIELDS | _MEASURED).items():
         value = min(getattr(demand, attribute), MOST_NUMBER)
         yield name, round(value, 1) if isinstance(value, float) else value
 
@@ -157,8 +163,9 @@ def _demand(name: str, fields: Any) -> ServiceDemand:
         raise ValueError(f"{name[:80]!r} is no namespace/name")
     if not isinstance(fields, dict):
         raise ValueError(f"what it says of {name} is no JSON object")
-    counts = {attribute: int(_number(name, fields, said)) for attribute, said in _FIELDS.items() if said != _SECONDS}
-    return ServiceDemand(**counts, oldest_seconds=float(_number(name, fields, _SECONDS)))
+    counts = {attribute: int(_number(name, fields, said)) for attribute, said in _FIELDS.items()}
+    measured = {attribute: float(_number(name, fields, said)) for attribute, said in _MEASURED.items()}
+    return ServiceDemand(**counts, **measured)
 
 
 def _number(name: str, fields: Mapping[str, Any], field: str) -> int | float:

@@ -25,6 +25,8 @@ class Demand:
     """Requests, over about the last half minute."""
     tokens_per_second: float = 0.0
     """Of the prompts of these."""
+    mean_requests: float = 0.0
+    """Held and in flight, on the mean of the last seconds: short ones are seldom there when somebody looks."""
     oldest_seconds: float = 0.0
     """How long the request that waits longest has waited."""
     arrivals: int = 0

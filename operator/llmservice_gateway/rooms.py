@@ -22,7 +22,7 @@ from llmservice_gateway.fair import Client, OwnersQueue
 from llmservice_gateway.naming import Asked
 from llmservice_gateway.places import Size, has_room
 from llmservice_gateway.planned import Given, answer_seconds
-from llmservice_gateway.rates import Rate
+from llmservice_gateway.rates import Mean, Rate
 from llmservice_gateway.reach import Reach
 from llmservice_gateway.routing import Backend, Replica, Table
 from llmservice_gateway.sizes import Learned
@@ -77,12 +77,22 @@ class _Room:
         self.arrivals = Rate()
         self.arrived_tokens = Rate()
         self.answers = Rate()
+        self.mean = Mean()
         self.totals: Counter[str] = Counter()
         """What only grows, by the names that Demand has for it."""
 
     @property
     def empty(self) -> bool:
         return not self.queue and not self.requests
+
+    @property
+    def busy(self) -> int:
+        """Requests that wait or have a place."""
+        return len(self.queue) + self.requests.total()
+
+    def counted(self, now: float) -> None:
+        """A request came or went."""
+        self.mean.set(self.busy, now)
 
 
 class Rooms:
@@ -167,7 +177,7 @@ class Rooms:
     def busy(self, service: str) -> int:
         """Requests of a service that wait or have a place."""
         room = self._rooms.get(service)
-        return len(room.queue) + room.requests.total() if room else 0
+        return room.busy if room else 0
 
     def demand(self, service: str) -> Demand:
         """What is asked of a service now."""
@@ -183,6 +193,7 @@ class Rooms:
             in_flight_tokens=sum(load.tokens for load in room.loads.values()),
             arrivals_per_second=room.arrivals.per_second(now),
             tokens_per_second=room.arrived_tokens.per_second(now),
+            mean_requests=room.mean.of_late(now),
             oldest_seconds=max((now - ticket.since for ticket in tickets), default=0.0),
             **room.totals,
         )
@@ -238,6 +249,7 @@ class Rooms:
         room = self._room(ticket.service)
         ticket.place, ticket.since = loop.create_future(), loop.time()
         room.queue.push(ticket.client, ticket, first=again)
+        room.counted(loop.time())
         self._idle.clear()
         try:
             self._give(room)
@@ -254,6 +266,7 @@ class Rooms:
             if not ticket.place.done():
                 room.queue.remove(ticket.client, ticket)
                 ticket.place.cancel()
+            room.counted(loop.time())
             self._rest()
 
     def _bound(self, room: _Room, ticket: Ticket, *, again: bool) -> None:
@@ -355,7 +368,9 @@ class Rooms:
         room.unbegun.discard(place)
         if not room.requests[name]:
             del room.requests[name], room.loads[name]
-        room.answers.add(1, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        room.answers.add(1, now)
+        room.counted(now)
         self._give(room)
         self._rest()
 

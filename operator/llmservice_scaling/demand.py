@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from llmservice_scaling.rules import BESIDE_ANSWERS, CHANCE, IN_FLIGHT, KV_CEILING, LOAD, Capacity, Rules
-from llmservice_scaling.signals import RATE_SECONDS, Reading, Signals, Validity
+from llmservice_scaling.signals import Reading, Signals, Validity
 from llmservice_scaling.state import Stretches
 
 CATCH_UP = 6.0
 """While replicas start, what waits counts by this less: most of it waits for those that were ordered already."""
 TOLERANCE = 0.1
 """Replicas that are off by less than this share stay as they are."""
+ROUNDED = 0.05
+"""What a mean may be off by, as it is told."""
 USABLE = (Validity.VALID, Validity.PARTIAL)
 _WORST = (Validity.MISSING, Validity.NOT_A_NUMBER, Validity.STALE, Validity.PARTIAL, Validity.VALID)
 
@@ -74,7 +76,8 @@ def expected_answers(rate: float, arrivals: float, pending: float, answered: flo
 
 def arriving(signals: Signals, capacity: Capacity, now: float) -> Told:
     """Seconds of a replica's work that come per second, in the last RATE_SECONDS."""
-    validity, age = _worst((signals.prompt_rate, signals.request_rate, signals.answer_rate), now)
+    parts = (signals.prompt_rate, signals.request_rate, signals.answer_rate, signals.mean_requests)
+    validity, age = _worst(parts, now)
     coming, going = signals.prompt_rate.value, signals.answer_rate.value
     prompts, answers = capacity.prompt_tokens_per_second, capacity.answer_tokens_per_second
     if not prompts or not answers or coming is None or going is None:
@@ -127,15 +130,16 @@ def _known(reading: Reading, now: float) -> float:
 
 
 def _most_at_work(signals: Signals, now: float) -> int | None:
-    """Replicas that the requests there are, or were of late, can keep at work: a long prompt needs no second one.
+    """Replicas that the requests there are, or were of late, can keep at work: a long prompt needs no second one, and
+    one client that asks again and again none either, however slow a replica found itself when it was loaded.
 
     None = not known.
     """
-    validity, _ = _worst((signals.held, signals.in_flight, signals.engine_requests, signals.request_rate), now)
-    if validity is not Validity.VALID:
+    parts = (signals.held, signals.in_flight, signals.engine_requests, signals.mean_requests)
+    if _worst(parts, now)[0] is not Validity.VALID:
         return None
-    came = (signals.request_rate.value or 0.0) * RATE_SECONDS
-    return math.ceil(max(_known(signals.held, now) + running(signals, now), came) - 1e-9)
+    there = max(_known(signals.held, now) + running(signals, now), signals.mean_requests.value or 0.0)
+    return math.ceil(there - ROUNDED)
 
 
 def _told(reading: Reading, now: float) -> Told:

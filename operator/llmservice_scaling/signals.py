@@ -79,6 +79,8 @@ class Signals:
     """These requests per second."""
     answer_rate: Reading = UNHEARD
     """Tokens per second that these requests are expected to be answered with."""
+    mean_requests: Reading = UNHEARD
+    """Requests held and in flight, on the mean of the last seconds: short ones are seldom there when somebody looks."""
     kv_used: Reading | None = UNHEARD
     """KV cache that running requests use, in replicas: the sum of every replica's share (0 to 1). None = nobody here
     measures it."""

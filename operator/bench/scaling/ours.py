@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from statistics import mean
 
 from bench.scaling.policies import Past
 from bench.scaling.replica import Machine
@@ -11,6 +12,7 @@ from llmservice_scaling.rules import Capacity, Rules
 from llmservice_scaling.signals import Reading, Signals
 from llmservice_scaling.state import State
 
+MEAN_SAMPLES = 5
 WALL = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -40,6 +42,7 @@ class Ours:
             prompt_rate=told(last.prompt_rate),
             request_rate=told(last.request_rate),
             answer_rate=told(last.request_rate * last.mean_answer),
+            mean_requests=told(mean(one.in_flight for one in past[-MEAN_SAMPLES:])),
             kv_used=told(last.kv * last.ready),
         )
         capacity = Capacity(

@@ -120,6 +120,7 @@ class Scaler:
                     demand.answered_tokens,
                 )
             ),
+            mean_requests=told(demand.mean_requests),
             kv_used=None,
         )
 

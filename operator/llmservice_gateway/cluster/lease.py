@@ -46,7 +46,7 @@ class Account:
         kept: dict[str, tuple[ServiceDemand, float]] = {}
         for demand in demands:
             told = _told(demand)
-            counters = dataclasses.replace(told, oldest_seconds=0.0)
+            counters = told.timeless
             known, at = self._changed.get(demand.service, (ServiceDemand(), -self._quiet_seconds - 1))
             kept[demand.service] = (known, at) if known == counters else (counters, now)
             if told.busy or now - kept[demand.service][1] <= self._quiet_seconds:
@@ -186,4 +186,4 @@ def _differ(one: Mapping[str, ServiceDemand], other: Mapping[str, ServiceDemand]
 
 
 def _timeless(services: Mapping[str, ServiceDemand]) -> dict[str, ServiceDemand]:
-    return {name: dataclasses.replace(demand, oldest_seconds=0.0) for name, demand in services.items()}
+    return {name: demand.timeless for name, demand in services.items()}

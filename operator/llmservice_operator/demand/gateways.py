@@ -29,6 +29,7 @@ class Asked:
     prompt_rate: Reading = UNHEARD
     request_rate: Reading = UNHEARD
     answer_rate: Reading = UNHEARD
+    mean_requests: Reading = UNHEARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,4 +153,5 @@ class Gateways:
             prompt_rate=Reading(max(came, tokens), at, complete),
             request_rate=Reading(came, at, complete),
             answer_rate=Reading(answers, at, complete),
+            mean_requests=reading(demand.mean_requests for _, demand in told),
         )

@@ -66,6 +66,7 @@ class Scaled:
             prompt_rate=asked.prompt_rate,
             request_rate=asked.request_rate,
             answer_rate=asked.answer_rate,
+            mean_requests=asked.mean_requests,
             kv_used=kv_used(self.pods, told),
         )
 
@@ -85,7 +86,7 @@ class Scaled:
 def without_gateway(now: float) -> Asked:
     """What is asked where no gateway is installed: engines alone know."""
     nothing = Reading(0.0, now)
-    return Asked(nothing, nothing, nothing, nothing, nothing, nothing, nothing)
+    return Asked(nothing, nothing, nothing, nothing, nothing, nothing, nothing, nothing)
 
 
 def managed(service: Json) -> bool:

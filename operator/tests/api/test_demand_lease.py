@@ -24,6 +24,7 @@ DEMANDS = st.builds(
     arrivals=COUNTS,
     arrived_tokens=COUNTS,
     answered_tokens=COUNTS,
+    mean_requests=st.integers(0, 10_000).map(lambda tenths: tenths / 10),
     oldest_seconds=st.integers(0, 10_000).map(lambda tenths: tenths / 10),
 )
 BUSY = ServiceDemand(10**9, 10**9, 10**9, 10**9, 10**9, 10**9, 10**9)

@@ -42,9 +42,10 @@ class World:
 def test_gateways_are_added_up_and_one_that_is_silent_counts_no_more() -> None:
     world = World()
     assert world.asked().held.validity(world.now) is Validity.MISSING, "nobody told"
-    assert world.tells("a", held=2, in_flight=3) == [QWEN]
-    assert world.tells("b", in_flight=1) == []
+    assert world.tells("a", held=2, in_flight=3, mean_requests=4.5) == [QWEN]
+    assert world.tells("b", in_flight=1, mean_requests=0.5) == []
     asked = world.asked()
+    assert asked.mean_requests.value == 5
     assert (asked.held.value, asked.in_flight.value, asked.held.validity(world.now)) == (2, 4, Validity.VALID)
     world.now += 14
     world.tells("b", in_flight=1)

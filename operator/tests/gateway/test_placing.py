@@ -16,7 +16,7 @@ from llmservice_gateway.fair import FairQueue, OwnersQueue
 from llmservice_gateway.naming import Asked, asked_of
 from llmservice_gateway.places import SPARE, Capacity, Size, has_room
 from llmservice_gateway.prefix import START_BYTES, prefix_key
-from llmservice_gateway.rates import SECONDS, Rate
+from llmservice_gateway.rates import MEAN_SECONDS, SECONDS, Mean, Rate
 from llmservice_gateway.sizes import Learned, usage_in
 
 KEYS = st.integers(0, 2**64 - 1)
@@ -215,3 +215,21 @@ def test_a_rate_fades_to_nothing_and_is_never_below(pauses: list[float]) -> None
         rate.add(1, now)
         assert rate.per_second(now) >= 1 / SECONDS
     assert rate.per_second(now + 60 * SECONDS) < 1e-9
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 50)), max_size=50), st.floats(0, 100))
+def test_a_mean_is_within_what_was_counted_and_comes_to_what_is(counts: list[tuple[float, int]], rest: float) -> None:
+    mean, now, last = Mean(), 0.0, 0
+    for pause, last in counts:
+        now += pause
+        mean.set(last, now)
+    highest = max((count for _, count in counts), default=0)
+    assert -1e-9 <= mean.of_late(now + rest) <= highest + 1e-9
+    assert abs(mean.of_late(now + 60 * MEAN_SECONDS) - last) < 1e-9
+
+
+def test_short_requests_are_in_the_mean_by_their_share_of_the_time() -> None:
+    mean = Mean()
+    for tenth in range(600):
+        mean.set(3 * (tenth % 2), tenth / 10)
+    assert abs(mean.of_late(60.0) - 1.5) < 0.1

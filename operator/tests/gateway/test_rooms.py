@@ -322,10 +322,12 @@ async def test_what_is_asked_of_a_service_can_be_read(world: World) -> None:
         assert (now.held, now.in_flight) == (4, 3)
         assert 4000 <= now.waiting_tokens < 4500 and 3000 <= now.in_flight_tokens < 3500
         assert now.arrivals_per_second > 0.1 and now.tokens_per_second > 100 and now.oldest_seconds > 0
+        assert 0 < now.mean_requests <= 7
         engine.go.set()
         await asyncio.gather(*asked)
     now = demand("apps/demo")
     assert (now.held, now.in_flight, now.waiting_tokens, now.in_flight_tokens, now.oldest_seconds) == (0, 0, 0, 0, 0.0)
+    assert demand("apps/demo").mean_requests <= now.mean_requests, "it fades: nobody is counted any more"
 
 
 async def test_the_prompt_of_a_stream_waits_until_it_has_begun(world: World) -> None:

@@ -180,15 +180,25 @@ def test_one_long_prompt_is_computed_by_one_replica_however_long_it_takes() -> N
     decision = service.tick(held=1, waiting_tokens=2_000, prompt_rate=400.0)
     assert decision.replicas == 1
     assert of(decision, "backlog") == "no more than there are requests; wants 1: the most that is wanted"
-    lone = {"prompt_rate": 400.0, "request_rate": 0.2}
+    lone = {"prompt_rate": 400.0, "request_rate": 0.2, "mean_requests": 1.0}
     decision = service.tick(in_flight=1, engine_requests=1, waiting_tokens=2_000, **lone)
     assert decision.replicas == 1 and of(decision, "arrivals").endswith("wants what there is")
     assert service.tick(held=2, in_flight=1, engine_requests=1, waiting_tokens=4_000).replicas == 3
 
 
-def test_short_requests_that_are_over_at_once_are_work_too() -> None:
+def test_short_requests_that_are_over_when_somebody_looks_are_work_too() -> None:
     service = Service(ONE_TO_EIGHT)
-    assert service.tick(in_flight=1, engine_requests=1, prompt_rate=30_000.0, request_rate=10.0).replicas == 3
+    short = {"prompt_rate": 30_000.0, "request_rate": 10.0}
+    assert service.tick(in_flight=1, engine_requests=1, mean_requests=6.4, **short).replicas == 3
+
+
+def test_one_client_that_asks_again_and_again_needs_one_however_slow_a_replica_measured_itself() -> None:
+    """Beside three that started on the same node, it found a tenth of its speed; so one stream looked like two."""
+    slow = replace(CAPACITY, prompt_tokens_per_second=1_000.0, answer_tokens_per_second=115.0)
+    service = Service(ONE_TO_EIGHT, replicas=4, capacity=slow)
+    one = {"prompt_rate": 400.0, "answer_rate": 180.0, "request_rate": 9.0, "mean_requests": 1.04}
+    assert service.pass_time(900, in_flight=1, engine_requests=1, **one).replicas == 1
+    assert of(service.decisions[-1], "arrivals").startswith("no more than there are requests")
 
 
 def test_work_that_arrives_faster_than_it_is_done_raises_before_places_are_taken() -> None:

@@ -21,6 +21,7 @@ READINGS = (
     "prompt_rate",
     "request_rate",
     "answer_rate",
+    "mean_requests",
     "kv_used",
 )
 
