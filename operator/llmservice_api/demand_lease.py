@@ -164,8 +164,8 @@ def _demand(name: str, fields: Any) -> ServiceDemand:
     if not isinstance(fields, dict):
         raise ValueError(f"what it says of {name} is no JSON object")
     counts = {attribute: int(_number(name, fields, said)) for attribute, said in _FIELDS.items()}
-    measured = {attribute: float(_number(name, fields, said)) for attribute, said in _MEASURED.items()}
-    return ServiceDemand(**counts, **measured)
+    mean, oldest = (float(_number(name, fields, said)) for said in _MEASURED.values())
+    return ServiceDemand(**counts, mean_requests=mean, oldest_seconds=oldest)
 
 
 def _number(name: str, fields: Mapping[str, Any], field: str) -> int | float:
