@@ -68,7 +68,7 @@ def divided(case: Case) -> str | None:
     if case.method not in REFUSES_DIVIDED:
         return None
     for place in words(case, "divided"):
-        parts = " and ".join(FUSED.get(place.rpartition(".")[2], ()))
+        parts = " and ".join(FUSED.get(place.rpartition(".")[2], ("all experts",)))
         return f"vLLM reads {parts} as one layer, and they are not quantized alike in {_shown(place)}."
     return None
 
