@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,9 +71,12 @@ class Completed:
 def completed(root: Mapping[str, Any], classes: Classes) -> Completed:
     """The language model's part of `root` over the whole, each with its class's defaults under what is stated.
 
+    Several libraries of classes are a ChainMap, the one asked first at its front.
+
     A stated null is stated: it stays. Where a part's class is known, a field of that class which the part leaves out
     has the class's default and not what stands beside the part.
     """
+    classes = _library(root, classes)
     kind = _class_of(root, classes)
     part, own = root, _filled(root, kind, {})
     values: Mapping[str, Any] = own
@@ -92,6 +96,16 @@ def completed(root: Mapping[str, Any], classes: Classes) -> Completed:
             own = _filled(part, kind, defaults)
             values = {**values, **own}
     return Completed(values, own, kind.layer_types)
+
+
+def _library(root: Mapping[str, Any], classes: Classes) -> Classes:
+    """Without the libraries before the first that has the whole's class: its parts are of the same one, or of those
+    behind it."""
+    stated = root.get("model_type")
+    known = isinstance(stated, str) and stated in classes
+    while known and isinstance(classes, ChainMap) and stated not in classes.maps[0]:
+        classes = classes.parents
+    return classes
 
 
 def _class_of(part: Mapping[str, Any], classes: Classes) -> ConfigClass:

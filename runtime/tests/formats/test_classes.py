@@ -137,3 +137,12 @@ def _facts(text: dict[str, Any]) -> Any:
     weights = safetensors_bytes({"model.layers.0.w": ("BF16", (4, 4))})
     files = MemoryFiles({"config.json": json.dumps(root).encode(), "model.safetensors": weights})
     return inspect_model(files, classes=config_classes())
+
+
+def test_parts_are_of_the_library_that_has_the_whole() -> None:
+    """vLLM has a class of its own for Step 3.5, and Transformers' Step 3.7 has Transformers' Step 3.5 in it."""
+    assert context_tokens(Config({"model_type": "step3p5"}, classes=config_classes())) == 4096
+    part = {"model_type": "step3p5", "num_hidden_layers": 45}
+    for root in ({"model_type": "step3p7"}, {"model_type": "step3p7", "text_config": part}):
+        assert context_tokens(Config(root, classes=config_classes())) == 128000
+    assert Config({"model_type": "kimi_vl"}, classes=config_classes()).integer("kv_lora_rank") == 512
