@@ -71,6 +71,17 @@ def test_a_cache_that_no_kernel_takes_is_refused(
     assert caught.value.remedy
 
 
+def test_other_code_than_was_planned_for_is_refused() -> None:
+    own = case(HEADS, "H100")
+    lent = dataclasses.replace(own, facts=dataclasses.replace(own.facts, architecture="YoutuForCausalLM"))
+    for planned, others in ((own, ("transformers", "terratorch")), (lent, ("vllm", "terratorch"))):
+        for other in others:
+            with pytest.raises(UserError, match=f"--model-impl={other} contradicts"):
+                VLLM.contradiction(planned, (f"--model-impl={other}",))
+    for planned, same in ((own, "vllm"), (lent, "transformers"), (own, "auto")):
+        VLLM.contradiction(planned, (f"--model-impl={same}",))
+
+
 @pytest.mark.parametrize(
     ("group", "where", "args"),
     [

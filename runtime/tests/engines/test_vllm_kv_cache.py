@@ -59,6 +59,18 @@ def test_a_checkpoints_own_type_is_followed_on_gpus(stated: str, on_gpu: Fractio
     assert allocated(model, 1600, Device.CPU, 0) == 1600 * 10 * 8 * 256 * 2
 
 
+def test_transformers_code_keeps_latents_and_no_indexer() -> None:
+    """vLLM's own specs for them: MLAAttentionSpec of 160 and 576 elements (models/transformers/base.py)."""
+    indexed = LayerGroup(LayerKind.MLA, 48, 1, 160, index_bytes=132)
+    lent = dataclasses.replace(facts(indexed), architecture="AXK2ForCausalLM", quantization=None)
+    assert allocated(lent, 1600) == 1600 * 48 * 160 * 2
+    assert allocated(dataclasses.replace(lent, architecture="DeepseekV32ForCausalLM"), 1600) == 1600 * 48 * (320 + 132)
+    youtu = dataclasses.replace(
+        lent, architecture="YoutuForCausalLM", layers=(dataclasses.replace(LATENT, index_bytes=0),)
+    )
+    assert allocated(youtu, 1600) == 1600 * 61 * 576 * 2
+
+
 def test_latents_and_indexers_are_on_every_gpu_and_the_indexer_stays_8_bit() -> None:
     assert allocated(facts(LATENT), 1600) == allocated(facts(LATENT), 1600, gpus=8) == 1600 * 61 * (576 * 2 + 132)
     # Sparse attention reads latents of 656 bytes (fp8_ds_mla), dense attention as many bytes as elements.

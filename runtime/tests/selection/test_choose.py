@@ -413,6 +413,42 @@ def test_what_vllm_dropped_says_since_when(make_facts: MakeFacts, make_machine: 
     assert "up to version 0.23.0" in answer.reason
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Dots1ForCausalLM",
+        "PersimmonForCausalLM",
+        "FuyuForCausalLM",
+        "AyaVisionForConditionalGeneration",
+        "Gemma4UnifiedForCausalLM",  # vLLM has Gemma4UnifiedForConditionalGeneration, and tries Transformers' first
+    ],
+)
+def test_what_vllm_dropped_and_transformers_lends_runs_there(
+    make_facts: MakeFacts, make_machine: MakeMachine, name: str
+) -> None:
+    answer = choose(make_facts(architecture=name), make_machine(90))
+    assert chosen(answer)[0] is VLLM
+    assert isinstance(answer, Choice)
+    assert f"no code of its own for the architecture {name}" in " ".join(answer.notes)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MllamaForConditionalGeneration",  # attends to pictures in its layers
+        "IdeficsForVisionText2Text",  # two attentions with one number
+        "ZayaForCausalLM",  # a state beside attention
+        "RecurrentGemmaForCausalLM",
+        "T5Gemma2ForConditionalGeneration",  # an encoder
+        "Idefics2ForConditionalGeneration",  # pictures that its processor does not count
+        "PerceptionLMForConditionalGeneration",  # a package that vLLM does not come with
+    ],
+)
+def test_what_vllms_layers_are_not_is_not_lent(make_facts: MakeFacts, make_machine: MakeMachine, name: str) -> None:
+    answer = choose(make_facts(architecture=name), make_machine(90), VLLM)
+    assert isinstance(answer, NoChoice)
+
+
 def test_what_another_engine_still_has_goes_there(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
     answer = choose(make_facts(architecture="BartForSequenceClassification"), make_machine())
     assert chosen(answer)[0] is TF

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,15 @@ class Capabilities:
     def runs(self, architecture: str) -> bool:
         """Whether the engine takes it: as registered, converted from a sibling, or by Transformers' code."""
         return self.has(architecture) or architecture in self.by_transformers
+
+    def borrows(self, architectures: Sequence[str]) -> bool:
+        """Whether it runs a model that names these by Transformers' code: by the first of them, where none is
+        registered. What writes text is not converted from a sibling then."""
+        if not self.by_transformers.intersection(architectures[:1]) or not self.architectures.keys().isdisjoint(
+            architectures
+        ):
+            return False
+        return self.end(architectures[0])[1] != "pooling" or not any(map(self.has, architectures))
 
     def has(self, architecture: str) -> bool:
         """Whether the engine has code of its own for it."""

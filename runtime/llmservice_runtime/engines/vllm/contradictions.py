@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.engines.base.case import Case, sm
+from llmservice_runtime.engines.vllm import kv_cache
 from llmservice_runtime.engines.vllm.options import CONTEXT_KEYS, FULL, SHARES, VllmOptions
 from llmservice_runtime.engines.vllm.owned import OWNED, TRUST
 from llmservice_runtime.engines.vllm.rules import PLATFORM
@@ -59,6 +60,7 @@ def _contradictions(case: Case, options: VllmOptions) -> Iterator[tuple[str, str
         if name in OWNED and argument.value not in harmless:
             why, remedy = OWNED[name]
             yield f"{argument} contradicts the plan: {why}", remedy
+    yield from _code(case, options)
     yield from _lengths(options)
     yield from _steps(case, options)
     yield from _windows(case.facts, options)
@@ -69,6 +71,14 @@ def _contradictions(case: Case, options: VllmOptions) -> Iterator[tuple[str, str
     yield from _method(case, options)
     yield from _sharing(case, options)
     yield from _overrides(options)
+
+
+def _code(case: Case, options: VllmOptions) -> Iterator[tuple[str, str]]:
+    """Whose code it is that a model's layers were planned by."""
+    asked, lent = options.value("--model-impl"), known().borrows(case.architectures)
+    if asked not in (None, "auto", "transformers" if lent else "vllm"):
+        ours = "Transformers' code, as vLLM has none for it" if lent else "vLLM's own code"
+        yield f"--model-impl={asked} contradicts the plan, which is for {ours}", "Leave it out."
 
 
 def _lengths(options: VllmOptions) -> Iterator[tuple[str, str]]:
@@ -186,7 +196,7 @@ def _choices() -> tuple[str | int, ...]:
 
 def _kept(facts: ModelFacts) -> str:
     """As capabilities name what a layer keeps; empty = of a kind that brings its own attention."""
-    latents = [group for group in facts.layers if group.kind is LayerKind.MLA]
+    latents = [group for group in kv_cache.kept(facts) if group.kind is LayerKind.MLA]
     if any(group.tokens_per_state > 1 for group in latents):
         return ""
     return "sparse" if any(group.index_bytes for group in latents) else "latents" if latents else "heads"

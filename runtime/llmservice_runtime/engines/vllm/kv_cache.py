@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.estimate.kv import F16, padded
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts
 from llmservice_runtime.formats.kv_type import FP8, NVFP4
@@ -45,6 +46,14 @@ def element(facts: ModelFacts, device: Device) -> Fraction:
     """Bytes of an element where no argument says: a checkpoint's own type on GPUs, else 16 bits."""
     stated = facts.quantization.kv_cache if facts.quantization else ""
     return F16 if device is Device.CPU else ELEMENTS.get(stated, F16)
+
+
+def kept(facts: ModelFacts) -> tuple[LayerGroup, ...]:
+    """What each layer keeps in the code that vLLM runs. Transformers' code computes attention alone there: latents stay
+    (MLAAttention), and what an indexer would pick from them is not asked for (models/transformers/base.py)."""
+    if not known().borrows((facts.architecture, *facts.other_architectures)):
+        return facts.layers
+    return tuple(replace(group, index_bytes=0) for group in facts.layers)
 
 
 def laid_out(layers: Iterable[LayerGroup], element: Fraction, states: States = States()) -> tuple[LayerGroup, ...]:

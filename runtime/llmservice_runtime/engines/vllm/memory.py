@@ -80,7 +80,8 @@ class VllmMemory(TorchMemory):
 
     def layers(self, facts: ModelFacts, device: Device) -> tuple[LayerGroup, ...]:
         """With those that only fill groups up."""
-        layers = kv_cache.whole(facts.layers) if self.options.whole_windows else facts.layers
+        kept = kv_cache.kept(facts)
+        layers = kv_cache.whole(kept) if self.options.whole_windows else kept
         return kv_cache.laid_out(layers, self._element(facts, device), self._states(facts, device))
 
     def _states(self, facts: ModelFacts, device: Device) -> States:
@@ -110,7 +111,10 @@ class VllmMemory(TorchMemory):
             chunk=self.options.step or USUAL_STEP,
             long=-(-shape.kv_tokens // max(1, shape.context_tokens)),
             page=kv_cache.block(
-                facts.layers, self._element(facts, shape.device), self._states(facts, shape.device), self.options.page
+                kv_cache.kept(facts),
+                self._element(facts, shape.device),
+                self._states(facts, shape.device),
+                self.options.page,
             ),
         )
 

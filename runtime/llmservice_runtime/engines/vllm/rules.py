@@ -59,10 +59,10 @@ def unknown_architecture(case: Case) -> str | None:
     if is_gguf(case) or not name:
         return None
     version = told.versions["vllm"]
-    if last := told.dropped.get(name):  # Transformers' code would be tried, and was not why it was dropped
-        return f"vLLM ran {name} up to version {last}, and this one is {version}."
-    if told.runs(name):
+    if told.runs(name):  # what it has dropped too, where Transformers' code does as well
         return None
+    if last := told.dropped.get(name):
+        return f"vLLM ran {name} up to version {last}, and this one is {version}."
     if plugin := told.elsewhere.get(name):
         return f"vLLM runs {name} only through a plug-in ({plugin}), which is not part of any image of ours."
     return f"vLLM {version} does not know the architecture {name}{told.spelled(name)}."
@@ -312,10 +312,9 @@ RULES: tuple[Rule, ...] = (
 
 def notes(case: Case) -> tuple[str, ...]:
     """What running it here changes."""
-    said = [cache] if (cache := kv_cache.said(case.facts.layers)) else []
-    name, told = architecture(case), known()
-    if name in told.by_transformers and not told.has(name):
-        said.append(f"vLLM has no code of its own for the architecture {name}: it runs Transformers'.")
+    said = [cache] if (cache := kv_cache.said(kv_cache.kept(case.facts))) else []
+    if known().borrows(case.architectures):
+        said.append(f"vLLM has no code of its own for the architecture {case.architecture}: it runs Transformers'.")
     if case.on_nvidia and case.capability < BF16_FLOOR and case.facts.dtype == "BF16":
         said.append(f"bf16 weights run as fp16: {case.where} has no bf16.")
     fp8 = case.method == "fp8" or "fp8" in case.scheme or "float-quantized" in case.scheme
