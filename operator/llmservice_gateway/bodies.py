@@ -89,6 +89,8 @@ class _Counted:
     async def read(self) -> bytes:
         """Within bounds of time: what comes too slowly takes room that others could have. While it comes it counts with
         the room that it grows into, and with what its connection has read ahead."""
+        if self._request.content.is_eof():  # it came with its head, as nearly all do
+            return self._request.content.read_nowait()
         bodies, loop = self._body._bodies, asyncio.get_running_loop()
         length = self._request.content_length
         data, end = bytearray(), loop.time() + bodies.seconds

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
 import re
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -106,4 +106,4 @@ class Journal:
 
 def request_id(given: str | None) -> str:
     """The client's own id where it is one, so that its logs and these tell of the same request; else a new one."""
-    return given if given and _ID.fullmatch(given) else uuid.uuid4().hex
+    return given if given and _ID.fullmatch(given) else f"{random.getrandbits(128):032x}"

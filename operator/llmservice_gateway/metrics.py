@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from llmservice_gateway.journal import BROKEN, Entry
 from llmservice_gateway.rooms import Rooms
+
+M = TypeVar("M", bound=MetricWrapperBase)
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 STEPS = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0)
@@ -21,6 +25,7 @@ class GatewayMetrics:
     def __init__(self, rooms: Rooms) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_Now(rooms))
+        self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], MetricWrapperBase] = {}
         self.requests = self._counter("requests", "Requests by the status of their answer; 499: gone before.", "code")
         self.rejections = self._counter("rejections", "Requests that the gateway itself refused.", "reason")
         self.retries = self._counter("retries", "Attempts after the first one of a request.")
@@ -43,28 +48,35 @@ class GatewayMetrics:
 
     def over(self, entry: Entry) -> None:
         """A request has ended."""
-        name = entry.service
-        self.requests.labels(name, str(entry.status)).inc()
+        name, of = entry.service, self._of
+        of(self.requests, name, str(entry.status)).inc()
         if entry.key:
-            self.key_requests.labels(name, entry.key, str(entry.status)).inc()
+            of(self.key_requests, name, entry.key, str(entry.status)).inc()
         if entry.reason == BROKEN and entry.first:
-            self.broken.labels(name).inc()
+            of(self.broken, name).inc()
         elif entry.reason:
-            self.rejections.labels(name, entry.reason).inc()
+            of(self.rejections, name, entry.reason).inc()
         if entry.retries:
-            self.retries.labels(name).inc(entry.retries)
+            of(self.retries, name).inc(entry.retries)
         if entry.queued:
-            self.queue.labels(name).observe(entry.queue_seconds)
+            of(self.queue, name).observe(entry.queue_seconds)
         if entry.prompt_tokens:
-            self.tokens.labels(name, "prompt").inc(entry.prompt_tokens)
-            self.tokens.labels(name, "completion").inc(entry.answer_tokens)
+            of(self.tokens, name, "prompt").inc(entry.prompt_tokens)
+            of(self.tokens, name, "completion").inc(entry.answer_tokens)
             if entry.key:
-                self.key_tokens.labels(name, entry.key, "prompt").inc(entry.prompt_tokens)
-                self.key_tokens.labels(name, entry.key, "completion").inc(entry.answer_tokens)
+                of(self.key_tokens, name, entry.key, "prompt").inc(entry.prompt_tokens)
+                of(self.key_tokens, name, entry.key, "completion").inc(entry.answer_tokens)
         if entry.first and entry.status == 200:
-            self.first.labels(name).observe(entry.first - entry.came)
+            of(self.first, name).observe(entry.first - entry.came)
         if entry.chunks:
-            self.step.labels(name).observe((entry.last - entry.first) / entry.chunks)
+            of(self.step, name).observe((entry.last - entry.first) / entry.chunks)
+
+    def _of(self, metric: M, *labels: str) -> M:
+        """`metric.labels(...)`, which takes longer than to count."""
+        found = self._children.get((metric, labels))
+        if found is None:
+            found = self._children[metric, labels] = metric.labels(*labels)
+        return cast(M, found)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(f"llmservice_gateway_{name}", help_text, ["service", *labels], registry=self.registry)

@@ -26,6 +26,7 @@ MOST = 1_000_000
 """Tokens or answers that a field may count."""
 USERS = ("safety_identifier", "user")
 LONGEST_USER = 128
+WITH_USAGE = '{"include_usage": true}'
 MOST_OPTIONS = 16
 """Of a stream; no engine has as many."""
 
@@ -76,7 +77,7 @@ def asked_of(body: bytes) -> Asked:
     """What a request body asks for; ApiError 400 when it is no JSON object."""
     bound_parts(body)
     try:
-        fields = json.loads(body.decode(), parse_constant=_no_constant)
+        fields = _DECODER.decode(body.decode())
     except (ValueError, RecursionError):
         raise bad_request("The body is not JSON in UTF-8.", code="invalid_json") from None
     if not isinstance(fields, dict):
@@ -99,7 +100,8 @@ def asked_of(body: bytes) -> Asked:
 
 def _with_usage(options: Any) -> str:
     """`Asked.stream_options`. What a replica will refuse stays as it is, for it to say why."""
-    options = {} if options is None else options
+    if options is None:
+        return WITH_USAGE
     if not isinstance(options, dict) or not all(isinstance(value, bool) for value in options.values()):
         return ""
     if options.get("include_usage") or len(options) > MOST_OPTIONS:
@@ -128,6 +130,9 @@ def _prompts(prompt: Any) -> int:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _answer(_: Any, body: bytes) -> tuple[dict[str, Any], bytes]:

@@ -94,6 +94,14 @@ class _Room:
         """A request came or went."""
         self.mean.set(self.busy, now)
 
+    def take(self, place: Place, ticket: Ticket) -> None:
+        """It has this place."""
+        name = place.replica.name
+        self.loads[name] = self.loads.get(name, Size()) + place.size
+        self.requests[name] += 1
+        if ticket.asked.streams:
+            self.unbegun.add(place)
+
 
 class Rooms:
     """All services' waiting rooms, on one event loop.
@@ -245,8 +253,10 @@ class Rooms:
 
         `again`: it had a place and lost it by no fault of its own, so it goes before its client's others.
         """
-        loop = asyncio.get_running_loop()
         room = self._room(ticket.service)
+        if not room.queue and (at_once := self._at_once(room, ticket)):
+            return at_once
+        loop = asyncio.get_running_loop()
         ticket.place, ticket.since = loop.create_future(), loop.time()
         room.queue.push(ticket.client, ticket, first=again)
         room.counted(loop.time())
@@ -268,6 +278,17 @@ class Rooms:
                 ticket.place.cancel()
             room.counted(loop.time())
             self._rest()
+
+    def _at_once(self, room: _Room, ticket: Ticket) -> Place | None:
+        """A place that nobody else waits for, as nearly all are; None = there is none. ApiError as `place`."""
+        if (why := self._in_vain(room.service)) is not None:
+            raise why
+        place = self._find(room, ticket)
+        if place is not None:
+            self._idle.clear()
+            room.take(place, ticket)
+            room.counted(asyncio.get_running_loop().time())
+        return place
 
     def _bound(self, room: _Room, ticket: Ticket, *, again: bool) -> None:
         backend = self.table.backends[ticket.service]
@@ -304,6 +325,8 @@ class Rooms:
 
     def _give(self, room: _Room) -> None:
         """Places to whoever is next, as long as there are any; the reason to those that wait in vain."""
+        if not room.queue:
+            return
         for ticket in list(room.queue):
             why = self._in_vain(room.service)
             if why is None:
@@ -321,11 +344,7 @@ class Rooms:
         while (next_one := room.queue.take(fits)) is not None:
             (place,) = found
             assert next_one.place is not None
-            name = place.replica.name
-            room.loads[name] = room.loads.get(name, Size()) + place.size
-            room.requests[name] += 1
-            if next_one.asked.streams:
-                room.unbegun.add(place)
+            room.take(place, next_one)
             next_one.place.set_result(place)
 
     def _in_vain(self, service: str) -> ApiError | None:
@@ -372,10 +391,11 @@ class Rooms:
         room.answers.add(1, now)
         room.counted(now)
         self._give(room)
-        self._rest()
+        if room.empty:
+            self._rest()
 
     def _rest(self) -> None:
-        if not self.running and not self.held:
+        if all(room.empty for room in self._rooms.values()):
             self._idle.set()
 
     def _room(self, service: str) -> _Room:

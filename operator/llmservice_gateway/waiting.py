@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -36,38 +36,69 @@ class Patience:
     alive: Callable[[float], Awaitable[bool]]
 
     async def wait(self, what: Awaitable[T]) -> T:
-        """What it gives or raises; TimeoutError = the replica is silent, AnswerTimeoutError = it takes too long."""
-        loop = asyncio.get_running_loop()
-        step = self.silent_seconds / ASKED_PER_BOUND
-        began = heard = loop.time()
-        most = self.answer_seconds()
-        task = asyncio.ensure_future(what)
-        try:
-            while True:
-                left = began + most - loop.time()
-                await asyncio.wait({task}, timeout=max(0.0, min(step, left)))
-                if task.done():
-                    return task.result()
-                most = max(most, self.answer_seconds())
-                if loop.time() >= began + most:
-                    raise AnswerTimeoutError(most)
-                if await self._alive(task, step):
-                    heard = loop.time()
-                elif loop.time() - heard >= self.silent_seconds:
-                    raise TimeoutError
-        finally:
-            if not task.done():  # nearly always it is, and to gather it would cost another turn of the loop
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-            elif not task.cancelled():
-                task.exception()  # nobody else may ask for it: whoever waited may have left in the same moment
+        """What it gives or raises; TimeoutError = the replica is silent, AnswerTimeoutError = it takes too long.
 
-    async def _alive(self, task: asyncio.Future[T], seconds: float) -> bool:
-        """Whether the replica answers; at once when what is waited for comes meanwhile."""
-        asked = asyncio.ensure_future(self.alive(seconds))
+        It is awaited here, and cancelled from outside once patience ends: nearly always it comes before that, and a
+        task of its own would cost each request two turns of the loop.
+        """
+        watch = _Watch(self)
         try:
-            both: set[asyncio.Future[Any]] = {task, asked}
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            return not asked.done() or asked.result()
+            return await what
+        except asyncio.CancelledError:
+            if watch.ended_it():
+                assert watch.why is not None
+                raise watch.why from None
+            raise
         finally:
-            asked.cancel()
+            watch.stop()
+
+
+class _Watch:
+    """Cancels the task that made it, once its patience ends; `why` then says for what reason."""
+
+    def __init__(self, patience: Patience) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.why: Exception | None = None
+        self._patience = patience
+        self._waits = task
+        self._cancelled_before = task.cancelling()
+        self._loop = asyncio.get_running_loop()
+        self._began = self._heard = self._loop.time()
+        self._most = patience.answer_seconds()
+        self._step = patience.silent_seconds / ASKED_PER_BOUND
+        self._asking: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(min(self._step, self._most), self._ask)
+
+    def stop(self) -> None:
+        """What was waited for is there, or won't come."""
+        self._timer.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
+
+    def ended_it(self) -> bool:
+        """Whether it was this that cancelled the task, and nobody else did."""
+        return self.why is not None and self._waits.uncancel() <= self._cancelled_before
+
+    def _ask(self) -> None:
+        self._asking = self._loop.create_task(self._look())
+
+    async def _look(self) -> None:
+        try:
+            await self._still()
+        except Exception as why:
+            self.why = why
+            self._waits.cancel()
+            return
+        left = self._began + self._most - self._loop.time()
+        self._timer = self._loop.call_later(max(0.0, min(self._step, left)), self._ask)
+
+    async def _still(self) -> None:
+        """Raises what patience ends with."""
+        self._most = max(self._most, self._patience.answer_seconds())
+        if self._loop.time() >= self._began + self._most:
+            raise AnswerTimeoutError(self._most)
+        if await self._patience.alive(self._step):
+            self._heard = self._loop.time()
+        elif self._loop.time() - self._heard >= self._patience.silent_seconds:
+            raise TimeoutError

@@ -13,6 +13,7 @@ import re
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -71,13 +72,21 @@ class Callers:
         if ANY in self.hosts:
             return True
         name = _name(host)
-        try:
-            address = ipaddress.ip_address(name.strip("[]"))
-        except ValueError:
-            names = {"localhost", *self.hosts, *(() if self.loopback else _own_names())}
-            return name in names or name.endswith(".localhost")
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        return not self.loopback or bool(mapped.is_loopback) or name in self.hosts
+        if name == "localhost" or name in self.hosts:
+            return True
+        if (on_loopback := _on_loopback(name)) is not None:
+            return on_loopback or not self.loopback
+        return name.endswith(".localhost") or (not self.loopback and name in _own_names())
+
+
+@lru_cache(256)
+def _on_loopback(name: str) -> bool | None:
+    """Whether an address is this machine's own; None for what is none."""
+    try:
+        address = ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return None
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
 
 
 def is_host(text: str) -> bool:
