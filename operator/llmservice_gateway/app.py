@@ -23,7 +23,7 @@ from llmservice_gateway.proxy import Limits, Proxy
 from llmservice_gateway.routing import AmbiguousModelError, Backend, Table, UnknownModelError
 from llmservice_runtime.wire.callers import Callers, protect
 from llmservice_runtime.wire.errors import ApiError, body_too_large, error_response, internal
-from llmservice_runtime.wire.server import expect_later
+from llmservice_runtime.wire.server import CLIENT_SECONDS, expect_later
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,7 @@ class Gateway:
         `alone`: there is no other port for health and metrics, so they are here.
         """
         app = web.Application(middlewares=[self._answer_errors], client_max_size=self.proxy.limits.body_bytes)
+        app[CLIENT_SECONDS] = lambda: self.proxy.limits.idle_seconds  # who takes nothing has a place, or much memory
         app.on_response_prepare.append(_tell_id)
         protect(app, self._callers)
         if self._door is not None:

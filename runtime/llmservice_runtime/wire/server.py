@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import HttpVersion11, web
@@ -10,12 +11,16 @@ from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from llmservice_runtime.wire.errors import ApiError, cut, error_response, headers_too_large, internal, malformed
+from llmservice_runtime.wire.untaken import Untaken
 
 MAX_LINE = 8190
 """Bytes of a request line or header."""
 MAX_MESSAGE = 200
 CONTINUE = "100-continue"
 LIKE_TLS = "it begins like TLS, and this port speaks plain HTTP"
+
+CLIENT_SECONDS: web.AppKey[Callable[[], float]] = web.AppKey("client_seconds")
+"""Of an application: how long its clients may take nothing of their answers; without it, for ever."""
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +42,43 @@ class ApiRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         server.__class__ = _Server
+        assert isinstance(server, _Server)
+        server.client_seconds = self.app.get(CLIENT_SECONDS)
         return server
 
 
 class _Server(web.Server):
+    client_seconds: Callable[[], float] | None
+
     def __call__(self) -> RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
 class _Connection(RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_untaken",)
+
+    _untaken: Untaken | None
+
+    def pause_writing(self) -> None:
+        """The client takes less than it is sent."""
+        super().pause_writing()
+        seconds = self._manager.client_seconds if isinstance(self._manager, _Server) else None
+        if seconds is not None and self.transport is not None:
+            self._untaken = Untaken(self.transport, seconds())
+
+    def resume_writing(self) -> None:
+        """It has taken most of that."""
+        super().resume_writing()
+        self._watch_no_more()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """It is gone."""
+        self._watch_no_more()
+        super().connection_lost(exc)
+
+    def _watch_no_more(self) -> None:
+        if (watch := getattr(self, "_untaken", None)) is not None:
+            watch.stop()
 
     def handle_error(
         self,
