@@ -11,6 +11,8 @@ from llmservice_gateway.framing import Chunked, Framing, FramingError, Sized, Un
 
 MAX_HEAD = 64 << 10
 """Bytes of an answer's status line and headers."""
+MAX_ANNOUNCED = 16
+"""Answers of status 1xx before the one that counts: each is read by itself, while everybody else waits."""
 BUFFERED = 1 << 20
 """Bytes of a stream that nobody has taken yet; then the engine waits."""
 
@@ -80,9 +82,10 @@ class Connection(asyncio.Protocol):
         self.turn = 0
         """Requests that it has served."""
         self._raw = b""
+        self._announced = 0
         self._buffer = bytearray()
         self._error: Exception | None = None
-        self._changed = asyncio.Event()
+        self._waits: asyncio.Future[None] | None = None
         self._paused = False
 
     @property
@@ -100,7 +103,7 @@ class Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes, body: bytes) -> Head:
         """Send a request; the beginning of its answer. EngineError."""
-        self.head, self.framing, self._raw = None, None, b""
+        self.head, self.framing, self._raw, self._announced = None, None, b"", 0
         self._buffer.clear()
         if self.transport is None:
             raise EngineError("the connection has ended")
@@ -135,8 +138,13 @@ class Connection(asyncio.Protocol):
     async def _news(self) -> None:
         if self._error is not None:
             raise self._error
-        self._changed.clear()
-        await self._changed.wait()
+        self._waits = asyncio.get_running_loop().create_future()
+        await self._waits
+
+    def _tell(self) -> None:
+        """Something has changed for whoever waits for news."""
+        if self._waits is not None and not self._waits.done():
+            self._waits.set_result(None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods alone
@@ -155,7 +163,7 @@ class Connection(asyncio.Protocol):
         if len(self._buffer) > BUFFERED and not self._paused and self.transport is not None:
             self._paused = True
             self.transport.pause_reading()
-        self._changed.set()
+        self._tell()
 
     def _read_head(self, data: bytes) -> bytes:
         raw, found, rest = (self._raw + data).partition(b"\r\n\r\n")
@@ -168,14 +176,18 @@ class Connection(asyncio.Protocol):
         head, framing = read_head(raw)
         if head.status >= 200:  # 1xx announce an answer
             self.head, self.framing = head, framing
+            return rest
+        self._announced += 1
+        if self._announced > MAX_ANNOUNCED:
+            raise EngineError("the engine announces its answer without end")
         return rest
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         if self.framing is None or not self.framing.end():
             self._fail(EngineError(str(exc) if exc else "the engine ended the connection"))
-        self._changed.set()
+        self._tell()
 
     def _fail(self, error: Exception) -> None:
         self._error = self._error or error
-        self._changed.set()
+        self._tell()

@@ -76,18 +76,24 @@ class Chunked:
         self._line = b""
         self._last = False
         """The chunk of size 0 has come: trailers until an empty line."""
+        self._trailers = 0
 
     def feed(self, data: bytes) -> bytes:
         parts, at = list[bytes](), 0
         while at < len(data) and not self.done:
-            if self._left:
-                end = min(at + self._left, len(data))
+            end = at + self._left
+            if not self._left:
+                at = self._read_line(data, at)
+            elif self._left >= 2 and data[end - 2 : end] == LINE_END:  # all of it is here, as nearly always
+                parts.append(data[at : end - 2])
+                self._left = 0
+                at = end
+            else:
+                end = min(end, len(data))
                 self._check_end(data, at, end)
                 parts.append(data[at : min(end, at + max(0, self._left - 2))])
                 self._left -= end - at
                 at = end
-            else:
-                at = self._read_line(data, at)
         self.excess = self.excess or at < len(data)
         self.between = not self._left and not self._line and not self._last
         return b"".join(parts)
@@ -113,6 +119,9 @@ class Chunked:
         self._line = b""
         if self._last:
             self.done = line in (b"", b"\r")
+            self._trailers += len(line)
+            if self._trailers > MAX_LINE:
+                raise FramingError("what follows the last chunk is too long")
             return end + 1
         size = line.partition(b";")[0].strip()
         if not size or size.strip(DIGITS):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -19,7 +18,7 @@ from llmservice_gateway.errors import answer_timeout, gateway_draining, not_read
 from llmservice_gateway.fair import Client
 from llmservice_gateway.journal import BROKEN, ENTRY, Entry
 from llmservice_gateway.naming import Asked
-from llmservice_gateway.relay import Passed, broken_event, relay
+from llmservice_gateway.relay import Kept, Passed, broken_event, relay
 from llmservice_gateway.reply import Reply
 from llmservice_gateway.rooms import Place, Rooms, Ticket
 from llmservice_gateway.routing import Table
@@ -113,6 +112,7 @@ class Proxy:
         self.bodies = Bodies(limits.held_bytes, limits.body_bytes)
         self._engines = Engines(limits.connect_seconds, limits.keep_seconds)
         self._answers = Answers()
+        self._kept = Kept()
         self.suspects = Suspects()
         self.heed: Callable[[bytes], Awaitable[None]] = _alone
         """Awaited before a request, by its digest, that a replica died with is given to another one: until other
@@ -198,8 +198,7 @@ class Proxy:
             place = await self._place(asking, again=again)
             with self.rooms.taken(place):
                 try:
-                    async with self._turn(asking):
-                        begun = await self._begin(asking, place)
+                    begun = await self._begun(asking, place)
                 except ReplicaError as error:
                     if isinstance(error, DiedError):
                         self._remember(asking, place)
@@ -242,18 +241,16 @@ class Proxy:
     def _deaths(self, asking: _Asking) -> int:
         return 0 if self.suspects.none else self.suspects.deaths(asking.digest, time.monotonic())
 
-    @asynccontextmanager
-    async def _turn(self, asking: _Asking) -> AsyncIterator[None]:
-        """Nothing to wait for, unless a replica has died with this request."""
+    async def _begun(self, asking: _Asking, place: Place) -> _Begun | None:
+        """One attempt, as `_begin`. Nothing to wait for before it, unless a replica has died with this request."""
         self.suspects.forget_old(time.monotonic())
         if not self._deaths(asking):
-            yield
-            return
+            return await self._begin(asking, place)
         await self.heed(asking.digest)
         async with self._turns.turn(asking.service):
             if self._deaths(asking) >= DEATHS:
                 raise quarantined(asking.service)
-            yield
+            return await self._begin(asking, place)
 
     def _remember(self, asking: _Asking, place: Place) -> None:
         """A replica broke. Unless it was told to end, this request may be why."""
@@ -306,29 +303,23 @@ class Proxy:
                 if head.status == 200:
                     self._learn(asking, begun.first[-USAGE_BYTES:])
                 return await asking.reply.whole(*told(asking.service, head.status, headers, begun.first))
-            response = await asking.reply.stream(head.status, headers)
-            if (broken := await self._relayed(asking, begun)) is not None:
-                entry.reason = BROKEN
-                if not isinstance(broken, TimeoutError):
-                    self._remember(asking, place)
-                await response.write(broken_event(asking.service, broken, begun.idle_seconds))
-            await response.write_eof()
-            return response
+            await asking.reply.stream(head.status, headers)
+            passed = Passed()
+            if (broken := await self._relayed(asking, begun, passed)) is None:
+                return await asking.reply.end(passed.rest)
+            entry.reason = BROKEN
+            if not isinstance(broken, TimeoutError):
+                self._remember(asking, place)
+            return await asking.reply.end(broken_event(asking.service, broken, begun.idle_seconds))
         finally:
             self._engines.give_back(begun.engine, place.replica)
 
-    async def _relayed(self, asking: _Asking, begun: _Begun) -> Exception | None:
+    async def _relayed(self, asking: _Asking, begun: _Begun, passed: Passed) -> Exception | None:
         """Why a stream ended before its end; None = it did not. What it took is known also when its client leaves."""
-        entry, passed = asking.entry, Passed()
+        entry, strips = asking.entry, bool(asking.ticket.asked.stream_options)
         try:
             return await relay(
-                begun.engine,
-                begun.first,
-                asking.request,
-                begun.idle_seconds,
-                passed,
-                chunked=asking.reply.chunked,
-                strips=bool(asking.ticket.asked.stream_options),
+                begun.engine, begun.first, asking.reply, begun.idle_seconds, passed, self._kept, strips=strips
             )
         finally:
             entry.guessed_tokens += passed.chunks

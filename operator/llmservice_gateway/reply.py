@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from typing import cast
 
 from aiohttp import web
+from aiohttp.http import StreamWriter
+from aiohttp.web_protocol import RequestHandler
 
 from llmservice_runtime.wire.errors import ApiError, error_text
 from llmservice_runtime.wire.sse import HEADERS, KEEP_ALIVE
+
+
+class _Stream(web.StreamResponse):
+    """Its head goes with its first bytes, in one write: each wakes the client's machine."""
+
+    _send_headers_immediately = False  # aiohttp's own switch, which web.Response has so
 
 
 class Reply:
@@ -19,7 +29,7 @@ class Reply:
 
     @property
     def begun(self) -> bool:
-        """A status was sent: what goes wrong from now on is told in an event."""
+        """It is a stream, and a status was sent: what goes wrong from now on is told in an event."""
         return self._response is not None
 
     @property
@@ -27,25 +37,48 @@ class Reply:
         """A stream's bytes are framed as chunks: HTTP/1.1."""
         return self._response is not None and self._response.headers.get("Transfer-Encoding") == "chunked"
 
+    @property
+    def transport(self) -> asyncio.Transport:
+        """Of the client's connection. ConnectionResetError once it has ended."""
+        if self._request.transport is None:
+            raise ConnectionResetError("the client left")
+        return self._request.transport
+
+    @property
+    def protocol(self) -> RequestHandler:
+        """Knows whether the client takes what it is sent."""
+        return self._request.protocol
+
     async def comment(self) -> None:
         """Tell a client that waits for a stream that this goes on; the first time that it is a stream."""
-        response = await self.stream(200, HEADERS)
-        await response.write(KEEP_ALIVE)
+        await self.stream(200, HEADERS)
+        await self.write(KEEP_ALIVE)
 
-    async def stream(self, status: int, headers: Mapping[str, str]) -> web.StreamResponse:
-        """Where a stream's bytes go. The first caller says what it is."""
+    async def stream(self, status: int, headers: Mapping[str, str]) -> None:
+        """It is a stream. The first caller says which; who calls has to `write`, which sends that."""
         if self._response is None:
-            self._response = web.StreamResponse(status=status, headers=headers)
+            self._response = _Stream(status=status, headers=headers)
             await self._response.prepare(self._request)
+
+    async def write(self, data: bytes) -> None:
+        """Bytes of a stream, and before them what was said of it; without a wait for a client that takes nothing."""
+        await cast(StreamWriter, self._request.writer).write(data, drain=False)
+
+    async def drain(self) -> None:
+        """Until the client has taken most of what it was sent."""
+        await self._request.writer.drain()
+
+    async def end(self, data: bytes = b"") -> web.StreamResponse:
+        """The last bytes of a stream, and its end."""
+        assert self._response is not None
+        await self._response.write_eof(data)
         return self._response
 
     async def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> web.StreamResponse:
         """An answer that is no stream. To a client that was promised one it is an event, without [DONE]: an error."""
         if self._response is None:
             return web.Response(status=status, body=body, headers=headers)
-        await self._response.write(b"data: " + b" ".join(body.splitlines()) + b"\n\n")
-        await self._response.write_eof()
-        return self._response
+        return await self.end(b"data: " + b" ".join(body.splitlines()) + b"\n\n")
 
     async def fail(self, error: ApiError) -> web.StreamResponse:
         """Only once it has begun: before, an error is raised."""

@@ -18,7 +18,7 @@ from yarl import URL
 
 from llmservice_gateway.engine import EngineError, read_head
 from llmservice_gateway.framing import Chunked, FramingError, Sized, UntilEnd
-from llmservice_gateway.relay import goes_on, whole_chunks, whole_events
+from llmservice_gateway.relay import FIRST_LINES, goes_on, whole_chunks, whole_events
 from llmservice_gateway.routing import Backend, Replica
 
 EVENTS = [f'data: {{"choices":[],"n":{n},"x":"{"x" * (n % 7) * 50}"}}\n\n'.encode() for n in range(40)]
@@ -182,6 +182,8 @@ async def test_a_connection_whose_last_client_was_slow_serves_the_next_one(world
         b"HTTP/1.1 200 OK\r\n" + b"X: " + b"x" * 70_000,
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+        b"HTTP/1.1 102 Processing\r\n\r\n" * 17 + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 2000,
     ],
 )
 async def test_an_engine_that_speaks_no_http_is_lost(world: World, sent: bytes) -> None:
@@ -214,6 +216,13 @@ def test_chunks_are_found_wherever_they_are_cut(parts: list[bytes], trailers: li
     assert framing.done and not framing.excess and body == b"".join(parts)
     framing.feed(b"x")
     assert framing.excess
+
+
+@given(st.integers(1, 5000), st.integers(-3, 3), st.sampled_from([b"%x\r\n", b"%X\r\n", b"0%x\r\n", b"%x;a=b\r\n"]))
+def test_a_chunk_that_is_known_by_its_first_line_is_one(size: int, more: int, line: bytes) -> None:
+    framed = line % size + b"x" * max(0, size + more - 2) + b"\n\n\r\n"
+    if framed.startswith(FIRST_LINES.get(len(framed), ())):
+        assert whole_chunks(framed)
 
 
 @given(st.binary(max_size=60))
@@ -272,3 +281,59 @@ def test_sizes_and_ends() -> None:
     assert [until.feed(b"x"), until.done, until.end(), until.done] == [b"x", False, True, True]
     head, framing = read_head(b"HTTP/1.0 204 No\r\nA: 1\r\na: 2")
     assert (head.status, head.headers, head.keep, framing.done) == (204, {"a": "1, 2"}, False, True)
+
+
+@pytest.mark.parametrize("size", [10, 4_000_000])
+async def test_a_client_that_does_not_take_the_end_of_a_stream_is_let_go_too(world: World, size: int) -> None:
+    """The replica is done with it, and still it has a place, which others may wait for."""
+    big = b"data: " + b"x" * 20_000_000 + b"\n\n"
+    rest = b"data: " + b"y" * size + b"\n\n"
+    await engine(world, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", chunk(big) + chunk(rest) + LAST])
+    world.impatient()
+    response = await world.chat(stream=True)
+    await asyncio.wait_for(world.gateway.proxy.rooms.wait_idle(), 60)
+    with pytest.raises(aiohttp.ClientError):
+        await asyncio.wait_for(response.read(), 60)
+
+
+async def test_the_head_of_a_stream_comes_before_its_first_whole_event(world: World) -> None:
+    """Clients wait for it with shorter bounds than for the first token."""
+    half = EVENTS[0][:9]
+    await engine(world, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(half), b"", chunk(EVENTS[0][9:]) + LAST])
+    response = await world.chat(stream=True)
+    assert response.status == 200
+    assert await asyncio.wait_for(response.read(), 20) == EVENTS[0]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_stream_that_comes_in_one_piece_is_passed_on_whole(world: World, *, kept: bool) -> None:
+    body = b"".join(EVENTS) + DONE
+    await engine(world, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(body) + LAST], kept=kept)
+    for _ in range(2):
+        assert await asyncio.wait_for((await world.chat(stream=True)).read(), 20) == body
+    await engine(world, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(EVENTS[1]) + chunk(EVENTS[0][:9])])
+    got = await asyncio.wait_for((await world.chat(stream=True)).read(), 20)
+    assert got.startswith(EVENTS[1] + b'data: {"error"')
+
+
+@pytest.mark.parametrize("end", [b"", b"0\r\n", chunk(b"data: mo"), b"what\r\n"])
+async def test_a_stream_whose_engine_breaks_after_its_last_event_is_whole(world: World, end: bytes) -> None:
+    """No client reads on after [DONE], and none is told of an error there."""
+    await engine(world, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *map(chunk, EVENTS), chunk(DONE), end])
+    assert await asyncio.wait_for((await world.chat(stream=True)).read(), 20) == b"".join(EVENTS) + DONE
+
+
+async def test_unfinished_events_of_all_streams_together_are_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmservice_gateway.relay.EVENTS_LIMIT", 100_000)
+    piece = b"x" * 40_000
+    endless = [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", chunk(b"data: "), *[chunk(piece)] * 3]
+    await engine(world, [*endless, chunk(b"\n\n") + LAST], pause=0.05)
+    kept = world.gateway.proxy._kept
+    answers = await asyncio.gather(*(world.chat(stream=True) for _ in range(3)))
+    bodies = asyncio.gather(*(asyncio.wait_for(response.read(), 20) for response in answers))
+    while not bodies.done():
+        assert kept.size <= 100_000
+        await asyncio.sleep(0.01)
+    assert await bodies == [b"data: " + 3 * piece + b"\n\n"] * 3 and kept.size == 0
