@@ -16,7 +16,7 @@ from llmservice_gateway.naming import Asked
 from llmservice_gateway.places import Capacity, Size, Speed
 from llmservice_gateway.planned import LEAST_SECONDS, MOST_SECONDS, UNMEASURED_SECONDS, Given, answer_seconds
 from llmservice_gateway.routing import Backend, Replica
-from llmservice_gateway.waiting import Patience
+from llmservice_gateway.waiting import AnswerTimeoutError, Patience
 
 GPU, LAPTOP = Speed(12_000.0, 1_800.0), Speed(30.0, 6.0)
 PLACES = Capacity(sequences=16, kv_tokens=32_768)
@@ -115,3 +115,29 @@ async def test_a_queue_that_is_heard_of_later_gives_more_time() -> None:
         return True
 
     assert await asyncio.wait_for(Patience(60.0, bound, alive).wait(go.wait()), 20)
+
+
+async def test_patience_that_ends_is_told_apart_from_a_client_that_leaves() -> None:
+    async def dead(_: float) -> bool:
+        return False
+
+    patience, me = Patience(0.2, lambda: 60.0, dead), asyncio.current_task()
+    assert me is not None
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(patience.wait(asyncio.Event().wait()), 20)
+    with pytest.raises(AnswerTimeoutError):
+        await asyncio.wait_for(Patience(60.0, lambda: 0.1, dead).wait(asyncio.Event().wait()), 20)
+    assert not me.cancelling()
+    waits = asyncio.create_task(Patience(60.0, lambda: 60.0, dead).wait(asyncio.Event().wait()))
+    await asyncio.sleep(0)
+    waits.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waits
+
+
+async def test_what_goes_wrong_while_a_replica_is_asked_ends_the_waiting() -> None:
+    async def broken(_: float) -> bool:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await asyncio.wait_for(Patience(0.2, lambda: 60.0, broken).wait(asyncio.Event().wait()), 20)
