@@ -6,8 +6,8 @@ An unfinished event is kept back, so that an error event can follow the last who
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
+from os import write
 
 from llmservice_gateway.engine import Connection, EngineError
 from llmservice_gateway.framing import DIGITS, Chunked, FramingError
@@ -84,8 +84,8 @@ class Splice(asyncio.Protocol):
         self._reply = reply
         self._reader = reply.protocol
         self._client = reply.transport
-        self._write: Callable[[bytes], None] = self._client.write
-        self._unsent = self._client.get_write_buffer_size
+        self._socket = socket_of(self._client)
+        self._unsent = self._client.get_write_buffer_size if self._socket >= 0 else lambda: 1
         self._passed = passed
         self._chunked, self._strips = reply.chunked, strips
         self._plain = False
@@ -137,10 +137,16 @@ class Splice(asyncio.Protocol):
             and MARK not in data
             and (data.startswith(FIRST_LINES.get(len(data), ())) or whole_chunks(data))
         ):
-            self._write(data)
             self._latest = data
             if self._unsent():
-                self._heed_client()
+                self._queue(data)
+                return
+            try:
+                sent = write(self._socket, data)  # past the loop's own queue, which is empty
+            except OSError:  # the kernel takes none, or the client is gone, which its transport finds out
+                sent = 0
+            if sent < len(data):
+                self._queue(data[sent:])
             return
         try:
             whole = self._whole(self._framing.feed(data))
@@ -190,8 +196,11 @@ class Splice(asyncio.Protocol):
 
     def _put(self, data: bytes) -> None:
         if data:
-            self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-            self._heed_client()
+            self._queue(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def _queue(self, data: bytes) -> None:
+        self._client.write(data)
+        self._heed_client()
 
     def _heed_client(self) -> None:
         """One that reads more slowly than the engine writes holds it: that costs it alone."""
@@ -227,6 +236,12 @@ class Splice(asyncio.Protocol):
         self._passed.last = self._loop.time()
         told_all = self._latest[-20:].rstrip(b"\r\n").endswith(DONE)
         self.ended.set_result(None if told_all else broken)
+
+
+def socket_of(transport: asyncio.Transport) -> int:
+    """What bytes can be written to as they are; -1 where the transport makes others of them (TLS)."""
+    socket = transport.get_extra_info("socket")
+    return -1 if socket is None or transport.get_extra_info("sslcontext") else int(socket.fileno())
 
 
 def whole_chunks(data: bytes) -> bool:

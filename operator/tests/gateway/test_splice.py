@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -18,7 +20,7 @@ from yarl import URL
 
 from llmservice_gateway.engine import EngineError, read_head
 from llmservice_gateway.framing import Chunked, FramingError, Sized, UntilEnd
-from llmservice_gateway.relay import FIRST_LINES, goes_on, whole_chunks, whole_events
+from llmservice_gateway.relay import FIRST_LINES, goes_on, socket_of, whole_chunks, whole_events
 from llmservice_gateway.routing import Backend, Replica
 
 EVENTS = [f'data: {{"choices":[],"n":{n},"x":"{"x" * (n % 7) * 50}"}}\n\n'.encode() for n in range(40)]
@@ -120,6 +122,52 @@ async def test_an_old_client_gets_the_stream_without_chunks(world: World) -> Non
     writer.close()
     await writer.wait_closed()
     assert b"chunked" not in head.lower() and got == b"".join(EVENTS)
+
+
+def some(data: bytes) -> int:
+    return len(data) // 3
+
+
+def none(data: bytes) -> int:
+    raise BlockingIOError
+
+
+def half_of_all(data: bytes) -> int:
+    return random.choice((0, len(data), some(data)))
+
+
+@pytest.mark.parametrize("takes", [some, none, half_of_all])
+async def test_what_the_kernel_does_not_take_at_once_comes_in_order(
+    world: World, monkeypatch: pytest.MonkeyPatch, takes: Callable[[bytes], int]
+) -> None:
+    written = list[int]()
+
+    def write(socket: int, data: bytes) -> int:
+        written.append(takes(data))
+        return os.write(socket, data[: written[-1]])
+
+    monkeypatch.setattr("llmservice_gateway.relay.write", write)
+    await engine(world, [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *map(chunk, EVENTS), chunk(DONE) + LAST])
+    assert await asyncio.wait_for((await world.chat(stream=True)).read(), 20) == b"".join(EVENTS) + DONE
+    assert written or takes is none
+
+
+async def test_a_client_whose_socket_breaks_is_gone_and_its_engine_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(number: int, data: bytes) -> int:
+        with socket.socket(fileno=os.dup(number)) as same:
+            same.shutdown(socket.SHUT_RDWR)
+        return os.write(number, data)  # BrokenPipeError
+
+    monkeypatch.setattr("llmservice_gateway.relay.write", write)
+    pieces = [HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk(EVENTS[0])] * 2000]
+    made = await engine(world, pieces, pause=0.01)
+    response = await world.chat(stream=True)
+    with pytest.raises(aiohttp.ClientError):
+        await asyncio.wait_for(response.read(), 20)
+    await asyncio.wait_for(world.gateway.proxy.wait_idle(), 20)
+    assert made.sent < len(b"".join(pieces)) // 2
 
 
 async def test_a_client_that_does_not_read_holds_up_its_engine_and_nobody_else(world: World) -> None:
@@ -337,3 +385,10 @@ async def test_unfinished_events_of_all_streams_together_are_bounded(
         assert kept.size <= 100_000
         await asyncio.sleep(0.01)
     assert await bodies == [b"data: " + 3 * piece + b"\n\n"] * 3 and kept.size == 0
+
+
+def test_below_tls_nothing_is_written_past_it() -> None:
+    with socket.socket() as plain:
+        assert socket_of(asyncio.Transport({"socket": plain})) == plain.fileno()
+        assert socket_of(asyncio.Transport({"socket": plain, "sslcontext": object()})) == -1
+        assert socket_of(asyncio.Transport()) == -1
