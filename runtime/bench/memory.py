@@ -26,6 +26,7 @@ import httpx
 from bench.make_model import LARGE, SMALL, Size, make_checkpoint, make_model
 from bench.process import free_port, running
 from bench.resident import held
+from bench.table import merged
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.models import resolve
 from llmservice_cli.places import Places
@@ -163,9 +164,13 @@ def measure(run: Run, folder: Path, threads: int, breakdown: bool) -> str:
         for one in (ready, full):
             print(*one.describe(), sep="\n")
         print(f"tokens {tokens} of {plan.kv_tokens}, {plan.max_sequences} sequences; {told.get('load', told)}")
-    what = f"{run.name}{f' made {run.conversion}' if run.conversion else ''}"
-    cells = (what, label(run.engine), *(_mib(n) for n in (predicted, ready.total, full.total)))
+    cells = (*title(run), *(_mib(n) for n in (predicted, ready.total, full.total)))
     return f"| {' | '.join(cells)} | {full.total / predicted:.2f} |"
+
+
+def title(run: Run) -> tuple[str, str]:
+    """The first cells of its row."""
+    return f"{run.name}{f' made {run.conversion}' if run.conversion else ''}", label(run.engine)
 
 
 def _mib(size: int) -> str:
@@ -179,7 +184,7 @@ the sum of the plan's lines without its reserve; *ready* is what supervisor and 
 self-test, *full* once every sequence has held a whole context. Files count once, as if no other process had them in
 memory. The 230 M and 1.1 B models have random weights (bf16; Q4_K_M for llama.cpp). vLLM with `--max-num-seqs=16`.
 
-{date}, {cpus} CPUs, no GPU.
+{date}, {cpus} CPUs, no GPU. Rows are measured one by one (`--only`), on a machine that may do other things besides.
 
 {table}
 """
@@ -203,7 +208,10 @@ def main() -> None:
             print(rows[-1], flush=True)
     if args.write:
         date = f"{datetime.now(UTC):%Y-%m-%d}"
-        args.write.write_text(PAGE.format(date=date, cpus=os.cpu_count(), table="\n".join(rows)))
+        head, *known = merged(args.write, rows, keys=2)
+        order = [" | ".join(title(run)) for run in runs()]
+        known.sort(key=lambda row: next((at for at, name in enumerate(order) if row.startswith(f"| {name} |")), 0))
+        args.write.write_text(PAGE.format(date=date, cpus=os.cpu_count(), table="\n".join([head, *known])))
 
 
 if __name__ == "__main__":

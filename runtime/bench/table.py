@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import statistics
@@ -38,6 +39,15 @@ def header() -> str:
     """The table's two heading lines."""
     names = ["ours / llama-server (ratio)", *(name for name, *_ in COLUMNS), "broken"]
     return "| " + " | ".join(names) + " |\n|" + "---|" * len(names)
+
+
+def merged(page: Path, rows: Sequence[str], keys: int) -> list[str]:
+    """A table (its heading first) over the same one of a page that was written before, if it was: rows with the same
+    first cells (`keys` of them) are replaced, others stay, new ones come last."""
+    heading, *new = rows
+    _, _, rest = (page.read_text() if page.exists() else "").partition(f"{heading}\n")
+    old = itertools.takewhile(lambda line: line.startswith("|"), rest.splitlines())
+    return [heading, *{tuple(line.split(" | ")[:keys]): line for line in (*old, *new)}.values()]
 
 
 def machine() -> str:

@@ -20,15 +20,17 @@ from bench.load import closed_loop
 from bench.make_model import SMALL, make_checkpoint, make_model
 from bench.prompts import WORDS
 from bench.stats import Figures, figures
-from bench.table import machine
+from bench.table import machine, merged
 from llmservice_runtime.contract.cache import cache_dir
 from llmservice_runtime.contract.engines import EngineType
 
 ANSWER_TOKENS, PROMPT_TOKENS = 24, 48
 STREAMS = {1: 2, 4: 1, 16: 1}
-"""At a time -> how many each worker asks for, one after the other."""
+"""At a time -> how many each worker asks for, one after the other..."""
+QUICK = {EngineType.VLLM: 4}
+"""...and how many times as many of an engine that answers so much quicker: a round takes seconds."""
 STARTS = 3
-ENGINES = (EngineType.TRANSFORMERS, EngineType.VLLM)
+ENGINES = (EngineType.VLLM, EngineType.TRANSFORMERS)
 """Whose speed is measured here; llama.cpp's is by `make bench-runtime`."""
 PAGE = """# Benchmarks of vLLM and Transformers
 
@@ -41,7 +43,7 @@ Figures are medians over the rounds; a ratio is the median of the rounds' ratios
 tokens/s, below 1 for times) with the interval that holds it with 95 % or more. What broke is counted in streams. Who
 answers one by one is not asked for sixteen answers at a time.
 
-{date}, {machine}.
+{date}, {machine}. Rows of one engine are of one run (`--engine`).
 
 {table}
 
@@ -53,27 +55,27 @@ same model as Q4_K_M):
 """
 
 
-def bodies(seed: str, streams: int, server: Server) -> list[list[dict[str, object]]]:
-    """A queue of requests per stream; all prompts differ."""
+def bodies(seed: str, streams: int, each: int, server: Server) -> list[list[dict[str, object]]]:
+    """A queue of `each` requests per stream; all prompts differ."""
     chosen = random.Random(seed)
-    queues = [[chosen.choices(WORDS, k=PROMPT_TOKENS) for _ in range(STREAMS[streams])] for _ in range(streams)]
+    queues = [[chosen.choices(WORDS, k=PROMPT_TOKENS) for _ in range(each)] for _ in range(streams)]
     common: dict[str, object] = {"model": server.model, "max_tokens": ANSWER_TOKENS, "temperature": 0, "stream": True}
     common["stream_options"] = {"include_usage": True}
     return [[{**common, "prompt": " ".join(words)} for words in queue] for queue in queues]
 
 
-def ask(server: Server, streams: int, seed: str) -> Figures:
+def ask(server: Server, streams: int, each: int, seed: str) -> Figures:
     """One run of one server."""
-    return figures(asyncio.run(closed_loop(server.url, bodies(seed, streams, server))))
+    return figures(asyncio.run(closed_loop(server.url, bodies(seed, streams, each, server))))
 
 
-def rounds_of(servers: Sequence[Server], streams: int, rounds: int) -> dict[str, list[Figures]]:
+def rounds_of(servers: Sequence[Server], streams: int, each: int, rounds: int) -> dict[str, list[Figures]]:
     """By server: what it gave in every round."""
     found: dict[str, list[Figures]] = {server.name: [] for server in servers}
     for number in range(rounds):
         first = number % len(servers)
         for server in (*servers[first:], *servers[:first]):
-            found[server.name].append(ask(server, streams, f"{streams} {number}"))
+            found[server.name].append(ask(server, streams, each, f"{streams} {number}"))
     return found
 
 
@@ -110,8 +112,14 @@ def main() -> None:
     def tell(*lines: str) -> None:
         print(*lines, sep="\n", flush=True)
         if args.write:
-            args.write.write_text(page(table, start, args.rounds, threads))
+            args.write.write_text(
+                page(merged(args.write, table, 3), merged(args.write, start, 1), args.rounds, threads)
+            )
 
+    print(START_HEADER, flush=True)
+    for engine in asked:
+        start.append(start_line(engine, starts(engine, served[engine], threads)))
+        tell(start[-1])
     print(HEADER, flush=True)
     for engine in ENGINES:
         if engine not in asked:
@@ -119,18 +127,14 @@ def main() -> None:
         with ExitStack() as stack:
             servers = [stack.enter_context(server) for server in all_of(engine, served[engine], threads)]
             for server in servers:
-                ask(server, 4, "warm")
-            for streams in STREAMS:
+                ask(server, 4, 1, "warm")
+            for streams, each in STREAMS.items():
                 fit = [server for server in servers if server.together or streams < max(STREAMS)]
-                found = rounds_of(fit, streams, args.rounds)
+                found = rounds_of(fit, streams, each * QUICK.get(engine, 1), args.rounds)
                 ours = found[fit[0].name]
                 lines = [line(engine, streams, ours, peer.name, found[peer.name]) for peer in fit[1:]]
                 table += lines
                 tell(*lines)
-    print(START_HEADER, flush=True)
-    for engine in asked:
-        start.append(start_line(engine, starts(engine, served[engine], threads)))
-        tell(start[-1])
 
 
 def page(table: Sequence[str], start: Sequence[str], rounds: int, threads: int) -> str:
