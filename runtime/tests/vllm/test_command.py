@@ -79,6 +79,15 @@ def test_on_a_cpu_nothing_is_compiled_unless_somebody_says_how_and_the_cache_has
     assert "--enforce-eager" not in command(SETTINGS, AROUND)
 
 
+def test_on_a_cpu_the_core_computes_itself_unless_somebody_wants_workers() -> None:
+    on_cpu, name = replace(AROUND, cpu=True), "--distributed-executor-backend"
+    assert str(option(command(SETTINGS, on_cpu), name)).endswith(".UniProcExecutor")
+    for said in (f"{name}=mp", "--tensor-parallel-size=2"):
+        workers = replace(SETTINGS, engine_args=(said,))
+        assert option(command(workers, on_cpu), name) == ("mp" if name in said else None)
+    assert option(command(SETTINGS, AROUND), name) is None
+
+
 def test_a_wrong_argument_is_refused_before_vllm_starts() -> None:
     with pytest.raises(UserError, match="--no-such-thing"):
         command(replace(SETTINGS, engine_args=("--no-such-thing",)), AROUND)

@@ -31,19 +31,21 @@ MOST_SHARE = 3 * GIB // 2
 BROADCAST, ANSWERS, GROUP = 10 * 16 << 20, 10 * 24 << 20, 6 * 4 << 20
 """Of its queues in /dev/shm (chunks times their size): one to all workers, one of each worker, one of a group. They
 must have room, and take what of them is written."""
+WORKER = 432 * MIB
+"""What a process that computes takes on a CPU, beside the core's."""
 NCCL_SHARED = GIB
 """What NCCL's manual asks for."""
 NOT_COUNTED = "The model that drafts tokens is not counted: lower --gpu-memory-utilization by what it takes."
 
 
 class VllmMemory(TorchMemory):
-    """vLLM with the arguments it was given. `cpu_base` was measured (docs/benchmarks-memory.md): 1.7 GiB that its three
+    """vLLM with the arguments it was given. `cpu_base` was measured (docs/benchmarks-memory.md): 1.2 GiB that its two
     processes have of their own, and 0.4 GiB of libraries.
     """
 
     max_sequences = SEQUENCES
     fills_gpus = True
-    cpu_base = 2096 * MIB
+    cpu_base = 1664 * MIB
     cpu_spare = 256 * MIB
     gpu_host = 4 * GIB
 
@@ -164,9 +166,14 @@ class VllmMemory(TorchMemory):
         return tuple(line for line in lines if line.bytes or line.is_cache)
 
     def _split(self, lines: tuple[MemoryLine, ...]) -> tuple[MemoryLine, ...]:
-        """On CPUs too another process computes. What was measured of an idle vLLM has its queues in it."""
-        queues = shared_memory(self.asked.layout.gpus if self.asked.layout else 1)
-        engine = (replace(line, bytes=line.bytes - queues) if line.part is Part.ENGINE else line for line in lines)
+        """With processes that compute, where arguments ask for some. What was measured of them has their queues in
+        it."""
+        workers = self.options.workers
+        if not workers:
+            return lines
+        queues = shared_memory(workers)
+        more = workers * WORKER - queues
+        engine = (replace(line, bytes=line.bytes + more) if line.part is Part.ENGINE else line for line in lines)
         return (*engine, MemoryLine(SHARED, queues))
 
     def _adapters(self, facts: ModelFacts, layout: Layout) -> int:

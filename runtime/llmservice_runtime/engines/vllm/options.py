@@ -23,6 +23,7 @@ PLANNED = (
 )  # fmt: skip
 """What a plan says itself, with the user's values where there are some."""
 SHARES = PLANNED[2:5]
+EXECUTOR = "--distributed-executor-backend"
 SEQUENCES = 256
 """Decoded together where no argument says."""
 ONLINE = {"FP8": "fp8_per_tensor"}
@@ -55,6 +56,12 @@ class VllmOptions:
         if sequences is None and self.step is not None and self.step < SEQUENCES:
             sequences = self.step  # each needs a token of a step
         return Asked(length if length != -1 else None, sequences, layout, names)
+
+    @property
+    def workers(self) -> int:
+        """Processes that compute for the engine core on a CPU; 0 = it does so itself, as where nobody says how."""
+        count = self.asked.layout.gpus if self.asked.layout else 1
+        return count if count > 1 or EXECUTOR in self.given else 0
 
     @property
     def sharing(self) -> Sharing:

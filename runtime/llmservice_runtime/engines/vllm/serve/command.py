@@ -11,7 +11,7 @@ from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.base.torch_waits import waits
 from llmservice_runtime.engines.vllm.arguments import Given
 from llmservice_runtime.engines.vllm.definition import ENGINE
-from llmservice_runtime.engines.vllm.options import ONLINE, vllm_options
+from llmservice_runtime.engines.vllm.options import EXECUTOR, ONLINE, vllm_options
 from llmservice_runtime.engines.vllm.owned import TRUST
 from llmservice_runtime.engines.vllm.plugins import NAMES, PARSER, REGISTRATION, WORKER
 
@@ -19,6 +19,9 @@ COMPILES = frozenset({"--enforce-eager", "--compilation-config", "--optimization
 """Whoever says one of them decides himself what is compiled."""
 PARSERS = frozenset({"--tool-call-parser", "--reasoning-parser"})
 CLI = "vllm.entrypoints.cli.main"
+IN_CORE = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""The engine core computes itself, as on one GPU. On a CPU vLLM has a worker for that, to set its threads apart, which
+are set for all here: another 5 s of imports, 0.4 GiB, and a core that asks it in a loop whether it is done."""
 PLUGINS_ENV = "VLLM_PLUGINS"
 KEEP_ALIVE_SECONDS = 75
 """An idle connection is kept for so long, as at our other engines; vLLM's 5 s close those that a gateway is about to
@@ -90,6 +93,8 @@ def _ours(settings: RuntimeSettings, given: Given, around: Surroundings) -> dict
     if _eager(around, given):
         # Compiling takes most of a minute of a first start and a C++ compiler, which images do not have.
         said["--enforce-eager"] = ""
+    if around.cpu and not vllm_options(settings.engine_args).workers:
+        said[EXECUTOR] = IN_CORE
     if settings.load_quantization:
         said["--quantization"] = _online(settings.load_quantization)
     if settings.trust_remote_code:
@@ -121,8 +126,8 @@ def environment(settings: RuntimeSettings, around: Surroundings) -> dict[str, st
     UserError BadArgument for what would leave them out.
     """
     ENGINE.environment(around.environ)
-    # A processor is left to vLLM's core, which asks the worker in a loop whether it is done: on two, a worker with two
-    # threads waited for it at every operation, and gave a quarter of the tokens.
+    # A processor is left to the API server, and to a core that has workers, which it asks in a loop whether they are
+    # done: on two, two threads wait at every operation for the one that has no processor.
     threads = str(settings.threads or max(1, around.cpus - 1))
     ours = {
         "VLLM_NO_USAGE_STATS": "1",
