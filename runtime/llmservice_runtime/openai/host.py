@@ -18,6 +18,7 @@ from aiohttp import web
 
 from llmservice_runtime.contract.bounds import ANY
 from llmservice_runtime.contract.listening import in_url, is_loopback
+from llmservice_runtime.contract.memory import GPU
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.app import make_app
@@ -109,6 +110,7 @@ class Host:
                 partial(engine.tokenizer.encode, add_special=True, parse_special=False),
                 engine.context_tokens,
                 min(self._settings.max_sequences, engine.max_answers),
+                compiles=any(line.where == GPU for line in engine.memory()),
             )
         self._metrics.clear()
         self._metrics.stats = engine.stats

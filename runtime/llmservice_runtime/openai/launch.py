@@ -73,6 +73,7 @@ def run(settings: RuntimeSettings, load: Load, unsupported_fields: Mapping[str, 
         if settings.task != "Completion":
             warm_up()
         loading = Loading(settings, load, reporter)
+        loading.wait_imported()
         # The web stack takes longer to import than a small model to load.
         import asyncio
 

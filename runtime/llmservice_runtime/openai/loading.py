@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +41,10 @@ class HostedEngine(Engine, Protocol):
 
 
 Load = Callable[[RuntimeSettings, EngineMetrics, Callable[[float], None]], HostedEngine]
-"""Loads the model, in a thread; the last argument takes progress 0..1. UserError for what a user can mend."""
+"""Loads the model, in a thread; the last argument takes progress 0..1: 0 when all of the engine is imported. UserError
+for what a user can mend."""
+IMPORT_SECONDS = 10.0
+"""Who waits for an engine's imports waits no longer."""
 
 
 class Loading:
@@ -51,6 +55,7 @@ class Loading:
         self._reporter = reporter
         self._started = time.monotonic()
         self._told = 0.0
+        self._imported = threading.Event()
         self.engine = ThreadPoolExecutor(1, "load").submit(self._run, settings, load)
 
     @property
@@ -58,11 +63,20 @@ class Loading:
         """Since it began."""
         return time.monotonic() - self._started
 
+    def wait_imported(self) -> None:
+        """Until native code has the model: what others import before that comes on top, as Python does one thing at a
+        time."""
+        self._imported.wait(IMPORT_SECONDS)
+
     def _run(self, settings: RuntimeSettings, load: Load) -> HostedEngine:
-        with self.timed(Phase.LOADING):
-            return load(settings, self.metrics, self._progress)
+        try:
+            with self.timed(Phase.LOADING):
+                return load(settings, self.metrics, self._progress)
+        finally:
+            self._imported.set()
 
     def _progress(self, fraction: float) -> None:
+        self._imported.set()
         if fraction - self._told >= PROGRESS_STEP:
             self._told = fraction
             self._reporter.phase(Phase.LOADING, round(fraction, 3))

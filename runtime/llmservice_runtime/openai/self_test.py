@@ -1,6 +1,6 @@
 """The self-test of a load: whether the model says anything, and how fast it is. Of every engine alike.
 
-It warms up in doing so. It takes a tenth of a second where a model is fast, and most of one where it answers some ten
+It warms up in doing so. It takes a tenth of a second where a model is fast, and half of one where it answers some ten
 tokens a second: who waits for a replica waits for it too.
 """
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 
-ANSWER_TOKENS, ANSWER_SECONDS = 16, 0.3
+ANSWER_TOKENS, ANSWER_SECONDS = 16, 0.2
 """What one answer has, and how long at most after its first token..."""
 PATIENCE = 10.0
 """...but so many times as long where else no two steps could be counted."""
@@ -25,9 +25,9 @@ TOGETHER_TOKENS, TOGETHER_SECONDS, MOST_TOGETHER = 8, 0.2, 256
 """The same of answers that are computed together, and how many."""
 LEAST_PROMPT, MOST_PROMPT, LONGER, MOST_PROMPTS = 32, 512, 4, 5
 """Tokens of prompts: each is so many times as long as the one before ..."""
-ENOUGH_SECONDS, MOST_SECONDS = 0.1, 1.0
-"""... until one takes as long: what a request costs beside its tokens no longer matters then. What takes the most is
-not asked twice."""
+ENOUGH_SECONDS, MOST_SECONDS = 0.05, 1.0
+"""... until one takes as long: what a request costs beside its tokens no longer matters then. It is asked again, where
+that is worth the wait: what takes the most is not."""
 SEED, STEP = 7919, 31
 
 log = logging.getLogger(__name__)
@@ -66,9 +66,12 @@ class Speed:
         return {name: speed for name, speed in told.items() if speed > 0}
 
 
-async def self_test(ask: Ask, encode: Callable[[str], list[int]], context_tokens: int, sequences: int) -> Speed:
+async def self_test(
+    ask: Ask, encode: Callable[[str], list[int]], context_tokens: int, sequences: int, compiles: bool = True
+) -> Speed:
     """UserError SelfTestFailed when no token comes. What else goes wrong leaves a speed unknown: nobody has asked for
-    it yet. `sequences`: answers that may be asked for at once."""
+    it yet. `sequences`: answers that may be asked for at once. `compiles`: the first prompt of a length may take longer
+    than the next."""
     short = encode("Hello") or [0]
     answer = await _answers(ask, short, ANSWER_TOKENS, 1, ANSWER_SECONDS)
     prompt = together = 0.0
@@ -76,7 +79,7 @@ async def self_test(ask: Ask, encode: Callable[[str], list[int]], context_tokens
         if not answer:  # they came all at once: who reads them had to wait for a processor
             more = min(LONGER * ANSWER_TOKENS, context_tokens - len(short))
             answer = await _answers(ask, short, more, 1, ANSWER_SECONDS)
-        prompt = await _prompts(ask, encode, context_tokens)
+        prompt = await _prompts(ask, encode, context_tokens, MOST_SECONDS if compiles else ENOUGH_SECONDS)
         count = min(sequences, MOST_TOGETHER)
         together = await _answers(ask, short, TOGETHER_TOKENS, count, TOGETHER_SECONDS) if count > 1 else answer
         together = max(together, answer)
@@ -116,15 +119,16 @@ def _per_second(steps: Sequence[tuple[float, int]]) -> float:
     return sum(tokens for _, tokens in kept) / seconds if seconds > 0 else 0.0
 
 
-async def _prompts(ask: Ask, encode: Callable[[str], list[int]], context_tokens: int) -> float:
-    """Tokens per second of the fastest: the first of a length may have had something to compile."""
+async def _prompts(ask: Ask, encode: Callable[[str], list[int]], context_tokens: int, most_seconds: float) -> float:
+    """Tokens per second of the fastest: the first of a length may have had something to compile. What takes
+    `most_seconds` is not asked twice."""
     most, length, fastest, again = min(MOST_PROMPT, context_tokens - 1), LEAST_PROMPT, 0.0, False
     for number in range(1, MOST_PROMPTS + 1):
         if length > most:
             break
         speed, seconds = await _prompt(ask, _numbers(encode, number, length))
         fastest = max(fastest, speed)
-        if again or seconds >= MOST_SECONDS:
+        if again or seconds >= most_seconds:
             break
         again = seconds >= ENOUGH_SECONDS or length * LONGER > most
         length = length if again else length * LONGER

@@ -50,9 +50,15 @@ def encode(text: str) -> list[int]:
     return [hash(word) for word in text.split()]
 
 
-async def measured(machine: Machine, monkeypatch: pytest.MonkeyPatch, context: int = 4096, answers: int = 4) -> Speed:
+async def measured(
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    context: int = 4096,
+    answers: int = 4,
+    compiles: bool = True,
+) -> Speed:
     monkeypatch.setattr("llmservice_runtime.openai.self_test.time.monotonic", machine)
-    return await self_test(machine.ask, encode, context, answers)
+    return await self_test(machine.ask, encode, context, answers, compiles)
 
 
 async def test_answers_prompts_and_answers_together_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +67,7 @@ async def test_answers_prompts_and_answers_together_are_told_apart(monkeypatch: 
     assert speed.answer == pytest.approx(20.0)
     assert speed.prompt == pytest.approx(1000.0, rel=0.01)
     assert speed.together == pytest.approx(80.0), "four in each step"
-    assert [length for length, _, _ in machine.asked] == [1, 32, 128, 128, 1], "0.1 s is enough to tell"
+    assert [length for length, _, _ in machine.asked] == [1, 32, 128, 128, 1], "0.05 s is enough to tell"
     assert speed.as_report().keys() == {
         "tokens_per_second", "prompt_tokens_per_second", "together_tokens_per_second",
     }  # fmt: skip
@@ -85,6 +91,15 @@ async def test_what_is_compiled_for_the_first_prompt_of_a_length_is_no_speed_of_
 ) -> None:
     speed = await measured(Machine(prompt=50_000.0, compile_seconds=0.5), monkeypatch)
     assert speed.prompt == pytest.approx(50_000.0)
+
+
+async def test_where_nothing_is_compiled_a_prompt_that_takes_long_enough_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine = Machine()
+    speed = await measured(machine, monkeypatch, compiles=False)
+    assert [length for length, _, _ in machine.asked] == [1, 32, 128, 1]
+    assert speed.prompt == pytest.approx(1000.0, rel=0.01)
 
 
 async def test_what_was_computed_before_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

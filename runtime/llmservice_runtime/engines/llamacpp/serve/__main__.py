@@ -18,6 +18,7 @@ def _load(settings: RuntimeSettings, metrics: EngineMetrics, progress: Callable[
     import_llama_cpp()
     from llmservice_runtime.engines.llamacpp.serve.process import load
 
+    progress(0.0)
     return load(settings, metrics, progress)
 
 

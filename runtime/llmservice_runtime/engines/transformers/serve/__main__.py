@@ -19,6 +19,7 @@ def _load(settings: RuntimeSettings, metrics: EngineMetrics, progress: Callable[
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from llmservice_runtime.engines.transformers.serve.process import load
 
+    progress(0.0)
     return load(settings, metrics, progress)
 
 

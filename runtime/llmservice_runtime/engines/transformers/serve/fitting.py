@@ -23,7 +23,7 @@ LAYERS = frozenset({"full_attention", "sliding_attention"})
 """What a layer may be, of what configs call `layer_types`."""
 STRETCHING = frozenset({"dynamic", "longrope"})
 """Positions that depend on the longest text: in one pass with others an answer would change theirs."""
-SPLIT, LONG, SHORT = 9, 21, 6
+SPLIT, LONG, SHORT = 9, 18, 3
 """A first text in two chunks and some tokens one by one, beside a second one."""
 TOLERANCE = {torch.float32: 2e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 """How far the same logits may be apart, as a share of their size: computed in another order, they are never equal."""

@@ -68,6 +68,7 @@ class Api:
             )
         except UserError as error:
             LINK.reporter.failure(error)
+                compiles=not engine_client.model_config.enforce_eager,
             raise
         measured = await told_by_workers(engine_client, args, self._settings.planned_accelerator)
         measured |= speed.as_report()
