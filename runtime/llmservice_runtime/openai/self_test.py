@@ -93,7 +93,9 @@ async def _answers(ask: Ask, prompt: Sequence[int], tokens: int, count: int, sec
     came, began, problem, steps = 0, 0.0, "no token came", [(0.0, 0)]
     async with aclosing(ask(prompt, tokens, count)) as coming:
         async for one in coming:
-            problem = one.error or problem
+            if one.error:
+                came, problem = 0, one.error
+                break
             came += one.tokens
             now = time.monotonic()
             began = began or (now if came else 0.0)
@@ -104,7 +106,7 @@ async def _answers(ask: Ask, prompt: Sequence[int], tokens: int, count: int, sec
                 break
     if not came:
         raise UserError(
-            f"The model loaded but generated nothing: {problem}.",
+            f"The model loaded but generated nothing of use: {problem}.",
             "Check that the model file is whole and made for this version of the engine.",
             FailureClass.SELF_TEST_FAILED,
         )

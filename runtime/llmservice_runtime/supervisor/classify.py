@@ -16,6 +16,9 @@ TAIL_CHARACTERS = 1500
 _SIGNAL = "(?P<signal>"
 _NEAR_THE_END = 6
 """Lines that may follow an exception: where threads were, how to report a bug."""
+_EXCEPTION = r"[\w.]+(?:Error|Exception)\b"
+_ABOVE = "See root cause above"
+"""In the exception of a process whose child told its own before."""
 
 
 LastWords = Sequence[tuple[FailureClass, str]]
@@ -207,10 +210,11 @@ def _assertion(tail: Sequence[str]) -> str:
 
 
 def _quote(tail: Sequence[str]) -> str:
-    """The exception, where Python ended with one; else the last lines."""
+    """The exception, where Python ended with one (or what it says is above it); else the last lines."""
     lines = [line.strip() for line in tail if line.strip()]
     for line in reversed(lines[-_NEAR_THE_END:]):
-        if re.match(r"[\w.]+(Error|Exception)\b", line):
-            return f" {line[:TAIL_CHARACTERS]}"
+        if re.match(_EXCEPTION, line):
+            logged = (re.search(rf" ({_EXCEPTION}: .*)", other) for other in reversed(lines)) if _ABOVE in line else ()
+            return f" {next((found[1] for found in logged if found), line)[:TAIL_CHARACTERS]}"
     text = " | ".join(lines)
     return f" Its last lines: {text[-TAIL_CHARACTERS:]}" if text else ""

@@ -141,6 +141,11 @@ async def test_a_model_that_says_nothing_fails_its_load(monkeypatch: pytest.Monk
     async def mute(prompt: Sequence[int], tokens: int, answers: int) -> AsyncGenerator[Came]:
         yield Came(0, error="NaN everywhere")
 
-    with pytest.raises(UserError, match="NaN everywhere") as told:
-        await self_test(mute, encode, 64, 4)
-    assert told.value.failure is FailureClass.SELF_TEST_FAILED
+    async def confused(prompt: Sequence[int], tokens: int, answers: int) -> AsyncGenerator[Came]:
+        yield Came(1)
+        yield Came(0, error="NaN everywhere")
+
+    for model in (mute, confused):
+        with pytest.raises(UserError, match="NaN everywhere") as told:
+            await self_test(model, encode, 64, 4)
+        assert told.value.failure is FailureClass.SELF_TEST_FAILED

@@ -138,6 +138,15 @@ def test_a_python_exception_is_quoted_without_its_stack() -> None:
     assert record.message == "The engine ended with exit code 1. KeyError: 'blk'"
 
 
+def test_the_cause_is_quoted_that_an_exception_says_is_above_it() -> None:
+    core = "(EngineCore pid=7) ERROR 11-30 01:08:20 [core.py:1510]"
+    end = "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+    tail = (f"{core}   raise X", f"{core} RuntimeError: kernel not found", "    raise RuntimeError(", end)
+    record = classify(Remains(1, Phase.LOADING, tail=tail))
+    assert record.message == "The engine ended with exit code 1. RuntimeError: kernel not found"
+    assert "See root cause above" in classify(Remains(1, Phase.LOADING, tail=tail[2:])).message
+
+
 def test_a_failed_assertion_of_the_engine_is_quoted_alone() -> None:
     tail = ("loading", "/tmp/build/vendor/src/llama-vocab.cpp:3168: GGML_ASSERT(type != NONE) failed", "goodbye")
     record = classify(Remains(-signal.SIGABRT, Phase.LOADING, tail=tail))

@@ -13,8 +13,9 @@ LAST_WORDS = (
     ),
     (
         FailureClass.MODEL_DAMAGED,
-        r"safetensorerror|error while deserializing header|incomplete metadata|invalidheader"
-        r"|following weights were not initialized from checkpoint|not a valid json file",
+        r"weights are not what its config\.json describes|safetensorerror|error while deserializing header"
+        r"|incomplete metadata|invalidheader|following weights were not initialized from checkpoint"
+        r"|not a valid json file",
     ),
     (FailureClass.OUT_OF_GPU_MEMORY, r"free memory on device .{0,120} is less than|no available memory for the cache"),
     (
@@ -25,7 +26,9 @@ LAST_WORDS = (
     (
         FailureClass.BAD_ARGUMENT,
         r"invalid (tool call|reasoning) parser|(tool|reasoning)_parser.{0,60} has not been registered"
-        r"|vllm serve: error|api_server.py: error|validation errors? for \w*config",
+        r"|reasoning parser .{1,200} not found|unknown attention backend|selected backend .{1,200} is not valid"
+        r"|vllm serve: error|api_server.py: error|validation errors? for \w*config"
+        r"|value error, .{1,300}\[type=value_error",
     ),
     (FailureClass.CRASHED, r"worker proc .{0,80} died unexpectedly \(exit code: (?P<signal>-\d+)\)"),
     # vLLM may look before the kernel knows how its worker ended: then nobody is told.

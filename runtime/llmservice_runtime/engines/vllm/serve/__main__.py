@@ -20,6 +20,7 @@ from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.logs import configure
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.base.whole import check_files
 from llmservice_runtime.engines.vllm.options import vllm_options
 from llmservice_runtime.engines.vllm.plugins import ENTRY_POINTS, NAMES, PROCESSES
 from llmservice_runtime.engines.vllm.serve.command import Surroundings, command, environment
@@ -64,6 +65,7 @@ def _become(settings: RuntimeSettings, file: Path) -> NoReturn:
             "Check the path: vLLM reads a folder with config.json, tokenizer files and safetensors.",
             FailureClass.MODEL_NOT_FOUND,
         )
+    check_files(Path(settings.model_path), settings.planned_files)
     bind(settings.host, settings.port).close()  # vLLM comes to it when it has imported all of itself
     others = _other_plugins()
     on_cpu = version("vllm").endswith("+cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -34,6 +35,8 @@ from llmservice_runtime.openai.reasoning_probe import may_think
 from llmservice_runtime.openai.self_test import Ask, Came, self_test
 from llmservice_runtime.openai.state import Server
 
+ALIKE = 2
+"""So many first tokens that are one and the same are looked at."""
 WORKER_SECONDS = 10.0
 """Workers that do nothing else answer at once."""
 
@@ -65,10 +68,10 @@ class Api:
                 partial(tokens_of(engine_client).encode, add_special=True, parse_special=False),
                 int(engine_client.model_config.max_model_len),
                 int(engine_client.vllm_config.scheduler_config.max_num_seqs),
+                compiles=not engine_client.model_config.enforce_eager,
             )
         except UserError as error:
             LINK.reporter.failure(error)
-                compiles=not engine_client.model_config.enforce_eager,
             raise
         measured = await told_by_workers(engine_client, args, self._settings.planned_accelerator)
         measured |= speed.as_report()
@@ -90,6 +93,18 @@ def asking(engine_client: Any) -> Ask:
 
     numbers = itertools.count()
 
+    async def is_number(prompt: Sequence[int]) -> bool:
+        """Whether the likeliest token after a prompt has a likelihood."""
+        params = SamplingParams(max_tokens=1, temperature=0.0, logprobs=0, ignore_eos=True)
+        name = f"llmservice-self-test-{next(numbers)}"
+        found = [
+            told.logprob
+            async for output in engine_client.generate({"prompt_token_ids": list(prompt)}, params, name)
+            for position in output.outputs[0].logprobs or ()
+            for told in position.values()
+        ]
+        return not any(map(math.isnan, found))
+
     async def ask(prompt: Sequence[int], tokens: int, answers: int) -> AsyncGenerator[Came]:
         params = SamplingParams(
             n=answers,
@@ -99,8 +114,16 @@ def asking(engine_client: Any) -> Ask:
             output_kind=RequestOutputKind.DELTA,
         )
         name = f"llmservice-self-test-{next(numbers)}"
+        chosen: list[int] = []
         async with aclosing(engine_client.generate({"prompt_token_ids": list(prompt)}, params, name)) as outputs:
             async for output in outputs:
+                if answers == 1 and len(chosen) < ALIKE:
+                    chosen += output.outputs[0].token_ids
+                    # Of logits that are no numbers vLLM takes always the same. Who asks for likelihoods has a GPU
+                    # compile something.
+                    if len(chosen) >= ALIKE and len(set(chosen)) == 1 and not await is_number(prompt):
+                        yield Came(0, error="its logits are no numbers")
+                        return
                 came = sum(len(answer.token_ids) for answer in output.outputs)
                 yield Came(came, output.num_cached_tokens or 0)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -17,13 +18,33 @@ from llmservice_runtime.contract.memory import GPU, HOST, HeldLine, Part
 from llmservice_runtime.engines.base.tensors import allocator_line, cache_lines
 
 STATUS = Path("/proc/self/status")
+UNFIT = "The model's weights are not what its config.json describes"
+"""Begins what is said of them; `failures` knows it."""
+_LOADERS = ("load_weights", "_load_module", "_load_param")
+"""Functions of vLLM's that give tensors to layers, one inside of the other."""
 _load_model = Worker.load_model
 
 
 def _measured(self: Any, *args: Any, **kwargs: Any) -> None:
     before = own_memory()
-    _load_model(self, *args, **kwargs)
+    try:
+        _load_model(self, *args, **kwargs)
+    except Exception as error:
+        if tensor := unfit(error):
+            raise ValueError(f"{UNFIT}: {tensor} ({type(error).__name__}: {error})") from error
+        raise
     self.llmservice_growth = max(0, own_memory() - before)
+
+
+def unfit(error: BaseException) -> str:
+    """The tensor that a model did not take, where that is why it was not loaded: one of another shape, or one too many.
+    What vLLM says of it names neither, and an assertion of its says nothing."""
+    if not isinstance(error, AssertionError | IndexError | KeyError | RuntimeError | ValueError):
+        return ""
+    frames = [frame.f_locals for frame, _ in walk_tb(error.__traceback__) if frame.f_code.co_name in _LOADERS]
+    names = (frame.get(name) for frame in reversed(frames) for name in ("weight_qualname", "name", "prefix"))
+    memory = isinstance(error, torch.OutOfMemoryError) or "memory" in str(error)
+    return "" if memory else next((name for name in names if isinstance(name, str) and name), "")
 
 
 Worker.load_model = _measured
