@@ -22,7 +22,11 @@ from llmservice_runtime.openai.reports import Reporter, die_with_parent
 from llmservice_runtime.openai.templates import warm_up
 
 BACKLOG = 1024
-SPINS = "1000"
+WAIT_NS = 50_000
+"""How long threads that compute wait for each other in a loop before they sleep..."""
+TURN_NS = {"GenuineIntel": 50, "AuthenticAMD": 23}
+"""...and a turn of OpenMP's loop, on processors of these makes: little more than the pause that they make in it."""
+CPUINFO = Path("/proc/cpuinfo")
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +48,22 @@ def main(load: Load, unsupported_fields: Mapping[str, str] | None = None) -> int
         parser.error(f"{arguments.settings}: {error}")
     # aiohttp reads every CA certificate there is when it is imported (70 ms); no TLS connection is made from here.
     os.environ.setdefault("SSL_CERT_FILE", os.devnull)
-    os.environ.update(brief_waits(os.environ))
+    os.environ.update(brief_waits(os.environ, CPUINFO.read_text()))
     return run(settings, load, unsupported_fields)
 
 
-def brief_waits(environ: Mapping[str, str]) -> dict[str, str]:
-    """How long threads that compute wait for each other in a loop, unless somebody has said it: some 50 us.
+def brief_waits(environ: Mapping[str, str], cpuinfo: str) -> dict[str, str]:
+    """What makes OpenMP's threads wait for each other in a loop for `WAIT_NS` alone, unless somebody has said it.
 
-    OpenMP's own milliseconds take the processor from the one that is waited for, wherever others want it too. On two
-    cores with ten times the work, 2 threads: 0.4 tokens/s of llama.cpp became 31, 2.4 of Transformers 15.
+    Its own milliseconds take the processor from the one that is waited for, wherever others want it too. On two cores
+    with ten times the work, 2 threads: 0.4 tokens/s of llama.cpp became 31, 2.4 of Transformers 15. With much less than
+    lies between two steps, a thread would have to be woken for each of them.
     """
-    said = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & environ.keys()
-    return {} if said else {"GOMP_SPINCOUNT": SPINS}
+    if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & environ.keys():
+        return {}
+    lines = (line.partition(":") for line in cpuinfo.splitlines())
+    make = next((value.strip() for name, _, value in lines if name.strip() == "vendor_id"), "")
+    return {"GOMP_SPINCOUNT": str(WAIT_NS // TURN_NS.get(make, max(TURN_NS.values())))}
 
 
 def run(settings: RuntimeSettings, load: Load, unsupported_fields: Mapping[str, str] | None = None) -> int:
