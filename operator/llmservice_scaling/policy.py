@@ -98,7 +98,8 @@ def _idle(state: State, signals: Signals, want: int, now: float) -> State:
 
 
 def _downwards(state: State, want: int, current: int, least: int, rules: Rules) -> tuple[int, Reason]:
-    """Not below what was wanted in the window, in steps; from one to none only when idle. Not bounded yet."""
+    """Not below what was wanted in the window, in steps, but at once where nothing was; from one to none only when
+    idle. Not bounded yet."""
     low = state.highest
     if low <= 1 <= current and least == 0:
         if (state.idle_seconds or 0.0) >= rules.idle_seconds:
@@ -110,6 +111,8 @@ def _downwards(state: State, want: int, current: int, least: int, rules: Rules) 
         return current, Reason.STEADY if want == current else Reason.WINDOW
     if current <= least:
         return low, Reason.LOWERED
+    if not state.highest and state.idle_since is not None:
+        return max(low, least), Reason.LOWERED
     if state.lowered_at is not None and state.clock - state.lowered_at < rules.step_seconds:
         return current, Reason.LOWERING
     return max(low, current - max(1, int(current * STEP_SHARE))), Reason.LOWERED

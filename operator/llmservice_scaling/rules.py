@@ -17,7 +17,7 @@ DRAIN_SHARE, DRAIN_SECONDS = 1 / 3, 30.0
 seconds: what is done sooner than another starts needs none."""
 BESIDE_ANSWERS = 0.7
 """Share of its speed that a prompt has while answers are computed beside it."""
-STEPS = 5
+STEPS = 3
 """Replicas go in so many steps per scaleDownSeconds ..."""
 STEP_SHARE = 0.1
 """... this share of them at a time, one at least: a burst minutes later finds most of what the last one wanted."""

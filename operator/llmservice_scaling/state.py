@@ -13,7 +13,7 @@ from llmservice_scaling.signals import RATE_SECONDS
 
 LONGEST_STEP_SECONDS = 30.0
 GROWTH_SECONDS = 15.0
-RECENT_SECONDS = 30.0
+RECENT_SECONDS = 15.0
 """How far back what came is looked at: longer, and a burst would be taken for a little more all the time."""
 
 Stretches = tuple[tuple[float, float], ...]

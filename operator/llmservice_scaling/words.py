@@ -30,7 +30,7 @@ def sentence(decision: Decision, signals: Signals, rules: Rules) -> str:
             return f"{most.replicas} would do now; {decision.highest} were wanted in the last {window}"
         case Reason.LOWERED | Reason.LOWERING:
             low = max(1, decision.highest)
-            more = f"; some go every {rules.step_seconds:.3g} s" if low < count else ""
+            more = f"; some go every {rules.step_seconds:.3g} s" if max(low, rules.min_replicas) < count else ""
             return f"no more than {low} were wanted in the last {rules.scale_down_seconds:.0f} s{more}"
         case Reason.IDLE:
             return f"nobody asked for {decision.idle_seconds or 0:.0f} s"

@@ -14,14 +14,14 @@ Reproduced = dict[str, list[tuple[str, float, Result]]]
 
 INTRO = """# Scaling, simulated
 
-`make bench-scaling` writes this page (minutes; no GPU, no cluster). Traces of requests go through a model of replicas,
-and policies decide how many there are: ours (`operator/llmservice_scaling`), and others' formulas at their published
-defaults. Counted are the share of requests that get their first token within 2 s, the GPU-hours, also of replicas that
-start, and the flips: how often the count changed direction. All read the same numbers, 5 s old, and have 1 to 16
-replicas.
+`make bench-scaling` writes this page (four minutes; no GPU, no cluster). Traces of requests go through a model of
+replicas, and policies decide how many there are: ours (`operator/llmservice_scaling`), and others' formulas at their
+published defaults. Counted are the share of requests that get their first token within 2 s, the GPU-hours, also of
+replicas that start, and the flips: how often the count changed direction. All read the same numbers, 5 s old, and have
+1 to 16 replicas.
 
-Our parameters were chosen on seeds 0 to 3 and on the public traces, at these cold starts, and fixed before the seeds
-here ({seeds}) were run.
+Our parameters were chosen on seeds 0 to 3 and on the public traces, at these cold starts (the last two, how far back is
+looked and how fast replicas go, at 90 s), and fixed before the seeds here ({seeds}) were run.
 
 ![First token within 2 s over GPU-hours, cold start 90 s]({plot})
 """

@@ -24,7 +24,7 @@ async def test_from_one_to_many_and_back_to_none_and_up_again() -> None:
     assert await world.turn(held=10, in_flight=30) == 4, "40 at 12.2 a replica"
     assert await world.turn(in_flight=5) == 4
     assert await world.turn(62.0) == 3
-    assert await world.turn(28.0) == 1
+    assert await world.turn(42.0) == 1
     assert await world.turn(30.0, held=0) == 1
     assert await world.turn(100.0) == 0
     assert world.recorder.said[-1][1].startswith("Scaled from 1 to 0 replicas: nobody asked for 6")
@@ -87,11 +87,12 @@ async def test_where_no_gateway_is_installed_engines_alone_tell() -> None:
 
 async def test_a_new_leader_begins_its_window_at_what_it_finds() -> None:
     world = ScalingWorld(replicas=5, minReplicas=1, scaleDownSeconds=60)
+    world.busy["demo-0"] = 1
     await world.turn(30.0)
     world.lead()
     assert await world.turn(58.0) == 5
     assert await world.turn(6.0) == 4, "one window later, without a new request"
-    assert await world.turn(40.0) == 1, "in steps"
+    assert await world.turn(62.0) == 1, "in steps"
 
 
 async def test_idle_services_cost_no_write_and_no_status() -> None:
@@ -168,7 +169,7 @@ async def test_what_scale_refuses_is_told_and_tried_again_later() -> None:
 async def test_idle_replicas_are_the_cheapest_to_end() -> None:
     world = ScalingWorld(replicas=5, minReplicas=1, scaleDownSeconds=60)
     world.busy = {"demo-1": 3, "demo-4": 1}
-    assert await world.turn(110.0, in_flight=4) == 1
+    assert await world.turn(130.0, in_flight=4) == 1
     assert world.costs == {"demo-1": "3", "demo-4": "1"}
 
 

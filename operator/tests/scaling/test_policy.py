@@ -89,36 +89,45 @@ def test_it_goes_down_when_fewer_did_for_the_whole_window() -> None:
     assert service.decisions[-1].reason is Reason.LOWERED
     decision = service.pass_time(20, in_flight=30)
     assert (decision.replicas, decision.reason) == (3, Reason.LOWERING)
-    assert decision.sentence == "no more than 1 were wanted in the last 120 s; some go every 24 s"
-    assert service.pass_time(35, in_flight=30).replicas == 1
+    assert decision.sentence == "no more than 1 were wanted in the last 120 s; some go every 40 s"
+    assert service.pass_time(65, in_flight=30).replicas == 1
     assert service.decisions[-1].sentence == "30 requests held and in flight at 46.9 a replica want 1"
 
 
 def test_it_goes_down_in_steps_and_a_burst_minutes_later_finds_most_of_them() -> None:
     service = Service(replace(ONE_TO_EIGHT, max_replicas=40), replicas=40)
-    service.pass_time(120)
-    steps = [service.tick().replicas for _ in range(60)]
-    assert steps[0] == 36 and min(steps) == 15, "a tenth every 24 s"
+    service.pass_time(120, in_flight=1)
+    steps = [service.tick(in_flight=1).replicas for _ in range(60)]
+    assert steps[0] == 36 and min(steps) == 19, "a tenth every 40 s"
     assert max(a - b for a, b in itertools.pairwise(steps)) == 3
     assert service.tick(held=1_500).replicas == 25
+
+
+def test_all_that_may_go_at_once_when_nobody_asked_in_the_whole_window() -> None:
+    service = Service(replace(ONE_TO_EIGHT, min_replicas=2), replicas=8)
+    service.tick(in_flight=400)
+    assert service.pass_time(115).replicas == 8
+    decision = service.tick()
+    assert (decision.replicas, decision.reason) == (2, Reason.LOWERED)
+    assert decision.sentence == "no more than 1 were wanted in the last 120 s"
 
 
 def test_a_new_leader_keeps_what_it_finds_for_a_window_and_no_longer() -> None:
     service = Service(ONE_TO_EIGHT, replicas=4)
     service.pass_time(110)
     service.new_leader()
-    assert service.pass_time(120).replicas == 4
-    assert service.tick().replicas == 3
-    assert service.pass_time(50).replicas == 1
+    assert service.pass_time(120, in_flight=1).replicas == 4
+    assert service.tick(in_flight=1).replicas == 3
+    assert service.pass_time(80, in_flight=1).replicas == 1
 
 
 def test_time_in_which_nothing_was_known_does_not_count() -> None:
     service = Service(ONE_TO_EIGHT, replicas=4)
     service.pass_time(60)
     for _ in range(100):
-        service.tick(kv_used=Reading(None, 0.0))
-    assert service.pass_time(60).replicas == 4
-    assert service.tick().replicas == 3
+        service.tick(in_flight=1, kv_used=Reading(None, 0.0))
+    assert service.pass_time(60, in_flight=1).replicas == 4
+    assert service.tick(in_flight=1).replicas == 3
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, None])
