@@ -32,9 +32,9 @@ def images() -> Images:
     """Build and push what the registry lacks."""
     coredns, local_path = programs.COREDNS, programs.LOCAL_PATH
     return Images(
-        pause=_static(_pause(), PAUSE, ["/pause"]),
-        coredns=_static(programs.build(coredns), coredns.key, ["/coredns"]),
-        local_path=_static(programs.build(local_path), local_path.key, ["/local-path"]),
+        pause=static(_pause(), PAUSE, ["/pause"]),
+        coredns=static(programs.build(coredns), coredns.key, ["/coredns"]),
+        local_path=static(programs.build(local_path), local_path.key, ["/local-path"]),
         base=_base(),
     )
 
@@ -62,8 +62,8 @@ def _pause() -> Path:
     return obtain(PAUSE, "compile pause", make) / "pause"
 
 
-def _static(program: Path, key: str, command: list[str]) -> str:
-    """An image that holds one static program."""
+def static(program: Path, key: str, command: list[str]) -> str:
+    """An image that holds one static program, built and pushed when the registry lacks it; its name and tag."""
     name, _, tag = key.rpartition("-")
     image = f"{name}:{tag}"
     with alone(f"image-{key}"):

@@ -21,18 +21,24 @@ KUBE_PROGRAMS = (
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A Go program: folder of its module below go/, package to build, linker flags, other names it is called by."""
+    """A Go program: package to build, linker flags, other names it is called by; folder of its module below go/, when
+    that has another name."""
 
     name: str
     package: str = "."
     flags: str = "-s -w"
     links: tuple[str, ...] = ()
+    module: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where its module is."""
+        return HERE / "go" / (self.module or self.name)
 
     @property
     def key(self) -> str:
         """What it is made from, as a name of the cache."""
-        module = HERE / "go" / self.name
-        sources = [file for name in ("go.mod", "go.sum", "main.go") if (file := module / name).exists()]
+        sources = [file for name in ("go.mod", "go.sum", "main.go") if (file := self.folder / name).exists()]
         return f"{self.name}-{digest_of(self.package, self.flags, *sources)}"
 
 
@@ -46,6 +52,8 @@ COREDNS = Program("coredns")
 LOCAL_PATH = Program("local-path", "github.com/rancher/local-path-provisioner")
 HELM = Program("helm", "helm.sh/helm/v3/cmd/helm")
 METRICS_SERVER = Program("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server")
+KEDA = Program("keda", "github.com/kedacore/keda/v2/cmd/operator")
+KEDA_ADAPTER = Program("keda-adapter", "github.com/kedacore/keda/v2/cmd/adapter", module="keda")
 PROMETHEUS = ("prometheus", "promtool")
 
 
@@ -78,7 +86,7 @@ def build(program: Program) -> Path:
     def make(folder: Path, log: Path) -> None:
         run_logged(
             log, go(), "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", program.flags,
-            "-o", folder / program.name, program.package, cwd=HERE / "go" / program.name, env=ENVIRONMENT,
+            "-o", folder / program.name, program.package, cwd=program.folder, env=ENVIRONMENT,
         )  # fmt: skip
         for name in program.links:
             (folder / name).symlink_to(program.name)
