@@ -43,7 +43,7 @@ Figures are medians over the rounds; a ratio is the median of the rounds' ratios
 tokens/s, below 1 for times) with the interval that holds it with 95 % or more. What broke is counted in streams. Who
 answers one by one is not asked for sixteen answers at a time.
 
-{date}, {machine}. Rows of one engine are of one run (`--engine`).
+{date}, {machine}. Rows of one engine are of one run (`--engine`); the date is the last one's.
 
 {table}
 
