@@ -81,13 +81,17 @@ def test_two_gpus_share_memory_that_the_plan_counts() -> None:
     assert asked[1] - asked[0] >= mib(room["sizeLimit"])
 
 
-def test_vllm_on_a_cpu_has_room_for_its_queues_too() -> None:
-    """It computes in another process there as well, and does not start with a container's 64 MiB."""
+@pytest.mark.parametrize("args", [[], ["--distributed-executor-backend=mp"]])
+def test_vllm_on_a_cpu_has_room_for_its_queues_where_it_computes_in_another_process(args: list[str]) -> None:
+    """It does not start with a container's 64 MiB then."""
     image = RuntimeImage("runtime:all", (EngineType.VLLM,), (Device.CPU,))
     world = World(dataclasses.replace(CONFIG, images=(*CONFIG.images, image)), (NodeKind(32, 128 << 30, "amd64"),))
-    world.edit(engine={"type": "VLLM"}).pass_()
+    world.edit(engine={"type": "VLLM", "args": args}).pass_()
     for _ in range(2):
         world.prepared(MODEL).pass_()
+    if not args:
+        assert "/dev/shm" not in mounts(world)
+        return
     assert mounts(world)["/dev/shm"]["name"] == "shared-memory"
     plan = json.loads(json.dumps(world.of("ControllerRevision")[-1]["data"]["plan"]))
     line = next(line for line in plan["memory"] if line["name"] == SHARED)
