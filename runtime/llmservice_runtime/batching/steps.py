@@ -20,7 +20,7 @@ from llmservice_runtime.generation.answers import Answer
 from llmservice_runtime.generation.arrays import Floats
 from llmservice_runtime.generation.draw import Desk
 from llmservice_runtime.generation.sampler import NoTokenError
-from llmservice_runtime.generation.stream import Stream, deliver
+from llmservice_runtime.generation.stream import Stream
 from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats
 from llmservice_runtime.protocol.engine import Delta, FinishReason, GrammarError
 
@@ -204,10 +204,10 @@ class StepLoop:
     def _flush(self) -> None:
         """One call into each event loop for all that this step made."""
         for loop, deltas in self._out.items():
-            try:
-                loop.call_soon_threadsafe(deliver, deltas)
-            except RuntimeError:
+            if loop.is_closed():
                 self._abandon(loop)
+            else:
+                deltas[0][0].mailbox.post(deltas)
         self._out.clear()
 
     def _abandon(self, loop: asyncio.AbstractEventLoop) -> None:

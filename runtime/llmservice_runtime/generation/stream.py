@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import ClassVar
+from weakref import WeakKeyDictionary, finalize
 
 from llmservice_runtime.protocol.engine import Delta
+
+_ring = ctypes.PyDLL(None).eventfd_write
+"""The C library's, called without letting go of the interpreter, as `os.eventfd_write` does."""
 
 
 class Stream(AsyncIterator[Delta]):
@@ -24,6 +32,7 @@ class Stream(AsyncIterator[Delta]):
         start: Callable[[Stream], Awaitable[None]] | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
+        self.mailbox = Mailbox.of(self.loop)
         self.arrived = time.monotonic()
         self.open = answers
         """Answers without a finish reason yet, as the reader's side knows."""
@@ -86,8 +95,38 @@ def _merge(old: Delta, new: Delta) -> None:
     old.unfit = new.unfit
 
 
-def deliver(deltas: Iterable[tuple[Stream, Delta]]) -> None:
-    """On the event loop: one step's deltas."""
-    for stream, delta in deltas:
-        if stream.open > 0:
-            stream.push(delta)
+class Mailbox:
+    """Where a thread leaves deltas for the streams of one event loop.
+
+    `call_soon_threadsafe` lets go of the interpreter while it wakes the loop, and gets it back when the loop has done
+    what it was woken for; so long the model would wait. This bell is rung without letting go: the loop has its turn
+    while the next step computes.
+    """
+
+    _known: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Mailbox]] = WeakKeyDictionary()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._posts: deque[Iterable[tuple[Stream, Delta]]] = deque()
+        self._bell = os.eventfd(0)
+        finalize(self, os.close, self._bell)
+        loop.add_reader(self._bell, self._open)
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> Mailbox:
+        """The one of this loop, which must run; it lives as long as the loop."""
+        found = cls._known.get(loop)
+        if found is None:
+            found = cls._known[loop] = cls(loop)
+        return found
+
+    def post(self, deltas: Iterable[tuple[Stream, Delta]]) -> None:
+        """From any thread: one step's deltas. Those of streams that were closed are dropped."""
+        self._posts.append(deltas)
+        _ring(self._bell, ctypes.c_uint64(1))
+
+    def _open(self) -> None:
+        os.eventfd_read(self._bell)
+        while self._posts:
+            for stream, delta in self._posts.popleft():
+                if stream.open > 0:
+                    stream.push(delta)
