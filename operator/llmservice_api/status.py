@@ -53,6 +53,9 @@ class PlanStatus(ApiModel):
     image: Annotated[str, StringConstraints(max_length=512)] | None = Field(
         default=None, description="The runtime image of the replicas."
     )
+    task: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        default=None, description="What the model answers: Chat, Completion, Embedding or Rerank."
+    )
     context_tokens: _Count | None = Field(default=None, description="Longest prompt plus answer.")
     max_sequences: _Count | None = Field(default=None, description="Answers that one replica computes together.")
     kv_tokens: _Count | None = Field(default=None, description="Tokens that its KV cache holds for all of them.")

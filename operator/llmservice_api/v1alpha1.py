@@ -218,6 +218,8 @@ class TaskChoice(StrEnum):
     AUTO = "Auto"
     CHAT = "Chat"
     COMPLETION = "Completion"
+    EMBEDDING = "Embedding"
+    RERANK = "Rerank"
 
 
 class AcceleratorSpec(ApiModel):
@@ -341,7 +343,7 @@ class LLMServiceSpec(ApiModel):
     )
 
     model: ModelSpec = Field(description="Which model, from where.")
-    task: TaskChoice = Field(default=TaskChoice.AUTO, description="Auto = what the model can do.")
+    task: TaskChoice = Field(default=TaskChoice.AUTO, description="Auto = what the model can do, as its files say.")
     engine: EngineSpec = Field(default_factory=EngineSpec.omitted, description="How the model is run.")
     context_tokens: Annotated[int, Field(ge=16, le=100_000_000)] | None = Field(
         default=None,

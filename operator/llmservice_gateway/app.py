@@ -30,12 +30,15 @@ log = logging.getLogger(__name__)
 POSTED = {
     "/chat/completions": "/v1/chat/completions",
     "/completions": "/v1/completions",
+    "/embeddings": "/v1/embeddings",
+    "/rerank": "/v1/rerank",
+    "/score": "/v1/score",
     "/tokenize": "/tokenize",
     "/detokenize": "/detokenize",
 }
 """Route under a base URL -> path at the runtime."""
 
-GENERATING = frozenset({"/chat/completions", "/completions"})
+COMPUTING = frozenset({"/chat/completions", "/completions", "/embeddings", "/rerank", "/score"})
 """Those that need a place among a replica's sequences."""
 
 UNTOLD = frozenset({"/metrics", "/healthz"})
@@ -91,7 +94,7 @@ class Gateway:
             router.add_get(base + "/models/{model:.+}", self._model)
             for route in POSTED:
                 router.add_post(base + route, self._post, expect_handler=expect_later)
-        for route in ("/tokenize", "/detokenize"):  # vLLM has these beside /v1
+        for route in ("/tokenize", "/detokenize", "/rerank", "/score"):  # vLLM has these beside /v1 too
             router.add_post("/{namespace}/{name}" + route, self._post, expect_handler=expect_later)
 
         async def lifetime(_: web.Application) -> Any:
@@ -189,7 +192,7 @@ class Gateway:
         body = await self.proxy.bodies.read(request)
         try:
             backend, asked = await self._asked(request, body.data)
-            if route not in GENERATING:
+            if route not in COMPUTING:
                 asked = replace(asked, sequences=0, stream_options="")
             request[ENTRY].service = name = backend.full_name
             if self.proxy.table.aliases.get(asked.model) == name and asked.model not in (name, backend.name):

@@ -133,8 +133,8 @@ def replica_error(service: str, status: int, body: bytes) -> ApiError:
 def no_route(method: str, path: str) -> ApiError:
     """404 for a path that nobody serves."""
     message = (
-        f"There is no {method} {path}. Routes: /v1/models, /v1/chat/completions, /v1/completions, /tokenize, "
-        "/detokenize, and the same under /NAMESPACE/NAME/v1."
+        f"There is no {method} {path}. Routes: /v1/models, /v1/chat/completions, /v1/completions, /v1/embeddings, "
+        "/v1/rerank, /v1/score, /tokenize, /detokenize, and the same under /NAMESPACE/NAME/v1."
     )
     return ApiError(404, message, code="not_found")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from llmservice_planning.plan import MemoryLine, Plan, Refusal, RejectedEngine
 from llmservice_planning.words import memory
+from llmservice_runtime.contract.bounds import POOLED
 from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.engines.registry import label
 
@@ -21,14 +22,19 @@ def summary(plan: Plan) -> str:
 
 def text(name: str, plan: Plan, wide: bool = False) -> str:
     """The whole plan; `wide` adds the memory budget line by line."""
+    writes = plan.task not in POOLED
+    shared = f", sharing {plan.kv_tokens:,} tokens of KV cache" if plan.kv_tokens else ""
     rows = [
         ("model", plan.model),
         ("revision", plan.revision or "(the source has none)"),
         ("task", plan.task),
         ("engine", f"{label(plan.engine)}. {plan.reason}"),
         ("where", device(plan)),
-        ("context", f"{plan.context_tokens:,} tokens for prompt and answer{_room(plan)}"),
-        ("sequences", f"{plan.max_sequences} at a time, sharing {plan.kv_tokens:,} tokens of KV cache"),
+        (
+            "context",
+            f"{plan.context_tokens:,} tokens {'for prompt and answer' if writes else 'of a text'}{_room(plan)}",
+        ),
+        ("sequences" if writes else "requests", f"{plan.max_sequences} at a time{shared}"),
         ("memory", f"{memory(used(plan))} of the {memory(plan.memory_available)} that may be used{_per_gpu(plan)}"),
         ("fit", plan.fit.value),
     ]

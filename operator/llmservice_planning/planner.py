@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 
 from llmservice_api.v1alpha1 import LLMServiceSpec, TaskChoice
 from llmservice_planning.other_engine import another_engine
@@ -24,7 +25,9 @@ UNKNOWN_FIT = (
     "Whether it fits is not known: facts of the machine are missing. It is tried. Where it is the GPU that is not "
     "known, accelerator.memory says what each has."
 )
-SERVED = {TaskChoice.CHAT: Task.CHAT, TaskChoice.COMPLETION: Task.COMPLETION}
+SERVED: Mapping[TaskChoice, Task] = {
+    choice: Task(choice.value) for choice in TaskChoice if choice is not TaskChoice.AUTO
+}
 
 
 def make_plan(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, revision: str) -> Plan | Refusal:
@@ -102,7 +105,7 @@ def _plan(
         gpu_layers=layers,
         context_tokens=shape.context_tokens,
         max_sequences=shape.sequences * shape.layout.copies,
-        kv_tokens=shape.kv_tokens * shape.layout.copies,
+        kv_tokens=0 if facts.pools else shape.kv_tokens * shape.layout.copies,
         memory=tuple(line for line in placed.lines if facts.kv_known or not line.is_cache),
         memory_available=target.available(GPU if choice.gpu else HOST),
         largest_context_tokens=placed.largest_context,
@@ -120,21 +123,16 @@ def _plan(
     )
 
 
-def other_task(facts: ModelFacts) -> str:
-    """Why a model of another task is not served, in a sentence; empty = it writes text."""
-    if facts.task not in (Task.EMBEDDING, Task.RERANK):
-        return ""
-    return f"{facts.architecture} is a model for {facts.task.value.lower()}; this release serves chat and completion."
-
-
 def _contradiction(spec: LLMServiceSpec, facts: ModelFacts) -> Refusal | None:
     """What the spec asks of the model that it is not."""
-    if other := other_task(facts):
+    asked = SERVED.get(spec.task)
+    if asked is not None and asked is not facts.task and (facts.pools or asked in (Task.EMBEDDING, Task.RERANK)):
+        kind = f"{facts.architecture or 'the model'} is a model for {facts.task.value.lower()}"
         return Refusal(
-            FailureClass.UNSUPPORTED_FORMAT,
-            other,
-            ("Use a model that generates text (architecture *ForCausalLM).",),
-            field="spec.model",
+            FailureClass.BAD_ARGUMENT,
+            f"task is {asked.value}, but {kind}, as its files say.",
+            ("Leave task out: it is then what the files say.", f"Use a model for {asked.value.lower()}."),
+            field="spec.task",
         )
     if spec.task is TaskChoice.CHAT and not facts.has_chat_template:
         return Refusal(
@@ -233,6 +231,8 @@ def _bad_count(
 def _task(spec: LLMServiceSpec, facts: ModelFacts) -> Task:
     if spec.task is not TaskChoice.AUTO:
         return SERVED[spec.task]
+    if facts.pools:
+        return facts.task
     return Task.CHAT if facts.has_chat_template else Task.COMPLETION
 
 

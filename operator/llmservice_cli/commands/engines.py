@@ -12,7 +12,6 @@ from pathlib import Path
 from llmservice_cli.commands.plan import add_machine_arguments, describe, machine_of
 from llmservice_cli.models import open_source
 from llmservice_cli.places import Places
-from llmservice_planning.planner import other_task
 from llmservice_planning.words import memory
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.plain import plain
@@ -135,8 +134,6 @@ def judged(facts: ModelFacts, machine: Machine) -> Iterator[Row]:
 
 
 def _verdict(facts: ModelFacts, machine: Machine, engine: EngineType) -> tuple[bool, str]:
-    if other := other_task(facts):
-        return False, other
     choice = choose(facts, machine, engine)
     if not isinstance(choice, Choice):
         return False, choice.reason.removeprefix(f"engine.type is {engine.value}, but ")

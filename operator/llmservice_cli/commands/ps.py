@@ -11,6 +11,7 @@ from llmservice_api.conditions import Reason
 from llmservice_cli.local.client import Control, NoInstanceError
 from llmservice_cli.local.tell import condition
 from llmservice_cli.places import Places
+from llmservice_runtime.contract.bounds import POOLED
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.plain import plain
 
@@ -68,7 +69,9 @@ def full_name(entry: dict[str, Any]) -> str:
 
 def snippets(entry: dict[str, Any], url: str) -> str:
     """curl and openai-python, ready to paste into a shell."""
-    name = full_name(entry)
+    name, task = full_name(entry), (entry["object"]["status"].get("plan") or {}).get("task")
+    if task in POOLED:
+        return pooled_snippets(name, url, task)
     question = '[{"role": "user", "content": "What is LLMService?"}]'
     body = f'{{"model": "{name}", "stream": true, "temperature": 0, "messages": {question}}}'
     return f"""Base URL: {url}
@@ -87,6 +90,31 @@ stream = client.chat.completions.create(
 for chunk in stream:
     print(chunk.choices[0].delta.content or "", end="", flush=True)
 print()
+EOF"""
+
+
+def pooled_snippets(name: str, url: str, task: str) -> str:
+    """The same for a model that makes vectors or scores."""
+    if task == "Rerank":
+        texts = '["Ships rust.", "It serves language models."]'
+        body = f'{{"model": "{name}", "query": "What is LLMService?", "documents": {texts}}}'
+        return f"""Base URL: {url}
+
+# curl
+curl {url}/rerank -H 'Content-Type: application/json' -d '{body}'"""
+    body = f'{{"model": "{name}", "input": ["What is LLMService?"]}}'
+    return f"""Base URL: {url}
+
+# curl
+curl {url}/embeddings -H 'Content-Type: application/json' -d '{body}'
+
+# openai-python (pip install openai)
+python3 - <<'EOF'
+from openai import OpenAI
+
+client = OpenAI(base_url="{url}", api_key="none")
+answer = client.embeddings.create(model="{name}", input=["What is LLMService?"])
+print(answer.data[0].embedding)
 EOF"""
 
 

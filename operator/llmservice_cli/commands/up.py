@@ -172,7 +172,7 @@ def _report(outcome: Outcome, url: str, timeout: float | None) -> int:
         say(f"not ready after {timeout:.0f} s: {', '.join(outcome.waiting)}; `llmservice ps` shows how it goes on.")
     if outcome.ready:
         say(f"serving {', '.join(outcome.ready)} at {url}")
-        say("`llmservice chat NAME` talks to it, `llmservice down` stops it.")
+        say("`llmservice ps --snippets NAME` shows how to ask it, `llmservice down` stops it.")
     if outcome.stopped:
         say(f"stopped, as spec.replicas is 0: {', '.join(outcome.stopped)}; `llmservice scale` starts it.")
     return 0 if outcome.ready or outcome.stopped else 1

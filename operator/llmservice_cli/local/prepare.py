@@ -138,6 +138,7 @@ class Preparation:
                 engine=plan.engine.value,
                 reason=plan.reason,
                 summary=summary(plan),
+                task=plan.task,
                 context_tokens=plan.context_tokens,
                 max_sequences=plan.max_sequences,
                 kv_tokens=plan.kv_tokens,

@@ -35,6 +35,7 @@ def _numbers(in_force: Frozen) -> Json:
     except (KeyError, ValueError):
         return {}
     return {
+        "task": told.task,
         "contextTokens": told.context_tokens,
         "maxSequences": told.max_sequences,
         "kvTokens": told.kv_tokens,

@@ -157,9 +157,10 @@ def test_engines_say_no_where_a_plan_would(tmp_path: Path, capsys: pytest.Captur
     write_gguf(tmp_path / "model-F16.gguf", "nomic-bert")
     assert main(["engines", str(tmp_path), "-o", "json"]) == 1
     rows = json.loads(capsys.readouterr().out)
-    assert {row["reason"] for row in rows} == {
-        "nomic-bert is a model for embedding; this release serves chat and completion."
-    }
+    reasons = {row["engine"]: row["reason"] for row in rows}
+    assert "nomic-bert.pooling_type" in reasons["llama.cpp"]
+    assert "nomic-bert is a model for embedding" in reasons["vLLM"]
+    assert not any(row["runs"] for row in rows)
 
 
 def test_engines_of_a_folder_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

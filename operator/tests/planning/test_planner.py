@@ -72,7 +72,10 @@ def test_engine_arguments_of_the_user_come_last(
 @pytest.mark.parametrize(
     ("fields", "facts", "failure", "words"),
     [
-        ({}, {"task": Task.EMBEDDING}, FailureClass.UNSUPPORTED_FORMAT, "embedding"),
+        ({}, {"task": Task.EMBEDDING}, FailureClass.UNSUPPORTED_FORMAT, "pooling_type"),
+        ({"task": "Chat"}, {"task": Task.EMBEDDING, "pooling": "Mean"}, FailureClass.BAD_ARGUMENT, "for embedding"),
+        ({"task": "Embedding"}, {}, FailureClass.BAD_ARGUMENT, "task is Embedding, but"),
+        ({"task": "Rerank"}, {"task": Task.EMBEDDING, "pooling": "CLS"}, FailureClass.BAD_ARGUMENT, "for embedding"),
         ({"task": "Chat"}, {"has_chat_template": False}, FailureClass.BAD_ARGUMENT, "no chat template"),
         ({"contextTokens": 200_000}, {}, FailureClass.BAD_ARGUMENT, "200,000, more than the 131,072"),
         ({"engine": {"type": "VLLM"}}, {}, FailureClass.BAD_ARGUMENT, "engine.type is VLLM, but"),

@@ -11,7 +11,9 @@ from typing import Any
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.memory import GPU, HOST, MOST_LINES, Part
 
-TASKS = ("Chat", "Completion")
+POOLED = ("Embedding", "Rerank")
+"""Tasks whose answers are vectors or scores."""
+TASKS = ("Chat", "Completion", *POOLED)
 LOAD_QUANTIZATIONS = ("BitsAndBytesInt8", "BitsAndBytesNF4", "FP8")
 MAX_TOKENS = 2**31 - 1
 MAX_PORT = 65535

@@ -32,7 +32,8 @@ class RuntimeSettings:
     model_aliases: tuple[str, ...] = ()
     """Other names that select the same model."""
     task: str = "Chat"
-    """Chat or Completion. Completion refuses /v1/chat/completions with the reason."""
+    """Chat, Completion, Embedding or Rerank. Completion refuses /v1/chat/completions with the reason; the last two
+    answer with vectors or scores alone."""
     host: str = "127.0.0.1"
     port: int = DATA_PORT
     """Engine data port. 0 = the kernel chooses; the engine reports what it got."""

@@ -178,8 +178,10 @@ def _pool(target: Target, base: Shape) -> int:
 
     An engine that fills its GPUs gets all that is left there. Elsewhere memory is not ours alone: a whole context for
     every sequence (separate streams can be decoded faster than a shared pool) if that is modest, and not more than the
-    weights or a GiB; else what sequences usually need.
+    weights or a GiB; else what sequences usually need. Vectors and scores need one context alone.
     """
+    if target.facts.pools:
+        return base.kv_tokens
     full = dataclasses.replace(base, kv_tokens=base.whole)
     if base.kv_tokens >= base.whole:
         return base.whole

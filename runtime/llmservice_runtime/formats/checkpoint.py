@@ -27,6 +27,7 @@ from llmservice_runtime.formats.possible import check_generation
 from llmservice_runtime.formats.ranges import damaged
 from llmservice_runtime.formats.refusals import diffusion, foreign_weights, is_weights, no_weights
 from llmservice_runtime.formats.safetensors import SafetensorsHeader, read_header
+from llmservice_runtime.formats.sentences import sentences
 from llmservice_runtime.formats.shards import whole
 from llmservice_runtime.formats.weight_files import PICKLED
 from llmservice_runtime.sources.files import FileEntry, ModelFiles
@@ -105,6 +106,7 @@ def checkpoint(
         weight_file_bytes=sum(entry.size for entry in weights),
         chat_template=kind is ModelFormat.MISTRAL or _has_chat_template(tokenizer, paths),
         tokenizer=tokenizer,
+        recipe=sentences(reader.raw),
         sentences=next((found for path in SENTENCES if (found := reader.read(path))), {}),
         name=files.uri,
         notes=tuple(said),
@@ -129,6 +131,13 @@ class JsonFiles:
         if len(raw) < size:
             raise damaged(f"{path} is cut off: {len(raw)} of {size} bytes.")
         return parse_object(raw, path, unique=path == "config.json", constants=True)
+
+    def raw(self, path: str) -> bytes | None:
+        """All of a file; None where there is none. Raises UnsupportedModel when it is too large."""
+        size = self._sizes.get(path)
+        if size is not None and size > JSON_LIMIT:
+            raise damaged(f"{path} has {size} bytes; more than {JSON_LIMIT} is refused.")
+        return None if size is None else self._files.read(path, 0, size)
 
     def base_in_readme(self) -> str:
         """The base model that the model card names; empty without one."""

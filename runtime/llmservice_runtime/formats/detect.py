@@ -20,6 +20,7 @@ from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantizati
 from llmservice_runtime.formats.layers import layer_groups
 from llmservice_runtime.formats.quantization import quantization, unsupported_mlx
 from llmservice_runtime.formats.refusals import in_pieces
+from llmservice_runtime.formats.sentences import Sentences, labels
 from llmservice_runtime.formats.tasks import auto_classes, task_of
 from llmservice_runtime.formats.tensors import Tensor, layer_bytes, parameter_count, plain_dtype, total_bytes
 from llmservice_runtime.formats.widths import widths
@@ -30,6 +31,8 @@ TOKENIZERS = frozenset({
     "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json", "tiktoken.model",
     "sentencepiece.bpe.model", "tokenizer.model.v3", "rwkv_vocab_v20230424.txt", "qwen.tiktoken",
 })  # fmt: skip
+BEHIND_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "mpnet", "data2vec-text"})
+"""Their first position comes behind that of the padding token: so many fewer are left."""
 
 
 MOST_NAMES = 8
@@ -54,6 +57,8 @@ class Checkpoint:
     chat_template: bool
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
     """tokenizer_config.json."""
+    recipe: Sentences = field(default_factory=Sentences)
+    """What modules.json and its parts say."""
     sentences: Mapping[str, Any] = field(default_factory=dict)
     """sentence_bert_config.json, or under its other names."""
     name: str = ""
@@ -102,6 +107,7 @@ def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
         encoder=_encoder(config),
         widths=widths(config),
         rope_types=rope.types(config),
+        **_pooled(seen, task),
         notes=(*seen.notes, *notes),
     )
 
@@ -112,12 +118,26 @@ def _encoder(config: Config) -> bool:
     return config.get("is_encoder_decoder") is True and not alone
 
 
+def _pooled(seen: Checkpoint, task: Task) -> dict[str, Any]:
+    """What facts say of vectors and scores."""
+    if task is Task.EMBEDDING:
+        return {"pooling": seen.recipe.pooling, "unpooled": seen.recipe.unable}
+    if task is not Task.RERANK:
+        return {}
+    classes = labels(seen.config.root)
+    unable = f"it sorts texts into {classes} classes; a reranker has one score." if classes != 1 else ""
+    return {"pooling": "Rank", "unpooled": unable, "typed_pairs": seen.config.integer("type_vocab_size") > 1}
+
+
 def _context(seen: Checkpoint, task: Task) -> int:
     """The context length; of models that embed with learned positions also by the tokenizer's own limit."""
     limited = tokenizer_tokens(seen.tokenizer)
     pools = task in (Task.EMBEDDING, Task.RERANK)
     learned = pools and seen.config.root.get("position_embedding_type") == "absolute"
-    return shortened(context_tokens(seen.config), limited if learned else 0, seen.sentences)
+    tokens = context_tokens(seen.config)
+    if pools and seen.config.model_type in BEHIND_PADDING:
+        tokens = max(0, tokens - seen.config.integer("pad_token_id", default=1) - 1)
+    return shortened(tokens, limited if learned else 0, seen.sentences)
 
 
 def find_quantization(seen: Checkpoint) -> tuple[Quantization | None, list[str]]:

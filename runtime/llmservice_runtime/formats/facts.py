@@ -160,14 +160,27 @@ class ModelFacts:
     """What else config.json's `architectures` names, in its order."""
     rope_types: tuple[str, ...] = ()
     """Types of RoPE that config.json states; empty = none, or a GGUF."""
+    pooling: str = ""
+    """Of a model that embeds or reranks how one vector is made of a text's (Mean, CLS, Last, Rank); empty = the files
+    don't say."""
+    unpooled: str = ""
+    """What of that nobody here does, as a sentence; empty = nothing."""
+    typed_pairs: bool = False
+    """Whether the second text of a pair has a token type of its own."""
     notes: tuple[str, ...] = field(default=())
     """Sentences for the explanation: what was guessed, repaired or ambiguous."""
 
     def __post_init__(self) -> None:
         """Words of headers are shown."""
-        for word in ("architecture", "model_type", "dtype"):
+        for word in ("architecture", "model_type", "dtype", "pooling"):
             object.__setattr__(self, word, plain(getattr(self, word))[:WORD])
+        object.__setattr__(self, "unpooled", plain(self.unpooled))
         object.__setattr__(self, "notes", tuple(map(plain, self.notes)))
+
+    @property
+    def pools(self) -> bool:
+        """Whether it answers with vectors or scores."""
+        return self.task in (Task.EMBEDDING, Task.RERANK)
 
     @property
     def layer_count(self) -> int:

@@ -25,6 +25,9 @@ from llmservice_runtime.formats.tensors import (
     total_bytes,
 )
 
+POOLINGS = {1: "Mean", 2: "CLS", 3: "Last", 4: "Rank"}
+"""llama_pooling_type."""
+
 
 def gguf_facts(headers: Sequence[GgufHeader], variant: GgufVariant, notes: Sequence[str] = ()) -> ModelFacts:
     """Facts of one GGUF model; `headers` of all its shards in order. Raises UnsupportedModel for what is no model."""
@@ -62,6 +65,8 @@ def gguf_facts(headers: Sequence[GgufHeader], variant: GgufVariant, notes: Seque
         has_chat_template=template,
         has_tokenizer="tokenizer.ggml.tokens" in values,
         mixture_experts=keys.number("expert_count"),
+        pooling=POOLINGS.get(_pooling(keys), ""),
+        typed_pairs=_typed_pairs(values),
         notes=(*notes, *said),
     )
 
@@ -97,8 +102,18 @@ def _architecture(values: dict[str, Any], path: str) -> str:
 
 def _task(keys: ArchitectureKeys, values: dict[str, Any], template: bool) -> Task:
     causal = values.get(f"{keys.architecture}.attention.causal", True) is not False
-    pooling = keys.number("pooling_type") if keys.get("pooling_type") is not None else -1
-    return gguf_task(keys.architecture, pooling, causal, template)
+    return gguf_task(keys.architecture, _pooling(keys), causal, template)
+
+
+def _pooling(keys: ArchitectureKeys) -> int:
+    """llama.cpp's number; -1 = not stated."""
+    return keys.number("pooling_type") if keys.get("pooling_type") is not None else -1
+
+
+def _typed_pairs(values: dict[str, Any]) -> bool:
+    """WordPiece tokenizers mark the second text, where the model has a type for it."""
+    types = values.get("tokenizer.ggml.token_type_count", 0)
+    return values.get("tokenizer.ggml.model") == "bert" and type(types) is int and types > 1
 
 
 def _vocabulary(keys: ArchitectureKeys, values: dict[str, Any]) -> int:

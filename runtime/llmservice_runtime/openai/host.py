@@ -23,9 +23,10 @@ from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.app import make_app
 from llmservice_runtime.openai.generation import submitted
-from llmservice_runtime.openai.loading import HostedEngine, Loading
+from llmservice_runtime.openai.loading import Hosted, HostedEngine, HostedPooler, Loading
+from llmservice_runtime.openai.pooling_test import pooling_test
 from llmservice_runtime.openai.reports import Reporter
-from llmservice_runtime.openai.self_test import Ask, Came, self_test
+from llmservice_runtime.openai.self_test import Ask, Came, Speed, self_test
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.engine import Engine, FinishReason, GenerationRequest, SamplingParams
 from llmservice_runtime.wire.callers import Callers
@@ -79,7 +80,7 @@ class Host:
 
     def _signalled(self, number: int) -> None:
         """First: drain. Second, or nothing loaded yet: end now; a native load can't be interrupted otherwise."""
-        if self._server.engine is None:
+        if not self._server.serves:
             os._exit(0)
         if self._stop.is_set():
             os._exit(128 + number)
@@ -101,20 +102,17 @@ class Host:
         finally:
             await runner.cleanup()
 
-    async def _loaded(self) -> HostedEngine:
+    async def _loaded(self) -> Hosted:
         """Load and prove; the API answers 503 meanwhile. UserError carries the failure class."""
         engine = await asyncio.wrap_future(self._loading.engine)
         with self._loading.timed(Phase.SELF_TEST):
-            speed = await self_test(
-                asking(engine),
-                partial(engine.tokenizer.encode, add_special=True, parse_special=False),
-                engine.context_tokens,
-                min(self._settings.max_sequences, engine.max_answers),
-                compiles=any(line.where == GPU for line in engine.memory()),
-            )
+            speed = await self._proved(engine)
         self._metrics.clear()
         self._metrics.stats = engine.stats
-        self._server.serve(engine)
+        if isinstance(engine, HostedPooler):
+            self._server.serve_pooled(engine)
+        else:
+            self._server.serve(engine)
         gc.freeze()  # 64,000 objects that stay: looked over, they hold up a step by 13 ms now and then
         gc.enable()
         port = int(self._listener.getsockname()[1])
@@ -129,7 +127,15 @@ class Host:
         log.info("%s answers on %s:%d", self._settings.model_name, in_url(self._settings.host), port)
         return engine
 
-    async def _report_steps(self, engine: HostedEngine) -> None:
+    async def _proved(self, engine: HostedEngine | HostedPooler) -> Speed:
+        encode = partial(engine.tokenizer.encode, add_special=True, parse_special=False)
+        if isinstance(engine, HostedPooler):
+            return await pooling_test(engine, encode)
+        sequences = min(self._settings.max_sequences, engine.max_answers)
+        compiles = any(line.where == GPU for line in engine.memory())
+        return await self_test(asking(engine), encode, engine.context_tokens, sequences, compiles=compiles)
+
+    async def _report_steps(self, engine: Hosted) -> None:
         """A line a second while requests run, and one when the last has ended."""
         drain = self._server.drain
         while True:
@@ -146,7 +152,7 @@ class Host:
                 await asyncio.sleep(SETTLE_SECONDS)
             self._report(engine)
 
-    def _report(self, engine: HostedEngine) -> None:
+    def _report(self, engine: Hosted) -> None:
         stats = engine.stats()
         self._reporter.step(stats.running, stats.waiting, self._metrics.steps, stats.step_seconds, stats.kv_usage)
 

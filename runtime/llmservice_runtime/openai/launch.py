@@ -78,7 +78,7 @@ def run(settings: RuntimeSettings, load: Load, unsupported_fields: Mapping[str, 
     reporter.phase(Phase.STARTING)
     try:
         listener = bind(settings.host, settings.port)
-        if settings.task != "Completion":
+        if settings.task == "Chat":
             warm_up()
         loading = Loading(settings, load, reporter)
         loading.wait_imported()

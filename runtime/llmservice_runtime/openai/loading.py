@@ -7,21 +7,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from llmservice_runtime.contract.memory import HeldLine
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats
 from llmservice_runtime.openai.reports import Reporter
-from llmservice_runtime.protocol.engine import Engine
+from llmservice_runtime.protocol.engine import Engine, Served
+from llmservice_runtime.protocol.pooling import Pooler
 
 PROGRESS_STEP = 0.02
 """Engines report every tensor; the supervisor hears of every fiftieth of the model."""
 
 
-class HostedEngine(Engine, Protocol):
-    """An engine that a process hosts."""
+class Hosted(Served, Protocol):
+    """What a process asks of a model that it hosts."""
 
     def stats(self) -> EngineStats:
         """What runs and waits now; answers while a step runs."""
@@ -40,9 +41,18 @@ class HostedEngine(Engine, Protocol):
         ...
 
 
-Load = Callable[[RuntimeSettings, EngineMetrics, Callable[[float], None]], HostedEngine]
+class HostedEngine(Engine, Hosted, Protocol):
+    """An engine that a process hosts."""
+
+
+@runtime_checkable
+class HostedPooler(Pooler, Hosted, Protocol):
+    """One that makes vectors or scores."""
+
+
+Load = Callable[[RuntimeSettings, EngineMetrics, Callable[[float], None]], HostedEngine | HostedPooler]
 """Loads the model, in a thread; the last argument takes progress 0..1: 0 when all of the engine is imported. UserError
-for what a user can mend."""
+for what a user can mend. A pooler for the tasks Embedding and Rerank, else an engine that writes."""
 IMPORT_SECONDS = 10.0
 """Who waits for an engine's imports waits no longer."""
 
@@ -68,7 +78,7 @@ class Loading:
         time."""
         self._imported.wait(IMPORT_SECONDS)
 
-    def _run(self, settings: RuntimeSettings, load: Load) -> HostedEngine:
+    def _run(self, settings: RuntimeSettings, load: Load) -> HostedEngine | HostedPooler:
         try:
             with self.timed(Phase.LOADING):
                 return load(settings, self.metrics, self._progress)

@@ -10,12 +10,29 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from llmservice_runtime.contract.bounds import POOLED, TASKS
 from llmservice_runtime.openai.drain import Drain
 from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
-from llmservice_runtime.protocol.engine import Engine
+from llmservice_runtime.protocol.engine import Engine, Served
+from llmservice_runtime.protocol.pooling import Pooler
 from llmservice_runtime.wire.callers import Callers
 from llmservice_runtime.wire.errors import ApiError, bad_request, cut, unavailable
+
+WRITING = tuple(task for task in TASKS if task not in POOLED)
+ASKED_AT = {
+    "Chat": "/v1/chat/completions",
+    "Completion": "/v1/completions",
+    "Embedding": "/v1/embeddings",
+    "Rerank": "/v1/rerank or /v1/score",
+}
+DOES = {
+    "Chat": "writes text (task Chat)",
+    "Completion": "writes text (task Completion)",
+    "Embedding": "makes vectors of texts (task Embedding)",
+    "Rerank": "scores how texts fit a query (task Rerank)",
+}
+"""What a model of a task does, for who asks it for something else."""
 
 
 @dataclass(slots=True)
@@ -36,6 +53,8 @@ class Server:
     created: int = field(default_factory=lambda: int(time.time()))
     drain: Drain = field(default_factory=Drain)
     engine: Engine | None = None
+    pooler: Pooler | None = None
+    """Instead of an engine that writes, for the tasks Embedding and Rerank."""
     template: ChatTemplate | None = None
     rendering: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the short prompt that is being rendered: they go in the order in which they came."""
@@ -69,11 +88,40 @@ class Server:
                 with suppress(TemplateError):  # the other one says then whether it takes tools
                     self.tool_template = ChatTemplate(with_tools, bos_token, eos_token)
 
-    def ready_engine(self) -> Engine:
-        """The engine; ApiError 503 while the model loads."""
-        if self.engine is None:
+    def serve_pooled(self, pooler: Pooler) -> None:
+        """Start answering with vectors or scores."""
+        self.context_tokens = pooler.context_tokens
+        self.pooler = pooler
+
+    @property
+    def serves(self) -> bool:
+        """Whether the model is loaded."""
+        return self.engine is not None or self.pooler is not None
+
+    def ready(self) -> Served:
+        """What is served, whatever it answers; ApiError 503 while the model loads."""
+        if (served := self.engine or self.pooler) is None:
             raise unavailable(f"The model {self.model_name} is loading; retry.", "loading", self.load_seconds)
+        return served
+
+    def ready_engine(self) -> Engine:
+        """What writes text; ApiError 503 while the model loads, 400 when it is another kind of model."""
+        self._check_task(*WRITING)
+        self.ready()
+        assert self.engine is not None
         return self.engine
+
+    def ready_pooler(self, task: str) -> Pooler:
+        """What answers with vectors (task Embedding) or scores (Rerank); ApiError as of `ready_engine`."""
+        self._check_task(task)
+        self.ready()
+        assert self.pooler is not None
+        return self.pooler
+
+    def _check_task(self, *tasks: str) -> None:
+        if self.task not in tasks:
+            said = f"{self.model_name} {DOES[self.task]}. Ask {ASKED_AT[self.task]}, or another model."
+            raise bad_request(said, "model", "wrong_task")
 
     def chat_template(self, tools: bool) -> ChatTemplate:
         """The model's chat template, for a request with tools or without; ApiError 400 when chat is not possible."""

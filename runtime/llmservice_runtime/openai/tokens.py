@@ -26,7 +26,7 @@ async def tokenize(http: web.Request) -> web.Response:
     server = http.app[SERVER]
     request = await received(http, TokenizeRequest, server.context_tokens)
     server.check_model(request.model)
-    tokenizer = server.ready_engine().tokenizer
+    tokenizer = server.ready().tokenizer
     if (request.prompt is None) == (request.messages is None):
         raise bad_request("Send either `prompt` or `messages`.", "prompt")
     if request.prompt is not None:
@@ -65,7 +65,7 @@ async def detokenize(http: web.Request) -> web.Response:
     server = http.app[SERVER]
     request = await received(http, DetokenizeRequest, server.context_tokens)
     server.check_model(request.model)
-    engine = server.ready_engine()
+    engine = server.ready()
     wrong = next((token for token in request.tokens if not 0 <= token < engine.vocab_size), None)
     if wrong is not None:
         raise bad_request(f"`tokens` has id {wrong}; this model's ids are 0 to {engine.vocab_size - 1}.", "tokens")

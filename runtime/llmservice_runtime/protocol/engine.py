@@ -162,8 +162,8 @@ class Tokenizer(Protocol):
     def token_bytes(self, token: int) -> bytes: ...
 
 
-class Engine(Protocol):
-    """A loaded model with continuous batching."""
+class Served(Protocol):
+    """A loaded model, whatever it answers."""
 
     @property
     def tokenizer(self) -> Tokenizer: ...
@@ -175,6 +175,10 @@ class Engine(Protocol):
     def max_answers(self) -> int:
         """The most answers that may run and wait together: what one request may never exceed."""
         ...
+
+
+class Engine(Served, Protocol):
+    """A loaded model that writes text, with continuous batching."""
 
     def submit(self, request: GenerationRequest) -> AsyncIterator[Delta]:
         """Start a request; deltas of all answers arrive interleaved, each answer ending with a finish_reason.

@@ -82,8 +82,18 @@ def judge(
 ) -> Verdict:
     """May this engine run this model on this device? The model is asked first: a rebuild helps no format."""
     case = Case(facts, machine, device, machine.gpu if device in GPU_DEVICES else None, loading)
-    objection = first_objection(definition(engine).rules, case) or _unconverted(engine, case)
+    objection = _writes_alone(engine, case) or first_objection(definition(engine).rules, case)
+    objection = objection or _unconverted(engine, case)
     return Verdict(engine, case, objection or _not_built(engine, case) or "")
+
+
+def _writes_alone(engine: EngineType, case: Case) -> str | None:
+    """Vectors and scores of an engine that makes none."""
+    if not case.facts.pools or definition(engine).pools:
+        return None
+    able = [label(other) for other in EngineType if definition(other).pools]
+    kind = f"{case.architecture or 'the model'} is a model for {case.facts.task.value.lower()}"
+    return f"{kind}, and {label(engine)} only writes text here; {' and '.join(able)} can do that."
 
 
 def _unconverted(engine: EngineType, case: Case) -> str | None:

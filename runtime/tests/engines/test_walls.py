@@ -21,8 +21,9 @@ NAMES = re.compile(
     + r"|llama\.cpp|llama-cpp",
     re.IGNORECASE,
 )
-METRICS = re.compile(r"vllm:\w+")
-"""Metric names are those of one engine for all: dashboards know them."""
+METRICS = re.compile(r"vllm:\w+|sentence_transformers")
+"""Metric names are those of one engine for all: dashboards know them. And a format's files are called by its library.
+"""
 
 
 def words(tree: ast.Module) -> Iterator[str]:

@@ -14,11 +14,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.settings import RuntimeSettings
 
 from .engines import settings
 
@@ -38,15 +40,17 @@ class Replica:
         environ: dict[str, str] | None = None,
         cwd: Path | None = None,
         before: tuple[str, ...] = (),
+        serves: RuntimeSettings | None = None,
         **changes: Any,
     ) -> None:
-        """`before`: words before the command, of a program that becomes it."""
+        """`before`: words before the command, of a program that becomes it. `serves`: another model than the demo."""
         folder.mkdir(parents=True, exist_ok=True)
         self.engine = engine
         self.state_file, self.record_file = folder / "replica.json", folder / "failure.json"
         self.log = folder / "log"
         file = folder / "settings.json"
-        file.write_text(settings(engine, failure_log=str(self.record_file), **changes).to_json())
+        changes["failure_log"] = str(self.record_file)
+        file.write_text((replace(serves, **changes) if serves else settings(engine, **changes)).to_json())
         program = str(Path(sys.executable).with_name("llmservice-runtime"))
         command = [*before, program, "serve", "--settings", str(file)]
         command += ["--state-file", str(self.state_file), *(["--restart"] if restart else [])]

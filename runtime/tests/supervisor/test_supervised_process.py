@@ -262,7 +262,7 @@ def test_serve_refuses_an_engine_that_is_not_installed_and_bad_settings(tmp_path
         ({"port": 8123, "supervisor_port": 8123}, [], "both 8123"),
         ({"port": 8123}, ["--supervisor-port", "8123"], "both 8123"),
         ({}, ["--supervisor-port", "70000"], "`supervisor_port` is 70000"),
-        ({"task": "Embedding"}, [], '`task` is "Embedding"'),
+        ({"task": "Pictures"}, [], '`task` is "Pictures"'),
         ({"load_quantization": "FP8"}, [], '`load_quantization` is "FP8"; llama.cpp has no such setting'),
         ({"trust_remote_code": True}, [], "`trust_remote_code` is true; llama.cpp has no such setting"),
         ({"context_tokens": 4096, "kv_tokens": 4095}, [], "`kv_tokens` is 4095"),

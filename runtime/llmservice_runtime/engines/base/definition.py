@@ -61,6 +61,8 @@ class EngineDefinition:
     gguf: bool | None = None
     """Whether it reads GGUF alone (True) or anything but GGUF (False): what is taken of a repository that has both,
     when this engine is asked for. None = it may be either."""
+    pools: bool = False
+    """Whether it makes vectors and scores too (tasks Embedding and Rerank); its rules say of which models."""
     recipe: Recipe | NoEnvironment | None = None
     """How its environment is made; None = not part of this release on one machine."""
     notes: Callable[[Case], tuple[str, ...]] = nothing_to_say

@@ -57,8 +57,24 @@ class TorchMemory(EngineMemory):
         """Layers that something is kept for."""
         return facts.layers
 
+    def _pooled_lines(self, facts: ModelFacts, shape: Shape, weights: int) -> tuple[MemoryLine, ...]:
+        """Nothing is kept from one step to the next."""
+        step = activations(facts, max(self.cpu_step, shape.context_tokens))
+        if shape.device is Device.CPU:
+            stored = self.stored(facts, shape.device)
+            engine = MemoryLine("engine and its buffers", self.cpu_base + step)
+            return (MemoryLine("weights", stored), engine, MemoryLine(RESERVE, self.cpu_spare))
+        weights = -(-weights // shape.gpus) + (max(layer_weights(facts)) if shape.gpus > 1 else 0)
+        return (
+            MemoryLine("weights", weights, GPU),
+            MemoryLine("engine and its buffers", GPU_BASE + int(weights * GPU_SHARE_OF_WEIGHTS) + step, GPU),
+            MemoryLine("engine processes", self.gpu_host, HOST),
+        )
+
     def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
         weights = int(self.stored(facts, shape.device) * ALIGNMENT)
+        if facts.pools:
+            return self._pooled_lines(facts, shape, weights)
         layers, pool = self.layers(facts, shape.device), self.pool(facts, shape)
         kv, states = kv_bytes(layers, pool), states_bytes(layers, pool)
         if shape.device is Device.CPU:

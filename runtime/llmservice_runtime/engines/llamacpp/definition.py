@@ -55,6 +55,7 @@ ENGINE = EngineDefinition(
     memory=memory,
     arguments=arguments,
     gguf=True,
+    pools=True,
     devices=frozenset({Device.CPU}),  # built from source for the CPU alone
     recipe=RECIPE,
     way_out=way_out,

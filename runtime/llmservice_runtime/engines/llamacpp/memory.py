@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from llmservice_runtime.batching.scheduler import PROMPT_ROWS
 from llmservice_runtime.engines.llamacpp.options import LlamaOptions
+from llmservice_runtime.engines.llamacpp.rules import keeps_nothing
 from llmservice_runtime.estimate.budget import GPU, HOST, RESERVE, EngineMemory, MemoryLine, Shape, cache_lines
-from llmservice_runtime.estimate.kv import Pool, kv_bytes, states_bytes
+from llmservice_runtime.estimate.kv import F16, Pool, kv_bytes, states_bytes
 from llmservice_runtime.estimate.overhead import MIB, activations
 from llmservice_runtime.estimate.weights import layer_weights, offloaded_bytes
 from llmservice_runtime.formats.facts import LayerKind, ModelFacts
@@ -22,6 +23,8 @@ TOKEN = 512
 """Bytes of each token of the vocabulary: its text in the tables of llama.cpp, the tokenizer and the grammars."""
 SPARE = 80 * MIB
 """Kept free: grammars of large vocabularies and many large requests at a time."""
+PAGE = 256
+"""Tokens that llama.cpp rounds a cache up to."""
 GPU_BASE = 600 * MIB
 """CUDA context and cuBLAS workspace."""
 
@@ -30,7 +33,7 @@ class LlamaMemory(EngineMemory):
     """llama.cpp with the arguments that change its memory."""
 
     max_sequences = 16
-    page = 256
+    page = PAGE
     offloads = True
 
     def __init__(self, options: LlamaOptions | None = None) -> None:
@@ -44,6 +47,8 @@ class LlamaMemory(EngineMemory):
 
     def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
         """Layers on GPUs move with their part of the KV cache."""
+        if facts.pools:
+            return self._pooled_lines(facts, shape)
         kv, states = kv_bytes(facts.layers, self._pool(shape)), states_bytes(facts.layers, self._pool(shape))
         buffers = compute_buffer(facts, shape, self._options)
         if shape.device is Device.CPU:
@@ -68,6 +73,26 @@ class LlamaMemory(EngineMemory):
             MemoryLine(RESERVE, SPARE, HOST),
         )
 
+    def _pooled_lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
+        """Encoders keep no cache; of others it holds the texts of one step."""
+        tokens = step_tokens(shape.context_tokens, self._options.ubatch)
+        pool = Pool(tokens=tokens, sequences=1, element=F16, chunk=tokens, page=self.page)
+        kv = 0 if keeps_nothing(facts) else kv_bytes(facts.layers, pool)
+        cache = (MemoryLine(f"KV cache of {tokens:,} tokens", kv),) if kv else ()
+        buffers = pooled_buffer(facts, tokens, self._options)
+        if shape.device is Device.CPU:
+            engine = MemoryLine("engine and its buffers", processes(facts) + buffers)
+            return (MemoryLine("weights", facts.weight_bytes), *cache, engine, MemoryLine(RESERVE, SPARE))
+        on_gpu = offloaded_bytes(facts, shape.gpu_layers)
+        return (
+            MemoryLine("weights", -(-on_gpu // max(1, shape.gpus)), GPU),
+            *(MemoryLine(line.name, line.bytes, GPU) for line in cache),
+            MemoryLine("engine and its buffers", GPU_BASE + buffers, GPU),
+            MemoryLine("weights", facts.weight_bytes - on_gpu, HOST),
+            MemoryLine("engine and its buffers", processes(facts) + buffers, HOST),
+            MemoryLine(RESERVE, SPARE, HOST),
+        )
+
     def _pool(self, shape: Shape) -> Pool:
         """Of sliding layers the window and one graph are kept, per stream."""
         return Pool(
@@ -77,6 +102,11 @@ class LlamaMemory(EngineMemory):
             chunk=self._options.ubatch * (shape.sequences if streams(shape) else 1),
             page=self.page,
         )
+
+
+def step_tokens(context_tokens: int, ubatch: int) -> int:
+    """Tokens of one step where texts are pooled: a whole text is computed in one go."""
+    return max(-(-context_tokens // PAGE) * PAGE, ubatch)
 
 
 def processes(facts: ModelFacts) -> int:
@@ -92,6 +122,12 @@ def streams(shape: Shape) -> bool:
 def slots(shape: Shape) -> int:
     """Sequences that are kept, idle prefixes included."""
     return shape.sequences if streams(shape) else 2 * shape.sequences
+
+
+def pooled_buffer(facts: ModelFacts, tokens: int, options: LlamaOptions) -> int:
+    """Buffers of a step that pools: the mask of all tokens with all, activations of a layer, every token's output."""
+    scores = 4 * facts.attention_heads if options.scores else 0
+    return (4 + 2 + scores) * tokens * tokens + activations(facts, tokens) + 4 * facts.hidden_size * tokens
 
 
 def compute_buffer(facts: ModelFacts, shape: Shape, options: LlamaOptions) -> int:

@@ -6,10 +6,19 @@ from pathlib import Path
 
 from llmservice_runtime.engines.base.capabilities import Capabilities, capabilities
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf
+from llmservice_runtime.formats.facts import ModelFacts, Task
 
 ENCODERS = frozenset({"dflash", "eagle3", "t5", "t5encoder"})
 DIFFUSION = frozenset({"dream", "llada", "llada-moe", "rnd1"})
 """Architectures that the library says it doesn't write from left to right: a test asks it of each that it knows."""
+
+WITHOUT_CACHE = frozenset(
+    {
+        "bert", "jina-bert-v2", "jina-bert-v3", "nomic-bert", "nomic-bert-moe", "neo-bert", "eurobert", "modern-bert",
+        "gemma-embedding",
+    }
+)  # fmt: skip
+"""Encoders, which read a whole text at once and keep nothing of it."""
 
 
 def known() -> Capabilities:
@@ -49,4 +58,26 @@ def other_ways(case: Case) -> str | None:
     return f"{name} {kind}; llama.cpp runs decoders alone here."
 
 
-RULES: tuple[Rule, ...] = (not_gguf, unknown_architecture, other_ways)
+def unable_pooling(case: Case) -> str | None:
+    """Vectors and scores that llama.cpp would not make as the model means them."""
+    facts = case.facts
+    if not is_gguf(case) or not facts.pools:
+        return None
+    if not facts.pooling:
+        return f"the GGUF does not say how a text's vectors become one ({case.architecture}.pooling_type)."
+    if facts.task is Task.RERANK and not keeps_nothing(facts):
+        return f"llama.cpp has no scores of {case.architecture} here; it scores by encoders alone."
+    if facts.task is Task.RERANK and facts.typed_pairs:
+        return (
+            "the model tells the second text of a pair by its token type, which llama.cpp leaves out: scores would be "
+            "others than the model's."
+        )
+    return None
+
+
+def keeps_nothing(facts: ModelFacts) -> bool:
+    """Whether the library makes no cache for it (llama-model.cpp, `create_memory`)."""
+    return facts.architecture in WITHOUT_CACHE
+
+
+RULES: tuple[Rule, ...] = (not_gguf, unknown_architecture, other_ways, unable_pooling)

@@ -25,6 +25,8 @@ def preference(facts: ModelFacts, device: Device) -> int:
 
 def reason(case: Case) -> str:
     """Why it was chosen."""
+    if case.facts.pools:
+        return f"Transformers runs {case.weights} on {case.where}, texts of all requests together."
     return f"Transformers runs {case.weights} on {case.where} with continuous batching."
 
 
@@ -60,6 +62,7 @@ ENGINE = EngineDefinition(
     own_settings=frozenset(OF_SOME_ENGINES),
     caches=TORCH,
     gguf=False,
+    pools=True,
     devices=frozenset({Device.CPU, Device.NVIDIA}),
     recipe=RECIPE,
     last_words=(

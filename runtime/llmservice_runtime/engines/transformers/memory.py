@@ -37,6 +37,10 @@ def unpacks(facts: ModelFacts) -> bool:
     return facts.quantization is not None and facts.quantization.method.replace("_", "-") == "compressed-tensors"
 
 
+STEP_TOKENS = 1024
+"""Of one step that makes vectors or scores, padding included; one text may have more."""
+
+
 class TransformersMemory(TorchMemory):
     """Transformers with continuous batching; GPUs have layers each. `cpu_base` was measured
     (docs/benchmarks-memory.md): two fifths of it are libraries.

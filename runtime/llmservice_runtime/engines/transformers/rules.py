@@ -8,7 +8,7 @@ from pathlib import Path
 from llmservice_runtime.engines.base.capabilities import Capabilities, Method, capabilities
 from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
 from llmservice_runtime.engines.transformers.install.recipe import QUANTIZERS
-from llmservice_runtime.formats.facts import ModelFormat
+from llmservice_runtime.formats.facts import ModelFormat, Task
 from llmservice_runtime.formats.weight_files import LOADED
 from llmservice_runtime.machine.machine import GPU_DEVICES, Device
 
@@ -23,6 +23,14 @@ RENAMED_ROPES = frozenset({"su", "mrope", "xdrope"})
 
 BNB_TYPES = ("nf4", "fp4")
 """What bitsandbytes can unpack (its `dequantize_4bit`)."""
+
+CROSS_ENCODERS = frozenset(
+    {
+        "albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet",
+        "roberta", "xlm-roberta", "xlm-roberta-xl",
+    }
+)  # fmt: skip
+"""Of model types those whose classifier looks at both texts of a pair; decoders want a template of their own."""
 
 
 def known() -> Capabilities:
@@ -169,8 +177,27 @@ def old_gpu(case: Case) -> str | None:
     return None
 
 
+def unable_pooling(case: Case) -> str | None:
+    """Vectors and scores that would not be what the model's files mean."""
+    facts = case.facts
+    if not facts.pools:
+        return None
+    if facts.unpooled:
+        return facts.unpooled
+    if not facts.pooling:
+        return "the files do not say how a text's vectors become one (modules.json, 1_Pooling/config.json)."
+    if facts.task is Task.RERANK and facts.model_type not in CROSS_ENCODERS:
+        return (
+            f"Transformers has no scores of {facts.model_type[:80] or 'this model'} here; it scores by encoders alone."
+        )
+    if case.loading.quantization:
+        return "weights are made smaller while they are loaded for models that write text alone."
+    return None
+
+
 RULES: tuple[Rule, ...] = (
     needs_gguf_engine,
+    unable_pooling,
     mistral_format,
     unfound_weights,
     unknown_architecture,

@@ -15,7 +15,9 @@ M = TypeVar("M", bound=Strict)
 
 RENDERED = frozenset({"messages", "documents", "chat_template_kwargs"})
 """Fields that only the chat template reads: they stay bytes."""
-PACKED = ("prompt", "tokens")
+PACKED = ("prompt", "tokens", "input", "documents")
+PLACEHOLDERS: Mapping[str, Any] = {"tokens": [], "documents": [""]}
+"""What stands for a packed field until it is unpacked, where an empty text would not be valid."""
 UNREAD = frozenset({"metadata", "prompt_cache_options"})
 SMALL_BYTES = 1 << 20
 """Of JSON: all that is no message, prompt or document (tools and their schemas, most of all)."""
@@ -32,7 +34,7 @@ def taken_apart(request: Strict) -> tuple[dict[str, Any], bytes]:
     for field in PACKED:
         if (value := getattr(request, field, None)) is not None:
             kind, sizes, data = pack(value, field)
-            placeholder = "" if field == "prompt" else []
+            placeholder = PLACEHOLDERS.get(field, "")
             return _small(small | {field: placeholder}) | {"field": field, "kind": kind, "sizes": sizes}, data
     return _small(small), b""
 

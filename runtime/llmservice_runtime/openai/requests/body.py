@@ -13,6 +13,7 @@ from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from llmservice_runtime.openai.requests.fields import Strict
 from llmservice_runtime.openai.requests.parse import parse
+from llmservice_runtime.openai.requests.pooling import EmbeddingRequest, RerankRequest
 from llmservice_runtime.wire.body import Incoming, read_body
 from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, bad_request, body_too_large
 
@@ -33,8 +34,11 @@ INLINE_BYTES = 64 << 10
 APART_BYTES = 256 << 10
 """Larger ones are read in a process of their own: here that would hold the interpreter for more than some 10 ms."""
 MODELS: Mapping[str, type[Strict]] = {
-    model.__name__: model for model in (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
-}
+    model.__name__: model
+    for model in (
+        ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest, EmbeddingRequest, RerankRequest
+    )
+}  # fmt: skip
 """What a request for the other process is named by."""
 
 _thread = ThreadPoolExecutor(1, "parse")

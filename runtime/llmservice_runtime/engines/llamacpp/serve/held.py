@@ -44,13 +44,13 @@ def gpu(line: str) -> str:
     return found[1] if found else ""
 
 
-def held(buffers: list[Buffer], weights: int, mapped: int) -> Iterator[HeldLine]:
+def held(buffers: list[Buffer], weights: int, mapped: int, cached: bool = True) -> Iterator[HeldLine]:
     """Lines of memory. `weights`: bytes of all tensors; `mapped`: bytes of the file's pages that are in memory.
 
     A mapping spans tensors that were copied elsewhere, so it does not count: what no other buffer has of the weights is
-    in it.
+    in it. `cached`: whether there is a cache; buffers that tell of none are then not told of at all.
     """
-    if not any(buffer.part is Part.CACHE for buffer in buffers):
+    if cached and not any(buffer.part is Part.CACHE for buffer in buffers):
         return
     for part in (Part.WEIGHTS, Part.CACHE, Part.ENGINE):
         own = [buffer for buffer in buffers if buffer.part is part and not buffer.name.endswith(_MAPPED)]
@@ -59,5 +59,5 @@ def held(buffers: list[Buffer], weights: int, mapped: int) -> Iterator[HeldLine]
             yield HeldLine(part, GPU, gpu, gpu)
         if part is Part.WEIGHTS:
             yield HeldLine(part, HOST, max(host, weights - gpu), min(max(host, weights - gpu), host + mapped))
-        elif part is Part.CACHE:
+        elif part is Part.CACHE and cached:
             yield HeldLine(part, HOST, host, host)

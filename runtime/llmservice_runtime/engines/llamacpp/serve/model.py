@@ -64,17 +64,18 @@ def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[
     initialise()
     buffers.clear()
     gpus.clear()
-    model = _open(settings, args, progress)
+    model = open_model(settings, args, progress)
     try:
         _refuse_other_kinds(model, settings.model_path)
-        _require_tokenizer(model, settings.model_path)
+        require_tokenizer(model, settings.model_path)
         return _with_context(model, settings, args)
     except BaseException:
         llama_cpp.llama_model_free(model)
         raise
 
 
-def _open(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[float], None]) -> Any:
+def open_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[float], None]) -> Any:
+    """The weights, without a context. UserError as of `load_model`."""
     path = Path(settings.model_path)
     if not path.is_file():
         raise UserError(
@@ -120,7 +121,7 @@ def _refuse_other_kinds(model: Any, path: str) -> None:
         kind = "an encoder model"
     elif llama_cpp.llama_model_is_diffusion(model):
         kind = "a diffusion model"
-    elif _meta(model, "general.architecture").endswith("bert") or _pooling(model):
+    elif meta(model, "general.architecture").endswith("bert") or _pooling(model):
         kind = "an embedding model"
     if kind:
         raise UserError(
@@ -130,7 +131,7 @@ def _refuse_other_kinds(model: Any, path: str) -> None:
         )
 
 
-def _require_tokenizer(model: Any, path: str) -> None:
+def require_tokenizer(model: Any, path: str) -> None:
     """llama.cpp loads a model without a vocabulary, and aborts the process at the first text."""
     if llama_cpp.llama_vocab_type(llama_cpp.llama_model_get_vocab(model)) == 0:
         raise UserError(
@@ -141,10 +142,11 @@ def _require_tokenizer(model: Any, path: str) -> None:
 
 
 def _pooling(model: Any) -> bool:
-    return _meta(model, f"{_meta(model, 'general.architecture')}.pooling_type") not in ("", "0")
+    return meta(model, f"{meta(model, 'general.architecture')}.pooling_type") not in ("", "0")
 
 
-def _meta(model: Any, key: str) -> str:
+def meta(model: Any, key: str) -> str:
+    """What the file says of a key; empty = nothing."""
     buffer = ctypes.create_string_buffer(256)
     n = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, 256)
     return buffer.value.decode("utf-8", "replace") if n >= 0 else ""
@@ -153,10 +155,10 @@ def _meta(model: Any, key: str) -> str:
 def kv_shape(model: Any, kv_type: str) -> KvShape:
     """Upper bound: every layer as full attention."""
     heads = max(1, llama_cpp.llama_model_n_head(model))
-    architecture = _meta(model, "general.architecture")
+    architecture = meta(model, "general.architecture")
     width = llama_cpp.llama_model_n_embd(model) // heads
-    key = int(_meta(model, f"{architecture}.attention.key_length") or width)
-    value = int(_meta(model, f"{architecture}.attention.value_length") or width)
+    key = int(meta(model, f"{architecture}.attention.key_length") or width)
+    value = int(meta(model, f"{architecture}.attention.value_length") or width)
     numbers = llama_cpp.llama_model_n_layer(model) * llama_cpp.llama_model_n_head_kv(model) * (key + value)
     recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
     sliding = llama_cpp.llama_model_n_swa(model) > 0

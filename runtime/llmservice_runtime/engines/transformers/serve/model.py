@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -43,7 +44,12 @@ class LoadedModel:
         self.model = None
 
 
-def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[float], None]) -> LoadedModel:
+def load_model(
+    settings: RuntimeSettings,
+    args: EngineArgs,
+    progress: Callable[[float], None],
+    kinds: Any = transformers.AutoModelForCausalLM,
+) -> LoadedModel:
     """Load `settings.model_path`. UserError carries the class (ModelDamaged, OutOfMemory...)."""
     folder = Path(settings.model_path)
     if not (folder / "config.json").is_file():
@@ -69,7 +75,7 @@ def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[
                 FailureClass.UNSUPPORTED_FORMAT,
             )
         with _told(progress):
-            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            model, info = kinds.from_pretrained(
                 folder,
                 config=config,
                 trust_remote_code=trust,
@@ -78,6 +84,7 @@ def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
                 **load_options(settings.load_quantization, config),
+                **_bare(kinds, config),
             )
     _require_all(info, folder)
     model.eval()
@@ -85,6 +92,14 @@ def load_model(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[
     trim(model, converted=bool(settings.load_quantization))
     log.info("%s in %s on %s", type(model).__name__, str(model.dtype).removeprefix("torch."), model.device)
     return LoadedModel(model, _tokenizer(tokenizer, model, folder), folder)
+
+
+def _bare(kinds: Any, config: Any) -> dict[str, Any]:
+    """Without the layer that BERT and its kin were trained with for another purpose: many checkpoints have none."""
+    if kinds is not transformers.AutoModel or type(config) not in transformers.MODEL_MAPPING:
+        return {}
+    takes = inspect.signature(transformers.MODEL_MAPPING[type(config)].__init__).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in takes else {}
 
 
 def _require_defaults(folder: Path) -> None:

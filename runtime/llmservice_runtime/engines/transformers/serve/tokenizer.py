@@ -47,9 +47,17 @@ class HfTokenizer:
         self.eos_token = str(tokenizer.eos_token or "")
         self.chat_template, self.tool_template = chat_templates(tokenizer.chat_template)
 
+        padding = tokenizer.pad_token_id
+        self.padding = padding if padding is not None else max(self.eos, 0)
+        """What stands behind shorter texts; nobody looks at it."""
+
     @property
     def vocab_size(self) -> int:
         return self._size
+
+    def pair(self, one: str, two: str) -> list[int]:
+        """Token ids of two texts that belong together, with the special tokens that say so."""
+        return list(self._native.encode(one, two).ids)
 
     def at_least(self, text: str) -> int:
         """See protocol.engine.Tokenizer. The first call reads every token."""

@@ -1,0 +1,141 @@
+"""Vectors and scores by Transformers: one pass over texts side by side, padded, and what the model's files do then."""
+
+from __future__ import annotations
+
+import inspect
+from array import array
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.contract.memory import HeldLine
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.transformers.arguments import EngineArgs
+from llmservice_runtime.engines.transformers.memory import STEP_TOKENS
+from llmservice_runtime.engines.transformers.serve.model import LoadedModel, load_model
+from llmservice_runtime.engines.transformers.serve.tokenizer import HfTokenizer
+from llmservice_runtime.formats.sentences import Sentences, sentences
+from llmservice_runtime.protocol.pooling import PoolInput, Traits, Vector
+
+
+class PooledTransformers:
+    """A model and what is done with its vectors. See pooling.engine.PooledModel."""
+
+    padded = True
+    step_tokens = STEP_TOKENS
+
+    def __init__(self, loaded: LoadedModel, recipe: Sentences, *, ranks: bool) -> None:
+        self._loaded = loaded
+        self._model = loaded.model
+        self._recipe = recipe
+        self._ranks = ranks
+        self.tokenizer: HfTokenizer = loaded.tokenizer
+        config = self._model.config.get_text_config()
+        self.traits = Traits(1) if ranks else _traits(config, recipe)
+        takes = inspect.signature(self._model.forward).parameters
+        self._typed = "token_type_ids" in takes and getattr(config, "type_vocab_size", 0) > 1
+        self._options = {"use_cache": False} if "use_cache" in takes else {}
+
+    def pair(self, query: Sequence[int], document: Sequence[int]) -> PoolInput:
+        """As the tokenizer puts two texts together."""
+        before, between, after = self._frame
+        first = [*before, *query, *between]
+        return PoolInput([*first, *document, *after], second=len(first))
+
+    @cached_property
+    def _frame(self) -> tuple[list[int], list[int], list[int]]:
+        """The special tokens around two texts."""
+        one, two = (self.tokenizer.encode(text, add_special=False, parse_special=False) for text in "ab")
+        whole = self.tokenizer.pair("a", "b")
+        start = _place(whole, one, 0)
+        second = _place(whole, two, start + len(one))
+        return whole[:start], whole[start + len(one) : second], whole[second + len(two) :]
+
+    def compute(self, inputs: Sequence[PoolInput]) -> Sequence[Vector]:
+        """See PooledModel."""
+        with torch.inference_mode():
+            return self._computed(inputs)
+
+    def _computed(self, inputs: Sequence[PoolInput]) -> Sequence[Vector]:
+        lengths = torch.tensor([len(given.tokens) for given in inputs])
+        width = int(lengths.max())
+        ids = torch.full((len(inputs), width), self.tokenizer.padding)
+        types = torch.zeros_like(ids)
+        for row, given in enumerate(inputs):
+            ids[row, : len(given.tokens)] = torch.tensor(given.tokens)
+            if given.second:
+                types[row, given.second : len(given.tokens)] = 1
+        mask = torch.arange(width)[None, :] < lengths[:, None]
+        device = self._model.device
+        more = {"token_type_ids": types.to(device)} if self._typed else {}
+        out = self._model(input_ids=ids.to(device), attention_mask=mask.long().to(device), **more, **self._options)
+        if self._ranks:
+            found = torch.sigmoid(out.logits[:, :1].float())
+        else:
+            found = self._pooled(out.last_hidden_state.float(), mask.to(device), lengths.to(device))
+        return [array("f", row.numpy().tobytes()) for row in found.cpu().contiguous()]
+
+    def _pooled(self, states: torch.Tensor, mask: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """(texts, tokens, width) to (texts, width)."""
+        if self._recipe.pooling == "Mean":
+            found = (states * mask[:, :, None]).sum(1) / lengths[:, None]
+        elif self._recipe.pooling == "CLS":
+            found = states[:, 0]
+        else:
+            found = states[torch.arange(len(states), device=states.device), lengths - 1]
+        return torch.nn.functional.normalize(found, dim=-1) if self._recipe.normalized else found
+
+    def held(self) -> Sequence[HeldLine]:
+        """What its weights have."""
+        return self._loaded.held()
+
+    def close(self) -> None:
+        """Let it go."""
+        self._model = None
+        self._loaded.close()
+
+
+def _place(whole: Sequence[int], part: Sequence[int], start: int) -> int:
+    for place in range(start, len(whole) - len(part) + 1):
+        if list(whole[place : place + len(part)]) == list(part):
+            return place
+    raise UserError(
+        "The tokenizer joins two texts so that neither is left as it was.",
+        "Use another reranking model.",
+        FailureClass.UNSUPPORTED_FORMAT,
+    )
+
+
+def _traits(config: Any, recipe: Sentences) -> Traits:
+    """`matryoshka_dimensions` and `is_matryoshka` are what vLLM reads too."""
+    shorter = getattr(config, "matryoshka_dimensions", None) or ()
+    anywhere = bool(getattr(config, "is_matryoshka", False)) and not shorter
+    return Traits(
+        int(config.hidden_size), tuple(map(int, shorter)), anywhere, recipe.normalized, recipe.prompts,
+        recipe.default_prompt,
+    )  # fmt: skip
+
+
+def load_pooled(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[float], None]) -> PooledTransformers:
+    """Load `settings.model_path`. UserError carries the class (ModelDamaged, UnsupportedFormat...)."""
+    folder, ranks = Path(settings.model_path), settings.task == "Rerank"
+    recipe = Sentences(pooling="Rank") if ranks else sentences(lambda path: _content(folder / path))
+    if recipe.unable or not recipe.pooling:
+        raise UserError(
+            f"{folder} can't be used: {recipe.unable or 'its files do not say how vectors are pooled.'}",
+            "Use a model whose modules.json and 1_Pooling/config.json say so.",
+            FailureClass.UNSUPPORTED_FORMAT,
+        )
+    kinds = transformers.AutoModelForSequenceClassification if ranks else transformers.AutoModel
+    loaded = load_model(settings, args, progress, kinds)
+    return PooledTransformers(loaded, recipe, ranks=ranks)
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None

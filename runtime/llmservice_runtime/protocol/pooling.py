@@ -1,0 +1,67 @@
+"""What an engine that makes vectors or scores of texts offers to the HTTP layer."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from llmservice_runtime.protocol.engine import Served
+
+
+@dataclass(frozen=True, slots=True)
+class PoolInput:
+    """One text, or a pair, as tokens, special ones included."""
+
+    tokens: Sequence[int]
+    second: int = 0
+    """Where the second text of a pair begins; 0 = there is one text."""
+    prompt: int = 0
+    """How many tokens in front are the prompt's, where the model leaves that out of what it pools."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What the model's own files say of its vectors."""
+
+    dimensions: int
+    """Numbers of a vector; 1 of a score."""
+    shorter: tuple[int, ...] = ()
+    """Numbers that a vector may be cut to, as the model was trained for."""
+    any_shorter: bool = False
+    """Whether it was trained to be cut anywhere."""
+    normalized: bool = True
+    """Whether vectors have the length 1."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """What to put before a text, by what it is for (`query`, `document`)."""
+    default_prompt: str = ""
+    """The prompt of a request that names none; empty = no prompt."""
+
+    def allows(self, dimensions: int) -> bool:
+        """Whether a vector may have so many numbers."""
+        return dimensions == self.dimensions or (
+            0 < dimensions < self.dimensions and (self.any_shorter or dimensions in self.shorter)
+        )
+
+
+Vector: TypeAlias = "array[float]"
+"""Of 32-bit floats (`array("f")`)."""
+
+
+class Pooler(Served, Protocol):
+    """A loaded model that makes a vector of a text (task Embedding), or a score of a pair (task Rerank)."""
+
+    @property
+    def traits(self) -> Traits: ...
+
+    def pair(self, query: Sequence[int], document: Sequence[int]) -> PoolInput:
+        """The input that compares two texts, which are tokens without special ones."""
+        ...
+
+    async def pool(self, inputs: Sequence[PoolInput]) -> Sequence[Vector]:
+        """A vector of each, as the model's files say; of pairs one number each, 0 to 1.
+
+        Raises QueueFullError. Cancelling the caller ends what was not begun.
+        """
+        ...
