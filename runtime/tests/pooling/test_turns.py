@@ -1,0 +1,113 @@
+"""Whose text is computed next, and what becomes of requests that end early."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.openai.metrics import EngineMetrics
+from llmservice_runtime.pooling.engine import PoolingEngine
+from llmservice_runtime.pooling.queue import TEXTS, Job, Turns
+from llmservice_runtime.protocol.engine import QueueFullError
+from llmservice_runtime.protocol.pooling import PoolInput, Traits, Vector
+
+
+def job(*lengths: int) -> Job:
+    return Job([PoolInput([0] * length) for length in lengths], lambda error: None, 0.0)
+
+
+def test_a_long_list_keeps_nobody_waiting() -> None:
+    turns = Turns(100, padded=False)
+    turns.add(long := job(*[10] * 500))
+    turns.add(short := job(10))
+    assert (short, 0) in turns.take()
+    assert len(long.left) == 500 - 9
+
+
+@given(st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=30), min_size=1, max_size=8), st.booleans())
+def test_every_text_is_computed_once_and_no_step_is_too_large(requests: list[list[int]], padded: bool) -> None:
+    turns, jobs, taken = Turns(100, padded=padded), [job(*lengths) for lengths in requests], list[tuple[int, int]]()
+    for one in jobs:
+        turns.add(one)
+    while len(turns):
+        step = turns.take()
+        lengths = [len(one.inputs[number].tokens) for one, number in step]
+        size = max(lengths) * len(lengths) if padded else sum(lengths)
+        assert 1 <= len(step) <= TEXTS and (size <= 100 or len(step) == 1)
+        taken += [(jobs.index(one), number) for one, number in step]
+    assert sorted(taken) == [(one, number) for one, lengths in enumerate(requests) for number in range(len(lengths))]
+
+
+class Model:
+    """Tells how long a text is; waits for `go` where it is given."""
+
+    traits, step_tokens, padded, tokenizer = Traits(1), 100, False, None
+
+    def __init__(self, fails: bool = False) -> None:
+        self.go, self.begun, self.fails = threading.Event(), threading.Event(), fails
+        self.computed = 0
+        self.go.set()
+
+    def compute(self, inputs: Sequence[PoolInput]) -> Sequence[Vector]:
+        self.begun.set()
+        self.go.wait()
+        if self.fails:
+            raise RuntimeError("broken")
+        self.computed += len(inputs)
+        return [array("f", [len(each.tokens)]) for each in inputs]
+
+    def held(self) -> Sequence[Any]:
+        return ()
+
+    def close(self) -> None:
+        self.go.clear()
+
+
+def engine(model: Model) -> PoolingEngine:
+    settings = RuntimeSettings(EngineType.LLAMA_CPP, "/m", "m", max_sequences=1, max_queued_requests=1)
+    return PoolingEngine(model, settings, EngineMetrics("m"))  # type: ignore[arg-type]
+
+
+def texts(*lengths: int) -> list[PoolInput]:
+    return [PoolInput([0] * length) for length in lengths]
+
+
+async def test_vectors_come_in_the_order_of_their_texts() -> None:
+    pooler = engine(Model())
+    assert [vector[0] for vector in await pooler.pool(texts(3, 90, 1, 50))] == [3, 90, 1, 50]
+    pooler.close()
+
+
+async def test_who_leaves_takes_the_rest_along_and_too_many_are_refused() -> None:
+    pooler = engine(model := Model())
+    model.go.clear()
+    first = asyncio.ensure_future(pooler.pool(texts(*[100] * 50)))
+    await asyncio.to_thread(model.begun.wait)
+    second = asyncio.ensure_future(pooler.pool(texts(5)))
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFullError):
+        await pooler.pool(texts(5))
+    first.cancel()
+    await asyncio.wait([first])
+    model.go.set()
+    assert [vector[0] for vector in await second] == [5]
+    assert model.computed <= 3
+    pooler.close()
+
+
+async def test_a_step_that_fails_is_told_to_who_was_in_it_and_others_go_on() -> None:
+    pooler = engine(model := Model(fails=True))
+    with pytest.raises(RuntimeError, match="broken"):
+        await pooler.pool(texts(5))
+    model.fails = False
+    assert [vector[0] for vector in await pooler.pool(texts(5))] == [5]
+    pooler.close()
