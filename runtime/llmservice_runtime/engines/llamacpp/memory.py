@@ -11,7 +11,7 @@ from llmservice_runtime.engines.llamacpp.options import LlamaOptions
 from llmservice_runtime.engines.llamacpp.rules import keeps_nothing
 from llmservice_runtime.estimate.budget import GPU, HOST, RESERVE, EngineMemory, MemoryLine, Shape, cache_lines
 from llmservice_runtime.estimate.kv import F16, Pool, kv_bytes, states_bytes
-from llmservice_runtime.estimate.overhead import MIB, activations
+from llmservice_runtime.estimate.overhead import MIB, activations, feed_forward
 from llmservice_runtime.estimate.weights import layer_weights, offloaded_bytes
 from llmservice_runtime.formats.facts import LayerKind, ModelFacts
 from llmservice_runtime.machine.machine import Device
@@ -23,6 +23,8 @@ TOKEN = 512
 """Bytes of each token of the vocabulary: its text in the tables of llama.cpp, the tokenizer and the grammars."""
 SPARE = 80 * MIB
 """Kept free: grammars of large vocabularies and many large requests at a time."""
+UNGATED = frozenset({"bert"})
+"""Encoders whose feed-forward block has no gate."""
 PAGE = 256
 """Tokens that llama.cpp rounds a cache up to."""
 GPU_BASE = 600 * MIB
@@ -125,9 +127,11 @@ def slots(shape: Shape) -> int:
 
 
 def pooled_buffer(facts: ModelFacts, tokens: int, options: LlamaOptions) -> int:
-    """Buffers of a step that pools: the mask of all tokens with all, activations of a layer, every token's output."""
+    """Buffers of a step that pools: the mask of all tokens with all, a layer's activations (a gate is as wide as what
+    it gates), every token's output. A test holds it against llama.cpp's own."""
     scores = 4 * facts.attention_heads if options.scores else 0
-    return (4 + 2 + scores) * tokens * tokens + activations(facts, tokens) + 4 * facts.hidden_size * tokens
+    wide = feed_forward(facts) * (1 if facts.architecture in UNGATED else 2)
+    return (2 + scores) * tokens * tokens + 4 * tokens * (wide + 4 * facts.hidden_size)
 
 
 def compute_buffer(facts: ModelFacts, shape: Shape, options: LlamaOptions) -> int:
