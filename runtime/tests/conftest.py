@@ -30,11 +30,12 @@ def installed() -> Callable[[EngineType], None]:
 
 FEWER = 9
 """Exit code when an engine ran fewer tests than the others: no test has failed that could be run again."""
-_ENGINE = re.compile(r"runtime/tests/(?:(vllm|transformers)/|every_engine/[^\[]*\[(\w+))")
+_ENGINE = re.compile(r"runtime/tests/(?:(vllm|transformers|pooling)/|every_engine/[^\[]*\[(\w+))")
 
 
 def group(nodeid: str) -> str:
-    """What one worker runs one after the other: the tests of one engine's processes. Any other test is alone."""
+    """What one worker runs one after the other: the tests of one engine's processes, and those of vectors, over the
+    same models. Any other test is alone."""
     found = _ENGINE.match(nodeid)
     return next(filter(None, found.groups())) if found else nodeid
 

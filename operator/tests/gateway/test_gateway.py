@@ -61,6 +61,14 @@ async def test_the_body_reaches_the_replica_untouched(world: World) -> None:
         ("/v1/detokenize", "/detokenize"),
         ("/apps/demo/v1/chat/completions", "/v1/chat/completions"),
         ("/apps/demo/tokenize", "/tokenize"),
+        ("/v1/embeddings", "/v1/embeddings"),
+        ("/embeddings", "/v1/embeddings"),
+        ("/apps/demo/v1/embeddings", "/v1/embeddings"),
+        ("/v1/rerank", "/v1/rerank"),
+        ("/rerank", "/v1/rerank"),
+        ("/apps/demo/rerank", "/v1/rerank"),
+        ("/v1/score", "/v1/score"),
+        ("/apps/demo/v1/score", "/v1/score"),
     ],
 )
 async def test_routes_with_and_without_prefix(world: World, path: str, upstream: str) -> None:
