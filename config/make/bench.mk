@@ -1,4 +1,4 @@
-.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-gpu bench-operator bench-scaling bench-routing bench-gateway
+.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-gpu bench-embeddings bench-operator bench-scaling bench-routing bench-gateway
 bench-runtime: $(VENV)/.dev $(VENV)/.engine ## our runtime against llama-server; writes docs/benchmarks.md
 	PYTHONPATH=runtime $(BIN)/python -m bench --write docs/benchmarks.md
 
@@ -17,6 +17,9 @@ bench-operator: $(VENV)/.dev ## 1,000 services on a real API server; BENCH_ARGS=
 
 bench-engines: $(VENV)/.dev $(VENV)/.engines ## engines as we serve them against themselves as they come; writes docs/benchmarks-engines.md (25 minutes)
 	PYTHONPATH=runtime $(BIN)/python -m bench.engines --write docs/benchmarks-engines.md $(BENCH_ARGS)
+
+bench-embeddings: $(VENV)/.dev $(VENV)/.engines ## vectors by ours, sentence-transformers (fetched) and llama-server; writes docs/benchmarks-embeddings.md (5 minutes)
+	PYTHONPATH=runtime $(BIN)/python -m bench.embeddings --write docs/benchmarks-embeddings.md $(BENCH_ARGS)
 
 bench-scaling: $(VENV)/.dev ## policies of scaling on traces of requests, simulated (minutes); writes docs/benchmarks-scaling.md
 	PYTHONPATH=operator $(BIN)/python -m bench.scaling --search --write docs/benchmarks-scaling.md $(BENCH_ARGS)

@@ -15,7 +15,13 @@ from llmservice_runtime.contract.settings import RuntimeSettings
 
 @contextlib.contextmanager
 def server(
-    model: Path, *, sequences: int, context: int, threads: int, engine: EngineType = EngineType.LLAMA_CPP
+    model: Path,
+    *,
+    sequences: int,
+    context: int,
+    threads: int,
+    engine: EngineType = EngineType.LLAMA_CPP,
+    task: str = "Completion",
 ) -> Iterator[str]:
     """A running supervisor and engine; yields the engine's base URL. Lengths in tokens."""
     port, supervisor_port = free_port(), free_port()
@@ -23,7 +29,7 @@ def server(
         engine=engine,
         model_path=str(model),
         model_name="bench",
-        task="Completion",
+        task=task,
         port=port,
         supervisor_port=supervisor_port,
         context_tokens=context,

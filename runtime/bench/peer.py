@@ -77,6 +77,16 @@ def _tools(plan: WheelPlan, folder: Path) -> Path:
 
 
 @contextlib.contextmanager
+def embedder(binary: Path, model: Path, *, context: int, threads: int) -> Iterator[str]:
+    """A llama-server that makes vectors, of texts as long as `context`, sixteen at a time; yields its base URL."""
+    port = free_port()
+    command = [str(binary), "-m", str(model), "--embedding", "-np", "16", "-c", str(16 * context), "-t", str(threads)]
+    command += ["-b", "2048", "-ub", "2048", "--host", "127.0.0.1", "--port", str(port), "--no-ui", "--fit", "off"]
+    with running(command, f"http://127.0.0.1:{port}/health"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
 def server(binary: Path, model: Path, *, slots: int, context: int, threads: int) -> Iterator[str]:
     """A running llama-server; yields its base URL. `context` is per slot, in tokens."""
     port = free_port()
