@@ -16,7 +16,7 @@ from llmservice_runtime.openai.generation import check, submitted
 from llmservice_runtime.openai.logprobs import ContentLogprobs, chat_logprobs
 from llmservice_runtime.openai.requests.body import received
 from llmservice_runtime.openai.requests.chat import ChatRequest
-from llmservice_runtime.openai.state import SERVER
+from llmservice_runtime.openai.state import SERVER, WRITING
 from llmservice_runtime.openai.stream import stream
 from llmservice_runtime.openai.tool_parser import CallArguments, CallStart, Content
 from llmservice_runtime.openai.usage import Usage
@@ -27,6 +27,7 @@ from llmservice_runtime.wire import sse
 async def chat_completions(http: web.Request) -> web.StreamResponse:
     """Answer a chat, streamed or whole."""
     server = http.app[SERVER]
+    server.check_task(*WRITING)
     request = await received(http, ChatRequest, server.context_tokens, unsupported=server.unsupported_fields)
     with server.drain.admitted():
         model = server.check_model(request.model)

@@ -17,7 +17,7 @@ from llmservice_runtime.openai.params import answer_length, checked, constraint,
 from llmservice_runtime.openai.requests.body import PROMPTS, received
 from llmservice_runtime.openai.requests.completion import CompletionRequest
 from llmservice_runtime.openai.requests.fields import MAX_CHOICES
-from llmservice_runtime.openai.state import SERVER, Server
+from llmservice_runtime.openai.state import SERVER, WRITING, Server
 from llmservice_runtime.openai.stream import stream
 from llmservice_runtime.openai.usage import Usage
 from llmservice_runtime.protocol.engine import Delta, GenerationRequest, Tokenizer, TokenLogprob
@@ -28,6 +28,7 @@ from llmservice_runtime.wire.errors import bad_request, unsupported
 async def completions(http: web.Request) -> web.StreamResponse:
     """Complete one or several prompts, streamed or whole."""
     server = http.app[SERVER]
+    server.check_task(*WRITING)
     request = await received(http, CompletionRequest, server.context_tokens, PROMPTS, server.unsupported_fields)
     with server.drain.admitted():
         model = server.check_model(request.model)

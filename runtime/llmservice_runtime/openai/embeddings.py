@@ -29,6 +29,7 @@ TURN = 32
 async def embeddings(http: web.Request) -> web.Response:
     """A vector of each text, in order."""
     server = http.app[SERVER]
+    server.check_task("Embedding")
     request = await received(http, EmbeddingRequest, server.context_tokens, MOST_TEXTS)
     with server.drain.admitted():
         model = server.check_model(request.model)

@@ -24,6 +24,7 @@ Named = tuple[str, str]
 async def rerank(http: web.Request) -> web.Response:
     """The documents with their scores, most relevant first."""
     server = http.app[SERVER]
+    server.check_task("Rerank")
     request = await received(http, RerankRequest, server.context_tokens, MOST_TEXTS)
     with server.drain.admitted():
         model = server.check_model(request.model)
@@ -42,6 +43,7 @@ async def rerank(http: web.Request) -> web.Response:
 async def score(http: web.Request) -> web.Response:
     """The score of each pair, in order."""
     server = http.app[SERVER]
+    server.check_task("Rerank")
     request = await received(http, ScoreRequest, server.context_tokens, PROMPTS, apart=False)
     with server.drain.admitted():
         model = server.check_model(request.model)

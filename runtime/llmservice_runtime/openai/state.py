@@ -20,6 +20,8 @@ from llmservice_runtime.wire.callers import Callers
 from llmservice_runtime.wire.errors import ApiError, bad_request, cut, unavailable
 
 WRITING = tuple(task for task in TASKS if task not in POOLED)
+POOLED_AT = {"/v1/embeddings": "Embedding", "/v1/rerank": "Rerank", "/v1/score": "Rerank"}
+"""Path -> the task of the models that answer it."""
 ASKED_AT = {
     "Chat": "/v1/chat/completions",
     "Completion": "/v1/completions",
@@ -106,19 +108,20 @@ class Server:
 
     def ready_engine(self) -> Engine:
         """What writes text; ApiError 503 while the model loads, 400 when it is another kind of model."""
-        self._check_task(*WRITING)
+        self.check_task(*WRITING)
         self.ready()
         assert self.engine is not None
         return self.engine
 
     def ready_pooler(self, task: str) -> Pooler:
         """What answers with vectors (task Embedding) or scores (Rerank); ApiError as of `ready_engine`."""
-        self._check_task(task)
+        self.check_task(task)
         self.ready()
         assert self.pooler is not None
         return self.pooler
 
-    def _check_task(self, *tasks: str) -> None:
+    def check_task(self, *tasks: str) -> None:
+        """ApiError 400 that says what this model answers, where that is another task."""
         if self.task not in tasks:
             said = f"{self.model_name} {DOES[self.task]}. Ask {ASKED_AT[self.task]}, or another model."
             raise bad_request(said, "model", "wrong_task")

@@ -94,7 +94,9 @@ def test_a_load_is_held_against_the_plan_line_by_line(replica: Replica) -> None:
     ("path", "method", "status", "code"),
     [
         ("/v1/nothing", "GET", 404, "not_found"),
-        ("/v1/embeddings", "POST", 404, "not_found"),
+        ("/v1/embeddings", "POST", 400, "wrong_task"),
+        ("/rerank", "POST", 400, "wrong_task"),
+        ("/v1/score", "POST", 400, "wrong_task"),
         ("/v1/responses", "POST", 404, "not_found"),
         ("/docs", "GET", 404, "not_found"),
         (CHAT, "GET", 405, "method_not_allowed"),

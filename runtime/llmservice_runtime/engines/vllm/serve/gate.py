@@ -33,7 +33,7 @@ from llmservice_runtime.openai.requests.body import PROMPTS, received
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from llmservice_runtime.openai.requests.fields import Strict
-from llmservice_runtime.openai.state import Server
+from llmservice_runtime.openai.state import POOLED_AT, Server
 from llmservice_runtime.wire import sse
 from llmservice_runtime.wire.callers import Callers, is_preflight, preflight, told
 from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, cut, internal, unavailable
@@ -50,7 +50,7 @@ TOKENS: dict[str, Read] = {
     "/tokenize": (TokenizeRequest, 1, translate.tokenize),
     "/detokenize": (DetokenizeRequest, 1, translate.detokenize),
 }
-PREFIXED = ("/chat/completions", "/completions", "/models")
+PREFIXED = ("/chat/completions", "/completions", "/models", "/embeddings", "/rerank", "/score")
 """Answered without /v1 too."""
 MODELS = "/v1/models"
 SHOWN = ("/health", "/metrics", "/version")
@@ -140,6 +140,10 @@ class Gate:
                     tidy=True,
                 )
                 await self._app(scope, receive, Answer(admitted.send, path, changes).send)
+        elif path in POOLED_AT:
+            allowed(scope, "POST")
+            served.server.check_task(POOLED_AT[path])
+            raise ApiError(404, f"{cut(path)} is not served by vLLM here.", code="not_found")
         else:
             said = f"No such path: {cut(path)}. The API starts at /v1 (docs/api.md lists it)."
             raise ApiError(404, said, code="not_found")
