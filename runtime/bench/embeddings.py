@@ -33,7 +33,15 @@ from llmservice_runtime.install.environment import engine_python
 
 BATCHES = (1, 32)
 CONTEXT = 256
-PACKAGES = ("sentence-transformers==6.2.0", "scikit-learn", "scipy", "joblib", "threadpoolctl", "narwhals")
+PACKAGES = (
+    "sentence-transformers==6.2.0",
+    "scikit-learn",
+    "scipy",
+    "joblib",
+    "threadpoolctl",
+    "narwhals",
+    "cloudpickle",
+)
 """What the Transformers environment lacks for it."""
 STORY = (
     "the report says that prices of wheat rose in the spring while ships waited outside of the harbour for days "
