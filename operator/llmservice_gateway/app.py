@@ -5,22 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 from prometheus_client.exposition import generate_latest
 
 from llmservice_gateway import errors
+from llmservice_gateway.bodies import Body
 from llmservice_gateway.clients import client_of
+from llmservice_gateway.dialects.apart import translated
+from llmservice_gateway.dialects.dialect import Dialect
+from llmservice_gateway.dialects.registry import DIALECTS, RESPONSES, dialect_of
 from llmservice_gateway.journal import ENTRY, Entry, Journal, Write, request_id
 from llmservice_gateway.keys.door import Door
 from llmservice_gateway.keys.ring import Owner
 from llmservice_gateway.metrics import GatewayMetrics
 from llmservice_gateway.naming import Asked, named, read_asked
 from llmservice_gateway.proxy import Limits, Proxy
+from llmservice_gateway.retelling import Told
 from llmservice_gateway.routing import AmbiguousModelError, Backend, Table, UnknownModelError
+from llmservice_gateway.speech import Speech
 from llmservice_runtime.wire.callers import Callers, protect
 from llmservice_runtime.wire.errors import ApiError, body_too_large, error_response, internal
 from llmservice_runtime.wire.server import CLIENT_SECONDS, expect_later
@@ -81,7 +89,7 @@ class Gateway:
         app = web.Application(middlewares=[self._answer_errors], client_max_size=self.proxy.limits.body_bytes)
         app[CLIENT_SECONDS] = lambda: self.proxy.limits.idle_seconds  # who takes nothing has a place, or much memory
         app.on_response_prepare.append(_tell_id)
-        protect(app, self._callers)
+        protect(app, self._callers, _refusal)
         if self._door is not None:
             app.middlewares.append(self._let_in)
         router = app.router
@@ -94,6 +102,10 @@ class Gateway:
             router.add_get(base + "/models/{model:.+}", self._model)
             for route in POSTED:
                 router.add_post(base + route, self._post, expect_handler=expect_later)
+            for dialect in DIALECTS:
+                answer = partial(self._translated, dialect)
+                router.add_post(base + dialect.route, answer, expect_handler=expect_later)
+            router.add_route("*", base + RESPONSES.route + "/{rest:.+}", self._stored)
         for route in ("/tokenize", "/detokenize", "/rerank", "/score"):  # vLLM has these beside /v1 too
             router.add_post("/{namespace}/{name}" + route, self._post, expect_handler=expect_later)
 
@@ -126,21 +138,21 @@ class Gateway:
             return await handler(request)
         except ApiError as error:
             entry.reason = error.code
-            return error_response(error)
+            return _refusal(request, error)
         except web.HTTPRequestEntityTooLarge:
-            return error_response(body_too_large(self.proxy.limits.body_bytes))
+            return _refusal(request, body_too_large(self.proxy.limits.body_bytes))
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
-            return error_response(errors.method_not_allowed(request.method, request.path, allowed))
+            return _refusal(request, errors.method_not_allowed(request.method, request.path, allowed))
         except web.HTTPNotFound:
-            return error_response(errors.no_route(request.method, request.path))
+            return _refusal(request, errors.no_route(request.method, request.path))
         except web.HTTPException as error:
-            return error_response(ApiError(error.status, f"{error.reason}.", code="http_error"))
+            return _refusal(request, ApiError(error.status, f"{error.reason}.", code="http_error"))
         except ConnectionError:
             raise  # the client went away
         except Exception:
             log.exception("request failed: %s %s", request.method, request.path)
-            return error_response(internal("The gateway failed on this request; its log says why."))
+            return _refusal(request, internal("The gateway failed on this request; its log says why."))
 
     @web.middleware
     async def _let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -187,20 +199,46 @@ class Gateway:
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         route = next(route for route in POSTED if request.path.removesuffix("/").endswith(route))
+        async with self._body(request) as body:
+            backend, asked = await self._asked(request, body.data)
+            if route not in COMPUTING:
+                asked = replace(asked, sequences=0, stream_options="")
+            return await self._answer(request, body, backend, asked, POSTED[route])
+
+    async def _translated(self, dialect: Dialect, request: web.Request) -> web.StreamResponse:
+        """The same for a request and an answer in another protocol."""
+        async with self._body(request) as body:
+            found = await translated(dialect, body.data)
+            body.become(found.body)
+            asked = found.asked if dialect.teller else replace(found.asked, sequences=0)
+            backend = self._addressed(request) if "name" in request.match_info else None
+            backend = backend or _resolve(self._seen(request), named(asked))
+            told = Told(dialect, found, backend.full_name)
+            return await self._answer(request, body, backend, asked, dialect.path, told)
+
+    @asynccontextmanager
+    async def _body(self, request: web.Request) -> AsyncIterator[Body]:
+        """A request's body, if its key may ask now."""
         if self._door is not None:
             self._door.ask(request[OWNER])
         body = await self.proxy.bodies.read(request)
         try:
-            backend, asked = await self._asked(request, body.data)
-            if route not in COMPUTING:
-                asked = replace(asked, sequences=0, stream_options="")
-            request[ENTRY].service = name = backend.full_name
-            if self.proxy.table.aliases.get(asked.model) == name and asked.model not in (name, backend.name):
-                body.put("model", json.dumps(name))  # an alias, which no engine knows
-            client = client_of(request, request[ENTRY].key), asked.user or request.remote or ""
-            return await self.proxy.answer(request, name, POSTED[route], body, asked, client)
+            yield body
         finally:
             body.drop()
+
+    async def _answer(
+        self, request: web.Request, body: Body, backend: Backend, asked: Asked, path: str, speech: Speech | None = None
+    ) -> web.StreamResponse:
+        request[ENTRY].service = name = backend.full_name
+        if self.proxy.table.aliases.get(asked.model) == name and asked.model not in (name, backend.name):
+            body.put("model", json.dumps(name))  # an alias, which no engine knows
+        client = client_of(request, request[ENTRY].key), asked.user or request.remote or ""
+        return await self.proxy.answer(request, name, path, body, asked, client, speech)
+
+    async def _stored(self, _: web.Request) -> web.StreamResponse:
+        """What only servers that keep responses have."""
+        raise errors.nothing_stored()
 
     async def _asked(self, request: web.Request, body: bytes) -> tuple[Backend, Asked]:
         """Which service is meant, and how much is asked of it."""
@@ -236,6 +274,16 @@ def _resolve(table: Table, model: str) -> Backend:
 async def _tell_id(request: web.Request, response: web.StreamResponse) -> None:
     if entry := request.get(ENTRY):
         response.headers["X-Request-Id"] = entry.request_id
+        if dialect := dialect_of(request.path):
+            response.headers[dialect.id_header] = entry.request_id
+
+
+def _refusal(request: web.Request, error: ApiError) -> web.Response:
+    """What went wrong, in the protocol that was asked in."""
+    response = error_response(error)
+    if dialect := dialect_of(request.path):
+        response.body = json.dumps(dialect.error(error)).encode()
+    return response
 
 
 def _describe(name: str, backend: Backend) -> dict[str, object]:

@@ -133,8 +133,17 @@ def replica_error(service: str, status: int, body: bytes) -> ApiError:
 def no_route(method: str, path: str) -> ApiError:
     """404 for a path that nobody serves."""
     message = (
-        f"There is no {method} {path}. Routes: /v1/models, /v1/chat/completions, /v1/completions, /v1/embeddings, "
-        "/v1/rerank, /v1/score, /tokenize, /detokenize, and the same under /NAMESPACE/NAME/v1."
+        f"There is no {method} {path}. Routes: /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, "
+        "/v1/messages, /v1/messages/count_tokens, /v1/embeddings, /v1/rerank, /v1/score, /tokenize, /detokenize, and "
+        "the same under /NAMESPACE/NAME/v1."
+    )
+    return ApiError(404, message, code="not_found")
+
+
+def nothing_stored() -> ApiError:
+    """404: a route of servers that keep responses."""
+    message = (
+        "No response is stored here, so none can be read, changed or counted; keep what POST /v1/responses answers."
     )
     return ApiError(404, message, code="not_found")
 

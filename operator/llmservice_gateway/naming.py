@@ -77,20 +77,29 @@ def asked_of(body: bytes) -> Asked:
     """What a request body asks for; ApiError 400 when it is no JSON object."""
     bound_parts(body)
     try:
+        return asked_in(fields_of(body), len(body))
+    except RecursionError:
+        raise bad_request("The body's lists and objects are too deep.", code="invalid_json") from None
+
+
+def fields_of(body: bytes) -> dict[str, Any]:
+    """The fields of a body; ApiError 400 when it is no JSON object."""
+    try:
         fields = _DECODER.decode(body.decode())
     except (ValueError, RecursionError):
         raise bad_request("The body is not JSON in UTF-8.", code="invalid_json") from None
     if not isinstance(fields, dict):
         raise bad_request("The body must be a JSON object.", code="invalid_json")
-    try:
-        key = prefix_key(fields)
-    except RecursionError:
-        raise bad_request("The body's lists and objects are too deep.", code="invalid_json") from None
+    return fields
+
+
+def asked_in(fields: dict[str, Any], size: int) -> Asked:
+    """What the fields of a body of `size` bytes ask for; RecursionError for very deep ones."""
     return Asked(
         model=model if isinstance(model := fields.get("model"), str) else "",
         user=next((name[:LONGEST_USER] for field in USERS if isinstance(name := fields.get(field), str) and name), ""),
-        key=key,
-        body_bytes=len(body),
+        key=prefix_key(fields),
+        body_bytes=size,
         most_tokens=_count(fields.get("max_completion_tokens")) or _count(fields.get("max_tokens")),
         sequences=max(1, _count(fields.get("n"))) * _prompts(fields.get("prompt")),
         streams=fields.get("stream") is True,

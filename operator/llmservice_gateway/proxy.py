@@ -18,11 +18,13 @@ from llmservice_gateway.errors import answer_timeout, gateway_draining, not_read
 from llmservice_gateway.fair import Client
 from llmservice_gateway.journal import BROKEN, ENTRY, Entry
 from llmservice_gateway.naming import Asked
-from llmservice_gateway.relay import Kept, Passed, broken_event, relay
+from llmservice_gateway.passing import Plain
+from llmservice_gateway.relay import Kept, Passed, broken
 from llmservice_gateway.reply import Reply
 from llmservice_gateway.rooms import Place, Rooms, Ticket
 from llmservice_gateway.routing import Table
 from llmservice_gateway.sizes import usage_in
+from llmservice_gateway.speech import Speech
 from llmservice_gateway.suspects import DEATHS, Suspects, Turns, digest_of
 from llmservice_gateway.upstream import IDLE_SECONDS, DiedError, Engines, NotReachedError, ReplicaError, first_sign
 from llmservice_gateway.waiting import AnswerTimeoutError, Patience
@@ -159,15 +161,22 @@ class Proxy:
         await self._engines.close()
 
     async def answer(
-        self, request: web.Request, name: str, path: str, body: Body, asked: Asked, client: Client
+        self,
+        request: web.Request,
+        name: str,
+        path: str,
+        body: Body,
+        asked: Asked,
+        client: Client,
+        speech: Speech | None = None,
     ) -> web.StreamResponse:
         """Answer with what a replica of service `name` (full) says to `body` at `path`. ApiError when none can.
 
-        Clients take turns. The request's entry in the journal is filled.
+        Clients take turns. The request's entry in the journal is filled. `speech` tells the answer in another protocol.
         """
         entry = request[ENTRY]
         entry.streams, entry.body_bytes = asked.streams, len(body.data)
-        reply = Reply(request)
+        reply = Reply(request, speech or Plain(self._kept, strips=bool(asked.stream_options)))
         hold = self.limits.hold_seconds if asked.streams else min(self.limits.hold_seconds, WHOLE_SECONDS)
         ticket = Ticket(
             service=name,
@@ -210,7 +219,10 @@ class Proxy:
                         lost = True
                 else:
                     if begun is not None:
-                        return await self._finish(asking, place, begun)
+                        if not self._amended(asking, place, begun):
+                            return await self._finish(asking, place, begun)
+                        again = True
+                        continue
             again = True
             ticket.avoid.add(place.replica.name)
             asking.entry.retries += 1
@@ -293,6 +305,16 @@ class Proxy:
                 raise answer_timeout(place.backend, error.seconds) from None
             raise
 
+    def _amended(self, asking: _Asking, place: Place, begun: _Begun) -> bool:
+        """Whether the same is asked once more in other words."""
+        whole = begun.head.status, begun.head.headers, begun.first
+        amended = None if begun.head.streams else asking.reply.speech.amended(whole)
+        if amended is None:
+            return False
+        asking.body.put(*amended)
+        self._engines.give_back(begun.engine, place.replica)
+        return True
+
     async def _finish(self, asking: _Asking, place: Place, begun: _Begun) -> web.StreamResponse:
         """The rest of what was begun."""
         loop, entry, head = asyncio.get_running_loop(), asking.entry, begun.head
@@ -301,33 +323,31 @@ class Proxy:
             headers = passed_on(head)
             if not head.streams:
                 if head.status == 200:
-                    self._learn(asking, begun.first[-USAGE_BYTES:])
+                    self._learn(asking, usage_in(begun.first[-USAGE_BYTES:]))
                 return await asking.reply.whole(*told(asking.service, head.status, headers, begun.first))
             await asking.reply.stream(head.status, headers)
             passed = Passed()
-            if (broken := await self._relayed(asking, begun, passed)) is None:
+            if (error := await self._relayed(asking, begun, passed)) is None:
                 return await asking.reply.end(passed.rest)
             entry.reason = BROKEN
-            if not isinstance(broken, TimeoutError):
+            if not isinstance(error, TimeoutError):
                 self._remember(asking, place)
-            return await asking.reply.end(broken_event(asking.service, broken, begun.idle_seconds))
+            return await asking.reply.fail(broken(asking.service, error, begun.idle_seconds))
         finally:
             self._engines.give_back(begun.engine, place.replica)
 
     async def _relayed(self, asking: _Asking, begun: _Begun, passed: Passed) -> Exception | None:
         """Why a stream ended before its end; None = it did not. What it took is known also when its client leaves."""
-        entry, strips = asking.entry, bool(asking.ticket.asked.stream_options)
+        entry, tell = asking.entry, asking.reply.speech.stream
         try:
-            return await relay(
-                begun.engine, begun.first, asking.reply, begun.idle_seconds, passed, self._kept, strips=strips
-            )
+            return await tell(begun.engine, begun.first, asking.reply, begun.idle_seconds, passed)
         finally:
             entry.guessed_tokens += passed.chunks
             if passed.last:
                 entry.chunks, entry.last = passed.chunks, passed.last
-            self._learn(asking, passed.usage)
+            self._learn(asking, passed.counted or usage_in(passed.usage))
 
-    def _learn(self, asking: _Asking, answer: bytes) -> None:
-        if usage := usage_in(answer):
+    def _learn(self, asking: _Asking, usage: tuple[int, int] | None) -> None:
+        if usage:
             self.rooms.answered(asking.service, asking.ticket.asked, usage)
             asking.entry.prompt_tokens, asking.entry.answer_tokens = usage

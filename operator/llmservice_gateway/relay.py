@@ -13,7 +13,7 @@ from llmservice_gateway.engine import Connection, EngineError
 from llmservice_gateway.framing import DIGITS, Chunked, FramingError
 from llmservice_gateway.reply import Reply
 from llmservice_gateway.spent import MARK, without_usage
-from llmservice_runtime.wire.sse import error_event
+from llmservice_runtime.wire.errors import ApiError
 
 TWO_LINE_ENDS = (b"\n\n", b"\n\r", b"\r\r")
 """An event ends with an empty line, and a line with LF, CR LF or CR: whichever of them two stand together, one of these
@@ -43,10 +43,12 @@ class Kept:
 @dataclass(slots=True)
 class Passed:
     """What went by, also of a stream whose client left. `chunks` came after the first one, the last of them at `last`
-    (the loop's time, 0 = the stream did not end). `usage`: the last events that tell of it, and what came with them.
+    (the loop's time, 0 = the stream did not end). `usage`: the last events that tell of it, and what came with them;
+    `counted`: the (prompt, answer) tokens in them, where they were read.
     `rest` is not sent yet: it goes with the answer's end, in one write."""
 
     usage: bytes = b""
+    counted: tuple[int, int] | None = None
     chunks: int = 0
     last: float = 0.0
     rest: bytes = b""
@@ -280,8 +282,8 @@ def whole_events(data: bytes, limit: int = EVENT_LIMIT) -> tuple[bytes, bytes]:
     return data[:end], data[end:]
 
 
-def broken_event(service: str, error: Exception, idle: float) -> bytes:
+def broken(service: str, error: Exception, idle: float) -> ApiError:
     """What a stream ends with whose replica failed after its first byte."""
     what = f"sent nothing for {idle:.0f} s" if isinstance(error, TimeoutError) else "ended in the middle of this answer"
     message = f"The replica of {service} {what}. What came so far is incomplete; ask again."
-    return error_event(message, "server_error", "replica_lost")
+    return ApiError(502, message, code="replica_lost", kind="server_error")

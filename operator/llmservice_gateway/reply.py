@@ -10,8 +10,9 @@ from aiohttp import web
 from aiohttp.http import StreamWriter
 from aiohttp.web_protocol import RequestHandler
 
-from llmservice_runtime.wire.errors import ApiError, error_text
-from llmservice_runtime.wire.sse import HEADERS, KEEP_ALIVE
+from llmservice_gateway.speech import Speech, Whole
+from llmservice_runtime.wire.errors import ApiError
+from llmservice_runtime.wire.sse import HEADERS
 
 
 class _Stream(web.StreamResponse):
@@ -23,8 +24,9 @@ class _Stream(web.StreamResponse):
 class Reply:
     """Begins late: as long as nothing was sent, the status is still open."""
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.Request, speech: Speech) -> None:
         self._request = request
+        self.speech = speech
         self._response: web.StreamResponse | None = None
 
     @property
@@ -52,7 +54,7 @@ class Reply:
     async def comment(self) -> None:
         """Tell a client that waits for a stream that this goes on; the first time that it is a stream."""
         await self.stream(200, HEADERS)
-        await self.write(KEEP_ALIVE)
+        await self.write(self.speech.beat)
 
     async def stream(self, status: int, headers: Mapping[str, str]) -> None:
         """It is a stream. The first caller says which; who calls has to `write`, which sends that."""
@@ -75,11 +77,13 @@ class Reply:
         return self._response
 
     async def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> web.StreamResponse:
-        """An answer that is no stream. To a client that was promised one it is an event, without [DONE]: an error."""
-        if self._response is None:
-            return web.Response(status=status, body=body, headers=headers)
-        return await self.end(b"data: " + b" ".join(body.splitlines()) + b"\n\n")
+        """An engine's answer that is no stream. To a client that was promised one it is an event, and an error."""
+        said: Whole = (status, headers, body)
+        if self._response is not None:
+            return await self.end(self.speech.late(said))
+        status, headers, body = await self.speech.whole(said)
+        return web.Response(status=status, body=body, headers=headers)
 
     async def fail(self, error: ApiError) -> web.StreamResponse:
         """Only once it has begun: before, an error is raised."""
-        return await self.whole(error.status, {}, error_text(error))
+        return await self.end(self.speech.failure(error))

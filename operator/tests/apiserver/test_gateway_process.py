@@ -85,7 +85,9 @@ async def runtime() -> AsyncIterator[int]:
     async def chat(request: web.Request) -> web.Response:
         body = await request.json()
         usage = {"prompt_tokens": 5, "completion_tokens": 7}
-        return web.json_response({"object": "chat.completion", "model": body["model"], "usage": usage})
+        choice = {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
+        said = {"object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage}
+        return web.json_response(said)
 
     app = web.Application()
     app.router.add_post("/v1/chat/completions", chat)
@@ -180,6 +182,10 @@ async def test_it_serves_holds_tells_and_ends(kubeconfig: Path, tmp_path: Path, 
         assert [status for status, _ in answers] == [200, 200]
         status, body = await one.chat(session, "gpt-4o")
         assert (status, body["model"]) == (200, f"{namespace}/qwen")
+        turn = {"role": "user", "content": "Hi"}
+        for route, fields in (("messages", {"max_tokens": 9, "messages": [turn]}), ("responses", {"input": [turn]})):
+            async with session.post(f"{two.url}/v1/{route}", json={"model": "qwen", **fields}) as response:
+                assert response.status == 200 and "Hello" in await response.text()
 
         async def counted() -> bool:
             found = await told(client, namespace, "a", f"{namespace}/qwen")

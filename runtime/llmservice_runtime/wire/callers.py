@@ -28,6 +28,7 @@ _ALLOWED_ORIGIN = web.RequestKey("allowed_origin", str)
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Refusal = Callable[[web.Request, ApiError], web.StreamResponse]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +96,26 @@ def is_host(text: str) -> bool:
     return match is not None and match["name"] == text.lower()
 
 
-def protect(app: web.Application, callers: Callers) -> None:
+def _refusal(_: web.Request, error: ApiError) -> web.StreamResponse:
+    return error_response(error)
+
+
+def protect(app: web.Application, callers: Callers, refusal: Refusal = _refusal) -> None:
     """Has `app` answer 403 to callers that may not, and preflights of those that may, whose pages may read all answers.
 
-    Its middlewares so far see the refusals as answers.
+    Its middlewares so far see the refusals as answers, which `refusal` makes.
     """
-    app.middlewares.append(_guard(callers))
+    app.middlewares.append(_guard(callers, refusal))
     app.on_response_prepare.append(_tell_browsers)
 
 
-def _guard(callers: Callers) -> Middleware:
+def _guard(callers: Callers, refusal: Refusal) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             origin = callers.check(request.method, request.headers)
         except ApiError as error:
-            return error_response(error)
+            return refusal(request, error)
         if origin:
             request[_ALLOWED_ORIGIN] = origin
             if is_preflight(request.method, request.headers):
