@@ -110,6 +110,8 @@ def compared(planned: Sequence[PlannedLine], held: Sequence[HeldLine], host: Res
     groups: dict[tuple[Part, str], list[PlannedLine]] = {}
     for line in planned:
         groups.setdefault((line.part, line.where), []).append(line)
+    if all(part is not Part.SHARED for part, _ in groups):  # no line of its own: what there is, is the engine's
+        host = replace(host, shared=0)
     for (part, where), lines in groups.items():
         name = " and ".join(line.name for line in lines)
         yield Line(name, where, sum(line.bytes for line in lines), _measured(part, where, held, host))

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
@@ -198,8 +198,10 @@ def written(fmt: ToolFormat, calls: list[tuple[str, Any]], ids: str = "probecall
                 + pair.end
                 for key, value in values.items()
             )
-        call = fmt.head + name + fmt.named + said + fmt.tail
-        texts.append(call.replace(INDEX, str(number)).replace(ID, ids))
+        head, named, tail = (
+            part.replace(INDEX, str(number)).replace(ID, ids) for part in (fmt.head, fmt.named, fmt.tail)
+        )
+        texts.append(head + name + named + said + tail)
     return fmt.open + fmt.separator.join(texts) + fmt.close
 
 
@@ -234,6 +236,8 @@ def cut(text: str, places: list[int]) -> list[str]:
     st.lists(st.tuples(st.just("weather"), arguments), min_size=1, max_size=3),
     st.lists(st.integers(0, 1000), max_size=12),
 )
+@example("apertus", [("now", {INDEX: ID})], [("weather", {"city": INDEX})], [])  # what stands for holes in a format
+@example("kimi", [("now", {INDEX: ID})], [("weather", {"city": INDEX})], [])
 def test_calls_survive_any_cut(
     name: str, free: list[tuple[str, Any]], known: list[tuple[str, Any]], places: list[int]
 ) -> None:
