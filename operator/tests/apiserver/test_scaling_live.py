@@ -190,7 +190,7 @@ async def test_busy_replicas_cost_more_before_some_are_ended(access: Access, cli
         )
         assert len(replicas) == 5
         term.busy = {replicas[1]: 3, replicas[3]: 1}
-        await term.turn(key, 20.0, in_flight=4)
+        await term.turn(key, 30.0, in_flight=4)
         assert (await live(client, key))["spec"]["replicas"] == 1
         pods = {pod["metadata"]["name"]: pod for pod in (await client.list(POD, namespace)).items}
         costs = {name: pods[name]["metadata"].get("annotations", {}).get(COST) for name in replicas}
