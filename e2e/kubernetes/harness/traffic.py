@@ -31,7 +31,8 @@ def traffic(client: Client, url: str, streams: int = 3) -> Iterator[Traffic]:
         process.stdin.write((PROGRAMS / "traffic.py").read_text())
         process.stdin.close()
         process.stdin = None
-        assert process.stdout.readline() == "going\n"
+        if process.stdout.readline() != "going\n":
+            raise AssertionError(f"the traffic did not begin: {process.communicate(timeout=30)[1][-2000:]}")
         yield found
         kubectl("--namespace", client.namespace, "exec", client.name, "--", "touch", "/tmp/stop")
         printed, complaints = process.communicate(timeout=90)
@@ -39,4 +40,4 @@ def traffic(client: Client, url: str, streams: int = 3) -> Iterator[Traffic]:
         vars(found).update(json.loads(printed.splitlines()[-1]))
     finally:
         process.kill()
-        process.wait()
+        process.communicate()  # it closes the pipes too: else the next test fails for them
