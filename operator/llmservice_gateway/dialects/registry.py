@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from llmservice_gateway.dialects import messages_request, responses_request
 from llmservice_gateway.dialects.dialect import CHAT, TOKENIZE, Dialect
@@ -40,16 +41,13 @@ MESSAGES = Dialect(
     names=_MESSAGE_NAMES,
     id_header="request-id",
 )
-COUNT_TOKENS = Dialect(
+COUNT_TOKENS = replace(
+    MESSAGES,
     name="count_tokens",
     route="/messages/count_tokens",
     path=TOKENIZE,
     translate=messages_request.count,
     teller=None,
-    error=error_of,
-    beat=MESSAGES.beat,
-    names=_MESSAGE_NAMES,
-    id_header="request-id",
     counted=lambda tokens: {"input_tokens": tokens},
 )
 RESPONSES = Dialect(
