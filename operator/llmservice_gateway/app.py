@@ -24,10 +24,17 @@ from llmservice_gateway.journal import ENTRY, Entry, Journal, Write, request_id
 from llmservice_gateway.keys.door import Door
 from llmservice_gateway.keys.ring import Owner
 from llmservice_gateway.metrics import GatewayMetrics
-from llmservice_gateway.naming import Asked, named, read_asked
+from llmservice_gateway.naming import Asked, named, read_asked, with_adapter
 from llmservice_gateway.proxy import Limits, Proxy
 from llmservice_gateway.retelling import Told
-from llmservice_gateway.routing import AmbiguousModelError, Backend, Table, UnknownModelError
+from llmservice_gateway.routing import (
+    AmbiguousModelError,
+    Backend,
+    Meant,
+    Table,
+    UnknownAdapterError,
+    UnknownModelError,
+)
 from llmservice_gateway.speech import Speech
 from llmservice_runtime.wire.callers import Callers, protect
 from llmservice_runtime.wire.errors import ApiError, body_too_large, error_response, internal
@@ -183,27 +190,26 @@ class Gateway:
         return web.Response(body=generate_latest(self.metrics.registry), headers={"Content-Type": kind})
 
     async def _models(self, request: web.Request) -> web.Response:
+        table = self._seen(request)
         if "name" in request.match_info:
-            backend = self._addressed(request)
-            shown = [(backend.full_name, backend)]
-        else:
-            shown = _shown(self._seen(request))
+            table = Table({}).only(self._addressed(request))
+        shown = _shown(table)
         return web.json_response({"object": "list", "data": [_describe(*each) for each in shown]})
 
     async def _model(self, request: web.Request) -> web.Response:
         table, model = self._seen(request), request.match_info["model"]
         if "name" in request.match_info:
             table = table.only(self._addressed(request))
-        backend = _resolve(table, model)
-        return web.json_response(_describe(model if model in self.proxy.table.aliases else backend.full_name, backend))
+        meant = _meant(table, model)
+        return web.json_response(_describe(model if model in self.proxy.table.aliases else meant.full_name, meant))
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         route = next(route for route in POSTED if request.path.removesuffix("/").endswith(route))
         async with self._body(request) as body:
-            backend, asked = await self._asked(request, body.data)
+            meant, asked = await self._asked(request, body.data)
             if route not in COMPUTING:
                 asked = replace(asked, sequences=0, stream_options="")
-            return await self._answer(request, body, backend, asked, POSTED[route])
+            return await self._answer(request, body, meant, asked, POSTED[route])
 
     async def _translated(self, dialect: Dialect, request: web.Request) -> web.StreamResponse:
         """The same for a request and an answer in another protocol."""
@@ -211,10 +217,9 @@ class Gateway:
             found = await translated(dialect, body.data)
             body.become(found.body)
             asked = found.asked if dialect.teller else replace(found.asked, sequences=0)
-            backend = self._addressed(request) if "name" in request.match_info else None
-            backend = backend or _resolve(self._seen(request), named(asked))
-            told = Told(dialect, found, backend.full_name)
-            return await self._answer(request, body, backend, asked, dialect.path, told)
+            meant = self._meant(request, asked)
+            told = Told(dialect, found, meant.full_name)
+            return await self._answer(request, body, meant, asked, dialect.path, told)
 
     @asynccontextmanager
     async def _body(self, request: web.Request) -> AsyncIterator[Body]:
@@ -228,45 +233,81 @@ class Gateway:
             body.drop()
 
     async def _answer(
-        self, request: web.Request, body: Body, backend: Backend, asked: Asked, path: str, speech: Speech | None = None
+        self, request: web.Request, body: Body, meant: Meant, asked: Asked, path: str, speech: Speech | None = None
     ) -> web.StreamResponse:
-        request[ENTRY].service = name = backend.full_name
-        if self.proxy.table.aliases.get(asked.model) == name and asked.model not in (name, backend.name):
+        backend, entry = meant.backend, request[ENTRY]
+        entry.service, entry.adapter = name, adapter = backend.full_name, meant.adapter
+        asked = with_adapter(asked, adapter)
+        if adapter:
+            if asked.model != adapter:
+                body.put("model", json.dumps(adapter))  # the name by which every engine knows it
+        elif self.proxy.table.aliases.get(asked.model) == name and asked.model not in (name, backend.name):
             body.put("model", json.dumps(name))  # an alias, which no engine knows
-        client = client_of(request, request[ENTRY].key), asked.user or request.remote or ""
+        who = asked.user or request.remote or ""
+        client = (
+            client_of(request, entry.key),
+            f"{who}\0{adapter}" if adapter else who,
+        )  # who waits for it holds up none
         return await self.proxy.answer(request, name, path, body, asked, client, speech)
 
     async def _stored(self, _: web.Request) -> web.StreamResponse:
         """What only servers that keep responses have."""
         raise errors.nothing_stored()
 
-    async def _asked(self, request: web.Request, body: bytes) -> tuple[Backend, Asked]:
-        """Which service is meant, and how much is asked of it."""
-        if "name" not in request.match_info:
+    async def _asked(self, request: web.Request, body: bytes) -> tuple[Meant, Asked]:
+        """What is meant, and how much is asked of it."""
+        if "name" in request.match_info:
+            try:
+                asked = await read_asked(body)
+            except ApiError:  # the path says enough to pass it on, and the replica says what is wrong with it
+                asked = Asked(body_bytes=len(body))
+        else:
             asked = await read_asked(body)
-            return _resolve(self._seen(request), named(asked)), asked
+        return self._meant(request, asked), asked
+
+    def _meant(self, request: web.Request, asked: Asked) -> Meant:
+        """By the path, if that names a service, which has its adapters by their bare names then; else by the body. What
+        the path's service does not know, its replicas refuse."""
+        if "name" not in request.match_info:
+            return _meant(self._seen(request), named(asked))
         backend = self._addressed(request)
+        if not backend.adapters:
+            return Meant(backend)
+        if backend.adapter(asked.model) is not None:
+            return Meant(backend, asked.model)
         try:
-            return backend, await read_asked(body)
-        except ApiError:  # the path says enough to pass it on, and the replica says what is wrong with it
-            return backend, Asked(body_bytes=len(body))
+            return self._seen(request).only(backend).meant(asked.model)
+        except UnknownAdapterError as error:
+            raise errors.adapter_not_found(error) from None
+        except UnknownModelError:
+            return Meant(backend)
 
     def _addressed(self, request: web.Request) -> Backend:
         """The service in the path."""
-        return _resolve(self._seen(request), f"{request.match_info['namespace']}/{request.match_info['name']}")
+        table, name = self._seen(request), f"{request.match_info['namespace']}/{request.match_info['name']}"
+        backend = table.backends.get(name)
+        if backend is None:
+            raise errors.model_not_found(name, table)
+        return backend
 
 
-def _shown(table: Table) -> list[tuple[str, Backend]]:
-    """Full names and aliases that lead somewhere, with what they lead to."""
-    found = {alias: table.backends[name] for alias, name in table.aliases.items() if name in table.backends}
-    return sorted({**found, **table.backends}.items())
+def _shown(table: Table) -> list[tuple[str, Meant]]:
+    """Full names and aliases that lead somewhere, with what they lead to; adapters after their service."""
+    found: dict[str, Meant] = {}
+    for name, backend in table.backends.items():
+        found[name] = Meant(backend)
+        found |= {meant.full_name: meant for each in backend.adapters if (meant := Meant(backend, each.name))}
+    led = {alias: found[name] for alias, name in table.aliases.items() if name in found}
+    return sorted({**led, **found}.items(), key=lambda shown: shown[0].split(":"))
 
 
-def _resolve(table: Table, model: str) -> Backend:
+def _meant(table: Table, model: str) -> Meant:
     try:
-        return table.resolve(model)
+        return table.meant(model)
     except UnknownModelError:
         raise errors.model_not_found(model, table) from None
+    except UnknownAdapterError as error:
+        raise errors.adapter_not_found(error) from None
     except AmbiguousModelError as error:
         raise errors.model_ambiguous(model, error) from None
 
@@ -286,15 +327,18 @@ def _refusal(request: web.Request, error: ApiError) -> web.Response:
     return response
 
 
-def _describe(name: str, backend: Backend) -> dict[str, object]:
-    """One entry of /v1/models: OpenAI's fields, vLLM's max_model_len, and whether it answers now."""
+def _describe(name: str, meant: Meant) -> dict[str, object]:
+    """One entry of /v1/models: OpenAI's fields, vLLM's max_model_len and parent, and whether it answers now."""
+    backend = meant.backend
     entry: dict[str, object] = {
         "id": name,
         "object": "model",
         "created": backend.created,
         "owned_by": "llmservice",
-        "ready": bool(backend.replicas),
+        "ready": bool(backend.having(meant.adapter)),
     }
+    if meant.adapter:
+        entry["parent"] = backend.full_name
     if backend.context_tokens:
         entry["max_model_len"] = backend.context_tokens
     return entry

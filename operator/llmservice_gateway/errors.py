@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmservice_gateway.routing import AmbiguousModelError, Backend, Table, Unready
+from llmservice_gateway.routing import Adapter, AmbiguousModelError, Backend, Table, UnknownAdapterError, Unready
 from llmservice_gateway.suspects import DEATHS, SECONDS
 from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.wire.errors import MAX_RETRY_AFTER, ApiError, cut, queue_full, unavailable
@@ -17,6 +17,29 @@ def model_not_found(model: str, table: Table) -> ApiError:
     shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     served = f"Served here: {shown}." if names else "No service is served here."
     return ApiError(404, f"The model `{cut(model)}` does not exist. {served}", code="model_not_found", param="model")
+
+
+def adapter_not_found(error: UnknownAdapterError) -> ApiError:
+    """404 that lists the service's adapters."""
+    names = [adapter.name for adapter in error.backend.adapters]
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    served = f"It has: {shown}." if names else "It has none."
+    said = f"{error.backend.full_name} has no adapter `{cut(error.adapter)}`. {served}"
+    return ApiError(404, said, code="model_not_found", param="model")
+
+
+def adapter_failed(backend: Backend, adapter: Adapter) -> ApiError:
+    """503 with what is wrong with an adapter: waiting does not help, and the service's other names answer."""
+    said = f"{backend.full_name}:{adapter.name} is not served: {adapter.problem}"
+    error = unavailable(said, code="adapter_failed", retry_after=MAX_RETRY_AFTER)
+    error.headers["x-should-retry"] = "false"
+    return error
+
+
+def adapter_not_loaded(backend: Backend, adapter: str, seconds: float) -> ApiError:
+    """503: replicas were ready, and none had loaded the adapter."""
+    said = f"No replica of {backend.full_name} has loaded its adapter {adapter} within {seconds:.0f} s; retry."
+    return unavailable(said, code="adapter_not_loaded", retry_after=30)
 
 
 def model_gone(model: str) -> ApiError:

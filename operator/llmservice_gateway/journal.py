@@ -31,6 +31,8 @@ class Entry:
     came: float
     service: str = ""
     """Full name; empty when none was meant."""
+    adapter: str = ""
+    """The one of the service's that was meant; empty = the model itself."""
     replica: str = ""
     """The last one that had it."""
     status: int = GONE
@@ -69,6 +71,7 @@ class Entry:
             "method": self.method,
             "path": self.path[:CUT],
             "service": self.service,
+            "adapter": self.adapter,
             "key_name": self.key,
             "replica": self.replica,
             "status": self.status,

@@ -33,6 +33,8 @@ class GatewayMetrics:
         self.tokens = self._counter("tokens", "As far as answers tell: prompt and completion.", "kind")
         self.key_requests = self._counter("key_requests", "Requests by the name of their API key.", "key", "code")
         self.key_tokens = self._counter("key_tokens", "As `tokens`, by the name of the API key.", "key", "kind")
+        self.adapter_requests = self._counter("adapter_requests", "Requests of an adapter.", "adapter", "code")
+        self.adapter_tokens = self._counter("adapter_tokens", "As `tokens`, of an adapter.", "adapter", "kind")
         self.queue = self._histogram("queue_seconds", "Waiting for a place at a replica.", SECONDS)
         self.first = self._histogram(
             "time_to_first_byte_seconds", "From a request to its answer's first byte.", SECONDS
@@ -52,6 +54,8 @@ class GatewayMetrics:
         of(self.requests, name, str(entry.status)).inc()
         if entry.key:
             of(self.key_requests, name, entry.key, str(entry.status)).inc()
+        if entry.adapter:
+            of(self.adapter_requests, name, entry.adapter, str(entry.status)).inc()
         if entry.reason == BROKEN and entry.first:
             of(self.broken, name).inc()
         elif entry.reason:
@@ -63,9 +67,10 @@ class GatewayMetrics:
         if entry.prompt_tokens:
             of(self.tokens, name, "prompt").inc(entry.prompt_tokens)
             of(self.tokens, name, "completion").inc(entry.answer_tokens)
-            if entry.key:
-                of(self.key_tokens, name, entry.key, "prompt").inc(entry.prompt_tokens)
-                of(self.key_tokens, name, entry.key, "completion").inc(entry.answer_tokens)
+            for metric, label in ((self.key_tokens, entry.key), (self.adapter_tokens, entry.adapter)):
+                if label:
+                    of(metric, name, label, "prompt").inc(entry.prompt_tokens)
+                    of(metric, name, label, "completion").inc(entry.answer_tokens)
         if entry.first and entry.status == 200:
             of(self.first, name).observe(entry.first - entry.came)
         if entry.chunks:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NoReturn
 
-from llmservice_gateway.prefix import prefix_key
+from llmservice_gateway.prefix import of_adapter, prefix_key
 from llmservice_runtime.openai.worker import KilledError, LostError, Worker, serve_apart
 from llmservice_runtime.wire.body import bound_parts
 from llmservice_runtime.wire.errors import ApiError, bad_request, unavailable
@@ -49,6 +49,8 @@ class Asked:
     sequences: int = 1
     """Answers that are computed side by side; 0 = none, nothing is generated."""
     streams: bool = False
+    adapter: str = ""
+    """Of the service, whatever name it was asked for by."""
     stream_options: str = ""
     """Of a stream that does not ask for its usage: what it would have written to ask for it, as JSON. Else empty."""
 
@@ -125,6 +127,11 @@ def named(asked: Asked) -> str:
     if any("\ud800" <= character <= "\udfff" for character in asked.model):
         raise bad_request("`model` has half of a surrogate pair, which is no character.", "model", "invalid_json")
     return asked.model
+
+
+def with_adapter(asked: Asked, adapter: str) -> Asked:
+    """The same of an adapter; empty = of the model itself."""
+    return replace(asked, adapter=adapter, key=of_adapter(asked.key, adapter)) if adapter else asked
 
 
 def _count(value: Any) -> int:

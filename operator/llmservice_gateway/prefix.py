@@ -29,6 +29,11 @@ def prefix_key(fields: Mapping[str, Any]) -> int:
     return hasher.intdigest()
 
 
+def of_adapter(key: int, adapter: str) -> int:
+    """The key of the same beginning with an adapter, which makes other numbers of it; `key` itself without one."""
+    return xxhash.xxh3_64_intdigest(adapter.encode(), key) if adapter else key
+
+
 def _parts(fields: Mapping[str, Any]) -> Iterable[bytes]:
     messages = fields.get("messages")
     if not isinstance(messages, list):

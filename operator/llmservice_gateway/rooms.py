@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from llmservice_gateway.balance import choose
 from llmservice_gateway.demand import Demand
 from llmservice_gateway.errors import (
+    adapter_failed,
+    adapter_not_loaded,
     gateway_draining,
     held_too_long,
     model_gone,
@@ -24,7 +26,7 @@ from llmservice_gateway.places import Size, has_room
 from llmservice_gateway.planned import Given, answer_seconds
 from llmservice_gateway.rates import Mean, Rate
 from llmservice_gateway.reach import Reach
-from llmservice_gateway.routing import Backend, Replica, Table
+from llmservice_gateway.routing import Adapter, Backend, Replica, Table
 from llmservice_gateway.sizes import Learned
 from llmservice_runtime.wire.errors import ApiError
 
@@ -47,6 +49,11 @@ class Ticket:
     since: float = 0.0
     """When it began to wait."""
     place: asyncio.Future[Place] | None = None
+
+    @property
+    def adapter(self) -> str:
+        """The one of the service's that it is for; empty = none."""
+        return self.asked.adapter
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -166,10 +173,11 @@ class Rooms:
         await self._idle.wait()
 
     def others(self, ticket: Ticket, besides: Collection[str] = ()) -> bool:
-        """Whether a ready replica is left that has not failed it."""
-        return any(
+        """Whether a ready replica is left that could answer, and has not failed it."""
+        backend = self.table.backends.get(ticket.service)
+        return backend is not None and any(
             replica.name not in ticket.avoid and replica.name not in besides
-            for replica in self._replicas(ticket.service)
+            for replica in backend.having(ticket.adapter)
         )
 
     @property
@@ -281,7 +289,7 @@ class Rooms:
 
     def _at_once(self, room: _Room, ticket: Ticket) -> Place | None:
         """A place that nobody else waits for, as nearly all are; None = there is none. ApiError as `place`."""
-        if (why := self._in_vain(room.service)) is not None:
+        if (why := self._in_vain(ticket)) is not None:
             raise why
         place = self._find(room, ticket)
         if place is not None:
@@ -321,6 +329,8 @@ class Rooms:
             return model_gone(ticket.service)
         if not backend.replicas:
             return not_ready(backend)
+        if not backend.having(ticket.adapter):
+            return adapter_not_loaded(backend, ticket.adapter, seconds)
         return held_too_long(backend, seconds) if self.others(ticket) else replica_lost(backend)
 
     def _give(self, room: _Room) -> None:
@@ -328,8 +338,10 @@ class Rooms:
         if not room.queue:
             return
         for ticket in list(room.queue):
-            why = self._in_vain(room.service)
+            why = self._in_vain(ticket)
             if why is None:
+                if self._adapters(room.service):
+                    continue  # others wait for what does not come
                 break
             assert ticket.place is not None
             room.queue.remove(ticket.client, ticket)
@@ -347,13 +359,19 @@ class Rooms:
             room.take(place, next_one)
             next_one.place.set_result(place)
 
-    def _in_vain(self, service: str) -> ApiError | None:
-        """Why waiting for this service does not help."""
-        backend = self.table.backends.get(service)
+    def _in_vain(self, ticket: Ticket) -> ApiError | None:
+        """Why waiting for a place does not help."""
+        backend = self.table.backends.get(ticket.service)
         if self._draining:
             return gateway_draining()
         if backend is None:  # removed since the request came
-            return model_gone(service)
+            return model_gone(ticket.service)
+        if ticket.adapter and not backend.having(ticket.adapter):
+            adapter = backend.adapter(ticket.adapter)
+            if adapter is None:
+                return model_gone(f"{ticket.service}:{ticket.adapter}")
+            if adapter.problem:
+                return adapter_failed(backend, adapter)
         unready = backend.unready
         comes = backend.replicas or (unready.held and not unready.final and backend.max_held)
         return None if comes else not_ready(backend)
@@ -377,7 +395,7 @@ class Rooms:
     def _asked(self, backend: Backend, ticket: Ticket) -> list[Replica]:
         """Those that have not failed the request; of these, where there are any, those that can be connected to."""
         now = asyncio.get_running_loop().time()
-        left = [replica for replica in backend.replicas if replica.name not in ticket.avoid]
+        left = [replica for replica in backend.having(ticket.adapter) if replica.name not in ticket.avoid]
         return [replica for replica in left if not self.reach.lost(replica.name, now)] or left
 
     def _leave(self, place: Place) -> None:
@@ -403,6 +421,10 @@ class Rooms:
         if room is None:
             room = self._rooms[service] = _Room(service)
         return room
+
+    def _adapters(self, service: str) -> tuple[Adapter, ...]:
+        backend = self.table.backends.get(service)
+        return backend.adapters if backend else ()
 
     def _replicas(self, service: str) -> tuple[Replica, ...]:
         backend = self.table.backends.get(service)

@@ -19,6 +19,8 @@ class Replica:
     """Of the engine's data port, without a path: `http://127.0.0.1:40213`."""
     waiting: int = 0
     """Requests in its queue, as it last said."""
+    adapters: frozenset[str] = frozenset()
+    """Names of those that it has loaded, as it last said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,14 @@ class Unready:
     """Waiting does not help: someone has to change something."""
     held: bool = True
     """Requests wait for it, at most as long as they may; else they are told at once. A final one is always told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """One that a service declares. `problem`: why no replica will have it (a sentence); empty = it comes."""
+
+    name: str
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +66,47 @@ class Backend:
     """Likewise."""
     max_held: int = 100
     """Requests that may wait for a replica; more are refused. 0 = none waits."""
+    adapters: tuple[Adapter, ...] = ()
+    """In the order of their names."""
 
     @property
     def full_name(self) -> str:
         """The canonical model name."""
         return f"{self.namespace}/{self.name}"
 
+    def adapter(self, name: str) -> Adapter | None:
+        """The one that it declares under this name."""
+        return next((adapter for adapter in self.adapters if adapter.name == name), None)
+
+    def having(self, adapter: str) -> tuple[Replica, ...]:
+        """Replicas that answer for an adapter; empty = for the model itself."""
+        return tuple(one for one in self.replicas if adapter in one.adapters) if adapter else self.replicas
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """What a model name means: a service, and which of its adapters; empty = the model itself."""
+
+    backend: Backend
+    adapter: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """The canonical model name."""
+        return f"{self.backend.full_name}:{self.adapter}" if self.adapter else self.backend.full_name
+
 
 class UnknownModelError(LookupError):
     """No service has this name."""
+
+
+class UnknownAdapterError(LookupError):
+    """The service that a name means has no such adapter."""
+
+    def __init__(self, backend: Backend, adapter: str) -> None:
+        super().__init__(adapter)
+        self.backend = backend
+        self.adapter = adapter
 
 
 class AmbiguousModelError(LookupError):
@@ -81,13 +123,32 @@ class Table:
 
     backends: Mapping[str, Backend] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """Other names -> full names, as whoever runs the gateway gives them. They win over bare names, so no service can
-    take one by its own name."""
+    """Other names -> full names, also of adapters, as whoever runs the gateway gives them. They win over bare names, so
+    no service can take one by its own name."""
 
     def only(self, backend: Backend) -> Table:
         """What is left of it below this service's own URL."""
         name = backend.full_name
-        return Table({name: backend}, {alias: led for alias, led in self.aliases.items() if led == name})
+        return Table({name: backend}, {alias: led for alias, led in self.aliases.items() if service_in(led) == name})
+
+    def meant(self, model: str) -> Meant:
+        """As `resolve`, and `NAME:adapter` where NAME is any of these names.
+
+        Raises UnknownModelError, AmbiguousModelError or UnknownAdapterError.
+        """
+        led = self.aliases.get(model, model)
+        name, colon, adapter = led.rpartition(":")
+        if model in self.backends or not colon:
+            return Meant(self.resolve(model))
+        try:
+            backend = self.resolve(name)
+        except UnknownModelError:
+            raise UnknownModelError(model) from None
+        except AmbiguousModelError as error:
+            raise AmbiguousModelError(model, tuple(f"{found}:{adapter}" for found in error.candidates)) from None
+        if backend.adapter(adapter) is None:
+            raise UnknownAdapterError(backend, adapter)
+        return Meant(backend, adapter)
 
     def resolve(self, model: str) -> Backend:
         """The service `model` means: `namespace/name`, an alias, or a bare name that is unique.
@@ -106,3 +167,8 @@ class Table:
         if len(found) > 1:
             raise AmbiguousModelError(model, tuple(sorted(backend.full_name for backend in found)))
         return found[0]
+
+
+def service_in(name: str) -> str:
+    """The service of a full name, which may be an adapter's."""
+    return name.partition(":")[0]

@@ -18,6 +18,7 @@ from llmservice_gateway.cluster.directory import Directory, readable
 from llmservice_gateway.cluster.heed import Heed
 from llmservice_gateway.cluster.keys import Keys
 from llmservice_gateway.cluster.lease import Keeper
+from llmservice_gateway.cluster.loaded import watch_loaded
 from llmservice_gateway.cluster.peers import Peers
 from llmservice_gateway.cluster.queues import watch_queues
 from llmservice_gateway.cluster.usage import UsageKeeper
@@ -103,6 +104,7 @@ class Cluster:
             ("table", self.directory.run),
             ("Lease", self.keeper.run),
             ("engines' queues", partial(watch_queues, self._rooms, self.directory.queues)),
+            ("engines' adapters", partial(watch_loaded, self._rooms, self.directory.loaded)),
             ("other gateways", self._live),
             *((("keys", self.keys.run),) if self.keys else ()),
             *((("keys' usage", self._usage.run),) if self._usage else ()),

@@ -13,6 +13,7 @@ from llmservice_gateway.routing import Backend, Table
 from llmservice_kube.cache import Cache, Key
 from llmservice_kube.kinds import ENDPOINT_SLICE, LLM_SERVICE, Json, Kind
 
+NONE_LOADED = frozenset[str]()
 GATHER_SECONDS = 0.02
 """Changes that come within it make one new table."""
 
@@ -44,6 +45,7 @@ class Directory:
         self._aliases: Mapping[str, str] = {}
         self._gateways = 1
         self._queues: Mapping[str, int] = {}
+        self._loaded: Mapping[str, frozenset[str]] = {}
         self.ready = False
         """A table was made once. It stays, whatever becomes of the API server."""
 
@@ -69,8 +71,16 @@ class Directory:
 
     def queues(self, waiting: Mapping[str, int]) -> None:
         """Replica -> requests in its own queue, as it last said; the others have none."""
-        changed = {name for name in {*waiting, *self._queues} if waiting.get(name) != self._queues.get(name)}
-        self._queues = waiting
+        before, self._queues = self._queues, waiting
+        self._told(before, waiting)
+
+    def loaded(self, adapters: Mapping[str, frozenset[str]]) -> None:
+        """Replica -> adapters that it has loaded, as it last said; the others have none."""
+        before, self._loaded = self._loaded, adapters
+        self._told(before, adapters)
+
+    def _told(self, before: Mapping[str, object], now: Mapping[str, object]) -> None:
+        changed = {name for name in {*now, *before} if now.get(name) != before.get(name)}
         for known in self._backends.values():
             if any(replica.name in changed for replica in known.replicas):
                 self.changed([(known.namespace, known.name)])
@@ -104,5 +114,12 @@ class Directory:
         if service is None:
             return None
         found = replicas(key[1], self._cache.of(key))
-        told = tuple(replace(replica, waiting=self._queues.get(replica.name, 0)) for replica in found)
+        told = tuple(
+            replace(
+                replica,
+                waiting=self._queues.get(replica.name, 0),
+                adapters=self._loaded.get(replica.name, NONE_LOADED),
+            )
+            for replica in found
+        )
         return backend(service, told, self._gateways)

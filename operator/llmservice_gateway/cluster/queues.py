@@ -52,13 +52,19 @@ async def watch_queues(rooms: Rooms, told: Callable[[Queues], None]) -> None:
 
 
 async def _ask(session: aiohttp.ClientSession, replica: Replica) -> int | None:
+    text = await read_of(session, f"{replica.url}/metrics", MOST_BYTES)
+    return None if text is None else waiting_in(text.decode(errors="replace"))
+
+
+async def read_of(session: aiohttp.ClientSession, url: str, most: int) -> bytes | None:
+    """What a replica answers there, at most so many bytes; None where it does not, or says more."""
     try:
-        async with session.get(f"{replica.url}/metrics", allow_redirects=False) as response:
+        async with session.get(url, allow_redirects=False) as response:
             text = bytearray()
             async for chunk in response.content.iter_any():  # read(n) gives what is there, which may be a part
                 text += chunk
-                if len(text) > MOST_BYTES:
+                if len(text) > most:
                     return None
-            return waiting_in(text.decode(errors="replace"))
+            return bytes(text)
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
         return None

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from llmservice_api.adapters import AdapterState
 from llmservice_api.conditions import Reason
 from llmservice_api.scaling import wakes
 from llmservice_gateway.places import SPARE, Capacity, Speed
-from llmservice_gateway.routing import Backend, Replica, Unready
+from llmservice_gateway.routing import Adapter, Backend, Replica, Unready
 from llmservice_kube.kinds import Json
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.wire.errors import MAX_RETRY_AFTER
@@ -58,7 +59,16 @@ def backend(service: Json, replicas: tuple[Replica, ...] = (), gateways: int = 1
         capacity=Capacity(sequences, tokens, min(SPARE, waiting)),
         speed=_speed(status),
         max_held=math.ceil(waiting / gateways),
+        adapters=_adapters(spec, status),
     )
+
+
+def _adapters(spec: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Adapter, ...]:
+    """Those that the spec has, each with what status says that keeps it from being served."""
+    failed = {one["name"]: one for one in status.get("adapters") or () if one.get("state") == AdapterState.FAILED}
+    said = {name: str(one.get("message") or one.get("reason") or "It failed.") for name, one in failed.items()}
+    names = sorted(one["name"] for one in spec.get("adapters") or ())
+    return tuple(Adapter(name, said.get(name, "")[:LONGEST_SENTENCE]) for name in names)
 
 
 def _speed(status: Mapping[str, Any]) -> Speed:
