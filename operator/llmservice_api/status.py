@@ -27,15 +27,23 @@ class Condition(ApiModel):
     observed_generation: Annotated[int, Field(ge=0)] = Field(description="The generation that was looked at.")
 
 
+_Count = Annotated[int, Field(ge=0)]
+_Word = Annotated[str, StringConstraints(max_length=256)]
+
+
 class ModelStatus(ApiModel):
     """What the model was resolved to."""
 
     resolved_revision: Annotated[str, StringConstraints(max_length=256)] | None = Field(
         default=None, description="The commit, digest or ETag that is served."
     )
-
-
-_Count = Annotated[int, Field(ge=0)]
+    format: _Word | None = Field(default=None, description="GGUF or Safetensors.")
+    architecture: _Word | None = Field(default=None, description="What the model's own files call it.")
+    parameters: _Count | None = Field(default=None, description="How many weights it has.")
+    quantization: _Word | None = Field(
+        default=None, description="How weights are quantized (Q4_K_M, FP8), or their type."
+    )
+    file_bytes: _Count | None = Field(default=None, description="What its files have together.")
 
 
 class PlanStatus(ApiModel):

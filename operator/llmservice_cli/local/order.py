@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from llmservice_api.status import PlanStatus
+from llmservice_api.status import ModelStatus, PlanStatus
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -25,6 +25,8 @@ class Order:
     failure: FailureRecord | None = None
     plan: PlanStatus = dataclasses.field(default_factory=PlanStatus)
     revision: str | None = None
+    model: ModelStatus | None = None
+    """What was found out about the model's files, once they were read."""
     memory_bytes: int = 0
     """Host memory that one replica is planned to take."""
 
@@ -77,6 +79,7 @@ class Order:
             "failure": json.loads(self.failure.to_json()) if self.failure else None,
             "plan": self.plan.model_dump(mode="json"),
             "revision": self.revision,
+            "model": self.model.model_dump(mode="json") if self.model else None,
             "memory_bytes": self.memory_bytes,
         }
 
@@ -91,5 +94,6 @@ class Order:
             failure=FailureRecord.from_json(json.dumps(failure)) if failure else None,
             plan=PlanStatus.model_validate(body["plan"]),
             revision=body["revision"],
+            model=ModelStatus.model_validate(body["model"]) if body.get("model") else None,
             memory_bytes=body["memory_bytes"],
         )

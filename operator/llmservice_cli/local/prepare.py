@@ -25,6 +25,7 @@ from llmservice_cli.plans import PlannedService, beside, kept, plan_service
 from llmservice_planning.explain import refusal_remedy, refusal_text, summary, text
 from llmservice_planning.plan import Plan, Refusal
 from llmservice_planning.to_settings import runtime_settings
+from llmservice_planning.told import model_status
 from llmservice_runtime.contract.cache import COMPILED_FOLDER
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
@@ -144,6 +145,7 @@ class Preparation:
                 kv_tokens=plan.kv_tokens,
             ),
             revision=model.files.revision or None,
+            model=model_status(model.facts, model.files.revision),
             memory_bytes=total(plan.memory, HOST),
         )
 

@@ -147,7 +147,7 @@ def observe(view: View, url: str, before: Sequence[Condition], now: float) -> LL
         replicas=len(view.serving),
         ready_replicas=view.ready,
         url=url,
-        model=ModelStatus(resolved_revision=order.revision),
+        model=order.model or ModelStatus(resolved_revision=order.revision),
         plan=order.plan,
         load=next((facts.load for facts in view.serving if facts.load is not None), None),
         scaling=ScalingStatus.model_validate(told) if told else None,

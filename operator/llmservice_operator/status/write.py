@@ -15,6 +15,8 @@ from llmservice_operator.facts.frozen import Frozen
 from llmservice_operator.facts.live import Live
 from llmservice_operator.facts.owner import Owner
 from llmservice_operator.facts.values import Json, Note
+from llmservice_planning.told import model_status
+from llmservice_runtime.prepare.report import Prepared
 
 TOLD = (
     ConditionType.SPEC_VALID,
@@ -64,9 +66,18 @@ def status(
     }
     if leads_to_replicas(owner, live.service):
         body["url"] = url(owner, access_of(service["spec"], config), config)
-    if in_force is not None and in_force.resolved_revision:
-        body["model"] = {"resolvedRevision": in_force.resolved_revision}
+    if in_force is not None and (model := _model(in_force)):
+        body["model"] = model
     return body
+
+
+def _model(in_force: Frozen) -> Json:
+    """The model that is served; of a plan that another release wrote its revision alone."""
+    try:
+        facts = Prepared.from_json(in_force.prepared).facts
+    except ValueError:
+        return {"resolvedRevision": in_force.resolved_revision} if in_force.resolved_revision else {}
+    return model_status(facts, in_force.resolved_revision).model_dump(by_alias=True, exclude_none=True)
 
 
 def notes(found: Sequence[Finding], before: Json) -> tuple[Note, ...]:

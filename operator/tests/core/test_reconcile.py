@@ -47,7 +47,10 @@ def test_a_service_comes_up_step_by_step(world: World) -> None:
     assert world.condition("Ready")["status"] == "True"
     assert status["url"] == "http://demo.apps.svc.cluster.local/v1"
     assert status["plan"]["engine"] == "LlamaCpp"
-    assert status["model"] == {"resolvedRevision": "c0ffee"}
+    assert status["model"]["resolvedRevision"] == "c0ffee"
+    assert (
+        status["model"]["format"] == "GGUF" and status["model"]["parameters"] > 0 and status["model"]["fileBytes"] > 0
+    )
     assert (status["replicas"], status["readyReplicas"]) == (1, 1)
     assert all(entry["observedGeneration"] == 1 for entry in status["conditions"])
     assert {note.type for note in world.notes} == {"Normal"}
@@ -192,7 +195,7 @@ def test_a_model_of_the_image_needs_no_cache(world: World) -> None:
     pod = world.get("Deployment")["spec"]["template"]["spec"]
     assert "initContainers" not in pod
     assert [volume["name"] for volume in pod["volumes"]] == ["tmp", "settings"]
-    assert "model" not in world.service["status"]
+    assert "resolvedRevision" not in world.service["status"]["model"]
 
 
 def test_a_failed_preparation_is_told_and_tried_again_later(world: World) -> None:
