@@ -14,17 +14,18 @@ from typing import Any
 from aiohttp import web
 from prometheus_client.exposition import generate_latest
 
-from llmservice_gateway import errors
+from llmservice_gateway import catalogue, errors
 from llmservice_gateway.bodies import Body
 from llmservice_gateway.clients import client_of
 from llmservice_gateway.dialects.apart import translated
 from llmservice_gateway.dialects.dialect import Dialect
-from llmservice_gateway.dialects.registry import DIALECTS, RESPONSES, dialect_of
+from llmservice_gateway.dialects.registry import DIALECTS, manners_at, spoken
 from llmservice_gateway.journal import ENTRY, Entry, Journal, Write, request_id
 from llmservice_gateway.keys.door import Door
 from llmservice_gateway.keys.ring import Owner
 from llmservice_gateway.metrics import GatewayMetrics
 from llmservice_gateway.naming import Asked, named, read_asked, with_adapter
+from llmservice_gateway.other_routes import AUTH, OtherRoutes
 from llmservice_gateway.proxy import Limits, Proxy
 from llmservice_gateway.retelling import Told
 from llmservice_gateway.routing import (
@@ -79,7 +80,7 @@ class Gateway:
         door: Door | None = None,
     ) -> None:
         self._door = door
-        self._open = frozenset[str]()
+        self._open = frozenset({AUTH})
         """Paths that take no key."""
         self._callers = callers or Callers()
         self._journal = Journal(access)
@@ -101,7 +102,7 @@ class Gateway:
             app.middlewares.append(self._let_in)
         router = app.router
         if alone:
-            self._open = UNTOLD
+            self._open |= UNTOLD
             router.add_get("/healthz", self._healthz)
             router.add_get("/metrics", self.told)
         for base in ("", "/v1", "/{namespace}/{name}/v1"):
@@ -109,10 +110,11 @@ class Gateway:
             router.add_get(base + "/models/{model:.+}", self._model)
             for route in POSTED:
                 router.add_post(base + route, self._post, expect_handler=expect_later)
-            for dialect in DIALECTS:
-                answer = partial(self._translated, dialect)
-                router.add_post(base + dialect.route, answer, expect_handler=expect_later)
-            router.add_route("*", base + RESPONSES.route + "/{rest:.+}", self._stored)
+            router.add_route("*", base + "/responses/{rest:.+}", self._stored)
+        for dialect in DIALECTS:
+            for path in (base + route for base in dialect.bases for route in dialect.routes):
+                router.add_post(path, partial(self._translated, dialect), expect_handler=expect_later)
+        OtherRoutes(self._addressed_table, resolved, self.proxy.bodies, keys=self._door is not None).add(router)
         for route in ("/tokenize", "/detokenize", "/rerank", "/score"):  # vLLM has these beside /v1 too
             router.add_post("/{namespace}/{name}" + route, self._post, expect_handler=expect_later)
 
@@ -190,18 +192,14 @@ class Gateway:
         return web.Response(body=generate_latest(self.metrics.registry), headers={"Content-Type": kind})
 
     async def _models(self, request: web.Request) -> web.Response:
-        table = self._seen(request)
-        if "name" in request.match_info:
-            table = Table({}).only(self._addressed(request))
-        shown = _shown(table)
-        return web.json_response({"object": "list", "data": [_describe(*each) for each in shown]})
+        shown = self._addressed_table(request).shown(aliases="name" not in request.match_info)
+        return web.json_response({"object": "list", "data": [catalogue.entry(*each) for each in shown]})
 
     async def _model(self, request: web.Request) -> web.Response:
-        table, model = self._seen(request), request.match_info["model"]
-        if "name" in request.match_info:
-            table = table.only(self._addressed(request))
-        meant = _meant(table, model)
-        return web.json_response(_describe(model if model in self.proxy.table.aliases else meant.full_name, meant))
+        model = request.match_info["model"]
+        found = resolved(self._addressed_table(request), model)
+        name = model if model in self.proxy.table.aliases else found.full_name
+        return web.json_response(catalogue.entry(name, found))
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         route = next(route for route in POSTED if request.path.removesuffix("/").endswith(route))
@@ -209,17 +207,24 @@ class Gateway:
             meant, asked = await self._asked(request, body.data)
             if route not in COMPUTING:
                 asked = replace(asked, sequences=0, stream_options="")
+            if dialect := spoken(route, meant.backend.uid == asked.model, asked, body.data):
+                return await self._retold(dialect, request, body)
             return await self._answer(request, body, meant, asked, POSTED[route])
 
     async def _translated(self, dialect: Dialect, request: web.Request) -> web.StreamResponse:
         """The same for a request and an answer in another protocol."""
         async with self._body(request) as body:
-            found = await translated(dialect, body.data)
-            body.become(found.body)
-            asked = found.asked if dialect.teller else replace(found.asked, sequences=0)
-            meant = self._meant(request, asked)
-            told = Told(dialect, found, meant.full_name)
-            return await self._answer(request, body, meant, asked, dialect.path, told)
+            return await self._retold(dialect, request, body)
+
+    async def _retold(self, dialect: Dialect, request: web.Request, body: Body) -> web.StreamResponse:
+        entry = request[ENTRY]
+        found = await translated(dialect, body.data)
+        body.become(found.body)
+        meant = self._meant(request, found.asked)
+        if found.context_tokens > meant.backend.context_tokens > 0:
+            raise errors.context_too_small(meant.backend, found.context_field, found.context_tokens)
+        told = Told(dialect, found, meant.full_name, lambda: entry.queue_seconds)
+        return await self._answer(request, body, meant, found.asked, found.path, told)
 
     @asynccontextmanager
     async def _body(self, request: web.Request) -> AsyncIterator[Body]:
@@ -237,12 +242,12 @@ class Gateway:
     ) -> web.StreamResponse:
         backend, entry = meant.backend, request[ENTRY]
         entry.service, entry.adapter = name, adapter = backend.full_name, meant.adapter
-        asked = with_adapter(asked, adapter)
         if adapter:
             if asked.model != adapter:
                 body.put("model", json.dumps(adapter))  # the name by which every engine knows it
-        elif self.proxy.table.aliases.get(asked.model) == name and asked.model not in (name, backend.name):
-            body.put("model", json.dumps(name))  # an alias, which no engine knows
+        elif asked.model and asked.model not in (name, backend.name) and self.proxy.table.means(asked.model, backend):
+            body.put("model", json.dumps(name))  # an alias or another spelling, which no engine knows
+        asked = with_adapter(asked, adapter)
         who = asked.user or request.remote or ""
         client = (
             client_of(request, entry.key),
@@ -269,7 +274,7 @@ class Gateway:
         """By the path, if that names a service, which has its adapters by their bare names then; else by the body. What
         the path's service does not know, its replicas refuse."""
         if "name" not in request.match_info:
-            return _meant(self._seen(request), named(asked))
+            return resolved(self._seen(request), named(asked))
         backend = self._addressed(request)
         if not backend.adapters:
             return Meant(backend)
@@ -290,18 +295,14 @@ class Gateway:
             raise errors.model_not_found(name, table)
         return backend
 
-
-def _shown(table: Table) -> list[tuple[str, Meant]]:
-    """Full names and aliases that lead somewhere, with what they lead to; adapters after their service."""
-    found: dict[str, Meant] = {}
-    for name, backend in table.backends.items():
-        found[name] = Meant(backend)
-        found |= {meant.full_name: meant for each in backend.adapters if (meant := Meant(backend, each.name))}
-    led = {alias: found[name] for alias, name in table.aliases.items() if name in found}
-    return sorted({**led, **found}.items(), key=lambda shown: shown[0].split(":"))
+    def _addressed_table(self, request: web.Request) -> Table:
+        """What there is below the base URL."""
+        table = self._seen(request)
+        return table.only(self._addressed(request)) if "name" in request.match_info else table
 
 
-def _meant(table: Table, model: str) -> Meant:
+def resolved(table: Table, model: str) -> Meant:
+    """What a model's name means. ApiError 404."""
     try:
         return table.meant(model)
     except UnknownModelError:
@@ -315,30 +316,13 @@ def _meant(table: Table, model: str) -> Meant:
 async def _tell_id(request: web.Request, response: web.StreamResponse) -> None:
     if entry := request.get(ENTRY):
         response.headers["X-Request-Id"] = entry.request_id
-        if dialect := dialect_of(request.path):
-            response.headers[dialect.id_header] = entry.request_id
+        if manners := manners_at(request.method, request.path):
+            response.headers[manners.id_header] = entry.request_id
 
 
 def _refusal(request: web.Request, error: ApiError) -> web.Response:
     """What went wrong, in the protocol that was asked in."""
     response = error_response(error)
-    if dialect := dialect_of(request.path):
-        response.body = json.dumps(dialect.error(error)).encode()
+    if manners := manners_at(request.method, request.path):
+        response.body = json.dumps(manners.error(error)).encode()
     return response
-
-
-def _describe(name: str, meant: Meant) -> dict[str, object]:
-    """One entry of /v1/models: OpenAI's fields, vLLM's max_model_len and parent, and whether it answers now."""
-    backend = meant.backend
-    entry: dict[str, object] = {
-        "id": name,
-        "object": "model",
-        "created": backend.created,
-        "owned_by": "llmservice",
-        "ready": bool(backend.having(meant.adapter)),
-    }
-    if meant.adapter:
-        entry["parent"] = backend.full_name
-    if backend.context_tokens:
-        entry["max_model_len"] = backend.context_tokens
-    return entry

@@ -153,14 +153,33 @@ def replica_error(service: str, status: int, body: bytes) -> ApiError:
     )
 
 
+def context_too_small(backend: Backend, field: str, tokens: int) -> ApiError:
+    """400: a client asks for a longer context than the service was planned for."""
+    message = (
+        f"`{field}` is {tokens}, and {backend.full_name} has a context of {backend.context_tokens} tokens. Ask for no "
+        "more, or raise `spec.contextTokens` of the service."
+    )
+    return ApiError(400, message, code="context_too_small", param=field)
+
+
 def no_route(method: str, path: str) -> ApiError:
     """404 for a path that nobody serves."""
     message = (
         f"There is no {method} {path}. Routes: /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, "
         "/v1/messages, /v1/messages/count_tokens, /v1/embeddings, /v1/rerank, /v1/score, /tokenize, /detokenize, and "
-        "the same under /NAMESPACE/NAME/v1."
+        "the same under /NAMESPACE/NAME/v1; Ollama's /api/...; TGI's /NAMESPACE/NAME/generate, /generate_stream."
     )
     return ApiError(404, message, code="not_found")
+
+
+def made_elsewhere(method: str, path: str) -> ApiError:
+    """501: which models there are is not a client's to say."""
+    message = (
+        f"{method} {path} changes which models there are, and this gateway only serves them. A model is an LLMService: "
+        "make, change and remove it by `kubectl apply` and `kubectl delete`, on one machine by `llmservice up -f FILE` "
+        "and `llmservice down`."
+    )
+    return ApiError(501, message, code="made_elsewhere", headers={"x-should-retry": "false"})
 
 
 def nothing_stored() -> ApiError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llmservice_gateway.engine import Connection
@@ -23,6 +24,10 @@ class Plain:
     def beat(self) -> bytes:
         """A comment."""
         return KEEP_ALIVE
+
+    def heads(self, given: Mapping[str, str]) -> Mapping[str, str]:
+        """As they are."""
+        return given
 
     def failure(self, error: ApiError) -> bytes:
         """An error event; no [DONE] follows."""

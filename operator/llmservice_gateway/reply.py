@@ -59,7 +59,7 @@ class Reply:
     async def stream(self, status: int, headers: Mapping[str, str]) -> None:
         """It is a stream. The first caller says which; who calls has to `write`, which sends that."""
         if self._response is None:
-            self._response = _Stream(status=status, headers=headers)
+            self._response = _Stream(status=status, headers=self.speech.heads(headers))
             await self._response.prepare(self._request)
 
     async def write(self, data: bytes) -> None:

@@ -7,7 +7,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from llmservice_gateway.answers import ERROR_BYTES
@@ -32,11 +32,14 @@ _STATUSES = {"invalid_request_error": 400, "rate_limit_error": 429, "service_una
 
 
 class Told:
-    """A `Speech` in `dialect`, of one request to `service`."""
+    """A `Speech` in `dialect`, of one request to `service`, that begins now."""
 
-    def __init__(self, dialect: Dialect, translated: Translated, service: str) -> None:
+    def __init__(self, dialect: Dialect, translated: Translated, service: str, waited: Callable[[], float]) -> None:
         self._dialect = dialect
         self._service = service
+        self._waited = waited
+        """Seconds that it waited for a replica so far."""
+        self._came = time.monotonic()
         self._answering = Answering(translated.echo, uuid.uuid4().hex, int(time.time()))
         self._teller = dialect.teller(self._answering) if dialect.teller else None
         self._chunks = Chunks()
@@ -48,6 +51,10 @@ class Told:
     def beat(self) -> bytes:
         """What a stream that waits is sent."""
         return self._dialect.beat
+
+    def heads(self, given: Mapping[str, str]) -> Mapping[str, str]:
+        """The protocol's own."""
+        return {**given, **self._dialect.heads}
 
     def failure(self, error: ApiError) -> bytes:
         """An error event of the protocol."""
@@ -74,6 +81,7 @@ class Told:
         if not 200 <= status < 300:
             error = self._error(whole)
             return status, headers, json.dumps(self._dialect.error(error)).encode()
+        self._spent(began=True)
         return status, headers, await retold(self._dialect, self._answering, body)
 
     async def stream(
@@ -86,6 +94,7 @@ class Told:
     ) -> Exception | None:
         """Tell `first` and all that follows; as `relay`."""
         data, rest = first, bytearray()
+        self._spent(began=True)
         try:
             while data:
                 for events in _slices(_whole(rest, data)):
@@ -114,6 +123,7 @@ class Told:
             return self.beat if any(line.startswith(b":") for line in lines) else b""
         if data == b"[DONE]":
             self._over = True
+            self._spent()
             return self._teller.end().encode()
         chunk = _chunk(data)
         if isinstance(error := chunk.get("error"), dict):
@@ -127,6 +137,12 @@ class Told:
             return "".join(told).encode()
         except TooMuchError:
             return self.failure(answer_too_large(self._service, MOST))
+
+    def _spent(self, *, began: bool = False) -> None:
+        """The answer has come so far."""
+        self._answering.ended = time.monotonic() - self._came
+        if began:
+            self._answering.began, self._answering.waited = self._answering.ended, self._waited()
 
     def _error(self, whole: Whole) -> ApiError:
         """An engine's error; of an answer that is none, that it should not have come."""

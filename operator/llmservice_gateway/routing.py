@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from llmservice_gateway.places import Capacity, Speed
 
 UNKNOWN, UNMEASURED = Capacity(), Speed()
+LATEST = ":latest"
+ANYTHING = ("tgi", "dummy")
+"""What clients of TGI and Hugging Face name as the model of a server that has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,27 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """What is known of a service's model. Empty, or 0: it isn't."""
+
+    task: str = ""
+    """Chat, Completion, Embedding or Rerank."""
+    uri: str = ""
+    revision: str = ""
+    engine: str = ""
+    format: str = ""
+    """GGUF or Safetensors."""
+    architecture: str = ""
+    parameters: int = 0
+    quantization: str = ""
+    """`Q4_K_M`, `FP8`; of unquantized weights their type."""
+    file_bytes: int = 0
+
+
+UNTOLD = About()
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
     """One service as clients see it. `replicas` are the ready ones; without any, `unready` says why."""
 
@@ -68,11 +92,17 @@ class Backend:
     """Requests that may wait for a replica; more are refused. 0 = none waits."""
     adapters: tuple[Adapter, ...] = ()
     """In the order of their names."""
+    about: About = UNTOLD
 
     @property
     def full_name(self) -> str:
         """The canonical model name."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def uid(self) -> str:
+        """The same for clients of Xinference, whose names have no slash."""
+        return f"{self.namespace}.{self.name}"
 
     def adapter(self, name: str) -> Adapter | None:
         """The one that it declares under this name."""
@@ -132,10 +162,19 @@ class Table:
         return Table({name: backend}, {alias: led for alias, led in self.aliases.items() if service_in(led) == name})
 
     def meant(self, model: str) -> Meant:
-        """As `resolve`, and `NAME:adapter` where NAME is any of these names.
+        """As `resolve`, and `NAME:adapter` where NAME is any of these names. The tag `latest`, which Ollama's clients
+        put behind names, is an adapter's name or says nothing.
 
         Raises UnknownModelError, AmbiguousModelError or UnknownAdapterError.
         """
+        try:
+            return self._meant(model)
+        except (UnknownModelError, UnknownAdapterError):
+            if not model.endswith(LATEST):
+                raise
+            return self._meant(model.removesuffix(LATEST))
+
+    def _meant(self, model: str) -> Meant:
         led = self.aliases.get(model, model)
         name, colon, adapter = led.rpartition(":")
         if model in self.backends or not colon:
@@ -150,11 +189,38 @@ class Table:
             raise UnknownAdapterError(backend, adapter)
         return Meant(backend, adapter)
 
+    def shown(self, *, aliases: bool = True) -> list[tuple[str, Meant]]:
+        """Full names, and `aliases` that lead somewhere, with what they lead to; adapters after their service."""
+        found: dict[str, Meant] = {}
+        for name, backend in self.backends.items():
+            found[name] = Meant(backend)
+            found |= {meant.full_name: meant for each in backend.adapters if (meant := Meant(backend, each.name))}
+        led = {alias: found[name] for alias, name in self.aliases.items() if name in found} if aliases else {}
+        return sorted({**led, **found}.items(), key=lambda shown: shown[0].split(":"))
+
+    def means(self, model: str, backend: Backend) -> bool:
+        """Whether `model`, of a request to this service, is a name of it that no engine knows."""
+        if model in ANYTHING:
+            return True
+        try:
+            return self.only(backend).meant(model) == Meant(backend)
+        except LookupError:
+            return False
+
     def resolve(self, model: str) -> Backend:
-        """The service `model` means: `namespace/name`, an alias, or a bare name that is unique.
+        """The service `model` means: `namespace/name`, an alias, a bare name that is unique, or `namespace.name`, as
+        Xinference's clients have it.
 
         Raises UnknownModelError or AmbiguousModelError.
         """
+        try:
+            return self._named(model)
+        except UnknownModelError:
+            if "/" in model or "." not in model:
+                raise
+            return self._named(model.replace(".", "/", 1))
+
+    def _named(self, model: str) -> Backend:
         if backend := self.backends.get(model):
             return backend
         if model in self.aliases:

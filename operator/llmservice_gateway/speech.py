@@ -24,6 +24,10 @@ class Speech(Protocol):
         """What a stream that waits is sent."""
         ...
 
+    def heads(self, given: Mapping[str, str]) -> Mapping[str, str]:
+        """Headers of a stream whose replica says `given`."""
+        ...
+
     def failure(self, error: ApiError) -> bytes:
         """What a stream that has begun ends with."""
         ...

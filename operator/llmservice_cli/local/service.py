@@ -18,7 +18,7 @@ from llmservice_cli.local.order import Order
 from llmservice_cli.local.status import PATIENCE, View, observe, sharing, why_unready
 from llmservice_cli.local.substrate import ReplicaFacts, Substrate
 from llmservice_gateway.places import SPARE, Capacity, Speed
-from llmservice_gateway.routing import Backend, Replica
+from llmservice_gateway.routing import About, Backend, Replica
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_scaling.told import ScalingTold
@@ -211,6 +211,7 @@ class ServiceControl:
             capacity=_capacity(settings) if settings else Capacity(),
             speed=_speed(ready),
             max_held=self.order.service.spec.endpoint.max_queued_requests,
+            about=_about(self._serving.order if self._serving else self.order),
         )
 
     def object(self, url: str, now: float, told: ScalingTold | None = None) -> LLMService:
@@ -276,6 +277,22 @@ def _speed(replicas: Sequence[ReplicaFacts]) -> Speed:
     if load is None:
         return Speed()
     return Speed(float(load.prompt_tokens_per_second or 0), float(load.together_tokens_per_second or 0))
+
+
+def _about(order: Order) -> About:
+    """What is known of the model, before it serves as well."""
+    model, task = order.model, order.service.spec.task.value
+    return About(
+        task=order.plan.task or ("" if task == "Auto" else task),
+        uri=order.service.spec.model.uri,
+        revision=order.revision or "",
+        engine=order.plan.engine or "",
+        format=(model and model.format) or "",
+        architecture=(model and model.architecture) or "",
+        parameters=(model and model.parameters) or 0,
+        quantization=(model and model.quantization) or "",
+        file_bytes=(model and model.file_bytes) or 0,
+    )
 
 
 def _capacity(settings: RuntimeSettings) -> Capacity:

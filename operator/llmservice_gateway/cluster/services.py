@@ -11,7 +11,7 @@ from llmservice_api.adapters import AdapterState
 from llmservice_api.conditions import Reason
 from llmservice_api.scaling import wakes
 from llmservice_gateway.places import SPARE, Capacity, Speed
-from llmservice_gateway.routing import Adapter, Backend, Replica, Unready
+from llmservice_gateway.routing import About, Adapter, Backend, Replica, Unready
 from llmservice_kube.kinds import Json
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.wire.errors import MAX_RETRY_AFTER
@@ -19,6 +19,7 @@ from llmservice_runtime.wire.errors import MAX_RETRY_AFTER
 RETRY_SECONDS = 10
 """After which to ask again for what starts, where nobody knows how long that takes."""
 LONGEST_SENTENCE = 1000
+AUTO = "Auto"
 MAX_QUEUED = 100
 """`endpoint.maxQueuedRequests` where it is not said."""
 
@@ -60,6 +61,24 @@ def backend(service: Json, replicas: tuple[Replica, ...] = (), gateways: int = 1
         speed=_speed(status),
         max_held=math.ceil(waiting / gateways),
         adapters=_adapters(spec, status),
+        about=_about(spec, status),
+    )
+
+
+def _about(spec: Json, status: Mapping[str, Any]) -> About:
+    """What its plan and its model's files say."""
+    plan, model = status.get("plan") or {}, status.get("model") or {}
+    task = spec.get("task", AUTO)
+    return About(
+        task=plan.get("task") or ("" if task == AUTO else task),
+        uri=(spec.get("model") or {}).get("uri", ""),
+        revision=model.get("resolvedRevision", ""),
+        engine=plan.get("engine", ""),
+        format=model.get("format", ""),
+        architecture=model.get("architecture", ""),
+        parameters=int(model.get("parameters", 0)),
+        quantization=model.get("quantization", ""),
+        file_bytes=int(model.get("fileBytes", 0)),
     )
 
 

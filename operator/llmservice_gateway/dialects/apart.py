@@ -9,10 +9,10 @@ import asyncio
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from llmservice_gateway.dialects.dialect import Answering, Dialect, text_of
+from llmservice_gateway.dialects.dialect import TOKENIZE, Answering, Dialect, text_of
 from llmservice_gateway.dialects.parts import TooMuchError
 from llmservice_gateway.dialects.pieces import Chunks, Json
 from llmservice_gateway.dialects.registry import BY_NAME
@@ -42,6 +42,9 @@ class Translated:
     body: bytes
     echo: Json
     unbounded: bool
+    path: str
+    context_tokens: int = 0
+    context_field: str = ""
 
 
 async def translated(dialect: Dialect, body: bytes) -> Translated:
@@ -49,7 +52,7 @@ async def translated(dialect: Dialect, body: bytes) -> Translated:
     if len(body) <= INLINE_BYTES:
         return translate(dialect, body)
     told, data = await _apart({"dialect": dialect.name}, body, _unread)
-    return Translated(Asked(**told["asked"]), data, told["echo"], told["unbounded"])
+    return Translated(Asked(**told.pop("asked")), data, **told)
 
 
 async def retold(dialect: Dialect, answering: Answering, answer: bytes) -> bytes:
@@ -71,30 +74,30 @@ def translate(dialect: Dialect, body: bytes) -> Translated:
         asked = asked_in(found.body, len(data))
     except RecursionError:
         raise bad_request("The body's lists and objects are too deep.", code="invalid_json") from None
-    return Translated(asked, data, found.echo, found.unbounded)
+    path = found.path or dialect.path
+    if path == TOKENIZE:  # which computes nothing
+        asked = replace(asked, sequences=0)
+    return Translated(asked, data, found.echo, found.unbounded, path, found.context_tokens, found.context_field)
 
 
 def retell(dialect: Dialect, answering: Answering, answer: bytes) -> bytes:
-    """A whole answer of chat, or of /tokenize, as the dialect has it. ApiError 502."""
+    """A whole answer of a replica as the dialect has it. ApiError 502."""
     try:
         bound_parts(answer)
         said = json.loads(answer)
         if not isinstance(said, dict):
             raise ValueError
         return text_of(_retold(dialect, answering, said)).encode()
-    except (ApiError, ValueError, RecursionError, TooMuchError):
+    except (ApiError, ValueError, KeyError, TypeError, RecursionError, TooMuchError):
         raise _no_answer("it is none of the engine's protocol") from None
 
 
-def _retold(dialect: Dialect, answering: Answering, said: Json) -> Json:
-    if dialect.teller is not None:
-        if not isinstance(said.get("choices"), list):
-            raise ValueError
+def _retold(dialect: Dialect, answering: Answering, said: Json) -> Any:
+    if dialect.teller is not None and isinstance(said.get("choices"), list):
         return dialect.teller(answering).whole(Chunks().read(said))
-    assert dialect.counted is not None
-    if not isinstance(count := said.get("count"), int):
+    if dialect.remade is None:
         raise ValueError
-    return dialect.counted(count)
+    return dialect.remade(answering, said)
 
 
 def _no_answer(why: str) -> ApiError:
@@ -129,8 +132,9 @@ def _answer(question: Any, data: bytes) -> tuple[Json, bytes]:
     try:
         if "answering" in question:
             return {}, retell(dialect, Answering(**question["answering"]), data)
-        found = translate(dialect, data)
-        return {"asked": asdict(found.asked), "echo": found.echo, "unbounded": found.unbounded}, found.body
+        found = asdict(translate(dialect, data))
+        body: bytes = found.pop("body")
+        return found, body
     except ApiError as error:
         shown = {"status": error.status, "message": error.message, "code": error.code, "param": error.param}
         return {**shown, "kind": error.kind}, b""

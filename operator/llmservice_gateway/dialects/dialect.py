@@ -10,19 +10,28 @@ from typing import Any, Protocol
 
 from llmservice_gateway.dialects.pieces import Json, Piece
 from llmservice_runtime.wire.errors import ApiError
+from llmservice_runtime.wire.sse import HEADERS
 
-CHAT, TOKENIZE = "/v1/chat/completions", "/tokenize"
+CHAT, COMPLETIONS, TOKENIZE = "/v1/chat/completions", "/v1/completions", "/tokenize"
+EMBEDDINGS, RERANK = "/v1/embeddings", "/v1/rerank"
 """Paths of replicas."""
+ONE = "/{namespace}/{name}"
+"""What stands before a route of one service alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """`body` for the replica's `path`; `echo` is what whoever tells the answer has to know. Both are JSON."""
+    """`body` for the replica; `echo` is what whoever tells the answer has to know. Both are JSON."""
 
     body: Json
     echo: Json = field(default_factory=dict)
     unbounded: bool = False
     """Where prompt and answer together don't fit the context, the answer may take what the prompt leaves of it."""
+    path: str = ""
+    """At the replica, where it is another one than the dialect's."""
+    context_tokens: int = 0
+    """A context that the model has to have, by `context_field`."""
+    context_field: str = ""
 
 
 class Teller(Protocol):
@@ -40,33 +49,37 @@ class Teller(Protocol):
         """The last events of one that is not, also of one that has not begun."""
         ...
 
-    def whole(self, pieces: Iterable[Piece]) -> Json:
-        """The body of an answer that is no stream."""
+    def whole(self, pieces: Iterable[Piece]) -> Any:
+        """The body of an answer that is no stream, as JSON."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answering:
-    """Of one request: `identity` is in the ids of its answer, `now` is Unix time."""
+    """Of one request: `identity` is in the ids of its answer, `now` is Unix time. Seconds since then, as far as they
+    are known: `waited` until a replica had room for it, `began` and `ended` of the answer."""
 
     echo: Json
     identity: str
     now: int
+    waited: float = 0.0
+    began: float = 0.0
+    ended: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One route of a protocol."""
+    """One route of a protocol, or more that differ in nothing else."""
 
     name: str
-    route: str
-    """Under a base URL."""
+    routes: tuple[str, ...]
+    """Under each of the `bases`."""
     path: str
     """At the replica."""
     translate: Callable[[Json], Translation]
     """From a body that is a JSON object. ApiError 400."""
     teller: Callable[[Answering], Teller] | None
-    """None: it generates nothing, and `counted` makes the body of what /tokenize counted."""
+    """None: it generates nothing."""
     error: Callable[[ApiError], Json]
     """The body of an answer that is none."""
     beat: bytes
@@ -74,7 +87,12 @@ class Dialect:
     names: Mapping[str, str] = field(default_factory=dict)
     """Fields of chat, as regular expressions -> what they are called here: engines speak of the ones that they know."""
     id_header: str = "X-Request-Id"
-    counted: Callable[[int], Json] | None = None
+    remade: Callable[[Answering, Json], Any] | None = None
+    """The body of an answer of what generates nothing: counts, vectors, scores. ValueError, KeyError or TypeError for
+    what is none."""
+    bases: tuple[str, ...] = ("", "/v1", f"{ONE}/v1")
+    heads: Mapping[str, str] = field(default_factory=lambda: HEADERS)
+    """Headers of its streams."""
 
     def renamed(self, error: ApiError) -> ApiError:
         """An engine's error in the words of this protocol."""

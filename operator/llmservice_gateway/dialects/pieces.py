@@ -86,6 +86,8 @@ class Chunks:
             said = choice.get("delta", choice.get("message"))
             if isinstance(said, dict):
                 yield from self._said(said, choice)
+            elif (text := _text(choice.get("text"))) or choice.get("logprobs"):  # of a plain completion
+                yield Text(text, _tokens(choice.get("logprobs")))
             if isinstance(reason := choice.get("finish_reason"), str):
                 stop = choice.get("stop_reason")
                 yield Ended(reason, stop if isinstance(stop, str) else None)
@@ -110,6 +112,14 @@ class Chunks:
             yield CallBegun(number, _text(call.get("id")), name)
         if arguments := _text(function.get("arguments")):
             yield CallGrew(number, arguments)
+
+
+def _tokens(told: Any) -> tuple[Json, ...]:
+    """Log-probabilities of a plain completion, as chat has them."""
+    lists = [told.get(name) for name in ("tokens", "token_logprobs")] if isinstance(told, dict) else []
+    if not all(isinstance(one, list) for one in lists):
+        return ()
+    return tuple({"token": token, "logprob": value} for token, value in zip(*lists, strict=False))
 
 
 def _counted(usage: Any) -> Counted | None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmservice_gateway.dialects.apart import translate
-from llmservice_gateway.dialects.registry import COUNT_TOKENS, MESSAGES, RESPONSES, dialect_of
+from llmservice_gateway.dialects.registry import COUNT_TOKENS, MESSAGES, RESPONSES, manners_at
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import TokenizeRequest
 from llmservice_runtime.openai.requests.parse import parse
@@ -415,8 +415,22 @@ def test_whatever_is_sent_becomes_a_request_or_is_refused_with_its_name(dialect:
 
 
 def test_errors_are_those_of_the_protocol_that_a_path_belongs_to() -> None:
+    error = ApiError(404, "Gone.", code="not_found")
+
+    def shape(path: str, method: str = "POST") -> set[str]:
+        manners = manners_at(method, path)
+        return set(manners.error(error)) if manners else set()
+
     for path in ("/v1/messages", "/messages", "/apps/demo/v1/messages", "/v1/messages/batches"):
-        assert dialect_of(path) is MESSAGES
-    assert dialect_of("/v1/responses/resp_1") is RESPONSES
-    for path in ("/messages/demo/v1/chat/completions", "/responses/x/v1/models", "/v1/messagesx", "/v1/models", "/"):
-        assert dialect_of(path) is None
+        assert shape(path) == {"type", "error"}
+    for path in ("/v1/responses/resp_1", "/apps/demo/v1/responses"):
+        assert shape(path) == {"error"}
+    for path in ("/v1/models/a/b", "/v1/engines/LLM/demo", "/v1/cluster/auth", "/responses/x/v1/models"):
+        assert shape(path) == {"error", "detail"}
+    for path in ("/api/chat", "/apps/demo/api/tags", "/api/blobs/sha256:0"):
+        assert shape(path) == {"error"}
+    for path in ("/apps/demo/generate", "/apps/demo/info", "/apps/demo", "/apps/demo/"):
+        assert shape(path) == {"error", "error_type"}
+    assert not shape("/apps/demo", "GET")
+    for path in ("/messages/demo/v1/chat/completions", "/v1/messagesx", "/v1/chat", "/chat/completions", "/"):
+        assert not shape(path)

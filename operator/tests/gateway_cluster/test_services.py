@@ -8,7 +8,7 @@ from cluster_objects import llmservice  # type: ignore[import-not-found]
 from llmservice_api.conditions import Reason
 from llmservice_gateway.cluster.services import FINAL, PASSES, backend, why_unready
 from llmservice_gateway.places import Capacity, Speed
-from llmservice_gateway.routing import Backend, Replica
+from llmservice_gateway.routing import About, Backend, Replica
 from llmservice_kube.kinds import Json
 from llmservice_runtime.contract.failure import FailureClass
 
@@ -30,7 +30,22 @@ def test_what_was_planned_bounds_what_a_replica_is_given() -> None:
         capacity=Capacity(8, 9000, 1),
         speed=Speed(900.0, 70.0),
         max_held=1,
+        about=made.about,
     )
+
+
+def test_what_is_known_of_the_model_is_what_clients_of_other_servers_are_told() -> None:
+    service = llmservice(plan={"engine": "LlamaCpp", "task": "Chat"})
+    service["status"]["model"] = {
+        "resolvedRevision": "abc", "format": "GGUF", "architecture": "llama", "parameters": 7, "quantization": "Q4_K_M",
+        "fileBytes": 9,
+    }  # fmt: skip
+    uri = service["spec"]["model"]["uri"]
+    assert backend(service).about == About("Chat", uri, "abc", "LlamaCpp", "GGUF", "llama", 7, "Q4_K_M", 9)
+    del service["status"]
+    assert backend(service).about == About(uri=uri)
+    service["spec"]["task"] = "Rerank"
+    assert backend(service).about.task == "Rerank"
 
 
 @pytest.mark.parametrize(("queued", "gateways", "each"), [(100, 1, 100), (100, 2, 50), (100, 3, 34), (0, 2, 0)])

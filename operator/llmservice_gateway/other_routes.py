@@ -1,0 +1,105 @@
+"""Routes of other protocols that ask no replica: what is served, and what is done elsewhere here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from llmservice_gateway import catalogue, errors
+from llmservice_gateway.bodies import Bodies
+from llmservice_gateway.dialects.dialect import ONE
+from llmservice_gateway.naming import fields_of
+from llmservice_gateway.routing import Backend, Meant, Table
+from llmservice_runtime.wire.errors import bad_request
+
+AUTH = "/v1/cluster/auth"
+"""Where Xinference's client asks, without a key, whether it needs one."""
+ALIVE = "Ollama is running"
+"""What Ollama's clients look for at `/`."""
+ELSEWHERE = (
+    ("POST", "/pull"), ("POST", "/push"), ("POST", "/create"), ("POST", "/copy"), ("DELETE", "/delete"),
+    ("POST", "/blobs/{digest}"), ("HEAD", "/blobs/{digest}"),
+)  # fmt: skip
+"""Ollama's routes that change which models there are."""
+
+Resolve = Callable[[Table, str], Meant]
+
+
+class OtherRoutes:
+    """`table` has what a request may see below its base URL; `keys`: requests show one."""
+
+    def __init__(self, table: Callable[[web.Request], Table], resolve: Resolve, bodies: Bodies, *, keys: bool) -> None:
+        self._table = table
+        self._resolve = resolve
+        self._bodies = bodies
+        self._keys = keys
+
+    def add(self, router: web.UrlDispatcher) -> None:
+        """All of them."""
+        router.add_get("/", self._alive)
+        for base in ("/api", f"{ONE}/api"):
+            router.add_get(f"{base}/version", self._version)
+            router.add_get(f"{base}/tags", self._tags)
+            router.add_get(f"{base}/ps", self._running)
+            router.add_post(f"{base}/show", self._show)
+            for method, route in ELSEWHERE:
+                router.add_route(method, base + route, self._elsewhere)
+        router.add_get(f"{ONE}/info", self._info)
+        router.add_get(f"{ONE}/health", self._health)
+        router.add_get(AUTH, self._auth)
+        router.add_get("/v1/engines/{model:.+}", self._engines)
+        router.add_post("/v1/models", self._elsewhere)
+        router.add_delete("/v1/models/{model:.+}", self._elsewhere)
+
+    async def _alive(self, _: web.Request) -> web.Response:
+        return web.Response(text=ALIVE)
+
+    async def _version(self, _: web.Request) -> web.Response:
+        return web.json_response({"version": catalogue.OLLAMA_VERSION})
+
+    async def _tags(self, request: web.Request) -> web.Response:
+        return web.json_response({"models": [catalogue.tagged(*each) for each in self._table(request).shown()]})
+
+    async def _running(self, request: web.Request) -> web.Response:
+        found = [each for each in self._table(request).shown() if each[1].backend.having(each[1].adapter)]
+        return web.json_response({"models": [catalogue.running(*each) for each in found]})
+
+    async def _show(self, request: web.Request) -> web.Response:
+        body = await self._bodies.read(request)
+        try:
+            given = fields_of(body.data)
+        finally:
+            body.drop()
+        model = given.get("model") or given.get("name")
+        if not isinstance(model, str):
+            raise bad_request("`model` must name a service; GET /api/tags lists them.", "model", "model_required")
+        return web.json_response(catalogue.shown(self._resolve(self._table(request), model)))
+
+    async def _info(self, request: web.Request) -> web.Response:
+        return web.json_response(catalogue.info(self._one(request)))
+
+    async def _health(self, request: web.Request) -> web.Response:
+        """Whether a request made now is served or held: who asks before it asks for more also wakes nobody."""
+        backend = self._one(request)
+        if not backend.replicas and (backend.unready.final or not backend.unready.held):
+            raise errors.not_ready(backend)
+        return web.Response()
+
+    async def _auth(self, _: web.Request) -> web.Response:
+        return web.json_response({"auth": self._keys})
+
+    async def _engines(self, request: web.Request) -> web.Response:
+        """`{type}/{name}`, or the name alone."""
+        model, table = request.match_info["model"], self._table(request)
+        kind, _, rest = model.partition("/")
+        return web.json_response(
+            catalogue.engines(self._resolve(table, rest if kind.lower() in catalogue.KINDS and rest else model).backend)
+        )
+
+    async def _elsewhere(self, request: web.Request) -> web.Response:
+        raise errors.made_elsewhere(request.method, request.path)
+
+    def _one(self, request: web.Request) -> Backend:
+        """The service in the path."""
+        return next(iter(self._table(request).backends.values()))
