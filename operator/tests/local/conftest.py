@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from machine_world import Here, fake_engines, manifest  # type: ignore[import-not-found]
+from small_models import embedder, reranker  # type: ignore[import-not-found]
 
 
 @pytest.fixture
@@ -35,5 +37,26 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     model = Path(__file__).parents[3] / "runtime" / "demo" / "model" / "demo-Q4_K_M.gguf"
     file = made.write(manifest("demo", uri=f"file://{model}"))
     made.said = made.run("up", "-f", file, "--port", "0", "--detach", "--timeout", "60")
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="package")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
+    """Real models of several kinds behind one URL: `demo` serves, `cold` leaves memory after a second without work,
+    `vectors` embeds and `scores` reranks."""
+    made = Here(tmp_path_factory.mktemp("zoo"), None)
+    model = Path(__file__).parents[3] / "runtime" / "demo" / "model" / "demo-Q4_K_M.gguf"
+    embedder(made.folder / "vectors.gguf")
+    reranker(made.folder / "scores.gguf")
+    cold = json.loads(manifest("cold", uri=f"file://{model}"))
+    cold["spec"]["scaling"] = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": 1, "scaleDownSeconds": 1}
+    file = made.write(
+        manifest("demo", uri=f"file://{model}"),
+        json.dumps(cold),
+        manifest("vectors", uri="file://vectors.gguf"),
+        manifest("scores", uri="file://scores.gguf"),
+    )
+    made.said = made.run("up", "-f", file, "--port", "0", "--detach", "--timeout", "120", seconds=150)
     yield made
     made.end()
