@@ -12,12 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from bench.gateway.clients import SIP_BYTES, SIPS, decoding, slow
 from bench.gateway.figures import Decoding, Slow, first, lost, of_decoding, of_slow
-from bench.gateway.paces import DECODING, LARGE, SLOW
+from bench.gateway.paces import CHAT, DECODING, LARGE, PROTOCOLS, SLOW, Protocol
 from bench.gateway.processes import NotServingError, cpu_seconds, many_files, peak_memory, proxy, role
 from bench.page import write
 from cluster.console import ClusterError
@@ -26,10 +28,13 @@ from llmservice_runtime.contract.errors import UserError
 
 T = TypeVar("T")
 Found = TypeVar("Found", Decoding, Slow)
-ALL = ("aiohttp", "aiohttp-uvloop", "ours", "HAProxy", "vllm-router", "LiteLLM")
+OURS = {"ours": CHAT, **{f"ours: {name}": protocol for name, protocol in PROTOCOLS.items()}}
+ALL = ("aiohttp", "aiohttp-uvloop", *OURS, "HAProxy", "vllm-router", "LiteLLM")
 LEAST_APART = 0.9
 ADDED_SECONDS = 0.005
 """That ours may add to the first byte, at the 99th percentile."""
+TRANSLATING_SECONDS = 30e-6
+"""CPU that another protocol may add to each chunk."""
 
 
 def main() -> int:
@@ -47,13 +52,13 @@ def main() -> int:
     with role("engine") as (_, engine):
         direct = _run(decoding(engine, args.streams, args.rounds))
         figures = {
-            name: of_proxy(name, engine, lambda pid, port: _decoding(pid, port, args.streams, args.rounds))
+            name: of_proxy(name, engine, partial(_decoding, args.streams, args.rounds, OURS.get(name, CHAT)))
             for name in args.only
         }
         slows = {
             name: of_proxy(name, engine, lambda pid, port: _slow(pid, port, args.slow, args.sippers))
             for name, one in figures.items()
-            if args.slow and isinstance(one, Decoding) and name != "aiohttp-uvloop"
+            if args.slow and isinstance(one, Decoding) and name not in {"aiohttp-uvloop", *OURS} - {"ours"}
         }
     lines = [
         f"{args.streams} streams at a time, {args.streams * args.rounds} in all, {DECODING.chunks} chunks each, "
@@ -91,7 +96,9 @@ def _verdict(
     bounds = [one.cpu * part for one, part in ((plain, share), (router, 1.0)) if isinstance(one, Decoding)]
     if min([ours.apart, *(one.apart for one in (plain, router) if isinstance(one, Decoding))]) < LEAST_APART:
         return 2
-    missed = any(ours.cpu > bound for bound in bounds) or first(ours.seen, 0.99) - direct_p99 > ADDED_SECONDS
+    translated = [one for name, one in figures.items() if name in OURS and isinstance(one, Decoding)]
+    dear = any(one.cpu - ours.cpu > TRANSLATING_SECONDS or one.lost for one in translated)
+    missed = dear or any(ours.cpu > bound for bound in bounds) or first(ours.seen, 0.99) - direct_p99 > ADDED_SECONDS
     return 1 if missed else 0
 
 
@@ -99,7 +106,7 @@ def of_proxy(name: str, engine: int, measure: Callable[[int, int], Found]) -> Fo
     """A figure, or why there is none: what can't be had is said to be that."""
     print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr, flush=True)
     try:
-        with proxy(name, engine) as (pid, port):
+        with proxy("ours" if name in OURS else name, engine) as (pid, port):
             found = measure(pid, port)
             print(f"  {found}", file=sys.stderr, flush=True)
             return found
@@ -107,11 +114,12 @@ def of_proxy(name: str, engine: int, measure: Callable[[int, int], Found]) -> Fo
         return " ".join(str(error).split()).replace("|", "/")[:300]
 
 
-def _decoding(pid: int, port: int, together: int, rounds: int) -> Decoding:
+def _decoding(together: int, rounds: int, protocol: Protocol, pid: int, port: int) -> Decoding:
     """A round to warm up, then what counts."""
-    _run(decoding(port, together, 1))
+    pace = replace(DECODING, protocol=protocol)
+    _run(decoding(port, together, 1, pace))
     before = cpu_seconds(pid)
-    seen = _run(decoding(port, together, rounds))
+    seen = _run(decoding(port, together, rounds, pace))
     cpu = cpu_seconds(pid) - before
     return Decoding(cpu / sum(each.pace.chunks for each in seen), seen, peak_memory(pid))
 

@@ -12,7 +12,6 @@ from typing import Any
 from bench.gateway.paces import DECODING, LARGE, SLOW, TOKEN, Pace
 
 END = b"\r\n0\r\n\r\n"
-DONE = b"[DONE]"
 ANSWER, OK = b"HTTP/1.1 ", b"HTTP/1.1 200 "
 STREAM_SECONDS = 150.0
 """A stream that is not over after so long is lost."""
@@ -42,14 +41,14 @@ class Seen:
             self.first = self.first or time.perf_counter() - self.began
             self.tokens += found
             self.pieces += 1
-        self.done = self.done or DONE in text
+        self.done = self.done or self.pace.protocol.done in text
         self.ended = text.endswith(END) or (data.startswith(ANSWER) and not data.startswith(OK))
         self._rest = text[1 - len(TOKEN) :]  # nothing that is looked for is longer than a token
 
     @property
     def whole(self) -> bool:
         """Every chunk came once, and the end."""
-        return self.done and self.ended and self.tokens == self.pace.chunks
+        return self.done and self.ended and self.tokens == self.pace.chunks + self.pace.protocol.repeats
 
 
 class _Reader(asyncio.Protocol):
@@ -108,12 +107,12 @@ async def seen_of(
     return seen
 
 
-async def decoding(port: int, together: int, rounds: int) -> list[Seen]:
+async def decoding(port: int, together: int, rounds: int, pace: Pace = DECODING) -> list[Seen]:
     """So many streams at a time, one after the other; they begin evenly over the time that one takes."""
 
     async def one(number: int) -> list[Seen]:
-        await asyncio.sleep(DECODING.apart * DECODING.chunks * number / together)
-        return [await seen_of(read, port, DECODING) for _ in range(rounds)]
+        await asyncio.sleep(pace.apart * pace.chunks * number / together)
+        return [await seen_of(read, port, pace) for _ in range(rounds)]
 
     return [seen for row in await asyncio.gather(*(one(number) for number in range(together))) for seen in row]
 
@@ -130,5 +129,5 @@ async def slow(port: int, streams: int, sippers: int) -> list[Seen]:
 
 def _request(pace: Pace) -> bytes:
     body = pace.body
-    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head = f"POST {pace.protocol.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return head.encode() + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)

@@ -3,10 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+Json = dict[str, Any]
 TOKEN = b'" token'
 """Once in each chunk, also in what a proxy has written anew."""
+
+
+MESSAGES = [{"role": "user", "content": "Say something long."}]
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How a client asks for so many tokens, and what its stream has. `done` stands in its end alone, and is no longer
+    than a token; `repeats`: how often the end has the text once more."""
+
+    path: str
+    asked: Callable[[int], Json]
+    done: bytes
+    repeats: int = 0
+
+
+CHAT = Protocol("/v1/chat/completions", lambda tokens: {"max_tokens": tokens, "messages": MESSAGES}, b"[DONE]")
+PROTOCOLS = {
+    "messages": Protocol("/v1/messages", CHAT.asked, b"e_stop"),
+    "responses": Protocol(
+        "/v1/responses", lambda tokens: {"max_output_tokens": tokens, "input": MESSAGES}, b"pleted", repeats=4
+    ),
+    "Ollama": Protocol(
+        "/api/chat", lambda tokens: {"options": {"num_predict": tokens}, "messages": MESSAGES}, b":true"
+    ),
+    "TGI": Protocol(
+        "/apps/bench", lambda tokens: {"parameters": {"max_new_tokens": tokens}, "inputs": "x"}, b'"seed"', repeats=1
+    ),
+}
+"""Those that the gateway translates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,18 +49,13 @@ class Pace:
     chunks: int
     apart: float
     size: int = 200
+    protocol: Protocol = CHAT
 
     @property
     def body(self) -> bytes:
         """Of a request for it."""
-        return json.dumps(
-            {
-                "model": "bench",
-                "stream": True,
-                "max_tokens": self.chunks,
-                "messages": [{"role": "user", "content": "Say something long."}],
-            }
-        ).encode()
+        model = {} if "inputs" in (asked := self.protocol.asked(self.chunks)) else {"model": "bench"}
+        return json.dumps({**model, "stream": True, **asked}).encode()
 
     @property
     def event(self) -> bytes:
