@@ -105,6 +105,7 @@ def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
         mixture_experts=config.experts,
         remote_code=isinstance(config.root.get("auto_map"), dict),
         encoder=_encoder(config),
+        decoder=config.get("is_decoder") is True,
         widths=widths(config),
         rope_types=rope.types(config),
         **_pooled(seen, task),

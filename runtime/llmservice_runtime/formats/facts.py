@@ -52,6 +52,7 @@ class LayerGroup:
     and keeps both. `index_bytes` are an indexer's keys per token, on every rank and whatever type the cache has.
     `tokens_per_state`: tokens that one state stands for (DeepSeek V4). `mixer_bytes` is what a recurrent mixer's state
     takes in the types that the model has for it, where `state_bytes` have 32 bits an element; 0 = not told, or none.
+    `window` of layers that see every token is one that the configuration states and only some engines know.
     """
 
     kind: LayerKind
@@ -154,6 +155,8 @@ class ModelFacts:
     """config.json has auto_map: loading runs code of the repository."""
     encoder: bool = False
     """Whether an encoder reads the input, and a decoder writes the answer (T5, BART, Whisper)."""
+    decoder: bool = False
+    """Whether config.json says `is_decoder`: what else reads in both directions then writes text (BERT)."""
     widths: tuple[Width, ...] = ()
     """What tensor parallelism divides; empty where headers do not tell."""
     other_architectures: tuple[str, ...] = ()

@@ -10,6 +10,8 @@ from llmservice_runtime.formats.ranges import damaged
 
 UNPACKED = frozenset({"minicpm3"})
 """Families with latents for which engines keep the keys and values of every head."""
+SLIDING = frozenset({"dots3_note"})
+"""Families with latents that have a window."""
 INDEX_BLOCK = 128
 """Elements of an indexer's key that share a scale of four bytes (vLLM 0.32: deepseek_v2.py)."""
 
@@ -25,7 +27,9 @@ def keeps_latents(config: Config) -> bool:
 
 
 def latent(config: Config, index: int, slides: bool) -> LayerGroup:
-    """A layer with latents; LongCat has two attentions in each layer, so two of them."""
+    """A layer with latents; LongCat has two attentions in each layer, so two of them. Only Dots 3 Note's slide: other
+    families keep every latent, whatever their configuration says of a window."""
+    slides = slides and family(config) in SLIDING
     rank, rope = config.integer("kv_lora_rank"), config.integer("qk_rope_head_dim")
     # Where latents that slide are larger, all rows are (vLLM 0.32: dots3_note).
     wide = config.integer("swa_kv_lora_rank", default=rank) + config.integer("swa_qk_rope_head_dim", default=rope)

@@ -11,7 +11,15 @@ from llmservice_runtime.formats.config import HEAD_DIM, KV_HEADS, Config
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind
 from llmservice_runtime.formats.latents import compressed, index_bytes, keeps_latents, latent
 from llmservice_runtime.formats.lists import per_layer
-from llmservice_runtime.formats.patterns import WINDOWS, block_part, family, layer_count, layer_words, window_of
+from llmservice_runtime.formats.patterns import (
+    WINDOWS,
+    block_part,
+    family,
+    layer_count,
+    layer_words,
+    window_everywhere,
+    window_of,
+)
 from llmservice_runtime.formats.ranges import damaged
 from llmservice_runtime.formats.recurrent import mixer_bytes, short_convolution, state_bytes
 
@@ -35,11 +43,12 @@ def layer_groups(config: Config) -> tuple[LayerGroup, ...]:
     Raises UnsupportedModel where lists of the configuration don't fit its layers.
     """
     words = layer_words(config)
+    everywhere = window_everywhere(config) if set(words) == {"full"} else 0
     own = any(config.get(key) for key in ("index_topk", "per_layer_config"))
     if own or "compressed" in words or any(isinstance(config.get(key), list) for key in _LISTS):
-        return grouped(_layer(config, index, word) for index, word in enumerate(words))
+        return grouped(_marked(_layer(config, index, word), everywhere) for index, word in enumerate(words))
     first = {
-        word: _layer(config, words.index(word), word) for word in dict.fromkeys(words)
+        word: _marked(_layer(config, words.index(word), word), everywhere) for word in dict.fromkeys(words)
     }  # layers of a word are alike
     return grouped(first[word] for word in words)
 
@@ -48,6 +57,11 @@ def grouped(layers: Iterable[LayerGroup]) -> tuple[LayerGroup, ...]:
     """Equal layers as one group with their count."""
     counted = Counter(layers)
     return tuple(replace(layer, count=count) for layer, count in counted.items())
+
+
+def _marked(layer: LayerGroup, everywhere: int) -> LayerGroup:
+    """With the window that some engine gives it."""
+    return replace(layer, window=everywhere) if layer.kind is LayerKind.FULL else layer
 
 
 def _layer(config: Config, index: int, word: str) -> LayerGroup:
@@ -86,7 +100,10 @@ def _heads(config: Config, index: int, slides: bool) -> tuple[int, int, int]:
         dim = rope + config.integer("qk_rope_head_dim")
         return config.heads, dim, dim
     heads = own.integer(*_GROUPS) or _kv_heads(config, index, slides)
-    dim = own.integer("head_dim") or config.integer("qk_nope_dim") + config.integer("qk_rope_dim")
+    # Pangu's keys of two parts and values of their own go with its sinks (openpangu.py).
+    sinks = family(config) != "PanguProMoEV2" or config.integer("param_sink_number")
+    parts = config.integer("qk_nope_dim") + config.integer("qk_rope_dim") if sinks else 0
+    dim = own.integer("head_dim") or parts
     if not dim:
         dim = _head_dim(config, slides)
         return heads, dim, own.integer("v_head_dim") or config.integer("v_head_dim", "head_size_v") or dim
@@ -123,8 +140,9 @@ def _kv_heads(config: Config, index: int, slides: bool) -> int:
     if not slides and shares and (heads := config.integer("num_global_key_value_heads")):
         return heads
     nested = config.get("attn_config")
-    if isinstance(nested, dict) and (heads := Config(nested, config.name).integer("kv_n_heads")):
-        return heads
+    heads = Config(nested, config.name).integer("kv_n_heads") if isinstance(nested, dict) else 0
+    if heads or family(config) == "dbrx":  # whose class has one where none is stated
+        return heads or 1
     if not config.get("new_decoder_architecture") and config.get("multi_query", family(config) in _MULTI_QUERY) is True:
         return 1
     if config.get("multi_query_attention") is False:
@@ -135,7 +153,7 @@ def _kv_heads(config: Config, index: int, slides: bool) -> int:
 def _head_dim(config: Config, slides: bool) -> int:
     if not slides and (dim := config.integer("global_head_dim")):
         return dim
-    if family(config) == "zamba2":  # its attention reads the embedding beside the hidden state
+    if family(config) in ("zamba", "zamba2"):  # its attention reads the embedding beside the hidden state
         return config.integer("attention_head_dim") or 2 * config.hidden // max(1, config.heads)
     if (
         config.get("qk_nope_head_dim") == 0 == config.get("qk_rope_head_dim")

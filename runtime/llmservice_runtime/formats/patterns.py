@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmservice_runtime.formats.config import Config
+from llmservice_runtime.formats.config import LAYERS, Config
 from llmservice_runtime.formats.lists import per_layer
 from llmservice_runtime.formats.ranges import damaged
-from llmservice_runtime.formats.units import BACKWARDS, EXCEPTIONS, UNIFORM_WINDOW, UNITS, WORDS
+from llmservice_runtime.formats.units import BACKWARDS, EXCEPTIONS, LAST_FULL, UNIFORM_WINDOW, UNITS, WORDS
 
 _WORDS = {
     "full": (),
@@ -22,7 +22,13 @@ _WORDS = {
     "none": ("mlp", "moe", "-", "e"),
     "parallel": ("hybrid",),
     "parallel sliding": ("hybrid_sliding",),
-    "indexed": ("indexed_attention", "deepseek_sparse_attention", "minimax_m3_sparse", "qwen_sparse_attention"),
+    "indexed": (
+        "indexed_attention",
+        "sparse_attention",
+        "deepseek_sparse_attention",
+        "minimax_m3_sparse",
+        "qwen_sparse_attention",
+    ),
     "compressed": ("compressed_sparse_attention", "heavily_compressed_attention"),
 }
 """Ours -> theirs; all other words keep every token."""
@@ -40,6 +46,12 @@ _ONE_WINDOW = (
     "window_size",
     "local_attention",
 )
+_LISTED = frozenset({"nemotron_h", "cosmos3_edge"})
+"""Families with as many layers as are listed, whatever the configuration counts."""
+_WINDOWLESS = frozenset({"falcon", "RefinedWeb", "RefinedWebModel"})
+"""Families whose layers take no window from anywhere (falcon.py)."""
+_INCLUSIVE = frozenset({"cohere2", "cohere2_moe", "cohere2_vision"})
+"""Families whose window is what a layer sees beside the token itself (commandr.py)."""
 _LETTERS = {"M": "mamba", "*": "full", "-": "mlp", "E": "moe"}
 
 
@@ -48,17 +60,32 @@ def layer_words(config: Config) -> list[str]:
     count = layer_count(config)
     stated = _stated_words(config, count)
     words = [_normal(str(word), config) for word in stated] if stated else _derived_words(config, count)
-    shared = config.integer("num_kv_shared_layers")
-    return [word if index < count - shared else "none" for index, word in enumerate(words)]
+    if words and family(config) in LAST_FULL:  # also where the list says otherwise
+        words[-1] = "full"
+    own = count - config.integer("num_kv_shared_layers")
+    return [word if index < own or own <= 0 else "none" for index, word in enumerate(words)]
 
 
 def layer_count(config: Config) -> int:
-    """Blocks of the language model: of a pattern in letters its length, of a model with an encoder its decoder's."""
+    """Blocks of the language model: of a pattern in letters its length, of a model with an encoder its decoder's, of
+    one that runs through its blocks again with a cache of its own as many as that makes."""
     decoder = config.integer("decoder_layers", "num_decoder_layers") if config.get("is_encoder_decoder") is True else 0
-    count = len(_letters(config)) or decoder or config.layers
+    kind = family(config)
+    listed = len(config.items_of("layers_block_type", "layer_types")) if kind in _LISTED else 0
+    count = listed or len(_letters(config)) or decoder or config.layers
+    if kind == "hrm":
+        count = _cycled(config)
+    elif kind == "cosmos3_edge" and not listed:
+        count *= 2  # each is attention and a layer without
     if count > MOST_LAYERS:
         raise damaged(f"{config.name} claims {count} layers.")
     return count
+
+
+def _cycled(config: Config) -> int:
+    """HRM-Text: `H_cycles` of `L_cycles` runs of the one stack and one of the other (hrm_text.py)."""
+    high, low = config.integer("H_cycles", default=2), config.integer("L_cycles", default=3)
+    return config.integer("num_layers_per_stack", *LAYERS) * high * (low + 1)
 
 
 def family(config: Config) -> str:
@@ -81,6 +108,8 @@ def _letters(config: Config) -> str:
 
 def _stated_words(config: Config, count: int) -> Sequence[Any]:
     """The list that configurations of hybrid models carry, under its many names; empty where there is none."""
+    if family(config) in _LISTED and (listed := config.items_of("layers_block_type", "layer_types")):
+        return listed
     if letters := _letters(config):
         return [_LETTERS.get(letter, "full") for letter in letters]
     if any(block_part(config, index, "attention") for index in range(count)):
@@ -127,6 +156,10 @@ def _by_number(numbers: Sequence[Any], first: int, listed: str, others: str, cou
 def _periods(config: Config, count: int) -> list[str]:
     if period := config.integer("attn_layer_period"):
         offset = config.integer("attn_layer_offset")
+        if family(config) == "zamba":  # counted behind the first three, of which the last has attention too
+            return ["mamba", "mamba", "hybrid", *("hybrid" if i % period == offset else "mamba" for i in range(count))][
+                :count
+            ]
         return ["full" if index % period == offset else "mamba" for index in range(count)]
     if interval := config.integer("full_attention_interval", "layer_group_size"):
         full = "indexed_attention" if UNITS.get(family(config), "").endswith("I") else "full"
@@ -157,7 +190,7 @@ def _derived_words(config: Config, count: int) -> list[str]:
         return [_normal(config.layer_unit[index % len(config.layer_unit)], config) for index in range(count)]
     if config.integer("index_topk"):
         return ["indexed"] * count
-    if config.get("use_sliding_window"):
+    if config.get("use_sliding_window") and kind not in UNIFORM_WINDOW:
         first = config.integer("max_window_layers")
         return [_normal("sliding" if index >= first else "full", config) for index in range(count)]
     slides = kind in UNIFORM_WINDOW or config.integer("interleaved_sliding_window") > 0
@@ -184,6 +217,13 @@ def _normal(word: str, config: Config) -> str:
     return ours
 
 
+def window_everywhere(config: Config) -> int:
+    """The window of a family that has none, whose class tells no kinds of layers; 0 = none is stated. vLLM gives it to
+    every layer (arg_utils.py: CacheConfig.sliding_window), Transformers to none."""
+    listed = config.layer_unit or config.items_of("layer_types", *WINDOWS) or family(config) in _WINDOWLESS
+    return 0 if listed or config.get("use_sliding_window") is False else config.integer("sliding_window")
+
+
 def any_window(config: Config) -> bool:
     """Whether layers that slide have a window."""
     return window_of(config, 0) > 0 or bool(config.items_of(*WINDOWS))
@@ -197,4 +237,5 @@ def window_of(config: Config, index: int) -> int:
         if windows := config.items_of(key):
             own = windows[index % len(windows)]
             return own if type(own) is int and own > 0 else 0
-    return config.integer(*_ONE_WINDOW)
+    window = config.integer(*_ONE_WINDOW)
+    return window + 1 if window and family(config) in _INCLUSIVE else window

@@ -1,7 +1,7 @@
 """The unit that a family's layers repeat where the configuration says nothing of them.
 
 Letters: Full, Sliding, Recurrent, Parallel (attention beside a recurrent mixer; small: with a window), Indexed,
-Compressed. They are those of the config classes of transformers; a test compares.
+Compressed, None. They are those of the config classes of transformers; a test compares.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ WORDS = {
     "p": "parallel sliding",
     "I": "indexed",
     "C": "compressed",
+    "N": "none",
 }
 
 _FAMILIES = {
@@ -39,13 +40,16 @@ _FAMILIES = {
     "pppppP": "inkling inkling2 inkling2_loop",
     "I": "deepseek_v32 glm_moe_dsa axk2 hy_v4 hy_v4_vl mistral_large4",
     "C": "deepseek_v4 deepseek_v41",
+    "FN": "cosmos3_edge",
 }
 UNITS = {family: unit for unit, families in _FAMILIES.items() for family in families.split()}
 """Family -> unit."""
 
-_LAST = "gemma4 gemma4_unified diffusion_gemma embedding_gemma2 beam neomme"
+LAST_FULL = frozenset({"gemma4", "gemma4_unified", "diffusion_gemma", "embedding_gemma2"})
+"""Families whose last layer sees every token, whatever is listed."""
+_LAST = (*sorted(LAST_FULL), "beam", "neomme")
 EXCEPTIONS: dict[str, dict[int, str]] = {
-    **{family: {-1: "F"} for family in _LAST.split()},
+    **{family: {-1: "F"} for family in _LAST},
     "mimo_v2_flash": {0: "F"},
     "flint": {0: "F", -1: "F"},
     "dots3_note": {0: "I"},

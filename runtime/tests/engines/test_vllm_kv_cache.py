@@ -7,11 +7,13 @@ from fractions import Fraction
 
 import pytest
 
-from llmservice_runtime.engines.vllm.kv_cache import element, laid_out, said
+from llmservice_runtime.engines.vllm.kv_cache import element, kept, laid_out, said
 from llmservice_runtime.engines.vllm.memory import VllmMemory
 from llmservice_runtime.estimate.budget import Layout, Shape
 from llmservice_runtime.estimate.kv import kv_bytes
+from llmservice_runtime.formats.config import Config
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Quantization, Task
+from llmservice_runtime.formats.layers import layer_groups
 from llmservice_runtime.machine.machine import Device
 
 FULL = LayerGroup(LayerKind.FULL, 10, 8, 128, 128)
@@ -57,6 +59,18 @@ def test_a_checkpoints_own_type_is_followed_on_gpus(stated: str, on_gpu: Fractio
     assert element(model, Device.CPU) == on_cpu
     assert allocated(model, 1600) == 1600 * 10 * 8 * 256 * on_gpu
     assert allocated(model, 1600, Device.CPU, 0) == 1600 * 10 * 8 * 256 * 2
+
+
+def test_a_window_that_is_stated_anywhere_is_every_layer_s() -> None:
+    """vLLM's own specs for Llama, Apertus, Cohere and 20 more (arg_utils.py: CacheConfig.sliding_window); Upstage's
+    Solar Pro states one. Transformers' code for these has none."""
+    root = {"model_type": "solar", "num_hidden_layers": 4, "hidden_size": 1024, "num_attention_heads": 8}
+    stated = layer_groups(Config({**root, "sliding_window": 2047}))
+    assert [group.kind for group in stated] == [LayerKind.FULL]
+    assert [(group.kind, group.window) for group in kept(facts(*stated))] == [(LayerKind.SLIDING, 2047)]
+    for off in ({}, {"use_sliding_window": False}, {"layer_types": ["full_attention"] * 4}, {"model_type": "falcon"}):
+        found = layer_groups(Config({**root, "sliding_window": 2047 if off else None, **off}))
+        assert {group.kind for group in kept(facts(*found))} == {LayerKind.FULL}
 
 
 def test_transformers_code_keeps_latents_and_no_indexer() -> None:

@@ -103,6 +103,25 @@ def test_whole_layers_of_gemma_4_have_heads_of_their_own(stated: dict[str, Any],
     assert heads == {(LayerKind.SLIDING, 25): (4, 256), (LayerKind.FULL, 5): whole}
 
 
+@pytest.mark.parametrize(
+    ("root", "dim"),
+    [
+        ({"model_type": "voxtral", "text_config": {"model_type": "llama", "hidden_size": 3072}}, 128),
+        ({"model_type": "voxtral"}, 128),
+        ({"model_type": "mistral3"}, 128),
+        ({"model_type": "mistral3", "text_config": {"model_type": "mistral", "hidden_size": 5120}}, 160),
+    ],
+)
+def test_the_whole_gives_its_part_a_size_of_heads_that_the_part_would_derive(root: dict[str, Any], dim: int) -> None:
+    """128 is what Llama's class derives from its own width, and not from the 3,072 that Voxtral gives it."""
+    assert {group.k_dim for group in layer_groups(of(**root))} == {dim}
+
+
+def test_fields_that_a_class_calls_otherwise_are_its_sizes() -> None:
+    config = of(model_type="moondream3")
+    assert (config.hidden, config.layers, config.heads, context_tokens(config)) == (2048, 24, 32, 4096)
+
+
 @pytest.mark.parametrize("model_type", ["bloom", "falcon"])
 def test_old_names_that_a_class_still_takes_are_read(model_type: str) -> None:
     assert of(model_type=model_type, n_embed=4096).hidden == 4096

@@ -68,7 +68,9 @@ PUBLISHED: list[tuple[str, dict[str, Any], int]] = [
     # nvidia/Llama-3_1-Nemotron-51B: groups of 8, 16 and 32 heads, linear layers (nemotron_nas.py)
     ("nemotron 51b", searched([8] * 40 + [16] * 10 + [32] * 4 + ["linear"] * 8 + ["no_op"] * 18, 64, 8192),
      (40 * 8 + 10 * 4 + 4 * 2) * 256 * 2),
-    # databricks/dbrx-instruct (dbrx.py: attn_config.kv_n_heads)
+    # databricks/dbrx-instruct (dbrx.py: attn_config.kv_n_heads; one where none is stated)
+    ("dbrx, one head", {"model_type": "dbrx", "d_model": 6144, "n_heads": 48, "n_layers": 40, "attn_config": {}},
+     40 * 256 * 2),
     ("dbrx", {"model_type": "dbrx", "d_model": 6144, "n_heads": 48, "n_layers": 40, "attn_config": {"kv_n_heads": 8}},
      163840),
     # stepfun-ai/step3: one KV head of 256 (step3_text.py: num_attention_groups)
@@ -176,9 +178,29 @@ PUBLISHED: list[tuple[str, dict[str, Any], int]] = [
     ("mistral", shape("mistral", 32, 4096, 32, 8, sliding_window=4096), 0),
     # IQuestLab/IQuest-Coder-V1-40B-Loop: layers run again over a window only (iquest_loopcoder.py)
     ("loop coder", shape("iquestloopcoder", 80, 5120, 40, 8, head_dim=128, loop_num=2), 80 * 8 * 256 * 2),
-    # openPangu Pro MoE: keys of two parts, values of their own (openpangu.py: v_channels)
-    ("pangu pro", shape("PanguProMoEV2", 50, 4608, 64, 8, qk_nope_dim=128, qk_rope_dim=64, v_channels=128),
-     50 * 8 * 320 * 2),
+    # openPangu Pro MoE: keys of two parts, values of their own, where it has sinks (openpangu.py: param_sink_number)
+    ("pangu pro", shape("PanguProMoEV2", 50, 4608, 64, 8, qk_nope_dim=128, qk_rope_dim=64, v_channels=128,
+     param_sink_number=128), 50 * 8 * 320 * 2),
+    ("pangu pro without sinks", shape("PanguProMoEV2", 50, 4608, 64, 8, qk_nope_dim=128, qk_rope_dim=64,
+     v_channels=128), 50 * 8 * 144 * 2),
+    # HRM-Text: two stacks of 16 layers run 2 * (3 + 1) times in all, each with a cache of its own (hrm_text.py);
+    # saved again its configuration counts what that makes
+    ("hrm text", shape("hrm_text", 16, 1536, 12, head_dim=128, H_cycles=2, L_cycles=3), 128 * 12 * 256 * 2),
+    ("hrm text, saved", shape("hrm_text", 128, 1536, 12, head_dim=128, H_cycles=2, L_cycles=3,
+     num_layers_per_stack=16), 128 * 12 * 256 * 2),
+    # what is listed counts, and not num_hidden_layers (NemotronHConfig)
+    ("nemotron h, listed", shape("nemotron_h", 52, 4096, 32, 8, head_dim=128,
+     layers_block_type=["mamba", "mlp", "attention", "moe", "mamba"]), 8 * 256 * 2),
+    # nvidia's Cosmos 3 Edge: each layer is attention and one without (configs/cosmos3_edge.py)
+    ("cosmos 3 edge", {"model_type": "cosmos3_edge", "text_config": shape("cosmos3_edge_text", 28, 4096, 32, 8,
+     head_dim=128)}, 28 * 8 * 256 * 2),
+    ("cosmos 3 edge, listed", {"model_type": "cosmos3_edge", "text_config": shape("cosmos3_edge_text", 28, 4096, 32, 8,
+     head_dim=128, layers_block_type=["full_attention", "mlp"] * 28)}, 28 * 8 * 256 * 2),
+    # Zyphra/Zamba-7B-v1: heads as wide as two hidden states have them; the third layer has attention, then one of six
+    ("zamba", shape("zamba", 76, 3712, 16, 16, attn_layer_period=6, attn_layer_offset=4), 13 * 16 * 2 * 464 * 2),
+    # latents of other families than Dots 3 Note have no window (deepseek_v2.py)
+    ("latents beside a window", shape("deepseek_v3", 4, 4096, 32, 32, **DEEPSEEK, sliding_window=512,
+     layer_types=["sliding_attention", "full_attention"] * 2), 4 * 576 * 2),
     # inclusionAI's third Ling: layers beyond whole groups are full (bailing_moe_v3.py), in 2.5 they are not
     ("ling 2.5", shape("bailing_hybrid", 14, 4096, 32, 8, **DEEPSEEK, layer_group_size=4), 3 * 576 * 2),
     ("ling 3", shape("bailing_hybrid", 14, 4096, 32, 8, **DEEPSEEK, layer_group_size=4,
@@ -200,6 +222,11 @@ def test_layers_that_slide_have_heads_of_their_own() -> None:
         LayerGroup(LayerKind.FULL, 2, 4, 192, 128),
         LayerGroup(LayerKind.SLIDING, 4, 8, 192, 128, window=128),
     )
+
+
+def test_a_window_of_cohere_s_is_beside_the_token_itself() -> None:
+    config = shape("cohere2", 4, 4096, 32, 8, sliding_window=4096)
+    assert {group.window for group in layer_groups(Config(config)) if group.kind is LayerKind.SLIDING} == {4097}
 
 
 def test_deepseek_v4_keeps_a_state_for_several_tokens_and_a_window() -> None:

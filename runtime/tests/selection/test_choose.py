@@ -561,3 +561,15 @@ def test_a_strangers_architecture_writes_nothing_but_letters(make_facts: MakeFac
     said = [answer.reason, *answer.ways_out, *(rejected.reason for rejected in answer.rejected)]
     assert all(sentence.isprintable() and len(sentence) < 300 for sentence in said)
     assert "Evil Fake" in why_not(answer, VLLM)
+
+
+@pytest.mark.parametrize("architecture", ["BertLMHeadModel", "RobertaForCausalLM", "ElectraForCausalLM"])
+def test_an_encoder_that_is_named_like_a_writer_writes_where_it_says_so(
+    make_facts: MakeFacts, make_machine: MakeMachine, architecture: str
+) -> None:
+    """Transformers warns and reads in both directions; vLLM keeps nothing of its layers, or has its vectors."""
+    facts = dataclasses.replace(make_facts(architecture=architecture), model_type="bert")
+    refused = choose(facts, make_machine(90))
+    assert isinstance(refused, NoChoice)
+    assert "is_decoder: true" in why_not(refused, TF)
+    assert chosen(choose(dataclasses.replace(facts, decoder=True), make_machine(90)))[0] is TF

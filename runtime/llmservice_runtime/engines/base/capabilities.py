@@ -85,6 +85,8 @@ class Capabilities:
     """Architecture -> the last version that had it."""
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     """Architecture -> address of the plug-in that has it."""
+    decoders: frozenset[str] = frozenset()
+    """Architectures that write text where config.json says `is_decoder`, and else read in both directions."""
     by_transformers: frozenset[str] = frozenset()
     """Architectures that the engine lacks and runs through Transformers' code."""
     model_types: frozenset[str] = frozenset()
@@ -149,11 +151,16 @@ class Capabilities:
 
     def has(self, architecture: str) -> bool:
         """Whether the engine has code of its own for it."""
+        return bool(self.kept_as(architecture))
+
+    def kept_as(self, architecture: str) -> str:
+        """The name under which the engine has it: its own, or that of the sibling that it is converted from; empty =
+        none."""
         if architecture in self.architectures:
-            return True
+            return architecture
         end, _ = self.end(architecture)
-        others = [other for other, _, _ in self.conversions]
-        return bool(end) and any(architecture.removesuffix(end) + other in self.architectures for other in others)
+        siblings = (architecture.removesuffix(end) + other for other, _, _ in self.conversions if end)
+        return next((name for name in siblings if name in self.architectures), "")
 
     def end(self, architecture: str) -> tuple[str, str]:
         """The end of a name that conversions know, and the runner that it stands for; both empty = none."""
@@ -200,6 +207,7 @@ def _tuples(told: Mapping[str, Any]) -> Mapping[str, tuple[str, ...]]:
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "dropped": dict,
     "elsewhere": dict,
+    "decoders": frozenset,
     "by_transformers": frozenset,
     "model_types": frozenset,
     "conversions": lambda told: tuple(map(tuple, told)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 SIZES = re.compile(
@@ -30,6 +30,8 @@ LAYER_TYPES = ("layer_types", "layers_block_type")
 WHOLE = {"head_dim": "global_head_dim", "num_key_value_heads": "num_global_key_value_heads"}
 """A size of a layer -> what configurations call that of the layers which see every token."""
 PLAIN = (bool, int, float, type(None))
+COMMON = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "max_position_embeddings")
+"""What engines ask a configuration for, whatever its fields are called."""
 SAID = (("is_encoder_decoder", False),)
 """What nearly every class has."""
 PROBED = {"hidden_size": 2, "num_attention_heads": 2, "num_hidden_layers": 2}
@@ -48,6 +50,8 @@ def config_class(kind: Any) -> dict[str, Any]:
     told: dict[str, Any] = {"has": plain}
     if default is not None:
         names |= _old_names(kind, default)
+        for common, own, value in _kept_as(kind, default, told["has"].keys() | names.keys()):
+            names[common], told["has"][own] = own, value
         told["has"] |= _settled(kind, default, told["has"]) | _of_whole_layers(default)
         if pattern := unit(list(next((v for n in LAYER_TYPES if (v := getattr(default, n, None))), ()))):
             told["layer_types"] = pattern
@@ -133,6 +137,21 @@ def _old_names(kind: Any, default: Any) -> dict[str, str]:
     return found
 
 
+def _kept_as(kind: Any, default: Any, known: Collection[str]) -> Iterator[tuple[str, str, int]]:
+    """Sizes that are no fields of the class: which field of a name of its own it sets each from, and that one's default
+    (Moondream 3)."""
+    fields = {name: value for name, value in _fields(kind) if type(value) is int and not _sized(name)}
+    for common in COMMON:
+        size = getattr(default, common, None)
+        if type(size) is not int or size < 1 or common in known:
+            continue
+        for own in [name for name, value in fields.items() if value == size]:
+            other = made(kind, **{own: 2 * size})
+            if getattr(other, common, None) == 2 * size:
+                yield common, own, size
+                break
+
+
 def _methods(kind: Any) -> Iterator[Any]:
     """How the class and those above it are made, but for the one of the library that all have in common."""
     for base in kind.__mro__[: max(1, [base.__name__ for base in kind.__mro__].index("PreTrainedConfig"))]:
@@ -172,10 +191,14 @@ def _part(kind: Any) -> dict[str, Any]:
 
 
 def _differences(bare: Any, one: Any) -> dict[str, Any]:
+    """What `one` was given, also where that is what the class would derive from its own sizes, and not from these."""
     mapped = getattr(type(bare), "attribute_map", {}).values()
     mine = {name: value for name, value in vars(one).items() if _sized(name) or name in mapped}
+    mine = {name: value for name, value in mine.items() if isinstance(value, PLAIN) and not name.startswith("_")}
+    changed = {name: value for name, value in mine.items() if value != getattr(bare, name, None)}
+    derived = made(type(bare), **changed)
     return {
         name: value
         for name, value in mine.items()
-        if isinstance(value, PLAIN) and value != getattr(bare, name, None) and not name.startswith("_")
+        if name in changed or (derived is not None and value != getattr(derived, name, None))
     }

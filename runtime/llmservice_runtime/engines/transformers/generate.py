@@ -13,8 +13,9 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -54,6 +55,7 @@ def ask() -> dict[str, Any]:
         "engine": "Transformers",
         "versions": {"transformers": version("transformers")},
         "architectures": {name: sorted(kinds) for name, kinds in architectures.items()},
+        "decoders": sorted(_decoders({name for name, kinds in architectures.items() if "CausalLM" in kinds})),
         "configs": dict(_configs()),
         "methods": dict(_methods()),
         "words": {"torchao": _torchao()},
@@ -65,6 +67,25 @@ def ask() -> dict[str, Any]:
             transformers.utils.WEIGHTS_INDEX_NAME,
         ],
     }
+
+
+def _decoders(writers: Collection[str]) -> Iterator[str]:
+    """Of the classes that write text those that ask for `is_decoder`: without it they read in both directions. Read in
+    the source, as importing it takes torch."""
+    from transformers import models
+
+    for path in sorted(Path(models.__path__[0]).glob("*/modeling_*.py")):
+        text = path.read_text(encoding="utf-8")
+        for node in ast.parse(text).body if "is_decoder" in text else ():
+            if isinstance(node, ast.ClassDef) and node.name in writers and _asks(node, "is_decoder"):
+                yield node.name
+
+
+def _asks(kind: ast.ClassDef, field: str) -> bool:
+    """Whether its `__init__` reads that field of the configuration; some write it."""
+    made = (method for method in kind.body if isinstance(method, ast.FunctionDef) and method.name == "__init__")
+    found = (node for method in made for node in ast.walk(method) if isinstance(node, ast.Attribute))
+    return any(node.attr == field and isinstance(node.ctx, ast.Load) for node in found)
 
 
 def _configs() -> Iterator[tuple[str, dict[str, Any]]]:

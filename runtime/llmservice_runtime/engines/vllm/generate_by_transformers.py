@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def _fits(implementation: Any) -> bool:
         return False
     config = made(config_class)
     if getattr(config, "is_encoder_decoder", False) is True or not _hands_on(config_class):
+        return False
+    if "config.is_decoder:" in inspect.getsource(implementation.__init__):  # an encoder, unless that is said
         return False
     return config is None or language_part(config) is config or _counts(config_class.model_type)
 

@@ -21,7 +21,7 @@ class _AnyType(type):
         return _AnyType(name, (), {})
 
 
-class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Modules of absent packages, whose every name is an empty class: what a class says of itself needs no more."""
 
     def find_spec(
@@ -75,8 +75,8 @@ def _source(method: Any) -> str:
 
 def _classes(registry: Any) -> Iterator[tuple[str, Any]]:
     """Architectures of the registry with their classes. A class that can't be imported here says nothing."""
-    if not any(isinstance(finder, _StandIns) for finder in sys.meta_path):
-        sys.meta_path.append(_StandIns())
+    if not any(isinstance(finder, StandIns) for finder in sys.meta_path):
+        sys.meta_path.append(StandIns())
     for name, model in registry.ModelRegistry.models.items():
         try:
             yield name, model.load_model_cls()

@@ -50,10 +50,14 @@ def element(facts: ModelFacts, device: Device) -> Fraction:
 
 def kept(facts: ModelFacts) -> tuple[LayerGroup, ...]:
     """What each layer keeps in the code that vLLM runs. Transformers' code computes attention alone there: latents stay
-    (MLAAttention), and what an indexer would pick from them is not asked for (models/transformers/base.py)."""
-    if not known().borrows((facts.architecture, *facts.other_architectures)):
-        return facts.layers
-    return tuple(replace(group, index_bytes=0) for group in facts.layers)
+    (MLAAttention), and what an indexer would pick from them is not asked for (models/transformers/base.py). A window
+    that is stated anywhere is every layer's."""
+    lent = known().borrows((facts.architecture, *facts.other_architectures))
+    layers = (replace(group, index_bytes=0) if lent else group for group in facts.layers)
+    return tuple(
+        replace(group, kind=LayerKind.SLIDING) if group.kind is LayerKind.FULL and group.window else group
+        for group in layers
+    )
 
 
 def laid_out(layers: Iterable[LayerGroup], element: Fraction, states: States = States()) -> tuple[LayerGroup, ...]:

@@ -91,6 +91,9 @@ def not_a_generator(case: Case) -> str | None:
     kinds = told.architectures.get(name)
     if kinds and not kinds & GENERATORS:
         return f"vLLM has {name} for other things than writing text ({', '.join(sorted(kinds))})."
+    kept = told.kept_as(name)
+    if kinds is None and kept and not told.architectures[kept] & GENERATORS and told.end(name)[1] == "generate":
+        return f"vLLM has {name} as {kept} only, for other things than writing text."
     end, runner = told.end(name)
     if kinds is None and runner == "pooling" and told.has(name):
         right = f"{name.removesuffix(end)}ForCausalLM"
