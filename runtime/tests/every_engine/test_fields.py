@@ -10,7 +10,7 @@ import pytest
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines import registry
 from llmservice_runtime.openai.requests.parse import INSTEAD
-from llmservice_runtime.openai.requests.table import FIELDS, Where
+from llmservice_runtime.openai.requests.table import FIELDS, POOLED, Where
 
 from .api import ANSWER, CHAT, DETOKENIZE, MESSAGES, TEXT, TOKENIZE, Api, text_of
 from .probes import NO_OPS, PROBES, WRONG
@@ -21,8 +21,9 @@ BODIES: dict[str, dict[str, Any]] = {
     TOKENIZE: {},
     DETOKENIZE: {},
 }
-TRIED = [(where, field.name) for field in FIELDS if not field.no_op for where in Where if where in field.where]
-IDLE = [(where, field.name) for field in FIELDS if field.no_op for where in Where if where in field.where]
+WRITTEN = [(where, field) for field in FIELDS for where in Where if where in field.where - POOLED]
+TRIED = [(where, field.name) for where, field in WRITTEN if not field.no_op]
+IDLE = [(where, field.name) for where, field in WRITTEN if field.no_op]
 
 
 def _id(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The tables of docs/api.md, from the table of fields and from what is refused by name."""
+"""The tables of docs/api.md and docs/embeddings.md, from the table of fields and from what is refused by name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from llmservice_runtime.openai.requests.table import (
     CHAT,
     COMPLETIONS,
     FIELDS,
+    POOLED,
     Field,
     Where,
     default_of,
@@ -23,12 +24,13 @@ Refusals = Mapping[str, Mapping[str, str]]
 
 
 def api_page(text: str, engines: Refusals) -> str:
-    """docs/api.md with its generated blocks as they are now; KeyError names a block that nobody knows."""
+    """A page with its generated blocks as they are now; KeyError names a block that nobody knows."""
     blocks = {
         "fields of both": _fields(field for field in FIELDS if field.where >= BOTH),
         "fields of chat": _fields(field for field in FIELDS if field.where & BOTH == CHAT),
         "fields of completions": _fields(field for field in FIELDS if field.where & BOTH == COMPLETIONS),
         "fields of tokens": _token_fields(),
+        **{f"fields of {where.name.lower()}": _all_of(where) for where in Where if where in POOLED},
         "no-ops": _no_ops(),
         "refused": _refused(),
         "refused by engines": _by_engine(engines),
@@ -38,6 +40,16 @@ def api_page(text: str, engines: Refusals) -> str:
 
 def _fields(fields: Iterable[Field]) -> str:
     rows = ((f"`{field.name}`", field.says, default_of(field)) for field in fields if not field.no_op)
+    return _table(("Field", "Meaning and range", "Default"), rows)
+
+
+def _all_of(where: Where) -> str:
+    """Of one endpoint, no-ops too."""
+    rows = (
+        (f"`{field.name}`", f"{field.says}; carries nothing" if field.no_op else field.says, default_of(field))
+        for field in FIELDS
+        if where in field.where
+    )
     return _table(("Field", "Meaning and range", "Default"), rows)
 
 
@@ -58,7 +70,7 @@ def _no_ops() -> str:
 
 def _refused() -> str:
     """Without fields that another endpoint takes."""
-    known = {field.name for field in FIELDS}
+    known = {field.name for field in FIELDS if field.where - POOLED}
     return _table(
         ("Field", "Instead"), ((f"`{name}`", _sentence(INSTEAD[name])) for name in sorted(INSTEAD.keys() - known))
     )

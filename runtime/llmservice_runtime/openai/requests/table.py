@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from llmservice_runtime.openai.requests.chat import ChatRequest, Thinking
 from llmservice_runtime.openai.requests.completion import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from llmservice_runtime.openai.requests.fields import ResponseFormat, StreamOptions, StructuredOutputs
+from llmservice_runtime.openai.requests.pooling import EmbeddingRequest, RerankRequest, ScoreRequest
 
 
 class Where(StrEnum):
@@ -25,6 +26,9 @@ class Where(StrEnum):
     COMPLETIONS = "/v1/completions"
     TOKENIZE = "/tokenize"
     DETOKENIZE = "/detokenize"
+    EMBEDDINGS = "/v1/embeddings"
+    RERANK = "/v1/rerank"
+    SCORE = "/v1/score"
 
 
 MODELS: Mapping[Where, type[BaseModel]] = {
@@ -32,6 +36,9 @@ MODELS: Mapping[Where, type[BaseModel]] = {
     Where.COMPLETIONS: CompletionRequest,
     Where.TOKENIZE: TokenizeRequest,
     Where.DETOKENIZE: DetokenizeRequest,
+    Where.EMBEDDINGS: EmbeddingRequest,
+    Where.RERANK: RerankRequest,
+    Where.SCORE: ScoreRequest,
 }
 PARTS: Mapping[str, type[BaseModel]] = {
     "stream_options": StreamOptions,
@@ -59,9 +66,12 @@ class Field:
 CHAT, COMPLETIONS = frozenset({Where.CHAT}), frozenset({Where.COMPLETIONS})
 BOTH = CHAT | COMPLETIONS
 TOKENIZE, DETOKENIZE = frozenset({Where.TOKENIZE}), frozenset({Where.DETOKENIZE})
+EMBEDDINGS, RERANK, SCORE = frozenset({Where.EMBEDDINGS}), frozenset({Where.RERANK}), frozenset({Where.SCORE})
+POOLED = EMBEDDINGS | RERANK | SCORE
+"""Of models that make vectors or scores; all others are of those that write text."""
 
 FIELDS: tuple[Field, ...] = (
-    Field("model", BOTH | TOKENIZE | DETOKENIZE, "A served name, else 404 that lists them", "the model"),
+    Field("model", BOTH | TOKENIZE | DETOKENIZE | POOLED, "A served name, else 404 that lists them", "the model"),
     Field("stream", BOTH, "Boolean"),
     Field("stream_options.include_usage", BOTH, "A last chunk with `choices: []` and the usage"),
     Field("stream_options.continuous_usage_stats", BOTH, "The usage so far in every chunk"),
@@ -184,9 +194,41 @@ FIELDS: tuple[Field, ...] = (
     Field("best_of", COMPLETIONS, "Must equal `n`", "`n`"),
     Field("return_token_strs", TOKENIZE, "The text of each token, too"),
     Field("tokens", DETOKENIZE, "Token ids, no more than the context has"),
+    Field(
+        "input",
+        EMBEDDINGS,
+        "A text, token ids, or up to 2,048 of either. Token ids get no special tokens and no prompt",
+    ),
+    Field("encoding_format", EMBEDDINGS, "`float` or `base64` (32-bit floats, little-endian)"),
+    Field(
+        "dimensions",
+        EMBEDDINGS,
+        "The model's own number, or what its configuration says it was trained to be cut to (`matryoshka_dimensions`,"
+        " `is_matryoshka`). A GGUF says nothing of that",
+        "the model's",
+    ),
+    Field(
+        "prompt_name",
+        EMBEDDINGS,
+        "One of the model's prompts (config_sentence_transformers.json); empty = none. A GGUF has none",
+        "the model's `default_prompt_name`",
+    ),
+    Field("query", RERANK, "A text"),
+    Field("documents", RERANK, 'Up to 2,048 texts or `{"text": ...}`'),
+    Field("top_n", RERANK, "How many of the best are told; 0 = all", "all"),
+    Field("return_documents", RERANK, "Whether their texts are"),
+    Field("text_1", SCORE, "A text, or as many as `text_2` has"),
+    Field("text_2", SCORE, "Up to 2,048 texts"),
+    Field(
+        "truncate_prompt_tokens",
+        POOLED,
+        "Tokens that are kept of a longer text, special ones included; -1 = as many as the context has. Of a pair the"
+        " second text is cut",
+        "none: a longer one is a 400",
+    ),
     Field("stream_options.include_obfuscation", BOTH, "`false`: no padding is ever added", no_op=True),
     Field("modalities", CHAT, '`["text"]`: what every answer is', no_op=True),
-    Field("user", BOTH, "A text", no_op=True),
+    Field("user", BOTH | POOLED, "A text", no_op=True),
     Field("metadata", BOTH, "An object", no_op=True),
     Field("store", BOTH, "Boolean", no_op=True),
     Field("service_tier", BOTH, "A text", no_op=True),
