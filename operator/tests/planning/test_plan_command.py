@@ -159,7 +159,7 @@ def test_engines_say_no_where_a_plan_would(tmp_path: Path, capsys: pytest.Captur
     rows = json.loads(capsys.readouterr().out)
     reasons = {row["engine"]: row["reason"] for row in rows}
     assert "nomic-bert.pooling_type" in reasons["llama.cpp"]
-    assert "nomic-bert is a model for embedding" in reasons["vLLM"]
+    assert "reads GGUF only through a plug-in" in reasons["vLLM"]
     assert not any(row["runs"] for row in rows)
 
 

@@ -12,11 +12,10 @@ from aiohttp import web
 from llmservice_runtime.openai.chat import chat_completions
 from llmservice_runtime.openai.completions import completions
 from llmservice_runtime.openai.drain import draining
-from llmservice_runtime.openai.embeddings import embeddings
 from llmservice_runtime.openai.generation import as_api_error
 from llmservice_runtime.openai.metrics import CONTENT_TYPE
 from llmservice_runtime.openai.models import get_model, list_models
-from llmservice_runtime.openai.rerank import rerank, score
+from llmservice_runtime.openai.pooled import ENDPOINTS, handler
 from llmservice_runtime.openai.state import SERVER, Server
 from llmservice_runtime.openai.tokens import detokenize, tokenize
 from llmservice_runtime.wire import sse
@@ -38,9 +37,8 @@ def make_app(server: Server) -> web.Application:
     for prefix in ("/v1", ""):
         app.router.add_post(f"{prefix}/chat/completions", chat_completions, expect_handler=expect)
         app.router.add_post(f"{prefix}/completions", completions, expect_handler=expect)
-        app.router.add_post(f"{prefix}/embeddings", embeddings, expect_handler=expect)
-        app.router.add_post(f"{prefix}/rerank", rerank, expect_handler=expect)
-        app.router.add_post(f"{prefix}/score", score, expect_handler=expect)
+        for path, endpoint in ENDPOINTS.items():
+            app.router.add_post(prefix + path.removeprefix("/v1"), handler(endpoint), expect_handler=expect)
         app.router.add_post(f"{prefix}/tokenize", tokenize, expect_handler=expect)
         app.router.add_post(f"{prefix}/detokenize", detokenize, expect_handler=expect)
         app.router.add_get(f"{prefix}/models", list_models)

@@ -1,4 +1,4 @@
-"""POST /v1/embeddings."""
+"""What /v1/embeddings answers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
-from aiohttp import web
 from pydantic_core import to_json
 
 from llmservice_runtime.openai.inputs import Bound, frame_of, given_tokens, text_tokens
-from llmservice_runtime.openai.requests.body import received
-from llmservice_runtime.openai.requests.pooling import MOST_TEXTS, EmbeddingRequest
-from llmservice_runtime.openai.state import SERVER, Server
+from llmservice_runtime.openai.requests.pooling import EmbeddingRequest
+from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.pooling import Pooler, PoolInput, Traits, Vector
 from llmservice_runtime.wire.errors import bad_request, cut
 
@@ -26,24 +24,18 @@ TURN = 32
 """Texts that are tokenized in one go: some milliseconds."""
 
 
-async def embeddings(http: web.Request) -> web.Response:
+async def embeddings(server: Server, request: EmbeddingRequest) -> bytes:
     """A vector of each text, in order."""
-    server = http.app[SERVER]
-    server.check_task("Embedding")
-    request = await received(http, EmbeddingRequest, server.context_tokens, MOST_TEXTS)
-    with server.drain.admitted():
-        model = server.check_model(request.model)
-        pooler = server.ready_pooler("Embedding")
-        _check(request, pooler.traits, server)
-        inputs = await _inputs(request, pooler)
-        vectors = await pooler.pool(inputs)
-        tokens = sum(len(given.tokens) for given in inputs)
-        answer = request, pooler.traits, vectors, model, tokens
-        if sum(map(len, vectors)) <= INLINE_NUMBERS:
-            body = _answer(*answer)
-        else:
-            body = await asyncio.to_thread(_answer, *answer)
-    return web.Response(body=body, content_type="application/json")
+    model = server.check_model(request.model)
+    pooler = server.ready_pooler("Embedding")
+    _check(request, pooler.traits, server)
+    inputs = await _inputs(request, pooler)
+    vectors = await pooler.pool(inputs)
+    tokens = sum(len(given.tokens) for given in inputs)
+    answer = request, pooler.traits, vectors, model, tokens
+    if sum(map(len, vectors)) <= INLINE_NUMBERS:
+        return _answer(*answer)
+    return await asyncio.to_thread(_answer, *answer)
 
 
 def _check(request: EmbeddingRequest, traits: Traits, server: Server) -> None:

@@ -20,8 +20,6 @@ from llmservice_runtime.wire.callers import Callers
 from llmservice_runtime.wire.errors import ApiError, bad_request, cut, unavailable
 
 WRITING = tuple(task for task in TASKS if task not in POOLED)
-POOLED_AT = {"/v1/embeddings": "Embedding", "/v1/rerank": "Rerank", "/v1/score": "Rerank"}
-"""Path -> the task of the models that answer it."""
 ASKED_AT = {
     "Chat": "/v1/chat/completions",
     "Completion": "/v1/completions",

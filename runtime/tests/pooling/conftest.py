@@ -7,7 +7,6 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,10 @@ from llmservice_runtime.machine.probe import read_machine
 
 from .gguf_of import write
 
-ENGINES = (EngineType.LLAMA_CPP, EngineType.TRANSFORMERS)
+ENGINES = (EngineType.LLAMA_CPP, EngineType.TRANSFORMERS, EngineType.VLLM)
 """Those that make vectors and scores."""
+ALIVE = 3
+"""Replicas at a time: vLLM's take more than a GiB each."""
 RUNTIME = Path(__file__).parents[2]
 NAME = "apps/vectors"
 
@@ -96,24 +97,27 @@ def engine(request: pytest.FixtureRequest, installed: Callable[[EngineType], Non
     return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def served(
     engine: EngineType, models: Models, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Replica]]:
-    """served(kind) -> a replica of it, started once."""
-    made: list[Replica] = []
+    """served(kind) -> a replica of it; the last few are kept."""
+    made: dict[str, Replica] = {}
 
-    @cache
     def start(kind: str) -> Replica:
+        if replica := made.pop(kind, None):
+            made[kind] = replica
+            return replica
+        while len(made) >= ALIVE:
+            made.pop(next(iter(made))).stop()
         plan, settings = planned(models.path(kind, engine), engine)
         assert settings is not None, plan
-        replica = Replica(tmp_path_factory.mktemp(kind), engine, serves=settings)
-        made.append(replica)
-        replica.wait_ready()
-        return replica
+        made[kind] = Replica(tmp_path_factory.mktemp(kind), engine, serves=settings)
+        made[kind].wait_ready()
+        return made[kind]
 
     yield start
-    for replica in made:
+    for replica in made.values():
         replica.stop()
 
 

@@ -32,7 +32,7 @@ COMMON: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 128,
     "num_hidden_layers": 3,
-    "num_attention_heads": 4,
+    "num_attention_heads": 2,
     "max_position_embeddings": 130,
     "pad_token_id": 1,
     "initializer_range": 0.14,
@@ -94,7 +94,7 @@ KINDS: dict[str, tuple[str, Any, dict[str, Any], str]] = {
     "bert-mean": ("bert", word_piece, {}, "mean_tokens"),
     "bert-cls": ("bert", word_piece, {}, "cls_token"),
     "xlmr-mean": ("xlm-roberta", unigram, {"type_vocab_size": 1}, "mean_tokens"),
-    "qwen3-last": ("qwen3", byte_level, {"num_key_value_heads": 2, "head_dim": 16}, "lasttoken"),
+    "qwen3-last": ("qwen3", byte_level, {"num_key_value_heads": 1, "head_dim": 32}, "lasttoken"),
     "xlmr-cross": ("xlm-roberta", unigram, {"type_vocab_size": 1, "num_labels": 1}, ""),
     "bert-cross": ("bert", word_piece, {"num_labels": 1}, ""),
 }

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import re
+import subprocess
+import sys
 from array import array
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +23,8 @@ from llmservice_runtime.contract.engines import EngineType
 from .conftest import NAME, Models
 
 pytestmark = pytest.mark.engine
-KINDS = ("bert-mean", "bert-cls", "xlmr-mean", "qwen3-last", "minilm")
+KINDS = ("bert-cls", "xlmr-mean", "qwen3-last", "minilm", "bert-mean")
+PAGE = Path(__file__).parents[3] / "docs" / "embeddings.md"
 ALIKE, DIFFERENT = 0.999, 0.9
 Rows = npt.NDArray[np.float64]
 Ask = Callable[..., Any]
@@ -52,11 +57,15 @@ def known(models: Models, kind: str) -> tuple[list[str], Rows]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_vectors_are_those_of_transformers(ask: Ask, models: Models, kind: str) -> None:
+def test_vectors_are_those_of_transformers(engine: EngineType, ask: Ask, models: Models, kind: str) -> None:
+    """Their length is what the files say; a GGUF does not say: then it is 1."""
     texts, right = known(models, kind)
     answer = ask(kind, "/v1/embeddings", input=texts)
     found = rows(answer)
     assert cosines(found, right).min() >= ALIKE
+    normalized = kind != "xlmr-mean" or engine is EngineType.LLAMA_CPP
+    wanted = np.ones(len(right)) if normalized else np.linalg.norm(right, axis=-1)
+    assert np.linalg.norm(found, axis=-1) == pytest.approx(wanted, rel=1e-3)
     tokens = sum(len(each["ids"]) for each in models.references[kind]["texts"])
     assert answer["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
     assert (answer["object"], answer["model"]) == ("list", NAME)
@@ -75,16 +84,6 @@ def test_what_is_wrong_would_be_seen(models: Models, kind: str) -> None:
     assert cosines(prompted, right).max() < ALIKE
     lengths = np.linalg.norm(right, axis=-1)
     assert abs(lengths - 1).min() > 0.01, "a vector that was not normalized would pass for one that was"
-
-
-@pytest.mark.parametrize("kind", ["bert-mean", "xlmr-mean", "qwen3-last"])
-def test_vectors_have_the_length_that_the_files_say(engine: EngineType, ask: Ask, models: Models, kind: str) -> None:
-    """A GGUF does not say: then it is 1."""
-    texts, right = known(models, kind)
-    lengths = np.linalg.norm(rows(ask(kind, "/v1/embeddings", input=texts)), axis=-1)
-    normalized = kind != "xlmr-mean" or engine is EngineType.LLAMA_CPP
-    wanted = np.ones(len(right)) if normalized else np.linalg.norm(right, axis=-1)
-    assert lengths == pytest.approx(wanted, rel=1e-3)
 
 
 def test_the_prompts_of_the_files_are_put_before_texts(engine: EngineType, ask: Ask, models: Models) -> None:
@@ -213,6 +212,19 @@ def test_large_lists_are_read_apart_and_answered(ask: Ask, models: Models) -> No
     assert cosines(found[7], found[8]) < 0.99999
 
 
+def test_a_request_of_many_texts_holds_up_nobody_and_ends_with_its_client(
+    served: Callable[[str], Replica], ask: Ask, models: Models
+) -> None:
+    words = known(models, "bert-mean")[0][4].split()
+    many = [" ".join(words[number % 10 :] * 4) for number in range(2048)]
+    replica = served("bert-mean")
+    api = Api(replica.url)
+    with api.begun("/v1/embeddings", {"input": many}):
+        assert len(ask("bert-mean", "/v1/embeddings", input="cat")["data"]) == 1
+    replica.wait_for(lambda: api.metrics().value("vllm:num_requests_running") == 0)
+    assert len(ask("bert-mean", "/v1/embeddings", input="cat")["data"]) == 1
+
+
 def test_who_asks_for_text_learns_where_to_ask(ask: Ask) -> None:
     chat: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
     for path, fields in (("/v1/chat/completions", chat), ("/v1/completions", {"prompt": "hi"})):
@@ -239,3 +251,10 @@ def test_it_is_measured(served: Callable[[str], Replica], ask: Ask) -> None:
     assert values["vllm:prompt_tokens_total"] >= 6
     assert values["vllm:num_requests_running"] == 0
     assert replica.engine in EngineType
+
+
+def test_the_client_of_the_page_finds_the_passage(served: Callable[[str], Replica]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    code = code.replace("http://127.0.0.1:8080", served("minilm").url).replace("apps/embedder", NAME)
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert said == "Refunds are paid within two weeks to the card that was charged.\n"

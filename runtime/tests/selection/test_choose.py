@@ -10,9 +10,9 @@ import pytest
 
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines.base.choice import Choice, NoChoice
-from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
+from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Task
 from llmservice_runtime.machine.machine import Device, EngineBuild, Machine
-from llmservice_runtime.selection.choose import choose
+from llmservice_runtime.selection.choose import choose, judge
 
 MakeFacts = Callable[..., ModelFacts]
 MakeMachine = Callable[..., Machine]
@@ -259,6 +259,30 @@ def test_what_vllm_serves_for_vectors_writes_no_text_there(
     assert words in answer.reason
     for generator in ("ChatGLMModel", "InternVLChatModel", "UltravoxModel", "Qwen2_5OmniModel", "NVLM_D", "MiniCPMV"):
         assert chosen(choose(make_facts(architecture=generator), make_machine(90), VLLM))[0] is VLLM
+
+
+def test_vectors_by_vllm_are_those_of_models_that_were_tried(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    def objection(name: str, pooling: str, task: Task = Task.EMBEDDING, width: int = 64, **more: Any) -> str:
+        facts = dataclasses.replace(
+            make_facts(architecture=name),
+            task=task,
+            pooling=pooling,
+            layers=(LayerGroup(LayerKind.FULL, 6, kv_heads=8, k_dim=width, v_dim=width),),
+            **more,
+        )
+        return judge(EngineType.VLLM, facts, make_machine(), Device.CPU).objection
+
+    for name, pooling in (("BertModel", "Mean"), ("XLMRobertaModel", "CLS"), ("Qwen3ForCausalLM", "Last")):
+        assert objection(name, pooling) == ""
+    for name in ("BertForSequenceClassification", "XLMRobertaForSequenceClassification"):
+        assert objection(name, "Rank", Task.RERANK) == ""
+    assert "do not say how" in objection("BertModel", "")
+    assert "a part Dense" in objection("BertModel", "Mean", unpooled="modules.json has a part Dense.")
+    assert "pooled by Mean of Qwen3ForCausalLM are not tried" in objection("Qwen3ForCausalLM", "Mean")
+    assert "scores of Qwen3ForSequenceClassification" in objection(
+        "Qwen3ForSequenceClassification", "Rank", Task.RERANK
+    )
+    assert "heads of 16 numbers" in objection("BertModel", "Mean", width=16)
 
 
 def test_a_configuration_that_is_code_is_refused(make_facts: MakeFacts, make_machine: MakeMachine) -> None:

@@ -70,6 +70,19 @@ def test_who_names_a_parser_of_vllm_gets_it_and_all_others_get_ours() -> None:
     assert option(argv, "--tool-call-parser") is None and option(argv, "--reasoning-parser") == "qwen3"
 
 
+def test_what_makes_vectors_runs_as_such_and_pools_as_the_files_say() -> None:
+    around = replace(AROUND, pooling="MEAN", lacks={"position_embedding_type": "absolute"})
+    argv = command(replace(SETTINGS, task="Embedding"), around)
+    assert option(argv, "--runner") == "pooling"
+    assert option(argv, "--pooler-config") == '{"seq_pooling_type": "MEAN"}'
+    assert option(argv, "--hf-overrides") == '{"position_embedding_type": "absolute"}'
+    assert option(argv, "--tool-call-parser") is option(argv, "--max-num-queued-reqs") is None
+    said = replace(SETTINGS, task="Embedding", engine_args=('--pooler-config={"seq_pooling_type":"CLS"}',))
+    assert option(command(said, around), "--pooler-config") == '{"seq_pooling_type":"CLS"}'
+    ranks = command(replace(SETTINGS, task="Rerank"), AROUND)
+    assert option(ranks, "--runner") == "pooling" and option(ranks, "--pooler-config") is None
+
+
 def test_on_a_cpu_nothing_is_compiled_unless_somebody_says_how_and_the_cache_has_its_size() -> None:
     on_cpu = replace(AROUND, cpu=True, kv_bytes=7)
     argv = command(SETTINGS, on_cpu)

@@ -12,7 +12,7 @@ from llmservice_runtime.engines.base.definition import CoarserVersion, EngineDef
 from llmservice_runtime.engines.vllm.contradictions import check
 from llmservice_runtime.engines.vllm.failures import LAST_WORDS
 from llmservice_runtime.engines.vllm.install.recipe import RECIPE
-from llmservice_runtime.engines.vllm.memory import VllmMemory
+from llmservice_runtime.engines.vllm.memory import VllmMemory, exact
 from llmservice_runtime.engines.vllm.options import ONLINE, SHARES, vllm_options
 from llmservice_runtime.engines.vllm.rules import BF16_FLOOR, RULES, notes
 from llmservice_runtime.engines.vllm.told import known
@@ -24,6 +24,8 @@ from llmservice_runtime.machine.machine import Device
 RUST_ENV = "VLLM_USE_RUST_FRONTEND"
 CPU_BLOCK = 128
 """Tokens of a block of the KV cache where no argument says (platforms/cpu.py)."""
+NO_CACHE = 1 << 20
+"""What is said of the cache of a model that keeps none: vLLM takes nothing of it."""
 
 
 def preference(facts: ModelFacts, device: Device) -> int:
@@ -33,6 +35,8 @@ def preference(facts: ModelFacts, device: Device) -> int:
 
 def reason(case: Case) -> str:
     """Why it was chosen."""
+    if case.facts.pools:
+        return f"vLLM runs {case.weights} on {case.where}, a text of each request in turn."
     return f"vLLM runs {case.weights} on {case.where} and serves the most requests at a time there."
 
 
@@ -58,6 +62,8 @@ def arguments(case: Case, shape: Shape, args: Sequence[str]) -> tuple[str, ...]:
     options, layout = vllm_options(args), shape.layout
     said = [f"--max-model-len={shape.context_tokens}", f"--max-num-seqs={shape.sequences}"]
     if case.gpu is None:
+        if exact(case.facts, case.device, options):
+            said.append("--dtype=float32")
         if options.cache_bytes is None:  # it would take a share of the whole machine's memory
             said.append(f"--kv-cache-memory-bytes={cpu_cache_bytes(case, shape, args)}")
         return (*said, *options.rest)
@@ -72,8 +78,11 @@ def arguments(case: Case, shape: Shape, args: Sequence[str]) -> tuple[str, ...]:
 
 def cpu_cache_bytes(case: Case, shape: Shape, args: Sequence[str]) -> int:
     """Of the planned KV cache, in whole blocks: two more, for the end of the last sequence and the one never used."""
-    cache = sum(line.bytes for line in memory(args).lines(case.facts, shape) if line.is_cache)
-    return cache + 2 * CPU_BLOCK * -(-cache // max(1, shape.kv_tokens))
+    takes = memory(args)
+    cache = sum(line.bytes for line in takes.lines(case.facts, shape) if line.is_cache)
+    if not cache and case.facts.pools:
+        return NO_CACHE
+    return cache + 2 * CPU_BLOCK * -(-cache // max(1, takes.cached_tokens(case.facts, shape)))
 
 
 def layout_arguments(layout: Layout) -> tuple[str, ...]:
@@ -98,6 +107,7 @@ ENGINE = EngineDefinition(
     own_settings=frozenset(OF_SOME_ENGINES),
     caches={**TORCH, "VLLM_CACHE_ROOT": "vllm", "VLLM_CONFIG_ROOT": "config/vllm"},
     gguf=False,
+    pools=True,
     devices=frozenset({Device.CPU, Device.NVIDIA}),
     recipe=RECIPE,
     last_words=LAST_WORDS,

@@ -10,6 +10,7 @@ from llmservice_runtime.engines.base.torch_memory import ALIGNMENT, GPU_BASE, GP
 from llmservice_runtime.engines.vllm import kv_cache
 from llmservice_runtime.engines.vllm.kv_cache import States
 from llmservice_runtime.engines.vllm.options import ONLINE, SEQUENCES, VllmOptions
+from llmservice_runtime.engines.vllm.rules import keeps_nothing
 from llmservice_runtime.engines.vllm.sharding import layouts, objection
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.estimate.budget import GPU, HOST, SHARED, Layout, MemoryLine, Shape, cache_lines
@@ -66,7 +67,8 @@ class VllmMemory(TorchMemory):
         if facts.quantization is not None:
             return facts.weight_bytes
         held = {"F64": 8, "F32": 4}.get(facts.dtype, 2)
-        plain = -(-facts.weight_bytes * self.options.width // held)
+        width = 4 if exact(facts, device, self.options) else self.options.width
+        plain = -(-facts.weight_bytes * width // held)
         if not self.options.online:
             return plain
         if "linear" in known().online[self.options.online]:
@@ -100,7 +102,8 @@ class VllmMemory(TorchMemory):
         """What arguments say, else the checkpoint, else the type that is computed with."""
         if self.options.element is not None:
             return self.options.element
-        return Fraction(4) if self.options.width == 4 else kv_cache.element(facts, device)
+        wide = self.options.width == 4 or exact(facts, device, self.options)
+        return Fraction(4) if wide else kv_cache.element(facts, device)
 
     def pool(self, facts: ModelFacts, shape: Shape) -> Pool:
         """What a sliding window has left behind is freed, and blocks are given to whoever needs them: a pool of so many
@@ -165,6 +168,19 @@ class VllmMemory(TorchMemory):
         )
         return tuple(line for line in lines if line.bytes or line.is_cache)
 
+    def cached_tokens(self, facts: ModelFacts, shape: Shape) -> int:
+        """Of the KV cache on a CPU."""
+        return max(shape.context_tokens, self.cpu_step) if facts.pools else shape.kv_tokens
+
+    def _pooled_lines(self, facts: ModelFacts, shape: Shape, weights: int) -> tuple[MemoryLine, ...]:
+        """What has a decoder keeps the texts of one step on a CPU; a GPU is filled with a cache of prefixes anyway."""
+        lines = super()._pooled_lines(facts, shape, weights)
+        if shape.device is not Device.CPU or keeps_nothing(facts):
+            return lines
+        tokens = self.cached_tokens(facts, shape)
+        kv = kv_bytes(self.layers(facts, shape.device), self.pool(facts, replace(shape, kv_tokens=tokens)))
+        return (lines[0], MemoryLine(f"KV cache of {tokens:,} tokens", kv), *lines[1:])
+
     def _split(self, lines: tuple[MemoryLine, ...]) -> tuple[MemoryLine, ...]:
         """With processes that compute, where arguments ask for some. What was measured of them has their queues in
         it."""
@@ -192,6 +208,13 @@ class VllmMemory(TorchMemory):
         if wide and not facts.mixture_experts:
             return tokens * width * (3 * wide // shape.layout.tensor + 4 * facts.hidden_size) + logits
         return activations(facts, tokens) * width // 4 + logits
+
+
+def exact(facts: ModelFacts, device: Device, options: VllmOptions) -> bool:
+    """Whether 32-bit weights stay what they are: of vectors on a CPU, where 16 bits are no faster. Elsewhere vLLM makes
+    them 16 unasked."""
+    said = options.value("--dtype") not in (None, "auto")
+    return facts.pools and device is Device.CPU and facts.dtype == "F32" and facts.quantization is None and not said
 
 
 def shared_memory(processes: int) -> int:

@@ -22,14 +22,14 @@ _NODES = (
     "--data-parallel-external-lb", "--data-parallel-hybrid-lb", "--data-parallel-multi-port-external-lb",
     "--data-parallel-supervisor-port", "--elastic-ep-max-dp-size", "--enable-elastic-ep",
 )  # fmt: skip
-_GENERATES = ("this release serves chat and completion", "Leave it out.")
-_NEEDS_TOKENIZER = ("chat and completion need the tokenizer", "Leave it out.")
+_TASK = ("the model's files say what it is for, and `task` may", "Leave it out.")
+_NEEDS_TOKENIZER = ("texts need the tokenizer", "Leave it out.")
 _NOT_PLANNED = ("sizes with it are not planned in this release", "Leave it out.")
 OWNED: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(_FILES, (MODEL, "Leave it out, and set model.uri and model.revision.")),
     **dict.fromkeys(_ADDRESSES, (ADDRESS, "Leave it out.")),
     **dict.fromkeys(_NODES, (NODES, "Leave it out, and set accelerator.count.")),
-    **dict.fromkeys(("--runner", "--convert"), _GENERATES),
+    **dict.fromkeys(("--runner", "--convert"), _TASK),
     **dict.fromkeys(("--skip-tokenizer-init", "--tokens-only"), _NEEDS_TOKENIZER),
     **dict.fromkeys(("--decode-context-parallel-size", "--prefill-context-parallel-size"), _NOT_PLANNED),
     "--served-model-name": (

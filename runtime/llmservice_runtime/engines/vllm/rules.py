@@ -21,7 +21,7 @@ from llmservice_runtime.engines.vllm.scheme_rules import (
     words,
 )
 from llmservice_runtime.engines.vllm.told import known
-from llmservice_runtime.formats.facts import ModelFormat, Task
+from llmservice_runtime.formats.facts import LayerKind, ModelFacts, ModelFormat, Task
 from llmservice_runtime.formats.quantization import STATES
 from llmservice_runtime.machine.machine import Device
 
@@ -43,6 +43,15 @@ LINEAR = {
     "compressed-tensors": "INT8", "modelopt-fp4": "NVFP4", "mxfp8": "MXFP8", "mxfp4": "MXFP4",
 }  # fmt: skip
 """Method -> the kind of linear layer that vLLM picks a kernel for. On CPUs vLLM lists kernels only, and no methods."""
+
+ENCODERS = frozenset({
+    "BertModel", "RobertaForMaskedLM", "RobertaModel", "XLMRobertaModel",
+    "BertForSequenceClassification", "RobertaForSequenceClassification", "XLMRobertaForSequenceClassification",
+})  # fmt: skip
+"""Architectures whose vectors and scores a test holds against Transformers': vLLM has more, and decides by the name
+which way their attention goes."""
+CPU_HEADS = frozenset({32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512})
+"""Widths of heads that there are kernels for on a CPU (cpu_attn.py)."""
 
 RENAMED_ROPES = frozenset({"xdrope"})
 """Names that a model's config class replaces by one that vLLM has (hunyuan_vl)."""
@@ -99,6 +108,29 @@ def not_a_generator(case: Case) -> str | None:
         right = f"{name.removesuffix(end)}ForCausalLM"
         return f"vLLM serves {name} for vectors; if it writes text, architectures in config.json should be {right}."
     return None
+
+
+def unable_pooling(case: Case) -> str | None:
+    """Vectors and scores that are not known to be what the model's files mean."""
+    facts, name = case.facts, architecture(case)
+    if is_gguf(case) or not facts.pools:
+        return None
+    if facts.unpooled:
+        return facts.unpooled
+    if not facts.pooling:
+        return "the files do not say how a text's vectors become one (modules.json, 1_Pooling/config.json)."
+    decodes = facts.pooling == "Last" and "Generation" in known().architectures.get(name, frozenset())
+    if name not in ENCODERS and not decodes:
+        kind = "scores" if facts.task is Task.RERANK else f"vectors pooled by {facts.pooling}"
+        return f"vLLM's {kind} of {name or 'this model'} are not tried here."
+    if case.loading.quantization:
+        return "weights are made smaller while they are loaded for models that write text alone."
+    return None
+
+
+def keeps_nothing(facts: ModelFacts) -> bool:
+    """Whether it reads a whole text at once, so that no cache is made for it."""
+    return not ENCODERS.isdisjoint((facts.architecture, *facts.other_architectures))
 
 
 def unknown_rope(case: Case) -> str | None:
@@ -255,6 +287,9 @@ def cpu_limits(case: Case) -> str | None:
     flags = case.machine.cpu_flags
     if case.machine.architecture == "x86_64" and "avx2" not in flags:
         return "vLLM needs a CPU with AVX2, and this one has none."
+    heads = {group.k_dim for group in case.facts.layers if group.kind in (LayerKind.FULL, LayerKind.SLIDING)}
+    if unable := heads - CPU_HEADS - {0}:
+        return f"vLLM on a CPU has no attention kernels for heads of {min(unable)} numbers."
     fp8 = "fp8" in (case.method, case.loading.quantization.lower()) or "fp8" in case.scheme
     if (fp8 or "float-quantized" in case.scheme) and "amx_tile" not in flags:
         return "vLLM runs FP8 on CPUs with AMX only, and this one has none."
@@ -290,6 +325,7 @@ RULES: tuple[Rule, ...] = (
     unknown_architecture,
     own_configuration,
     not_a_generator,
+    unable_pooling,
     unknown_rope,
     below_wheel_floor,
     deprecated_method,

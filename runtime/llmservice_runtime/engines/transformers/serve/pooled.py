@@ -5,23 +5,21 @@ from __future__ import annotations
 import inspect
 from array import array
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
 
-from llmservice_runtime.contract.errors import UserError
-from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.memory import HeldLine
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.transformers.arguments import EngineArgs
 from llmservice_runtime.engines.transformers.memory import STEP_TOKENS
 from llmservice_runtime.engines.transformers.serve.model import LoadedModel, load_model
 from llmservice_runtime.engines.transformers.serve.tokenizer import HfTokenizer
-from llmservice_runtime.formats.sentences import Sentences, sentences
-from llmservice_runtime.protocol.pooling import PoolInput, Traits, Vector
+from llmservice_runtime.formats.sentences import Sentences
+from llmservice_runtime.pooling.files import Pairs, recipe_of, traits_of
+from llmservice_runtime.protocol.pooling import PoolInput, Vector
 
 
 class PooledTransformers:
@@ -37,25 +35,16 @@ class PooledTransformers:
         self._ranks = ranks
         self.tokenizer: HfTokenizer = loaded.tokenizer
         config = self._model.config.get_text_config()
-        self.traits = Traits(1) if ranks else _traits(config, recipe)
+        self.traits = traits_of(config, recipe)
+        tokenizer = self.tokenizer
+        self._pairs = Pairs(partial(tokenizer.encode, add_special=False, parse_special=False), tokenizer.pair)
         takes = inspect.signature(self._model.forward).parameters
         self._typed = "token_type_ids" in takes and getattr(config, "type_vocab_size", 0) > 1
         self._options = {"use_cache": False} if "use_cache" in takes else {}
 
     def pair(self, query: Sequence[int], document: Sequence[int]) -> PoolInput:
         """As the tokenizer puts two texts together."""
-        before, between, after = self._frame
-        first = [*before, *query, *between]
-        return PoolInput([*first, *document, *after], second=len(first))
-
-    @cached_property
-    def _frame(self) -> tuple[list[int], list[int], list[int]]:
-        """The special tokens around two texts."""
-        one, two = (self.tokenizer.encode(text, add_special=False, parse_special=False) for text in "ab")
-        whole = self.tokenizer.pair("a", "b")
-        start = _place(whole, one, 0)
-        second = _place(whole, two, start + len(one))
-        return whole[:start], whole[start + len(one) : second], whole[second + len(two) :]
+        return self._pairs.joined(query, document)
 
     def compute(self, inputs: Sequence[PoolInput]) -> Sequence[Vector]:
         """See PooledModel."""
@@ -101,41 +90,10 @@ class PooledTransformers:
         self._loaded.close()
 
 
-def _place(whole: Sequence[int], part: Sequence[int], start: int) -> int:
-    for place in range(start, len(whole) - len(part) + 1):
-        if list(whole[place : place + len(part)]) == list(part):
-            return place
-    raise UserError(
-        "The tokenizer joins two texts so that neither is left as it was.",
-        "Use another reranking model.",
-        FailureClass.UNSUPPORTED_FORMAT,
-    )
-
-
-def _traits(config: Any, recipe: Sentences) -> Traits:
-    """`matryoshka_dimensions` and `is_matryoshka` are what vLLM reads too."""
-    shorter = getattr(config, "matryoshka_dimensions", None) or ()
-    anywhere = bool(getattr(config, "is_matryoshka", False)) and not shorter
-    return Traits(
-        int(config.hidden_size), tuple(map(int, shorter)), anywhere, recipe.normalized, recipe.prompts,
-        recipe.default_prompt,
-    )  # fmt: skip
-
-
 def load_pooled(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[float], None]) -> PooledTransformers:
     """Load `settings.model_path`. UserError carries the class (ModelDamaged, UnsupportedFormat...)."""
-    folder, ranks = Path(settings.model_path), settings.task == "Rerank"
-    recipe = Sentences(pooling="Rank") if ranks else sentences(lambda path: _content(folder / path))
-    if recipe.unable or not recipe.pooling:
-        raise UserError(
-            f"{folder} can't be used: {recipe.unable or 'its files do not say how vectors are pooled.'}",
-            "Use a model whose modules.json and 1_Pooling/config.json say so.",
-            FailureClass.UNSUPPORTED_FORMAT,
-        )
+    ranks = settings.task == "Rerank"
+    recipe = recipe_of(Path(settings.model_path), settings.task)
     kinds = transformers.AutoModelForSequenceClassification if ranks else transformers.AutoModel
     loaded = load_model(settings, args, progress, kinds)
     return PooledTransformers(loaded, recipe, ranks=ranks)
-
-
-def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import NoReturn
 
+from llmservice_runtime.contract.bounds import POOLED
 from llmservice_runtime.contract.cache import cache_dir
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
@@ -28,7 +30,8 @@ from llmservice_runtime.engines.vllm.serve.handover import PID_ENV, SETTINGS_ENV
 from llmservice_runtime.engines.vllm.serve.link import LINK, broken
 from llmservice_runtime.engines.vllm.serve.pool import kv_bytes
 from llmservice_runtime.machine.probe import cpus
-from llmservice_runtime.openai.launch import bind
+from llmservice_runtime.openai.launch import bind, give_way
+from llmservice_runtime.pooling.files import recipe_of
 
 OTHER_GROUPS = (
     "vllm.general_plugins",
@@ -37,6 +40,11 @@ OTHER_GROUPS = (
     "vllm.stat_logger_plugins",
 )
 """Groups whose plug-ins vLLM loads unasked, as long as VLLM_PLUGINS is not set."""
+
+POOLINGS = {"Mean": "MEAN", "CLS": "CLS", "Last": "LAST"}
+"""In vLLM's words."""
+ABSOLUTE = ("roberta", "xlm-roberta")
+"""Model types whose code in vLLM reads a field that newer versions of Transformers no longer write."""
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +76,9 @@ def _become(settings: RuntimeSettings, file: Path) -> NoReturn:
     check_files(Path(settings.model_path), settings.planned_files)
     bind(settings.host, settings.port).close()  # vLLM comes to it when it has imported all of itself
     others = _other_plugins()
+    pooled = settings.task in POOLED
+    if pooled:
+        give_way()
     on_cpu = version("vllm").endswith("+cpu")
     said = vllm_options(settings.engine_args).cache_bytes is not None
     around = Surroundings(
@@ -77,11 +88,20 @@ def _become(settings: RuntimeSettings, file: Path) -> NoReturn:
         cpus=cpus(),
         cache=str(cache_dir() / "compiled"),
         cpu=on_cpu,
+        pooling=POOLINGS.get(recipe_of(Path(settings.model_path), settings.task).pooling, "") if pooled else "",
+        lacks=lacking(Path(settings.model_path)) if pooled else {},
         kv_bytes=kv_bytes(settings) if on_cpu and not said else 0,
     )
     argv = command(settings, around)
     env = {**environment(settings, around), SETTINGS_ENV: str(file.absolute()), PID_ENV: str(os.getpid())}
     os.execve(argv[0], argv, env)
+
+
+def lacking(folder: Path) -> dict[str, str]:
+    """What config.json leaves out, and vLLM reads, with the one meaning that there is."""
+    said = json.loads((folder / "config.json").read_text())
+    old = "position_embedding_type"
+    return {old: "absolute"} if said.get("model_type") in ABSOLUTE and old not in said else {}
 
 
 def _other_plugins() -> tuple[str, ...]:

@@ -11,10 +11,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import prometheus_client
 
+from llmservice_runtime.contract.bounds import POOLED
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.memory import HeldLine, together
 from llmservice_runtime.contract.report import Phase
@@ -27,13 +29,16 @@ from llmservice_runtime.engines.vllm.serve.life import Life
 from llmservice_runtime.engines.vllm.serve.link import LINK
 from llmservice_runtime.engines.vllm.serve.metrics import OurMetrics
 from llmservice_runtime.engines.vllm.serve.pace import PACE
+from llmservice_runtime.engines.vllm.serve.pooler import VllmPooler, typed
 from llmservice_runtime.engines.vllm.serve.served import Served
 from llmservice_runtime.engines.vllm.serve.tokens import HfTokenizer
 from llmservice_runtime.openai.host import callers_of
 from llmservice_runtime.openai.metrics import EngineMetrics
+from llmservice_runtime.openai.pooling_test import pooling_test
 from llmservice_runtime.openai.reasoning_probe import may_think
-from llmservice_runtime.openai.self_test import Ask, Came, self_test
+from llmservice_runtime.openai.self_test import Ask, Came, Speed, self_test
 from llmservice_runtime.openai.state import Server
+from llmservice_runtime.pooling.files import recipe_of
 
 ALIKE = 2
 """So many first tokens that are one and the same are looked at."""
@@ -63,23 +68,35 @@ class Api:
     async def init_state(self, engine_client: Any, state: Any, args: Namespace) -> None:
         """Prove the engine, open the door, and say so as soon as the server listens."""
         try:
-            speed = await self_test(
-                asking(engine_client),
-                partial(tokens_of(engine_client).encode, add_special=True, parse_special=False),
-                int(engine_client.model_config.max_model_len),
-                int(engine_client.vllm_config.scheduler_config.max_num_seqs),
-                compiles=not engine_client.model_config.enforce_eager,
-            )
+            served, speed = await self._proved(engine_client, args)
         except UserError as error:
             LINK.reporter.failure(error)
             raise
         measured = await told_by_workers(engine_client, args, self._settings.planned_accelerator)
         measured |= speed.as_report()
         with LINK.or_end(API):
-            self._open(engine_client, state, args, measured)
+            self._open(served, engine_client, state, measured)
 
-    def _open(self, engine_client: Any, state: Any, args: Namespace, measured: dict[str, Any]) -> None:
-        self._door.served = served_by(engine_client, args, self._settings)
+    async def _proved(self, engine_client: Any, args: Namespace) -> tuple[Served, Speed]:
+        """What is served, and how fast it was."""
+        settings, tokenizer = self._settings, tokens_of(engine_client)
+        encode = partial(tokenizer.encode, add_special=True, parse_special=False)
+        if settings.task in POOLED:
+            recipe = recipe_of(Path(settings.model_path), settings.task)
+            types = settings.task == "Rerank" and typed(engine_client.model_config)
+            pooler = VllmPooler(engine_client, settings, tokenizer, recipe, typed=types)
+            return pooled_by(pooler, settings), await pooling_test(pooler, encode)
+        speed = await self_test(
+            asking(engine_client),
+            encode,
+            int(engine_client.model_config.max_model_len),
+            int(engine_client.vllm_config.scheduler_config.max_num_seqs),
+            compiles=not engine_client.model_config.enforce_eager,
+        )
+        return served_by(engine_client, args, settings), speed
+
+    def _open(self, served: Served, engine_client: Any, state: Any, measured: dict[str, Any]) -> None:
+        self._door.served = served
         # Around all that vLLM has put there by now, who lets every page call among them.
         self._app.middleware_stack = Gate(self._app.middleware_stack or self._app.build_middleware_stack(), self._door)
         prometheus_client.REGISTRY.register(OurMetrics(self._settings.model_name, self._door.running, PACE))
@@ -151,6 +168,14 @@ async def told_by_workers(engine_client: Any, args: Namespace, accelerator: str)
 def tokens_of(engine_client: Any) -> HfTokenizer:
     """The model's tokenizer."""
     return HfTokenizer(engine_client.renderer.get_tokenizer(), int(engine_client.model_config.get_vocab_size()))
+
+
+def pooled_by(pooler: VllmPooler, settings: RuntimeSettings) -> Served:
+    """A model that makes vectors or scores."""
+    metrics = EngineMetrics(settings.model_name)
+    server = Server(settings.model_name, pooler.context_tokens, metrics, settings.model_aliases, settings.task)
+    server.serve_pooled(pooler)
+    return Served(server, pooler.tokenizer, max_answers=pooler.max_answers)
 
 
 def served_by(engine_client: Any, args: Namespace, settings: RuntimeSettings) -> Served:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
 
 from multidict import CIMultiDict
 
@@ -15,7 +17,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+T = TypeVar("T")
 
+LINGER_SECONDS = 10.0
+"""As aiohttp's."""
 JSON = (b"content-type", b"application/json; charset=utf-8")
 
 
@@ -30,6 +35,7 @@ class Incoming:
         self.headers = headers_of(scope)
         self._receive = receive
         self._most = most
+        self._whole = False
 
     @property
     def content_length(self) -> int | None:
@@ -50,7 +56,24 @@ class Incoming:
             if size > self._most:
                 raise body_too_large(self._most)
             if not message.get("more_body", False):
+                self._whole = True
                 return b"".join(parts)
+
+    @asynccontextmanager
+    async def answerable(self) -> AsyncIterator[None]:
+        """Around reading it: of a body that is refused the rest is taken, and thrown away, for a while. A connection
+        that is closed with bytes in it is reset, and with it goes the answer."""
+        try:
+            yield
+        except ApiError:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._thrown_away(), LINGER_SECONDS)
+            raise
+
+    async def _thrown_away(self) -> None:
+        while not self._whole:
+            message = await self._receive()
+            self._whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
 
 
 def headers_of(scope: Scope) -> CIMultiDict[str]:
@@ -71,6 +94,26 @@ def replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
+
+
+async def while_there(receive: Receive, work: Awaitable[T]) -> T:
+    """What `work` makes, as long as the client waits for it: then it is cancelled, with ClientGoneError."""
+    computing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait((computing, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not computing.done():
+            raise ClientGoneError
+        return computing.result()
+    finally:
+        for task in (computing, leaving):
+            task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await computing
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def answer(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = (JSON,)) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from llmservice_runtime.contract.bounds import POOLED
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -44,6 +46,10 @@ class Surroundings:
     """Whether vLLM computes on them."""
     cache: str = ""
     """Folder for what is compiled; empty = vLLM's default."""
+    pooling: str = ""
+    """How a model that embeds makes one vector of a text's, in vLLM's words; empty = it is none."""
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    """What config.json leaves out and vLLM's code for the model reads, with what it means."""
     kv_bytes: int = 0
     """Of the KV cache, where no argument says; 0 = vLLM decides, which it may on a GPU."""
 
@@ -69,8 +75,6 @@ def _ours(settings: RuntimeSettings, given: Given, around: Surroundings) -> dict
         "--port": str(settings.port),
         "--max-model-len": str(settings.context_tokens),
         "--max-num-seqs": str(sequences),
-        # vLLM counts those that run as well.
-        "--max-num-queued-reqs": str(max(sequences, settings.max_sequences) + settings.max_queued_requests),
         # Clients find the defaults of docs/api.md on every engine; a model's own would be another per model.
         "--generation-config": "vllm",
         # What Lark, white space and errors mean is the same then as under our own engines.
@@ -85,11 +89,7 @@ def _ours(settings: RuntimeSettings, given: Given, around: Surroundings) -> dict
         "--shutdown-timeout": str(settings.drain_seconds),
         "--worker-extension-cls": WORKER,
     }
-    if PARSERS.isdisjoint(given):  # who names a parser of vLLM's gets that one for all
-        said |= {"--enable-auto-tool-choice": "", "--tool-call-parser": PARSER, "--reasoning-parser": PARSER}
-        said |= {"--tool-parser-plugin": REGISTRATION}
-    elif "--tool-call-parser" in given:
-        said["--enable-auto-tool-choice"] = ""
+    said |= _pooling(around) if settings.task in POOLED else _writing(settings, given, sequences)
     if _eager(around, given):
         # Compiling takes most of a minute of a first start and a C++ compiler, which images do not have.
         said["--enforce-eager"] = ""
@@ -101,6 +101,28 @@ def _ours(settings: RuntimeSettings, given: Given, around: Surroundings) -> dict
         said[TRUST] = ""
     if around.kv_bytes:
         said["--kv-cache-memory-bytes"] = str(around.kv_bytes)
+    return said
+
+
+def _pooling(around: Surroundings) -> dict[str, str]:
+    """What makes vectors or scores. How many may wait is bounded before vLLM, which would count their texts."""
+    said = {"--runner": "pooling"}
+    if around.pooling:
+        said["--pooler-config"] = json.dumps({"seq_pooling_type": around.pooling})
+    if around.lacks:
+        said["--hf-overrides"] = json.dumps(around.lacks)
+    return said
+
+
+def _writing(settings: RuntimeSettings, given: Given, sequences: int) -> dict[str, str]:
+    """What writes text."""
+    # vLLM counts those that run as well.
+    said = {"--max-num-queued-reqs": str(max(sequences, settings.max_sequences) + settings.max_queued_requests)}
+    if PARSERS.isdisjoint(given):  # who names a parser of vLLM's gets that one for all
+        said |= {"--enable-auto-tool-choice": "", "--tool-call-parser": PARSER, "--reasoning-parser": PARSER}
+        said |= {"--tool-parser-plugin": REGISTRATION}
+    elif "--tool-call-parser" in given:
+        said["--enable-auto-tool-choice"] = ""
     return said
 
 

@@ -23,17 +23,20 @@ from llmservice_runtime.engines.vllm.serve.asgi import (
     headers_of,
     refuse,
     replayed,
+    while_there,
 )
 from llmservice_runtime.engines.vllm.serve.running import Running
 from llmservice_runtime.engines.vllm.serve.served import Served
 from llmservice_runtime.openai.drain import draining
+from llmservice_runtime.openai.generation import as_api_error
 from llmservice_runtime.openai.models import card, listed
 from llmservice_runtime.openai.params import constraint
+from llmservice_runtime.openai.pooled import ENDPOINTS
 from llmservice_runtime.openai.requests.body import PROMPTS, received
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from llmservice_runtime.openai.requests.fields import Strict
-from llmservice_runtime.openai.state import POOLED_AT, Server
+from llmservice_runtime.openai.state import WRITING, Server
 from llmservice_runtime.wire import sse
 from llmservice_runtime.wire.callers import Callers, is_preflight, preflight, told
 from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, cut, internal, unavailable
@@ -94,15 +97,16 @@ class Gate:
                     await answer(out.send, 204, b"", ())
                     return
             await self._pass(routed(scope), receive, out.send)
-        except ApiError as error:
-            await refuse(out.send, error)
         except ClientGoneError:
             return
-        except Exception:
-            if out.started:
+        except Exception as error:
+            known = as_api_error(error)
+            if known is None and out.started:
                 raise
-            log.exception("%s %s failed", scope["method"], scope["path"])
-            await refuse(out.send, internal("This server failed to answer; its log says why."))
+            if known is None:
+                log.exception("%s %s failed", scope["method"], scope["path"])
+                known = internal("This server failed to answer; its log says why.")
+            await refuse(out.send, known)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, running, served = scope["path"], self._door.running, self._door.served
@@ -123,6 +127,7 @@ class Gate:
             await self._app(scope, receive, Answer(send, path, changes).send)
         elif path in GENERATION:
             allowed(scope, "POST")
+            served.server.check_task(*WRITING)
             with running.admitted(send) as admitted:
                 receive, body, request = await self._read(GENERATION[path], scope, receive, served)
                 admitted.body_bytes = int(headers_of(scope)["Content-Length"])
@@ -140,10 +145,14 @@ class Gate:
                     tidy=True,
                 )
                 await self._app(scope, receive, Answer(admitted.send, path, changes).send)
-        elif path in POOLED_AT:
+        elif path in ENDPOINTS:
             allowed(scope, "POST")
-            served.server.check_task(POOLED_AT[path])
-            raise ApiError(404, f"{cut(path)} is not served by vLLM here.", code="not_found")
+            endpoint, server = ENDPOINTS[path], served.server
+            incoming = Incoming(scope, receive, MAX_BODY_BYTES)
+            async with incoming.answerable():
+                asked = await endpoint.read(server, incoming, apart=False)
+            with running.admitted(send) as admitted:
+                await answer(admitted.send, 200, await while_there(receive, endpoint.answer(server, asked)))
         else:
             said = f"No such path: {cut(path)}. The API starts at /v1 (docs/api.md lists it)."
             raise ApiError(404, said, code="not_found")
@@ -153,9 +162,10 @@ class Gate:
         model, prompts, translated = how
         incoming = Incoming(scope, receive, MAX_BODY_BYTES)
         server = served.server
-        request = await received(
-            incoming, model, server.context_tokens, prompts, server.unsupported_fields, apart=False
-        )
+        async with incoming.answerable():
+            request = await received(
+                incoming, model, server.context_tokens, prompts, server.unsupported_fields, apart=False
+            )
         wanted = await translated(request, served)
         body = json.dumps(wanted, ensure_ascii=False).encode()
         dropped = (b"content-length", b"content-encoding", b"content-type", b"transfer-encoding")

@@ -28,6 +28,10 @@ class HfTokenizer:
         """Token ids; what looks like a special token is one, as everywhere in vLLM."""
         return list(self._tokenizer.encode(text, add_special_tokens=add_special))
 
+    def pair(self, one: str, two: str) -> list[int]:
+        """Token ids of two texts that belong together, with the special tokens that say so."""
+        return list(self._tokenizer(one, two)["input_ids"])
+
     def parts(self, text: str, *, add_special: bool, parse_special: bool) -> Iterator[list[int]]:
         """All in one piece."""
         yield self.encode(text, add_special=add_special, parse_special=parse_special)
