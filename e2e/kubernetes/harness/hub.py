@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
+
 from harness.api import Api, path
 from harness.chat import PROGRAMS
+from harness.programs import kubectl
 from harness.report import report
 from harness.wait import wait_for
 
@@ -20,12 +24,12 @@ def start_hub(api: Api, namespace: str, image: str) -> str:
         "command": ["python3", "/hub/hub.py"],
         "readinessProbe": {"httpGet": {"path": "/demo.gguf", "port": 8000}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
-        "volumeMounts": [{"name": NAME, "mountPath": "/hub"}],
+        "volumeMounts": [{"name": NAME, "mountPath": "/hub"}, {"name": "given", "mountPath": "/given"}],
     }
     spec = {
         "terminationGracePeriodSeconds": 0,
         "containers": [container],
-        "volumes": [{"name": NAME, "configMap": {"name": NAME}}],
+        "volumes": [{"name": NAME, "configMap": {"name": NAME}}, {"name": "given", "emptyDir": {}}],
     }
     api.create("pods", namespace, {"metadata": {"name": NAME, "labels": {"app": NAME}}, "spec": spec})
     port = {"port": 80, "targetPort": 8000}
@@ -39,3 +43,10 @@ def start_hub(api: Api, namespace: str, image: str) -> str:
 
     wait_for(ready, "the hub answers", 240, lambda: f"{path('pods', namespace, NAME)}\n{report(api, namespace)}")
     return f"http://{NAME}.{namespace}"
+
+
+def give(namespace: str, file: Path) -> None:
+    """Let the hub have a file, under its name. Before it is asked for it: what it lacks it remembers."""
+    text = base64.b64encode(file.read_bytes()).decode()
+    put = f"base64 -d > /given/{file.name}"
+    kubectl("--namespace", namespace, "exec", "-i", NAME, "--", "sh", "-c", put, stdin=text)
