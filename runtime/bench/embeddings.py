@@ -34,6 +34,8 @@ from llmservice_runtime.install.environment import engine_python
 
 BATCHES = (1, 32)
 CONTEXT = 256
+TOKENS = 384
+"""Of each chat: some hundred gaps, of which a hundredth is looked at."""
 PACKAGES = (
     "sentence-transformers==6.2.0",
     "scikit-learn",
@@ -205,9 +207,9 @@ def beside_chat(chat: str, vectors: str, rounds: int) -> list[str]:
     """The 99th percentile of gaps, alone and while requests of 8 texts come without a pause."""
     alone, beside, done = [], [], 0
     for _ in range(rounds):
-        alone.append(statistics.quantiles(gaps(chat, 2, 96), n=100)[98])
+        alone.append(statistics.quantiles(gaps(chat, 2, TOKENS), n=100)[98])
         with loaded(vectors) as texts_made:
-            beside.append(statistics.quantiles(gaps(chat, 2, 96), n=100)[98])
+            beside.append(statistics.quantiles(gaps(chat, 2, TOKENS), n=100)[98])
         done += texts_made[0]
     ratio = statistics.median(b / a for a, b in zip(alone, beside, strict=True))
     return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llmservice_runtime.formats.adapters import (
@@ -27,7 +27,7 @@ from llmservice_runtime.formats.possible import check_generation
 from llmservice_runtime.formats.ranges import damaged
 from llmservice_runtime.formats.refusals import diffusion, foreign_weights, is_weights, no_weights
 from llmservice_runtime.formats.safetensors import SafetensorsHeader, read_header
-from llmservice_runtime.formats.sentences import sentences
+from llmservice_runtime.formats.sentences import Sentences, sentences
 from llmservice_runtime.formats.shards import whole
 from llmservice_runtime.formats.weight_files import PICKLED
 from llmservice_runtime.sources.files import FileEntry, ModelFiles
@@ -39,6 +39,8 @@ SENTENCES = tuple(
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 """Where sentence-transformers keeps the longest input, in vLLM's order."""
+LAYER_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Of a layer behind the pooling."""
 _INDEX = {
     ModelFormat.SAFETENSORS: "model.safetensors.index.json",
     ModelFormat.MISTRAL: "consolidated.safetensors.index.json",
@@ -91,7 +93,8 @@ def checkpoint(
     said = [*notes, *_said(kind, paths)]
     tokenizer = reader.read("tokenizer_config.json")
     check_generation(reader.read("generation_config.json"))
-    needed = (*side_files(entries), *named)
+    recipe = sentences(reader.raw)
+    needed = (*side_files(entries), *named, *_behind(recipe, paths))
     needed += (_INDEX[kind],) if indexed else ()
     sizes = {entry.path: entry.size for entry in entries}
     return Checkpoint(
@@ -106,11 +109,20 @@ def checkpoint(
         weight_file_bytes=sum(entry.size for entry in weights),
         chat_template=kind is ModelFormat.MISTRAL or _has_chat_template(tokenizer, paths),
         tokenizer=tokenizer,
-        recipe=sentences(reader.raw),
+        recipe=recipe,
         sentences=next((found for path in SENTENCES if (found := reader.read(path))), {}),
         name=files.uri,
         notes=tuple(said),
     )
+
+
+def _behind(recipe: Sentences, paths: Sequence[str]) -> Iterator[str]:
+    """The weights of layers behind the pooling. Raises UnsupportedModel where they are missing."""
+    for layer in recipe.dense:
+        found = [path for path in (f"{layer.folder}/{name}" for name in LAYER_FILES) if path in paths]
+        if not found:
+            raise damaged(f"{layer.folder} has no weights: neither {' nor '.join(LAYER_FILES)}.")
+        yield found[0]
 
 
 class JsonFiles:

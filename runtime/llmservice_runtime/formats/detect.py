@@ -122,9 +122,13 @@ def _encoder(config: Config) -> bool:
 def _pooled(seen: Checkpoint, task: Task) -> dict[str, Any]:
     """What facts say of vectors and scores."""
     if task is Task.EMBEDDING:
-        return {"pooling": seen.recipe.pooling, "unpooled": seen.recipe.unable}
+        recipe = seen.recipe
+        return {"pooling": recipe.pooling, "unpooled": recipe.unable, "projected": bool(recipe.dense)}
     if task is not Task.RERANK:
         return {}
+    if seen.recipe.answers:
+        unable = "" if seen.chat_template else "it is asked by a chat template, and its files have none."
+        return {"pooling": "Rank", "unpooled": seen.recipe.unable or unable, "asked": True}
     classes = labels(seen.config.root)
     unable = f"it sorts texts into {classes} classes; a reranker has one score." if classes != 1 else ""
     return {"pooling": "Rank", "unpooled": unable, "typed_pairs": seen.config.integer("type_vocab_size") > 1}

@@ -170,6 +170,10 @@ class ModelFacts:
     """What of that nobody here does, as a sentence; empty = nothing."""
     typed_pairs: bool = False
     """Whether the second text of a pair has a token type of its own."""
+    projected: bool = False
+    """Whether vectors pass layers behind the pooling."""
+    asked: bool = False
+    """Of a reranker, whether it is a decoder that is asked by a template and says yes or no."""
     notes: tuple[str, ...] = field(default=())
     """Sentences for the explanation: what was guessed, repaired or ambiguous."""
 

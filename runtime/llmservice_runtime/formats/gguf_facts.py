@@ -67,6 +67,7 @@ def gguf_facts(headers: Sequence[GgufHeader], variant: GgufVariant, notes: Seque
         mixture_experts=keys.number("expert_count"),
         pooling=POOLINGS.get(_pooling(keys), ""),
         typed_pairs=_typed_pairs(values),
+        asked=isinstance(values.get("tokenizer.chat_template.rerank"), str),
         notes=(*notes, *said),
     )
 

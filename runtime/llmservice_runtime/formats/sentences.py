@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from llmservice_runtime.formats.ranges import damaged
 
 MODULES, PROMPTS = "modules.json", "config_sentence_transformers.json"
+PROCESSING = "sentence_bert_config.json"
 USUAL_POOLING = "1_Pooling"
 MODES = {
     "mean_tokens": "Mean", "cls_token": "CLS", "lasttoken": "Last", "max_tokens": "Max",
@@ -19,9 +20,34 @@ MODES = {
 SHORT_MODES = {"mean": "Mean", "cls": "CLS", "lasttoken": "Last", "max": "Max", "mean_sqrt_len_tokens": "MeanSqrtLen"}
 ABLE = frozenset({"Mean", "CLS", "Last"})
 MOST_PROMPTS, LONGEST_PROMPT = 64, 4096
+ACTIVATIONS = frozenset({"GELU", "Identity", "ReLU", "SiLU", "Sigmoid", "Tanh"})
+MOST_FEATURES = 1 << 20
 
 Read = Callable[[str], bytes | None]
 """The content of a file of the repository; None = there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """A layer behind the pooling: its weights are in `folder`."""
+
+    folder: str
+    inputs: int
+    outputs: int
+    bias: bool
+    activation: str
+    """A class of torch.nn, by its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Of a model that is asked whether a document fits: the tokens that say so, and that say no. None = the logit of
+    the first alone counts."""
+
+    yes: int
+    no: int | None
+    opened: bool = False
+    """Whether the chat template opens the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +59,10 @@ class Sentences:
     normalized: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str = ""
+    dense: tuple[Dense, ...] = ()
+    """In their order, before vectors are normalized."""
+    answers: Answers | None = None
+    """Instead of a pooling, of a decoder that reranks."""
     unable: str = ""
     """What of it nobody here does, as a sentence; empty = nothing."""
 
@@ -40,11 +70,14 @@ class Sentences:
 def sentences(read: Read) -> Sentences:
     """Of a model that embeds. Raises UnsupportedModel for files that are damaged."""
     parts = _modules(read)
+    kinds = [kind for kind, _ in parts]
+    if kinds == ["Transformer", "LogitScore"]:
+        return _asked(read, parts[1][1])
     folder = next((path for kind, path in parts if kind == "Pooling"), USUAL_POOLING)
     said = _object(read, f"{folder}/config.json")
     modes = _modes(said)
-    others = [kind for kind, _ in parts if kind not in ("Transformer", "Pooling", "Normalize")]
-    unable = ""
+    others = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Dense", "Normalize")]
+    dense, unable = _dense(read, parts)
     if others:
         unable = f"modules.json has a part {others[0][:40]}, which is not computed here."
     elif len(modes) > 1:
@@ -54,8 +87,46 @@ def sentences(read: Read) -> Sentences:
     elif said.get("include_prompt") is False:
         unable = f"{folder}/config.json leaves the prompt out of what is pooled, which is not done here."
     prompts, default = _prompts(read)
-    normalized = any(kind == "Normalize" for kind, _ in parts)
-    return Sentences(modes[0] if modes else "", normalized, prompts, default, unable)
+    return Sentences(modes[0] if modes else "", "Normalize" in kinds, prompts, default, dense, unable=unable)
+
+
+def _dense(read: Read, parts: Sequence[tuple[str, str]]) -> tuple[tuple[Dense, ...], str]:
+    """Layers behind the pooling, and what can't be done of them."""
+    kinds = [kind for kind, _ in parts]
+    if "Dense" not in kinds:
+        return (), ""
+    if kinds != sorted(kinds, key=("Transformer", "Pooling", "Dense", "Normalize", *kinds).index):
+        return (), "modules.json has a part Dense elsewhere than behind the pooling, which is not computed here."
+    found = []
+    for folder in (folder for kind, folder in parts if kind == "Dense"):
+        said = _object(read, f"{folder}/config.json")
+        inputs, outputs = (_features(said, name, folder) for name in ("in_features", "out_features"))
+        path, _, activation = str(said.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")
+        odd = {said.get("module_input_name"), said.get("module_output_name")} - {None, "sentence_embedding"}
+        if odd or said.get("use_residual") or not path.startswith("torch.nn.") or activation not in ACTIVATIONS:
+            return (), f"{folder}/config.json describes a layer that is not computed here ({activation[:40]})."
+        found.append(Dense(folder, inputs, outputs, said.get("bias") is not False, activation))
+    return tuple(found), ""
+
+
+def _features(said: Mapping[str, Any], name: str, folder: str) -> int:
+    size = said.get(name)
+    if type(size) is not int or not 0 < size <= MOST_FEATURES:
+        raise damaged(f"{folder}/config.json does not say how wide the layer is (`{name}`).")
+    return size
+
+
+def _asked(read: Read, folder: str) -> Sentences:
+    """Of a decoder that reranks."""
+    said = _object(read, f"{folder}/config.json")
+    yes, no = said.get("true_token_id"), said.get("false_token_id")
+    if type(yes) is not int or yes < 0 or (no is not None and (type(no) is not int or no < 0)):
+        raise damaged(f"{folder}/config.json names no tokens by their ids.")
+    processing = _object(read, PROCESSING).get("processing_kwargs")
+    template = processing.get("chat_template") if isinstance(processing, dict) else None
+    opened = isinstance(template, dict) and template.get("add_generation_prompt") is True
+    prompts, default = _prompts(read)
+    return Sentences("Rank", prompts=prompts, default_prompt=default, answers=Answers(yes, no, opened))
 
 
 def _modules(read: Read) -> list[tuple[str, str]]:

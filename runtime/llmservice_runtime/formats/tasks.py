@@ -68,6 +68,8 @@ def task_of(
                 f"{name} guesses ahead for another model (speculative decoding) and is none by itself.",
                 "Use the model that it was made for.",
             )
+    if any(path.endswith("_LogitScore/config.json") for path in paths):
+        return Task.RERANK
     if any(path == "modules.json" or path.startswith("1_Pooling/") for path in paths):
         return Task.EMBEDDING
     if any(name.endswith(_GENERATES) or name in GENERATORS for name in names) or auto & _WRITERS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from pydantic_core import to_json
@@ -62,16 +63,37 @@ async def _pairs(
     """Each text with its query. The second one is cut where the request wants that; a query never is."""
     bound = Bound(pooler.context_tokens, request.truncate_prompt_tokens)
     whole = Bound(bound.most, None)
-    special = len(pooler.pair([], []).tokens)
+    joins = _Joins(pooler)
     known: dict[Named, list[int]] = {}
     pairs = []
     for first, second in zip(firsts, seconds, strict=True):
         if first not in known:
-            known[first] = await text_tokens(pooler, first[0], whole, first[1], special)
-        query = known[first]
-        document = await text_tokens(pooler, second[0], bound, second[1], special + len(query))
-        pairs.append(pooler.pair(query, document))
+            known[first] = await text_tokens(pooler, first[0], whole, first[1], joins.special)
+        pairs.append(await joins.pair(first[0], known[first], second, bound))
     return pairs
+
+
+class _Joins:
+    """How two texts become one input: by the tokens between them, or by the words of a question."""
+
+    def __init__(self, pooler: Pooler) -> None:
+        self._pooler = pooler
+        self._question = question = pooler.traits.question
+        encode = partial(pooler.tokenizer.encode, add_special=False, parse_special=True)
+        self._tail = encode(question.after) if question else []
+        begins = encode(question.before + question.between) if question else pooler.pair([], []).tokens
+        self.special = len(begins) + len(self._tail)
+        """Tokens beside the two texts."""
+
+    async def pair(self, query: str, tokens: list[int], document: Named, bound: Bound) -> PoolInput:
+        """`tokens` are those of the query."""
+        text, field = document
+        if self._question is None:
+            found = await text_tokens(self._pooler, text, bound, field, self.special + len(tokens))
+            return self._pooler.pair(tokens, found)
+        head = self._question.before + query + self._question.between  # words and what is around them share tokens
+        found = await text_tokens(self._pooler, text, bound, field, len(self._tail), head)
+        return PoolInput([*found, *self._tail])
 
 
 def _usage(pairs: Sequence[PoolInput]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ from typing import Any
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.formats.sentences import Sentences, sentences
-from llmservice_runtime.protocol.pooling import PoolInput, Traits
+from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
+from llmservice_runtime.protocol.engine import Tokenizer
+from llmservice_runtime.protocol.pooling import PoolInput, Question, Traits
 
 
 def recipe_of(folder: Path, task: str) -> Sentences:
     """How its vectors are made. UserError UnsupportedFormat where the files don't say, or say what nobody does."""
-    recipe = Sentences(pooling="Rank") if task == "Rerank" else sentences(lambda path: _content(folder / path))
+    recipe = sentences(lambda path: _content(folder / path))
+    if task == "Rerank" and recipe.answers is None:
+        recipe = Sentences(pooling="Rank")
     if recipe.unable or not recipe.pooling:
         raise UserError(
             f"{folder} can't be used: {recipe.unable or 'its files do not say how vectors are pooled.'}",
@@ -29,16 +34,40 @@ def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def traits_of(config: Any, recipe: Sentences) -> Traits:
-    """Of a loaded configuration. `matryoshka_dimensions` and `is_matryoshka` are what vLLM reads too."""
+def traits_of(config: Any, recipe: Sentences, tokenizer: Tokenizer) -> Traits:
+    """Of a loaded configuration. `matryoshka_dimensions` and `is_matryoshka` are what vLLM reads too. UserError for a
+    reranker whose chat template can't ask."""
     if recipe.pooling == "Rank":
-        return Traits(1)
+        return Traits(1, question=_question(recipe, tokenizer) if recipe.answers else None)
     shorter = getattr(config, "matryoshka_dimensions", None) or ()
     anywhere = bool(getattr(config, "is_matryoshka", False)) and not shorter
-    return Traits(
-        int(config.hidden_size), tuple(map(int, shorter)), anywhere, recipe.normalized, recipe.prompts,
-        recipe.default_prompt,
-    )  # fmt: skip
+    width = recipe.dense[-1].outputs if recipe.dense else int(config.hidden_size)
+    prompts = recipe.prompts, recipe.default_prompt
+    return Traits(width, tuple(map(int, shorter)), anywhere, recipe.normalized, *prompts)
+
+
+MARKS = ("LLMSERVICE-QUERY", "LLMSERVICE-DOCUMENT")
+
+
+def _question(recipe: Sentences, tokenizer: Tokenizer) -> Question:
+    """The chat template with a query and a document, which it takes as texts or as lists of parts."""
+    template = ChatTemplate(tokenizer.chat_template or "", tokenizer.bos_token, tokenizer.eos_token)
+    prompt = recipe.prompts.get(recipe.default_prompt, "")
+    system: list[dict[str, Any]] = [{"role": "system", "content": prompt}] if prompt else []
+    for parts in (False, True):
+        query, document = ([{"type": "text", "text": mark}] if parts else mark for mark in MARKS)
+        messages = [*system, {"role": "query", "content": query}, {"role": "document", "content": document}]
+        with suppress(TemplateError):
+            text = template.render(messages, add_generation_prompt=bool(recipe.answers and recipe.answers.opened))
+            before, _, rest = text.partition(MARKS[0])
+            between, found, after = rest.partition(MARKS[1])
+            if found and not any(mark in after for mark in MARKS):
+                return Question(before, between, after)
+    raise UserError(
+        "The chat template does not show a query and then a document, each once.",
+        "Use a reranking model whose chat template has the roles `query` and `document`.",
+        FailureClass.UNSUPPORTED_FORMAT,
+    )
 
 
 class Pairs:

@@ -22,6 +22,15 @@ class PoolInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """The texts around a query and a document, by which a model that writes is asked whether they fit."""
+
+    before: str
+    between: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class Traits:
     """What the model's own files say of its vectors."""
 
@@ -37,6 +46,8 @@ class Traits:
     """What to put before a text, by what it is for (`query`, `document`)."""
     default_prompt: str = ""
     """The prompt of a request that names none; empty = no prompt."""
+    question: Question | None = None
+    """How a pair is put; None = as `Pooler.pair` does."""
 
     def allows(self, dimensions: int) -> bool:
         """Whether a vector may have so many numbers."""

@@ -45,6 +45,12 @@ NAMES = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+QUESTION = {
+    "{{ messages[0].content }}": "{query}",
+    "{{ messages[1].content }}": "{document}",
+    "{% if add_generation_prompt %}": "",
+    "{% endif %}": "",
+}
 POOLINGS = {
     "pooling_mode_mean_tokens": gguf.PoolingType.MEAN,
     "pooling_mode_cls_token": gguf.PoolingType.CLS,
@@ -74,6 +80,14 @@ def write(folder: Path, path: Path) -> Path:
         writer.add_layer_norm_eps(config["layer_norm_eps"])
         writer.add_causal_attention(False)
         writer.add_token_type_count(config["type_vocab_size"])
+    if score := _read(folder / "1_LogitScore" / "config.json"):
+        writer.add_classifier_output_labels(["yes", "no"])
+        question = (folder / "chat_template.jinja").read_text()
+        for old, new in QUESTION.items():
+            question = question.replace(old, new)
+        writer.add_chat_template([{"name": "rerank", "template": question}])
+        head = load_file(folder / "model.safetensors")["model.embed_tokens.weight"]
+        writer.add_tensor("cls.output.weight", head[[score["true_token_id"], score["false_token_id"]]])
     _tokenizer(writer, json.loads((folder / "tokenizer.json").read_text()))
     for name, values in _tensors(folder):
         if name == "position_embd.weight":
@@ -86,9 +100,14 @@ def write(folder: Path, path: Path) -> Path:
     return path
 
 
+def _read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return found
+
+
 def _pooling(folder: Path) -> gguf.PoolingType:
     file = folder / "1_Pooling" / "config.json"
-    if not file.exists():
+    if not file.exists():  # a reranker
         return gguf.PoolingType.RANK
     said = json.loads(file.read_text())
     return next(kind for name, kind in POOLINGS.items() if said.get(name))

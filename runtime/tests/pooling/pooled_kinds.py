@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 TEXTS = (
     "the cat sleeps on the red mat",
@@ -90,15 +90,25 @@ def byte_level() -> Tokenizer:
     return tokenizer
 
 
+HEADS = {"num_key_value_heads": 1, "head_dim": 32}
 KINDS: dict[str, tuple[str, Any, dict[str, Any], str]] = {
     "bert-mean": ("bert", word_piece, {}, "mean_tokens"),
     "bert-cls": ("bert", word_piece, {}, "cls_token"),
-    "xlmr-mean": ("xlm-roberta", unigram, {"type_vocab_size": 1}, "mean_tokens"),
-    "qwen3-last": ("qwen3", byte_level, {"num_key_value_heads": 1, "head_dim": 32}, "lasttoken"),
+    "xlmr-cls": ("xlm-roberta", unigram, {"type_vocab_size": 1}, "cls_token"),
+    "qwen3-last": ("qwen3", byte_level, HEADS, "lasttoken"),
+    "bert-dense": ("bert", word_piece, {}, "mean_tokens"),
     "xlmr-cross": ("xlm-roberta", unigram, {"type_vocab_size": 1, "num_labels": 1}, ""),
     "bert-cross": ("bert", word_piece, {"num_labels": 1}, ""),
+    "qwen3-asked": ("qwen3", byte_level, {**HEADS, "max_position_embeddings": 400}, ""),
 }
-"""Kind -> model_type, tokenizer, what its configuration has of its own, pooling (empty: a cross encoder)."""
+"""Kind -> model_type, tokenizer, what its configuration has of its own, pooling (empty: it makes scores)."""
+AGAIN = {"bert-mean": 1}
+"""Kinds that were drawn again: of the first weights two texts were alike."""
+ASKED = "qwen3-asked"
+QUESTION = (
+    "Does it fit?<|end|>Query: {{ messages[0].content }}\nDocument: {{ messages[1].content }}<|end|>"
+    "{% if add_generation_prompt %}Answer: {% endif %}"
+)
 
 
 def make(folder: Path, kind: str) -> None:
@@ -106,17 +116,19 @@ def make(folder: Path, kind: str) -> None:
     model_type, tokenizer, own, pooling = KINDS[kind]
     folder.mkdir(parents=True, exist_ok=True)
     made = tokenizer()
-    torch.manual_seed(sum(kind.encode()))
+    torch.manual_seed(sum(kind.encode()) + AGAIN.get(kind, 0))
     fields = {**COMMON, "vocab_size": made.get_vocab_size(), **own}
     if model_type == "qwen3":
         fields |= {"pad_token_id": fields["vocab_size"] - 1, "eos_token_id": fields["vocab_size"] - 1}
         fields |= {"bos_token_id": None, "tie_word_embeddings": True}
     config = transformers.AutoConfig.for_model(model_type, **fields)
-    kinds = AutoModel if pooling else AutoModelForSequenceClassification
+    kinds = AutoModel if pooling else AutoModelForCausalLM if kind == ASKED else AutoModelForSequenceClassification
     model = kinds.from_config(config).eval()
     _make_telling(model)
+    if kind == ASKED:
+        model.get_input_embeddings().weight.data *= 0.5  # of what it says neither is certain
     model.save_pretrained(folder)
-    if model_type == "qwen3":  # as the real ones are: a writer's weights, of which the base is used
+    if kind == "qwen3-last":  # as the real ones are: a writer's weights, of which the base is used
         said = json.loads((folder / "config.json").read_text())
         said |= {"architectures": ["Qwen3ForCausalLM"], "matryoshka_dimensions": [32, 16]}
         (folder / "config.json").write_text(json.dumps(said))
@@ -132,7 +144,9 @@ def make(folder: Path, kind: str) -> None:
     said = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 128, **names}
     (folder / "tokenizer_config.json").write_text(json.dumps(said))
     if pooling:
-        _sentence_transformers(folder, pooling, normalize=kind != "xlmr-mean")
+        _sentence_transformers(folder, pooling, normalize=kind != "xlmr-cls", dense=kind == "bert-dense")
+    elif kind == ASKED:
+        _reranker(folder, made)
 
 
 def _make_telling(model: torch.nn.Module) -> None:
@@ -146,19 +160,40 @@ def _make_telling(model: torch.nn.Module) -> None:
             torch.nn.init.normal_(weight, 0, 0.4 if "position" in name or "type" in name else 1.0)
 
 
-def _sentence_transformers(folder: Path, pooling: str, *, normalize: bool) -> None:
-    parts = [("", "Transformer"), ("1_Pooling", "Pooling"), *([("2_Normalize", "Normalize")] if normalize else [])]
+def _modules(folder: Path, *parts: tuple[str, str]) -> None:
     modules = [
         {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for number, (path, kind) in enumerate(parts)
     ]
     (folder / "modules.json").write_text(json.dumps(modules))
-    (folder / "1_Pooling").mkdir(exist_ok=True)
+    for path, _ in parts:
+        (folder / path).mkdir(exist_ok=True)
+
+
+def _sentence_transformers(folder: Path, pooling: str, *, normalize: bool, dense: bool) -> None:
+    layer = [("2_Dense", "Dense")] if dense else []
+    last = [("3_Normalize", "Normalize")] if normalize else []
+    _modules(folder, ("", "Transformer"), ("1_Pooling", "Pooling"), *layer, *last)
     modes = {f"pooling_mode_{mode}": mode == pooling for mode in ("cls_token", "mean_tokens", "lasttoken")}
     said = {"word_embedding_dimension": COMMON["hidden_size"], **modes}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(said))
     prompts = {"prompts": {"query": PROMPT, "document": ""}, "default_prompt_name": None}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    if dense:
+        sizes = {"in_features": COMMON["hidden_size"], "out_features": 48, "bias": True}
+        activation = {"activation_function": "torch.nn.modules.activation.Tanh"}
+        (folder / "2_Dense" / "config.json").write_text(json.dumps(sizes | activation))
+        weights = {"linear.weight": torch.randn(48, COMMON["hidden_size"]) / 8, "linear.bias": torch.randn(48) / 4}
+        save_file(weights, folder / "2_Dense" / "model.safetensors")
+
+
+def _reranker(folder: Path, tokenizer: Tokenizer) -> None:
+    _modules(folder, ("", "Transformer"), ("1_LogitScore", "LogitScore"))
+    said = {"true_token_id": tokenizer.token_to_id("y"), "false_token_id": tokenizer.token_to_id("n")}
+    (folder / "1_LogitScore" / "config.json").write_text(json.dumps(said))
+    (folder / "chat_template.jinja").write_text(QUESTION)
+    opened = {"processing_kwargs": {"chat_template": {"add_generation_prompt": True}}}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(opened))
 
 
 def pooled(states: torch.Tensor, how: str) -> torch.Tensor:
@@ -171,6 +206,8 @@ def references(folder: Path, pooling: str, texts: tuple[str, ...] = TEXTS) -> di
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    if (folder / "1_LogitScore").exists():
+        return {"pairs": PAIRS, "scores": asked(folder, tokenizer)}
     if not pooling:
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
         scores = []
@@ -181,13 +218,30 @@ def references(folder: Path, pooling: str, texts: tuple[str, ...] = TEXTS) -> di
             scores.append(float(torch.sigmoid(logits)[0, 0]))
         return {"pairs": PAIRS, "scores": scores}
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    layer = torch.nn.Identity()
+    if (folder / "2_Dense").exists():
+        weights = load_file(folder / "2_Dense" / "model.safetensors")
+        layer = lambda found: torch.tanh(found @ weights["linear.weight"].T + weights["linear.bias"])  # noqa: E731
     found = []
     for text in (*texts, *(PROMPT + text for text in texts)):
         ids = tokenizer.encode(text).ids
         states = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
-        vectors = {how: pooled(states, how).tolist() for how in ("mean_tokens", "cls_token", "lasttoken")}
+        vectors = {how: layer(pooled(states, how)).tolist() for how in ("mean_tokens", "cls_token", "lasttoken")}
         found.append({"text": text, "ids": ids, "vectors": vectors})
     return {"pooling": pooling, "texts": found[: len(texts)], "prompted": found[len(texts) :]}
+
+
+def asked(folder: Path, tokenizer: Tokenizer) -> list[float]:
+    """How likely the model says yes, of yes and no."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    scores = []
+    for query, document in PAIRS:
+        text = f"Does it fit?<|end|>Query: {query}\nDocument: {document}<|end|>Answer: "
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
+        yes, no = (logits[tokenizer.token_to_id(word)] for word in "yn")
+        scores.append(float(torch.sigmoid(yes - no)))
+    return scores
 
 
 def everything(folder: Path, real: Path | None) -> Iterator[tuple[str, dict[str, Any]]]:

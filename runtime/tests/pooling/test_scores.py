@@ -10,8 +10,10 @@ import pytest
 
 from llmservice_planning.plan import Refusal
 from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.openai.requests.table import Where
 
 from .conftest import Models, planned
+from .field_probes import fields_show, nothing_changes
 
 pytestmark = pytest.mark.engine
 Ask = Callable[..., Any]
@@ -22,9 +24,13 @@ def logit(score: float) -> float:
     return math.log(score / (1 - score))
 
 
+KINDS = ("bert-cross", "qwen3-asked", "xlmr-cross")
+"""Encoders, and a decoder that is asked for yes or no."""
+
+
 def kinds(engine: EngineType) -> tuple[str, ...]:
     """llama.cpp leaves token types out, and says so before."""
-    return ("xlmr-cross",) if engine is EngineType.LLAMA_CPP else ("xlmr-cross", "bert-cross")
+    return tuple(kind for kind in KINDS if engine is not EngineType.LLAMA_CPP or kind != "bert-cross")
 
 
 def test_scores_are_those_of_transformers(engine: EngineType, ask: Ask, models: Models) -> None:
@@ -82,8 +88,11 @@ def test_what_is_wrong_is_named(ask: Ask, path: str, fields: dict[str, Any], par
 
 def test_a_longer_document_is_cut_where_that_is_asked_for(ask: Ask) -> None:
     fields = {"query": "red cat", "documents": ["cat " * 300], "truncate_prompt_tokens": -1}
-    (result,) = ask("xlmr-cross", "/v1/rerank", **fields)["results"]
-    assert 0 < result["relevance_score"] < 1
+    for kind in ("xlmr-cross", "qwen3-asked"):
+        (result,) = ask(kind, "/v1/rerank", **fields)["results"]
+        assert 0 < result["relevance_score"] < 1
+    error = ask("qwen3-asked", "/v1/rerank", 400, query="red cat", documents=["cat " * 300])
+    assert error["param"] == "documents.0" and error["code"] == "context_length_exceeded"
 
 
 def test_large_lists_are_read_apart_and_answered(ask: Ask) -> None:
@@ -96,3 +105,9 @@ def test_llamacpp_refuses_by_name_what_it_would_score_wrongly(models: Models) ->
     refusal, _ = planned(models.path("bert-cross", EngineType.LLAMA_CPP))
     assert isinstance(refusal, Refusal)
     assert "token type" in " ".join((refusal.reason, *(other.reason for other in refusal.rejected)))
+
+
+@pytest.mark.parametrize("where", [Where.RERANK, Where.SCORE])
+def test_fields_of_scores_show_in_the_answer(ask: Ask, where: Where) -> None:
+    fields_show(ask, "xlmr-cross", where)
+    nothing_changes(ask, "xlmr-cross", where)

@@ -71,7 +71,7 @@ def test_who_names_a_parser_of_vllm_gets_it_and_all_others_get_ours() -> None:
 
 
 def test_what_makes_vectors_runs_as_such_and_pools_as_the_files_say() -> None:
-    around = replace(AROUND, pooling="MEAN", lacks={"position_embedding_type": "absolute"})
+    around = replace(AROUND, pooling="MEAN", overrides={"position_embedding_type": "absolute"})
     argv = command(replace(SETTINGS, task="Embedding"), around)
     assert option(argv, "--runner") == "pooling"
     assert option(argv, "--pooler-config") == '{"seq_pooling_type": "MEAN"}'

@@ -20,6 +20,9 @@ WITHOUT_CACHE = frozenset(
 )  # fmt: skip
 """Encoders, which read a whole text at once and keep nothing of it."""
 
+ASKED = frozenset({"qwen3"})
+"""Decoders whose two outputs, yes and no, the library makes a score of (llama-graph.cpp, `build_pooling`)."""
+
 
 def known() -> Capabilities:
     """What the built library told of itself."""
@@ -65,8 +68,11 @@ def unable_pooling(case: Case) -> str | None:
         return None
     if not facts.pooling:
         return f"the GGUF does not say how a text's vectors become one ({case.architecture}.pooling_type)."
-    if facts.task is Task.RERANK and not keeps_nothing(facts):
-        return f"llama.cpp has no scores of {case.architecture} here; it scores by encoders alone."
+    if facts.task is Task.RERANK and not keeps_nothing(facts) and not (facts.asked and case.architecture in ASKED):
+        return (
+            f"llama.cpp has no scores of {case.architecture} here; it scores by encoders, and by Qwen3's rerankers with"
+            " the template (tokenizer.chat_template.rerank) that llama.cpp's own converter writes."
+        )
     if facts.task is Task.RERANK and facts.typed_pairs:
         return (
             "the model tells the second text of a pair by its token type, which llama.cpp leaves out: scores would be "

@@ -196,9 +196,10 @@ def unable_pooling(case: Case) -> str | None:
         return facts.unpooled
     if not facts.pooling:
         return "the files do not say how a text's vectors become one (modules.json, 1_Pooling/config.json)."
-    if facts.task is Task.RERANK and facts.model_type not in CROSS_ENCODERS:
+    if facts.task is Task.RERANK and not facts.asked and facts.model_type not in CROSS_ENCODERS:
         return (
-            f"Transformers has no scores of {facts.model_type[:80] or 'this model'} here; it scores by encoders alone."
+            f"Transformers has no scores of {facts.model_type[:80] or 'this model'} here; it scores by encoders, and by"
+            " decoders whose modules.json has a part LogitScore."
         )
     if case.loading.quantization:
         return "weights are made smaller while they are loaded for models that write text alone."

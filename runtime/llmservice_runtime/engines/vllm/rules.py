@@ -119,7 +119,10 @@ def unable_pooling(case: Case) -> str | None:
         return facts.unpooled
     if not facts.pooling:
         return "the files do not say how a text's vectors become one (modules.json, 1_Pooling/config.json)."
-    decodes = facts.pooling == "Last" and "Generation" in known().architectures.get(name, frozenset())
+    if facts.projected:
+        return "modules.json has a part Dense, which vLLM is not asked for here."
+    writes = "Generation" in known().architectures.get(name, frozenset())
+    decodes = writes and (facts.pooling == "Last" or facts.asked)
     if name not in ENCODERS and not decodes:
         kind = "scores" if facts.task is Task.RERANK else f"vectors pooled by {facts.pooling}"
         return f"vLLM's {kind} of {name or 'this model'} are not tried here."

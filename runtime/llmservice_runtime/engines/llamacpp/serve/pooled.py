@@ -23,7 +23,7 @@ from llmservice_runtime.engines.llamacpp.serve.held import held
 from llmservice_runtime.engines.llamacpp.serve.model import meta, open_model, require_tokenizer
 from llmservice_runtime.engines.llamacpp.serve.tokenizer import LlamaTokenizer
 from llmservice_runtime.pooling.queue import TEXTS
-from llmservice_runtime.protocol.pooling import PoolInput, Traits, Vector
+from llmservice_runtime.protocol.pooling import PoolInput, Question, Traits, Vector
 
 POOLINGS = {"1": "Mean", "2": "CLS", "3": "Last", "4": "Rank"}
 """llama_pooling_type, of those that give one vector or score for a text."""
@@ -41,7 +41,9 @@ class PooledLlama:
         self.step_tokens = tokens
         self.gpus = tuple(gpus)
         self._ranks = settings.task == "Rerank"
-        self.traits = Traits(1 if self._ranks else int(llama_cpp.llama_model_n_embd_out(model)))
+        self._question = _question(model) if self._ranks else None
+        width = 1 if self._ranks else int(llama_cpp.llama_model_n_embd_out(model))
+        self.traits = Traits(width, question=self._question)
         self._batch = Batch(tokens)
         self._batch.outputs[:] = 1
         self._memory = llama_cpp.llama_get_memory(context)
@@ -86,6 +88,8 @@ class PooledLlama:
         if not numbers:
             raise RuntimeError("llama.cpp has no vector of the last step")
         found = np.ctypeslib.as_array(numbers, (self.traits.dimensions,)).astype(np.float32)
+        if self._question:
+            return array("f", [float(found[0])])  # how likely yes is, of yes and no
         if self._ranks:
             return array("f", [float(1 / (1 + np.exp(-found[0])))])
         length = float(np.linalg.norm(found))
@@ -138,12 +142,29 @@ def _refuse(model: Any, settings: RuntimeSettings) -> None:
             "Convert the model again by a converter that reads its pooling, or set the task that it is for.",
             FailureClass.UNSUPPORTED_FORMAT,
         )
-    if ranks and (outputs := int(llama_cpp.llama_model_n_cls_out(model))) != 1:
+    outputs = int(llama_cpp.llama_model_n_cls_out(model))
+    if ranks and _question(model):
+        labels = [llama_cpp.llama_model_cls_label(model, number) for number in range(outputs)]
+        if labels != [b"yes", b"no"]:
+            raise UserError(
+                f"{settings.model_path} is asked by a template, and its outputs are {labels}, not yes and no.",
+                "Convert the model again by llama.cpp's own converter.",
+                FailureClass.UNSUPPORTED_FORMAT,
+            )
+    elif ranks and outputs != 1:
         raise UserError(
             f"{settings.model_path} sorts texts into {outputs} classes; a reranker has one score.",
             "Use a reranking model.",
             FailureClass.UNSUPPORTED_FORMAT,
         )
+
+
+def _question(model: Any) -> Question | None:
+    """The template of a decoder that is asked; None = there is none."""
+    template = (llama_cpp.llama_model_chat_template(model, b"rerank") or b"").decode("utf-8", "replace")
+    before, query, rest = template.partition("{query}")
+    between, document, after = rest.partition("{document}")
+    return Question(before, between, after) if query and document else None
 
 
 def _context_params(settings: RuntimeSettings, args: EngineArgs, tokens: int) -> Any:

@@ -10,14 +10,18 @@ from pathlib import Path
 
 import torch
 import transformers
+from safetensors.torch import load_file
 
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.contract.memory import HeldLine
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.transformers.arguments import EngineArgs
 from llmservice_runtime.engines.transformers.memory import STEP_TOKENS
 from llmservice_runtime.engines.transformers.serve.model import LoadedModel, load_model
 from llmservice_runtime.engines.transformers.serve.tokenizer import HfTokenizer
-from llmservice_runtime.formats.sentences import Sentences
+from llmservice_runtime.formats.checkpoint import LAYER_FILES
+from llmservice_runtime.formats.sentences import Answers, Dense, Sentences
 from llmservice_runtime.pooling.files import Pairs, recipe_of, traits_of
 from llmservice_runtime.protocol.pooling import PoolInput, Vector
 
@@ -28,15 +32,16 @@ class PooledTransformers:
     padded = True
     step_tokens = STEP_TOKENS
 
-    def __init__(self, loaded: LoadedModel, recipe: Sentences, *, ranks: bool) -> None:
+    def __init__(self, loaded: LoadedModel, recipe: Sentences, folder: Path, *, ranks: bool) -> None:
         self._loaded = loaded
         self._model = loaded.model
         self._recipe = recipe
         self._ranks = ranks
         self.tokenizer: HfTokenizer = loaded.tokenizer
         config = self._model.config.get_text_config()
-        self.traits = traits_of(config, recipe)
         tokenizer = self.tokenizer
+        self.traits = traits_of(config, recipe, tokenizer)
+        self._layers = [_layer(folder, layer, self._model.device) for layer in recipe.dense]
         self._pairs = Pairs(partial(tokenizer.encode, add_special=False, parse_special=False), tokenizer.pair)
         takes = inspect.signature(self._model.forward).parameters
         self._typed = "token_type_ids" in takes and getattr(config, "type_vocab_size", 0) > 1
@@ -63,8 +68,12 @@ class PooledTransformers:
         mask = torch.arange(width)[None, :] < lengths[:, None]
         device = self._model.device
         more = {"token_type_ids": types.to(device)} if self._typed else {}
-        out = self._model(input_ids=ids.to(device), attention_mask=mask.long().to(device), **more, **self._options)
-        if self._ranks:
+        run = self._model.base_model if self._recipe.answers else self._model
+        out = run(input_ids=ids.to(device), attention_mask=mask.long().to(device), **more, **self._options)
+        if self._recipe.answers:
+            last = out.last_hidden_state[torch.arange(len(inputs), device=device), lengths.to(device) - 1]
+            found = torch.sigmoid(self._said(last, self._recipe.answers))
+        elif self._ranks:
             found = torch.sigmoid(out.logits[:, :1].float())
         else:
             found = self._pooled(out.last_hidden_state.float(), mask.to(device), lengths.to(device))
@@ -78,7 +87,15 @@ class PooledTransformers:
             found = states[:, 0]
         else:
             found = states[torch.arange(len(states), device=states.device), lengths - 1]
+        for layer in self._layers:
+            found = layer(found)
         return torch.nn.functional.normalize(found, dim=-1) if self._recipe.normalized else found
+
+    def _said(self, last: torch.Tensor, answers: Answers) -> torch.Tensor:
+        """(texts, width) of each text's last token to (texts, 1): how much likelier yes is than no."""
+        logits = self._model.get_output_embeddings()(last).float()
+        yes = logits[:, answers.yes, None]
+        return yes if answers.no is None else yes - logits[:, answers.no, None]
 
     def held(self) -> Sequence[HeldLine]:
         """What its weights have."""
@@ -90,10 +107,28 @@ class PooledTransformers:
         self._loaded.close()
 
 
+def _layer(folder: Path, layer: Dense, device: torch.device) -> torch.nn.Module:
+    """A layer behind the pooling, in 32 bits. UserError ModelDamaged for weights that are not what it is said to be."""
+    linear = torch.nn.Linear(layer.inputs, layer.outputs, layer.bias, dtype=torch.float32)
+    path = next(file for name in LAYER_FILES if (file := folder / layer.folder / name).is_file())
+    tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    try:
+        linear.load_state_dict({name.removeprefix("linear."): tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} is not the layer that its config.json describes: {error}.",
+            "Download the files again and compare their sizes or checksums.",
+            FailureClass.MODEL_DAMAGED,
+        ) from error
+    return torch.nn.Sequential(linear, getattr(torch.nn, layer.activation)()).to(device).requires_grad_(False)
+
+
 def load_pooled(settings: RuntimeSettings, args: EngineArgs, progress: Callable[[float], None]) -> PooledTransformers:
     """Load `settings.model_path`. UserError carries the class (ModelDamaged, UnsupportedFormat...)."""
-    ranks = settings.task == "Rerank"
-    recipe = recipe_of(Path(settings.model_path), settings.task)
+    ranks, folder = settings.task == "Rerank", Path(settings.model_path)
+    recipe = recipe_of(folder, settings.task)
     kinds = transformers.AutoModelForSequenceClassification if ranks else transformers.AutoModel
+    if recipe.answers:
+        kinds = transformers.AutoModelForCausalLM
     loaded = load_model(settings, args, progress, kinds)
-    return PooledTransformers(loaded, recipe, ranks=ranks)
+    return PooledTransformers(loaded, recipe, folder, ranks=ranks)

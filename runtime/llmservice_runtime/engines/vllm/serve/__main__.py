@@ -13,7 +13,9 @@ import os
 import sys
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from tokenizers import Tokenizer
 
 from llmservice_runtime.contract.bounds import POOLED
 from llmservice_runtime.contract.cache import cache_dir
@@ -29,6 +31,7 @@ from llmservice_runtime.engines.vllm.serve.command import Surroundings, command,
 from llmservice_runtime.engines.vllm.serve.handover import PID_ENV, SETTINGS_ENV
 from llmservice_runtime.engines.vllm.serve.link import LINK, broken
 from llmservice_runtime.engines.vllm.serve.pool import kv_bytes
+from llmservice_runtime.formats.sentences import Sentences
 from llmservice_runtime.machine.probe import cpus
 from llmservice_runtime.openai.launch import bind, give_way
 from llmservice_runtime.pooling.files import recipe_of
@@ -76,9 +79,10 @@ def _become(settings: RuntimeSettings, file: Path) -> NoReturn:
     check_files(Path(settings.model_path), settings.planned_files)
     bind(settings.host, settings.port).close()  # vLLM comes to it when it has imported all of itself
     others = _other_plugins()
-    pooled = settings.task in POOLED
-    if pooled:
+    folder, recipe = Path(settings.model_path), None
+    if settings.task in POOLED:
         give_way()
+        recipe = recipe_of(folder, settings.task)
     on_cpu = version("vllm").endswith("+cpu")
     said = vllm_options(settings.engine_args).cache_bytes is not None
     around = Surroundings(
@@ -88,8 +92,8 @@ def _become(settings: RuntimeSettings, file: Path) -> NoReturn:
         cpus=cpus(),
         cache=str(cache_dir() / "compiled"),
         cpu=on_cpu,
-        pooling=POOLINGS.get(recipe_of(Path(settings.model_path), settings.task).pooling, "") if pooled else "",
-        lacks=lacking(Path(settings.model_path)) if pooled else {},
+        pooling=POOLINGS.get(recipe.pooling, "") if recipe else "",
+        overrides=overrides(folder, recipe) if recipe else {},
         kv_bytes=kv_bytes(settings) if on_cpu and not said else 0,
     )
     argv = command(settings, around)
@@ -97,11 +101,22 @@ def _become(settings: RuntimeSettings, file: Path) -> NoReturn:
     os.execve(argv[0], argv, env)
 
 
-def lacking(folder: Path) -> dict[str, str]:
-    """What config.json leaves out, and vLLM reads, with the one meaning that there is."""
+def overrides(folder: Path, recipe: Sentences) -> dict[str, Any]:
+    """What vLLM must be told beside config.json: that a decoder is asked for yes or no, and a field that some of its
+    code reads and newer versions of Transformers do not write, with the one meaning that there is."""
     said = json.loads((folder / "config.json").read_text())
     old = "position_embedding_type"
-    return {old: "absolute"} if said.get("model_type") in ABSOLUTE and old not in said else {}
+    found = {old: "absolute"} if said.get("model_type") in ABSOLUTE and old not in said else {}
+    if (answers := recipe.answers) is None:
+        return found
+    ids = [answers.yes] if answers.no is None else [answers.no, answers.yes]
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return {
+        **found,
+        "architectures": [name.replace("ForCausalLM", "ForSequenceClassification") for name in said["architectures"]],
+        "classifier_from_token": [tokenizer.id_to_token(token) for token in ids],
+        "method": "no_post_processing" if answers.no is None else "from_2_way_softmax",
+    }
 
 
 def _other_plugins() -> tuple[str, ...]:

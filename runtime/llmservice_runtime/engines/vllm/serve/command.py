@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from llmservice_runtime.contract.bounds import POOLED
 from llmservice_runtime.contract.errors import UserError
@@ -48,8 +49,8 @@ class Surroundings:
     """Folder for what is compiled; empty = vLLM's default."""
     pooling: str = ""
     """How a model that embeds makes one vector of a text's, in vLLM's words; empty = it is none."""
-    lacks: Mapping[str, str] = field(default_factory=dict)
-    """What config.json leaves out and vLLM's code for the model reads, with what it means."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """What vLLM is to read in config.json, of a model that makes vectors or scores."""
     kv_bytes: int = 0
     """Of the KV cache, where no argument says; 0 = vLLM decides, which it may on a GPU."""
 
@@ -109,8 +110,8 @@ def _pooling(around: Surroundings) -> dict[str, str]:
     said = {"--runner": "pooling"}
     if around.pooling:
         said["--pooler-config"] = json.dumps({"seq_pooling_type": around.pooling})
-    if around.lacks:
-        said["--hf-overrides"] = json.dumps(around.lacks)
+    if around.overrides:
+        said["--hf-overrides"] = json.dumps(around.overrides)
     return said
 
 

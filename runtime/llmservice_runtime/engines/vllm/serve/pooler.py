@@ -47,7 +47,7 @@ class VllmPooler:
         self.tokenizer = tokenizer
         self.context_tokens = int(engine_client.model_config.max_model_len)
         self.vocab_size = tokenizer.vocab_size
-        self.traits = traits_of(engine_client.model_config.hf_text_config, recipe)
+        self.traits = traits_of(engine_client.model_config.hf_text_config, recipe, tokenizer)
         self.pair = Pairs(partial(tokenizer.encode, add_special=False, parse_special=False), tokenizer.pair).joined
         self._lanes = [asyncio.ensure_future(self._lane()) for _ in range(AHEAD)]
 

@@ -1,17 +1,14 @@
-"""Every field of the endpoints for vectors and scores shows in the answer, or carries nothing and changes nothing."""
+"""How every field of the endpoints for vectors and scores shows in the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
-from llmservice_runtime.openai.requests.table import FIELDS, POOLED, Where
+from llmservice_runtime.openai.requests.table import FIELDS, Where
 
 from .conftest import NAME
 
-pytestmark = pytest.mark.engine
 Ask = Callable[..., Any]
 TEXTS = ["the cat sleeps on the red mat", "she bakes bread"]
 BODIES: dict[Where, dict[str, Any]] = {
@@ -19,7 +16,6 @@ BODIES: dict[Where, dict[str, Any]] = {
     Where.RERANK: {"query": "cat", "documents": TEXTS},
     Where.SCORE: {"text_1": "cat", "text_2": TEXTS},
 }
-SERVED = {Where.EMBEDDINGS: "bert-mean", Where.RERANK: "xlmr-cross", Where.SCORE: "xlmr-cross"}
 
 
 def entries(answer: Any) -> Any:
@@ -58,22 +54,16 @@ def tokens(answer: Any) -> int:
     return int(answer["usage"]["prompt_tokens"])
 
 
-def test_every_field_has_a_way_to_see_that_it_is_honoured() -> None:
-    rows = {(where, field.name) for field in FIELDS for where in field.where & POOLED if not field.no_op}
-    assert PROBES.keys() == rows
-    assert {field.name for field in FIELDS if field.no_op and field.where & POOLED} == {"user"}
-
-
-@pytest.mark.parametrize("where", BODIES)
-def test_fields_show_in_the_answer(ask: Ask, where: Where) -> None:
+def fields_show(ask: Ask, kind: str, where: Where) -> None:
+    """Each of them does."""
     for (place, name), (fields, seen) in PROBES.items():
         if place is where:
-            assert seen(ask(SERVED[where], where, **{**BODIES[where], **fields})), name
+            assert seen(ask(kind, where, **{**BODIES[where], **fields})), name
 
 
-@pytest.mark.parametrize("where", BODIES)
-def test_what_carries_nothing_changes_nothing_and_null_is_as_good_as_omitted(ask: Ask, where: Where) -> None:
-    plain = ask(SERVED[where], where, **BODIES[where])
+def nothing_changes(ask: Ask, kind: str, where: Where) -> None:
+    """What carries nothing changes nothing, and null is as good as omitted."""
+    plain = ask(kind, where, **BODIES[where])
     names = {field.name for field in FIELDS if where in field.where} - BODIES[where].keys() - {"model"}
     for fields in ({"user": "somebody"}, dict.fromkeys(names)):
-        assert entries(ask(SERVED[where], where, **BODIES[where], **fields)) == entries(plain)
+        assert entries(ask(kind, where, **BODIES[where], **fields)) == entries(plain)
