@@ -8,6 +8,7 @@ from dataclasses import field as defaulted
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.base.choice import RejectedEngine as RejectedEngine
+from llmservice_runtime.estimate.adapters import AdapterRoom as AdapterRoom
 from llmservice_runtime.estimate.budget import MemoryLine as MemoryLine
 from llmservice_runtime.estimate.fit import Fit as Fit
 
@@ -44,6 +45,8 @@ class Plan:
     task: str
     args: tuple[str, ...]
     notes: tuple[str, ...] = defaulted(default=())
+    adapters: AdapterRoom = defaulted(default=AdapterRoom())
+    """Room for LoRA adapters: what stays within it is loaded while replicas serve."""
     missing: str = ""
     """Empty when the engine is installed, else what to do: such a plan can be shown but not started."""
 

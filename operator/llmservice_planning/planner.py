@@ -15,12 +15,14 @@ from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.base.case import Case, Loading
 from llmservice_runtime.engines.base.choice import Choice, NoChoice
 from llmservice_runtime.engines.registry import definition
+from llmservice_runtime.estimate.adapters import AdapterRoom
 from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, total
 from llmservice_runtime.estimate.fit import UNKNOWN_CONTEXT, Placement, Shortfall, Target, place
 from llmservice_runtime.formats.facts import ModelFacts, Task
 from llmservice_runtime.machine.machine import Device, Machine
 from llmservice_runtime.selection.choose import choose
 
+NO_ROOM = AdapterRoom()
 UNKNOWN_FIT = (
     "Whether it fits is not known: facts of the machine are missing. It is tried. Where it is the GPU that is not "
     "known, accelerator.memory says what each has."
@@ -30,13 +32,16 @@ SERVED: Mapping[TaskChoice, Task] = {
 }
 
 
-def make_plan(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, revision: str) -> Plan | Refusal:
-    """What would run, or why nothing can, with ways out that were each checked to work."""
-    made = _decide(spec, facts, machine, revision)
+def make_plan(
+    spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, revision: str, room: AdapterRoom = NO_ROOM
+) -> Plan | Refusal:
+    """What would run, with so much `room` for LoRA adapters, or why nothing can, with ways out that were each checked
+    to work."""
+    made = _decide(spec, facts, machine, revision, room)
     if isinstance(made, Plan | Refusal):
         return made
     choice, stuck = made
-    ways = remedies(spec, facts, machine, stuck, _works(revision))
+    ways = remedies(spec, facts, machine, stuck, _works(revision, room))
     return Refusal(
         failure=FailureClass.DOES_NOT_FIT,
         reason=" ".join((_shortfall(spec, facts, choice, stuck.short), *_told_of_none(spec, machine))),
@@ -46,7 +51,7 @@ def make_plan(spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, revisio
 
 
 def _decide(
-    spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, revision: str
+    spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, revision: str, room: AdapterRoom = NO_ROOM
 ) -> Plan | Refusal | tuple[Choice, Stuck]:
     if refusal := _contradiction(spec, facts):
         return refusal
@@ -55,15 +60,15 @@ def _decide(
     choice = choose(facts, machine, requested, spec.accelerator.count, _loading(spec))
     if isinstance(choice, NoChoice):
         failure = FailureClass.BAD_ARGUMENT if requested else FailureClass.UNSUPPORTED_FORMAT
-        decide = functools.partial(_decide, facts=facts, machine=machine, revision=revision)
-        ways = (*another_engine(spec, facts, machine, choice.instead, decide, _works(revision)), *choice.ways_out)
+        decide = functools.partial(_decide, facts=facts, machine=machine, revision=revision, room=room)
+        ways = (*another_engine(spec, facts, machine, choice.instead, decide, _works(revision, room)), *choice.ways_out)
         field = "spec.engine.type" if requested else "spec.model"
         if spec.engine.load_quantization and isinstance(
             choose(facts, machine, requested, spec.accelerator.count), Choice
         ):
             field, failure = "spec.engine.loadQuantization", FailureClass.BAD_ARGUMENT
         return Refusal(failure, choice.reason, ways, choice.rejected, field=field)
-    memory = _memory(spec, Case(facts, machine, choice.device, choice.gpu, _loading(spec)), choice)
+    memory = _memory(spec, Case(facts, machine, choice.device, choice.gpu, _loading(spec)), choice, room)
     if isinstance(memory, Refusal):
         return memory
     if refusal := _bad_context(spec, facts, memory) or _bad_count(spec, facts, machine, choice, memory):
@@ -83,8 +88,8 @@ def _loading(spec: LLMServiceSpec) -> Loading:
     return Loading(spec.engine.load_quantization or "", spec.model.trust_remote_code)
 
 
-def _works(revision: str) -> Works:
-    return lambda spec, facts, machine: isinstance(_decide(spec, facts, machine, revision), Plan)
+def _works(revision: str, room: AdapterRoom) -> Works:
+    return lambda spec, facts, machine: isinstance(_decide(spec, facts, machine, revision, room), Plan)
 
 
 def _plan(
@@ -112,13 +117,14 @@ def _plan(
         revision=revision,
         model=model_line(facts),
         task=_task(spec, facts).value,
-        args=definition(choice.engine).arguments(case, shape, spec.engine.args),
+        args=definition(choice.engine).arguments(case, shape, _args(spec, choice, target.memory.room)),
         notes=(
             *choice.notes,
             *target.memory.notes,
             *_placement_notes(facts, target, placed),
             *_told_of_none(spec, target.machine),
         ),
+        adapters=target.memory.room,
         missing=choice.missing,
     )
 
@@ -144,11 +150,16 @@ def _contradiction(spec: LLMServiceSpec, facts: ModelFacts) -> Refusal | None:
     return None
 
 
-def _memory(spec: LLMServiceSpec, case: Case, choice: Choice) -> EngineMemory | Refusal:
+def _args(spec: LLMServiceSpec, choice: Choice, room: AdapterRoom) -> tuple[str, ...]:
+    """What asks for room, and what the user says, which wins."""
+    return (*definition(choice.engine).adapter_arguments(room), *spec.engine.args)
+
+
+def _memory(spec: LLMServiceSpec, case: Case, choice: Choice, room: AdapterRoom) -> EngineMemory | Refusal:
     """What the engine takes with the user's arguments; those that it would refuse, or that can't be, are refused."""
     engine = definition(choice.engine)
     try:
-        memory = engine.memory(spec.engine.args).converted(case.loading.quantization)
+        memory = engine.memory(_args(spec, choice, room)).converted(case.loading.quantization).with_room(room)
         engine.contradiction(case, spec.engine.args)
     except UserError as error:
         return Refusal(

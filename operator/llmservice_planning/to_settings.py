@@ -47,6 +47,8 @@ def runtime_settings(plan: Plan, service: LLMService, model_path: str, facts: Mo
         planned_accelerator=plan.accelerator if plan.accelerator_count else "",
         planned_file_bytes=facts.file_bytes,
         planned_files=_all_files(facts),
+        adapter_count=plan.adapters.count,
+        adapter_rank=plan.adapters.rank,
         engine_env={variable.name: variable.value for variable in engine.env},
     )
 

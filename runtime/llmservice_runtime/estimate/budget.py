@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from llmservice_runtime.contract.memory import GPU as GPU
 from llmservice_runtime.contract.memory import HOST as HOST
 from llmservice_runtime.contract.memory import Part
+from llmservice_runtime.estimate.adapters import AdapterRoom
 from llmservice_runtime.estimate.kv import padded
 from llmservice_runtime.estimate.overhead import UTILISATION
 from llmservice_runtime.formats.facts import ModelFacts
@@ -114,6 +116,8 @@ class EngineMemory(ABC):
     """The most of a GPU that its cache takes; None = what is left."""
     page: int = 1
     """Tokens that a whole context is rounded up to."""
+    room: AdapterRoom = AdapterRoom()
+    """For LoRA adapters."""
     fills_gpus: ClassVar[bool] = False
     """Whether its pool takes all that is left of the GPUs."""
     offloads: ClassVar[bool] = False
@@ -123,6 +127,12 @@ class EngineMemory(ABC):
         """The same with weights that are made that while they are loaded; empty, or an engine that converts none: as it
         is."""
         return self
+
+    def with_room(self, room: AdapterRoom) -> Self:
+        """The same with room for adapters."""
+        made = copy.copy(self)
+        made.room = room
+        return made
 
     @abstractmethod
     def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
@@ -140,6 +150,11 @@ class EngineMemory(ABC):
     def shares(self, facts: ModelFacts) -> bool:
         """Whether sequences can share one pool that is smaller than a whole context for each."""
         return True
+
+
+def adapter_line(size: int, where: str = HOST) -> tuple[MemoryLine, ...]:
+    """The line of room for adapters; none where there is no room."""
+    return (MemoryLine("adapters", size, where),) if size else ()
 
 
 def total(lines: Sequence[MemoryLine], where: str) -> int:

@@ -9,9 +9,11 @@ from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.base.caches import Caches
 from llmservice_runtime.engines.base.case import Case, Rule
 from llmservice_runtime.engines.base.recipe import NoEnvironment, Recipe
+from llmservice_runtime.estimate.adapters import AdapterRoom
 from llmservice_runtime.estimate.budget import EngineMemory, Layout, Shape
 from llmservice_runtime.formats.classes import Classes
 from llmservice_runtime.formats.facts import ModelFacts, Quantization
+from llmservice_runtime.formats.lora import LoraFacts, LoraFormat
 from llmservice_runtime.machine.machine import Device
 
 
@@ -73,6 +75,12 @@ class EngineDefinition:
     """Raises UserError when spec.engine.env has what the engine can't be run with here."""
     arguments: Callable[[Case, Shape, Sequence[str]], tuple[str, ...]] = lambda case, shape, args: tuple(args)
     """plan and spec.engine.args -> command line, beyond the runtime's own settings: every option once."""
+    adapter_arguments: Callable[[AdapterRoom], tuple[str, ...]] = lambda room: ()
+    """Arguments of its own without which there is no such room; those of spec.engine.args win."""
+    adapter_formats: frozenset[LoraFormat] = frozenset({LoraFormat.PEFT})
+    """What it reads LoRA adapters in."""
+    adapter_objection: Callable[[LoraFacts, ModelFacts], str] = lambda adapter, model: ""
+    """Why it would not load this adapter of this model, whatever the room; empty = it does."""
     conversions: frozenset[str] = frozenset()
     """Of contract.bounds.LOAD_QUANTIZATIONS, what it can make of unquantized weights while it loads them; its rules say
     on which device."""

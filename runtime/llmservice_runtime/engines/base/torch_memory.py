@@ -9,7 +9,17 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar
 
-from llmservice_runtime.estimate.budget import GPU, HOST, RESERVE, EngineMemory, MemoryLine, Shape, cache_lines
+from llmservice_runtime.estimate.adapters import adapter_bytes
+from llmservice_runtime.estimate.budget import (
+    GPU,
+    HOST,
+    RESERVE,
+    EngineMemory,
+    MemoryLine,
+    Shape,
+    adapter_line,
+    cache_lines,
+)
 from llmservice_runtime.estimate.kv import Pool, kv_bytes, states_bytes
 from llmservice_runtime.estimate.overhead import GIB, activations
 from llmservice_runtime.estimate.weights import layer_weights
@@ -53,6 +63,10 @@ class TorchMemory(EngineMemory):
         """Bytes of what is computed with on a CPU in place of weights that are smaller."""
         return 0
 
+    def adapters(self, facts: ModelFacts, device: Device) -> int:
+        """Bytes of LoRA adapters, in the type that is computed with, from above."""
+        return adapter_bytes(facts, self.room, 4 if device is Device.CPU else 2)
+
     def layers(self, facts: ModelFacts, device: Device) -> tuple[LayerGroup, ...]:
         """Layers that something is kept for."""
         return facts.layers
@@ -81,6 +95,7 @@ class TorchMemory(EngineMemory):
             step = 4 * facts.vocab_size * LOGIT_ROWS + activations(facts, self.cpu_step) + self.unpacked(facts)
             return (
                 MemoryLine("weights", self.stored(facts, shape.device) + self.repeated(facts, shape.device)),
+                *adapter_line(self.adapters(facts, shape.device)),
                 *cache_lines(shape, kv, states),
                 MemoryLine("engine and its buffers", self.cpu_base + step),
                 MemoryLine(RESERVE, self.cpu_spare),
@@ -89,6 +104,7 @@ class TorchMemory(EngineMemory):
         kv, states = -(-kv // shape.gpus), -(-states // shape.gpus)
         return (
             MemoryLine("weights", weights, GPU),
+            *adapter_line(self.adapters(facts, shape.device), GPU),
             *cache_lines(shape, kv, states, GPU),
             MemoryLine("engine and its buffers", GPU_BASE + int(weights * GPU_SHARE_OF_WEIGHTS), GPU),
             MemoryLine("engine processes", self.gpu_host, HOST),

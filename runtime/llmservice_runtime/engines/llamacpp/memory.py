@@ -9,7 +9,17 @@ from __future__ import annotations
 from llmservice_runtime.batching.scheduler import PROMPT_ROWS
 from llmservice_runtime.engines.llamacpp.options import LlamaOptions
 from llmservice_runtime.engines.llamacpp.rules import keeps_nothing
-from llmservice_runtime.estimate.budget import GPU, HOST, RESERVE, EngineMemory, MemoryLine, Shape, cache_lines
+from llmservice_runtime.estimate.adapters import adapter_bytes
+from llmservice_runtime.estimate.budget import (
+    GPU,
+    HOST,
+    RESERVE,
+    EngineMemory,
+    MemoryLine,
+    Shape,
+    adapter_line,
+    cache_lines,
+)
 from llmservice_runtime.estimate.kv import F16, Pool, kv_bytes, states_bytes
 from llmservice_runtime.estimate.overhead import MIB, activations, feed_forward
 from llmservice_runtime.estimate.weights import layer_weights, offloaded_bytes
@@ -25,6 +35,8 @@ SPARE = 80 * MIB
 """Kept free: grammars of large vocabularies and many large requests at a time."""
 UNGATED = frozenset({"bert"})
 """Encoders whose feed-forward block has no gate."""
+ADAPTER_WIDTH = 4
+"""Bytes of an element of an adapter: bfloat16 is widened."""
 PAGE = 256
 """Tokens that llama.cpp rounds a cache up to."""
 GPU_BASE = 600 * MIB
@@ -53,9 +65,11 @@ class LlamaMemory(EngineMemory):
             return self._pooled_lines(facts, shape)
         kv, states = kv_bytes(facts.layers, self._pool(shape)), states_bytes(facts.layers, self._pool(shape))
         buffers = compute_buffer(facts, shape, self._options)
+        adapters = adapter_bytes(facts, self.room, ADAPTER_WIDTH)
         if shape.device is Device.CPU:
             return (
                 MemoryLine("weights", facts.weight_bytes),
+                *adapter_line(adapters),
                 *cache_lines(shape, kv, states),
                 MemoryLine("engine and its buffers", processes(facts) + buffers),
                 MemoryLine(RESERVE, SPARE),
@@ -67,6 +81,7 @@ class LlamaMemory(EngineMemory):
         uneven = max(layer_weights(facts)) + -(-kv // layers) if shape.gpus > 1 else 0
         return (
             MemoryLine(f"weights of {moved} of {layers} layers", -(-on_gpu // shape.gpus) + uneven, GPU),
+            *adapter_line(adapters, GPU),
             *cache_lines(shape, -(-kv_gpu // shape.gpus), -(-states_gpu // shape.gpus), GPU),
             MemoryLine("engine and its buffers", GPU_BASE + buffers, GPU),
             MemoryLine("weights", facts.weight_bytes - on_gpu, HOST),

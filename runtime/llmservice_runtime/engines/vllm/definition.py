@@ -16,9 +16,11 @@ from llmservice_runtime.engines.vllm.memory import VllmMemory, exact
 from llmservice_runtime.engines.vllm.options import ONLINE, SHARES, vllm_options
 from llmservice_runtime.engines.vllm.rules import BF16_FLOOR, RULES, notes
 from llmservice_runtime.engines.vllm.told import known
+from llmservice_runtime.estimate.adapters import HEADS, AdapterRoom
 from llmservice_runtime.estimate.budget import Layout, Shape
 from llmservice_runtime.estimate.overhead import UTILISATION
 from llmservice_runtime.formats.facts import ModelFacts, Quantization
+from llmservice_runtime.formats.lora import LoraFacts
 from llmservice_runtime.machine.machine import Device
 
 RUST_ENV = "VLLM_USE_RUST_FRONTEND"
@@ -91,6 +93,20 @@ def layout_arguments(layout: Layout) -> tuple[str, ...]:
     return tuple(f"{name}={size}" for name, size in sizes if size > 1)
 
 
+def adapter_arguments(room: AdapterRoom) -> tuple[str, ...]:
+    """All of a room's adapters are computed with at a time, whichever requests name them."""
+    if not room.count:
+        return ()
+    counts = (f"{name}={room.count}" for name in ("--max-loras", "--max-cpu-loras"))
+    return ("--enable-lora", *counts, f"--max-lora-rank={room.rank}")
+
+
+def adapter_objection(adapter: LoraFacts, model: ModelFacts) -> str:
+    """It takes none of the output layer."""
+    head = next((target.name for target in adapter.targets if target.name in HEADS), "")
+    return f"it changes the output layer ({head}), which vLLM takes no adapter of" if head else ""
+
+
 ENGINE = EngineDefinition(
     label="vLLM",
     rules=RULES,
@@ -101,6 +117,8 @@ ENGINE = EngineDefinition(
     contradiction=contradiction,
     environment=environment,
     arguments=arguments,
+    adapter_arguments=adapter_arguments,
+    adapter_objection=adapter_objection,
     config_classes=lambda: known().configs,
     conversions=frozenset(ONLINE),
     layout_arguments=layout_arguments,

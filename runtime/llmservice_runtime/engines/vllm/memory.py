@@ -13,7 +13,7 @@ from llmservice_runtime.engines.vllm.options import ONLINE, SEQUENCES, VllmOptio
 from llmservice_runtime.engines.vllm.rules import keeps_nothing
 from llmservice_runtime.engines.vllm.sharding import layouts, objection
 from llmservice_runtime.engines.vllm.told import known
-from llmservice_runtime.estimate.budget import GPU, HOST, SHARED, Layout, MemoryLine, Shape, cache_lines
+from llmservice_runtime.estimate.budget import ALONE, GPU, HOST, SHARED, Layout, MemoryLine, Shape, cache_lines
 from llmservice_runtime.estimate.kv import Pool, kv_bytes, states_bytes
 from llmservice_runtime.estimate.overhead import GIB, MIB, activations, feed_forward
 from llmservice_runtime.estimate.stages import heaviest, longest
@@ -191,6 +191,10 @@ class VllmMemory(TorchMemory):
         more = workers * WORKER - queues
         engine = (replace(line, bytes=line.bytes + more) if line.part is Part.ENGINE else line for line in lines)
         return (*engine, MemoryLine(SHARED, queues))
+
+    def adapters(self, facts: ModelFacts, device: Device) -> int:
+        """On a CPU: those that are computed with, and the copies that wait beside them, in 16 bits."""
+        return 2 * self._adapters(facts, ALONE)
 
     def _adapters(self, facts: ModelFacts, layout: Layout) -> int:
         """Room for LoRA adapters: two matrices of their rank for each of a layer's seven, in 16 bits."""

@@ -1,0 +1,290 @@
+"""LoRA adapters as services load them: what their headers say, and what of them no engine here does."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from llmservice_runtime.contract.plain import plain
+from llmservice_runtime.formats.adapters import base_in_config, base_in_gguf, method_of
+from llmservice_runtime.formats.candidates import read_gguf
+from llmservice_runtime.formats.errors import UnsupportedModel
+from llmservice_runtime.formats.facts import WORD
+from llmservice_runtime.formats.gguf import GgufHeader
+from llmservice_runtime.formats.jsontext import parse_object
+from llmservice_runtime.formats.ranges import damaged
+from llmservice_runtime.formats.safetensors import read_header
+from llmservice_runtime.formats.tensors import LAYER, Tensor
+from llmservice_runtime.sources.files import FileEntry, ModelFiles
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG_BYTES = 4 << 20
+MOST_RANK = 4096
+MOST_TARGETS = 64
+"""Kinds of modules that facts name."""
+_PART = re.compile(
+    r"(?:base_model\.model\.|base_model\.)?(?P<name>.+)\.lora_(?P<part>[AB])(?:\.[A-Za-z0-9_-]+)?\.weight"
+)
+_MERGE = "Merge it into its base model (peft: merge_and_unload) and serve the result."
+
+
+class LoraFormat(StrEnum):
+    """How an adapter is stored."""
+
+    PEFT = "PEFT"
+    GGUF = "GGUF"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A kind of module that an adapter changes, by the last part of its name, and the widths of its matrix."""
+
+    name: str
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoraFacts:
+    """What the headers of one adapter say. Sizes in bytes."""
+
+    format: LoraFormat
+    base: str
+    """The model that it says it is for; empty = it doesn't."""
+    architecture: str
+    """GGUF: `general.architecture`; empty for PEFT's files, which don't say."""
+    rank: int
+    """The largest of its modules."""
+    targets: tuple[Target, ...]
+    layers: int
+    """Blocks that the base has at least."""
+    weight_bytes: int
+    files: tuple[str, ...]
+    """What an engine needs: one GGUF, or the configuration and the weights."""
+    file_bytes: int
+
+    def __post_init__(self) -> None:
+        """Words of headers are shown."""
+        for word in ("base", "architecture"):
+            object.__setattr__(self, word, plain(getattr(self, word))[:WORD])
+        shown = (Target(plain(target.name)[:WORD], target.inputs, target.outputs) for target in self.targets)
+        object.__setattr__(self, "targets", tuple(shown)[:MOST_TARGETS])
+
+    def to_json(self) -> str:
+        """JSON that `from_json` reads back to an equal value."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @staticmethod
+    def from_json(text: str) -> LoraFacts:
+        """ValueError when it is none."""
+        try:
+            return LoraFacts.of(json.loads(text))
+        except RecursionError as error:
+            raise ValueError("the facts of an adapter are nested too deeply") from error
+
+    @staticmethod
+    def of(body: Any) -> LoraFacts:
+        """From the object of `to_json`. ValueError when it is none."""
+        try:
+            return LoraFacts(
+                format=LoraFormat(body["format"]),
+                base=str(body["base"]),
+                architecture=str(body["architecture"]),
+                rank=_count(body["rank"]),
+                targets=tuple(
+                    Target(str(t["name"]), _count(t["inputs"]), _count(t["outputs"])) for t in body["targets"]
+                ),
+                layers=_count(body["layers"]),
+                weight_bytes=_count(body["weight_bytes"]),
+                files=tuple(map(str, body["files"])),
+                file_bytes=_count(body["file_bytes"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not the facts of an adapter: {error}") from error
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise TypeError(f"{value!r} is no size")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class PeftConfig:
+    """What adapter_config.json says of a LoRA that is served."""
+
+    base: str
+    rank: int
+    alpha: float
+    ranks: Mapping[str, int]
+    """Patterns of modules of another rank..."""
+    alphas: Mapping[str, float]
+    """...and alpha."""
+    root: bool
+    """Scaled by alpha / sqrt(rank) (rank-stabilized), else alpha / rank."""
+    weights: str = WEIGHTS
+
+    def scale(self, module: str, rank: int) -> float:
+        """What the product of a module's matrices is multiplied with."""
+        alpha = next((alpha for pattern, alpha in self.alphas.items() if _names(pattern, module)), self.alpha)
+        return alpha / math.sqrt(rank) if self.root else alpha / rank
+
+
+def _names(pattern: str, module: str) -> bool:
+    """Whether a key of rank_pattern or alpha_pattern means this module, as PEFT reads it."""
+    return re.fullmatch(rf"(.*\.)?({pattern})", module) is not None
+
+
+def read_config(raw: bytes) -> PeftConfig:
+    """adapter_config.json; UnsupportedModel for what is no LoRA, or one of a kind that no engine here does."""
+    fields = parse_object(raw, CONFIG, constants=True)
+    method = method_of(fields)
+    if method != "LoRA":
+        raise UnsupportedModel(f"it is a {method} adapter; LoRA adapters are loaded, no others.", _MERGE)
+    refused = {
+        "bias": ("none", "it trained biases too (bias: {})"),
+        "lora_bias": (False, "its matrices have biases (lora_bias)"),
+        "modules_to_save": (None, "it replaces whole modules (modules_to_save: {})"),
+        "trainable_token_indices": (None, "it changes embeddings of tokens (trainable_token_indices)"),
+        "fan_in_fan_out": (False, "its matrices are transposed (fan_in_fan_out)"),
+        "layer_replication": (None, "it repeats layers of its base (layer_replication)"),
+        "use_qalora": (False, "it is a QA-LoRA (use_qalora)"),
+        "target_parameters": (None, "it changes parameters that are no linear layers (target_parameters)"),
+        "alora_invocation_tokens": (None, "it is an activated LoRA (alora_invocation_tokens)"),
+    }
+    for key, (usual, said) in refused.items():
+        if (value := fields.get(key)) and value != usual:
+            raise UnsupportedModel(f"{said.format(str(value)[:80])}, which engines leave out.", _MERGE)
+    rank, alpha = fields.get("r"), fields.get("lora_alpha")
+    if type(rank) is not int or not 0 < rank <= MOST_RANK:
+        raise damaged(f"{CONFIG} has the impossible rank {str(rank)[:40]} (`r`).")
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
+        raise damaged(f"{CONFIG} has the impossible value {str(alpha)[:40]} for `lora_alpha`.")
+    ranks = {key: int(value) for key, value in _pattern(fields, "rank_pattern").items()}
+    return PeftConfig(
+        base_in_config(fields), rank, float(alpha), ranks, _pattern(fields, "alpha_pattern"),
+        fields.get("use_rslora") is True,
+    )  # fmt: skip
+
+
+def _pattern(fields: Mapping[str, Any], key: str) -> dict[str, float]:
+    found = fields.get(key) or {}
+    if not isinstance(found, dict) or not all(isinstance(v, int | float) and math.isfinite(v) for v in found.values()):
+        raise damaged(f"{CONFIG} has no numbers in `{key}`.")
+    for pattern in found:
+        try:
+            re.compile(pattern)
+        except re.error:
+            raise damaged(f"{CONFIG} has {pattern[:40]!r} in `{key}`, which is no pattern.") from None
+    return found
+
+
+def part_of(tensor: str) -> tuple[str, str]:
+    """(module, `A` or `B`) of a tensor of PEFT's; UnsupportedModel for any other."""
+    found = _PART.fullmatch(tensor)
+    if found is None:
+        what = "magnitudes (DoRA)" if "magnitude" in tensor else f"{plain(tensor)[:WORD]}"
+        raise UnsupportedModel(f"its weights have {what}, which is no matrix of a LoRA.", _MERGE)
+    return found["name"], found["part"]
+
+
+def inspect_adapter(files: ModelFiles) -> LoraFacts:
+    """Facts of the adapter in `files`, from headers alone. UnsupportedModel with a reason and a remedy; SourceError
+    passes through."""
+    entries = {entry.path: entry for entry in files.entries()}
+    if CONFIG in entries:
+        return _peft(files, entries)
+    ggufs = fnmatch.filter(entries, "*.gguf")
+    if len(ggufs) == 1:
+        (path,) = ggufs
+        return _gguf(read_gguf(files, path, entries[path].size), entries[path])
+    if ggufs:
+        raise UnsupportedModel(
+            f"there are {len(ggufs)} GGUF files ({', '.join(sorted(ggufs)[:5])}).", "Point the URI at one adapter."
+        )
+    listed = ", ".join(sorted(entries)[:10]) or "no files at all"
+    raise UnsupportedModel(
+        f"there is no adapter: neither {CONFIG} nor a GGUF among {listed}.",
+        "Point the URI at a LoRA adapter as PEFT saves it, or at a GGUF of one.",
+    )
+
+
+def _peft(files: ModelFiles, entries: Mapping[str, FileEntry]) -> LoraFacts:
+    if entries[CONFIG].size > CONFIG_BYTES:
+        raise damaged(f"{CONFIG} has {entries[CONFIG].size} bytes.")
+    config = read_config(files.read(CONFIG, 0, entries[CONFIG].size))
+    if WEIGHTS not in entries:
+        pickle = next((path for path in entries if path.endswith((".bin", ".pt"))), "")
+        other = f", only {pickle}, which may run code when it is read" if pickle else ""
+        raise UnsupportedModel(
+            f"there is no {WEIGHTS}{other}.", "Save the adapter as safetensors (peft: save_pretrained)."
+        )
+    size = entries[WEIGHTS].size
+    header = read_header(lambda start, length: files.read(WEIGHTS, start, length), size, WEIGHTS)
+    pairs: dict[str, dict[str, Tensor]] = {}
+    for tensor in header.tensors:
+        name, part = part_of(tensor.name)
+        pairs.setdefault(name, {})[part] = tensor
+    widths = {name: _widths(name, parts) for name, parts in pairs.items()}
+    return LoraFacts(
+        LoraFormat.PEFT,
+        config.base,
+        "",
+        max((rank for rank, _, _ in widths.values()), default=config.rank),
+        _targets((name.rpartition(".")[2], inputs, outputs) for name, (_, inputs, outputs) in widths.items()),
+        _layers(widths),
+        sum(tensor.nbytes for tensor in header.tensors),
+        (CONFIG, WEIGHTS),
+        entries[CONFIG].size + size,
+    )
+
+
+def _widths(name: str, parts: Mapping[str, Tensor]) -> tuple[int, int, int]:
+    """Rank, input and output width of one module."""
+    a, b = parts.get("A"), parts.get("B")
+    if a is None or b is None or min(len(a.shape), len(b.shape)) < 2 or a.shape[-2] != b.shape[-1]:
+        raise damaged(f"the matrices of {plain(name)[:WORD]} do not go together.")
+    return a.shape[-2], a.shape[-1], b.shape[-2]
+
+
+def _gguf(header: GgufHeader, entry: FileEntry) -> LoraFacts:
+    kind, method = header.values.get("general.type"), header.values.get("adapter.type")
+    if kind != "adapter":
+        raise UnsupportedModel(f"{entry.path} is a model, or a part of one, not an adapter.", "Name it in spec.model.")
+    if method != "lora":
+        raise UnsupportedModel(f"{entry.path} is an adapter of the type {str(method)[:40]!r}; LoRA is loaded.", _MERGE)
+    found: dict[str, dict[str, Tensor]] = {}
+    for tensor in header.tensors:
+        name, _, part = tensor.name.rpartition(".lora_")
+        if part not in ("a", "b"):
+            if tensor.name.endswith("_norm.weight"):
+                raise UnsupportedModel(f"{entry.path} changes norms, which engines leave out.", _MERGE)
+            raise damaged(f"tensor {plain(tensor.name)[:80]!r} of {entry.path} is none of a LoRA.")
+        found.setdefault(name, {})[part.upper()] = tensor._replace(shape=tensor.shape[::-1])
+    widths = {name: _widths(name, parts) for name, parts in found.items() if "token_embd" not in name}
+    return LoraFacts(
+        LoraFormat.GGUF,
+        base_in_gguf(header.values),
+        str(header.values.get("general.architecture", "")),
+        max((rank for rank, _, _ in widths.values()), default=0),
+        _targets((name.removesuffix(".weight").rpartition(".")[2], i, o) for name, (_, i, o) in widths.items()),
+        _layers(widths),
+        sum(tensor.nbytes for tensor in header.tensors),
+        (entry.path,),
+        entry.size,
+    )
+
+
+def _targets(found: Iterable[tuple[str, int, int]]) -> tuple[Target, ...]:
+    return tuple(Target(*target) for target in sorted(set(found)))
+
+
+def _layers(names: Iterable[str]) -> int:
+    numbers = [int(found[1]) for name in names if (found := LAYER.search(name)) and len(found[1]) < 6]
+    return max(numbers, default=-1) + 1
