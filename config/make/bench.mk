@@ -1,4 +1,4 @@
-.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-gpu bench-embeddings bench-operator bench-scaling bench-routing bench-gateway
+.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-gpu bench-embeddings bench-adapters bench-operator bench-scaling bench-routing bench-gateway
 bench-runtime: $(VENV)/.dev $(VENV)/.engine ## our runtime against llama-server; writes docs/benchmarks.md
 	PYTHONPATH=runtime $(BIN)/python -m bench --write docs/benchmarks.md
 
@@ -20,6 +20,9 @@ bench-engines: $(VENV)/.dev $(VENV)/.engines ## engines as we serve them against
 
 bench-embeddings: $(VENV)/.dev $(VENV)/.engines ## vectors by ours, sentence-transformers (fetched) and llama-server; writes docs/benchmarks-embeddings.md (5 minutes)
 	PYTHONPATH=runtime $(BIN)/python -m bench.embeddings --write docs/benchmarks-embeddings.md $(BENCH_ARGS)
+
+bench-adapters: $(VENV)/.dev $(VENV)/.engine ## what LoRA adapters cost on llama.cpp; writes docs/benchmarks-adapters.md (3 minutes)
+	PYTHONPATH=runtime $(BIN)/python -m bench.adapters --write docs/benchmarks-adapters.md $(BENCH_ARGS)
 
 bench-scaling: $(VENV)/.dev ## policies of scaling on traces of requests, simulated (minutes); writes docs/benchmarks-scaling.md
 	PYTHONPATH=operator $(BIN)/python -m bench.scaling --search --write docs/benchmarks-scaling.md $(BENCH_ARGS)

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.process import free_port, running
 from llmservice_runtime.contract.engines import EngineType
@@ -22,8 +23,9 @@ def server(
     threads: int,
     engine: EngineType = EngineType.LLAMA_CPP,
     task: str = "Completion",
+    **more: Any,
 ) -> Iterator[str]:
-    """A running supervisor and engine; yields the engine's base URL. Lengths in tokens."""
+    """A running supervisor and engine; yields the engine's base URL. Lengths in tokens; `more` settings."""
     port, supervisor_port = free_port(), free_port()
     settings = RuntimeSettings(
         engine=engine,
@@ -36,6 +38,7 @@ def server(
         max_sequences=sequences,
         threads=threads,
         drain_seconds=5,
+        **more,
     )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "settings.json"

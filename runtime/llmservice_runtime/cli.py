@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
-    commands = {"serve": _serve, "prepare": _prepare, "install": _install}
+    commands = {"serve": _serve, "prepare": _prepare, "install": _install, "adapter": _adapter}
     try:
         return commands[arguments.command](arguments)
     except UserError as error:
@@ -82,6 +82,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     prepare.add_argument("--report", type=Path, metavar="FILE", help="write the facts here instead of standard output")
 
+    adapter = commands.add_parser("adapter", help="fetch a LoRA adapter, check it, report it on standard output")
+    adapter.add_argument("--name", required=True, help="its name in spec.adapters")
+    adapter.add_argument("--uri", required=True, help="where it is, as in spec.adapters")
+    adapter.add_argument("--revision", help="branch, tag or commit")
+    adapter.add_argument("--secret-folder", type=Path, metavar="DIR", help="a file per key of its Secret")
+    adapter.add_argument("--settings", type=Path, metavar="FILE", help="of the replica that it is for: it must fit")
+    adapter.add_argument("--cache", type=Path, metavar="DIR", help="instead of the settings'")
+    adapter.add_argument("--allow-private", action="store_true", help="read addresses inside this network too")
+    adapter.add_argument(
+        "--proxy", action="append", default=[], metavar="URL", help="a proxy that may be inside this network"
+    )
+    adapter.add_argument("--inspect", action="store_true", help="read its headers, and fetch nothing")
+
     install = commands.add_parser("install", help="create an engine's environment, building what must be built")
     install.add_argument("engine", choices=sorted(ENGINE_NAMES), help="engine to install")
     install.add_argument(
@@ -121,6 +134,7 @@ def _serve(arguments: argparse.Namespace) -> int:
                 settings,
                 command,
                 last_words=lambda: registry.definition(settings.engine).last_words,
+                fetch_adapter=[sys.executable, "-P", "-m", "llmservice_runtime", "adapter", "--settings", str(file)],
                 restart=arguments.restart,
                 state_file=arguments.state_file,
             )
@@ -189,6 +203,26 @@ def _prepare(arguments: argparse.Namespace) -> int:
         services=tuple(name for name in arguments.services.split(",") if name),
     )
     return run(request, arguments.report, progress_for())
+
+
+def _adapter(arguments: argparse.Namespace) -> int:
+    from llmservice_runtime.prepare.adapter import AdapterRequest, report
+
+    settings = RuntimeSettings.from_json(_read_text(arguments.settings)) if arguments.settings else None
+    request = AdapterRequest(
+        name=arguments.name,
+        uri=arguments.uri,
+        revision=arguments.revision,
+        secret=arguments.secret_folder,
+        cache=arguments.cache or (Path(settings.adapters_cache) if settings and settings.adapters_cache else None),
+        private=arguments.allow_private or bool(settings and settings.adapters_private),
+        proxies=(*arguments.proxy, *(settings.adapters_proxies if settings else ())),
+        settings=settings,
+        fetch=not arguments.inspect,
+    )
+    code, text = report(request)
+    print(text)
+    return code
 
 
 def _exit_code(error: UserError) -> int:

@@ -1,10 +1,14 @@
-"""One pass of a model over what runs: plan, compute; with less when the memory is full, one by one when it fails."""
+"""One pass of a model over what runs: plan, compute; with less when the memory is full, one by one when it fails.
+
+What runs with different adapters is computed in steps of its own, in turns.
+"""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from llmservice_runtime.batching.lanes import Lanes
 from llmservice_runtime.batching.scheduler import (
@@ -17,6 +21,7 @@ from llmservice_runtime.batching.scheduler import (
     plan_step,
     turns,
 )
+from llmservice_runtime.batching.turns import Turns
 from llmservice_runtime.generation.answers import Answer
 from llmservice_runtime.generation.arrays import Floats
 
@@ -44,6 +49,7 @@ class Decoder(ABC):
         self._batch_size = batch
         self._pace = Pace(batch, step_seconds)
         self._bound = StepBound(batch)
+        self._turns = Turns()
         self.seconds = 0.0
         """Native time of the last step."""
         self.expected = 0.0
@@ -56,6 +62,14 @@ class Decoder(ABC):
     @abstractmethod
     def scores(self, rows: int) -> Floats:
         """Logits of the last step, (rows, vocab), in batch order. Valid until the next step; do not write."""
+
+    def load_adapter(self, path: Path) -> int:
+        """Load an adapter; its number, from 1 on, never used again. UserError when it can't be. In the step thread."""
+        raise NotImplementedError
+
+    def free_adapter(self, adapter: int) -> None:
+        """Give its memory back. Nothing runs with it any more. In the step thread."""
+        raise NotImplementedError
 
     def arrange(self, taken: Taken) -> Taken:
         """The order in a batch. Slots side by side are computed together where it names them one after the other."""
@@ -72,11 +86,19 @@ class Decoder(ABC):
         return sum(self.outputs(answer, tokens) for answer, tokens in taken)
 
     def step(self, fail: Fail) -> Taken:
-        """Compute one step; what each answer got. Retries with less until it fits."""
+        """Compute one step; what each answer got, all of one adapter. Retries with less until it fits."""
+        adapters = {answer.adapter for answer in self.lanes.running}
+        for adapter in self._turns.order(adapters) if len(adapters) > 1 else adapters:
+            if taken := self._step_of(adapter, fail):
+                self._turns.computed(adapter, self.seconds)
+                return taken
+        return []
+
+    def _step_of(self, adapter: int, fail: Fail) -> Taken:
         self.seconds = 0.0
         limit = self._batch_size
         while True:
-            taken = self._plan(limit, fail)
+            taken = self._plan(adapter, limit, fail)
             if not taken:
                 return []
             prompts = [(answer, tokens) for answer, tokens in taken if tokens > 1]
@@ -90,7 +112,8 @@ class Decoder(ABC):
                 limit = self._less(taken, limit, fail)
                 continue
             generated = len(taken) - len(prompts)
-            self._pace.observe(generated, prompt, self.seconds, any(a.pending > SHORT_PROMPT for a, _ in prompts))
+            chunked, beside = any(a.pending > SHORT_PROMPT for a, _ in prompts), self._beside(adapter)
+            self._pace.observe(generated, prompt, self.seconds, chunked, beside)
             self._bound.observe(generated, prompt, self.seconds)
             for answer, tokens in taken:
                 assert answer.slot is not None
@@ -110,8 +133,16 @@ class Decoder(ABC):
             fail(self.lanes.running[0], "the KV cache has no room for this answer")
         return limit
 
-    def _plan(self, limit: int, fail: Fail) -> Taken:
-        running = self.lanes.running
+    def _of(self, adapter: int) -> list[Answer]:
+        """Running answers of this adapter, in the order of arrival."""
+        return [answer for answer in self.lanes.running if answer.adapter == adapter]
+
+    def _beside(self, adapter: int) -> int:
+        """Answers of other adapters that generate, and wait for the steps of this one."""
+        return sum(1 for answer in self.lanes.running if answer.adapter != adapter and answer.pending == 1)
+
+    def _plan(self, adapter: int, limit: int, fail: Fail) -> Taken:
+        running = self._of(adapter)
         if not self.lanes.kv.bounded and len(running) <= limit and all(answer.pending == 1 for answer in running):
             return self.arrange([(answer, 1) for answer in running])  # most steps: there is nothing to decide
         while running:
@@ -126,17 +157,19 @@ class Decoder(ABC):
                 self.lanes.make_room(min(limit, sum(pending)))
                 free = self.lanes.kv.free
                 if free < sum(1 for tokens in pending if tokens == 1) or free == 0:
-                    if len(running) == 1:
+                    if len(self.lanes.running) == 1:
                         fail(running[0], "the KV cache has no room for this answer")
                     else:
                         self.lanes.preempt()
+                    running = self._of(adapter)
                     continue
             # Of neighbouring streams llama.cpp first takes as many tokens as the shortest has: one, beside generation.
             chunk = self._pace.chunk(*backlog(pending))
             chunk += chunk > 0 and not self.lanes.kv.shared
             plan = plan_step(
-                pending, limits, chunk=chunk, burst=self._pace.burst, prompt=self._bound.tokens, batch=limit, free=free
-            )
+                pending, limits, chunk=chunk, burst=self._pace.burst, prompt=self._bound.tokens, batch=limit, free=free,
+                beside=self._beside(adapter),
+            )  # fmt: skip
             taken = [(answer, tokens) for answer, tokens in zip(running, plan, strict=True) if tokens]
             return self.arrange(taken)
         return []

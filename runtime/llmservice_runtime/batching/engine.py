@@ -6,6 +6,8 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from llmservice_runtime.batching.decoder import Decoder
 from llmservice_runtime.batching.steps import StepLoop
@@ -15,7 +17,7 @@ from llmservice_runtime.generation.answers import Answer
 from llmservice_runtime.generation.grammar import GrammarCompiler, Vocabulary
 from llmservice_runtime.generation.stream import Stream
 from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats
-from llmservice_runtime.protocol.engine import GenerationRequest, Grammar, QueueFullError
+from llmservice_runtime.protocol.engine import GenerationRequest, Grammar, QueueFullError, UnknownAdapterError
 
 MAX_RETRY_AFTER = 120
 RATE_WINDOW_SECONDS = 60.0
@@ -45,8 +47,11 @@ class BatchingEngine:
         self._other_gpus = other_gpus
         self._grammars = GrammarCompiler(tokenizer)
         self._steps = StepLoop(decoder, tokenizer.vocab_size, metrics)
+        metrics.max_adapters = settings.adapter_count
         self._places = settings.max_sequences + settings.max_queued_requests
         self._open = 0
+        self._adapters: dict[str, int] = {}
+        """Loaded adapters, by name."""
         self._drained: asyncio.Event | None = None
 
     @property
@@ -74,6 +79,8 @@ class BatchingEngine:
             self._metrics.rejected()
             message = f"{self._open} answers run or wait here, the most is {self._places}."
             raise QueueFullError(message, self._retry_after())
+        if request.adapter and request.adapter not in self._adapters:
+            raise UnknownAdapterError(request.adapter)
         self._open += request.n
         grammar = request.params.grammar
         if grammar is None or self._grammars.cached(grammar):
@@ -89,10 +96,13 @@ class BatchingEngine:
 
     def _begin(self, request: GenerationRequest, stream: Stream) -> None:
         grammar = request.params.grammar
+        adapter = self._adapters.get(request.adapter, 0) if request.adapter else 0
+        if request.adapter and not adapter:  # it went while the grammar was made
+            raise UnknownAdapterError(request.adapter)
         answers = []
         for index in range(request.n):
             matcher = self._grammars.matcher(grammar) if grammar is not None else None
-            answers.append(Answer(request, index, stream, self._tokenizer, self.context_tokens, matcher))
+            answers.append(Answer(request, index, stream, self._tokenizer, self.context_tokens, matcher, adapter))
         self._steps.submit(answers)
 
     def _ended(self, answers: int) -> None:
@@ -104,9 +114,27 @@ class BatchingEngine:
         """GrammarError when it can't be honoured. Compiles in a thread; the result is kept."""
         await self._grammars.prepare(grammar)
 
+    async def load_adapter(self, name: str, path: Path) -> None:
+        """See openai.loading.Adapting."""
+        adapter = await asyncio.wrap_future(self._steps.load_adapter(path))
+        before, self._adapters[name] = self._adapters.get(name), adapter
+        if before is not None:
+            self._steps.free_adapter(before)
+
+    async def unload_adapter(self, name: str) -> None:
+        """See openai.loading.Adapting."""
+        self._steps.free_adapter(self._adapters.pop(name))
+
     def stats(self) -> EngineStats:
         """What runs and waits now; never waits for a step."""
-        return self._steps.stats
+        stats = self._steps.stats
+        if not self._adapters:
+            return stats
+        running, waiting = (
+            tuple(sorted(name for name, adapter in self._adapters.items() if adapter in found))
+            for found in self._steps.adapters()
+        )
+        return replace(stats, running_adapters=running, waiting_adapters=waiting)
 
     def memory(self) -> Sequence[HeldLine]:
         """What weights and cache have; empty = not known."""

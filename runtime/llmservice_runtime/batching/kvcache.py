@@ -1,5 +1,7 @@
 """Which slot of the model's memory holds which tokens, and what of them a new prompt can reuse. Pure bookkeeping.
 
+Adapters change keys and values: a slot is of the adapter that computed it, and only its prompts reuse it.
+
 Two layouts. Split: every slot has `cells / slots` cells of its own, and sharing copies. Shared (unified): one pool;
 slots that begin alike hold the same cells. Every change is returned as operations for the engine's memory.
 """
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from llmservice_runtime.batching.neighbours import first_gap, groups
+from llmservice_runtime.batching.neighbours import groups
 
 Ints = npt.NDArray[np.int32]
 MIN_REUSE = 16
@@ -48,6 +50,8 @@ class Slot:
     """Tokens in one sequence: `tokens[:length]`. `cells[:length]` number the pool's cells (shared layout)."""
 
     number: int
+    adapter: int = 0
+    """That computed it; 0 = the model itself."""
     busy: bool = False
     length: int = 0
     used_at: int = 0
@@ -113,24 +117,25 @@ class KvCache:
         """Slots that can be had, the least useful first: empty, then the longest unused."""
         yield from sorted((s for s in self.slots if not s.busy), key=lambda s: (s.length > 0, s.used_at))
 
-    def match(self, prompt: Ints) -> tuple[Slot | None, int]:
-        """The slot with the longest beginning in common, idle ones first; never all of it (its last logits count)."""
+    def match(self, prompt: Ints, adapter: int = 0) -> tuple[Slot | None, int]:
+        """The adapter's slot with the longest beginning in common, idle ones first; never all of it, as its last logits
+        count."""
         best, length = None, 0
         for slot in sorted(self.slots, key=lambda s: s.busy) if self.reuse else ():
-            if slot.length > length:
+            if slot.adapter == adapter and slot.length > length:
                 n = min(common_prefix(slot.tokens[: slot.length], prompt), prompt.size - 1)
                 if n > length:
                     best, length = slot, n
         return (best, length) if length >= MIN_REUSE else (None, 0)
 
-    def place(self, prompt: Ints, *, reuse: bool = True) -> Placement | None:
+    def place(self, prompt: Ints, *, reuse: bool = True, adapter: int = 0) -> Placement | None:
         """A slot for a prompt, busy from now on; None when all are busy."""
         idle = list(self.idle())
         if not idle:
             return None
-        source, length = self.match(prompt) if reuse else (None, 0)
+        source, length = self.match(prompt, adapter) if reuse else (None, 0)
         ops: list[Op] = []
-        target = self._target(idle, source)
+        target = self._target(idle, source, adapter)
         if source is None:
             self._clear(target, ops)
         elif not source.busy and (len(idle) == 1 or self._in_place(source, target, length)):
@@ -142,22 +147,31 @@ class KvCache:
             ops.append(Copy(source.number, target.number, length))
             if not (self.shared or source.busy) and self._spare(source, length):
                 self._cut(source, 0, ops)
-        target.busy = True
+        target.busy, target.adapter = True, adapter
         return Placement(target.number, length, tuple(ops))
 
-    def _target(self, idle: list[Slot], source: Slot | None) -> Slot:
-        """The slot to fill; not the one to copy from while there is another. Split: side by side with what runs."""
+    def _target(self, idle: list[Slot], source: Slot | None, adapter: int) -> Slot:
+        """The slot to fill; not the one to copy from while there is another. Split: side by side with what is computed
+        together, and away from the rest, which wants to grow too."""
         others = [slot for slot in idle if slot is not source] or idle
-        return others[0] if self.shared else min(others, key=self._groups_with)
+        if self.shared:
+            return others[0]
+        rest = [slot.number for slot in self.slots if slot.busy and slot.adapter != adapter]
 
-    def _groups_with(self, slot: Slot) -> int:
-        return groups({s.number for s in self.slots if s.busy} | {slot.number})
+        def cost(slot: Slot) -> tuple[int, int]:
+            return self._groups_with(slot, adapter), -min((abs(n - slot.number) for n in rest), default=0)
+
+        return min(others, key=cost)
+
+    def _groups_with(self, slot: Slot, adapter: int) -> int:
+        return groups({s.number for s in self.slots if s.busy and s.adapter == adapter} | {slot.number})
 
     def _in_place(self, source: Slot, target: Slot, length: int) -> bool:
         """Shared: copying is free while a slot is empty. Split: if little is lost and it does not stand apart."""
         if self.shared:
             return target.length > 0
-        return self._spare(source, length) and self._groups_with(source) <= self._groups_with(target)
+        adapter = source.adapter
+        return self._spare(source, length) and self._groups_with(source, adapter) <= self._groups_with(target, adapter)
 
     def _spare(self, source: Slot, length: int) -> bool:
         """Whether cutting a slot to so many tokens loses little."""
@@ -168,20 +182,42 @@ class KvCache:
         """Split: whether running answers stand apart, and can be moved."""
         if self.shared or not self.reuse:
             return False
-        busy = [slot.number for slot in self.slots if slot.busy]
-        return bool(busy) and busy[-1] - busy[0] >= len(busy)
+        return self._gap() is not None
 
     def close_gap(self) -> tuple[int, int, list[Op]]:
         """Where there is a gap: move the last running answer into it; (from, to, operations)."""
-        busy = {slot.number for slot in self.slots if slot.busy}
+        gap = self._gap()
+        assert gap is not None
         ops: list[Op] = []
-        source, target = self.slots[max(busy)], self.slots[first_gap(busy)]
+        source, target = gap
         self._clear(target, ops)
         self._share(source, target, source.length)
         ops.append(Copy(source.number, target.number, source.length))
         self._cut(source, 0, ops)
         source.busy, target.busy = False, True
         return source.number, target.number, ops
+
+    def _gap(self) -> tuple[Slot, Slot] | None:
+        """The last running answer of an adapter, and the first idle slot between the others of its own."""
+        of: dict[int, list[int]] = {}
+        for slot in self.slots:
+            if slot.busy:
+                of.setdefault(slot.adapter, []).append(slot.number)
+        for numbers in of.values():
+            first, last = numbers[0], numbers[-1]
+            if last - first >= len(numbers):
+                idle = next((slot for slot in self.slots[first:last] if not slot.busy), None)
+                if idle is not None:
+                    return self.slots[last], idle
+        return None
+
+    def drop(self, adapter: int) -> list[Op]:
+        """Forget the idle prefixes of an adapter."""
+        ops: list[Op] = []
+        for slot in self.slots:
+            if slot.adapter == adapter and not slot.busy:
+                self._cut(slot, 0, ops)
+        return ops
 
     def _clear(self, slot: Slot, ops: list[Op], source: Slot | None = None) -> None:
         """Empty an idle slot. Split: a prefix worth it moves to the least useful idle slot (but not to `source`)."""
@@ -227,7 +263,8 @@ class KvCache:
             ops.append(Trim(number, 0))
         elif self.shared:
             held = slot.tokens[: slot.length]
-            shorter = (s for s in self.slots if s is not slot and not s.busy and 0 < s.length <= slot.length)
+            idle = (s for s in self.slots if s is not slot and not s.busy and s.adapter == slot.adapter)
+            shorter = (s for s in idle if 0 < s.length <= slot.length)
             for other in shorter:
                 if common_prefix(other.tokens[: other.length], held) == other.length:
                     self._cut(other, 0, ops)
@@ -270,7 +307,7 @@ class KvCache:
         if self.shared:
             target.cells[:length] = source.cells[:length]
             self._references[source.cells[:length]] += 1
-        target.length = length
+        target.length, target.adapter = length, source.adapter
         self._clock += 1
         source.used_at = target.used_at = self._clock
 

@@ -12,11 +12,3 @@ from collections.abc import Collection
 def groups(numbers: Collection[int]) -> int:
     """How many groups of neighbours these slot numbers form."""
     return sum(1 for number in numbers if number - 1 not in numbers)
-
-
-def first_gap(numbers: Collection[int]) -> int:
-    """The lowest number that is missing above the lowest of them."""
-    number = min(numbers)
-    while number in numbers:
-        number += 1
-    return number

@@ -65,19 +65,28 @@ def backlog(pending: Sequence[int]) -> tuple[int, int]:
 
 
 def plan_step(
-    pending: Sequence[int], limits: Sequence[int], *, chunk: int, burst: int, prompt: int, batch: int, free: int
+    pending: Sequence[int],
+    limits: Sequence[int],
+    *,
+    chunk: int,
+    burst: int,
+    prompt: int,
+    batch: int,
+    free: int,
+    beside: int = 0,
 ) -> list[int]:
     """Tokens that each lane computes now; lanes in order of arrival.
 
     `pending` tokens not computed yet (1 = generating, more = prompt), `limits` the most a lane may take in one step,
     `chunk` what long prompts get beside generation (0 = nothing now), `burst` what a few short ones get, `prompt` the
-    most prompt tokens of any step, `batch` the most tokens, `free` cells to write to.
+    most prompt tokens of any step, `batch` the most tokens, `free` cells to write to, `beside` lanes that generate in
+    steps of their own (of another adapter) and wait for this one.
     Invariants: 0 <= taken <= min(pending, limit); sum <= min(batch, free); a generating lane goes before any prompt;
     the oldest short prompt, and the oldest long one where `chunk` allows, move on whenever there is room.
     """
     taken = [0] * len(pending)
     left = min(batch, free)
-    generating = 0
+    generating = beside
     for lane, tokens in enumerate(pending):
         if tokens == 1 and left > 0:
             taken[lane] = 1
@@ -137,9 +146,10 @@ class Pace:
         self._owed = False
         """Short prompts went first the last time."""
 
-    def observe(self, generated: int, prompt: int, seconds: float, chunked: bool = False) -> None:
-        """One step: lanes that generated, prompt tokens computed, its time; whether a long prompt got a chunk."""
-        self._rest = REST if chunked and generated else max(self._rest - 1, 0)
+    def observe(self, generated: int, prompt: int, seconds: float, chunked: bool = False, beside: int = 0) -> None:
+        """One step: lanes that generated, prompt tokens computed, its time; whether a long prompt got a chunk; lanes
+        that waited for it, of other adapters."""
+        self._rest = REST if chunked and (generated or beside) else max(self._rest - 1, 0)
         self._owed = prompt > 0 and not chunked
         if prompt == 0:
             self._beat = _blend(self._beat, seconds)

@@ -12,6 +12,8 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 
@@ -42,6 +44,8 @@ class StepLoop:
         self._desk = Desk(vocab)
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._out: dict[asyncio.AbstractEventLoop, list[tuple[Stream, Delta]]] = defaultdict(list)
+        self._leaving: list[int] = []
+        """Adapters that nobody can ask for any more, and that answers may still run with."""
         self._stopping = False
         self._mark = time.perf_counter()
         self.finished: deque[float] = deque(maxlen=64)
@@ -63,6 +67,23 @@ class StepLoop:
         """End every answer with an error delta."""
         self._commands.put(lambda: self._drop(lambda answer: True, message))
 
+    def load_adapter(self, path: Path) -> Future[int]:
+        """Load one between two steps; its number."""
+        loaded: Future[int] = Future()
+
+        def load() -> None:
+            try:
+                loaded.set_result(self._decoder.load_adapter(path))
+            except BaseException as error:  # whoever waits is to know
+                loaded.set_exception(error)
+
+        self._commands.put(load)
+        return loaded
+
+    def free_adapter(self, adapter: int) -> None:
+        """Free one as soon as no answer runs with it; nobody submits with it from now on."""
+        self._commands.put(lambda: self._leaving.append(adapter))
+
     @property
     def stats(self) -> EngineStats:
         """What runs and waits now; never waits for a step."""
@@ -74,6 +95,13 @@ class StepLoop:
             kv_usage=kv.busy_cells() / kv.cells,
             step_seconds=self._decoder.expected,
         )
+
+    def adapters(self) -> tuple[set[int], set[int]]:
+        """Adapters that answers run with, and those that they wait for; never waits for a step."""
+        running, waiting = (
+            {answer.adapter for answer in list(where)} for where in (self._lanes.running, self._lanes.waiting)
+        )
+        return running, waiting
 
     def close(self) -> None:
         """Stop the thread and wait for its step."""
@@ -96,7 +124,14 @@ class StepLoop:
                 log.exception("a step failed")
                 self._drop(lambda answer: True, f"the engine failed: {error}")
                 self._lanes.forget()
+            self._free_adapters()
             self._flush()
+
+    def _free_adapters(self) -> None:
+        for adapter in [adapter for adapter in self._leaving if not self._lanes.uses(adapter)]:
+            self._leaving.remove(adapter)
+            self._lanes.drop(adapter)
+            self._decoder.free_adapter(adapter)
 
     def _obey(self) -> None:
         """Carry out commands; without work, sleep until one comes."""

@@ -138,6 +138,12 @@ RULES: dict[str, Rule] = {
     "planned_file_bytes": whole(0, MAX_BYTES),
     "planned_files": texts(text),
     "compiled": maybe_text,
+    "adapters_file": maybe_text,
+    "adapters_cache": maybe_text,
+    "adapters_private": flag,
+    "adapters_proxies": texts(text),
+    "adapter_count": whole(0, 4096),
+    "adapter_rank": whole(0, 4096),
     "failure_log": maybe_text,
 }
 

@@ -3,6 +3,9 @@
 The pipe also carries life: the engine ends when its end of LLMSERVICE_LIFELINE_FD closes, and the supervisor sees EOF
 when the engine dies.
 
+With adapters (`RuntimeSettings.adapters_file`) it is told on LLMSERVICE_CONTROL_FD which to load (`contract.adapters`),
+and gets ready when it has carried out the first such line.
+
 An engine drains when it gets SIGTERM. One that can't, because the signal means something else to it, says so in its
 `ready` line; it is told on LLMSERVICE_CONTROL_FD instead, and gets SIGTERM when it has drained.
 """
@@ -20,7 +23,8 @@ LIFELINE_FD_ENV = "LLMSERVICE_LIFELINE_FD"
 
 CONTROL_FD_ENV = "LLMSERVICE_CONTROL_FD"
 """Read end; a line `{"drain": seconds}` = take no new work, end what still runs after so many seconds, then report
-`drained`."""
+`drained`; a line `{"turn": n, "adapters": [{name, path}]}` = have these adapters loaded and no others, then report
+`adapters`."""
 
 
 class Phase(StrEnum):
@@ -43,6 +47,7 @@ class ReportKind(StrEnum):
       the control pipe, not by SIGTERM
     - `step`: {running, waiting, steps, seconds?}  at most every second while requests run, at once when they stop;
       `seconds` is what the step at hand takes by the engine's measured speed
+    - `adapters`: {turn, loaded: [name], failed: {name: {failure, message}}}  the order of this turn is carried out
     - `drained`: {}  nothing runs any more, and nothing new will
     - `failure`: {failure, message, remedy}  the last line before a failed engine exits
     """
@@ -50,5 +55,6 @@ class ReportKind(StrEnum):
     PHASE = "phase"
     READY = "ready"
     STEP = "step"
+    ADAPTERS = "adapters"
     DRAINED = "drained"
     FAILURE = "failure"

@@ -77,6 +77,18 @@ class RuntimeSettings:
     """Their names below the model's folder; the first is the one that `model_path` names where that is a file."""
     compiled: str = ""
     """Folder where what the engine compiles is kept from start to start; empty = in the engine's own places."""
+    adapters_file: str = ""
+    """Which LoRA adapters to serve (`contract.adapters`), looked at again and again; empty = none, ever."""
+    adapters_cache: str = ""
+    """Folder that they are fetched into, and may be written."""
+    adapters_private: bool = False
+    """They may come from addresses inside the network."""
+    adapters_proxies: tuple[str, ...] = ()
+    """URLs of proxies that may be there in any case."""
+    adapter_count: int = 0
+    """How many the plan has room for; 0 = none."""
+    adapter_rank: int = 0
+    """Up to this rank."""
     failure_log: str = ""
     """Where the failure record goes; empty = nowhere (/dev/termination-log in a container)."""
 
@@ -111,7 +123,7 @@ class RuntimeSettings:
             raise SettingsError(f"`engine` is {shown(body['engine'])}; it must be {wanted}.", "Correct `engine`.")
         check(body)
         body["engine"] = EngineType(body["engine"])
-        for name in ("model_aliases", "engine_args", "allow_origins", "planned_files"):
+        for name in ("model_aliases", "engine_args", "allow_origins", "planned_files", "adapters_proxies"):
             body[name] = tuple(body.get(name, ()))
         body["planned_memory"] = tuple(map(PlannedLine.of, body.get("planned_memory", ())))
         settings = RuntimeSettings(**body)

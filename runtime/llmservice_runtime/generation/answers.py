@@ -31,8 +31,11 @@ class Answer:
         tokenizer: Vocabulary,
         context_tokens: int,
         matcher: Matcher | None,
+        adapter: int = 0,
     ) -> None:
         params = request.params
+        self.adapter = adapter
+        """Number of the adapter that answers; 0 = the model itself."""
         self.stream = stream
         self.index = index
         self.params = params

@@ -93,7 +93,8 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
         )
     if marks is not None and marks.special:
         params = replace(params, skip_special_tokens=False)
-    generation = GenerationRequest(f"chatcmpl-{uuid.uuid4().hex}", tokens, params, request.n)
+    adapter = server.adapter(request.model)
+    generation = GenerationRequest(f"chatcmpl-{uuid.uuid4().hex}", tokens, params, request.n, adapter=adapter)
     return ChatPlan(
         generation,
         reasoning=marks if request.reasoning_format not in ("none", "raw") else None,

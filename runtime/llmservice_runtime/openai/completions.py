@@ -86,7 +86,11 @@ async def plan_completion(server: Server, request: CompletionRequest) -> Complet
             request, max_tokens=max_tokens, logprobs=request.logprobs, grammar=grammar, vocab_size=engine.vocab_size
         )
         echo_logprobs = request.echo and request.logprobs is not None
-        generations.append(GenerationRequest(f"{request_id}-{number}", tokens, params, request.n, echo_logprobs))
+        generations.append(
+            GenerationRequest(
+                f"{request_id}-{number}", tokens, params, request.n, echo_logprobs, server.adapter(request.model)
+            )
+        )
     texts = [engine.tokenizer.decode(tokens, skip_special=True) for tokens in prompts] if request.echo else []
     return CompletionPlan(request, request_id, generations, texts)
 

@@ -14,6 +14,7 @@ from llmservice_runtime.protocol.engine import (
     GenerationRequest,
     GrammarError,
     QueueFullError,
+    UnknownAdapterError,
 )
 from llmservice_runtime.wire.errors import ApiError, bad_request, internal, queue_full, unavailable
 
@@ -87,6 +88,10 @@ def as_api_error(error: Exception) -> ApiError | None:
         if error.draining:
             return unavailable(str(error), "draining", error.retry_after)
         return queue_full(str(error), error.retry_after)
+    if isinstance(error, UnknownAdapterError):
+        return ApiError(
+            404, f"The adapter `{error}` is not served here any more.", code="model_not_found", param="model"
+        )
     if isinstance(error, GrammarError):
         return _unfit(str(error))
     return None

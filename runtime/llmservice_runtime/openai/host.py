@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -16,16 +17,18 @@ from typing import Any
 
 from aiohttp import web
 
+from llmservice_runtime.contract.adapters import Order, parse_order
 from llmservice_runtime.contract.bounds import ANY
 from llmservice_runtime.contract.listening import in_url, is_loopback
 from llmservice_runtime.contract.memory import GPU
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.openai.adapters import AdapterDesk
 from llmservice_runtime.openai.app import make_app
 from llmservice_runtime.openai.generation import submitted
-from llmservice_runtime.openai.loading import Hosted, HostedEngine, HostedPooler, Loading
+from llmservice_runtime.openai.loading import Adapting, Hosted, HostedEngine, HostedPooler, Loading
 from llmservice_runtime.openai.pooling_test import pooling_test
-from llmservice_runtime.openai.reports import Reporter
+from llmservice_runtime.openai.reports import Reporter, control_lines
 from llmservice_runtime.openai.self_test import Ask, Came, Speed, self_test
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.engine import Engine, FinishReason, GenerationRequest, SamplingParams
@@ -70,11 +73,13 @@ class Host:
         async with self._listening():
             engine = await self._loaded()
             reports = asyncio.ensure_future(self._report_steps(engine))
+            orders = asyncio.ensure_future(self._obey_orders())
             await self._stop.wait()
             self._reporter.phase(Phase.DRAINING)
             self._metrics.draining = True
             await self._server.drain.run(self._settings.drain_seconds)
             reports.cancel()
+            orders.cancel()
         engine.close()
         return 0
 
@@ -113,6 +118,7 @@ class Host:
             self._server.serve_pooled(engine)
         else:
             self._server.serve(engine)
+        await self._with_adapters(engine)
         gc.freeze()  # 64,000 objects that stay: looked over, they hold up a step by 13 ms now and then
         gc.enable()
         port = int(self._listener.getsockname()[1])
@@ -126,6 +132,28 @@ class Host:
         self._reporter.ready(port, self._loading.seconds, detail)
         log.info("%s answers on %s:%d", self._settings.model_name, in_url(self._settings.host), port)
         return engine
+
+    async def _with_adapters(self, engine: Hosted) -> None:
+        """What is to be loaded when a replica starts is loaded before it is ready."""
+        if not self._settings.adapters_file:
+            return
+        self._desk = AdapterDesk(engine if isinstance(engine, Adapting) else None, self._server, self._reporter)
+        self._reporter.phase(Phase.LOADING, detail="adapters")
+        self._orders: asyncio.Queue[Order] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def listen() -> None:
+            for line in control_lines():
+                if (order := parse_order(line)) is not None:
+                    loop.call_soon_threadsafe(self._orders.put_nowait, order)
+
+        threading.Thread(target=listen, name="control", daemon=True).start()
+        await self._desk.obey(await self._orders.get())
+
+    async def _obey_orders(self) -> None:
+        """Adapters that come and go while it serves."""
+        while self._settings.adapters_file:
+            await self._desk.obey(await self._orders.get())
 
     async def _proved(self, engine: HostedEngine | HostedPooler) -> Speed:
         encode = partial(engine.tokenizer.encode, add_special=True, parse_special=False)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from llmservice_runtime.contract.memory import HeldLine
@@ -43,6 +44,20 @@ class Hosted(Served, Protocol):
 
 class HostedEngine(Engine, Hosted, Protocol):
     """An engine that a process hosts."""
+
+
+@runtime_checkable
+class Adapting(Protocol):
+    """An engine that loads LoRA adapters beside what runs. A request names one (`GenerationRequest.adapter`)."""
+
+    async def load_adapter(self, name: str, path: Path) -> None:
+        """Load what is at `path`, a folder of PEFT's files or a GGUF; one of the same name is replaced, and what runs
+        with that goes on with it. UserError when it can't be loaded here."""
+        ...
+
+    async def unload_adapter(self, name: str) -> None:
+        """Take no more requests for it; its memory is free when the last that runs has ended."""
+        ...
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ bisect and an addition, never a label lookup; families are built only when someb
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,10 @@ class EngineStats:
     kv_usage: float = 0.0
     step_seconds: float = 0.0
     """What the step at hand takes by the engine's measured speed; 0 = not known."""
+    running_adapters: tuple[str, ...] = ()
+    """Names of LoRA adapters that answers run with..."""
+    waiting_adapters: tuple[str, ...] = ()
+    """...and that answers wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,8 @@ class EngineMetrics(Collector):
         """Snapshot of the engine; read at every scrape, so it must answer while a step runs."""
         self.cache_config: Mapping[str, str | int] = {}
         """Labels of cache_config_info, vLLM's: block_size, num_gpu_blocks, cache_dtype..."""
+        self.max_adapters = 0
+        """LoRA adapters that there is room for; 0 = none."""
         self.path = BATCHED
         """How the engine computes answers."""
         self.draining = False
@@ -240,6 +247,15 @@ class EngineMetrics(Collector):
             names.LOAD_PHASE_SECONDS, "Seconds that each load phase took.", labels=[*labels, "phase"]
         )
         yield _labelled(phases, values, self.load_phases)
+        if self.max_adapters:
+            adapters = GaugeMetricFamily(
+                names.LORA_REQUESTS_INFO,
+                "LoRA adapters of requests; its value is the time.",
+                labels=["max_lora", "waiting_lora_adapters", "running_lora_adapters"],
+            )
+            told = (",".join(stats.waiting_adapters), ",".join(stats.running_adapters))
+            adapters.add_metric([str(self.max_adapters), *told], time.time())
+            yield adapters
         if self.cache_config:
             info = GaugeMetricFamily(
                 names.CACHE_CONFIG_INFO, "Configuration of the KV cache.", labels=[*labels, *self.cache_config]

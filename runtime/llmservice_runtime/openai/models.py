@@ -12,20 +12,22 @@ from llmservice_runtime.wire import sse
 
 def card(server: Server, name: str) -> dict[str, Any]:
     """One name, as clients read it."""
+    adapter = server.adapter(name)
     return {
         "id": name,
         "object": "model",
         "created": server.created,
         "owned_by": "llmservice",
-        "root": server.model_name,
-        "parent": None,
+        "root": adapter or server.model_name,
+        "parent": server.model_name if adapter else None,
         "max_model_len": server.context_tokens,
     }
 
 
 def listed(server: Server) -> dict[str, Any]:
     """Every name."""
-    return {"object": "list", "data": [card(server, name) for name in (server.model_name, *server.aliases)]}
+    names = (server.model_name, *server.aliases, *server.adapters)
+    return {"object": "list", "data": [card(server, name) for name in names]}
 
 
 async def list_models(http: web.Request) -> web.Response:

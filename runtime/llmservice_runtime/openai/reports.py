@@ -7,14 +7,19 @@ import json
 import os
 import signal
 import threading
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from llmservice_runtime.contract.errors import UserError
-from llmservice_runtime.contract.report import LIFELINE_FD_ENV, REPORT_FD_ENV, Phase, ReportKind
+from llmservice_runtime.contract.report import CONTROL_FD_ENV, LIFELINE_FD_ENV, REPORT_FD_ENV, Phase, ReportKind
 
 PR_SET_PDEATHSIG = 1
 ORPHANED = 3
 """Exit code when the parent is gone; nobody is there to read it."""
+
+
+MESSAGE = 700
+"""Characters of a message of one adapter: a line of the pipe has room for all of them."""
 
 
 class Reporter:
@@ -55,6 +60,11 @@ class Reporter:
             kv_used=used,
         )
 
+    def adapters(self, turn: int, loaded: Iterable[str], failed: Mapping[str, UserError]) -> None:
+        """An order of adapters is carried out: those that are loaded now, and why others are not."""
+        why = {name: {"failure": error.failure, "message": str(error)[:MESSAGE]} for name, error in failed.items()}
+        self._line(ReportKind.ADAPTERS, turn=turn, loaded=list(loaded), failed=why)
+
     def failure(self, error: UserError) -> None:
         """The last line of a process that ends because of it."""
         self._line(ReportKind.FAILURE, failure=error.failure, message=error.reason, remedy=error.remedy)
@@ -68,6 +78,16 @@ class Reporter:
         except BrokenPipeError:
             # The supervisor is gone; the lifeline ends this process.
             self._fd = None
+
+
+def control_lines() -> Iterator[Any]:
+    """What the supervisor says on the control pipe, line by line; blocks. Ends when it is gone."""
+    fd = os.environ.get(CONTROL_FD_ENV, "")
+    if not fd.isdigit():
+        return
+    with open(int(fd), encoding="utf-8", closefd=False) as lines:
+        for line in lines:
+            yield json.loads(line)
 
 
 def die_with_parent() -> None:

@@ -60,6 +60,8 @@ class Server:
     """Held by the short prompt that is being rendered: they go in the order in which they came."""
     tool_template: ChatTemplate | None = None
     """The one for requests with tools, where the model has it apart."""
+    adapters: dict[str, str] = field(default_factory=dict)
+    """Loaded LoRA adapters by name, and where their files are."""
     no_chat: str = ""
     """Why chat is refused, with the remedy; empty = chat works."""
 
@@ -134,12 +136,20 @@ class Server:
         """The name to answer with; ApiError 404 that lists what is served. No name selects the only model."""
         if name is None:
             return self.model_name
-        if name == self.model_name or name in self.aliases:
+        if name == self.model_name or name in self.aliases or self.adapter(name):
             return name
-        served = ", ".join((self.model_name, *self.aliases))
+        served = ", ".join((self.model_name, *self.aliases, *self.adapters))
         raise ApiError(
             404, f"The model `{cut(name)}` is not served here. Served: {served}.", code="model_not_found", param="model"
         )
+
+    def adapter(self, name: str | None) -> str:
+        """The adapter that a request's `model` names, alone or behind its model's name (`model:adapter`); empty = it
+        names none."""
+        if not self.adapters or name is None:
+            return ""
+        base, _, adapter = name.rpartition(":")
+        return adapter if adapter in self.adapters and base in ("", self.model_name, *self.aliases) else ""
 
 
 SERVER = web.AppKey("server", Server)

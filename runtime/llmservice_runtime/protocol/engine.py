@@ -79,6 +79,8 @@ class GenerationRequest:
     n: int = 1
     prompt_logprobs: bool = False
     """Completions `echo` with logprobs: report the prompt's logprobs too."""
+    adapter: str = ""
+    """Name of the LoRA adapter that answers; empty = the model itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,10 @@ class QueueFullError(Exception):
         super().__init__(message)
         self.retry_after = retry_after
         self.draining = draining
+
+
+class UnknownAdapterError(LookupError):
+    """No adapter of this name is loaded (any more; HTTP 404)."""
 
 
 class GrammarError(ValueError):

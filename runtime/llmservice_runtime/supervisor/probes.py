@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from llmservice_runtime.contract import metrics as names
+from llmservice_runtime.contract.adapters import AdapterStatus
 from llmservice_runtime.contract.listening import is_loopback
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -32,6 +33,8 @@ class View:
     supervisor_pid: int
     loaded: Callable[[], Loaded | None] = lambda: None
     """The last load, held against the plan."""
+    adapters: Callable[[], Sequence[AdapterStatus]] = tuple
+    """The LoRA adapters that it is to serve."""
 
 
 @asynccontextmanager
@@ -134,6 +137,7 @@ def describe(view: View, now: float) -> dict[str, object]:
         "retry_in_seconds": None if state.retry_at is None else _round(max(0.0, state.retry_at - now)),
         "load_phases": {name: _round(seconds) for name, seconds in state.load_phases.items()},
         "load": load.as_json() if load else None,
+        "adapters": [adapter.as_json() for adapter in view.adapters()],
         "last_failure": dataclasses.asdict(failure) if failure else None,
         **startup(state, now),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import signal
@@ -21,6 +22,8 @@ from llmservice_runtime.supervisor.pipes import LinePipe, Tail
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
+CONTROL_BYTES = 1 << 20
+"""Room of the control pipe: an order of all adapters, with long paths, and one to drain behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class EngineProcess:
         report_read, report_write = os.pipe()
         lifeline_read, self._lifeline = os.pipe()
         control_read, self._control = os.pipe()
+        with contextlib.suppress(OSError):  # more than this user may have
+            fcntl.fcntl(self._control, fcntl.F_SETPIPE_SZ, CONTROL_BYTES)
         given = {REPORT_FD_ENV: report_write, LIFELINE_FD_ENV: lifeline_read, CONTROL_FD_ENV: control_read}
         try:
             self._child = subprocess.Popen(
@@ -91,9 +96,13 @@ class EngineProcess:
         self._send(signal.SIGTERM)
 
     def drain(self, seconds: float) -> None:
-        """Tell it to drain: it reports when it has. One line fits into an empty pipe; one that is gone needs none."""
+        """Tell it to drain: it reports when it has."""
+        self.tell(json.dumps({"drain": seconds}).encode() + b"\n")
+
+    def tell(self, line: bytes) -> None:
+        """A line on its control pipe, with room for what is told before it is read; one that is gone needs none."""
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._control, json.dumps({"drain": seconds}).encode() + b"\n")
+            os.write(self._control, line)
 
     def kill(self) -> None:
         """SIGKILL to the engine and all it started."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,15 @@ class StepReport:
 
 
 @dataclass(frozen=True, slots=True)
+class AdaptersReport:
+    """An order of adapters is carried out: what is loaded now, and why others are not."""
+
+    turn: int
+    loaded: frozenset[str]
+    failed: Mapping[str, tuple[FailureClass, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class DrainedReport:
     """Nothing runs any more in an engine that was told to drain."""
 
@@ -59,7 +69,7 @@ class FailureReport:
     remedy: str = ""
 
 
-Report = PhaseReport | ReadyReport | StepReport | DrainedReport | FailureReport
+Report = PhaseReport | ReadyReport | StepReport | AdaptersReport | DrainedReport | FailureReport
 
 
 def parse_report(line: str | bytes) -> Report | None:
@@ -69,7 +79,7 @@ def parse_report(line: str | bytes) -> Report | None:
         if not isinstance(body, dict):
             return None
         return _from_body(ReportKind(body["kind"]), body)
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 
@@ -85,6 +95,9 @@ def _from_body(kind: ReportKind, body: dict[str, Any]) -> Report:
     if kind is ReportKind.STEP:
         running, waiting, steps = (_count(body[name]) for name in ("running", "waiting", "steps"))
         return StepReport(running, waiting, steps, _seconds(body.get("seconds", 0.0)), _fraction(body.get("kv_used")))
+    if kind is ReportKind.ADAPTERS:
+        failed = {str(k): (FailureClass(v["failure"]), _text(v["message"])) for k, v in body["failed"].items()}
+        return AdaptersReport(_count(body["turn"]), frozenset(map(str, body["loaded"])), failed)
     if kind is ReportKind.DRAINED:
         return DrainedReport()
     return FailureReport(FailureClass(body["failure"]), _text(body["message"]), _text(body.get("remedy")))

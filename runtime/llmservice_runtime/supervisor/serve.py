@@ -20,6 +20,7 @@ from llmservice_runtime.contract.outlet import Outlet, OutletHandler
 from llmservice_runtime.contract.report import CONTROL_FD_ENV, LIFELINE_FD_ENV
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.supervisor import kernel
+from llmservice_runtime.supervisor.adapters import Adapters
 from llmservice_runtime.supervisor.classify import LastWords, Remains, classify, reinstall
 from llmservice_runtime.supervisor.events import (
     Action,
@@ -38,7 +39,7 @@ from llmservice_runtime.supervisor.listen import listen
 from llmservice_runtime.supervisor.pipes import watch_lifeline
 from llmservice_runtime.supervisor.process import Ending, EngineProcess
 from llmservice_runtime.supervisor.record import write_failure, write_state
-from llmservice_runtime.supervisor.reports import ReadyReport, parse_report
+from llmservice_runtime.supervisor.reports import AdaptersReport, ReadyReport, parse_report
 from llmservice_runtime.supervisor.state import Policy, State, next_wakeup, step
 from llmservice_runtime.supervisor.verify import Loaded, loaded, resident
 
@@ -58,6 +59,8 @@ class ServeOptions:
     policy: Policy
     state_file: str = ""
     last_words: Callable[[], LastWords] = tuple
+    fetch_adapter: tuple[str, ...] = ()
+    """The command that fetches an adapter."""
 
 
 def policy_of(settings: RuntimeSettings, restart: bool) -> Policy:
@@ -106,6 +109,8 @@ class Supervisor:
         self._canary: asyncio.Task[None] | None = None
         self._measuring: asyncio.Task[None] | None = None
         self._loaded: Loaded | None = None
+        self._fetch_adapter = options.fetch_adapter
+        self._adapters: Adapters | None = None
 
     async def run(self) -> int:
         """Start, serve probes, end."""
@@ -116,10 +121,13 @@ class Supervisor:
             held(Path(self._settings.model_path)),  # nobody prunes it
         ):
             self._supervisor_port = int(listener.getsockname()[1])
+            watching = self._watch_adapters()
             try:
                 self._handle(Begin())
                 return await self._answer_probes(listener)
             finally:
+                if watching is not None:
+                    watching.cancel()
                 if self._engine is not None:
                     self._engine.kill()
                 if self._timer is not None:
@@ -138,9 +146,21 @@ class Supervisor:
             lambda: self._engine.pid if self._engine else None,
             os.getpid(),
             lambda: self._loaded,
+            lambda: self._adapters.statuses() if self._adapters else (),
         )
         async with answering(view, listener):
             return await self._done
+
+    def _watch_adapters(self) -> asyncio.Task[None] | None:
+        if not self._settings.adapters_file:
+            return None
+
+        def tell(line: bytes) -> None:
+            if self._engine is not None:
+                self._engine.tell(line)
+
+        self._adapters = Adapters(self._settings, self._fetch_adapter, tell, self._log)
+        return asyncio.get_running_loop().create_task(self._adapters.run())
 
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -194,6 +214,8 @@ class Supervisor:
             self._engine = EngineProcess(
                 self._command, env, self._report, self._exited, (self.stdout.write, self.stderr.write)
             )
+            if self._adapters is not None:
+                self._adapters.engine_started()
         except OSError as error:
             record = FailureRecord(
                 FailureClass.ENGINE_NOT_INSTALLED,
@@ -209,6 +231,8 @@ class Supervisor:
             self._log(f"the engine sent a report that is not understood: {line[:200]!r}")
             return
         self._handle(Reported(report))
+        if isinstance(report, AdaptersReport) and self._adapters is not None:
+            self._adapters.reported(report)
         if isinstance(report, ReadyReport) and self._engine is not None and self._state.ready:
             self._measuring = asyncio.get_running_loop().create_task(self._measure(report, self._engine.pid))
 
@@ -230,6 +254,8 @@ class Supervisor:
     def _exited(self, ending: Ending) -> None:
         self._look_at_kills()
         session, self._engine = self._engine.pid if self._engine else 0, None
+        if self._adapters is not None:
+            self._adapters.engine_ended()
         if self._canary is not None:
             self._canary.cancel()
         remains = Remains(
@@ -311,8 +337,10 @@ def options_for(
     command: Sequence[str],
     *,
     last_words: Callable[[], LastWords] = tuple,
+    fetch_adapter: Sequence[str] = (),
     restart: bool = False,
     state_file: str = "",
 ) -> ServeOptions:
     """Settings and command line become one value."""
-    return ServeOptions(settings, tuple(command), policy_of(settings, restart), state_file, last_words)
+    policy = policy_of(settings, restart)
+    return ServeOptions(settings, tuple(command), policy, state_file, last_words, tuple(fetch_adapter))

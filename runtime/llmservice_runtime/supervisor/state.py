@@ -25,6 +25,7 @@ from llmservice_runtime.supervisor.events import (
     Tick,
 )
 from llmservice_runtime.supervisor.reports import (
+    AdaptersReport,
     DrainedReport,
     FailureReport,
     PhaseReport,
@@ -205,6 +206,8 @@ def _reported(state: State, report: Report, now: float) -> Step:
             return replace(state, reported=report), []
         case StepReport():
             return _stepped(state, report, now)
+        case AdaptersReport():
+            return state, []  # of no matter to the life of the engine
         case DrainedReport():
             return _terminate(state, now) if state.terminate_at is not None else (state, [])
         case ReadyReport(port):

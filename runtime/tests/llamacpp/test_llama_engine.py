@@ -67,12 +67,16 @@ def prompt(engine: LlamaCppEngine, text: str) -> list[int]:
 
 
 async def answers(
-    engine: LlamaCppEngine, text: str | Sequence[int], params: SamplingParams = GREEDY, n: int = 1, **fields: bool
+    engine: LlamaCppEngine,
+    text: str | Sequence[int],
+    params: SamplingParams = GREEDY,
+    n: int = 1,
+    prompt_logprobs: bool = False,
 ) -> list[tuple[str, Delta]]:
     """Per answer: its whole text, and the last delta with all tokens and logprobs in it."""
     tokens = prompt(engine, text) if isinstance(text, str) else text
     texts, wholes = [""] * n, [Delta(index, "", []) for index in range(n)]
-    async for delta in engine.submit(GenerationRequest("r", tokens, params, n, **fields)):
+    async for delta in engine.submit(GenerationRequest("r", tokens, params, n, prompt_logprobs)):
         whole = wholes[delta.index]
         assert whole.finish_reason is None, "a delta after the end"
         texts[delta.index] += delta.text

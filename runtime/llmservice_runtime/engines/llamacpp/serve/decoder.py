@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import llama_cpp
 import numpy as np
 
 from llmservice_runtime.batching.decoder import Decoder, NoRoomError, StepFailedError, Taken
 from llmservice_runtime.batching.lanes import Lanes
+from llmservice_runtime.engines.llamacpp.serve.adapters import Adapters
 from llmservice_runtime.engines.llamacpp.serve.binding import Batch, Logits, recent_errors
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
 from llmservice_runtime.generation.arrays import Floats
@@ -21,8 +23,17 @@ class LlamaDecoder(Decoder):
         super().__init__(lanes, loaded.batch, step_seconds)
         self._loaded = loaded
         self._batch = Batch(loaded.batch)
+        self._adapters = Adapters(loaded)
         vocab = int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(loaded.model)))
         self._logits = Logits(loaded.context, loaded.outputs, vocab)
+
+    def load_adapter(self, path: Path) -> int:
+        """See Decoder."""
+        return self._adapters.load(path)
+
+    def free_adapter(self, adapter: int) -> None:
+        """See Decoder."""
+        self._adapters.free(adapter)
 
     def scores(self, rows: int) -> Floats:
         """See Decoder: llama.cpp's own memory."""
@@ -49,6 +60,7 @@ class LlamaDecoder(Decoder):
                 batch.outputs[n + tokens - 1] = outputs > 0
             n += tokens
         begin = time.perf_counter()
+        self._adapters.use(taken[0][0].adapter)
         code = int(llama_cpp.llama_decode(self._loaded.context, batch.of(n)))
         if self._loaded.offloaded:  # without, the call itself computes
             llama_cpp.llama_synchronize(self._loaded.context)

@@ -9,12 +9,17 @@ import threading
 import time
 from typing import Any
 
+from llmservice_runtime.contract.adapters import Order, parse_order
+from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.engines.vllm.plugins import API
+from llmservice_runtime.engines.vllm.serve.adapters import VllmAdapters
 from llmservice_runtime.engines.vllm.serve.connection import Connection
 from llmservice_runtime.engines.vllm.serve.gate import Door
-from llmservice_runtime.engines.vllm.serve.link import LINK, control_lines
+from llmservice_runtime.engines.vllm.serve.link import LINK
 from llmservice_runtime.engines.vllm.serve.pace import PACE
 from llmservice_runtime.engines.vllm.serve.processes import end_as
+from llmservice_runtime.openai.adapters import AdapterDesk
+from llmservice_runtime.openai.reports import control_lines
 
 STEP_REPORT_SECONDS = 1.0
 LISTENING_CHECK_SECONDS = 0.01
@@ -28,12 +33,18 @@ log = logging.getLogger(__name__)
 class Life:
     """Runs beside the server until the process ends."""
 
-    def __init__(self, door: Door, state: Any, engine_client: Any, measured: dict[str, Any]) -> None:
-        """`measured`: of the load, for the report that it is done; its speed where that is known."""
+    def __init__(
+        self, door: Door, state: Any, engine_client: Any, measured: dict[str, Any], *, adapters: bool = False
+    ) -> None:
+        """`measured`: of the load, for the report that it is done; its speed where that is known. `adapters`: whether
+        the supervisor says which are to be loaded."""
+        self._adapters = adapters
         self._measured = measured
         self._door = door
         self._state = state
         self._engine = engine_client
+        self._drains: asyncio.Queue[float] = asyncio.Queue()
+        self._orders: asyncio.Queue[Order] = asyncio.Queue()
 
     async def run(self) -> None:
         """All of it."""
@@ -49,9 +60,16 @@ class Life:
                 int(self._engine.vllm_config.scheduler_config.max_num_batched_tokens),
                 self._measured.get("prompt_tokens_per_second", 0.0),
             )
+            self._listen()
+            desk = self._desk()
+            if desk is not None:  # what is to be loaded when a replica starts is loaded before it is ready
+                LINK.reporter.phase(Phase.LOADING, detail="adapters")
+                await desk.obey(await self._orders.get())
             LINK.reporter.ready(port, LINK.seconds, {**detail, **self._measured}, told=True)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._drain_when_told())
+                if desk is not None:
+                    tasks.create_task(self._obey(desk))
                 tasks.create_task(self._report_steps())
                 tasks.create_task(self._watch_core())
 
@@ -61,16 +79,33 @@ class Life:
             await asyncio.sleep(LISTENING_CHECK_SECONDS)
         return int(self._state.server.servers[0].sockets[0].getsockname()[1])
 
-    async def _drain_when_told(self) -> None:
+    def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        told: asyncio.Queue[float] = asyncio.Queue()
 
         def listen() -> None:
-            for seconds in control_lines():
-                loop.call_soon_threadsafe(told.put_nowait, seconds)
+            for line in control_lines():
+                if (order := parse_order(line)) is not None:
+                    loop.call_soon_threadsafe(self._orders.put_nowait, order)
+                elif isinstance(line, dict) and isinstance(line.get("drain"), int | float):
+                    loop.call_soon_threadsafe(self._drains.put_nowait, float(line["drain"]))
 
         threading.Thread(target=listen, name="control", daemon=True).start()
-        seconds = await told.get()
+
+    def _desk(self) -> AdapterDesk | None:
+        """None where there will never be adapters."""
+        served = self._door.served
+        if not self._adapters or served is None:
+            return None
+        adapters = VllmAdapters(self._engine, self._state.openai_serving_models, served.adapters)
+        return AdapterDesk(adapters, served.server, LINK.reporter)
+
+    async def _obey(self, desk: AdapterDesk) -> None:
+        """Adapters that come and go while it serves."""
+        while True:
+            await desk.obey(await self._orders.get())
+
+    async def _drain_when_told(self) -> None:
+        seconds = await self._drains.get()
         await self._door.running.drain(seconds)
         threading.Thread(target=_leave, name="leave", daemon=True).start()
         LINK.reporter.drained()

@@ -5,7 +5,6 @@ A plug-in that vLLM never came to is named when the load takes too long: every p
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.contract.report import CONTROL_FD_ENV, Phase
+from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.engines.vllm.plugins import NAMES
 from llmservice_runtime.openai.reports import Reporter
 
@@ -78,18 +77,6 @@ def broken(plugin: str, error: Exception) -> UserError:
 def waiting_for(plugins: list[str] | tuple[str, ...]) -> str:
     """What a load still waits for, for the message of one that took too long."""
     return f"vLLM has not loaded the plug-in {', '.join(plugins)} yet" if plugins else ""
-
-
-def control_lines() -> Iterator[float]:
-    """Seconds to drain in, from every line on the control pipe; blocks. Ends when the supervisor is gone."""
-    fd = os.environ.get(CONTROL_FD_ENV, "")
-    if not fd.isdigit():
-        return
-    with open(int(fd), encoding="utf-8", closefd=False) as lines:
-        for line in lines:
-            told = json.loads(line)
-            if isinstance(told, dict) and isinstance(told.get("drain"), int | float):
-                yield float(told["drain"])
 
 
 def _process_seconds() -> float:

@@ -1,0 +1,184 @@
+"""What PEFT saves of a LoRA (adapter_config.json, adapter_model.safetensors), written as the GGUF that llama.cpp loads.
+
+As llama.cpp's own convert_lora_to_gguf.py does it, for architectures whose tensors it only renames; one reorders the
+rows of queries and keys. A test holds that table against the converter of the locked version.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.formats.lora import PeftConfig, part_of, read_config
+from llmservice_runtime.formats.safetensors import read_header
+
+Array = npt.NDArray[np.floating[Any]]
+
+ALIGNMENT = 32
+F32, F16 = 0, 1
+_STRING, _FLOAT = 8, 6
+_USUAL = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+_FUSED = {
+    "self_attn.qkv_proj": "attn_qkv",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+NAMES = {
+    **dict.fromkeys(("llama", "granite", "smollm3", "qwen2", "qwen3", "gemma", "gemma2", "gemma3"), _USUAL),
+    "phi3": _FUSED,
+}
+"""Architecture -> PEFT's names within a layer -> llama.cpp's."""
+REORDERED = frozenset({"llama", "granite", "smollm3"})
+"""Whose rotary embedding turns neighbours, where Transformers' turns halves: rows of queries and keys change places."""
+_LAYER = re.compile(r"(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.(\d+)\.(.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The model that an adapter is for; heads are 0 where layers differ."""
+
+    architecture: str
+    heads: int
+    kv_heads: int
+
+
+def as_gguf(folder: Path, base: Base) -> Iterator[bytes]:
+    """The GGUF, piece by piece. UserError when it can't be one for this model."""
+    config = read_config((folder / "adapter_config.json").read_bytes())
+    if base.architecture not in NAMES:
+        raise _refused(
+            f"PEFT's adapters of the architecture {base.architecture} are not converted here",
+            "Use the adapter as a GGUF (llama.cpp's convert_lora_to_gguf.py makes one), or serve with another engine.",
+        )
+    tensors = [pair for module in _modules(folder, config) for pair in _pair(module, config, base)]
+    yield from _written(base.architecture, config.alpha, tensors)
+
+
+@dataclass(slots=True)
+class _Module:
+    """The two matrices of one layer of the base."""
+
+    name: str
+    a: npt.NDArray[np.float32] | None = None
+    """(rank, in)"""
+    b: npt.NDArray[np.float32] | None = None
+    """(out, rank)"""
+    half: bool = False
+    """Whether 16 bits hold both exactly."""
+
+
+def _modules(folder: Path, config: PeftConfig) -> list[_Module]:
+    path = folder / config.weights
+    size = path.stat().st_size
+    modules: dict[str, _Module] = {}
+    with path.open("rb") as file:
+
+        def fetch(start: int, length: int) -> bytes:
+            file.seek(start)
+            return file.read(length)
+
+        header = read_header(fetch, size, path.name)
+        at = size - sum(tensor.nbytes for tensor in header.tensors)
+        for tensor in header.tensors:
+            name, part = part_of(tensor.name)
+            values = _floats(fetch(at, tensor.nbytes), tensor.dtype).reshape(tensor.shape)
+            at += tensor.nbytes
+            module = modules.setdefault(name, _Module(name, half=True))
+            module.half &= tensor.dtype == "F16"
+            if part == "A":
+                module.a = values
+            else:
+                module.b = values
+    return list(modules.values())
+
+
+def _floats(data: bytes, dtype: str) -> npt.NDArray[np.float32]:
+    if dtype == "BF16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    kinds = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}
+    if dtype not in kinds:
+        raise _refused(f"its weights are {dtype}", "Save it in float16, bfloat16 or float32.")
+    return np.frombuffer(data, kinds[dtype]).astype(np.float32)
+
+
+def _pair(module: _Module, config: PeftConfig, base: Base) -> Iterator[tuple[str, Array]]:
+    """Both matrices under llama.cpp's names. It scales by alpha / rank; what PEFT scales otherwise is in the second."""
+    if module.a is None or module.b is None:
+        raise _refused(f"{module.name} has one of its two matrices only", "Save the adapter again.")
+    name, rank = _gguf_name(module.name, base), module.a.shape[0]
+    b, half = module.b, module.half
+    if base.architecture in REORDERED and name.endswith((".attn_q.weight", ".attn_k.weight")):
+        b = _rotary_order(b, base.heads if name.endswith(".attn_q.weight") else base.kv_heads, module.name)
+    factor = config.scale(module.name, rank) / (config.alpha / rank if config.alpha else 1.0)
+    if factor != 1.0:
+        b, half = b * np.float32(factor), False
+    kind: type[np.floating[Any]] = np.float16 if half else np.float32
+    yield f"{name}.lora_a", module.a.astype(kind)
+    yield f"{name}.lora_b", b.astype(kind)
+
+
+def _gguf_name(module: str, base: Base) -> str:
+    if module.removeprefix("model.") == "lm_head":
+        return "output.weight"
+    found = _LAYER.fullmatch(module)
+    name = NAMES[base.architecture].get(found[2]) if found else None
+    if found is None or name is None:
+        raise _refused(
+            f"it changes {module}, which is not converted for the architecture {base.architecture}",
+            "Train it on the projections of attention and feed-forward, or serve with another engine.",
+        )
+    return f"blk.{found[1]}.{name}.weight"
+
+
+def _rotary_order(rows: npt.NDArray[np.float32], heads: int, name: str) -> npt.NDArray[np.float32]:
+    """Rows of a query or key matrix from halves (Transformers) to neighbouring pairs (llama.cpp)."""
+    out, rank = rows.shape
+    if not heads or out % (2 * heads):
+        raise _refused(f"{name} has {out} rows, and the model {heads} heads", "Use an adapter of this very model.")
+    return rows.reshape(heads, 2, out // heads // 2, rank).swapaxes(1, 2).reshape(out, rank)
+
+
+def _written(architecture: str, alpha: float, tensors: list[tuple[str, Array]]) -> Iterator[bytes]:
+    words = {"general.architecture": architecture, "general.type": "adapter", "adapter.type": "lora"}
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(words) + 1)
+    head += b"".join(_text(key) + struct.pack("<I", _STRING) + _text(word) for key, word in words.items())
+    head += _text("adapter.lora.alpha") + struct.pack("<If", _FLOAT, alpha)
+    offset = 0
+    for name, values in tensors:
+        kind = F16 if values.dtype == np.float16 else F32
+        shape = values.shape[::-1]
+        head += _text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
+        offset += _padded(values.nbytes)
+    yield head + b"\0" * (_padded(len(head)) - len(head))
+    for _, values in tensors:
+        yield np.ascontiguousarray(values).tobytes() + b"\0" * (_padded(values.nbytes) - values.nbytes)
+
+
+def _text(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+def _padded(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _refused(reason: str, remedy: str) -> UserError:
+    return UserError(f"The adapter can't be used with llama.cpp: {reason}.", remedy, FailureClass.UNSUPPORTED_FORMAT)

@@ -1,0 +1,294 @@
+"""The adapters of one replica: what the file asks for is fetched by a process of its own, then the engine is told.
+
+All on the supervisor's event loop. A program fetches, so that libraries of hubs, and the guard on what they may reach,
+stay out of this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from llmservice_runtime.contract.adapters import (
+    LARGEST,
+    Adapter,
+    AdapterState,
+    AdapterStatus,
+    Fetched,
+    order_line,
+    parse_adapters,
+)
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.contract.in_use import held
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.supervisor.reports import AdaptersReport
+
+POLL_SECONDS = 1.0
+FIRST_SECONDS = 120.0
+"""An engine waits so long at most, from the supervisor's start, for adapters that are still being fetched."""
+PASSING = frozenset(
+    {FailureClass.HUB_UNREACHABLE, FailureClass.MODEL_DAMAGED, FailureClass.DISK_FULL, FailureClass.CRASHED}
+)
+"""What another try may mend."""
+RETRY_SECONDS = 10.0, 300.0
+"""Before the next try: this, then twice as long, up to that."""
+OUTPUT_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class _Held:
+    """One adapter of this replica. `fetched` may still be the one before, while another revision is on its way."""
+
+    wanted: Adapter
+    status: AdapterStatus
+    fetched: Fetched | None = None
+    revision: str = ""
+    rank: int = 0
+    job: asyncio.Task[None] | None = None
+    tries: int = 0
+    retry_at: float | None = None
+    loaded: bool = False
+    marks: ExitStack = field(default_factory=ExitStack)
+    """Nobody prunes what an engine may read again."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the status tells already what is loaded."""
+        return self.status.state is AdapterState.LOADED and self.status.revision == self.revision
+
+    def end(self) -> None:
+        if self.job is not None:
+            self.job.cancel()
+        self.marks.close()
+
+
+class Adapters:
+    """`tell` writes a line to the engine; `say` writes to the log."""
+
+    def __init__(
+        self,
+        settings: RuntimeSettings,
+        command: Sequence[str],
+        tell: Callable[[bytes], None],
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`command` fetches one, with `--name`, `--uri`, `--revision`, `--secret-folder`; its output is JSON."""
+        self._settings = settings
+        self._command = tuple(command)
+        self._tell = tell
+        self._say = say
+        self._clock = clock
+        self._began = clock()
+        self._held: dict[str, _Held] = {}
+        self._text: str | None = None
+        self._turn = 0
+        self._answered = 0
+        self._told: tuple[Fetched, ...] | None = None
+        """What the engine at hand was told last; None = nothing yet."""
+        self._listens = False
+        self._one = asyncio.Semaphore(1)
+
+    def statuses(self) -> list[AdapterStatus]:
+        """In the order of the file."""
+        return [held.status for held in self._held.values()]
+
+    async def run(self) -> None:
+        """Look at the file until cancelled."""
+        try:
+            while True:
+                self._look()
+                self._retry()
+                self._send()
+                await asyncio.sleep(POLL_SECONDS)
+        finally:
+            jobs = [one.job for one in self._held.values() if one.job is not None]
+            for one in self._held.values():
+                one.end()
+            await asyncio.gather(*jobs, return_exceptions=True)
+
+    def engine_started(self) -> None:
+        """A new engine knows of none."""
+        self._told, self._answered, self._listens = None, self._turn, True
+        for one in self._held.values():
+            one.loaded = False
+            if one.fetched is not None:
+                one.status = replace(one.status, state=AdapterState.LOADING)
+        self._send()
+
+    def engine_ended(self) -> None:
+        """Nobody listens until the next one starts."""
+        self._listens = False
+
+    def reported(self, report: AdaptersReport) -> None:
+        """The engine has carried out an order."""
+        self._answered = max(self._answered, report.turn)
+        if report.turn != self._turn:
+            return
+        told = {fetched.name: fetched for fetched in self._told or ()}
+        for name, one in self._held.items():
+            if one.fetched is None or told.get(name) != one.fetched:
+                continue
+            one.loaded = name in report.loaded
+            if name in report.failed:
+                failure, message = report.failed[name]
+                one.fetched = (
+                    one.fetched if one.loaded else None
+                )  # the one before goes on, or another try is another order
+                self._fail(one, failure, message)
+            elif one.loaded and one.job is None and not one.settled:
+                self._say(f"the adapter {name} is loaded")
+                one.status = replace(
+                    one.status, state=AdapterState.LOADED, revision=one.revision, reason="", message=""
+                )
+        self._send()
+
+    # What is wanted.
+
+    def _look(self) -> None:
+        """Read the file, where it has changed. One that can't be read changes nothing."""
+        path = Path(self._settings.adapters_file)
+        try:
+            with path.open("rb") as file:
+                text = file.read(LARGEST).decode()
+            if text == self._text:
+                return
+            self._text = text
+            wanted = parse_adapters(text)
+        except (OSError, UnicodeDecodeError, UserError) as error:
+            said = error.strerror if isinstance(error, OSError) else error
+            if str(said) != self._text:
+                self._say(f"{path}: {said} The adapters stay as they are.")
+                self._text = str(said)
+            return
+        self._want(wanted)
+
+    def _want(self, wanted: Sequence[Adapter]) -> None:
+        before, self._held = self._held, {}
+        for number, adapter in enumerate(wanted):
+            if number >= self._settings.adapter_count:
+                self._held[adapter.name] = self._no_room(adapter)
+                continue
+            one = before.pop(adapter.name, None)
+            if one is None or one.wanted != adapter or one.status.state is AdapterState.FAILED:
+                one = self._begin(adapter, one)
+            self._held[adapter.name] = one
+        for one in before.values():
+            one.end()
+
+    def _no_room(self, adapter: Adapter) -> _Held:
+        one, room = _Held(adapter, AdapterStatus(adapter.name, adapter.uri)), self._settings.adapter_count
+        self._fail(one, FailureClass.DOES_NOT_FIT, f"The plan of this replica has room for {room} adapters.")
+        return one
+
+    def _begin(self, adapter: Adapter, one: _Held | None) -> _Held:
+        status = AdapterStatus(adapter.name, adapter.uri)
+        if one is not None and one.job is not None:
+            one.job.cancel()
+        if one is None:
+            one = _Held(adapter, status)
+        if one.loaded:  # the one before serves until the new one can
+            status = replace(status, revision=one.status.revision, state=AdapterState.LOADED)
+        one.wanted, one.status, one.tries, one.retry_at = adapter, status, 0, None
+        self._fetch(one)
+        return one
+
+    # Fetching.
+
+    def _fetch(self, one: _Held) -> None:
+        one.retry_at = None
+        one.job = asyncio.get_running_loop().create_task(self._bring(one, one.wanted))
+
+    async def _bring(self, one: _Held, adapter: Adapter) -> None:
+        async with self._one:
+            if not one.loaded:
+                one.status = replace(one.status, state=AdapterState.FETCHING)
+            code, output = await _output([*self._command, *_arguments(adapter)])
+        one.job = None
+        try:
+            if code:
+                record = FailureRecord.from_json(output)
+                self._fail(one, record.failure, f"{record.message} {record.remedy}")
+            else:
+                self._have(one, json.loads(output))
+        except (ValueError, KeyError, TypeError) as error:
+            said = output.strip()[-300:] or f"exit code {code}, {error!r}"
+            self._fail(one, FailureClass.CRASHED, f"Fetching it failed: {said}")
+        self._send()
+
+    def _have(self, one: _Held, body: dict[str, Any]) -> None:
+        fetched, rank = Fetched(one.wanted.name, str(body["path"])), int(body["facts"]["rank"])
+        room = self._settings.adapter_rank
+        if rank > room:
+            message = f"Its rank is {rank}, and the plan of this replica has room for ranks up to {room}."
+            self._fail(one, FailureClass.DOES_NOT_FIT, message)
+            return
+        one.marks.close()
+        one.marks.enter_context(held(Path(fetched.path)))
+        one.fetched, one.revision, one.tries = fetched, str(body.get("revision") or ""), 0
+        if not one.loaded:
+            state = AdapterState.LOADING
+            one.status = replace(one.status, state=state, revision=one.revision, reason="", message="")
+
+    def _fail(self, one: _Held, failure: FailureClass, message: str) -> None:
+        """One that serves goes on serving as it was, and says what is wrong."""
+        self._say(f"the adapter {one.wanted.name}: {failure.value}: {message}")
+        state = AdapterState.LOADED if one.loaded else AdapterState.FAILED
+        one.status = replace(one.status, state=state, reason=failure.value, message=message)
+        if failure in PASSING:
+            least, most = RETRY_SECONDS
+            one.retry_at = self._clock() + min(most, least * 2.0 ** min(one.tries, 20))
+            one.tries += 1
+
+    def _retry(self) -> None:
+        for one in self._held.values():
+            if one.retry_at is not None and one.job is None and self._clock() >= one.retry_at:
+                self._fetch(one)
+
+    # Telling.
+
+    def _send(self) -> None:
+        """One order at a time: the pipe has room for it, and what has changed meanwhile goes with the next."""
+        if not self._listens or self._answered < self._turn or self._text is None:
+            return
+        late = self._clock() - self._began >= FIRST_SECONDS
+        if self._told is None and not late and any(one.job is not None for one in self._held.values()):
+            return
+        order = tuple(one.fetched for one in self._held.values() if one.fetched is not None)
+        if order == self._told:
+            return
+        self._turn += 1
+        self._told = order
+        self._tell(order_line(self._turn, order))
+
+
+def _arguments(adapter: Adapter) -> Iterable[str]:
+    yield from (f"--name={adapter.name}", f"--uri={adapter.uri}")
+    if adapter.revision:
+        yield f"--revision={adapter.revision}"
+    if adapter.secret:
+        yield f"--secret-folder={adapter.secret}"
+
+
+async def _output(command: Sequence[str]) -> tuple[int, str]:
+    """Exit code and output of a program, which ends with whoever waits for it."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
+    assert process.stdout is not None
+    try:
+        output = await process.stdout.read(OUTPUT_BYTES)
+        return await process.wait(), output.decode(errors="replace")
+    except BaseException:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+        await process.communicate()
+        raise

@@ -1,0 +1,193 @@
+"""From the file to the engine: what is fetched, told, retried, refused; on a script that fetches, without an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmservice_runtime.contract.adapters import Adapter, adapters_json
+from llmservice_runtime.contract.engines import EngineType
+from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.supervisor import adapters as module
+from llmservice_runtime.supervisor.adapters import Adapters
+from llmservice_runtime.supervisor.reports import AdaptersReport
+
+SCRIPT = """
+import json, pathlib, sys
+asked = dict(word.removeprefix("--").split("=", 1) for word in sys.argv[1:])
+reply = pathlib.Path(__file__).with_name(asked["name"] + ".json")
+body = json.loads(reply.read_text())
+print(json.dumps(body["says"]))
+sys.exit(body["code"])
+"""
+
+
+class World:
+    """A folder with the file and the scripts, an engine that keeps what it is told, a clock."""
+
+    def __init__(self, folder: Path, count: int = 4, rank: int = 16) -> None:
+        self.folder, self.file = folder, folder / "adapters.json"
+        (script := folder / "fetch.py").write_text(SCRIPT)
+        self.told: list[dict[str, Any]] = []
+        self.said: list[str] = []
+        self.now = 0.0
+        self.running: asyncio.Task[None] | None = None
+        settings = RuntimeSettings(
+            EngineType.LLAMA_CPP, "/model.gguf", "demo", adapters_file=str(self.file), adapter_count=count,
+            adapter_rank=rank,
+        )  # fmt: skip
+        self.adapters = Adapters(
+            settings,
+            [sys.executable, str(script)],
+            lambda line: self.told.append(json.loads(line)),
+            self.said.append,
+            lambda: self.now,
+        )
+
+    def fetches(self, name: str, path: str = "", rank: int = 8, failure: FailureClass | None = None) -> None:
+        says: Any = {"path": path or f"/cache/{name}", "revision": "c0ffee", "facts": {"rank": rank}}
+        if failure is not None:
+            says = json.loads(FailureRecord(failure, "It is not there.", "Look again.", "Fetching").to_json())
+        (self.folder / f"{name}.json").write_text(json.dumps({"says": says, "code": failure is not None}))
+
+    def want(self, *adapters: str | Adapter) -> None:
+        found = [Adapter(a, f"hf://acme/{a}") if isinstance(a, str) else a for a in adapters]
+        (draft := self.folder / "draft").write_text(adapters_json(found))
+        draft.replace(self.file)
+
+    def begin(self, *adapters: str | Adapter) -> None:
+        """The supervisor starts, and its engine; the file says these by then."""
+        if adapters:
+            self.want(*adapters)
+        self.running = asyncio.get_running_loop().create_task(self.adapters.run())
+        self.adapters.engine_started()
+
+    def states(self) -> dict[str, tuple[str, str]]:
+        return {one.name: (one.state.value, one.reason) for one in self.adapters.statuses()}
+
+    def loaded(self, turn: int, *names: str, **failed: tuple[FailureClass, str]) -> None:
+        self.adapters.reported(AdaptersReport(turn, frozenset(names), failed))
+
+    async def until(self, what: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not what():  # noqa: ASYNC110 - what is looked at has no events
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.02)
+    made = World(tmp_path)
+    yield made
+    if made.running is not None:
+        made.running.cancel()
+        await asyncio.gather(made.running, return_exceptions=True)
+
+
+async def test_an_engine_is_told_when_all_are_here_and_again_when_it_starts_anew(world: World) -> None:
+    world.fetches("sql")
+    world.fetches("law", failure=FailureClass.MODEL_NOT_FOUND)
+    world.begin("sql", "law")
+    await world.until(lambda: bool(world.told))
+    assert world.told == [{"turn": 1, "adapters": [{"name": "sql", "path": "/cache/sql"}]}]
+    world.loaded(1, "sql")
+    assert world.states() == {"sql": ("Loaded", ""), "law": ("Failed", "ModelNotFound")}
+    assert world.adapters.statuses()[0].revision == "c0ffee"
+    world.adapters.engine_ended()
+    world.adapters.engine_started()
+    assert world.told[-1] == {"turn": 2, "adapters": [{"name": "sql", "path": "/cache/sql"}]}
+    assert world.states()["sql"] == ("Loading", "")
+    world.loaded(2, "sql")
+    assert world.states()["sql"] == ("Loaded", "")
+
+
+async def test_one_that_comes_and_one_that_goes_are_one_order_each(world: World) -> None:
+    for name in ("a", "b"):
+        world.fetches(name)
+    world.begin("a")
+    await world.until(lambda: bool(world.told))
+    world.want("a", "b")
+    await world.until(lambda: world.states().get("b", ("", ""))[0] == "Loading")
+    assert len(world.told) == 1, "the order before is not answered yet"
+    world.loaded(1, "a")
+    assert [one["name"] for one in world.told[-1]["adapters"]] == ["a", "b"]
+    world.loaded(2, "a", "b")
+    world.want("b")
+    await world.until(lambda: len(world.told) == 3)
+    assert world.told[-1]["adapters"] == [{"name": "b", "path": "/cache/b"}]
+    assert world.states() == {"b": ("Loaded", "")}
+
+
+async def test_no_adapters_are_an_order_too(world: World) -> None:
+    """An engine waits for one; also when there is no file, as when a mount is late."""
+    world.begin()
+    await world.until(lambda: bool(world.told))
+    assert world.told == [{"turn": 1, "adapters": []}]
+    assert any("stay as they are" in line for line in world.said)
+
+
+async def test_what_hangs_keeps_an_engine_waiting_no_longer_than_it_should(world: World) -> None:
+    (world.folder / "fetch.py").write_text("import time; time.sleep(600)")
+    world.begin("slow")
+    await world.until(lambda: world.states().get("slow", ("", ""))[0] == "Fetching")
+    assert not world.told
+    world.now = module.FIRST_SECONDS + 1
+    await world.until(lambda: bool(world.told))
+    assert world.told == [{"turn": 1, "adapters": []}]
+
+
+async def test_what_may_pass_is_tried_again_and_what_will_not_is_not(world: World) -> None:
+    world.fetches("away", failure=FailureClass.HUB_UNREACHABLE)
+    world.fetches("bad", failure=FailureClass.UNSUPPORTED_FORMAT)
+    world.begin("away", "bad")
+    await world.until(lambda: all(state == "Failed" for state, _ in world.states().values()) and bool(world.told))
+    world.loaded(1)
+    world.fetches("away")
+    world.fetches("bad")
+    world.now = 11.0
+    await world.until(lambda: world.states()["away"][0] == "Loading")
+    assert world.states()["bad"] == ("Failed", "UnsupportedFormat")
+    world.want("bad", "away")  # somebody has touched it: look again
+    await world.until(lambda: world.states()["bad"][0] == "Loading")
+
+
+async def test_what_the_plan_has_no_room_for_is_not_loaded(world: World) -> None:
+    names = [f"a{number}" for number in range(5)]
+    for name in names:
+        world.fetches(name, rank=16 if name != "a1" else 17)
+    world.begin(*names)
+    await world.until(lambda: bool(world.told))
+    assert [one["name"] for one in world.told[0]["adapters"]] == ["a0", "a2", "a3"]
+    assert world.states()["a4"] == world.states()["a1"] == ("Failed", "DoesNotFit")
+
+
+async def test_a_revision_that_is_broken_leaves_the_one_before(world: World) -> None:
+    world.fetches("sql")
+    world.begin("sql")
+    await world.until(lambda: bool(world.told))
+    world.loaded(1, "sql")
+    world.fetches("sql", failure=FailureClass.UNSUPPORTED_FORMAT)
+    world.want(Adapter("sql", "hf://acme/sql", "v2"))
+    await world.until(lambda: world.states()["sql"][1] == "UnsupportedFormat")
+    assert world.states()["sql"][0] == "Loaded" and len(world.told) == 1
+    world.fetches("sql", path="/cache/sql-2")
+    world.want(Adapter("sql", "hf://acme/sql", "v3"))
+    await world.until(lambda: len(world.told) == 2)
+    assert world.told[-1]["adapters"] == [{"name": "sql", "path": "/cache/sql-2"}]
+    assert world.states()["sql"][0] == "Loaded", "the one before still serves"
+
+
+async def test_what_an_engine_can_not_load_is_said_in_its_words(world: World) -> None:
+    world.fetches("sql")
+    world.begin("sql")
+    await world.until(lambda: bool(world.told))
+    world.loaded(1, sql=(FailureClass.UNSUPPORTED_FORMAT, "Of another model."))
+    status = world.adapters.statuses()[0]
+    assert (status.state.value, status.reason, status.message) == ("Failed", "UnsupportedFormat", "Of another model.")
