@@ -197,9 +197,16 @@ def with_both_names(body: bytes) -> bytes:
     return sse.dumps(found).encode()
 
 
-def renaming(server: Server, asked: str) -> tuple[bytes, bytes]:
-    """vLLM answers with the first of its names; clients with the one that they asked for. It comes before all text."""
-    if asked == server.model_name:
+def named(server: Server, asked: str | None, told: str) -> tuple[str, str]:
+    """What vLLM answers with where it was `told` to compute with this, and what the client asked for."""
+    asked = asked or server.model_name
+    return (told if server.adapter(asked) else server.model_name), asked
+
+
+def renaming(answered: str, asked: str) -> tuple[bytes, bytes]:
+    """vLLM answers with the first of its names, or an adapter's; clients with the one that they asked for. It comes
+    before all text."""
+    if asked == answered:
         return SAME_NAME
-    named = (f'"model":{json.dumps(name, ensure_ascii=False)}'.encode() for name in (server.model_name, asked))
-    return next(named), next(named)
+    words = (f'"model":{json.dumps(name, ensure_ascii=False)}'.encode() for name in (answered, asked))
+    return next(words), next(words)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmservice_runtime.engines.vllm.serve import translate
-from llmservice_runtime.engines.vllm.serve.answers import Answer, Changes, renaming
+from llmservice_runtime.engines.vllm.serve.answers import Answer, Changes, named, renaming
 from llmservice_runtime.engines.vllm.serve.asgi import (
     App,
     ClientGoneError,
@@ -134,7 +134,7 @@ class Gate:
                 # An echoed prompt has its tokens too, and none that are not in the text.
                 wanted = body.get("logprobs")  # 0 asks for those of the chosen tokens
                 logprobs = wanted is not None and wanted is not False and not body.get("echo")
-                name = renaming(served.server, body["model"])
+                name = renaming(*named(served.server, request.model, body["model"]))
                 held = constraint(request)
                 changes = Changes(
                     served.thinks,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.engine import Tokenizer
@@ -21,3 +21,5 @@ class Served:
     thinks: bool = False
     """Answers may have thinking that is told apart."""
     calls: bool = True
+    adapters: dict[str, str] = field(default_factory=dict)
+    """What vLLM calls the LoRA adapters that it has."""

@@ -211,7 +211,8 @@ def _shared(request: SharedFields, served: Served, length: int) -> Body:
     if request.n > 1 and request.temperature == 0:
         # vLLM samples several answers only: from the likeliest token alone, each is the greedy one.
         body |= {"temperature": 1.0, "top_k": 1, "top_p": 1.0, "min_p": 0.0}
-    body["model"] = served.server.check_model(request.model)
+    name = served.server.check_model(request.model)
+    body["model"] = served.adapters[adapter] if (adapter := served.server.adapter(name)) else name
     if request.stream and request.stream_options is not None:
         # vLLM gives the usage in every chunk only where it gives it at the end too.
         asked = request.stream_options
