@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from .engines import ENGINES
 from .replica import Replica
 
 HERE = Path(__file__).parent
+if (RUNTIME := str(HERE.parents[1])) not in sys.path:  # the demo model's scripts
+    sys.path.append(RUNTIME)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,7 @@ from llmservice_planning.planner import make_plan
 from llmservice_planning.to_settings import runtime_settings
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.estimate.adapters import AdapterRoom
 from llmservice_runtime.machine.probe import read_machine
 
 ENGINES = (EngineType.LLAMA_CPP, EngineType.TRANSFORMERS, EngineType.VLLM)
@@ -32,7 +33,7 @@ def files(engine: EngineType) -> Path:
 
 
 @cache
-def planned(engine: EngineType, sequences: int) -> RuntimeSettings:
+def planned(engine: EngineType, sequences: int, room: AdapterRoom = AdapterRoom()) -> RuntimeSettings:  # noqa: B008
     """Settings as the operator and `llmservice up` write them; so many sequences may run together."""
     args = [f"--max-num-seqs={sequences}"] if engine is EngineType.VLLM else []
     service = LLMService.model_validate(
@@ -47,7 +48,7 @@ def planned(engine: EngineType, sequences: int) -> RuntimeSettings:
     machine = read_machine()
     # What other tests take at this moment is no matter of the plan.
     machine = dataclasses.replace(machine, memory_available=machine.memory_bytes)
-    plan = make_plan(service.spec, model.facts, machine, model.files.revision)
+    plan = make_plan(service.spec, model.facts, machine, model.files.revision, room)
     assert isinstance(plan, Plan), plan
     return dataclasses.replace(
         runtime_settings(plan, service, str(files(engine)), model.facts), max_sequences=sequences

@@ -41,7 +41,7 @@ class AloneDecoder(TorchDecoder):
     repeatable = False
 
     def __init__(self, model: Any, caches: Caches, lanes: Lanes, batch: int, *, chunks: bool) -> None:
-        super().__init__(lanes, batch)
+        super().__init__(model, lanes, batch)
         self._model = model
         self._caches = caches
         self._chunks = chunks

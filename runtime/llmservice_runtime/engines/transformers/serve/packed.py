@@ -18,7 +18,7 @@ class PackedDecoder(TorchDecoder):
     """Implements batching's Decoder: `batch` tokens a step at most."""
 
     def __init__(self, model: Any, slots: Slots, lanes: Lanes, batch: int) -> None:
-        super().__init__(lanes, batch)
+        super().__init__(model, lanes, batch)
         self._model = model
         self._slots = slots
 

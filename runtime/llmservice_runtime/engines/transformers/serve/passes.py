@@ -7,6 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import cache as remembered
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from llmservice_runtime.batching.decoder import Decoder, NoRoomError, StepFailedError, Taken
 from llmservice_runtime.batching.lanes import Lanes
+from llmservice_runtime.engines.transformers.serve.adapters import Adapters
 from llmservice_runtime.generation.arrays import Floats, Ints
 
 
@@ -23,8 +25,9 @@ class TorchDecoder(Decoder):
     repeatable = True
     """Whether a step that ended in the middle may be computed again."""
 
-    def __init__(self, lanes: Lanes, batch: int) -> None:
+    def __init__(self, model: Any, lanes: Lanes, batch: int) -> None:
         super().__init__(lanes, batch)
+        self._adapters = Adapters(model)
         self._scores: Floats = np.empty((0, 0), np.float32)
 
     @abstractmethod
@@ -35,6 +38,7 @@ class TorchDecoder(Decoder):
         """See Decoder."""
         begin = time.perf_counter()
         try:
+            self._adapters.use(taken[0][0].adapter)
             self._scores = self.passes(taken)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise (NoRoomError() if self.repeatable else StepFailedError("memory ran out")) from error
@@ -43,6 +47,14 @@ class TorchDecoder(Decoder):
             raise StepFailedError(f"the model failed: {reason}") from error
         finally:
             self.seconds += time.perf_counter() - begin
+
+    def load_adapter(self, path: Path) -> int:
+        """See Decoder."""
+        return self._adapters.load(path)
+
+    def free_adapter(self, adapter: int) -> None:
+        """See Decoder."""
+        self._adapters.free(adapter)
 
     def scores(self, rows: int) -> Floats:
         """See Decoder."""
