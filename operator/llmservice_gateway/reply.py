@@ -28,6 +28,8 @@ class Reply:
         self._request = request
         self.speech = speech
         self._response: web.StreamResponse | None = None
+        self._written = False
+        """Its head is sent: what follows needs nothing but its frame."""
 
     @property
     def begun(self) -> bool:
@@ -64,6 +66,11 @@ class Reply:
 
     async def write(self, data: bytes) -> None:
         """Bytes of a stream, and before them what was said of it; without a wait for a client that takes nothing."""
+        if self._written and self.chunked:
+            if data:  # nothing in a frame would be the end
+                self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            return
+        self._written = True
         await cast(StreamWriter, self._request.writer).write(data, drain=False)
 
     async def drain(self) -> None:

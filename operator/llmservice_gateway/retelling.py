@@ -46,6 +46,8 @@ class Told:
         self._over = False
         """The last event was told."""
         self._bounded = not translated.unbounded
+        self._at_once = 0
+        """Bytes since others had their turn."""
 
     @property
     def beat(self) -> bytes:
@@ -96,31 +98,48 @@ class Told:
         data, rest = first, bytearray()
         self._spent(began=True)
         try:
-            while data:
-                for events in _slices(_whole(rest, data)):
-                    told = bytearray()
-                    try:
-                        for event in events:
-                            told += self._event(event, passed)
-                    finally:  # what stands before an event that is none was said
-                        await _write(reply, bytes(told))
-                async with asyncio.timeout(idle):
-                    data = await source.some()
-                passed.chunks += bool(data)
+            async with asyncio.timeout(None) as bound:
+                silence = _Silence(bound, idle)
+                while data:
+                    for events in _slices(_whole(rest, data)):
+                        told = bytearray()
+                        try:
+                            for event in events:
+                                told += self._event(event, passed)
+                        finally:  # what stands before an event that is none was said
+                            if told:
+                                await reply.write(bytes(told))
+                        self._at_once += len(data)
+                        if self._at_once > AT_ONCE or reply.protocol.writing_paused:
+                            await self._turn(reply, silence)
+                    silence.begins()
+                    data = source.taken() or await source.some()
+                    passed.chunks += bool(data)
         except (EngineError, TimeoutError) as error:
             if not self._over:
                 return error
         passed.last = asyncio.get_running_loop().time()
         return None if self._over else EngineError("the engine's stream ended without its end")
 
+    async def _turn(self, reply: Reply, silence: _Silence) -> None:
+        """Others have theirs; who takes nothing is let go by the server."""
+        self._at_once = 0
+        await asyncio.sleep(0)
+        if reply.protocol.writing_paused:
+            silence.ends()
+            await reply.drain()
+
     def _event(self, event: bytes, passed: Passed) -> bytes:
         assert self._teller is not None
         if self._over:
             return b""
-        lines = event.splitlines()
-        data = b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
-        if not data:
-            return self.beat if any(line.startswith(b":") for line in lines) else b""
+        if event.startswith(b"data: ") and b"\n" not in event and b"\r" not in event:
+            data = event[6:].strip()
+        else:
+            lines = event.splitlines()
+            data = b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
+            if not data:
+                return self.beat if any(line.startswith(b":") for line in lines) else b""
         if data == b"[DONE]":
             self._over = True
             self._spent()
@@ -156,6 +175,29 @@ class Told:
         return self._dialect.renamed(_said(said, status))
 
 
+class _Silence:
+    """Lets `bound` pass once an engine has said nothing for `idle` seconds, and at most a quarter more: a timer that is
+    set anew for every chunk would cost as much as the chunk."""
+
+    def __init__(self, bound: asyncio.Timeout, idle: float) -> None:
+        self._bound, self._idle = bound, idle
+        self._clock = asyncio.get_running_loop().time
+        self._until = 0.0
+        """The timer is good until then."""
+
+    def begins(self) -> None:
+        """The engine is waited for."""
+        now = self._clock()
+        if now >= self._until:
+            self._until = now + self._idle / 4
+            self._bound.reschedule(self._until + self._idle)
+
+    def ends(self) -> None:
+        """Its client is."""
+        self._until = 0.0
+        self._bound.reschedule(None)
+
+
 def _whole(rest: bytearray, data: bytes) -> bytes:
     """The events that are whole with `data`; what is not stays in `rest`."""
     if rest and goes_on(rest, data):
@@ -171,6 +213,9 @@ def _whole(rest: bytearray, data: bytes) -> bytes:
 
 def _slices(whole: bytes) -> Iterator[list[bytes]]:
     """Whole events, so many together as are translated in one go."""
+    if len(whole) <= AT_ONCE and b"\r" not in whole:
+        yield [event for event in whole.split(b"\n\n") if event]
+        return
     events, size = list[bytes](), 0
     for event in _EVENT_END.split(whole):
         if event:
@@ -204,11 +249,3 @@ def _said(error: dict[str, Any], status: int = 0) -> ApiError:
         kind=kind or "server_error",
         param=param or None,
     )
-
-
-async def _write(reply: Reply, data: bytes) -> None:
-    """Others have their turn between two of these; who takes nothing is let go by the server."""
-    if data:
-        await reply.write(data)
-    await asyncio.sleep(0)
-    await reply.drain()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from json import dumps
+from json import JSONEncoder, dumps
 from typing import Any, Protocol
 
 from llmservice_gateway.dialects.pieces import Json, Piece
 from llmservice_runtime.wire.errors import ApiError
-from llmservice_runtime.wire.sse import HEADERS
+from llmservice_runtime.wire.sse import HEADERS, quote
 
 CHAT, COMPLETIONS, TOKENIZE = "/v1/chat/completions", "/v1/completions", "/tokenize"
 EMBEDDINGS, RERANK = "/v1/embeddings", "/v1/rerank"
@@ -108,9 +108,18 @@ def event(kind: str, body: Mapping[str, Any]) -> str:
     return f"event: {kind}\ndata: {text_of({'type': kind, **body})}\n\n"
 
 
+def quoted(text: str) -> str:
+    """A string as `text_of` has it, which costs a tenth of that."""
+    found = quote(text)
+    return found if found.isascii() else text_of(text)
+
+
+_ENCODER = JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def text_of(body: Any) -> str:
     """Compact JSON that has bytes in UTF-8: half of a surrogate pair stays escaped, its other half may come."""
-    text = dumps(body, ensure_ascii=False, separators=(",", ":"))
+    text = _ENCODER.encode(body)
     if text.isascii():
         return text
     try:

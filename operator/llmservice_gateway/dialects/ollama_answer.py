@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from llmservice_gateway.dialects.dialect import Answering, text_of
+from llmservice_gateway.dialects.dialect import Answering, quoted, text_of
 from llmservice_gateway.dialects.parts import Kind, Part, PartEnded, PartEvent, PartGrew, Parts
 from llmservice_gateway.dialects.pieces import Begun, Counted, Ended, Json, Piece
 from llmservice_runtime.wire.errors import ApiError
@@ -19,6 +19,7 @@ LINES = {
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",
 }
+NEXT = ',"done":false}\n'
 BEAT = b" "
 """Before the next line: readers split at line ends and take a line's spaces as JSON does; an empty line breaks
 Ollama's own client."""
@@ -38,7 +39,10 @@ class ChatTeller:
         self._counted = Counted(0, 0)
         self._reason = "stop"
         self._calls = 0
-        self._head = text_of(head(answering))[:-1]
+        self._head = text_of(head(answering))[:-1] + ","
+        before, after = text_of(self.said("\0", "", []))[1:-1].split(quoted("\0"))
+        self._before, self._after = self._head + before, after + NEXT
+        """Of a line that has text alone, as most have."""
 
     def tell(self, piece: Piece) -> str:
         """Lines that follow from a piece."""
@@ -94,6 +98,8 @@ class ChatTeller:
 
     def _line(self, told: PartEvent) -> str:
         match told:
+            case PartGrew(part, text, ()) if part.kind is Kind.TEXT:
+                return f"{self._before}{quoted(text)}{self._after}"
             case PartGrew(part, text, logprobs) if part.kind is not Kind.CALL:
                 thinks = part.kind is Kind.THINKING
                 said = self.said("" if thinks else text, text if thinks else "", [])
@@ -103,7 +109,7 @@ class ChatTeller:
                 said = self.said("", "", [self._call(part)])
             case _:
                 return ""
-        return f'{self._head},{text_of(said)[1:-1]},"done":false}}\n'
+        return f"{self._head}{text_of(said)[1:-1]}{NEXT}"
 
     def _call(self, part: Part) -> Json:
         self._calls += 1

@@ -432,3 +432,16 @@ async def test_only_whether_a_key_is_needed_is_told_without_one(keyed: tuple[Wor
 async def test_nobody_needs_a_key_where_there_are_none(world: World) -> None:
     async with world.client.get(f"{world.url}/v1/cluster/auth") as response:
         assert await response.json() == {"auth": False}
+
+
+async def test_a_replica_that_begins_in_the_middle_of_an_event_ends_no_stream_that_waited(world: World) -> None:
+    """The first bytes after signs of life may be less than an event."""
+    world.gateway.proxy.limits = replace(world.gateway.proxy.limits, beat_seconds=0.05, hold_seconds=30)
+    for path in ("/v1/chat/completions", "/api/chat"):
+        world.publish(Backend("apps", "demo", unready=Unready("Idle", "It is woken.")))
+        body = {"model": "demo", "stream": True, **CHAT}
+        async with world.client.post(f"{world.url}{path}", json=body) as response:
+            first = piece("Hello")
+            runtime = await world.runtime(stream(first[:9], first[9:], piece("", "stop") + DONE))
+            world.publish(Backend("apps", "demo", (Replica(f"demo-{path}", runtime.url),)))
+            assert "Hello" in await response.text()
