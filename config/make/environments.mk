@@ -97,6 +97,10 @@ lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses), and measur
 generate-engines: $(VENV)/.engines ## capabilities.json from the engines themselves
 	$(BIN)/python -m llmservice_runtime.install.capabilities
 
+.PHONY: geometry
+geometry: $(VENV)/.engines ## what vLLM's own models keep of a sequence, for its test
+	PYTHONPATH=runtime $(VENV)/engines/vllm/bin/python -m tests.engines.geometry.ask
+
 COMPILE_ANY = $(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	--python-version 3.11 --universal
 LOCKING = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m llmservice_runtime.install.locking

@@ -13,7 +13,7 @@ from typing import Any
 from llmservice_runtime.formats.config import LAYERS, Config
 from llmservice_runtime.formats.lists import per_layer
 from llmservice_runtime.formats.ranges import damaged
-from llmservice_runtime.formats.units import BACKWARDS, EXCEPTIONS, LAST_FULL, UNIFORM_WINDOW, UNITS, WORDS
+from llmservice_runtime.formats.units import BACKWARDS, EXCEPTIONS, LAST_FULL, LATE_WINDOW, UNIFORM_WINDOW, UNITS, WORDS
 
 _WORDS = {
     "full": (),
@@ -190,7 +190,7 @@ def _derived_words(config: Config, count: int) -> list[str]:
         return [_normal(config.layer_unit[index % len(config.layer_unit)], config) for index in range(count)]
     if config.integer("index_topk"):
         return ["indexed"] * count
-    if config.get("use_sliding_window") and kind not in UNIFORM_WINDOW:
+    if config.get("use_sliding_window") and kind in LATE_WINDOW:
         first = config.integer("max_window_layers")
         return [_normal("sliding" if index >= first else "full", config) for index in range(count)]
     slides = kind in UNIFORM_WINDOW or config.integer("interleaved_sliding_window") > 0
@@ -237,5 +237,5 @@ def window_of(config: Config, index: int) -> int:
         if windows := config.items_of(key):
             own = windows[index % len(windows)]
             return own if type(own) is int and own > 0 else 0
-    window = config.integer(*_ONE_WINDOW)
+    window = config.integer("attention_chunk_size" if family(config) == "llama4" else "", *_ONE_WINDOW)
     return window + 1 if window and family(config) in _INCLUSIVE else window

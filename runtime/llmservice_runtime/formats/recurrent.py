@@ -33,7 +33,7 @@ def _elements(config: Config) -> tuple[int, int]:
         return _rwkv(config)
     if window := config.integer("conv_L_cache"):
         return config.hidden * max(0, window - 1), 0
-    if config.integer("linear_num_value_heads"):
+    if config.integer("linear_num_value_heads") or config.text("model_type") == "olmo_hybrid":
         return _delta_net(config)
     linear = config.get("linear_attn_config")
     if isinstance(linear, dict):
@@ -78,11 +78,13 @@ def _inner(config: Config) -> int:
 
 
 def _delta_net(config: Config) -> tuple[int, int]:
-    """Gated delta net of Qwen3-Next."""
-    keys = config.integer("linear_num_key_heads") * config.integer("linear_key_head_dim")
-    values = config.integer("linear_num_value_heads") * config.integer("linear_value_head_dim")
+    """Gated delta net of Qwen3-Next; OLMo's derives its sizes where they are left out (OlmoHybridConfig)."""
+    heads = config.integer("linear_num_key_heads") or config.heads
+    dim = config.integer("linear_key_head_dim") or 3 * config.hidden // (4 * max(1, heads))
+    values = config.integer("linear_num_value_heads") or config.heads
+    values *= config.integer("linear_value_head_dim") or 2 * dim
     kernel = config.integer("linear_conv_kernel_dim", default=4)
-    return max(0, kernel - 1) * (2 * keys + values), values * config.integer("linear_key_head_dim")
+    return max(0, kernel - 1) * (2 * heads * dim + values), values * dim
 
 
 def _kda(config: Config) -> tuple[int, int]:

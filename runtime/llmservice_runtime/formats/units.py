@@ -59,5 +59,9 @@ EXCEPTIONS: dict[str, dict[int, str]] = {
 """Single layers that differ from the unit."""
 BACKWARDS = frozenset({"muse_glimmer", "muse_spark"})
 """Families whose unit ends with the last layer."""
+LATE_WINDOW = frozenset({
+    "qwen2", "qwen3", "qwen2_vl", "qwen2_5_vl", "qwen2_5_omni", "qwen3_omni_moe", "dots1", "deepseek_ocr2",
+})  # fmt: skip
+"""Families whose layers have a window from `max_window_layers` on, where `use_sliding_window` says so."""
 UNIFORM_WINDOW = frozenset({"mistral", "mixtral", "starcoder2", "phi3", "ministral", "mistral3", "pixtral", "phimoe"})
 """Families whose `sliding_window` means every layer."""

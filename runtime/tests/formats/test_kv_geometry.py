@@ -116,6 +116,7 @@ PUBLISHED: list[tuple[str, dict[str, Any], int]] = [
     # meta-llama/Llama-4-Scout: every 4th of 48 is full (llama4.py: no_rope_layers)
     ("llama 4", shape("llama4_text", 48, 5120, 40, 8, **LLAMA4), 49152),
     ("llama 4, listed", shape("llama4_text", 48, 5120, 40, 8, **LLAMA4, no_rope_layers=[1, 1, 1, 0] * 12), 49152),
+    ("llama 4, other window", shape("llama4_text", 48, 5120, 40, 8, **LLAMA4, sliding_window=512), 49152),
     ("llama 4, interval", shape("llama4_text", 48, 5120, 40, 8, **LLAMA4, no_rope_layer_interval=6), 8 * 8 * 256 * 2),
     # google/gemma-3-27b-it: every 6th of 62 is full (gemma3.py)
     ("gemma 3", shape("gemma3_text", 62, 5376, 32, 16, head_dim=128, sliding_window=1024), 10 * 16 * 256 * 2),
@@ -222,6 +223,14 @@ def test_layers_that_slide_have_heads_of_their_own() -> None:
         LayerGroup(LayerKind.FULL, 2, 4, 192, 128),
         LayerGroup(LayerKind.SLIDING, 4, 8, 192, 128, window=128),
     )
+
+
+def test_only_some_families_have_a_window_from_some_layer_on() -> None:
+    """vLLM's own specs: Qwen 2 and 3 do, Qwen 2 MoE has none, others have it everywhere or nowhere."""
+    late = {"use_sliding_window": True, "max_window_layers": 3, "sliding_window": 512}
+    for kind, want in (("qwen2", 3), ("qwen3", 3), ("qwen2_moe", 24), ("laguna", 24)):
+        found = layer_groups(Config(shape(kind, 24, 2048, 16, 16, **late), classes=config_classes()))
+        assert sum(group.count for group in found if group.kind is LayerKind.FULL) == want, kind
 
 
 def test_a_window_of_cohere_s_is_beside_the_token_itself() -> None:

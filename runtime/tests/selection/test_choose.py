@@ -597,3 +597,21 @@ def test_an_encoder_that_is_named_like_a_writer_writes_where_it_says_so(
     assert isinstance(refused, NoChoice)
     assert "is_decoder: true" in why_not(refused, TF)
     assert chosen(choose(dataclasses.replace(facts, decoder=True), make_machine(90)))[0] is TF
+
+
+def test_the_language_model_of_one_that_sees_is_not_that_one(make_facts: MakeFacts, make_machine: MakeMachine) -> None:
+    """vLLM takes Emu3ForCausalLM for Emu3ForConditionalGeneration, and then fails for want of an image processor."""
+    facts = dataclasses.replace(make_facts(architecture="Emu3ForCausalLM"), model_type="emu3")
+    answer = choose(facts, make_machine(90))
+    assert chosen(answer)[0] is TF
+    assert "as Emu3ForConditionalGeneration only" in why_not(answer, VLLM)
+
+
+@pytest.mark.parametrize(("second", "engine"), [(LayerKind.SLIDING, TF), (LayerKind.FULL, VLLM)])
+def test_a_window_in_some_layers_of_qwen_is_not_vllm_s(
+    make_facts: MakeFacts, make_machine: MakeMachine, second: LayerKind, engine: EngineType
+) -> None:
+    """Its own assertion (qwen2.py): "Sliding window for some but all layers is not supported"."""
+    layers = (LayerGroup(LayerKind.FULL, 3, 4, 128, 128), LayerGroup(second, 25, 4, 128, 128, window=512))
+    facts = dataclasses.replace(make_facts(architecture="Qwen2ForCausalLM"), model_type="qwen2", layers=layers)
+    assert chosen(choose(facts, make_machine(90)))[0] is engine

@@ -49,11 +49,16 @@ def element(facts: ModelFacts, device: Device) -> Fraction:
 
 
 def kept(facts: ModelFacts) -> tuple[LayerGroup, ...]:
-    """What each layer keeps in the code that vLLM runs. Transformers' code computes attention alone there: latents stay
-    (MLAAttention), and what an indexer would pick from them is not asked for (models/transformers/base.py). A window
-    that is stated anywhere is every layer's."""
-    lent = known().borrows((facts.architecture, *facts.other_architectures))
-    layers = (replace(group, index_bytes=0) if lent else group for group in facts.layers)
+    """What each layer keeps in the code that vLLM runs."""
+    return as_kept(facts.layers, (facts.architecture, *facts.other_architectures))
+
+
+def as_kept(layers: Iterable[LayerGroup], architectures: Sequence[str]) -> tuple[LayerGroup, ...]:
+    """The layers of a model that names these architectures. Transformers' code computes attention alone there: latents
+    stay (MLAAttention), and what an indexer would pick from them is not asked for (models/transformers/base.py). A
+    window that is stated anywhere is every layer's."""
+    if known().borrows(architectures):
+        layers = (replace(group, index_bytes=0) for group in layers)
     return tuple(
         replace(group, kind=LayerKind.SLIDING) if group.kind is LayerKind.FULL and group.window else group
         for group in layers

@@ -53,6 +53,8 @@ which way their attention goes."""
 CPU_HEADS = frozenset({32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512})
 """Widths of heads that there are kernels for on a CPU (cpu_attn.py)."""
 
+QWEN_CODE = frozenset({"qwen2", "qwen3", "qwen2_vl", "qwen2_5_vl", "qwen2_audio", "qwen2_5_omni"})
+"""Model types whose language model is that of Qwen 2."""
 RENAMED_ROPES = frozenset({"xdrope"})
 """Names that a model's config class replaces by one that vLLM has (hunyuan_vl)."""
 
@@ -101,8 +103,11 @@ def not_a_generator(case: Case) -> str | None:
     if kinds and not kinds & GENERATORS:
         return f"vLLM has {name} for other things than writing text ({', '.join(sorted(kinds))})."
     kept = told.kept_as(name)
-    if kinds is None and kept and not told.architectures[kept] & GENERATORS and told.end(name)[1] == "generate":
-        return f"vLLM has {name} as {kept} only, for other things than writing text."
+    if kinds is None and kept and name not in told.by_transformers and told.end(name)[1] == "generate":
+        if not (of := told.architectures[kept]) & GENERATORS:
+            return f"vLLM has {name} as {kept} only, for other things than writing text."
+        if of == {"Multimodal"} and name.endswith("ForCausalLM"):
+            return f"vLLM has {name} as {kept} only, whose processor and weights for pictures this model has not."
     end, runner = told.end(name)
     if kinds is None and runner == "pooling" and told.has(name):
         right = f"{name.removesuffix(end)}ForCausalLM"
@@ -134,6 +139,14 @@ def unable_pooling(case: Case) -> str | None:
 def keeps_nothing(facts: ModelFacts) -> bool:
     """Whether it reads a whole text at once, so that no cache is made for it."""
     return not ENCODERS.isdisjoint((facts.architecture, *facts.other_architectures))
+
+
+def window_in_some_layers(case: Case) -> str | None:
+    """Qwen's layers have a window all or not at all (qwen2.py)."""
+    kinds = {group.kind for group in case.facts.layers}
+    if case.facts.model_type.removesuffix("_text") in QWEN_CODE and {LayerKind.FULL, LayerKind.SLIDING} <= kinds:
+        return f"vLLM does not run {architecture(case)} with a window in some of its layers (max_window_layers)."
+    return None
 
 
 def unknown_rope(case: Case) -> str | None:
@@ -330,6 +343,7 @@ RULES: tuple[Rule, ...] = (
     not_a_generator,
     unable_pooling,
     unknown_rope,
+    window_in_some_layers,
     below_wheel_floor,
     deprecated_method,
     unknown_method,
