@@ -82,6 +82,13 @@ def test_what_no_room_helps(changes: dict[str, object], said: str) -> None:
     assert said in verdict.reason and verdict.remedy, verdict
 
 
+def test_a_model_that_an_engine_loads_no_adapters_of_is_named() -> None:
+    other = replace(MODEL, architecture="MambaForCausalLM")
+    verdict = judge(GOOD, other, EngineType.VLLM, ROOM, 1)
+    assert verdict.fit is AdapterFit.REFUSED and "MambaForCausalLM" in verdict.reason
+    assert judge(GOOD, other, EngineType.TRANSFORMERS, ROOM, 1).fit is AdapterFit.FITS
+
+
 def test_an_adapter_of_another_architecture_is_no_adapter_of_a_gguf() -> None:
     foreign = replace(GOOD, format=LoraFormat.GGUF, architecture="qwen2")
     verdict = judge(foreign, GGUF, EngineType.LLAMA_CPP, ROOM, 1)

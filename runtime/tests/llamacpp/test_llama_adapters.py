@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 
@@ -174,3 +175,11 @@ def _merge(base: Path, adapter: Path, target: Path) -> None:
         end += len(raw)
     text = json.dumps(header).encode()
     target.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(pieces))
+
+
+@pytest.mark.parametrize("architecture", sorted(peft.NAMES))
+def test_names_are_those_that_converters_give(architecture: str) -> None:
+    number = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+    names = gguf.get_tensor_name_map(number, 1)
+    for theirs, ours in peft.NAMES[architecture].items():
+        assert names.get_name(f"model.layers.0.{theirs}") == f"blk.0.{ours}"

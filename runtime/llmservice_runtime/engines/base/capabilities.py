@@ -117,6 +117,8 @@ class Capabilities:
     """Kind of a linear layer's weights -> platform -> kernels in order of preference."""
     pipelined: frozenset[str] = frozenset()
     """Architectures whose layers can be spread over a pipeline of GPUs."""
+    adapted: frozenset[str] = frozenset()
+    """Architectures that LoRA adapters can be loaded for."""
     checkpointed: frozenset[str] = frozenset()
     """Architectures that keep a third state of each sequence, of a prompt that is being read."""
     weight_files: tuple[str, ...] = ()
@@ -226,6 +228,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "rope": lambda told: {kind: frozenset(map(frozenset, groups)) for kind, groups in told.items()},
     "kernels": lambda told: {kind: _tuples(platforms) for kind, platforms in told.items()},
     "pipelined": frozenset,
+    "adapted": frozenset,
     "checkpointed": frozenset,
     "weight_files": tuple,
     "kv_caches": lambda told: {

@@ -15,6 +15,7 @@ from llmservice_runtime.engines.vllm.install.recipe import RECIPE
 from llmservice_runtime.engines.vllm.memory import VllmMemory, exact
 from llmservice_runtime.engines.vllm.options import ONLINE, SHARES, vllm_options
 from llmservice_runtime.engines.vllm.rules import BF16_FLOOR, RULES, notes
+from llmservice_runtime.engines.vllm.sharding import is_among
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.estimate.adapters import HEADS, AdapterRoom
 from llmservice_runtime.estimate.budget import Layout, Shape
@@ -102,7 +103,9 @@ def adapter_arguments(room: AdapterRoom) -> tuple[str, ...]:
 
 
 def adapter_objection(adapter: LoraFacts, model: ModelFacts) -> str:
-    """It takes none of the output layer."""
+    """Not every model's code takes adapters, and none of the output layer."""
+    if not is_among(model.architecture, known().adapted):
+        return f"vLLM loads no adapters of {model.architecture or 'this architecture'}"
     head = next((target.name for target in adapter.targets if target.name in HEADS), "")
     return f"it changes the output layer ({head}), which vLLM takes no adapter of" if head else ""
 

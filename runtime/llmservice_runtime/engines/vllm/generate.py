@@ -27,7 +27,7 @@ from llmservice_runtime.engines.base.config_classes import config_class, part_of
 from llmservice_runtime.engines.base.generated import main
 from llmservice_runtime.engines.vllm.generate_auto_round import auto_round_digest
 from llmservice_runtime.engines.vllm.generate_by_transformers import by_transformers
-from llmservice_runtime.engines.vllm.generate_classes import checkpointed, pipelined
+from llmservice_runtime.engines.vllm.generate_classes import adapted, checkpointed, pipelined
 from llmservice_runtime.engines.vllm.generate_kv import kv_caches
 from llmservice_runtime.engines.vllm.generate_rope import rope_types
 from llmservice_runtime.engines.vllm.generate_schemes import compressed_digest, quark_schemes
@@ -93,6 +93,7 @@ def ask() -> dict[str, Any]:
         "parsers": _parsers(),
         "configs": _configs(),
         "pipelined": sorted(pipelined(registry)),  # last, with those after it: they import every model
+        "adapted": sorted(adapted(registry)),
         "checkpointed": sorted(checkpointed(registry)),
         "compressed": compressed_digest(),
         "auto_round": auto_round_digest(),

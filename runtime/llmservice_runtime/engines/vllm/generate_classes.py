@@ -46,6 +46,13 @@ def pipelined(registry: Any) -> Iterator[str]:
     return (name for name, implementation in _classes(registry) if supports_pp(implementation))
 
 
+def adapted(registry: Any) -> Iterator[str]:
+    """Architectures whose classes implement `SupportsLoRA`."""
+    from vllm.model_executor.models.interfaces import supports_lora
+
+    return (name for name, implementation in _classes(registry) if supports_lora(implementation))
+
+
 def checkpointed(registry: Any) -> Iterator[str]:
     """Architectures with recurrent states and layers that ask for one more of them while a prompt is read."""
     for name, implementation in _classes(registry):

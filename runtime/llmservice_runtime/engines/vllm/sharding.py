@@ -9,7 +9,7 @@ compressed-tensors stay whole, and whole blocks of each GPU's keys come out of a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from llmservice_runtime.engines.vllm.told import known
@@ -56,12 +56,14 @@ def objection(facts: ModelFacts, layout: Layout, sharing: Sharing) -> str:
 
 def is_pipelined(architecture: str) -> bool:
     """Whether its layers can be on different GPUs."""
+    return is_among(architecture, known().pipelined)
+
+
+def is_among(architecture: str, able: Collection[str]) -> bool:
+    """Whether it is one of these, or runs by Transformers' code, which is."""
     told = known()
-    return architecture in told.pipelined or (
-        architecture in told.by_transformers
-        and architecture not in told.architectures
-        and TRANSFORMERS in told.pipelined
-    )
+    borrowed = architecture in told.by_transformers and architecture not in told.architectures
+    return architecture in able or (borrowed and TRANSFORMERS in able)
 
 
 def _objections(facts: ModelFacts, layout: Layout, sharing: Sharing) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """What PEFT saves of a LoRA (adapter_config.json, adapter_model.safetensors), written as the GGUF that llama.cpp loads.
 
-As llama.cpp's own convert_lora_to_gguf.py does it, for architectures whose tensors it only renames; one reorders the
-rows of queries and keys. A test holds that table against the converter of the locked version.
+As llama.cpp's own convert_lora_to_gguf.py does it (conversion/*.py of the locked version), for architectures whose
+tensors it only renames, but for the order of rows of queries and keys. A name that is wrong is refused when it is
+loaded; a test holds the order against weights that were merged before.
 """
 
 from __future__ import annotations
