@@ -6,7 +6,7 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.engines.registry import definition
 from llmservice_runtime.estimate.adapters import AdapterRoom, AdapterVerdict, Takes, weigh
 from llmservice_runtime.formats.facts import ModelFacts
-from llmservice_runtime.formats.lora import LoraFacts
+from llmservice_runtime.formats.lora_facts import LoraFacts
 
 
 def judge(adapter: LoraFacts, model: ModelFacts, engine: EngineType, room: AdapterRoom, count: int) -> AdapterVerdict:

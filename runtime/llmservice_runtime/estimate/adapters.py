@@ -9,7 +9,7 @@ from enum import StrEnum
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.estimate.overhead import feed_forward
 from llmservice_runtime.formats.facts import LayerKind, ModelFacts, ModelFormat
-from llmservice_runtime.formats.lora import LoraFacts, LoraFormat, Target
+from llmservice_runtime.formats.lora_facts import LoraFacts, LoraFormat, Target
 
 LEAST_COUNT = 4
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)

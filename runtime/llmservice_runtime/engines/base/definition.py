@@ -13,7 +13,7 @@ from llmservice_runtime.estimate.adapters import AdapterRoom
 from llmservice_runtime.estimate.budget import EngineMemory, Layout, Shape
 from llmservice_runtime.formats.classes import Classes
 from llmservice_runtime.formats.facts import ModelFacts, Quantization
-from llmservice_runtime.formats.lora import LoraFacts, LoraFormat
+from llmservice_runtime.formats.lora_facts import LoraFacts, LoraFormat
 from llmservice_runtime.machine.machine import Device
 
 

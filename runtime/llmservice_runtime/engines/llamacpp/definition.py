@@ -14,7 +14,7 @@ from llmservice_runtime.engines.llamacpp.options import llama_options
 from llmservice_runtime.engines.llamacpp.rules import RULES, not_from_left_to_right
 from llmservice_runtime.estimate.budget import Shape
 from llmservice_runtime.formats.facts import ModelFacts
-from llmservice_runtime.formats.lora import LoraFormat
+from llmservice_runtime.formats.lora_facts import LoraFormat
 from llmservice_runtime.machine.machine import Device
 
 

@@ -21,7 +21,7 @@ from llmservice_runtime.estimate.adapters import HEADS, AdapterRoom
 from llmservice_runtime.estimate.budget import Layout, Shape
 from llmservice_runtime.estimate.overhead import UTILISATION
 from llmservice_runtime.formats.facts import ModelFacts, Quantization
-from llmservice_runtime.formats.lora import LoraFacts
+from llmservice_runtime.formats.lora_facts import LoraFacts
 from llmservice_runtime.machine.machine import Device
 
 RUST_ENV = "VLLM_USE_RUST_FRONTEND"
