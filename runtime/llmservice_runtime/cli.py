@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "--proxy", action="append", default=[], metavar="URL", help="a proxy that may be inside this network"
     )
     adapter.add_argument("--inspect", action="store_true", help="read its headers, and fetch nothing")
+    adapter.add_argument("--report", type=Path, metavar="FILE", help="write it here instead of standard output")
 
     install = commands.add_parser("install", help="create an engine's environment, building what must be built")
     install.add_argument("engine", choices=sorted(ENGINE_NAMES), help="engine to install")
@@ -221,7 +222,10 @@ def _adapter(arguments: argparse.Namespace) -> int:
         fetch=not arguments.inspect,
     )
     code, text = report(request)
-    print(text)
+    if arguments.report is None:
+        print(text)
+    else:
+        arguments.report.write_text(text)
     return code
 
 
