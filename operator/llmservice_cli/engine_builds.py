@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 
 from llmservice_runtime.contract.engines import EngineType
@@ -9,8 +11,9 @@ from llmservice_runtime.engines.base.recipe import Recipe
 from llmservice_runtime.engines.registry import definition, label
 from llmservice_runtime.install.environment import install_command, installed_devices, installed_engines
 from llmservice_runtime.machine.drm import drm_gpus
-from llmservice_runtime.machine.machine import GPU_DEVICES, Device, EngineBuild, Machine
-from llmservice_runtime.machine.probe import read_machine
+from llmservice_runtime.machine.machine import GPU_DEVICES, Device, EngineBuild, Gpu, Machine
+from llmservice_runtime.machine.probe import nvidia_gpus, read_machine
+from llmservice_runtime.machine.visible import seen
 
 
 def builds_here() -> tuple[EngineBuild, ...]:
@@ -24,18 +27,28 @@ def builds_here() -> tuple[EngineBuild, ...]:
 
 
 def machine_here() -> Machine:
-    """This machine with its engines. GPUs of other makers than NVIDIA come from Vulkan where an engine is built for
-    it, else from the kernel, which tells that they are there and little more."""
+    """This machine with its engines, and the GPUs that this process's environment lets engines see. GPUs of other
+    makers than NVIDIA come from Vulkan where an engine is built for it, else from the kernel, which tells that they are
+    there and little more."""
     builds = builds_here()
     machine = read_machine(builds)
-    if machine.gpus:
-        return machine
-    by_vulkan = any(build.installed and Device.AMD in build.devices for build in builds)
-    if not by_vulkan:
-        return replace(machine, gpus=drm_gpus())
-    from llmservice_runtime.machine.vulkan import vulkan_gpus  # a machine without that build plans without it
+    return replace(machine, gpus=_seen(machine.gpus, builds))
 
-    return replace(machine, gpus=vulkan_gpus())
+
+def gpus_here() -> tuple[Gpu, ...]:
+    """Its GPUs alone, as `machine_here` has them."""
+    return _seen(nvidia_gpus(), builds_here())
+
+
+def _seen(nvidia: tuple[Gpu, ...], builds: Sequence[EngineBuild]) -> tuple[Gpu, ...]:
+    by_vulkan = any(build.installed and Device.AMD in build.devices for build in builds)
+    if not by_vulkan:  # a machine without that build plans without Vulkan
+        return seen(nvidia, os.environ) if nvidia else drm_gpus()
+    from llmservice_runtime.machine.vulkan import numbered, vulkan_gpus
+
+    if not nvidia:
+        return vulkan_gpus()
+    return seen(numbered(nvidia) if len(nvidia) > 1 else nvidia, os.environ)
 
 
 def unused_gpu(engine: EngineType, machine: Machine) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +20,8 @@ from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.registry import reads_gguf
 from llmservice_runtime.estimate.budget import HOST, total
-from llmservice_runtime.machine.machine import Machine
+from llmservice_runtime.machine.machine import Gpu, Machine
+from llmservice_runtime.machine.visible import lists, seen, unknown
 from llmservice_scaling.asked import rules
 
 T = TypeVar("T")
@@ -76,7 +78,9 @@ class Unreadable:
 def plan_service(manifest: Manifest, machine: Machine, places: Places) -> PlannedService:
     """What would run of one service. Raises UserError when its model can't be read."""
     model = resolve(manifest.service, manifest.base, places)
-    plan = not_allowed(manifest, places) or make_plan(manifest.service.spec, model.facts, machine, model.files.revision)
+    spec = manifest.service.spec
+    refused = not_allowed(manifest, places) or not_there(spec, machine)
+    plan = refused or make_plan(spec, model.facts, visible(machine, spec), model.files.revision)
     return PlannedService(manifest, model, plan)
 
 
@@ -120,9 +124,11 @@ def plan_services(
         if isinstance(model, UserError):
             yield Unreadable(manifest, model)
             continue
-        inputs = (model.facts, machine, model.files.revision)
-        plan = not_allowed(manifest, places) or plans.get(
-            (service.model_dump_json(exclude=_PLAN_APART), *inputs), make_plan, spec, *inputs
+        inputs = (model.facts, visible(machine, spec), model.files.revision)
+        plan = (
+            not_allowed(manifest, places)
+            or not_there(spec, machine)
+            or plans.get((service.model_dump_json(exclude=_PLAN_APART), *inputs), make_plan, spec, *inputs)
         )
         if isinstance(plan, Plan):
             machine = beside(machine, plan, spec)
@@ -161,21 +167,64 @@ def staying_first(manifests: Iterable[Manifest]) -> list[Manifest]:
 
 
 def beside(machine: Machine, plan: Plan, spec: LLMServiceSpec) -> Machine:
-    """What is left of a machine for services that are planned next. Host memory of one that gives way is theirs too;
-    GPUs are not shared in turns."""
-    left = without(machine, plan, max(1, kept(spec)))
-    return left if kept(spec) else dataclasses.replace(left, memory_available=machine.memory_available)
+    """What is left of a machine for services that are planned next: all of it where this one gives way."""
+    count = kept(spec)
+    if not count:
+        return machine
+    host = total(plan.memory, HOST) * count
+    mine = [gpu for gpu in visible(machine, spec).gpus if gpu.product == plan.accelerator]
+    left = without(machine, mine[: plan.accelerator_count * count])
+    return dataclasses.replace(left, memory_available=max(0, machine.memory_available - host))
 
 
-def without(machine: Machine, plan: Plan, replicas: int = 1) -> Machine:
-    """What is left of a machine beside `replicas` of a plan."""
-    left = list(machine.gpus)
-    for _ in range(min(plan.accelerator_count * replicas, machine.gpu_count)):
-        left.remove(machine.gpu)  # type: ignore[arg-type]  # there is one while the count is above zero
-    host = total(plan.memory, HOST) * replicas
-    return dataclasses.replace(
-        machine,
-        memory_available=max(0, machine.memory_available - host),
-        gpus=tuple(left),
-        taken=machine.taken or len(left) < len(machine.gpus),
+def without(machine: Machine, gone: Iterable[Gpu]) -> Machine:
+    """The same machine of which other services have these GPUs."""
+    left, others = list(machine.gpus), list(machine.others)
+    for gpu in gone:
+        left.pop(next(n for n, one in enumerate(left) if one == gpu and one.id == gpu.id))
+        others.append(gpu)
+    return dataclasses.replace(machine, gpus=tuple(left), others=tuple(others))
+
+
+def visible(machine: Machine, spec: LLMServiceSpec) -> Machine:
+    """The machine as the engine of a service sees it: spec.engine.env may name some of its GPUs."""
+    named = named_gpus(machine, spec)
+    if named is None:
+        return machine
+    there = {gpu.id: gpu for gpu in machine.gpus}
+    return dataclasses.replace(machine, gpus=tuple(there[gpu.id] for gpu in named if gpu.id in there))
+
+
+def named_gpus(machine: Machine, spec: LLMServiceSpec) -> tuple[Gpu, ...] | None:
+    """What spec.engine.env lets a service see, whoever has it; None = it says nothing, or of no real machine."""
+    environ, gpus = _environ(spec), (*machine.gpus, *machine.others)
+    return seen(gpus, environ) if lists(environ) and all(gpu.id for gpu in gpus) else None
+
+
+def not_there(spec: LLMServiceSpec, machine: Machine) -> Refusal | None:
+    """GPUs that spec.engine.env names and that services can't have here, or fewer than the service asks for."""
+    named, environ, gpus = named_gpus(machine, spec), _environ(spec), (*machine.gpus, *machine.others)
+    if named is None or not gpus:
+        return None
+    found = unknown(gpus, environ)
+    if found is None and len(named) >= (spec.accelerator.count or 0):
+        return None
+    if found is None:
+        name, how = lists(environ)[0], "names one GPU" if len(named) == 1 else f"names {len(named) or 'no'} GPUs"
+        reason = f"engine.env: {name} is {environ[name]!r}, which {how}, and accelerator.count is"
+        return _bad_env(f"{reason} {spec.accelerator.count}.", f"Name as many GPUs in {name}, or leave it out.")
+    name, word = found
+    here = ", ".join(f"{gpu.name} ({gpu.id})" for gpu in sorted(gpus, key=lambda gpu: gpu.name))
+    hidden = "".join(f" {other} of this command's environment is {os.environ[other]!r}." for other in lists(os.environ))
+    return _bad_env(
+        f"engine.env: {name} names {word!r}, and services can have {here} here.{hidden}",
+        f"Name one of these in {name}, or leave it out: GPUs are then given to replicas as they come free.",
     )
+
+
+def _bad_env(reason: str, way: str) -> Refusal:
+    return Refusal(FailureClass.BAD_ARGUMENT, reason, (way,), field="spec.engine.env")
+
+
+def _environ(spec: LLMServiceSpec) -> dict[str, str]:
+    return {variable.name: variable.value for variable in spec.engine.env}

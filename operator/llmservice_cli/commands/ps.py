@@ -18,7 +18,7 @@ from llmservice_runtime.contract.plain import plain
 HEADER = ("NAME", "MODEL", "ENGINE", "READY", "URL", "STATUS")
 STATUS_WIDTH = 120
 """Characters of a reason in the short table; `wide` and the other outputs have all of it."""
-WIDE = (*HEADER[:-1], "PIDS", "RESTARTS", "RUNNING", "MEMORY", "LOADED", "LOG", "STATUS")
+WIDE = (*HEADER[:-1], "PIDS", "RESTARTS", "RUNNING", "MEMORY", "GPUS", "LOADED", "LOG", "STATUS")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -157,6 +157,8 @@ def _row(entry: dict[str, Any], wide: bool) -> tuple[str, ...]:
     elif ready["status"] == "True" and (progress := condition(entry, "Progressing"))["reason"] != "Ready":
         said = f"Ready; {progress['reason']}: {progress['message']}"
     load = status.get("load") or {}
+    if crowded := [facts["crowded"] for facts in entry["replicas"] if facts.get("crowded") and not facts["ready"]]:
+        said += f" {' '.join(crowded)}"
     if found := load.get("findings"):
         said += f". {' '.join(found)}"
     model = entry["object"]["spec"]["model"]["uri"]
@@ -169,6 +171,7 @@ def _row(entry: dict[str, Any], wide: bool) -> tuple[str, ...]:
         str(sum(facts["restarts"] for facts in replicas)),
         str(sum(facts["running"] for facts in replicas)),
         _memory(load),
+        ",".join(gpu.removeprefix("GPU ") for facts in replicas for gpu in facts.get("gpus", ())) or "-",
         _loaded(load),
         replicas[0]["log"] if replicas else "-",
     )

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmservice_cli.local.holds import Memory
+from llmservice_cli.local.holds import Memory, Need
 
 LEAST_SECONDS, MOST_SECONDS = 5.0, 60.0
 
@@ -25,7 +25,7 @@ def residency(load_seconds: float | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """A replica that has memory. `stays_until` and `used_at` are on the clock of `now`."""
+    """A replica that has memory, and GPUs. `stays_until` and `used_at` are on the clock of `now`."""
 
     replica: str
     service: str
@@ -41,9 +41,8 @@ class Waiting:
     """A service that is asked for, and has no replica that found room."""
 
     service: str
-    model: str
-    need: int
-    """Bytes of one replica."""
+    need: Need
+    """Of one replica."""
     since: float
     stays: bool = False
     """Once it runs, it gives way to nobody."""
@@ -54,24 +53,21 @@ class Turns:
     """What is to happen. Replicas and services by name."""
 
     goes: Mapping[str, str] = field(default_factory=dict)
-    """Replicas that are to be stopped now -> the service that gets their memory."""
+    """Replicas that are to be stopped now -> the service that gets their room."""
     closed: Mapping[str, str] = field(default_factory=dict)
     """Replicas that get no new work -> the service that waits for them; those that go are among them."""
     awaited: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Services that wait and will have room -> services that make it; none where it comes free by itself."""
     hopeless: frozenset[str] = frozenset()
     """Services that wait in vain: what can go is not enough."""
-    needs: tuple[tuple[str, int], ...] = ()
-    """(service, bytes) of those in `awaited`, who waited longest first."""
+    needs: tuple[tuple[str, Need], ...] = ()
+    """What those in `awaited` take, who waited longest first."""
 
-    def ahead_of(self, service: str) -> int:
-        """Bytes of whoever comes before it; of a service that does not wait, all of them."""
-        ahead = 0
-        for name, need in self.needs:
-            if name == service:
-                break
-            ahead += need
-        return ahead
+    def ahead_of(self, service: str) -> tuple[Need, ...]:
+        """What those take that come before it; where it does not wait, all of them."""
+        names = [name for name, _ in self.needs]
+        count = names.index(service) if service in names else len(names)
+        return tuple(need for _, need in self.needs[:count])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +93,10 @@ def take_turns(
     closed: dict[str, str] = {}
     awaited: dict[str, tuple[str, ...]] = {}
     hopeless: set[str] = set()
-    needs: list[tuple[str, int]] = []
+    needs: list[tuple[str, Need]] = []
     left, lasting = list(residents), memory
     for one in sorted(waiting, key=lambda one: (one.since, one.service)):
-        if lasting.without({other.replica for other in _spare(residents, one, keeps, now)}).short(one.model, one.need):
+        if not lasting.without({other.replica for other in _spare(residents, one, keeps, now)}).fits(one.need):
             hopeless.add(one.service)
             continue
         chosen = _chosen(one, _spare(left, one, keeps, now), memory)
@@ -108,11 +104,11 @@ def take_turns(
             awaited[one.service] = tuple(awaited)
         else:
             left = [resident for resident in left if resident not in chosen]
-            memory = memory.without({resident.replica for resident in chosen}).beside(one.service, one.model, one.need)
+            memory = memory.without({resident.replica for resident in chosen}).beside(one.service, one.need)
             awaited[one.service] = tuple(dict.fromkeys(resident.service for resident in chosen))
         needs.append((one.service, one.need))
         if one.stays:
-            lasting = lasting.beside(one.service, one.model, one.need)
+            lasting = lasting.beside(one.service, one.need)
         if chosen is not None and all(resident.stays_until <= now for resident in chosen):
             closed |= {resident.replica: one.service for resident in chosen}
             if not any(resident.busy for resident in chosen):
@@ -141,7 +137,7 @@ def _chosen(one: Waiting, spare: Sequence[Resident], memory: Memory) -> list[Res
     """As many of `spare` as it takes, and none that it would not take; None when all of them are not enough."""
 
     def fits(gone: Sequence[Resident]) -> bool:
-        return not memory.without({resident.replica for resident in gone}).short(one.model, one.need)
+        return memory.without({resident.replica for resident in gone}).fits(one.need)
 
     count = next((count for count in range(len(spare) + 1) if fits(spare[:count])), None)
     if count is None:

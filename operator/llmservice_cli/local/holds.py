@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from llmservice_cli.local import gpus as cards
+from llmservice_cli.local.gpus import NO_GPU, GpuNeed, dealt
 from llmservice_planning.words import memory as words
+from llmservice_runtime.machine.machine import Gpu
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one replica takes: `bytes` of host memory, of which the model's file may be there already, and GPUs."""
+
+    model: str
+    bytes: int
+    gpus: GpuNeed = NO_GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +34,10 @@ class Hold:
     """The pid of the one it belongs to."""
     replica: str = ""
     """Its name, which is unique within an instance."""
+    gpus: tuple[str, ...] = ()
+    """Ids of those that it has."""
+    wants: GpuNeed = NO_GPU
+    """GPUs that are kept for it, whichever these will be."""
 
     @property
     def missing(self) -> int:
@@ -44,6 +60,8 @@ class Memory:
     holds: tuple[Hold, ...] = ()
     limit: int | None = None
     instance: int = 0
+    gpus: tuple[Gpu, ...] = ()
+    """All that replicas may have."""
 
     @property
     def most(self) -> int:
@@ -58,9 +76,35 @@ class Memory:
             return left
         return min(left, self.limit - taken(hold for hold in self.holds if hold.instance == self.instance))
 
-    def short(self, model: str, need: int) -> int:
-        """What is missing for another replica; 0 = it fits. A file that another one has mapped is there already."""
-        return max(0, need - self.shared(model, need) - self.left)
+    def fits(self, need: Need) -> bool:
+        """Whether another replica has room."""
+        return not self.short(need) and not self.gpus_short(need.gpus)
+
+    def short(self, need: Need) -> int:
+        """Bytes that are missing for another replica. A file that another one has mapped is there already."""
+        return max(0, need.bytes - self.shared(need) - self.left)
+
+    def gpus_short(self, need: GpuNeed) -> int:
+        """GPUs that are missing for another replica, beside what is kept for others."""
+        if not need.count:
+            return 0
+        kept = self._kept
+        unmet = sum(one.count for one in kept) - sum(map(len, dealt(kept, self.gpus, self.taken)))
+        more = dealt([*kept, need], self.gpus, self.taken)
+        return need.count + sum(one.count for one in kept) - sum(map(len, more)) - unmet
+
+    def choose(self, need: GpuNeed) -> tuple[Gpu, ...]:
+        """The GPUs of another replica, which fits."""
+        return dealt([*self._kept, need], self.gpus, self.taken)[-1]
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """Ids of GPUs that somebody has."""
+        return frozenset(gpu for hold in self.holds for gpu in hold.gpus)
+
+    @property
+    def _kept(self) -> list[GpuNeed]:
+        return [hold.wants for hold in self.holds if hold.wants.count]
 
     def without(self, replicas: Collection[str]) -> Memory:
         """Once these replicas of the instance have ended."""
@@ -74,14 +118,22 @@ class Memory:
                 files[hold.model] = max(files.get(hold.model, 0), hold.mapped)
         return replace(self, free=self.free + anonymous + sum(files.values()), holds=stay)
 
-    def beside(self, service: str, model: str, need: int) -> Memory:
+    def beside(self, service: str, need: Need) -> Memory:
         """Once another replica was promised what it needs."""
-        promised = need - self.shared(model, need)
-        return replace(self, holds=(*self.holds, Hold(service, model, promised, instance=self.instance)))
+        promised = need.bytes - self.shared(need)
+        hold = Hold(service, need.model, promised, instance=self.instance, wants=need.gpus)
+        return replace(self, holds=(*self.holds, hold))
 
-    def shared(self, model: str, need: int) -> int:
-        """What of it is there already."""
-        return min(need, max((hold.mapped for hold in self.holds if hold.model == model), default=0))
+    def after(self, others: Iterable[Need]) -> Memory:
+        """Once others that wait were promised what they need."""
+        memory = self
+        for need in others:
+            memory = memory.beside("", need)
+        return memory
+
+    def shared(self, need: Need) -> int:
+        """What of its bytes is there already."""
+        return min(need.bytes, max((hold.mapped for hold in self.holds if hold.model == need.model), default=0))
 
 
 def taken(holds: Iterable[Hold]) -> int:
@@ -93,17 +145,31 @@ def taken(holds: Iterable[Hold]) -> int:
     return size + sum(files.values())
 
 
-def shortage(service: str, model: str, need: int, memory: Memory, ahead: int = 0) -> str:
+def shortage(service: str, need: Need, memory: Memory, ahead: Sequence[Need] = ()) -> str:
     """Why another replica can't start, in a sentence; empty = it can. `ahead` is for others that wait for longer."""
-    if not memory.short(model, need + ahead):
+    if memory.after(ahead).fits(need):
         return ""
-    if ahead and not memory.short(model, need):
+    if memory.fits(need):
         return f"A replica of {service} waits for its turn: what is left is for others that have waited for longer."
-    wants = need - memory.shared(model, need)
-    return (
-        f"A replica of {service} takes {words(wants)} of memory, and {words(max(0, memory.left))} of"
-        f" {words(memory.most)} are left.{held(memory.holds)}"
-    )
+    said = []
+    if memory.short(need):
+        said.append(
+            f"A replica of {service} takes {words(need.bytes - memory.shared(need))} of memory, and"
+            f" {words(max(0, memory.left))} of {words(memory.most)} are left.{held(memory.holds)}"
+        )
+    if memory.gpus_short(need.gpus):
+        said.append(cards.shortage(service, need.gpus, memory.gpus, owners(memory.holds)))
+    return " ".join(said)
+
+
+def owners(holds: Iterable[Hold], instance: int | None = None) -> Mapping[str, str]:
+    """Ids of GPUs -> who has them. `instance` as in `held`."""
+    return {gpu: _who(hold, instance) for hold in holds for gpu in hold.gpus}
+
+
+def _who(hold: Hold, instance: int | None) -> str:
+    here = os.getpid() if instance is None else instance
+    return hold.service + (f" (of another instance, pid {hold.instance})" if hold.instance != here else "")
 
 
 def held(holds: Sequence[Hold], instance: int | None = None) -> str:
@@ -111,11 +177,9 @@ def held(holds: Sequence[Hold], instance: int | None = None) -> str:
 
     `instance` is the pid of the one that is spoken to, by default this process.
     """
-    here = os.getpid() if instance is None else instance
     by_service: dict[str, int] = {}
     for hold in holds:
-        elsewhere = f" (of another instance, pid {hold.instance})" if hold.instance != here else ""
-        name = hold.service + elsewhere
+        name = _who(hold, instance)
         by_service[name] = by_service.get(name, 0) + hold.size
     parts = [f"{name} holds {words(size)}" for name, size in by_service.items()]
     return f" {', '.join(parts)}; other programs have the rest." if parts else ""

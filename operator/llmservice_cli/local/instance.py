@@ -14,6 +14,7 @@ from typing import Any
 
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.local.giving_way import Turn, Turns
+from llmservice_cli.local.holds import Memory, Need
 from llmservice_cli.local.line import ROOM_SECONDS
 from llmservice_cli.local.machine import LocalSubstrate, log_file
 from llmservice_cli.local.order import Order
@@ -209,17 +210,31 @@ class Instance:
             memory = await asyncio.to_thread(self._substrate.memory)
             services = self._shared()
             turns = self._sharer.turns(services, memory, time.monotonic())
+            behind = self._behind_themselves(services, turns, memory)
+            turns = dataclasses.replace(turns, hopeless=turns.hopeless - behind)
         self._substrate.turns = turns
         changed = [self._turn(one, turns, time.monotonic(), datetime.now(UTC)) for one in services]
         if any(changed):
             self._follow()
 
+    def _behind_themselves(self, services: Sequence[Sharing], turns: Turns, memory: Memory) -> frozenset[str]:
+        """Changed services whose old version has the GPUs that the new one waits for, and nobody else can make room:
+        the old one is drained first."""
+        behind = set()
+        for one in services:
+            own = {facts.name for facts in one.replicas if not facts.held}
+            alone = one.changing and one.service in turns.hopeless and not memory.short(one.need)
+            if alone and memory.without(own).fits(one.need):
+                log.info("%s: what serves is drained: it has the GPUs of the changed version", one.service)
+                self._services[one.service].drain_for_change()
+                behind.add(one.service)
+        return frozenset(behind)
+
     def _shared(self) -> list[Sharing]:
         return [
             Sharing(
                 service=name,
-                model=real(control.order.settings.model_path),
-                need=control.order.memory_bytes,
+                need=Need(real(control.order.settings.model_path), control.order.memory_bytes, control.order.gpus),
                 keeps=self._scalers[name].keeps(control.order) if name in self._scalers else control.order.keeps,
                 replicas=control.replicas,
                 demand=self.gateway.proxy.rooms.demand(name),

@@ -9,13 +9,15 @@ from weakref import WeakValueDictionary
 
 import aiohttp
 
+from llmservice_cli.engine_builds import gpus_here
 from llmservice_cli.local.giving_way import Turns
-from llmservice_cli.local.holds import Memory
+from llmservice_cli.local.gpus import NO_GPU, GpuNeed
+from llmservice_cli.local.holds import Memory, Need
 from llmservice_cli.local.line import Line
 from llmservice_cli.local.load_times import LoadTimes
 from llmservice_cli.local.loading import LoadQueue, at_once
 from llmservice_cli.local.replica import LocalReplica
-from llmservice_cli.local.room import Claim, Room
+from llmservice_cli.local.room import Claim, Room, real
 from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -38,11 +40,11 @@ class LocalSubstrate:
         self._replicas: dict[str, LocalReplica] = {}
         self._times = LoadTimes(state)
         self._started = 0
-        self._room = Room(limit=memory_bytes)
+        self._room = Room(limit=memory_bytes, gpus=gpus_here)
         self._loading = LoadQueue(at_once(cpus()))
         self.turns = Turns()
         """Who gets the room that there is, or that others make."""
-        self._lines = WeakValueDictionary[tuple[str, str, int], Line]()
+        self._lines = WeakValueDictionary[tuple[str, Need], Line]()
         self._announced: Claim | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -66,7 +68,9 @@ class LocalSubstrate:
     def replicas(self) -> Sequence[ReplicaFacts]:
         return [replica.facts for replica in self._replicas.values()]
 
-    def start(self, service: str, slot: int, settings: RuntimeSettings, memory_bytes: int = 0) -> str:
+    def start(
+        self, service: str, slot: int, settings: RuntimeSettings, memory_bytes: int = 0, gpus: GpuNeed = NO_GPU
+    ) -> str:
         assert self._session is not None
         self._started += 1
         name = f"{service}-{self._started}"
@@ -77,18 +81,18 @@ class LocalSubstrate:
             log_file(self._state, service, slot),
             self._session,
             self._on_change,
-            self._line(service, settings.model_path, memory_bytes),
+            self._line(service, Need(real(settings.model_path), memory_bytes, gpus)),
             self._loading,
             self._times,
         )
         return name
 
-    def _line(self, service: str, model: str, memory_bytes: int) -> Line:
+    def _line(self, service: str, need: Need) -> Line:
         """Where replicas that ask for the same wait together."""
-        alike = service, model, memory_bytes
+        alike = service, need
 
         def claim(replica: str) -> Claim | FailureRecord:
-            return self._room.claim(service, model, memory_bytes, replica, lambda: self.turns.ahead_of(service))
+            return self._room.claim(service, need, replica, lambda: self.turns.ahead_of(service))
 
         line = self._lines.get(alike) or Line(claim)
         self._lines[alike] = line

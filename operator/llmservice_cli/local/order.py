@@ -10,6 +10,7 @@ from typing import Any
 
 from llmservice_api.status import ModelStatus, PlanStatus
 from llmservice_api.v1alpha1 import LLMService
+from llmservice_cli.local.gpus import NO_GPU, GpuNeed
 from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.contract.settings import RuntimeSettings
 
@@ -29,6 +30,8 @@ class Order:
     """What was found out about the model's files, once they were read."""
     memory_bytes: int = 0
     """Host memory that one replica is planned to take."""
+    gpus: GpuNeed = NO_GPU
+    """And GPUs."""
 
     @property
     def replicas(self) -> int:
@@ -81,12 +84,13 @@ class Order:
             "revision": self.revision,
             "model": self.model.model_dump(mode="json") if self.model else None,
             "memory_bytes": self.memory_bytes,
+            "gpus": dataclasses.asdict(self.gpus),
         }
 
     @staticmethod
     def from_body(body: dict[str, Any]) -> Order:
         """The reverse of `to_body`; ValueError or KeyError when it is something else."""
-        settings, failure = body["settings"], body["failure"]
+        settings, failure, gpus = body["settings"], body["failure"], body.get("gpus") or dataclasses.asdict(NO_GPU)
         return Order(
             service=LLMService.model_validate(body["service"]),
             base=body["base"],
@@ -96,4 +100,5 @@ class Order:
             revision=body["revision"],
             model=ModelStatus.model_validate(body["model"]) if body.get("model") else None,
             memory_bytes=body["memory_bytes"],
+            gpus=GpuNeed(**{**gpus, "among": tuple(gpus["among"])}),
         )

@@ -15,13 +15,14 @@ from llmservice_api.manifest import Manifest
 from llmservice_api.status import PlanStatus
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.engine_builds import builds_here, can_be_installed, machine_here
-from llmservice_cli.local.holds import Memory, held
+from llmservice_cli.local.gpus import NO_GPU, GpuNeed
+from llmservice_cli.local.holds import Hold, Memory, held, owners
 from llmservice_cli.local.offer import ALSO, Offer
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.room import SHRINK, Room
 from llmservice_cli.models import fetch_model
 from llmservice_cli.places import Places
-from llmservice_cli.plans import PlannedService, beside, kept, plan_service
+from llmservice_cli.plans import PlannedService, beside, kept, named_gpus, plan_service, visible, without
 from llmservice_planning.explain import refusal_remedy, refusal_text, summary, text
 from llmservice_planning.plan import Plan, Refusal
 from llmservice_planning.to_settings import runtime_settings
@@ -31,7 +32,8 @@ from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.engines import registry
-from llmservice_runtime.estimate.budget import HOST, total
+from llmservice_runtime.estimate.budget import GPU, HOST, total
+from llmservice_runtime.machine.machine import Machine
 from llmservice_runtime.sources.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -84,11 +86,18 @@ class Preparation:
         self._instance = joined.pid
         machine = machine_here()
         memory = Memory(
-            machine.memory_bytes, machine.memory_available, tuple(Room().holds()), joined.memory_bytes, joined.pid
+            machine.memory_bytes,
+            machine.memory_available,
+            tuple(Room().holds()),
+            joined.memory_bytes,
+            joined.pid,
+            machine.gpus,
         ).without(joined.gives_way)
         self._holds = memory.holds
+        self._gpus = machine.gpus
+        left = without(machine, [gpu for gpu in machine.gpus if gpu.id in memory.taken])
         self._machine = dataclasses.replace(
-            machine, memory_bytes=memory.most, memory_available=max(0, min(memory.left, memory.most))
+            left, memory_bytes=memory.most, memory_available=max(0, min(memory.left, memory.most))
         )
 
     def prepare(self, manifest: Manifest, hand_over: Callable[[Order], None]) -> Future[None]:
@@ -101,16 +110,20 @@ class Preparation:
 
     def _plan(self, manifest: Manifest) -> Order | PlannedService:
         name = manifest.service.full_name
-        planned = plan_service(manifest, self._machine, self._places)
+        machine = self._without_itself(name)
+        planned = plan_service(manifest, machine, self._places)
         plan = planned.plan
         if isinstance(plan, Refusal):
             others = held(self._holds, self._instance) if plan.failure is FailureClass.DOES_NOT_FIT else ""
+            others += self._who_has_gpus(machine) if _lacks_gpus(manifest, plan, machine) else ""
             self._say(refusal_text(name, plan) + (f"\n {others} {SHRINK}." if others else ""))
             remedy = f"{SHRINK}. {refusal_remedy(plan)}" if others else refusal_remedy(plan)
             return _failed(manifest, FailureRecord(plan.failure, plan.reason + others, remedy, PHASE))
         self._say(text(name, plan))
         for sentence in cluster_only(manifest.service.spec):
             self._say(f"{name}: {sentence}")
+        if not (plan.accelerator_count or visible(machine, manifest.service.spec).gpus) and machine.others:
+            self._say(f"{name}: It is planned for the CPU: other services have every GPU.{self._who_has_gpus(machine)}")
         if plan.missing and can_be_installed(plan.engine) and self._offer(name, plan.engine):
             self._machine = dataclasses.replace(self._machine, builds=builds_here())
             return self._plan(manifest)
@@ -118,8 +131,29 @@ class Preparation:
             message = f"The planned engine {plan.engine.value} is not installed on this machine."
             remedy = f"{plan.missing} {ALSO}" if can_be_installed(plan.engine) else plan.missing
             return _failed(manifest, FailureRecord(FailureClass.ENGINE_NOT_INSTALLED, message, remedy, PHASE))
-        self._machine = beside(self._machine, plan, manifest.service.spec)
+        self._machine = beside(machine, plan, manifest.service.spec)
         return planned
+
+    def _without_itself(self, name: str) -> Machine:
+        """What a service can have: the GPUs that it has itself come free when a changed version takes over."""
+        mine = {gpu for hold in self._holds if self._is(hold, name) for gpu in hold.gpus}
+        back = tuple(gpu for gpu in self._machine.others if gpu.id in mine)
+        others = tuple(gpu for gpu in self._machine.others if gpu.id not in mine)
+        return dataclasses.replace(self._machine, gpus=(*self._machine.gpus, *back), others=others)
+
+    def _is(self, hold: Hold, name: str) -> bool:
+        return hold.service == name and hold.instance == self._instance
+
+    def _who_has_gpus(self, machine: Machine) -> str:
+        """` default/a has GPU 0.`: a sentence to add; empty when nobody has any."""
+        who = owners(self._holds, self._instance)
+        parts = [f"{who[gpu.id]} has {gpu.name}" for gpu in machine.others if gpu.id in who]
+        return f" {', '.join(parts)}." if parts else ""
+
+    def _gpus_of(self, plan: Plan, manifest: Manifest) -> GpuNeed:
+        named = named_gpus(dataclasses.replace(self._machine, gpus=self._gpus, others=()), manifest.service.spec)
+        among = tuple(gpu.id for gpu in named or ())
+        return GpuNeed(plan.accelerator, plan.accelerator_count, total(plan.memory, GPU), among)
 
     def _compiled(self, engine: EngineType) -> str:
         """Where engines that compile keep it; empty for the others."""
@@ -147,7 +181,18 @@ class Preparation:
             revision=model.files.revision or None,
             model=model_status(model.facts, model.files.revision),
             memory_bytes=total(plan.memory, HOST),
+            gpus=self._gpus_of(plan, manifest) if plan.accelerator_count else NO_GPU,
         )
+
+
+def _lacks_gpus(manifest: Manifest, refusal: Refusal, machine: Machine) -> bool:
+    """Whether a service may be refused for want of what others have."""
+    spec = manifest.service.spec
+    left = visible(machine, spec)
+    many = (spec.accelerator.count or 0) > left.gpu_count
+    return refusal.field != "spec.engine.env" and (
+        not left.gpus or many or refusal.failure is FailureClass.DOES_NOT_FIT
+    )
 
 
 def _guarded(manifest: Manifest, step: Callable[[], T]) -> T | Order:

@@ -139,8 +139,8 @@ class LocalReplica:
             claimed = await self._line.ask(self.facts.name)
             if isinstance(claimed, Claim):
                 self._claimed = claimed
-                if self.facts.held:
-                    self._change(held=False, failure=None)
+                gpus = tuple(gpu.name for gpu in claimed.gpus)
+                self._change(gpus=gpus, crowded=claimed.crowded, held=False, failure=None)
                 return
             self._change(held=True, failure=claimed)
             await self._pause(ROOM_SECONDS)
@@ -168,7 +168,10 @@ class LocalReplica:
         self._folder.mkdir(parents=True, exist_ok=True)
         settings, state = self._folder / "settings.json", self._folder / STATE_FILE
         state.unlink(missing_ok=True)
-        settings.write_text(self._settings.to_json())
+        environ = self._settings.engine_env
+        if self._claimed is not None:
+            environ = {**environ, **self._claimed.environment(environ)}
+        settings.write_text(replace(self._settings, engine_env=environ).to_json())
         return ["--settings", str(settings), "--restart", "--state-file", str(state)]
 
     async def _one_life(self, process: SupervisorProcess) -> int:

@@ -11,20 +11,28 @@ import contextlib
 import fcntl
 import functools
 import json
+import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from llmservice_cli.local.holds import Hold, Memory, shortage
+from llmservice_cli.local.gpus import crowded
+from llmservice_cli.local.holds import Hold, Memory, Need, shortage
 from llmservice_cli.local.shared import shared_folder
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.machine.machine import Gpu
 from llmservice_runtime.machine.probe import memory, resident
+from llmservice_runtime.machine.visible import alone
 
 CLAIM_BYTES = 8192
 """Of a claim's file; names and paths fit."""
+LOOK_SECONDS = 10.0
+"""For so long what the driver said of GPUs holds."""
 REPLICA, INSTANCE = ".claim", ".instance"
 """How the files of replicas and of instances end."""
 SHRINK = (
@@ -35,18 +43,27 @@ REMEDY = f"{SHRINK}, or give this one less (contextTokens, a smaller version). I
 
 
 class Claim:
-    """A replica's place in memory, until `release`: a file that is locked as long as this process lives.
+    """A replica's place in memory and its GPUs, until `release`: a file that is locked as long as this process lives.
 
     Another `kind` is something else that lasts as long.
     """
 
     def __init__(self, folder: Path, body: dict[str, Any], kind: str = REPLICA) -> None:
+        self.gpus: tuple[Gpu, ...] = ()
+        self.crowded = ""
+        """What other programs have of them, where it may be too much: a sentence."""
+        self.narrows = False
+        """Whether there are other GPUs than these."""
         self._body = body
         self._fd, self._path = -1, ""
         with contextlib.suppress(OSError):  # a full disk costs the claim alone
             self._fd, self._path = tempfile.mkstemp(kind, dir=folder)
             fcntl.flock(self._fd, fcntl.LOCK_EX)
         self._write()
+
+    def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """What is to be added to `environ` so that an engine sees its GPUs alone. The only one is seen as it is."""
+        return alone(self.gpus, {**os.environ, **environ}) if self.gpus and self.narrows else {}
 
     def runs_in(self, pid: int) -> None:
         """The process whose memory fills it."""
@@ -71,31 +88,56 @@ class Claim:
 
 class Room:
     """All claims on this machine. `limit`: bytes that the replicas of this process may have together. `read` gives
-    (total, free) bytes; tests replace it."""
+    (total, free) bytes, `gpus` those that replicas may have; tests replace both."""
 
     def __init__(
         self,
         folder: Path | None = None,
         read: Callable[[], tuple[int, int]] = memory,
         limit: int | None = None,
+        gpus: Callable[[], tuple[Gpu, ...]] = tuple,
     ) -> None:
         self._folder = folder or shared_folder()
         self._read = read
         self._limit = limit
+        self._ask = gpus
+        self._gpus: tuple[Gpu, ...] = ()
+        self._asked_at = -math.inf
 
     def claim(
-        self, service: str, model: str, need: int, replica: str = "", ahead: Callable[[], int] = lambda: 0
+        self, service: str, need: Need, replica: str = "", ahead: Callable[[], Sequence[Need]] = tuple
     ) -> Claim | FailureRecord:
-        """Room for a replica, or DoesNotFit with who has what. Blocks for milliseconds; reads /proc.
+        """Room for a replica, or DoesNotFit with who has what. Blocks for milliseconds (reads /proc), and for as long
+        as the driver takes where it is about GPUs.
 
-        `ahead` gives bytes that others wait for who come before it.
+        `ahead` gives what others wait for who come before it.
         """
-        model = real(model)
+        need = replace(need, model=real(need.model))
+        if need.gpus.count:
+            self._look()
         with self._locked():
-            if said := shortage(service, model, need, self._memory(), ahead()):
+            memory, before = self._memory(), ahead()
+            if said := shortage(service, need, memory, before):
                 return FailureRecord(FailureClass.DOES_NOT_FIT, said, REMEDY, Phase.STARTING.value)
-            body = {"service": service, "model": model, "promised": need, "engine": 0, "instance": os.getpid()}
-            return Claim(self._folder, {**body, "replica": replica})
+            gpus = memory.after(before).choose(need.gpus)
+            body = {
+                "service": service,
+                "model": need.model,
+                "promised": need.bytes,
+                "engine": 0,
+                "instance": os.getpid(),
+                "replica": replica,
+                "gpus": [gpu.id for gpu in gpus],
+            }
+            claim = Claim(self._folder, body)
+        claim.gpus, claim.narrows, claim.crowded = gpus, len(self._gpus) > 1, crowded(need.gpus, gpus)
+        return claim
+
+    def _look(self) -> None:
+        """At the GPUs; a driver that says nothing now leaves what it said before."""
+        if time.monotonic() - self._asked_at > LOOK_SECONDS:
+            self._gpus = self._ask() or self._gpus
+            self._asked_at = time.monotonic()
 
     def memory(self) -> Memory:
         """What there is now, and who has it. Blocks for milliseconds; reads /proc."""
@@ -120,7 +162,7 @@ class Room:
 
     def _memory(self) -> Memory:
         total, free = self._read()
-        return Memory(total, free, tuple(self._holds()), self._limit, os.getpid())
+        return Memory(total, free, tuple(self._holds()), self._limit, os.getpid(), self._gpus)
 
     def _holds(self) -> list[Hold]:
         found = []
@@ -129,7 +171,8 @@ class Room:
                 here, mapped = resident(int(body["engine"])) if body["engine"] else (0, 0)
                 promised, instance = int(body["promised"]), int(body["instance"])
                 replica = str(body.get("replica", ""))  # an instance of an earlier release says none
-                found.append(Hold(body["service"], body["model"], promised, here, mapped, instance, replica))
+                gpus = tuple(map(str, body.get("gpus", ())))
+                found.append(Hold(body["service"], body["model"], promised, here, mapped, instance, replica, gpus))
         return found
 
     def _read_all(self, kind: str) -> Iterator[dict[str, Any]]:

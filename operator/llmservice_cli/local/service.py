@@ -126,6 +126,12 @@ class ServiceControl:
         self.order = self.order.scaled(len(self._serving.names))
         self._leave(leaving)
 
+    def drain_for_change(self) -> None:
+        """The changed version has no room beside what serves: that ends, and then the other one starts."""
+        if self._coming is not None and not self.stopping:
+            leaving, self._serving, self._coming = self._serving, self._coming, None
+            self._leave(leaving.names if leaving else ())
+
     def told(self, turn: Turn) -> bool:
         """How it shares the machine with others; whether that is news."""
         news, self.turn = turn != self.turn, turn
@@ -238,7 +244,9 @@ class ServiceControl:
         free = (slot for slot in itertools.count() if slot not in taken)
         for slot in itertools.islice(free, max(0, wanted - len(here))):
             generation.names.append(
-                self._substrate.start(self.order.service.full_name, slot, settings, generation.order.memory_bytes)
+                self._substrate.start(
+                    self.order.service.full_name, slot, settings, generation.order.memory_bytes, generation.order.gpus
+                )
             )
         surplus = [facts.name for facts in sorted(here, key=self._worth)[: max(0, len(here) - wanted)]]
         generation.names = [name for name in generation.names if name not in surplus]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from llmservice_cli.local.giving_way import Resident, Turns, Waiting, residency, take_turns
-from llmservice_cli.local.holds import Memory
+from llmservice_cli.local.holds import Memory, Need
 from llmservice_cli.local.status import PATIENCE
 from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_gateway.demand import Demand
@@ -21,9 +21,8 @@ class Sharing:
     """One service, as far as it matters to others."""
 
     service: str
-    model: str
-    need: int
-    """Bytes that a replica is planned to take."""
+    need: Need
+    """What a replica is planned to take."""
     keeps: int | None
     """Replicas that stay whatever others need; None = all of them."""
     replicas: Sequence[ReplicaFacts]
@@ -80,7 +79,6 @@ class Sharer:
         waiting = [
             Waiting(
                 one.service,
-                one.model,
                 one.need,
                 min(self._since[one.service], now - one.demand.oldest_seconds),
                 stays=one.keeps != 0,

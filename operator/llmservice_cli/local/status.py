@@ -115,7 +115,17 @@ def waits_for_room(turn: Turn) -> str:
 
 
 def sharing(view: View) -> list[str]:
-    """How the service shares the machine with others, where it does now."""
+    """What it has of the machine alone, and how it shares the rest with others, where it does now."""
+    return [*_gpus(view), *_turn(view)]
+
+
+def _gpus(view: View) -> list[str]:
+    replicas = (*view.serving, *view.coming)
+    has = [", ".join(facts.gpus) for facts in replicas if facts.gpus]
+    return [f"It has {'; '.join(has)}.", *(facts.crowded for facts in replicas if facts.crowded)] if has else []
+
+
+def _turn(view: View) -> list[str]:
     if view.waits(view.coming or view.serving):
         return [waits_for_room(view.turn)]
     if view.ready and view.gives_way_to:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from llmservice_api.status import LoadStatus
+from llmservice_cli.local.gpus import NO_GPU, GpuNeed
 from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -38,6 +39,10 @@ class ReplicaFacts:
     """Another start would fail in the same way, so there is none."""
     held: bool = False
     """There is no room for it beside what runs; `failure` says who has it. It starts once there is."""
+    gpus: tuple[str, ...] = ()
+    """Those that it has, as people call them (`GPU 0`)."""
+    crowded: str = ""
+    """What other programs have of these, where it may be too much: a sentence."""
     queued: str = ""
     """What it waits for that has room and does not load yet: a sentence without its subject and its end."""
 
@@ -49,7 +54,9 @@ class Substrate(Protocol):
         """Everything that was started and has not ended."""
         ...
 
-    def start(self, service: str, slot: int, settings: RuntimeSettings, memory_bytes: int = 0) -> str:
+    def start(
+        self, service: str, slot: int, settings: RuntimeSettings, memory_bytes: int = 0, gpus: GpuNeed = NO_GPU
+    ) -> str:
         """Start one replica of `service` (full name) once there is room for it, and keep it running; its name."""
         ...
 

@@ -37,7 +37,8 @@ def test_the_driver_is_asked_where_an_engine_could_use_it(
     monkeypatch.setattr(engine_builds, "read_machine", lambda builds: Machine(2, 1, 1, gpus=nvidia, builds=builds))
     monkeypatch.setattr(vulkan, "vulkan_gpus", lambda: (VULKAN,))
     monkeypatch.setattr(engine_builds, "drm_gpus", lambda: (KERNEL,))
-    assert engine_builds.machine_here().gpus == gpus
+    monkeypatch.setattr(engine_builds, "nvidia_gpus", lambda: nvidia)
+    assert engine_builds.machine_here().gpus == gpus == engine_builds.gpus_here()
 
 
 def test_llama_cpp_offers_its_builds_for_gpus() -> None:

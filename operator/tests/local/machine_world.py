@@ -27,14 +27,32 @@ CLI = (
 )
 
 
-def fake_engines(folder: Path) -> Path:
-    """An engines folder whose llama.cpp is the scripted engine."""
+def fake_engines(folder: Path, *devices: str) -> Path:
+    """An engines folder whose llama.cpp is the scripted engine, built for these devices."""
     python = folder / "llamacpp" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE / "scripted_engine.py"} "$@"\n')
     python.chmod(0o755)
-    (folder / "llamacpp" / "engine.json").write_text("{}")
+    (folder / "llamacpp" / "engine.json").write_text(json.dumps({"devices": devices} if devices else {}))
     return folder
+
+
+GPU = "NVIDIA GeForce RTX 4090"
+
+
+def gpu_id(number: int) -> str:
+    return f"GPU-{number}1111111-2222-3333-4444-555555555555"
+
+
+def fake_gpus(here: Here, *free_mib: int) -> None:
+    """So many GPUs as an nvidia-smi tells of them, with so much free memory each."""
+    program = here.folder / "bin" / "nvidia-smi"
+    program.parent.mkdir(exist_ok=True)
+    rows = [f"{GPU}, 24564, 8.9, {n}, {gpu_id(n)}, {free}" for n, free in enumerate(free_mib)]
+    (program.parent / "rows").write_text("\n".join(rows) + "\n")
+    program.write_text(f"#!/bin/sh\nexec cat {program.parent}/rows\n")
+    program.chmod(0o755)
+    here.env["PATH"] = f"{program.parent}:{here.env['PATH']}"
 
 
 def manifest(name: str, *, replicas: int = 1, drain: int = 10, uri: str = "file://tiny.gguf", **env: object) -> str:

@@ -1,6 +1,7 @@
 """A scripted engine in the place of a real one: reports, answers and fails as spec.engine.env tells it.
 
 WORDS and DELAY (seconds) shape the stream; FAIL names a failure class to end with at load;
+SAY is its words, or TELL names the variable that has them;
 it loads until there is a file HOLD, and an answer does not end until there is a file ENOUGH.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 from aiohttp import web
 
 WORDS, DELAY = int(os.environ.get("WORDS", "3")), float(os.environ.get("DELAY", "0"))
+SAY = os.environ.get(os.environ.get("TELL", "SAY"), "word")
 HOLD, ENOUGH = (Path(os.environ[name]) if name in os.environ else None for name in ("HOLD", "ENOUGH"))
 
 
@@ -28,7 +30,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     for n in range(WORDS):
-        chunk = {"choices": [{"index": 0, "delta": {"content": f"{os.environ.get('SAY', 'word')}{n} "}}]}
+        chunk = {"choices": [{"index": 0, "delta": {"content": f"{SAY}{n} "}}]}
         await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
         await asyncio.sleep(DELAY)
     while ENOUGH and not ENOUGH.exists():  # noqa: ASYNC110

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from machine_world import Here, Stream, manifest, until  # type: ignore[import-not-found]
 
 from llmservice_api.v1alpha1 import LLMService
+from llmservice_cli.local.gpus import NO_GPU, GpuNeed
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.service import ServiceControl
 from llmservice_cli.local.substrate import ReplicaFacts
@@ -33,7 +34,9 @@ class Room:
     def replicas(self) -> Sequence[ReplicaFacts]:
         return [*self.all.values()]
 
-    def start(self, service: str, slot: int, settings: RuntimeSettings, memory_bytes: int = 0) -> str:
+    def start(
+        self, service: str, slot: int, settings: RuntimeSettings, memory_bytes: int = 0, gpus: GpuNeed = NO_GPU
+    ) -> str:
         name = f"{service}-{len(self.all) + 1}"
         self.all[name] = ReplicaFacts(name, slot, ready=True)
         return name

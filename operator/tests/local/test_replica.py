@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from machine_world import fake_engines  # type: ignore[import-not-found]
 
+from llmservice_cli.local.holds import Need
 from llmservice_cli.local.line import Line
 from llmservice_cli.local.load_times import LoadTimes
 from llmservice_cli.local.loading import LoadQueue
@@ -40,7 +41,7 @@ async def test_a_failure_of_whoever_follows_leaves_no_supervisor_behind(
     async with aiohttp.ClientSession() as session:
         replica = LocalReplica(
             ReplicaFacts("apps/demo-1", 0), settings, tmp_path / "run", tmp_path / "log", session, changed,
-            Line(lambda _: Room(tmp_path / "room").claim("apps/demo", settings.model_path, 1)), LoadQueue(2),
+            Line(lambda _: Room(tmp_path / "room").claim("apps/demo", Need(settings.model_path, 1))), LoadQueue(2),
             LoadTimes(tmp_path),
         )  # fmt: skip
         await asyncio.wait_for(again.wait(), 30)
@@ -67,7 +68,7 @@ async def test_what_loading_took_says_when_the_same_will_be_ready(
         replica = LocalReplica(
             ReplicaFacts("apps/demo-1", 0), settings, tmp_path / "run", tmp_path / "log", session,
             lambda: changes.put_nowait(replica.facts),
-            Line(lambda _: Room(tmp_path / "room").claim("apps/demo", "m", 1)), LoadQueue(2), times,
+            Line(lambda _: Room(tmp_path / "room").claim("apps/demo", Need("m", 1))), LoadQueue(2), times,
         )  # fmt: skip
         async with asyncio.timeout(60):
             while (facts := await changes.get()).eta is None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from machine_world import Here, manifest, until  # type: ignore[import-not-found]
 
-from llmservice_cli.local.holds import Hold, Memory, shortage
+from llmservice_cli.local.holds import Hold, Memory, Need, shortage
 from llmservice_cli.local.line import Line
 from llmservice_cli.local.room import Claim, Room
 from llmservice_cli.local.shared import shared_folder
@@ -30,16 +30,16 @@ HOLDS = st.lists(
 
 @given(HOLDS, SIZES, SIZES)
 def test_what_is_promised_and_not_yet_taken_is_not_free(holds: list[Hold], need: int, free: int) -> None:
-    said = shortage("apps/new", "/new", need, Memory(8 * GIB, free, tuple(holds)))
+    said = shortage("apps/new", Need("/new", need), Memory(8 * GIB, free, tuple(holds)))
     assert bool(said) == (need > free - sum(max(0, hold.promised - hold.resident) for hold in holds))
     plenty = Memory(8 * GIB, free + 8 * GIB * len(holds) + need, tuple(holds))
-    assert shortage("apps/new", "/new", need, plenty) == ""
+    assert shortage("apps/new", Need("/new", need), plenty) == ""
 
 
 def test_a_file_that_is_mapped_is_there_already() -> None:
     memory = Memory(16 * GIB, 2 * GIB, (Hold("apps/a", "/m.gguf", 6 * GIB, 6 * GIB, 4 * GIB),))
-    assert shortage("apps/a", "/m.gguf", 6 * GIB, memory) == ""
-    said = shortage("apps/b", "/other.gguf", 6 * GIB, memory)
+    assert shortage("apps/a", Need("/m.gguf", 6 * GIB), memory) == ""
+    said = shortage("apps/b", Need("/other.gguf", 6 * GIB), memory)
     assert "takes 6.0 GiB" in said and "2.0 GiB of 16.0 GiB are left" in said and "apps/a" in said
 
 
@@ -47,7 +47,8 @@ def test_two_instances_at_once_do_not_both_take_the_last_of_it(tmp_path: Path) -
     rooms = [Room(tmp_path, lambda: (16 * GIB, 10 * GIB)) for _ in range(2)]
     got: list[Claim | FailureRecord] = []
     threads = [
-        threading.Thread(target=lambda room=room: got.append(room.claim("apps/a", "/m", 3 * GIB))) for room in rooms * 4
+        threading.Thread(target=lambda room=room: got.append(room.claim("apps/a", Need("/m", 3 * GIB))))
+        for room in rooms * 4
     ]
     for thread in threads:
         thread.start()
@@ -58,12 +59,12 @@ def test_two_instances_at_once_do_not_both_take_the_last_of_it(tmp_path: Path) -
     assert len(claims) == 3 and len(refused) == 5
     assert all(one.failure is FailureClass.DOES_NOT_FIT and "apps/a holds" in one.message for one in refused)
     claims.pop().release()
-    assert isinstance(rooms[1].claim("apps/b", "/m", 3 * GIB), Claim)
+    assert isinstance(rooms[1].claim("apps/b", Need("/m", 3 * GIB)), Claim)
 
 
 def test_what_a_replica_has_taken_is_counted_once(tmp_path: Path) -> None:
     room = Room(tmp_path, lambda: (16 * GIB, 10 * GIB))
-    claim = room.claim("apps/a", "/m", 8 * GIB)
+    claim = room.claim("apps/a", Need("/m", 8 * GIB))
     assert isinstance(claim, Claim)
     assert sum(hold.missing for hold in room.holds()) == 8 * GIB
     claim.runs_in(os.getpid())
@@ -80,28 +81,28 @@ def test_the_claims_of_a_dead_instance_are_gone(tmp_path: Path) -> None:
 def test_a_folder_that_can_not_be_used_is_no_failure(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     room = Room(tmp_path / "file" / "x", lambda: (16 * GIB, 10 * GIB))
-    claim = room.claim("apps/a", "/m", GIB)
+    claim = room.claim("apps/a", Need("/m", GIB))
     assert isinstance(claim, Claim)
     claim.release()
-    assert isinstance(room.claim("apps/a", "/m", 11 * GIB), FailureRecord)
+    assert isinstance(room.claim("apps/a", Need("/m", 11 * GIB)), FailureRecord)
 
 
 def test_a_folder_that_another_user_made_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = Room(tmp_path, lambda: (16 * GIB, 10 * GIB))
-    assert isinstance(theirs.claim("apps/a", "/m", 10 * GIB), Claim)
+    assert isinstance(theirs.claim("apps/a", Need("/m", 10 * GIB)), Claim)
     made = os.getuid()
     with (tmp_path / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         monkeypatch.setattr(os, "getuid", lambda: made + 1)
         ours = Room(tmp_path, lambda: (16 * GIB, 10 * GIB))
-        assert isinstance(ours.claim("apps/b", "/m", 10 * GIB), Claim)
+        assert isinstance(ours.claim("apps/b", Need("/m", 10 * GIB)), Claim)
         assert ours.holds() == []
 
 
 def another_instance(here: Here) -> Claim:
     """It has promised its service all memory there is."""
     room = Room(here.runtime / f"llmservice-{os.getuid()}", lambda: (1 << 60, 1 << 60))
-    claim = room.claim("other/big", "/big.gguf", 1 << 50)
+    claim = room.claim("other/big", Need("/big.gguf", 1 << 50))
     assert isinstance(claim, Claim)
     return claim
 
@@ -141,7 +142,7 @@ async def test_of_hundreds_that_wait_in_a_line_one_asks_and_all_hear(tmp_path: P
     room = Room(tmp_path, lambda: (2 * GIB, 2 * GIB))
 
     def claim(_: str) -> Claim | FailureRecord:
-        asked.append(room.claim("apps/a", "/m", GIB))
+        asked.append(room.claim("apps/a", Need("/m", GIB)))
         return asked[-1]
 
     line = Line(claim)

@@ -12,7 +12,8 @@ from llmservice_runtime.engines.base.recipe import CUDA_ARCHITECTURES_ENV, CUDA_
 from llmservice_runtime.install.errors import InstallError
 from llmservice_runtime.install.tools import how_to_get
 from llmservice_runtime.machine.probe import nvidia_gpus
-from llmservice_runtime.machine.vulkan import VISIBLE_ENV, listed, usable
+from llmservice_runtime.machine.visible import VISIBLE_ENV
+from llmservice_runtime.machine.vulkan import listed, usable
 
 HEADER_VERSION = 272
 """Of Vulkan 1.3: the first with VK_EXT_layer_settings, which llama.cpp names without asking whether it is there."""

@@ -20,12 +20,29 @@ class Device(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU: product name, usable memory in bytes, and compute capability times ten (SM 8.9 = 89; 0 = not NVIDIA)."""
+    """One GPU: product name, usable memory in bytes, and compute capability times ten (SM 8.9 = 89; 0 = not NVIDIA).
+
+    Two of a kind are equal; what tells one from the other is not compared.
+    """
 
     product: str
     vendor: Device
     memory_bytes: int
     capability: int = 0
+    id: str = field(default="", compare=False)
+    """By which all programs know it: the driver's UUID, else its number; empty = one that is only thought of."""
+    index: int | None = field(default=None, compare=False)
+    """As nvidia-smi counts; None = it is not in that list."""
+    vulkan: int | None = field(default=None, compare=False)
+    """As Vulkan's loader counts; None = it is not in that list, or that was not asked."""
+    free_bytes: int | None = field(default=None, compare=False)
+    """What no program has now; None = the driver does not tell."""
+
+    @property
+    def name(self) -> str:
+        """`GPU 0`, as people call it on its machine."""
+        number = self.index if self.index is not None else self.vulkan
+        return f"GPU {self.id if number is None else number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +81,8 @@ class Machine:
     gpus: tuple[Gpu, ...] = ()
     builds: tuple[EngineBuild, ...] = field(default=ALL_BUILDS)
     exact: bool = True
-    taken: bool = False
-    """Whether other services have GPUs of it, which are not among `gpus`."""
+    others: tuple[Gpu, ...] = ()
+    """GPUs of it that other services have; they are not among `gpus`."""
 
     def build(self, engine: EngineType) -> EngineBuild:
         """The machine's build of an engine; one that is built for nothing when the machine has none."""
@@ -86,7 +103,7 @@ class Machine:
     @property
     def no_gpu(self) -> str:
         """Why there is no GPU, where there is none."""
-        return "other services take every GPU" if self.taken else "this machine has no GPU that it can see"
+        return "other services take every GPU" if self.others else "this machine has no GPU that it can see"
 
     @property
     def gpu_count(self) -> int:

@@ -15,6 +15,8 @@ from llmservice_runtime.machine.machine import ALL_BUILDS, Device, EngineBuild, 
 _RESIDENT = re.compile(r"^(VmRSS|RssFile):\s*(\d+)", re.MULTILINE)
 FEW_MAPPED = 512 << 20
 """Below it, which of two numbers is nearer is not worth a look at every process."""
+GPU_FIELDS = "name,memory.total,compute_cap,index,uuid,memory.free"
+"""What nvidia-smi is asked of every GPU."""
 NVIDIA_SMI_SECONDS = 5.0
 """A driver in trouble hangs; its GPUs are then of no use to an engine either."""
 
@@ -124,14 +126,26 @@ def cpu_flags(root: Path = Path("/")) -> frozenset[str]:
 
 def nvidia_gpus(ask: Ask | None = None) -> tuple[Gpu, ...]:
     """GPUs that the NVIDIA driver reports; none where there is no driver."""
-    text = (ask or _ask)(["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"])
+    text = (ask or _ask)(["nvidia-smi", f"--query-gpu={GPU_FIELDS}", "--format=csv,noheader,nounits"])
     gpus = []
     for line in text.splitlines():
-        product, *numbers = [field.strip() for field in line.split(",")]
-        if len(numbers) == 2 and re.fullmatch(r"\d+\.\d+", numbers[1]):
-            major, minor = numbers[1].split(".")
-            gpus.append(Gpu(product, Device.NVIDIA, _gpu_memory(product, numbers[0]), int(major) * 10 + int(minor)))
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) == GPU_FIELDS.count(",") + 1 and re.fullmatch(r"\d+\.\d+", fields[2]):
+            gpus.append(_nvidia_gpu(*fields))
     return tuple(gpu for gpu in gpus if gpu.memory_bytes)
+
+
+def _nvidia_gpu(product: str, mib: str, capability: str, index: str, uuid: str, free: str) -> Gpu:
+    major, minor = capability.split(".")
+    return Gpu(
+        product,
+        Device.NVIDIA,
+        _gpu_memory(product, mib),
+        int(major) * 10 + int(minor),
+        id=uuid if uuid.startswith("GPU-") else f"NVIDIA {index}",
+        index=int(index) if index.isdigit() else None,
+        free_bytes=int(free) << 20 if mib.isdigit() and free.isdigit() else None,
+    )
 
 
 def _gpu_memory(product: str, mib: str) -> int:

@@ -8,15 +8,15 @@ import os
 import struct
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from llmservice_runtime.machine.available import available_memory
 from llmservice_runtime.machine.machine import Device, Gpu
+from llmservice_runtime.machine.visible import VISIBLE_ENV
 
 LOADER = "libvulkan.so.1"
-VISIBLE_ENV = "GGML_VK_VISIBLE_DEVICES"
-"""By which llama.cpp is told which devices to take, also such as it would not take by itself."""
 VENDORS = {0x1002: Device.AMD, 0x8086: Device.INTEL, 0x10DE: Device.NVIDIA}
 SECONDS = 20.0
 INTEGRATED, DISCRETE = 1, 2
@@ -27,12 +27,15 @@ _LOCAL = 1
 @dataclass(frozen=True, slots=True)
 class VulkanDevice:
     """One device: its maker's PCI number, its kind as Vulkan counts (1 integrated, 2 discrete, 4 a CPU), and the bytes
-    of its own memory."""
+    of its own memory. `uuid` is the driver's, of NVIDIA's the same as nvidia-smi's; empty = it tells none. `number`
+    counts as the loader does."""
 
     name: str
     vendor: int
     kind: int
     memory: int
+    uuid: str = ""
+    number: int = 0
 
 
 def listed() -> tuple[VulkanDevice, ...]:
@@ -56,14 +59,25 @@ def usable(devices: Iterable[VulkanDevice]) -> tuple[VulkanDevice, ...]:
 def vulkan_gpus(
     ask: Callable[[], Iterable[VulkanDevice]] = listed, free: Callable[[], int] = available_memory
 ) -> tuple[Gpu, ...]:
-    """GPUs of known vendors. One that shares the host's memory is not counted on for more than half of what is free."""
-    gpus = []
+    """GPUs of known vendors. One that shares the host's memory is not counted on for more than half of what is free;
+    one that two drivers list is there once."""
+    gpus: dict[str, Gpu] = {}
     for device in usable(ask()):
         shared = device.kind == INTEGRATED
         memory = min(device.memory, free() // 2) if shared else device.memory
         if (vendor := VENDORS.get(device.vendor)) and memory:
-            gpus.append(Gpu(device.name, vendor, memory))
-    return tuple(gpus)
+            gpus.setdefault(_id(device), Gpu(device.name, vendor, memory, id=_id(device), vulkan=device.number))
+    return tuple(gpus.values())
+
+
+def numbered(gpus: Iterable[Gpu], ask: Callable[[], Iterable[VulkanDevice]] = listed) -> tuple[Gpu, ...]:
+    """GPUs that another driver listed, with their numbers in Vulkan's list where both tell the same UUID."""
+    numbers = {_id(device): device.number for device in ask()}
+    return tuple(replace(gpu, vulkan=numbers.get(gpu.id)) for gpu in gpus)
+
+
+def _id(device: VulkanDevice) -> str:
+    return f"GPU-{device.uuid}" if device.uuid else f"Vulkan {device.number}"
 
 
 def _enumerate() -> list[VulkanDevice]:
@@ -79,10 +93,10 @@ def _enumerate() -> list[VulkanDevice]:
     library.vkEnumeratePhysicalDevices(instance, ctypes.byref(count), None)
     handles = (ctypes.c_void_p * count.value)()
     library.vkEnumeratePhysicalDevices(instance, ctypes.byref(count), handles)
-    return [_device(library, ctypes.c_void_p(handle)) for handle in handles]
+    return [_device(library, ctypes.c_void_p(handle), number) for number, handle in enumerate(handles)]
 
 
-def _device(library: ctypes.CDLL, handle: ctypes.c_void_p) -> VulkanDevice:
+def _device(library: ctypes.CDLL, handle: ctypes.c_void_p, number: int) -> VulkanDevice:
     properties, memory = ctypes.create_string_buffer(1024), ctypes.create_string_buffer(1024)
     library.vkGetPhysicalDeviceProperties(handle, properties)
     library.vkGetPhysicalDeviceMemoryProperties(handle, memory)
@@ -90,7 +104,19 @@ def _device(library: ctypes.CDLL, handle: ctypes.c_void_p) -> VulkanDevice:
     (heaps,) = struct.unpack_from("<I", memory.raw, 260)
     sizes = (struct.unpack_from("<QI", memory.raw, 264 + 16 * heap) for heap in range(heaps))
     text = name.split(b"\0")[0].decode("utf-8", "replace")
-    return VulkanDevice(text, vendor, kind, sum(size for size, flags in sizes if flags & _LOCAL))
+    size = sum(size for size, flags in sizes if flags & _LOCAL)
+    return VulkanDevice(text, vendor, kind, size, _uuid(library, handle), number)
+
+
+def _uuid(library: ctypes.CDLL, handle: ctypes.c_void_p) -> str:
+    """The device's, of VkPhysicalDeviceIDProperties (Vulkan 1.1); empty with an older loader."""
+    if not hasattr(library, "vkGetPhysicalDeviceProperties2"):
+        return ""
+    ids = ctypes.create_string_buffer(struct.pack("@IP", 1000071004, 0), 64)
+    properties = ctypes.create_string_buffer(struct.pack("@IP", 1000059001, ctypes.addressof(ids)), 1040)
+    library.vkGetPhysicalDeviceProperties2(handle, properties)
+    found = ids.raw[16:32]
+    return str(uuid.UUID(bytes=found)) if any(found) else ""
 
 
 def main() -> int:

@@ -93,12 +93,18 @@ def test_no_limit_is_written_as_max(root: Path) -> None:
 def test_gpus_as_nvidia_smi_reports_them(root: Path) -> None:
     def ask(command: list[str]) -> str:
         assert command[0] == "nvidia-smi"
-        return "Tesla T4, 15360, 7.5\nTesla T4, 15360, 7.5\nNVIDIA GB10, [N/A], 12.1\n"
+        return (
+            "Tesla T4, 15360, 7.5, 0, GPU-aaaa, 15000\nTesla T4, 15360, 7.5, 1, [N/A], 100\n"
+            "NVIDIA GB10, [N/A], 12.1, 2, GPU-cccc, [N/A]\n"
+        )
 
     machine = read_machine(root=root, ask=ask)
     t4 = machine.gpus[0]
     assert machine.gpus.count(t4) == 2
     assert (t4.memory_bytes, t4.capability) == (15360 << 20, 75)
+    assert [gpu.id for gpu in machine.gpus] == ["GPU-aaaa", "NVIDIA 1", "GPU-cccc"]
+    assert [gpu.free_bytes for gpu in machine.gpus] == [15000 << 20, 100 << 20, None]
+    assert [gpu.name for gpu in machine.gpus] == ["GPU 0", "GPU 1", "GPU 2"]
     assert machine.gpus[2].product == "NVIDIA GB10", "memory from the catalogue where the driver names none"
     assert machine.gpus[2].memory_bytes > 100 * GIB
 

@@ -23,12 +23,13 @@ from llmservice_runtime.install.toolkits import cuda_from, require_toolkit, tool
 from llmservice_runtime.install.wheel import WheelPlan
 from llmservice_runtime.machine.drm import drm_gpus
 from llmservice_runtime.machine.machine import Device, Gpu
-from llmservice_runtime.machine.vulkan import VISIBLE_ENV, VulkanDevice, usable, vulkan_gpus
+from llmservice_runtime.machine.visible import VISIBLE_ENV
+from llmservice_runtime.machine.vulkan import VulkanDevice, usable, vulkan_gpus
 
 GIB = 1 << 30
 LLAMA = EngineType.LLAMA_CPP
-RADEON = VulkanDevice("AMD Radeon RX 7600M XT (RADV NAVI33)", 0x1002, 2, 8 * GIB)
-IRIS = VulkanDevice("Intel(R) Iris(R) Xe Graphics", 0x8086, 1, 12 * GIB)
+RADEON = VulkanDevice("AMD Radeon RX 7600M XT (RADV NAVI33)", 0x1002, 2, 8 * GIB, number=1)
+IRIS = VulkanDevice("Intel(R) Iris(R) Xe Graphics", 0x8086, 1, 12 * GIB, number=2)
 SOFTWARE = VulkanDevice("llvmpipe (LLVM 15.0.6, 256 bits)", 0x10005, 4, 2 * GIB)
 
 
