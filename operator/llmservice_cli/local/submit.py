@@ -80,14 +80,15 @@ class Submission:
 
     def _wait(self, names: Sequence[str], coming: Sequence[Future[None]], timeout: float | None) -> Outcome:
         end = before = None
+        prepared = False
         while True:
             done = [future for future in coming if future.done()]
             for future in done:
                 future.result()
-            prepared = len(done) == len(coming)
+            known, prepared = prepared, len(done) == len(coming)
             if prepared and end is None and timeout is not None:
                 end = time.monotonic() + timeout
-            poll = POLL_SECONDS if prepared else PREPARING_POLL_SECONDS
+            poll = POLL_SECONDS if known else PREPARING_POLL_SECONDS  # the last one to be prepared is news already
             left = poll if end is None else max(0.0, min(poll, end - time.monotonic()))
             now = self._control.snapshot(before["version"] if before else -1, left)
             mine = {
