@@ -24,6 +24,8 @@ MEMORY = 512 << 20
 RETRY_SECONDS = 2
 MOST = 1_000_000
 """Tokens or answers that a field may count."""
+PICTURE_BYTES = 2048
+"""What a picture takes of a prompt, in bytes of text: some 500 tokens."""
 USERS = ("safety_identifier", "user")
 LONGEST_USER = 128
 WITH_USAGE = '{"include_usage": true}'
@@ -44,6 +46,7 @@ class Asked:
     key: int = 0
     """Of its prompt's beginning (prefix.prefix_key)."""
     body_bytes: int = 0
+    """Of its text; a picture counts for PICTURE_BYTES, however large its file is."""
     most_tokens: int = 0
     """Of one answer; 0 = not said."""
     sequences: int = 1
@@ -101,12 +104,25 @@ def asked_in(fields: dict[str, Any], size: int) -> Asked:
         model=model if isinstance(model := fields.get("model"), str) else "",
         user=next((name[:LONGEST_USER] for field in USERS if isinstance(name := fields.get(field), str) and name), ""),
         key=prefix_key(fields),
-        body_bytes=size,
+        body_bytes=size - _beyond(fields.get("messages")) if size > PICTURE_BYTES else size,
         most_tokens=_count(fields.get("max_completion_tokens")) or _count(fields.get("max_tokens")),
         sequences=max(1, _count(fields.get("n"))) * _prompts(fields.get("prompt")),
         streams=fields.get("stream") is True,
         stream_options=_with_usage(fields.get("stream_options")) if fields.get("stream") is True else "",
     )
+
+
+def _beyond(messages: Any) -> int:
+    """Bytes of pictures that say nothing of how long a prompt is."""
+    beyond = 0
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            given = part.get("image_url") if isinstance(part, dict) else None
+            url = given.get("url") if isinstance(given, dict) else given
+            if isinstance(url, str) and url[:5].lower() == "data:":
+                beyond += max(0, len(url) - PICTURE_BYTES)
+    return beyond
 
 
 def _with_usage(options: Any) -> str:

@@ -10,10 +10,13 @@ from typing import Any
 from llmservice_gateway.dialects.pieces import Json
 from llmservice_gateway.dialects.reading import Fields, objects, wrong
 from llmservice_gateway.dialects.turns import (
+    Said,
     assistant,
     call,
     content,
-    no_image,
+    no_file,
+    no_picture,
+    picture,
     result,
     unanswered,
     unasked,
@@ -95,8 +98,10 @@ def _blocks(given: Any, path: str) -> list[Fields]:
 def _text(block: Fields) -> str:
     """The text of a block that can only be one."""
     kind = block.must(str, "type")
-    if kind in ("image", "document"):
-        raise no_image(block.path)
+    if kind == "image":
+        raise no_picture(block.path)
+    if kind == "document":
+        raise no_file(block.path)
     if kind != "text":
         raise unknown_kind(block.path, kind, "send `text`")
     text = block.must(str, "text")
@@ -106,12 +111,34 @@ def _text(block: Fields) -> str:
     return text
 
 
+def _said(block: Fields) -> Said:
+    """The text of a block, or its picture."""
+    if block.kind() != "image":
+        return _text(block)
+    block.any("type")
+    source = block.object("source")
+    if source is None:
+        raise bad_request(f"`{block.at('source')}` is missing.", block.at("source"), "missing_required_parameter")
+    block.no_op("cache_control")
+    block.end()
+    match source.must(str, "type"):
+        case "base64":
+            kind, data = source.must(str, "media_type"), source.must(str, "data")
+            url = f"data:{kind};base64,{data}"
+        case "url":
+            url = source.must(str, "url")
+        case _:
+            raise unsupported(source.path, "files are not kept here; send the picture itself, in base64.")
+    source.end()
+    return picture(url, source.path)
+
+
 def _user(turn: _Turn, open_calls: Sequence[str]) -> list[Json]:
     """Results come first, wherever they stand in the turn: chat has them right behind the calls."""
-    results, texts, left = list[Json](), list[str](), list(open_calls)
+    results, texts, left = list[Json](), list[Said](), list(open_calls)
     for block in turn.blocks:
         if block.kind() != "tool_result":
-            texts.append(_text(block))
+            texts.append(_said(block))
             continue
         call_id = block.must(str, "tool_use_id")
         if call_id not in left:
@@ -126,12 +153,13 @@ def _user(turn: _Turn, open_calls: Sequence[str]) -> list[Json]:
 def _result(block: Fields, call_id: str) -> Json:
     block.any("type")
     given = block.any("content")
-    texts = [] if given is None else [_text(one) for one in _blocks(given, block.at("content"))]
+    said = [] if given is None else [_said(one) for one in _blocks(given, block.at("content"))]
     if block.one(bool, "is_error"):
-        texts = [FAILED + (texts[0] if texts else ""), *texts[1:]]
+        first = said[0] if said else ""
+        said = [FAILED + first, *said[1:]] if isinstance(first, str) else [FAILED, *said]
     block.no_op("cache_control")
     block.end()
-    return result(call_id, texts)
+    return result(call_id, said)
 
 
 def _assistant(turn: _Turn) -> tuple[list[Json], list[str]]:

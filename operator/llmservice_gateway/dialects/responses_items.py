@@ -7,10 +7,13 @@ from typing import Any
 from llmservice_gateway.dialects.pieces import Json
 from llmservice_gateway.dialects.reading import Fields, objects, wrong
 from llmservice_gateway.dialects.turns import (
+    Said,
     assistant,
     call,
     content,
-    no_image,
+    no_file,
+    no_picture,
+    picture,
     result,
     unanswered,
     unasked,
@@ -44,20 +47,20 @@ class _Turns:
             raise bad_request(f"`{path}` is there twice.", path)
         self._open[call_id] = path
 
-    def result(self, path: str, call_id: str, texts: list[str]) -> None:
+    def result(self, path: str, call_id: str, said: list[Said]) -> None:
         """What a call gave."""
         if call_id not in self._open:
             raise unasked(path, call_id, "function_call")
         del self._open[call_id]
         self._answered.add(call_id)
         self.close()
-        self.found.append(result(call_id, texts))
+        self.found.append(result(call_id, said))
 
-    def other(self, role: str, texts: list[str]) -> None:
+    def other(self, role: str, said: list[Said]) -> None:
         """A message that is not the model's."""
         self.close()
         self._complete()
-        self.found.append({"role": role, "content": content(texts)})
+        self.found.append({"role": role, "content": content(said)})
 
     def close(self) -> None:
         """The model's turn is over."""
@@ -90,7 +93,7 @@ def turns(given: list[Any]) -> list[Json]:
             case "function_call_output":
                 call_id = item.must(str, "call_id")
                 item.no_op("id", "status", "name")
-                found.result(item.at("call_id"), call_id, _texts(item, "output"))
+                found.result(item.at("call_id"), call_id, _parts(item, "output"))
                 _of_model(item)
             case "reasoning":
                 found.model([], _thought(item))
@@ -107,13 +110,13 @@ def _message(item: Fields, found: _Turns) -> None:
     role = item.must(str, "role")
     if role not in ("user", "assistant", "system", "developer"):
         raise wrong(item.at("role"), "user, assistant, system or developer", role)
-    texts = _texts(item, "content")
+    said = _parts(item, "content", pictures=role == "user")
     item.no_op("id", "status", "phase")
     item.end()
     if role == "assistant":
-        found.model(texts)
+        found.model([text for text in said if isinstance(text, str)])
     else:
-        found.other(role, texts)
+        found.other(role, said)
 
 
 def _call(item: Fields, found: _Turns) -> None:
@@ -147,7 +150,8 @@ def _thought(item: Fields) -> str:
     return "\n".join(thoughts or told)
 
 
-def _texts(item: Fields, name: str) -> list[str]:
+def _parts(item: Fields, name: str, pictures: bool = True) -> list[Said]:
+    """Texts, and pictures where they may be."""
     given = item.any(name)
     if isinstance(given, str):
         return [given]
@@ -156,13 +160,27 @@ def _texts(item: Fields, name: str) -> list[str]:
         raise wrong(path, "a string or a list of parts", given)
     if not given:
         raise bad_request(f"`{path}` must have a text or a part at least.", path)
-    return [_part(part, TEXTS) for part in objects(given, path)]
+    return [
+        _picture(part) if pictures and part.kind() == "input_image" else _part(part, TEXTS)
+        for part in objects(given, path)
+    ]
+
+
+def _picture(part: Fields) -> Json:
+    part.any("type")
+    part.refuse("file_id", "files are not kept here; send the picture as a data URL in `image_url`.")
+    url, detail = part.must(str, "image_url"), part.one(str, "detail")
+    part.no_op("prompt_cache_breakpoint")
+    part.end()
+    return picture(url, part.at("image_url"), detail)
 
 
 def _part(part: Fields, kinds: dict[str, str]) -> str:
     kind = part.must(str, "type")
-    if kind in ("input_image", "input_file", "input_audio"):
-        raise no_image(part.path)
+    if kind == "input_image":
+        raise no_picture(part.path)
+    if kind in ("input_file", "input_audio"):
+        raise no_file(part.path)
     if kind not in kinds:
         raise unknown_kind(part.path, kind, f"send {' or '.join(kinds)}")
     text = part.must(str, kinds[kind])

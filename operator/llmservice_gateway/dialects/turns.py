@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from llmservice_gateway.dialects.pieces import Json
 from llmservice_runtime.wire.errors import ApiError, bad_request, cut, unsupported
 
+Said = str | Json
+"""A text, or the part of a chat that is a picture."""
 
-def content(texts: Sequence[str]) -> str | list[Json]:
-    """One text as it is, several as parts: engines join them as those of chat."""
-    if len(texts) == 1:
-        return texts[0]
-    return [{"type": "text", "text": text} for text in texts]
+
+def content(said: Sequence[Said]) -> str | list[Json]:
+    """One text as it is; several, and pictures, as parts: engines join them as those of chat."""
+    if len(said) == 1 and isinstance(said[0], str):
+        return said[0]
+    return [{"type": "text", "text": part} if isinstance(part, str) else part for part in said]
+
+
+def picture(url: str, path: str, detail: str | None = None) -> Json:
+    """A picture, which the engine judges; ApiError 400 for one that would have to be fetched."""
+    if not url[:5].lower() == "data:":
+        raise unsupported(path, "pictures are fetched from no address here; send the picture itself, in base64.")
+    return {"type": "image_url", "image_url": {"url": url} | ({"detail": detail} if detail else {})}
 
 
 def call(call_id: str, name: str, arguments: str) -> Json:
@@ -32,9 +42,9 @@ def assistant(texts: Sequence[str], thoughts: Sequence[str], calls: Sequence[Jso
     return said
 
 
-def result(call_id: str, texts: Sequence[str]) -> Json:
+def result(call_id: str, said: Sequence[Said]) -> Json:
     """What a call gave."""
-    return {"role": "tool", "tool_call_id": call_id, "content": content(texts) if texts else ""}
+    return {"role": "tool", "tool_call_id": call_id, "content": content(said) if said else ""}
 
 
 def schema_format(name: str, schema: Json, strict: bool | None = None) -> Json:
@@ -45,9 +55,14 @@ def schema_format(name: str, schema: Json, strict: bool | None = None) -> Json:
     return {"type": "json_schema", "json_schema": held}
 
 
-def no_image(path: str) -> ApiError:
-    """400: pictures reach no engine yet."""
-    return unsupported(path, "no engine here reads pictures or files; send text.")
+def no_file(path: str) -> ApiError:
+    """400: files reach no engine."""
+    return unsupported(path, "no engine here reads files or sound; send text, or a picture.")
+
+
+def no_picture(path: str) -> ApiError:
+    """400 for a picture where chat has none."""
+    return unsupported(path, "pictures are taken from users and tools alone; send text.")
 
 
 def unknown_kind(path: str, kind: str, taken: str) -> ApiError:

@@ -172,7 +172,10 @@ def turn(*blocks: Json, role: str = "user") -> Json:
         (message({"role": "user", "content": []}), "messages.0.content"),
         (message({"role": "user", "content": 5}), "messages.0.content"),
         (message({"role": "user", "content": "x", "name": "n"}), "messages.0.name"),
-        (message(turn({"type": "image", "source": {"type": "url", "url": "http://a"}})), "messages.0.content.0"),
+        (message(turn({"type": "image", "source": {"type": "url", "url": "http://a"}})), "messages.0.content.0.source"),
+        (message(turn({"type": "image", "source": {"type": "file", "file_id": "f"}})), "messages.0.content.0.source"),
+        (message(turn({"type": "image"})), "messages.0.content.0.source"),
+        (message(USER, turn({"type": "image"}, role="assistant")), "messages.1.content.0"),
         (message(turn({"type": "document", "source": {}})), "messages.0.content.0"),
         (message(turn({"type": "server_tool_use"})), "messages.0.content.0.type"),
         (message(turn({"text": "x"})), "messages.0.content.0.type"),
@@ -185,7 +188,7 @@ def turn(*blocks: Json, role: str = "user") -> Json:
         (message(USER, turn(CALL, role="assistant"), turn(RESULT, RESULT)), "messages.2.content.1.tool_use_id"),
         (
             message(USER, turn(CALL, role="assistant"), turn({**RESULT, "content": [{"type": "image"}]})),
-            "messages.2.content.0.content.0",
+            "messages.2.content.0.content.0.source",
         ),
         (message(USER, turn({"type": "redacted_thinking", "data": "x"}, role="assistant")), "messages.1.content.0"),
         (message(tools=[{"type": "web_search_20250305", "name": "w"}]), "tools.0.type"),
@@ -356,7 +359,13 @@ def test_the_items_of_a_response() -> None:
         (response(reasoning={"mode": "pro"}), "reasoning.mode"),
         (response(text={"format": {"type": "xml"}}), "text.format.type"),
         (response({"role": "user", "content": []}), "input.0.content"),
-        (response({"role": "user", "content": [{"type": "input_image", "image_url": "data:"}]}), "input.0.content.0"),
+        (
+            response({"role": "user", "content": [{"type": "input_image", "image_url": "http://x/a.png"}]}),
+            "input.0.content.0.image_url",
+        ),
+        (response({"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}), "input.0.content.0.file_id"),
+        (response({"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}), "input.0.content.0"),
+        (response({"role": "system", "content": [{"type": "input_image", "image_url": "data:"}]}), "input.0.content.0"),
         (response({"role": "user", "content": [{"type": "x"}]}), "input.0.content.0.type"),
         (response({"type": "item_reference", "id": "i"}), "input.0"),
         (response({"type": "computer_call"}), "input.0.type"),
@@ -370,6 +379,28 @@ def test_the_items_of_a_response() -> None:
 def test_a_response_that_can_not_be_is_refused_by_name(body: Json, param: str) -> None:
     error = refused(RESPONSES, body)
     assert error.param == param and f"`{param}" in error.message
+
+
+PICTURE: Json = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}}
+CHAT_PICTURE: Json = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}}
+
+
+def test_pictures_of_messages_are_pictures_of_chats() -> None:
+    what = {"type": "text", "text": "What?"}
+    found = said(MESSAGES, message(turn(PICTURE, {**what, "cache_control": {"type": "ephemeral"}})))
+    assert found["messages"] == [{"role": "user", "content": [CHAT_PICTURE, what]}]
+    failed = {**RESULT, "content": [PICTURE], "is_error": True}
+    given = said(MESSAGES, message(USER, turn(CALL, role="assistant"), turn(failed)))["messages"][-1]
+    assert given["role"] == "tool" and given["content"][1:] == [CHAT_PICTURE]
+
+
+def test_pictures_of_responses_are_pictures_of_chats() -> None:
+    part = {"type": "input_image", "image_url": "data:image/png;base64,iVBO", "detail": "low"}
+    found = said(RESPONSES, response({"role": "user", "content": [part, {"type": "input_text", "text": "What?"}]}))
+    picture = {"type": "image_url", "image_url": {**CHAT_PICTURE["image_url"], "detail": "low"}}
+    assert found["messages"] == [{"role": "user", "content": [picture, {"type": "text", "text": "What?"}]}]
+    seen = said(RESPONSES, response(USER, CALLED, {**OUT, "output": [part]}))["messages"][-1]
+    assert seen["content"] == [picture]
 
 
 @pytest.mark.parametrize("dialect", [MESSAGES, RESPONSES])

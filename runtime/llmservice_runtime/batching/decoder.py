@@ -117,7 +117,8 @@ class Decoder(ABC):
             self._bound.observe(generated, prompt, self.seconds)
             for answer, tokens in taken:
                 assert answer.slot is not None
-                self.lanes.kv.extend(answer.slot, answer.tokens[answer.fed : answer.fed + tokens])
+                end = answer.fed + tokens
+                self.lanes.kv.extend(answer.slot, answer.tokens[answer.fed : end], answer.shown.saves_at(end))
                 answer.suspect = False
             return taken
 
@@ -127,11 +128,15 @@ class Decoder(ABC):
             return limit
         if any(tokens > 1 for _, tokens in taken) and limit > CHUNK_UNIT:
             return limit // 2
+        self._give_way(fail)
+        return limit
+
+    def _give_way(self, fail: Fail) -> None:
+        """The youngest waits again, or the only one ends."""
         if len(self.lanes.running) > 1:
             self.lanes.preempt()
         else:
             fail(self.lanes.running[0], "the KV cache has no room for this answer")
-        return limit
 
     def _of(self, adapter: int) -> list[Answer]:
         """Running answers of this adapter, in the order of arrival."""
@@ -152,15 +157,14 @@ class Decoder(ABC):
             limits = [most if a.prompt_logprobs is not None and a.first is None else limit for a in running]
             may = turns(pending, [answer.fed for answer in running])
             limits = [tokens if now else 0 for tokens, now in zip(limits, may, strict=True)]
+            if any(answer.shown for answer in running):  # text, or a picture, at a time
+                limits = [min(n, answer.shown.reach(answer.fed)) for n, answer in zip(limits, running, strict=True)]
             free = limit
             if self.lanes.kv.bounded:
                 self.lanes.make_room(min(limit, sum(pending)))
                 free = self.lanes.kv.free
                 if free < sum(1 for tokens in pending if tokens == 1) or free == 0:
-                    if len(self.lanes.running) == 1:
-                        fail(running[0], "the KV cache has no room for this answer")
-                    else:
-                        self.lanes.preempt()
+                    self._give_way(fail)
                     running = self._of(adapter)
                     continue
             # Of neighbouring streams llama.cpp first takes as many tokens as the shortest has: one, beside generation.
@@ -170,7 +174,11 @@ class Decoder(ABC):
                 pending, limits, chunk=chunk, burst=self._pace.burst, prompt=self._bound.tokens, batch=limit, free=free,
                 beside=self._beside(adapter),
             )  # fmt: skip
-            taken = [(answer, tokens) for answer, tokens in zip(running, plan, strict=True) if tokens]
+            taken = [(a, a.shown.whole(a.fed, tokens)) for a, tokens in zip(running, plan, strict=True) if tokens]
+            if self.lanes.kv.bounded and sum(tokens for _, tokens in taken) > free:
+                self._give_way(fail)
+                running = self._of(adapter)
+                continue
             return self.arrange(taken)
         return []
 

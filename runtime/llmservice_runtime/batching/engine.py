@@ -18,6 +18,7 @@ from llmservice_runtime.generation.grammar import GrammarCompiler, Vocabulary
 from llmservice_runtime.generation.stream import Stream
 from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats
 from llmservice_runtime.protocol.engine import GenerationRequest, Grammar, QueueFullError, UnknownAdapterError
+from llmservice_runtime.protocol.pictures import Eyes
 
 MAX_RETRY_AFTER = 120
 RATE_WINDOW_SECONDS = 60.0
@@ -38,6 +39,7 @@ class BatchingEngine:
         free: Callable[[], None],
         held: Callable[[], Sequence[HeldLine]] = tuple,
         other_gpus: Sequence[str] = (),
+        eyes: Eyes | None = None,
     ) -> None:
         self._metrics = metrics
         self._tokenizer = tokenizer
@@ -45,6 +47,7 @@ class BatchingEngine:
         self._free = free
         self._held = held
         self._other_gpus = other_gpus
+        self._eyes = eyes
         self._grammars = GrammarCompiler(tokenizer)
         self._steps = StepLoop(decoder, tokenizer.vocab_size, metrics)
         metrics.max_adapters = settings.adapter_count
@@ -69,6 +72,10 @@ class BatchingEngine:
     @property
     def max_answers(self) -> int:
         return self._places
+
+    @property
+    def eyes(self) -> Eyes | None:
+        return self._eyes
 
     def submit(self, request: GenerationRequest) -> Stream:
         """See protocol.engine.Engine. Must be called on an event loop."""

@@ -8,7 +8,7 @@ slots that begin alike hold the same cells. Every change is returned as operatio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,19 +27,22 @@ WORTH_MOVING = 128
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Slot `target` (empty) gets the first `length` positions of `source`."""
+    """Slot `target` (empty) gets the first `length` tokens of `source`."""
 
     source: int
     target: int
     length: int
+    saved: int = 0
+    """By how much fewer positions these have: pictures take less of them than tokens, in some models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trim:
-    """Slot keeps its first `length` positions."""
+    """Slot keeps its first `length` tokens; `saved` as of Copy."""
 
     slot: int
     length: int
+    saved: int = 0
 
 
 Op = Copy | Trim
@@ -47,7 +50,10 @@ Op = Copy | Trim
 
 @dataclass(slots=True)
 class Slot:
-    """Tokens in one sequence: `tokens[:length]`. `cells[:length]` number the pool's cells (shared layout)."""
+    """Tokens in one sequence: `tokens[:length]`. `cells[:length]` number the pool's cells (shared layout).
+
+    `saves` are pictures that take fewer positions than tokens: (behind which token, by how many).
+    """
 
     number: int
     adapter: int = 0
@@ -57,6 +63,11 @@ class Slot:
     used_at: int = 0
     tokens: Ints = field(default_factory=lambda: np.empty(0, np.int32))
     cells: Ints = field(default_factory=lambda: np.empty(0, np.int32))
+    saves: tuple[tuple[int, int], ...] = ()
+
+    def saved(self, length: int) -> int:
+        """Positions that its first `length` tokens save."""
+        return sum(positions for end, positions in self.saves if end <= length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,10 @@ class Placement:
     slot: int
     reused: int
     ops: tuple[Op, ...]
+
+
+Fit = Callable[[int], int]
+"""Of so many first tokens of a prompt those that may be taken from elsewhere: a picture is all there or not."""
 
 
 def common_prefix(a: Ints, b: Ints) -> int:
@@ -117,23 +132,24 @@ class KvCache:
         """Slots that can be had, the least useful first: empty, then the longest unused."""
         yield from sorted((s for s in self.slots if not s.busy), key=lambda s: (s.length > 0, s.used_at))
 
-    def match(self, prompt: Ints, adapter: int = 0) -> tuple[Slot | None, int]:
+    def match(self, prompt: Ints, adapter: int = 0, fit: Fit | None = None) -> tuple[Slot | None, int]:
         """The adapter's slot with the longest beginning in common, idle ones first; never all of it, as its last logits
         count."""
         best, length = None, 0
         for slot in sorted(self.slots, key=lambda s: s.busy) if self.reuse else ():
             if slot.adapter == adapter and slot.length > length:
                 n = min(common_prefix(slot.tokens[: slot.length], prompt), prompt.size - 1)
+                n = n if fit is None else fit(n)
                 if n > length:
                     best, length = slot, n
         return (best, length) if length >= MIN_REUSE else (None, 0)
 
-    def place(self, prompt: Ints, *, reuse: bool = True, adapter: int = 0) -> Placement | None:
+    def place(self, prompt: Ints, *, reuse: bool = True, adapter: int = 0, fit: Fit | None = None) -> Placement | None:
         """A slot for a prompt, busy from now on; None when all are busy."""
         idle = list(self.idle())
         if not idle:
             return None
-        source, length = self.match(prompt, adapter) if reuse else (None, 0)
+        source, length = self.match(prompt, adapter, fit) if reuse else (None, 0)
         ops: list[Op] = []
         target = self._target(idle, source, adapter)
         if source is None:
@@ -144,7 +160,7 @@ class KvCache:
         else:
             self._clear(target, ops, source)
             self._share(source, target, length)
-            ops.append(Copy(source.number, target.number, length))
+            ops.append(Copy(source.number, target.number, length, source.saved(length)))
             if not (self.shared or source.busy) and self._spare(source, length):
                 self._cut(source, 0, ops)
         target.busy, target.adapter = True, adapter
@@ -192,7 +208,7 @@ class KvCache:
         source, target = gap
         self._clear(target, ops)
         self._share(source, target, source.length)
-        ops.append(Copy(source.number, target.number, source.length))
+        ops.append(Copy(source.number, target.number, source.length, source.saved(source.length)))
         self._cut(source, 0, ops)
         source.busy, target.busy = False, True
         return source.number, target.number, ops
@@ -228,11 +244,12 @@ class KvCache:
                 self._cut(rest, 0, ops)
                 self._share(slot, rest, slot.length)
                 rest.used_at = used_at
-                ops.append(Copy(slot.number, rest.number, slot.length))
+                ops.append(Copy(slot.number, rest.number, slot.length, slot.saved(slot.length)))
         self._cut(slot, 0, ops)
 
-    def extend(self, number: int, tokens: Ints) -> None:
-        """The slot now also holds these tokens. The caller made sure of room."""
+    def extend(self, number: int, tokens: Ints, saves: int = 0) -> None:
+        """The slot now also holds these tokens. The caller made sure of room. `saves`: positions that a picture, which
+        ends with them, took less than tokens."""
         slot = self.slots[number]
         end = slot.length + tokens.size
         self._grow(slot, end)
@@ -243,6 +260,8 @@ class KvCache:
             slot.cells[slot.length : end] = taken
             self._references[taken] += 1
         slot.length = end
+        if saves:
+            slot.saves += ((end, saves),)
         self._clock += 1
         slot.used_at = self._clock
 
@@ -299,7 +318,8 @@ class KvCache:
             self._free[self._n_free : self._n_free + freed.size] = freed
             self._n_free += freed.size
         slot.length = length
-        ops.append(Trim(slot.number, length))
+        slot.saves = tuple(save for save in slot.saves if save[0] <= length)
+        ops.append(Trim(slot.number, length, slot.saved(length)))
 
     def _share(self, source: Slot, target: Slot, length: int) -> None:
         self._grow(target, length)
@@ -308,6 +328,7 @@ class KvCache:
             target.cells[:length] = source.cells[:length]
             self._references[source.cells[:length]] += 1
         target.length, target.adapter = length, source.adapter
+        target.saves = tuple(save for save in source.saves if save[0] <= length)
         self._clock += 1
         source.used_at = target.used_at = self._clock
 

@@ -65,7 +65,7 @@ class Lanes:
             if other.pending > 1 and other.adapter == answer.adapter:
                 shared = min(common_prefix(other.tokens[: other.length], tokens), answer.length - 1)
                 if shared - other.fed >= (WORTH_SHARING if other.stream is answer.stream else WORTH_WAITING):
-                    have = self.kv.match(tokens, answer.adapter)[1] if have < 0 else have
+                    have = self.kv.match(tokens, answer.adapter, answer.shown.fit)[1] if have < 0 else have
                     if shared - have >= WORTH_SHARING:
                         return True
         return False
@@ -74,12 +74,12 @@ class Lanes:
         tokens = answer.tokens[: answer.length]
         reuse = answer.prompt_logprobs is None
         if self.kv.bounded and self.running:
-            known = self.kv.match(tokens, answer.adapter)[1] if reuse and self.kv.shared else 0
+            known = self.kv.match(tokens, answer.adapter, answer.shown.fit)[1] if reuse and self.kv.shared else 0
             need = answer.length - known + sum(other.pending + GROWTH for other in self.running)
             self._memory.apply(self.kv.make_room(need))
             if self.kv.free < need:
                 return False
-        placement = self.kv.place(tokens, reuse=reuse, adapter=answer.adapter)
+        placement = self.kv.place(tokens, reuse=reuse, adapter=answer.adapter, fit=answer.shown.fit)
         if placement is None:
             return False
         self._memory.apply(placement.ops)

@@ -16,7 +16,7 @@ from llmservice_runtime.formats.evidence import (
     refuse_foreign,
     telling_names,
 )
-from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization, Task
+from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization, Task, Vision
 from llmservice_runtime.formats.layers import layer_groups
 from llmservice_runtime.formats.quantization import quantization, unsupported_mlx
 from llmservice_runtime.formats.refusals import in_pieces
@@ -108,8 +108,31 @@ def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
         decoder=config.get("is_decoder") is True,
         widths=widths(config),
         rope_types=rope.types(config),
+        vision=_vision(config),
         **_pooled(seen, task),
         notes=(*seen.notes, *notes),
+    )
+
+
+def _vision(config: Config) -> Vision | None:
+    """What sees pictures, where config.json has such a part."""
+    tower = config.root.get("vision_config")
+    if not isinstance(tower, dict):
+        return None
+
+    def number(*keys: str) -> int:
+        found = (tower.get(key) for key in keys)
+        return next((value for value in found if type(value) is int and 0 < value < 1 << 32), 0)
+
+    kind = tower.get("model_type")
+    return Vision(
+        kind=kind if isinstance(kind, str) else "",
+        image_size=number("image_size"),
+        patch_size=number("patch_size"),
+        merge=number("spatial_merge_size"),
+        hidden_size=number("hidden_size", "embed_dim"),
+        feed_forward=number("intermediate_size"),
+        heads=number("num_attention_heads", "num_heads"),
     )
 
 

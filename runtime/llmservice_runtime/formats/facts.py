@@ -121,6 +121,30 @@ class Quantization:
 
 
 @dataclass(frozen=True, slots=True)
+class Vision:
+    """What sees the pictures of a chat: an encoder of patches, and what makes tokens of them."""
+
+    kind: str
+    """GGUF's `clip.projector_type`; config.json's `model_type` of the encoder."""
+    image_size: int
+    """Side of the picture that it sees, or of one tile; 0 = not stated."""
+    patch_size: int
+    merge: int
+    """Patches in a row, and rows of them, that become one token; 0 = not stated."""
+    hidden_size: int
+    feed_forward: int
+    heads: int
+    file: str = ""
+    """Where it has a file of its own, which lies beside the model (GGUF's mmproj); empty = it is in the weights."""
+    weight_bytes: int = 0
+    """Of that file's tensors."""
+
+    def __post_init__(self) -> None:
+        """Words of headers are shown."""
+        object.__setattr__(self, "kind", plain(self.kind)[:WORD])
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What the headers of one model say. Sizes in bytes, lengths in tokens."""
 
@@ -174,6 +198,8 @@ class ModelFacts:
     """Whether vectors pass layers behind the pooling."""
     asked: bool = False
     """Of a reranker, whether it is a decoder that is asked by a template and says yes or no."""
+    vision: Vision | None = None
+    """What sees pictures; None = the model reads text alone."""
     notes: tuple[str, ...] = field(default=())
     """Sentences for the explanation: what was guessed, repaired or ambiguous."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from llmservice_runtime.formats.candidates import gguf_candidates, read_gguf
@@ -9,10 +10,11 @@ from llmservice_runtime.formats.checkpoint import checkpoint
 from llmservice_runtime.formats.classes import Classes
 from llmservice_runtime.formats.detect import checkpoint_facts
 from llmservice_runtime.formats.errors import UnsupportedModel
-from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
+from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Vision
 from llmservice_runtime.formats.gguf_facts import gguf_facts
 from llmservice_runtime.formats.listing import GgufVariant, ambiguous, gguf_variants, matches, missing_shards
 from llmservice_runtime.formats.parallel import in_parallel
+from llmservice_runtime.formats.projectors import projector
 from llmservice_runtime.formats.refusals import is_weights
 from llmservice_runtime.sources.files import FileEntry, ModelFiles
 
@@ -46,7 +48,7 @@ def inspect_model(
         )
     ggufs = gguf_variants(chosen)
     if ggufs and not _outranked(chosen, entries, expected, gguf):
-        facts = _gguf(files, chosen)
+        facts = _gguf(files, entries, chosen, include)
     else:
         notes = []
         if ggufs:
@@ -88,8 +90,10 @@ def _outranked(
     return weights and not {"config.json", "params.json"}.isdisjoint(paths)
 
 
-def _gguf(files: ModelFiles, chosen: Sequence[FileEntry]) -> ModelFacts:
-    """The one GGUF model among `chosen`."""
+def _gguf(
+    files: ModelFiles, entries: Sequence[FileEntry], chosen: Sequence[FileEntry], include: Sequence[str]
+) -> ModelFacts:
+    """The one GGUF model among `chosen`, with the projector beside it."""
     found = gguf_candidates(files, chosen)
     if len(found.models) > 1:
         raise ambiguous(found.models)
@@ -98,7 +102,21 @@ def _gguf(files: ModelFiles, chosen: Sequence[FileEntry]) -> ModelFacts:
     (variant,) = found.models
     if error := missing_shards(variant):
         raise error
-    sizes = {entry.path: entry.size for entry in chosen}
+    sizes = {entry.path: entry.size for entry in entries}
     headers = in_parallel(lambda path: read_gguf(files, path, sizes[path]), variant.files)
-    notes = [f"{path} lies beside the model and is not loaded." for path in found.others]
-    return gguf_facts(headers, variant, notes)
+    facts = gguf_facts(headers, variant)
+    vision: Vision | None = None
+    said: list[str] = []
+    if not facts.pools:
+        vision, said = projector(files, entries, include, found.others, facts.hidden_size)
+    silent = [path for path in found.others if not any(note.startswith(f"{path} ") for note in said)]
+    notes = [f"{path} lies beside the model and is not loaded." for path in silent if not vision or path != vision.file]
+    facts = dataclasses.replace(facts, notes=(*notes, *said, *facts.notes))
+    if vision is None:
+        return facts
+    return dataclasses.replace(
+        facts,
+        vision=vision,
+        files=(*facts.files, vision.file),
+        file_bytes=facts.file_bytes + sizes[vision.file],
+    )

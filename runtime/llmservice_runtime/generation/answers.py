@@ -11,6 +11,7 @@ from llmservice_runtime.generation.arrays import Floats, Ints
 from llmservice_runtime.generation.grammar import Matcher, Vocabulary
 from llmservice_runtime.generation.positions import Positions
 from llmservice_runtime.generation.sampler import Sampler, logprob_of
+from llmservice_runtime.generation.shown import Shown
 from llmservice_runtime.generation.stops import TextStream
 from llmservice_runtime.generation.stream import Stream
 from llmservice_runtime.openai.metrics import FinishedRequest
@@ -44,11 +45,12 @@ class Answer:
         self.tokens: Ints = np.empty(max(self.limit, self.prompt_length) + 1, np.int32)
         self.tokens[: self.prompt_length] = request.prompt_tokens
         self.length = self.prompt_length
+        self.shown = Shown(request.pictures)
         self.fed = 0
         self.slot: int | None = None
-        self.sampler = Sampler(
-            params, index, self.tokens[: self.length], tokenizer.vocab_size, sorted(tokenizer.end_tokens)
-        )
+        words = self.tokens[: self.length]
+        words = words[words >= 0] if self.shown else words
+        self.sampler = Sampler(params, index, words, tokenizer.vocab_size, sorted(tokenizer.end_tokens))
         self.matcher = matcher
         self.suspect = False
         """It was in a batch that failed: it runs alone until a step succeeds."""

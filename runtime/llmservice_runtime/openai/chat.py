@@ -28,7 +28,9 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     """Answer a chat, streamed or whole."""
     server = http.app[SERVER]
     server.check_task(*WRITING)
-    request = await received(http, ChatRequest, server.context_tokens, unsupported=server.unsupported_fields)
+    request = await received(
+        http, ChatRequest, server.context_tokens, unsupported=server.unsupported_fields, pictures=server.sees
+    )
     with server.drain.admitted():
         model = server.check_model(request.model)
         plan = await plan_chat(server, request)

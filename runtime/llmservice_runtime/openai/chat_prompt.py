@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from llmservice_runtime.openai.asking import BusyError
-from llmservice_runtime.openai.encoding import encode
 from llmservice_runtime.openai.events import AnswerReader
 from llmservice_runtime.openai.lark import held_after, lead
 from llmservice_runtime.openai.messages import normalise
 from llmservice_runtime.openai.params import answer_length, checked, constraint, sampling
+from llmservice_runtime.openai.pictures.prompt import laid_out
 from llmservice_runtime.openai.prompt_options import dumped, prompt_options
 from llmservice_runtime.openai.reasoning import ReasoningReader
 from llmservice_runtime.openai.reasoning_formats import THINK, ReasoningFormat
@@ -62,14 +62,10 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     template = server.chat_template(bool(tools))
     fmt = await learned(template, engine.tokenizer) if tools else None
     prompt = await rendered(server, request.messages, request, tools)
-    tokens = await encode(
-        engine.tokenizer,
-        prompt,
-        request.add_special_tokens,
-        context_tokens=server.context_tokens,
-        field="messages",
+    laid = await laid_out(
+        engine, prompt, server.mark, request.pictures, request.add_special_tokens, server.context_tokens
     )
-    max_tokens = answer_length(len(tokens), wanted_tokens(request), server.context_tokens, "messages")
+    max_tokens = answer_length(len(laid.tokens), wanted_tokens(request), server.context_tokens, "messages")
     if request.top_logprobs and not request.logprobs:
         raise bad_request("`top_logprobs` needs `logprobs: true`.", "top_logprobs")
     marks, thinking = await thinks_by(template, engine.tokenizer, request, prompt)
@@ -94,7 +90,10 @@ async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     if marks is not None and marks.special:
         params = replace(params, skip_special_tokens=False)
     adapter = server.adapter(request.model)
-    generation = GenerationRequest(f"chatcmpl-{uuid.uuid4().hex}", tokens, params, request.n, adapter=adapter)
+    pictures = await laid.spans(engine)
+    generation = GenerationRequest(
+        f"chatcmpl-{uuid.uuid4().hex}", laid.tokens, params, request.n, adapter=adapter, pictures=pictures
+    )
     return ChatPlan(
         generation,
         reasoning=marks if request.reasoning_format not in ("none", "raw") else None,
@@ -130,13 +129,14 @@ async def thinks_by(
 async def rendered(server: Server, messages: Sequence[Message], request: ChatRequest, tools: Sequence[Tool]) -> str:
     """The prompt text; ApiError 400 when the template refuses the messages. A short one waits for short ones only."""
     template = server.chat_template(bool(tools))
+    mark = server.mark if server.sees else ""
     lengthy = bool(request.apart) or many([messages, tools, request.documents, request.chat_template_kwargs])
 
     def blocking() -> str:
         with _refusing():
             if request.apart:
-                return template.render_apart(request.small() | {"tools": dumped(tools)}, request.apart)
-            return template.render(normalise(messages, template), **prompt_options(template, request, tools))
+                return template.render_apart(request.small() | {"tools": dumped(tools)}, request.apart, mark)
+            return template.render(normalise(messages, template, mark), **prompt_options(template, request, tools))
 
     run = asyncio.get_running_loop().run_in_executor
     if lengthy:
@@ -145,7 +145,7 @@ async def rendered(server: Server, messages: Sequence[Message], request: ChatReq
         try:
             with _refusing():
                 return await template.render_idle(
-                    normalise(messages, template), **prompt_options(template, request, tools)
+                    normalise(messages, template, mark), **prompt_options(template, request, tools)
                 )
         except BusyError:
             return await run(_threads[lengthy], blocking)

@@ -46,12 +46,14 @@ class Reader:
     def _read(self, question: Mapping[str, Any], body: bytes) -> Answer:
         context_tokens = question["context_tokens"]
         bound_values(body, context_tokens, question["prompts"])
-        return taken_apart(parse(MODELS[question["read"]], body, context_tokens, question["unsupported"]))
+        return taken_apart(
+            parse(MODELS[question["read"]], body, context_tokens, question["unsupported"], question.get("pictures"))
+        )
 
     def _render(self, question: Mapping[str, Any], data: bytes) -> Answer:
         request = ChatRequest.model_validate(question["request"] | json.loads(data))
         template = TemplateText(self._source, **question["tokens"])
-        messages = normalise(request.messages, template)
+        messages = normalise(request.messages, template, question.get("mark", ""))
         options = prompt_options(template, request, request.tools or ())
         answer = self._renderer.answer(template.question(messages, options))
         return {}, text_of(answer, messages, options).encode()

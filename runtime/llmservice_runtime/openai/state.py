@@ -13,6 +13,7 @@ from aiohttp import web
 from llmservice_runtime.contract.bounds import POOLED, TASKS
 from llmservice_runtime.openai.drain import Drain
 from llmservice_runtime.openai.metrics import EngineMetrics
+from llmservice_runtime.openai.pictures.marks import new_mark
 from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
 from llmservice_runtime.protocol.engine import Engine, Served
 from llmservice_runtime.protocol.pooling import Pooler
@@ -55,6 +56,10 @@ class Server:
     engine: Engine | None = None
     pooler: Pooler | None = None
     """Instead of an engine that writes, for the tasks Embedding and Rerank."""
+    may_see: bool = True
+    """Whether chats may have pictures, as long as there is no engine of ours that says so."""
+    mark: str = field(default_factory=new_mark)
+    """What stands for pictures in a prompt's text."""
     template: ChatTemplate | None = None
     rendering: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the short prompt that is being rendered: they go in the order in which they came."""
@@ -94,6 +99,12 @@ class Server:
         """Start answering with vectors or scores."""
         self.context_tokens = pooler.context_tokens
         self.pooler = pooler
+        self.may_see = False
+
+    @property
+    def sees(self) -> bool:
+        """Whether chats may have pictures."""
+        return self.may_see if self.engine is None else self.engine.eyes is not None
 
     @property
     def serves(self) -> bool:

@@ -61,6 +61,12 @@ class TemplateText:
         """Whether the template asks if a message's content is none (else null content is the empty string)."""
         return re.search(r"content['\"]?\]?\s+is\s+(not\s+)?none", self.source) is not None
 
+    @cached_property
+    def takes_parts(self) -> bool:
+        """Whether the template reads a content part by part, and nothing else: it writes nothing of a text alone."""
+        loops = re.search(r"\bin\s+\w+(\[['\"]content['\"]\]|\.content)\s*(\||%|-%)", self.source)
+        return loops is not None and re.search(r"content['\"]?\]?\s+is\s+(not\s+)?string", self.source) is None
+
     def question(self, messages: Sequence[Mapping[str, Any]], options: Options) -> dict[str, Any]:
         """What the worker is asked."""
         if options.get("continue_final_message"):
@@ -95,9 +101,9 @@ class ChatTemplate(TemplateText):
         lengthy = many([messages, *options.values()])
         return text_of(self._ask(self.question(messages, options), many=lengthy), messages, options)
 
-    def render_apart(self, request: Mapping[str, Any], apart: bytes) -> str:
+    def render_apart(self, request: Mapping[str, Any], apart: bytes, mark: str = "") -> str:
         """The prompt text of a request whose large fields never became objects here (`reading`). Blocks."""
-        question = {"request": request, "tokens": self.tokens}
+        question = {"request": request, "tokens": self.tokens, "mark": mark}
         with _refusing():
             answer, text = large.ask(question, apart, self._told)
             checked(answer)
@@ -162,7 +168,14 @@ def many(values: Iterable[Any]) -> bool:
 def marked(message: Mapping[str, Any]) -> dict[str, Any]:
     """transformers' continue_final_message: a mark at the end of what is continued, for the template to carry along."""
     fields = [name for name in THINKING if message.get(name)] if not message.get("content") else []
+    if isinstance(parts := message.get("content"), list):
+        return {**message, "content": [*parts, {"type": "text", "text": MARK}]}
     return {**message, **{name: str(message.get(name) or "") + MARK for name in fields or ["content"]}}
+
+
+def text_in(content: Any) -> str:
+    """Of a content, whole or in parts."""
+    return "".join(part["text"] for part in content) if isinstance(content, list) else str(content)
 
 
 def cut_at_mark(text: str, message: Mapping[str, Any]) -> str:
@@ -173,7 +186,7 @@ def cut_at_mark(text: str, message: Mapping[str, Any]) -> str:
     at = text.rfind(MARK.strip())
     if at < 0:
         raise TemplateError("continue_final_message needs a last message that the chat template writes to its end")
-    continued = next((str(message[name]) for name in ("content", *THINKING) if message.get(name)), "")
+    continued = next((text_in(message[name]) for name in ("content", *THINKING) if message.get(name)), "")
     if "".join(continued.split()) not in "".join(text[:at].split()):
         raise TemplateError(
             "continue_final_message can't be honoured: the chat template leaves out a part of the last message"

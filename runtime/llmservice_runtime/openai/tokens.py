@@ -9,6 +9,7 @@ from aiohttp import web
 
 from llmservice_runtime.openai.chat_prompt import rendered
 from llmservice_runtime.openai.encoding import encode
+from llmservice_runtime.openai.pictures.prompt import laid_out
 from llmservice_runtime.openai.requests.body import received
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import DetokenizeRequest, TokenizeRequest
@@ -17,6 +18,8 @@ from llmservice_runtime.protocol.engine import Tokenizer
 from llmservice_runtime.wire import sse
 from llmservice_runtime.wire.errors import bad_request
 
+PICTURE = -1
+"""In place of the tokens of pictures, which are none of the vocabulary."""
 SLICE = 16_384
 """Tokens of an answer that are written in one go; more are written off the event loop."""
 
@@ -24,7 +27,7 @@ SLICE = 16_384
 async def tokenize(http: web.Request) -> web.Response:
     """Token ids of a prompt or of rendered messages."""
     server = http.app[SERVER]
-    request = await received(http, TokenizeRequest, server.context_tokens)
+    request = await received(http, TokenizeRequest, server.context_tokens, pictures=server.sees)
     server.check_model(request.model)
     tokenizer = server.ready().tokenizer
     if (request.prompt is None) == (request.messages is None):
@@ -38,7 +41,11 @@ async def tokenize(http: web.Request) -> web.Response:
         text, special = await rendered(server, chat.messages, chat, chat.tools or ()), False
     if request.add_special_tokens is not None:
         special = request.add_special_tokens
-    tokens = await encode(tokenizer, text, special)
+    if request.pictures and server.engine is not None:
+        laid = await laid_out(server.engine, text, server.mark, request.pictures, special, None)
+        tokens = [max(token, PICTURE) for token in laid.tokens]
+    else:
+        tokens = await encode(tokenizer, text, special)
     strs = request.return_token_strs
     if len(tokens) <= SLICE:
         text = _answer(tokenizer, tokens, strs, server.context_tokens)
@@ -48,7 +55,7 @@ async def tokenize(http: web.Request) -> web.Response:
 
 
 def _answer(tokenizer: Tokenizer, tokens: list[int], strs: bool, context_tokens: int) -> str:
-    texts = (tokenizer.token_bytes(token).decode("utf-8", "replace") for token in tokens)
+    texts = (tokenizer.token_bytes(token).decode("utf-8", "replace") if token >= 0 else "" for token in tokens)
     shown = _array(list(texts)) if strs else "null"
     head = f'"count":{len(tokens)},"max_model_len":{context_tokens}'
     return f'{{{head},"tokens":{_array(tokens)},"token_strs":{shown}}}'

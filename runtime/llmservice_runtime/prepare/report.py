@@ -19,6 +19,7 @@ from llmservice_runtime.formats.facts import (
     ModelFormat,
     Quantization,
     Task,
+    Vision,
     Width,
     WidthKind,
 )
@@ -106,6 +107,7 @@ def facts_from(body: dict[str, Any]) -> ModelFacts:
             "files": tuple(str(name) for name in body["files"]),
             "other_architectures": tuple(str(name) for name in body.get("other_architectures", ())),
             "rope_types": tuple(str(kind) for kind in body.get("rope_types", ())),
+            "vision": None if body.get("vision") is None else _checked(Vision(**body["vision"])),
             "notes": tuple(str(note) for note in body["notes"]),
         }
     )
@@ -118,6 +120,8 @@ def _lacks(body: dict[str, Any], facts: ModelFacts) -> bool:
     parts += zip(body.get("widths", ()), facts.widths, strict=True)
     if facts.quantization is not None:
         parts.append((body["quantization"], facts.quantization))
+    if facts.vision is not None:
+        parts.append((body["vision"], facts.vision))
     return any(field.name not in said for said, value in parts for field in dataclasses.fields(value))
 
 

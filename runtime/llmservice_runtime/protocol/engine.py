@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from llmservice_runtime.protocol.pictures import Eyes, Span
+
 
 class FinishReason(StrEnum):
     """OpenAI's finish reasons that an engine itself decides (`tool_calls` is the HTTP layer's)."""
@@ -81,6 +83,8 @@ class GenerationRequest:
     """Completions `echo` with logprobs: report the prompt's logprobs too."""
     adapter: str = ""
     """Name of the LoRA adapter that answers; empty = the model itself."""
+    pictures: Sequence[Span] = ()
+    """Those of the prompt, in their order; its tokens there are below 0. The last token of a prompt is none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +196,11 @@ class Engine(Served, Protocol):
         Raises QueueFullError and GrammarError before the first delta. Closing the iterator (or cancelling the task that
         reads it) cancels the request within one step. A slow reader gets coalesced deltas, never an unbounded queue.
         """
+        ...
+
+    @property
+    def eyes(self) -> Eyes | None:
+        """What shows pictures to it; None = it reads text alone."""
         ...
 
     async def validate_grammar(self, grammar: Grammar) -> None:

@@ -86,8 +86,9 @@ class LocalFiles:
 
 
 def _parts(path: Path) -> Iterator[FileEntry]:
-    """One file, or all parts of a split one that are there."""
-    for name in siblings(path.name):
+    """One file, or all parts of a split one that are there; beside a GGUF also what sees pictures for it."""
+    beside = sorted(p.name for p in path.parent.glob("*mmproj*.gguf")) if path.suffix.lower() == ".gguf" else []
+    for name in dict.fromkeys((*siblings(path.name), *beside)):
         if (path.parent / name).is_file():
             yield FileEntry(name, (path.parent / name).stat().st_size)
 

@@ -35,13 +35,18 @@ def files(engine: EngineType) -> Path:
 @cache
 def planned(engine: EngineType, sequences: int, room: AdapterRoom = AdapterRoom()) -> RuntimeSettings:  # noqa: B008
     """Settings as the operator and `llmservice up` write them; so many sequences may run together."""
+    return planned_of(files(engine), engine, sequences, room)
+
+
+def planned_of(path: Path, engine: EngineType, sequences: int, room: AdapterRoom) -> RuntimeSettings:
+    """The same of another model, under the demo's name."""
     args = [f"--max-num-seqs={sequences}"] if engine is EngineType.VLLM else []
     service = LLMService.model_validate(
         {
             "apiVersion": "llmservice.dev/v1alpha1",
             "kind": "LLMService",
             "metadata": {"name": ALIAS, "namespace": "apps"},
-            "spec": {"model": {"uri": f"file://{files(engine)}"}, "engine": {"type": engine.value, "args": args}},
+            "spec": {"model": {"uri": f"file://{path}"}, "engine": {"type": engine.value, "args": args}},
         }
     )
     model = resolve(service, DEMO, Places.from_environment())
@@ -50,9 +55,7 @@ def planned(engine: EngineType, sequences: int, room: AdapterRoom = AdapterRoom(
     machine = dataclasses.replace(machine, memory_available=machine.memory_bytes)
     plan = make_plan(service.spec, model.facts, machine, model.files.revision, room)
     assert isinstance(plan, Plan), plan
-    return dataclasses.replace(
-        runtime_settings(plan, service, str(files(engine)), model.facts), max_sequences=sequences
-    )
+    return dataclasses.replace(runtime_settings(plan, service, str(path), model.facts), max_sequences=sequences)
 
 
 def settings(engine: EngineType, max_sequences: int = 16, **changes: Any) -> RuntimeSettings:

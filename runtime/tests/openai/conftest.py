@@ -21,6 +21,7 @@ from llmservice_runtime.protocol.engine import (
     GrammarError,
     TokenLogprob,
 )
+from llmservice_runtime.protocol.pictures import Eyes
 from llmservice_runtime.wire.server import ApiRunner
 
 CHATML = (
@@ -115,6 +116,10 @@ class ScriptedEngine:
         finally:
             self.running -= 1
             self.ended.set()
+
+    @property
+    def eyes(self) -> Eyes | None:
+        return None
 
     async def validate_grammar(self, grammar: Grammar) -> None:
         if self.bad_grammar:

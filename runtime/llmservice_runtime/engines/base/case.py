@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
 from llmservice_runtime.machine.machine import GPU_DEVICES, Device, Gpu, Machine
 
+TAKES_PICTURES = "Chats take pictures"
+"""How the note begins of an engine that sees what the model can."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loading:

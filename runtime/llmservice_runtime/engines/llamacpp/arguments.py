@@ -21,6 +21,8 @@ from llmservice_runtime.engines.base.strict import StrictParser
 KV_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2, "q4_1": 3, "iq4_nl": 20, "q5_0": 6, "q5_1": 7}
 """ggml_type numbers that a KV cache can have."""
 FLASH = {"auto": -1, "off": 0, "on": 1}
+IMAGE_TOKENS = 1024
+"""A picture of some 900 x 900 pixels in the size that it has. Attention grows with the square of it."""
 ROPE_SCALING = {"none": 0, "linear": 1, "yarn": 2}
 
 
@@ -44,8 +46,14 @@ class EngineArgs:
     rope_scaling: str = ""
     rope_freq_base: float = 0.0
     rope_freq_scale: float = 0.0
+    no_mmproj: bool = False
+    """Leave out what sees pictures."""
+    image_max_tokens: int = IMAGE_TOKENS
+    """Of one picture, of models that see a picture in its own size."""
     gpu_layers: int = 0
     """Planned, not the user's: layers on the GPU; -1 = all."""
+    mmproj: str = ""
+    """Planned: the file that sees pictures, from the model's folder on; empty = there is none."""
 
 
 PLANNED = {
@@ -56,6 +64,7 @@ PLANNED = {
     ),
     **dict.fromkeys(("-np", "--parallel", "--n-seq-max"), "Leave it out: sequences are planned."),
     **dict.fromkeys(("-m", "--model", "--hf-repo", "-hf", "--alias", "-a"), "Set model.uri instead."),
+    **dict.fromkeys(("-mm", "--mmproj", "-mmu", "--mmproj-url"), "Leave it out: it is found beside the model."),
     **dict.fromkeys(("--port", "--host", "--api-key"), "Leave it out: the runtime has its own address."),
     **dict.fromkeys(("-ctk", "-ctv", "--cache-type-k", "--cache-type-v"), "Use --kv-type, which is for both."),
 }
@@ -102,7 +111,7 @@ def _step(text: str) -> float:
 @cache
 def _parser(planned: bool) -> _Parser:
     parser = _Parser(add_help=False, allow_abbrev=False)
-    for name in ("--threads", "--threads-batch", "--batch-size", "--ubatch-size"):
+    for name in ("--threads", "--threads-batch", "--batch-size", "--ubatch-size", "--image-max-tokens"):
         parser.add_argument(name, type=_positive)
     parser.add_argument("--kv-type", choices=list(KV_TYPES))
     parser.add_argument("--flash-attn", choices=list(FLASH))
@@ -110,11 +119,13 @@ def _parser(planned: bool) -> _Parser:
     parser.add_argument("--step-seconds", type=_step)
     parser.add_argument("--no-mmap", action="store_true")
     parser.add_argument("--mlock", action="store_true")
+    parser.add_argument("--no-mmproj", action="store_true")
     parser.add_argument("--rope-scaling", choices=list(ROPE_SCALING))
     parser.add_argument("--rope-freq-base", type=_scale)
     parser.add_argument("--rope-freq-scale", type=_scale)
     if planned:
         parser.add_argument("--gpu-layers", type=int)
+        parser.add_argument("--mmproj")
     return parser
 
 

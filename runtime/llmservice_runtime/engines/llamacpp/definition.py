@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.engines.base.case import Case
+from llmservice_runtime.engines.base.case import TAKES_PICTURES, Case
 from llmservice_runtime.engines.base.definition import EngineDefinition
 from llmservice_runtime.engines.llamacpp.arguments import parse_args, words
 from llmservice_runtime.engines.llamacpp.install.recipe import RECIPE
@@ -34,11 +35,27 @@ def memory(args: Sequence[str]) -> LlamaMemory:
 
 
 def arguments(case: Case, shape: Shape, args: Sequence[str]) -> tuple[str, ...]:
-    """On GPUs how many layers they get, -1 = all; then the user's, each once."""
-    if case.gpu is None:
-        return words(args)
-    everything = shape.gpu_layers > case.facts.layer_count
-    return (f"--gpu-layers={-1 if everything else shape.gpu_layers}", *words(args))
+    """What sees pictures; on GPUs how many layers they get, -1 = all; then the user's, each once."""
+    planned = [f"--mmproj={beside}"] if (beside := _projector(case.facts, args)) else []
+    if case.gpu is not None:
+        everything = shape.gpu_layers > case.facts.layer_count
+        planned.append(f"--gpu-layers={-1 if everything else shape.gpu_layers}")
+    return (*planned, *words(args))
+
+
+def _projector(facts: ModelFacts, args: Sequence[str]) -> str:
+    """The file that sees pictures, from the model's folder on; empty = none, or none is wanted."""
+    if facts.vision is None or parse_args(args).no_mmproj:
+        return ""
+    return posixpath.relpath(facts.vision.file, posixpath.dirname(facts.files[0]) or ".")
+
+
+def notes(case: Case) -> tuple[str, ...]:
+    """What it sees by."""
+    vision = case.facts.vision
+    if vision is None or not vision.file:
+        return ()
+    return (f"{TAKES_PICTURES}: {vision.file} sees them (engine.args: [--no-mmproj] leaves it out).",)
 
 
 def way_out(case: Case) -> str:
@@ -61,6 +78,7 @@ ENGINE = EngineDefinition(
     devices=frozenset({Device.CPU}),  # built from source for the CPU alone
     recipe=RECIPE,
     way_out=way_out,
+    notes=notes,
     small_cache="--kv-type=q8_0",
     last_words=((FailureClass.ENGINE_NOT_INSTALLED, r"no module named '?llama_cpp|failed to load shared library"),),
 )

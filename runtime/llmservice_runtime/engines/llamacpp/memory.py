@@ -23,7 +23,7 @@ from llmservice_runtime.estimate.budget import (
 from llmservice_runtime.estimate.kv import F16, Pool, kv_bytes, states_bytes
 from llmservice_runtime.estimate.overhead import MIB, activations, feed_forward
 from llmservice_runtime.estimate.weights import layer_weights, offloaded_bytes
-from llmservice_runtime.formats.facts import LayerKind, ModelFacts
+from llmservice_runtime.formats.facts import LayerKind, ModelFacts, Vision
 from llmservice_runtime.machine.machine import Device
 
 BASE = 112 * MIB
@@ -39,6 +39,23 @@ ADAPTER_WIDTH = 4
 """Bytes of an element of an adapter: bfloat16 is widened."""
 PAGE = 256
 """Tokens that llama.cpp rounds a cache up to."""
+KEPT_PICTURES = 64 * MIB
+"""Vectors of the pictures that were shown last."""
+UNPACKED = 160 * MIB
+"""For a moment, while one is unpacked."""
+PATCH_WIDTHS = 4
+"""Numbers of a patch that are there together, in widths of the encoder, beside what its feed-forward block has."""
+WARMED = 46 * 46
+"""Tokens of the picture that llama.cpp warms up with, where encoders see pictures of any size."""
+MERGED = 2
+"""Patches in a row that become one token, where the header does not say."""
+FIXED_SIZE = frozenset(
+    {
+        "mlp", "mlp_norm", "ldp", "ldpv2", "resampler", "adapter", "gemma3", "gemma3nv", "idefics3", "internvl",
+        "llama4", "janus_pro", "cogvlm", "nemotron_v2_vl", "granite4_vision", "minicpmv4_6",
+    }
+)  # fmt: skip
+"""Projectors whose encoder sees pictures, or tiles of them, of one size (clip.cpp); others see each in its own."""
 GPU_BASE = 600 * MIB
 """CUDA context and cuBLAS workspace."""
 
@@ -66,13 +83,16 @@ class LlamaMemory(EngineMemory):
         kv, states = kv_bytes(facts.layers, self._pool(shape)), states_bytes(facts.layers, self._pool(shape))
         buffers = compute_buffer(facts, shape, self._options)
         adapters = adapter_bytes(facts, self.room, ADAPTER_WIDTH)
+        vision = facts.vision if self._options.image_tokens else None
+        spare = SPARE + (UNPACKED if vision else 0)
         if shape.device is Device.CPU:
             return (
                 MemoryLine("weights", facts.weight_bytes),
+                *picture_lines(vision, self._options, HOST),
                 *adapter_line(adapters),
                 *cache_lines(shape, kv, states),
                 MemoryLine("engine and its buffers", processes(facts) + buffers),
-                MemoryLine(RESERVE, SPARE),
+                MemoryLine(RESERVE, spare),
             )
         layers = max(1, facts.layer_count)
         moved = min(shape.gpu_layers, layers)
@@ -81,13 +101,14 @@ class LlamaMemory(EngineMemory):
         uneven = max(layer_weights(facts)) + -(-kv // layers) if shape.gpus > 1 else 0
         return (
             MemoryLine(f"weights of {moved} of {layers} layers", -(-on_gpu // shape.gpus) + uneven, GPU),
+            *picture_lines(vision, self._options, GPU),
             *adapter_line(adapters, GPU),
             *cache_lines(shape, -(-kv_gpu // shape.gpus), -(-states_gpu // shape.gpus), GPU),
             MemoryLine("engine and its buffers", GPU_BASE + buffers, GPU),
             MemoryLine("weights", facts.weight_bytes - on_gpu, HOST),
             *cache_lines(shape, kv - kv_gpu, states - states_gpu, HOST),
             MemoryLine("engine and its buffers", processes(facts) + buffers, HOST),
-            MemoryLine(RESERVE, SPARE, HOST),
+            MemoryLine(RESERVE, spare, HOST),
         )
 
     def _pooled_lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
@@ -119,6 +140,30 @@ class LlamaMemory(EngineMemory):
             chunk=self._options.ubatch * (shape.sequences if streams(shape) else 1),
             page=self.page,
         )
+
+
+def picture_lines(vision: Vision | None, options: LlamaOptions, where: str) -> tuple[MemoryLine, ...]:
+    """What sees pictures: on the first GPU, and so counted for each."""
+    if vision is None:
+        return ()
+    buffers = picture_buffer(vision, options) + (0 if where == GPU else KEPT_PICTURES)
+    return (
+        MemoryLine("weights of what sees pictures", vision.weight_bytes, where),
+        MemoryLine("pictures", buffers, where),
+    )
+
+
+def picture_buffer(vision: Vision, options: LlamaOptions) -> int:
+    """Of one picture's graph: a layer's activations of all patches, and the scores of all heads without flash
+    attention. A test holds it against llama.cpp's own."""
+    side = vision.image_size // max(1, vision.patch_size)
+    patches = side * side
+    if vision.kind not in FIXED_SIZE:
+        tokens = max(WARMED, options.image_tokens * 21 // 20)  # a picture has whole rows of them
+        patches = max(patches, tokens * (vision.merge or MERGED) ** 2)
+    pixels = 3 * vision.patch_size**2
+    scores = vision.heads * patches if options.scores else 0
+    return 4 * patches * (pixels + PATCH_WIDTHS * vision.hidden_size + vision.feed_forward + scores)
 
 
 def step_tokens(context_tokens: int, ubatch: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from llmservice_runtime.engines.llamacpp.arguments import EngineArgs
+from llmservice_runtime.engines.llamacpp.arguments import IMAGE_TOKENS, EngineArgs
 from llmservice_runtime.estimate.kv import F16
 
 Q8_0 = Fraction(34, 32)
@@ -20,13 +20,14 @@ KV_BYTES = {
 @dataclass(frozen=True, slots=True)
 class LlamaOptions:
     """Cache element in bytes, tokens of one graph, whether every sequence must have a stream of its own, whether
-    attention keeps its scores, and whether positions are stretched."""
+    attention keeps its scores, whether positions are stretched, and the most tokens of a picture (0 = none is seen)."""
 
     element: Fraction = F16
     ubatch: int = 512
     split: bool = False
     scores: bool = False
     stretched: bool = False
+    image_tokens: int = IMAGE_TOKENS
 
 
 def llama_options(args: EngineArgs) -> LlamaOptions:
@@ -37,4 +38,5 @@ def llama_options(args: EngineArgs) -> LlamaOptions:
         split=args.kv_layout == "split",
         scores=args.flash_attn == "off",
         stretched=args.rope_scaling in ("linear", "yarn") or 0 < args.rope_freq_scale < 1 or args.rope_freq_base > 0,
+        image_tokens=0 if args.no_mmproj else args.image_max_tokens,
     )

@@ -14,7 +14,7 @@ from llmservice_runtime.engines.vllm.failures import LAST_WORDS
 from llmservice_runtime.engines.vllm.install.recipe import RECIPE
 from llmservice_runtime.engines.vllm.memory import VllmMemory, exact
 from llmservice_runtime.engines.vllm.options import ONLINE, SHARES, vllm_options
-from llmservice_runtime.engines.vllm.rules import BF16_FLOOR, RULES, notes
+from llmservice_runtime.engines.vllm.rules import BF16_FLOOR, RULES, notes, sees
 from llmservice_runtime.engines.vllm.sharding import is_among
 from llmservice_runtime.engines.vllm.told import known
 from llmservice_runtime.estimate.adapters import HEADS, AdapterRoom
@@ -25,6 +25,13 @@ from llmservice_runtime.formats.lora_facts import LoraFacts
 from llmservice_runtime.machine.machine import Device
 
 RUST_ENV = "VLLM_USE_RUST_FRONTEND"
+PICTURES = {
+    # The most that a request may have (openai/pictures/bounds.py); pictures are all of other kinds that we offer.
+    "--limit-mm-per-prompt": '{"image":16,"video":0,"audio":0}',
+    # vLLM would keep 4 GiB of pictures that it has unpacked.
+    "--mm-processor-cache-gb": "0.25",
+}
+"""Of models that see, where the user says nothing."""
 CPU_BLOCK = 128
 """Tokens of a block of the KV cache where no argument says (platforms/cpu.py)."""
 NO_CACHE = 1 << 20
@@ -64,6 +71,8 @@ def arguments(case: Case, shape: Shape, args: Sequence[str]) -> tuple[str, ...]:
     """Lengths, and on GPUs how they are shared; then the user's, each once. Before SM 8.0 there is no bf16."""
     options, layout = vllm_options(args), shape.layout
     said = [f"--max-model-len={shape.context_tokens}", f"--max-num-seqs={shape.sequences}"]
+    if sees(case):
+        said += [f"{name}={value}" for name, value in PICTURES.items() if name not in options.given]
     if case.gpu is None:
         if exact(case.facts, case.device, options):
             said.append("--dtype=float32")

@@ -36,6 +36,10 @@ WORKER = 432 * MIB
 """What a process that computes takes on a CPU, beside the core's."""
 NCCL_SHARED = GIB
 """What NCCL's manual asks for."""
+PICTURES_KEPT = GIB // 4
+"""--mm-processor-cache-gb, as the plan gives it."""
+PATCH_WIDTHS = 6
+"""Numbers of a patch that are there together, in widths of the encoder, beside what its feed-forward block has."""
 NOT_COUNTED = "The model that drafts tokens is not counted: lower --gpu-memory-utilization by what it takes."
 
 
@@ -139,7 +143,7 @@ class VllmMemory(TorchMemory):
     def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
         """The fullest GPU: the longest stage of a pipeline, with a part of every layer in it."""
         if shape.device is Device.CPU:
-            return self._split(super().lines(facts, shape))
+            return (*self._split(super().lines(facts, shape)), *self._pictures(facts, self.cpu_step, HOST))
         layout, options = shape.layout, self.options
         whole = int(self.stored(facts, shape.device) * ALIGNMENT)
         weights = -(-heaviest(facts, whole, layout.pipeline) // layout.tensor)
@@ -161,6 +165,7 @@ class VllmMemory(TorchMemory):
             MemoryLine("adapters", adapters, GPU),
             *cache_lines(shape, kv, states, GPU),
             MemoryLine("engine and its buffers", buffers, GPU),
+            *self._pictures(facts, self.options.step or USUAL_STEP, GPU),
             MemoryLine("engine processes", self.gpu_host, HOST),
             MemoryLine(SHARED, shared_memory(shape.gpus) + NCCL_SHARED if shape.gpus > 1 else 0, HOST),
             MemoryLine("weights left on the host", moved * shape.gpus, HOST),
@@ -195,6 +200,19 @@ class VllmMemory(TorchMemory):
     def adapters(self, facts: ModelFacts, device: Device) -> int:
         """On a CPU: those that are computed with, and the copies that wait beside them, in 16 bits."""
         return 2 * self._adapters(facts, ALONE)
+
+    def _pictures(self, facts: ModelFacts, tokens: int, where: str) -> tuple[MemoryLine, ...]:
+        """Of a step that is all pictures: a layer's activations of their patches, and the vectors that are kept until
+        the model has them; on the host what was unpacked last."""
+        vision = facts.vision
+        if vision is None:
+            return ()
+        patches = tokens * max(1, vision.merge) ** 2
+        size = self.options.width * (
+            patches * (PATCH_WIDTHS * vision.hidden_size + 2 * vision.feed_forward) + tokens * facts.hidden_size
+        )
+        lines = (MemoryLine("pictures", size, where), MemoryLine("pictures kept", PICTURES_KEPT, HOST))
+        return lines if where == GPU else (MemoryLine("pictures", size + PICTURES_KEPT, HOST),)
 
     def _adapters(self, facts: ModelFacts, layout: Layout) -> int:
         """Room for LoRA adapters: two matrices of their rank for each of a layer's seven, in 16 bits."""

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterable
 
 from llmservice_runtime.engines.base.capabilities import Method
-from llmservice_runtime.engines.base.case import Case, Rule, is_gguf, sm
+from llmservice_runtime.engines.base.case import TAKES_PICTURES, Case, Rule, is_gguf, sm
 from llmservice_runtime.engines.vllm import kv_cache
 from llmservice_runtime.engines.vllm.scheme_rules import (
     called,
@@ -366,9 +366,16 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+def sees(case: Case) -> bool:
+    """Whether vLLM has code for the pictures that the model sees."""
+    return case.facts.vision is not None and "Multimodal" in known().architectures.get(architecture(case), ())
+
+
 def notes(case: Case) -> tuple[str, ...]:
     """What running it here changes."""
     said = [cache] if (cache := kv_cache.said(kv_cache.kept(case.facts))) else []
+    if sees(case):
+        said.append(f"{TAKES_PICTURES}.")
     if known().borrows(case.architectures):
         said.append(f"vLLM has no code of its own for the architecture {case.architecture}: it runs Transformers'.")
     if case.on_nvidia and case.capability < BF16_FLOOR and case.facts.dtype == "BF16":

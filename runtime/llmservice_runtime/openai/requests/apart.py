@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
+from llmservice_runtime.openai.pictures.given import Given
 from llmservice_runtime.openai.requests.fields import Strict
 from llmservice_runtime.wire.errors import ApiError, bad_request
 
@@ -29,8 +30,11 @@ def taken_apart(request: Strict) -> tuple[dict[str, Any], bytes]:
     small = request.model_dump(exclude={*RENDERED, *PACKED, *UNREAD}, exclude_unset=True, by_alias=True)
     if messages := getattr(request, "messages", None):
         small |= {"prompt": ""} if getattr(request, "prompt", None) is not None else {}
-        rest = request.model_dump_json(include=set(RENDERED), exclude_unset=True)
-        return _small(small | {"messages": [_shortened(messages[-1].model_dump(exclude_unset=True))]}), rest.encode()
+        rest = request.model_dump_json(include=set(RENDERED), exclude_unset=True).encode()
+        answer = _small(small | {"messages": [_shortened(messages[-1].model_dump(exclude_unset=True))]})
+        pictures = [(given.path, len(given.data)) for given in request.pictures]
+        answer |= {"pictures": pictures} if pictures else {}
+        return answer, b"".join((*(given.data for given in request.pictures), rest))
     for field in PACKED:
         if (value := getattr(request, field, None)) is not None:
             kind, sizes, data = pack(value, field)
@@ -44,7 +48,12 @@ def put_together(model: type[M], found: Mapping[str, Any], data: bytes) -> M:
     request = model.model_validate(found["request"])
     if "field" in found:
         return request.model_copy(update={found["field"]: unpack(found["kind"], found["sizes"], data)})
-    request.put_apart(data)
+    pictures, at = [], 0
+    for path, size in found.get("pictures", ()):
+        pictures.append(Given(path, data[at : at + size]))
+        at += size
+    request.put_pictures(pictures)
+    request.put_apart(data[at:])
     return request
 
 

@@ -12,10 +12,10 @@ from llmservice_runtime.openai.requests.apart import put_together
 from llmservice_runtime.openai.requests.chat import ChatRequest
 from llmservice_runtime.openai.requests.completion import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from llmservice_runtime.openai.requests.fields import Strict
-from llmservice_runtime.openai.requests.parse import parse
+from llmservice_runtime.openai.requests.parse import exceeded, parse
 from llmservice_runtime.openai.requests.pooling import EmbeddingRequest, RerankRequest
 from llmservice_runtime.wire.body import Incoming, read_body
-from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, bad_request, body_too_large
+from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, body_too_large
 
 M = TypeVar("M", bound=Strict)
 
@@ -51,26 +51,29 @@ async def received(
     prompts: int = 1,
     unsupported: Mapping[str, str] | None = None,
     apart: bool = True,
+    pictures: bool = False,
 ) -> M:
     """The validated body. ApiError 400 for one that is larger than `prompts` contexts of text, before it is read.
 
     `unsupported` are the fields that the engine can't honour, with what to use instead. `apart` = a large one is read
-    in another process, and its texts stay there.
+    in another process, and its texts stay there. `pictures` = its messages may have some, which count for themselves.
     """
-    most = min(MAX_BODY_BYTES, FREE_BYTES + prompts * context_tokens * TOKEN_BYTES)
+    text = min(MAX_BODY_BYTES, FREE_BYTES + prompts * context_tokens * TOKEN_BYTES)
+    most = MAX_BODY_BYTES if pictures else text
+    beside = text if pictures else None
     if http.content_length is not None and http.content_length > most:
         raise _too_large(http.content_length, most, context_tokens)
     body = await read_body(http, MAX_BODY_BYTES, body_too_large)
     if len(body) > most:
         raise _too_large(len(body), most, context_tokens)
     if len(body) <= INLINE_BYTES:
-        return parse(model, body, context_tokens, unsupported)
+        return parse(model, body, context_tokens, unsupported, beside)
     run = asyncio.get_running_loop().run_in_executor
     if apart and len(body) > APART_BYTES:
-        question = {"read": model.__name__, "context_tokens": context_tokens, "prompts": prompts}
+        question = {"read": model.__name__, "context_tokens": context_tokens, "prompts": prompts, "pictures": beside}
         return await run(_thread, _apart, model, question | {"unsupported": dict(unsupported or {})}, body)
     bound_values(body, context_tokens, prompts)
-    return await run(_thread, parse, model, body, context_tokens, unsupported)
+    return await run(_thread, parse, model, body, context_tokens, unsupported, beside)
 
 
 def _apart(model: type[M], question: Mapping[str, Any], body: bytes) -> M:
@@ -81,17 +84,10 @@ def bound_values(body: bytes, context_tokens: int, prompts: int) -> None:
     """ApiError 400 for a body of more values than `prompts` contexts of text can have."""
     values = sum(map(body.count, (b"[", b"{", b",")))
     if values > FREE_VALUES + prompts * context_tokens * TOKEN_VALUES:
-        raise _exceeded(context_tokens, f"about {values} values, more than a request for so many can have")
+        raise exceeded(context_tokens, f"about {values} values, more than a request for so many can have")
 
 
 def _too_large(size: int, most: int, context_tokens: int) -> ApiError:
     if size > MAX_BODY_BYTES:
         return body_too_large()
-    return _exceeded(context_tokens, f"{size} bytes, more than the {most} that a request for so many can have")
-
-
-def _exceeded(context_tokens: int, what: str) -> ApiError:
-    return bad_request(
-        f"This model's context is {context_tokens} tokens, and the body has {what}. Shorten it.",
-        code="context_length_exceeded",
-    )
+    return exceeded(context_tokens, f"{size} bytes, more than the {most} that a request for so many can have")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StrictBool
+
+from llmservice_runtime.openai.pictures.given import Given
 
 INT64 = 2**63
 MAX_CHOICES = 128
@@ -34,6 +37,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     _apart: bytes = PrivateAttr(b"")
+    _pictures: Sequence[Given] = PrivateAttr(())
 
     @property
     def apart(self) -> bytes:
@@ -43,6 +47,15 @@ class Strict(BaseModel):
     def put_apart(self, data: bytes) -> None:
         """Keep the large fields beside the small ones."""
         self._apart = data
+
+    @property
+    def pictures(self) -> Sequence[Given]:
+        """Those of its messages, whose places are numbered there."""
+        return self._pictures
+
+    def put_pictures(self, pictures: Sequence[Given]) -> None:
+        """Keep the pictures beside the messages."""
+        self._pictures = pictures
 
     def small(self) -> dict[str, Any]:
         """The fields that were sent, as JSON has them, without those apart."""

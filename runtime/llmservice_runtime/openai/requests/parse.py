@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from llmservice_runtime.contract.validation import said
+from llmservice_runtime.openai.pictures.given import take_out
+from llmservice_runtime.openai.requests.fields import Strict
 from llmservice_runtime.wire.body import bound_parts
 from llmservice_runtime.wire.errors import ApiError, bad_request, unsupported
 
@@ -59,22 +61,41 @@ def parse(
     body: bytes,
     context_tokens: int | None = None,
     unsupported_fields: Mapping[str, str] | None = None,
+    pictures: int | None = None,
 ) -> M:
     """Validate a request body; ApiError 400 with the field, the value and the range.
 
     Lists of what takes a token at least are no longer than the context, where that is given. `unsupported_fields` are
-    those that this engine can't honour, with what to use instead.
+    those that this engine can't honour, with what to use instead. `pictures`: the most bytes that the body may have
+    beside its pictures; None = it may have none, and what is one stays where it is.
     """
     document = _document(body)
     if context_tokens is not None:
         _bound(document, context_tokens)
+    found, size = take_out(document) if pictures is not None else ([], 0)
+    if pictures is not None and len(body) - size > pictures:
+        raise _too_long(context_tokens or 0, len(body) - size, pictures)
     present = {name: value for name, value in document.items() if value is not None}
     try:
         request = model.model_validate(present)
     except ValidationError as error:
         _refuse(error, model, document)
     refuse_unsupported(request, unsupported_fields or {})
+    if found and isinstance(request, Strict):
+        request.put_pictures(found)
     return request
+
+
+def _too_long(context_tokens: int, size: int, most: int) -> ApiError:
+    return exceeded(context_tokens, f"{size} bytes, more than the {most} that a request for so many can have")
+
+
+def exceeded(context_tokens: int, what: str) -> ApiError:
+    """400 for a body that no prompt of this context can be."""
+    return bad_request(
+        f"This model's context is {context_tokens} tokens, and the body has {what}. Shorten it.",
+        code="context_length_exceeded",
+    )
 
 
 def refuse_unsupported(request: BaseModel, fields: Mapping[str, str]) -> None:

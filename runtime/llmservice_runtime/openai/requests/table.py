@@ -116,8 +116,9 @@ FIELDS: tuple[Field, ...] = (
         "messages",
         CHAT | TOKENIZE,
         "Roles `system`, `developer` (becomes `system` where the template does not know it), `user`, `assistant`,"
-        " `tool`. `content` is a string or a list of text parts, joined by line breaks; any other part is a 400"
-        " that names its place. Further fields reach the chat template.",
+        " `tool`. `content` is a string or a list of text parts, joined by line breaks, and of pictures (`image_url`)"
+        " where the model sees ([images.md](images.md)); any other part is a 400 that names its place. Further fields"
+        " reach the chat template.",
     ),
     Field("max_tokens", CHAT, "At least 1", "what the prompt leaves of the context"),
     Field("max_completion_tokens", CHAT, "The same under its newer name", "what the prompt leaves of the context"),

@@ -13,8 +13,8 @@ from llmservice_runtime.engines.llamacpp.install.cuda import STARTUP, architectu
 from llmservice_runtime.machine.machine import GPU_DEVICES, Device
 
 HERE = Path(__file__).parent
-BUILD_OPTIONS = ("-DLLAVA_BUILD=OFF",)
-"""The vision library is a third of the build and is not served."""
+BUILD_OPTIONS = ("-DLLAVA_BUILD=ON", "-DMTMD_VIDEO=OFF")
+"""With the library that reads pictures (libmtmd), but not videos, for which it would start ffmpeg."""
 
 
 def flags(portable: bool) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ def _on_log(level: int, text: bytes | None, _data: Any) -> None:
         log.log(ours, "%s", line)
 
 
-_log_callback = llama_cpp.llama_log_callback(_on_log)
+log_callback = llama_cpp.llama_log_callback(_on_log)
 _get_logits = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(("llama_get_logits", llama_cpp.llama_cpp._lib))
 """The address alone, where the package's own function makes a pointer object of it."""
 
@@ -52,7 +52,7 @@ def initialise() -> None:
     """Set llama.cpp up in this process, with its log in ours. Safe to call again."""
     # Where it aborts, its own sentence is to be the last line, not a debugger's hundred.
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
-    llama_cpp.llama_log_set(_log_callback, ctypes.c_void_p(0))
+    llama_cpp.llama_log_set(log_callback, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
 
 
@@ -108,3 +108,25 @@ class Logits:
             numbers = (ctypes.c_float * (self._shape[0] * self._shape[1])).from_address(at)
             self._at, self._view = at, np.ctypeslib.as_array(numbers).reshape(self._shape)
         return self._view[:rows]
+
+
+class Vectors:
+    """One llama_batch of tokens that are vectors (pictures), `width` numbers each, for one sequence and no logits."""
+
+    def __init__(self, vectors: Floats, positions: Ints, slot: int) -> None:
+        """(tokens, width); positions are (tokens,), or (dimensions, tokens) where there are several."""
+        count = len(vectors)
+        self._kept = (np.ascontiguousarray(vectors, np.float32), np.ascontiguousarray(positions, np.int32))
+        self._counts: Ints = np.ones(count, np.int32)
+        self._slots: Ints = np.full(count, slot, np.int32)
+        self._pointers = self._slots.ctypes.data + 4 * np.arange(count, dtype=np.uintp)
+        self._outputs: npt.NDArray[np.int8] = np.zeros(count, np.int8)
+        self.struct = llama_cpp.llama_batch(
+            count,
+            None,
+            ctypes.cast(self._kept[0].ctypes.data, ctypes.POINTER(ctypes.c_float)),
+            ctypes.cast(self._kept[1].ctypes.data, ctypes.POINTER(ctypes.c_int32)),
+            ctypes.cast(self._counts.ctypes.data, ctypes.POINTER(ctypes.c_int32)),
+            ctypes.cast(self._pointers.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
+            ctypes.cast(self._outputs.ctypes.data, ctypes.POINTER(ctypes.c_int8)),
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from llmservice_runtime.batching.decoder import Decoder, NoRoomError, StepFailedError, Taken
 from llmservice_runtime.batching.lanes import Lanes
 from llmservice_runtime.engines.llamacpp.serve.adapters import Adapters
-from llmservice_runtime.engines.llamacpp.serve.binding import Batch, Logits, recent_errors
+from llmservice_runtime.engines.llamacpp.serve.binding import Batch, Logits, Vectors, recent_errors
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
+from llmservice_runtime.generation.answers import Answer
 from llmservice_runtime.generation.arrays import Floats
 
 
@@ -40,28 +42,82 @@ class LlamaDecoder(Decoder):
         return self._logits.rows(rows)
 
     def compute(self, taken: Taken) -> None:
-        """See Decoder."""
+        """See Decoder. Pictures go first, each by itself: a batch has tokens or vectors, and its logits are kept."""
+        self._adapters.use(taken[0][0].adapter)
+        pictures = [pair for pair in taken if pair[0].shown.at(pair[0].fed)]
+        for number, (answer, tokens) in enumerate(pictures):
+            try:
+                self._show(answer, tokens)
+            except NoRoomError:
+                self._forget(pictures[:number])
+                raise
+        text = [pair for pair in taken if pair not in pictures] if pictures else taken
+        if not text:
+            return
+        try:
+            self._decode(self._batch.of(self._fill(text)))
+        except NoRoomError:
+            self._forget(pictures)
+            raise
+
+    def _fill(self, taken: Taken) -> int:
+        """Write text into the batch; how many tokens."""
         batch = self._batch
         n = 0
         for answer, tokens in taken:
             assert answer.slot is not None
             start, end = answer.fed, answer.fed + tokens
+            position = answer.shown.position(start)
             if tokens == 1:
                 batch.tokens[n] = answer.tokens[start]
-                batch.positions[n] = start
+                batch.positions[n] = position
                 batch.slots[n] = answer.slot
                 batch.outputs[n] = self.outputs(answer, 1)
             else:
                 batch.tokens[n : n + tokens] = answer.tokens[start:end]
-                batch.positions[n : n + tokens] = np.arange(start, end, dtype=np.int32)
+                batch.positions[n : n + tokens] = np.arange(position, position + tokens, dtype=np.int32)
                 batch.slots[n : n + tokens] = answer.slot
                 outputs = self.outputs(answer, tokens)
                 batch.outputs[n : n + tokens] = outputs == tokens
                 batch.outputs[n + tokens - 1] = outputs > 0
             n += tokens
+        return n
+
+    def _show(self, answer: Answer, tokens: int) -> None:
+        """Compute so many tokens of the picture that is an answer's next."""
+        span = answer.shown.at(answer.fed)
+        assert span is not None and answer.slot is not None
+        first, position = answer.fed - span.start, answer.shown.position(answer.fed)
+        part = slice(first, first + tokens)
+        if span.places is None:
+            places = np.arange(position + first, position + first + tokens, dtype=np.int32)
+        else:
+            places = span.places[:, part] + np.int32(position)
+        batch = Vectors(span.vectors[part], places, answer.slot)
+        if not span.whole:
+            return self._decode(batch.struct)
+        llama_cpp.llama_set_causal_attn(self._loaded.context, False)
+        try:
+            self._decode(batch.struct)
+        finally:
+            llama_cpp.llama_set_causal_attn(self._loaded.context, True)
+
+    def _forget(self, pictures: Taken) -> None:
+        """Take back what a step that found no room had computed."""
+        memory = llama_cpp.llama_get_memory(self._loaded.context)
+        for answer, _ in pictures:
+            span = answer.shown.at(answer.fed)
+            assert span is not None
+            first = answer.fed - span.start
+            # In several dimensions all tokens of a picture begin alike: what was there before the step would go too.
+            gone = span.places is None or not first
+            position = answer.shown.position(answer.fed) + first
+            if not gone or not llama_cpp.llama_memory_seq_rm(memory, answer.slot, position or -1, -1):
+                raise StepFailedError("llama.cpp can't take back a part of a picture")
+
+    def _decode(self, batch: Any) -> None:
         begin = time.perf_counter()
-        self._adapters.use(taken[0][0].adapter)
-        code = int(llama_cpp.llama_decode(self._loaded.context, batch.of(n)))
+        code = int(llama_cpp.llama_decode(self._loaded.context, batch))
         if self._loaded.offloaded:  # without, the call itself computes
             llama_cpp.llama_synchronize(self._loaded.context)
         self.seconds += time.perf_counter() - begin

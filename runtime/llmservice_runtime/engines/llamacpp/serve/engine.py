@@ -8,6 +8,7 @@ from llmservice_runtime.batching.lanes import Lanes
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.base.gpus import others
 from llmservice_runtime.engines.llamacpp.serve.decoder import LlamaDecoder
+from llmservice_runtime.engines.llamacpp.serve.eyes import LlamaEyes
 from llmservice_runtime.engines.llamacpp.serve.memory import LlamaMemory
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
 from llmservice_runtime.engines.llamacpp.serve.tokenizer import LlamaTokenizer
@@ -26,9 +27,16 @@ class LlamaCppEngine(BatchingEngine):
         )
         lanes = Lanes(kv, LlamaMemory(loaded.context, split=layout.split), settings.max_sequences, metrics)
         decoder = LlamaDecoder(loaded, lanes, step_seconds)
+        eyes = LlamaEyes(loaded.sight) if loaded.sight is not None else None
+
+        def close() -> None:
+            if eyes is not None:
+                eyes.close()
+            loaded.close()
+
         super().__init__(
-            LlamaTokenizer(loaded.model), decoder, settings, metrics, loaded.close, loaded.held,
-            others(settings.planned_accelerator, loaded.gpus),
+            LlamaTokenizer(loaded.model), decoder, settings, metrics, close, loaded.held,
+            others(settings.planned_accelerator, loaded.gpus), eyes,
         )  # fmt: skip
         metrics.cache_config = {
             "block_size": 1,

@@ -21,12 +21,12 @@ class LlamaMemory:
         """Carry out operations in their order. RuntimeError when llama.cpp refuses one."""
         for op in ops:
             if isinstance(op, Copy):
-                end = -1 if self._split else op.length
+                end = -1 if self._split else op.length - op.saved
                 llama_cpp.llama_memory_seq_cp(self._memory, op.source, op.target, -1, end)
                 if self._split:
-                    self._remove(op.target, op.length)
+                    self._remove(op.target, op.length - op.saved)
             else:
-                self._remove(op.slot, op.length)
+                self._remove(op.slot, op.length - op.saved)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -6,14 +6,14 @@ import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp
 
 from llmservice_runtime.batching.scheduler import PROMPT_ROWS
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.contract.memory import HeldLine
+from llmservice_runtime.contract.memory import GPU, HOST, HeldLine, Part
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.base.resident import mapped
 from llmservice_runtime.engines.llamacpp.arguments import FLASH, KV_TYPES, ROPE_SCALING, EngineArgs
@@ -22,6 +22,9 @@ from llmservice_runtime.engines.llamacpp.serve.held import held
 from llmservice_runtime.engines.llamacpp.serve.layout import KvShape, Layout, choose_layout, pad
 from llmservice_runtime.engines.llamacpp.serve.mapped import let_go
 from llmservice_runtime.machine.available import available_memory
+
+if TYPE_CHECKING:  # imported where there is a projector alone
+    from llmservice_runtime.engines.llamacpp.serve.sight import Sight
 
 TYPE_BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q4_0": 4.5, "q4_1": 5.0, "iq4_nl": 4.5}
 TYPE_BITS |= {"q5_0": 5.5, "q5_1": 6.0}
@@ -32,7 +35,14 @@ class LoadedModel:
     """A model and its context. Freed by `close`, once no step runs."""
 
     def __init__(
-        self, model: Any, context: Any, layout: Layout, settings: RuntimeSettings, batch: int, offloaded: bool
+        self,
+        model: Any,
+        context: Any,
+        layout: Layout,
+        settings: RuntimeSettings,
+        batch: int,
+        offloaded: bool,
+        sight: Sight | None = None,
     ) -> None:
         self.model = model
         self.context = context
@@ -45,11 +55,17 @@ class LoadedModel:
         self._path = Path(settings.model_path)
         self._buffers = list(buffers)
         self.gpus = tuple(gpus)
+        self.sight = sight
+        """What sees pictures; None = nothing does. Closed before the model."""
 
     def held(self) -> tuple[HeldLine, ...]:
         """What it has of memory."""
         weights = int(llama_cpp.llama_model_size(self.model))
-        return tuple(held(self._buffers, weights, mapped(self._path.parent)[1]))
+        lines = held(self._buffers, weights, mapped(self._path.parent)[1])
+        if self.sight is None:
+            return tuple(lines)
+        where = GPU if self.offloaded else HOST
+        return (*lines, HeldLine(Part.WEIGHTS, where, self.sight.weight_bytes, self.sight.weight_bytes))
 
     def close(self) -> None:
         """Free the context and the model."""
@@ -185,7 +201,27 @@ def _with_context(model: Any, settings: RuntimeSettings, args: EngineArgs) -> Lo
     context = llama_cpp.llama_init_from_model(model, params)
     if not context:
         raise _too_big(settings, layout, shape, need, available)
-    return LoadedModel(model, context, layout, settings, batch, args.gpu_layers != 0)
+    try:
+        sight = _sight(model, settings, args, batch)
+    except BaseException:
+        llama_cpp.llama_free(context)
+        raise
+    return LoadedModel(model, context, layout, settings, batch, args.gpu_layers != 0, sight)
+
+
+def _sight(model: Any, settings: RuntimeSettings, args: EngineArgs, batch: int) -> Sight | None:
+    """What sees pictures, where it was planned."""
+    if not args.mmproj:
+        return None
+    from llmservice_runtime.engines.llamacpp.serve.sight import Sight
+
+    path = Path(settings.model_path).parent / args.mmproj
+    return Sight(path, model, args, compute_threads(settings, args), min(args.ubatch_size, batch))
+
+
+def compute_threads(settings: RuntimeSettings, args: EngineArgs) -> int:
+    """As asked for, or the CPUs that this process may use."""
+    return args.threads or settings.threads or len(os.sched_getaffinity(0))
 
 
 def most_outputs(settings: RuntimeSettings) -> int:
@@ -194,7 +230,7 @@ def most_outputs(settings: RuntimeSettings) -> int:
 
 
 def _context_params(settings: RuntimeSettings, args: EngineArgs, layout: Layout, batch: int) -> Any:
-    threads = args.threads or settings.threads or len(os.sched_getaffinity(0))
+    threads = compute_threads(settings, args)
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = layout.cells
     params.n_batch = batch

@@ -179,6 +179,12 @@ def pooled_by(pooler: VllmPooler, settings: RuntimeSettings) -> Served:
     return Served(server, pooler.tokenizer, max_answers=pooler.max_answers)
 
 
+def sees(model: Any) -> bool:
+    """Whether the model takes pictures, and the limits per prompt leave it some."""
+    config = model.multimodal_config
+    return config is not None and config.get_limit_per_prompt("image") > 0
+
+
 def served_by(engine_client: Any, args: Namespace, settings: RuntimeSettings) -> Served:
     """What this engine serves."""
     from vllm.renderers.chat_utils import load_chat_template
@@ -191,6 +197,7 @@ def served_by(engine_client: Any, args: Namespace, settings: RuntimeSettings) ->
         EngineMetrics(settings.model_name),
         settings.model_aliases,
         settings.task,
+        may_see=sees(model),
     )
     tokenizer = tokens_of(engine_client)
     given = load_chat_template(args.chat_template)  # --chat-template is for all requests

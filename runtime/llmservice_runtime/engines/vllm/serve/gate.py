@@ -130,7 +130,9 @@ class Gate:
             served.server.check_task(*WRITING)
             with running.admitted(send) as admitted:
                 receive, body, request = await self._read(GENERATION[path], scope, receive, served)
-                admitted.body_bytes = int(headers_of(scope)["Content-Length"])
+                # What a step may take is told by the text; a picture is as many tokens whatever its file has.
+                pictures = sum(4 * len(given.data) // 3 for given in request.pictures)
+                admitted.body_bytes = max(0, int(headers_of(scope)["Content-Length"]) - pictures)
                 # An echoed prompt has its tokens too, and none that are not in the text.
                 wanted = body.get("logprobs")  # 0 asks for those of the chosen tokens
                 logprobs = wanted is not None and wanted is not False and not body.get("echo")
@@ -164,7 +166,13 @@ class Gate:
         server = served.server
         async with incoming.answerable():
             request = await received(
-                incoming, model, server.context_tokens, prompts, server.unsupported_fields, apart=False
+                incoming,
+                model,
+                server.context_tokens,
+                prompts,
+                server.unsupported_fields,
+                apart=False,
+                pictures=server.sees,
             )
         wanted = await translated(request, served)
         body = json.dumps(wanted, ensure_ascii=False).encode()

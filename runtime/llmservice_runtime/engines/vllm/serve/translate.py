@@ -22,12 +22,16 @@ from llmservice_runtime.openai.chat_prompt import (
 )
 from llmservice_runtime.openai.messages import normalise
 from llmservice_runtime.openai.params import WHITE_SPACE, answer_length, bounded, constraint, sampling
+from llmservice_runtime.openai.pictures.given import Given, data_url
+from llmservice_runtime.openai.pictures.marks import split
+from llmservice_runtime.openai.pictures.prompt import unpacked
 from llmservice_runtime.openai.prompt_options import prompt_options
 from llmservice_runtime.openai.reasoning_probe import may_think
 from llmservice_runtime.openai.requests.chat import ChatRequest, Message, Tool
 from llmservice_runtime.openai.requests.completion import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from llmservice_runtime.openai.requests.fields import SharedFields
-from llmservice_runtime.openai.templates import TemplateText
+from llmservice_runtime.openai.state import Server
+from llmservice_runtime.openai.templates import TemplateText, text_in
 from llmservice_runtime.protocol.engine import Grammar, GrammarKind
 from llmservice_runtime.wire.errors import bad_request, unsupported
 
@@ -60,8 +64,9 @@ async def chat(request: ChatRequest, served: Served) -> Body:
         raise bad_request("`top_logprobs` needs `logprobs: true`.", "top_logprobs")
     if length is not None:
         body["max_completion_tokens"] = length
-    body["messages"] = _messages(request.messages, template)
-    written = len(json.dumps(body["messages"], ensure_ascii=False).encode()) + TEMPLATE_BYTES
+    texts = _messages(request.messages, template, served.server)
+    body["messages"] = await _with_pictures(texts, request.pictures, served.server)
+    written = len(json.dumps(texts, ensure_ascii=False).encode()) + TEMPLATE_BYTES
     if length is not None and length + written > served.server.context_tokens:
         prompt = await rendered(served.server, request.messages, request, tools)
         _fits(served, prompt, request.add_special_tokens, length, "messages")
@@ -110,9 +115,33 @@ def _by_vllm(request: ChatRequest, served: Served, tools: list[Tool]) -> Body:
     }
 
 
-def _messages(messages: Sequence[Message], template: TemplateText) -> list[Body]:
+async def _with_pictures(messages: list[Body], pictures: Sequence[Given], server: Server) -> list[Body]:
+    """With every picture where its mark is. ApiError 400 for a broken one: vLLM unpacks none that was not unpacked in
+    a process that may be lost."""
+    if not pictures:
+        return messages
+    parts = []
+    for given in pictures:
+        await unpacked(given)
+        parts.append({"type": "image_url", "image_url": {"url": data_url(given.data)}})
+    return [message | {"content": _parts(message["content"], parts, server.mark)} for message in messages]
+
+
+def _parts(content: Any, pictures: Sequence[Body], mark: str) -> Any:
+    """A content in parts, where it has pictures."""
+    if content is None or mark not in text_in(content):
+        return content
+    texts, numbers = split(text_in(content), mark)
+    found: list[Body] = []
+    for text, number in zip(texts, [*numbers, None], strict=True):
+        found += [{"type": "text", "text": text}] if text else []
+        found += [pictures[number]] if number is not None else []
+    return found
+
+
+def _messages(messages: Sequence[Message], template: TemplateText, server: Server) -> list[Body]:
     """As templates want them, but for the arguments of calls, which vLLM takes as text and reads itself."""
-    found = normalise(messages, template)
+    found = normalise(messages, template, server.mark if server.sees else "")
     for call in (call for message in found for call in message.get("tool_calls") or ()):
         said = call["function"]["arguments"]
         call["function"] = call["function"] | {"arguments": json.dumps(said, ensure_ascii=False)}
@@ -180,7 +209,8 @@ async def tokenize(request: TokenizeRequest, served: Served) -> Body:
     body = request.model_dump(exclude={"model", "messages"}, exclude_unset=True, exclude_none=True)
     if request.messages is not None:
         template = served.server.chat_template(bool(request.tools))
-        body["messages"] = _messages(request.messages, template)
+        texts = _messages(request.messages, template, served.server)
+        body["messages"] = await _with_pictures(texts, request.pictures, served.server)
         fields = {"messages", "tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"}
         chat = ChatRequest.model_validate(request.model_dump(include=fields, exclude_unset=True))
         options = prompt_options(template, chat, request.tools or ())

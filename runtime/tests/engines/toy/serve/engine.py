@@ -89,6 +89,10 @@ class ToyEngine:
 
         return Stream(request.n, self._ended, self._cancelled, start)
 
+    @property
+    def eyes(self) -> None:
+        return None
+
     async def validate_grammar(self, grammar: Grammar) -> None:
         self._grammars.matcher(grammar)
 

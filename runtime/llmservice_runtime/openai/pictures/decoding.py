@@ -1,0 +1,64 @@
+"""The worker that unpacks pictures: `python -m llmservice_runtime.openai.pictures.decoding`.
+
+A picture is a stranger's file for C libraries to read: they do it in a process that may be lost, within bounds of
+memory and time, and what comes back are plain pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image, ImageOps, WebPImagePlugin
+
+from llmservice_runtime.openai.pictures.bounds import FORMATS, MOST_PIXELS
+from llmservice_runtime.openai.worker import serve_apart
+
+KEPT_PIXELS = 1 << 22
+"""2048 x 2048: no encoder sees more. A larger picture is made smaller, so that its pixels are not carried about."""
+
+
+def answer(_: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+    """`{width, height}` and RGB, row by row; `{broken}` says why there are none."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                return {"broken": f"it has {image.width} x {image.height} pixels"}, b""
+            image.load()
+            upright = _plain(ImageOps.exif_transpose(_smaller(image)))
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever its many decoders raise
+        return {"broken": str(error)[:200] or type(error).__name__}, b""
+    return {"width": upright.width, "height": upright.height}, upright.tobytes()
+
+
+def _smaller(image: Image.Image) -> Image.Image:
+    """No more than KEPT_PIXELS."""
+    if image.width * image.height <= KEPT_PIXELS:
+        return image
+    share = math.sqrt(KEPT_PIXELS / (image.width * image.height))
+    found = image.convert("RGBA" if "transparency" in image.info else "RGB") if image.mode == "P" else image
+    size = max(1, int(image.width * share)), max(1, int(image.height * share))
+    return found.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """RGB; what is transparent is white."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image.getchannel("A"))
+        return white
+    return image.convert("RGB")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS
+    Image.preinit()
+    assert WebPImagePlugin.SUPPORTED
+    serve_apart(answer)

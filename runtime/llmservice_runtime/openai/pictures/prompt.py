@@ -1,0 +1,130 @@
+"""From a prompt's text and a request's pictures to tokens: measured first, computed when all else is known."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from llmservice_runtime.openai.encoding import encode
+from llmservice_runtime.openai.inputs import frame_of
+from llmservice_runtime.openai.params import too_long
+from llmservice_runtime.openai.pictures.given import Given
+from llmservice_runtime.openai.pictures.marks import split
+from llmservice_runtime.openai.worker import KilledError, LostError, Worker
+from llmservice_runtime.protocol.engine import Engine
+from llmservice_runtime.protocol.pictures import Eyes, Glimpse, Span, UnseenError
+from llmservice_runtime.wire.errors import ApiError, bad_request, queue_full, unavailable
+
+SECONDS = 20.0
+"""For one picture to be unpacked: a second is usual for the largest."""
+RETRY_SECONDS = 5
+
+_worker = Worker("llmservice_runtime.openai.pictures.decoding")
+_thread = ThreadPoolExecutor(1, "unpack")
+_looking: set[object] = set()
+"""Requests whose pictures are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """`tokens` of text and pictures; `shown` are these, with where each begins."""
+
+    tokens: list[int]
+    shown: Sequence[tuple[int, Given, Glimpse]] = ()
+
+    async def spans(self, engine: Engine) -> Sequence[Span]:
+        """Compute its pictures. ApiError as of `laid_out`."""
+        if not self.shown or (eyes := engine.eyes) is None:
+            return ()
+        found: list[Span] = []
+        with _Looking(engine):
+            for at, given, glimpse in self.shown:
+                try:
+                    spans = await eyes.see(glimpse)
+                except UnseenError as error:
+                    raise _unseen(given, error) from error
+                found += [replace(span, start=span.start + at) for span in spans]
+        return found
+
+
+async def laid_out(
+    engine: Engine, text: str, mark: str, pictures: Sequence[Given], special: bool, context_tokens: int | None
+) -> Prompt:
+    """Tokens of a prompt; ApiError 400 for one that can't fit, and for a picture that can't be shown, 429 and 503."""
+    eyes = engine.eyes
+    if not pictures or eyes is None:
+        return Prompt(await encode(engine.tokenizer, text, special, context_tokens=context_tokens, field="messages"))
+    texts, numbers = split(text, mark)
+    for number, given in enumerate(pictures):
+        if numbers.count(number) != 1:
+            message = f"The chat template of this model leaves out the picture `{given.path}`. Send it as the user's."
+            raise bad_request(message, given.path, "template_error")
+    frame = frame_of(engine.tokenizer) if special else None
+    tokens: list[int] = list(frame.before) if frame else []
+    shown: list[tuple[int, Given, Glimpse]] = []
+    with _Looking(engine):
+        for piece, picture in zip(texts, [*numbers, None], strict=True):
+            tokens += await encode(engine.tokenizer, piece, False, context_tokens=context_tokens, field="messages")
+            if picture is None:
+                continue
+            glimpse = await _glimpse(eyes, pictures[picture])
+            shown.append((len(tokens), pictures[picture], glimpse))
+            tokens += glimpse.tokens
+            if context_tokens is not None and len(tokens) >= context_tokens:
+                raise too_long(context_tokens, f"at least {len(tokens)}, pictures included", "messages")
+    tokens += frame.after if frame else ()
+    if tokens[-1] < 0:
+        raise bad_request("The prompt ends with a picture; let a text follow it, or the answer's turn.", "messages")
+    return Prompt(tokens, shown)
+
+
+async def _glimpse(eyes: Eyes, given: Given) -> Glimpse:
+    digest = hashlib.sha256(given.data).digest()
+    if (known := eyes.known(digest)) is not None:
+        return known
+    width, height, rgb = await unpacked(given)
+    try:
+        return await eyes.glimpse(digest, width, height, rgb)
+    except UnseenError as error:
+        raise _unseen(given, error) from error
+
+
+async def unpacked(given: Given) -> tuple[int, int, bytes]:
+    """Width, height and RGB. ApiError 400 for what is broken, 503 where others end the process."""
+    return await asyncio.get_running_loop().run_in_executor(_thread, _unpacked, given)
+
+
+def _unpacked(given: Given) -> tuple[int, int, bytes]:
+    field = f"{given.path}.image_url.url"
+    try:
+        answer, rgb = _worker.ask_apart({}, given.data, SECONDS)
+    except KilledError as error:
+        message = f"The process that unpacks pictures {error} twice; another one takes its place. Ask again."
+        raise unavailable(message, "worker_lost", RETRY_SECONDS) from error
+    except LostError as error:
+        raise bad_request(f"`{field}` can't be unpacked: that {error}.", field, "invalid_picture") from error
+    if "broken" in answer:
+        raise bad_request(f"`{field}` is a broken picture: {answer['broken']}.", field, "invalid_picture")
+    return answer["width"], answer["height"], rgb
+
+
+def _unseen(given: Given, error: UnseenError) -> ApiError:
+    return bad_request(f"`{given.path}` {error}.", given.path, "invalid_picture")
+
+
+class _Looking:
+    """A request that looks at pictures: as many as may run and wait; ApiError 429 for one more."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._most = engine.max_answers
+
+    def __enter__(self) -> None:
+        if len(_looking) >= self._most:
+            raise queue_full(f"{len(_looking)} requests look at their pictures already.", RETRY_SECONDS)
+        _looking.add(self)
+
+    def __exit__(self, *_: object) -> None:
+        _looking.discard(self)

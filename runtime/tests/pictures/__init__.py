@@ -1,0 +1,1 @@
+"""Pictures in chats: what they may be, and models that see them."""
