@@ -371,6 +371,8 @@ def _options() -> Iterator[tuple[str, dict[str, Any]]]:
             told["values"] = action.nargs
         if action.choices and len(list(action.choices)) <= 64:
             told["choices"] = [one for one in action.choices if one is not None]
+        if isinstance(action.default, enum.IntEnum):
+            told |= {"type": "int", "choices": [level.value for level in type(action.default)]}
         if action.dest in bounds:
             told["bounds"] = bounds[action.dest]
         default = action.default.value if isinstance(action.default, enum.Enum) else action.default
