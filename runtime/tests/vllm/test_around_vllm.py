@@ -18,6 +18,7 @@ from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.engines.vllm.plugins import NAMES
 from llmservice_runtime.engines.vllm.serve.answers import Answer, parted, with_both_keys
 from llmservice_runtime.engines.vllm.serve.asgi import Message
+from llmservice_runtime.engines.vllm.serve.counts import in_requests
 from llmservice_runtime.engines.vllm.serve.gate import Door, Gate
 from llmservice_runtime.engines.vllm.serve.link import Link
 from llmservice_runtime.engines.vllm.serve.logprobs import Trimmed
@@ -522,3 +523,19 @@ def test_the_api_server_ends_as_its_engine_core_did(codes: list[int], ended: int
     """A core that the kernel killed for memory is to be told from one that failed."""
     code = f"from llmservice_runtime.engines.vllm.serve.processes import end_as; end_as({codes})"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == ended
+
+
+async def test_metrics_of_vectors_count_requests_and_not_their_texts() -> None:
+    told: list[Any] = []
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    line = b'vllm:num_requests_running{engine="0",model_name="m"} '
+    helped = b"# HELP vllm:num_requests_running 1\n"
+    out = in_requests(send, 2, 5)
+    await out({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9"), (b"x", b"y")]})
+    await out({"type": "http.response.body", "body": helped + line[:9], "more_body": True})
+    await out({"type": "http.response.body", "body": line[9:] + b"128.0\nvllm:num_requests_waiting 7.0\nother 3.0\n"})
+    assert told[1]["body"] == helped + line + b"2.0\nvllm:num_requests_waiting 5.0\nother 3.0\n"
+    assert told[0]["headers"] == [(b"x", b"y"), (b"content-length", str(len(told[1]["body"])).encode())]

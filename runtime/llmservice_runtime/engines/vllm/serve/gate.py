@@ -25,6 +25,8 @@ from llmservice_runtime.engines.vllm.serve.asgi import (
     replayed,
     while_there,
 )
+from llmservice_runtime.engines.vllm.serve.counts import in_requests, plain
+from llmservice_runtime.engines.vllm.serve.pooler import VllmPooler
 from llmservice_runtime.engines.vllm.serve.running import Running
 from llmservice_runtime.engines.vllm.serve.served import Served
 from llmservice_runtime.openai.drain import draining
@@ -119,6 +121,8 @@ class Gate:
             await answer(send, 200, sse.dumps(_models(served.server, path)).encode())
         elif path in SHOWN:
             allowed(scope, "GET")
+            if path == "/metrics" and isinstance(pooler := served.server.pooler, VllmPooler):
+                scope, send = plain(scope), in_requests(send, *pooler.requests)
             await self._app(scope, receive, Answer(send, path).send)
         elif path in TOKENS:
             allowed(scope, "POST")

@@ -42,7 +42,7 @@ class VllmPooler:
         scheduler = engine_client.vllm_config.scheduler_config
         self._turns = Turns(int(scheduler.max_num_batched_tokens), padded=False)
         self._some = asyncio.Event()
-        self._open = 0
+        self._jobs = set[Job]()
         self.max_answers = settings.max_sequences + settings.max_queued_requests
         self.tokenizer = tokenizer
         self.context_tokens = int(engine_client.model_config.max_model_len)
@@ -53,20 +53,26 @@ class VllmPooler:
 
     async def pool(self, inputs: Sequence[PoolInput]) -> Sequence[Vector]:
         """See Pooler."""
-        if self._open >= self.max_answers:
-            message = f"{self._open} requests run or wait here, the most is {self.max_answers}."
+        if len(self._jobs) >= self.max_answers:
+            message = f"{len(self._jobs)} requests run or wait here, the most is {self.max_answers}."
             raise QueueFullError(message, RETRY_SECONDS)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         job = Job(inputs, partial(_tell, done), time.monotonic())
-        self._open += 1
+        self._jobs.add(job)
         self._turns.add(job)
         self._some.set()
         try:
             await done
             return job.vectors
         finally:
-            self._open -= 1
+            self._jobs.discard(job)
             job.cancelled = True
+
+    @property
+    def requests(self) -> tuple[int, int]:
+        """How many run, and how many wait for their first text's turn."""
+        running = sum(job.begun is not None for job in self._jobs)
+        return running, len(self._jobs) - running
 
     async def _lane(self) -> None:
         """One step's texts after the other."""
@@ -80,6 +86,7 @@ class VllmPooler:
 
     async def _compute(self, job: Job, number: int) -> None:
         """One text of a request."""
+        job.begun = job.begun or time.monotonic()
         try:
             job.vectors[number] = await self._vector(job.inputs[number])
         except Exception as error:
