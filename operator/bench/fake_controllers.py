@@ -23,6 +23,7 @@ from llmservice_kube.kinds import DEPLOYMENT, JOB, POD, Json, Kind
 from llmservice_kube.login import Access
 from llmservice_kube.sockets import Sockets
 from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, ModelFormat, Quantization, Task
+from llmservice_runtime.formats.lora_facts import LoraFacts, LoraFormat
 from llmservice_runtime.prepare.report import Prepared
 
 FACTS = ModelFacts(
@@ -47,6 +48,9 @@ FACTS = ModelFacts(
 )
 PREPARED = Prepared(FACTS, "c0ffee", "/cache/models/hf/a--b/c0ffee/model-Q4_K_M.gguf")
 """What every Job reports unless told otherwise."""
+_LORA = LoraFacts(LoraFormat.PEFT, "a/b", "", 8, (), 1, 1 << 20, ("adapter_model.safetensors",), 1 << 20)
+ADAPTER = json.dumps({"revision": "c1", "path": "", "facts": json.loads(_LORA.to_json())})
+"""What every Job reports that reads an adapter."""
 ATONCE = 8
 """Objects that are worked on at a time."""
 
@@ -127,7 +131,8 @@ class Controllers:
         async with self._busy:
             name, now = job["metadata"]["name"], _now()
             pod = pod_of(job, f"{name}-{job['metadata']['uid'][:5]}", {"batch.kubernetes.io/job-name": name})
-            ended = {"exitCode": 0, "reason": "Completed", "message": self._report, "finishedAt": now, "startedAt": now}
+            report = ADAPTER if _container(pod)["name"] == "adapter" else self._report
+            ended = {"exitCode": 0, "reason": "Completed", "message": report, "finishedAt": now, "startedAt": now}
             container = {**_container(pod), "ready": False, "state": {"terminated": ended}}
             await client.create(pod)
             await set_status(client, POD, pod, {"phase": "Succeeded", "containerStatuses": [container]})

@@ -26,6 +26,8 @@ class ConditionType(StrEnum):
     """What a service is asked for is known. Only where demand decides, or tells."""
     SCALING_ACTIVE = "ScalingActive"
     """Demand decides how many replicas there are. Only where spec.scaling is set."""
+    ADAPTERS_READY = "AdaptersReady"
+    """Every ready replica answers for each of spec.adapters. Only where there are any."""
     NAME_CONFLICT = "NameConflict"
     """True: an object that is not this service's has the name of one of its children. Clusters only."""
 
@@ -64,6 +66,12 @@ class Reason(StrEnum):
     """Of an Event: demand changed the number of replicas."""
     OVERRIDDEN = "ScaleOverridden"
     """Of an Event: somebody scaled what demand decides about, and was overruled. Clusters only."""
+
+    ADAPTERS_LOADED = "AdaptersLoaded"
+    ADAPTERS_LOADING = "AdaptersLoading"
+    """Some are being read, fetched or loaded."""
+    ADAPTERS_NEED_ROOM = "AdaptersNeedRoom"
+    """More is asked for than the replicas have room for, or a Secret that they lack: they are replaced."""
 
     # Of clusters.
     WAITING = "Waiting"

@@ -24,6 +24,7 @@ _ORDER = (
     ConditionType.AVAILABLE,
     ConditionType.METRICS_AVAILABLE,
     ConditionType.SCALING_ACTIVE,
+    ConditionType.ADAPTERS_READY,
     ConditionType.NAME_CONFLICT,
     ConditionType.READY,
 )

@@ -30,7 +30,14 @@ def crd_yaml(annotations: dict[str, str] | None = None) -> str:
     definition: dict[str, Any] = custom_resource_definition()
     if annotations:
         definition["metadata"]["annotations"] = annotations
-    return yaml.safe_dump(definition, sort_keys=False, width=120, allow_unicode=True)
+    return yaml.dump(definition, Dumper=_WithoutAnchors, sort_keys=False, width=120, allow_unicode=True)
+
+
+class _WithoutAnchors(yaml.SafeDumper):
+    """Of a type that stands twice nothing is left out."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def chart_schema(text: str) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from llmservice_api.adapters import MOST_ADAPTERS, AdapterStatus
 from llmservice_api.rules import ApiModel, ListMap, no_items
 from llmservice_api.scaling import ScalingStatus
 
@@ -16,7 +17,8 @@ class Condition(ApiModel):
     type: Annotated[str, StringConstraints(min_length=1, max_length=316)] = Field(
         description="Ready: a request made now is served. Available: at least one endpoint is ready. Progressing, "
         "SpecValid, ModelResolved, Planned, Cached and Scheduled say how far the service is; NameConflict names "
-        "foreign objects in its way. MetricsAvailable and ScalingActive say whether demand is known, and decides."
+        "foreign objects in its way. MetricsAvailable and ScalingActive say whether demand is known, and decides; "
+        "AdaptersReady whether every one of spec.adapters is served."
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1024)] = Field(description="One CamelCase word.")
@@ -173,6 +175,9 @@ class LLMServiceStatus(ApiModel):
         default_factory=no_items,
         max_length=8,
         description="What loading earlier plans took, the last one first: who returns to one knows how long it takes.",
+    )
+    adapters: Annotated[list[AdapterStatus], ListMap("name")] = Field(
+        default_factory=no_items, max_length=MOST_ADAPTERS, description="What became of each of spec.adapters."
     )
     scaling: ScalingStatus | None = Field(
         default=None, description="What demand decided last; only where spec.scaling has it decide, or tell."

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from llmservice_api.adapters import MOST_ADAPTERS, AdapterSpec
 from llmservice_api.live import LIVE
 from llmservice_api.patterns import (
     ENV_NAME,
@@ -26,6 +27,8 @@ from llmservice_api.patterns import (
 )
 from llmservice_api.rules import ApiModel, ListMap, Rule, no_entries, no_items
 from llmservice_api.scaling import ScalingSpec
+from llmservice_api.sources import SCHEMES as SCHEMES
+from llmservice_api.sources import Revision, SecretReference, Uri, uri_rules
 from llmservice_api.status import LLMServiceStatus
 from llmservice_api.workload import (
     CacheSpec,
@@ -45,7 +48,6 @@ SHORT_NAME = "llmsvc"
 
 NAME_LIMIT = 40
 """Characters of a service's name: children's names add to it and must stay DNS labels (63)."""
-SCHEMES = ("hf", "modelscope", "s3", "http", "https", "oci", "pvc", "file")
 
 ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_NAME, min_length=1, max_length=NAME_LIMIT)]
 """On one machine too, where no Service is made: what runs there runs in a cluster."""
@@ -60,18 +62,6 @@ class ModelFormatAssertion(StrEnum):
     MISTRAL = "Mistral"
 
 
-class SecretReference(ApiModel):
-    """A Secret in the service's namespace; on one machine a folder of that name or environment variables."""
-
-    name: Annotated[str, StringConstraints(pattern=SUBDOMAIN, min_length=1, max_length=253)] = Field(
-        description="Name of the Secret. Keys: HF_TOKEN, MODELSCOPE_API_TOKEN, AWS_ACCESS_KEY_ID, "
-        "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, HTTP_BEARER_TOKEN, HTTP_USERNAME, HTTP_PASSWORD, "
-        "OCI_USERNAME, OCI_PASSWORD."
-    )
-
-
-_URI = re.compile(rf"^({'|'.join(SCHEMES)})://.+")
-_URI_PASSWORD = re.compile(r"^(https?|s3|oci)://[^/]*@")
 _PVC_URI = re.compile(r"^pvc://[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/.*)?$")
 
 
@@ -79,20 +69,7 @@ class ModelSpec(ApiModel):
     """Which model, from where."""
 
     rules = (
-        Rule(
-            ".uri",
-            f"self.uri.matches('{_URI.pattern}')",
-            lambda self: _URI.search(self.uri) is not None,
-            "the URI has no known scheme: " + ", ".join(f"{scheme}://" for scheme in SCHEMES) + ".",
-            "Write hf://owner/name for a model of the Hugging Face hub, file://path for a local one.",
-        ),
-        Rule(
-            ".uri",
-            f"!self.uri.matches('{_URI_PASSWORD.pattern}')",
-            lambda self: _URI_PASSWORD.search(self.uri) is None,
-            "the URI carries credentials, which anyone who may read the object would see.",
-            "Put them into a Secret and name it in secretRef.",
-        ),
+        *uri_rules("a model"),
         Rule(
             ".uri",
             f"!self.uri.startsWith('pvc://') || self.uri.matches('{_PVC_URI.pattern}')",
@@ -100,20 +77,13 @@ class ModelSpec(ApiModel):
             "a pvc URI is pvc://CLAIM/PATH, with the name of a PersistentVolumeClaim.",
             "Write the claim's name after pvc://.",
         ),
-        Rule(
-            ".revision",
-            "!has(self.revision) || !self.uri.matches('^(file|pvc)://')",
-            lambda self: self.revision is None or not self.uri.startswith(("file://", "pvc://")),
-            "file:// and pvc:// models have no revision.",
-            "Leave revision out.",
-        ),
     )
 
-    uri: Annotated[str, StringConstraints(min_length=1, max_length=2048)] = Field(
+    uri: Uri = Field(
         description="Where the model is: hf://owner/name, modelscope://owner/name, s3://bucket/prefix, "
         "http(s)://host/path, oci://registry/repository:tag, file://path, pvc://claim/path."
     )
-    revision: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = Field(
+    revision: Revision | None = Field(
         default=None,
         description="Branch, tag or commit, digest for oci; resolved once, kept in status. Omitted = the default.",
     )
@@ -340,9 +310,23 @@ class LLMServiceSpec(ApiModel):
             "maxReplicas is more than 1, and the cache's claim is ReadWriteOnce, which would tie them to one node.",
             "Set maxReplicas to 1, cache.persistentVolumeClaim.accessModes to [ReadWriteMany], or use type: EmptyDir.",
         ),
+        Rule(
+            ".adapters",
+            "!has(self.adapters) || self.adapters.size() == 0 || !(self.task in ['Embedding', 'Rerank'])",
+            lambda self: not self.adapters or self.task not in (TaskChoice.EMBEDDING, TaskChoice.RERANK),
+            "adapters are for models that write text, and task asks for vectors or scores.",
+            "Leave adapters out, or task.",
+        ),
     )
 
     model: ModelSpec = Field(description="Which model, from where.")
+    adapters: Annotated[list[AdapterSpec], ListMap("name"), LIVE] = Field(
+        default_factory=no_items,
+        max_length=MOST_ADAPTERS,
+        description="LoRA adapters that are served beside the model, within the room that the plan keeps for them: "
+        "their number and their rank. More than that, or a Secret that replicas lack, takes new replicas, and "
+        "status says so before.",
+    )
     task: TaskChoice = Field(default=TaskChoice.AUTO, description="Auto = what the model can do, as its files say.")
     engine: EngineSpec = Field(default_factory=EngineSpec.omitted, description="How the model is run.")
     context_tokens: Annotated[int, Field(ge=16, le=100_000_000)] | None = Field(
@@ -407,6 +391,13 @@ class LLMService(ApiModel):
             f"the name is not a DNS label of at most {NAME_LIMIT} characters that a Service can have.",
             f"Use {PATTERNS[SERVICE_NAME]}.",
             created=True,
+        ),
+        Rule(
+            ".spec.adapters",
+            "!has(self.spec.adapters) || self.spec.adapters.all(adapter, adapter.name != self.metadata.name)",
+            lambda self: all(adapter.name != self.metadata.name for adapter in self.spec.adapters),
+            "an adapter has the service's own name, which means the model without adapters.",
+            "Give the adapter another name.",
         ),
     )
 

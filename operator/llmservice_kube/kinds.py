@@ -66,12 +66,13 @@ OWNED = (
     JOB,
     DISRUPTION_BUDGET,
     NETWORK_POLICY,
+    CONFIG_MAP,
 )
 """Kinds that belong to an LLMService; the core says in which order they are applied."""
 
 _BY_NAME = {
     (kind.api_version, kind.kind): kind
-    for kind in (LLM_SERVICE, *OWNED, SECRET, CONFIG_MAP, EVENT, LEASE, NODE, POD_MONITOR, ENDPOINT_SLICE)
+    for kind in (LLM_SERVICE, *OWNED, SECRET, EVENT, LEASE, NODE, POD_MONITOR, ENDPOINT_SLICE)
 }
 
 

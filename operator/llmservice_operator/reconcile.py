@@ -8,6 +8,7 @@ Every step looks at what is there and says what should be; nothing is remembered
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from datetime import datetime
 
 from llmservice_api.conditions import ConditionType, Reason
@@ -23,7 +24,7 @@ from llmservice_operator.facts.owner import Owner
 from llmservice_operator.facts.passed_on import owner_of
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.service import read_service
-from llmservice_operator.facts.values import Observed, Outcome
+from llmservice_operator.facts.values import Json, Observed, Outcome
 from llmservice_operator.facts.waiting import unclear
 from llmservice_operator.status.findings import findings, invalid
 from llmservice_operator.status.load import earlier_loads, load_of
@@ -56,9 +57,10 @@ def reconcile(observed: Observed, config: OperatorConfig, now: datetime) -> Outc
         return _report(outcome, found, kept.in_force, live, owner, observed, config, now)
     scaling = read.service.spec.scaling
     decision = decide(read.service, owner, live, observed, config, now)
-    outcome = Outcome(decision.apply, decision.delete, requeue_after=decision.requeue_after)
-    found = findings(Picture(owner, decision, observed, live, now, read.ignored))
-    return _report(outcome, found, decision.in_force, live, owner, observed, config, now, scaling)
+    outcome = Outcome(decision.apply, decision.delete, requeue_after=decision.requeue_after, pokes=decision.pokes)
+    picture = Picture(owner, decision, observed, live, now, read.ignored)
+    found, adapters = findings(picture), picture.adapters
+    return _report(outcome, found, decision.in_force, live, owner, observed, config, now, scaling, adapters)
 
 
 def _report(
@@ -71,6 +73,7 @@ def _report(
     config: OperatorConfig,
     now: datetime,
     scaling: ScalingSpec | None = None,
+    adapters: Sequence[Json] = (),
 ) -> Outcome:
     """The outcome with its status and Events."""
     before = observed.service.get("status", {})
@@ -78,6 +81,8 @@ def _report(
     said["installation"] = config.operator_namespace
     if told := scaling_status(scaling, observed):
         said["scaling"] = told
+    if adapters:
+        said["adapters"] = list(adapters)
     load = load_of(in_force, live, observed) if in_force is not None else None
     if earlier := earlier_loads(before, in_force.name if in_force else "", load):
         said["earlierLoads"] = earlier
@@ -85,7 +90,8 @@ def _report(
         said |= {"plan": plan_status(in_force, config), "currentRevision": in_force.name}
         if load is not None:
             said["load"] = load
-    return Outcome(outcome.apply, outcome.delete, said, notes(found, before), _again(found, observed, outcome))
+    again = _again(found, observed, outcome)
+    return dataclasses.replace(outcome, status=said, notes=notes(found, before), requeue_after=again)
 
 
 def _again(found: list[Finding], observed: Observed, outcome: Outcome) -> float | None:

@@ -66,8 +66,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   resources: [services, serviceaccounts, persistentvolumeclaims]
   verbs: [get, list, watch, create, patch]
 - apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, list, watch, create, patch, delete]  # a service's own, which says what adapters its replicas load
+- apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch, patch]  # what the end of a busy replica costs, before some are ended
+  verbs: [list, watch, patch]  # what the end of a busy replica costs, and that one is to look at its adapters
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch]

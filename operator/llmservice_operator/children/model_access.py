@@ -104,9 +104,13 @@ def prepare_arguments(
     if spec.model.secret_ref:
         arguments += [f"--secrets={SECRETS_PATH}", f"--secret={spec.model.secret_ref.name}"]
     arguments += ["--make-room"] if fetch and _prunes(spec) else []
-    inside = [f"--proxy={url}" for url in config.proxies]
-    arguments += ["--allow-private"] if config.private_sources else inside
+    arguments += reaching(config)
     return arguments + (["--fetch"] if fetch else [])
+
+
+def reaching(config: OperatorConfig) -> list[str]:
+    """Arguments that say what inside the network may be reached."""
+    return ["--allow-private"] if config.private_sources else [f"--proxy={url}" for url in config.proxies]
 
 
 def _prunes(spec: LLMServiceSpec) -> bool:

@@ -43,7 +43,12 @@ def _which(spec: LLMServiceSpec) -> str:
 
 def job_parts(owner: Owner, spec: LLMServiceSpec) -> Json:
     """What a Job of the service depends on."""
-    parts = spec.model_dump(mode="json", exclude_defaults=True, include={"model", "service_account_name", "prepare"})
+    return spec.model_dump(mode="json", exclude_defaults=True, include={"model"}) | surroundings(owner, spec)
+
+
+def surroundings(owner: Owner, spec: LLMServiceSpec) -> Json:
+    """The same without what it reads."""
+    parts = spec.model_dump(mode="json", exclude_defaults=True, include={"service_account_name", "prepare"})
     more = {"podTemplate": job_part(spec), "queue": owner.queue}
     return parts | {name: value for name, value in more.items() if value}
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from llmservice_api.labels import REVISION, RUNTIME, SETTINGS
 from llmservice_api.v1alpha1 import LLMService, LLMServiceSpec
+from llmservice_operator.children.adapter_mounts import adapter_mounts, adapter_volumes, with_adapters
 from llmservice_operator.children.container import container, pod
 from llmservice_operator.children.model_access import (
     ModelAccess,
@@ -41,11 +42,14 @@ SLOWEST_DOWNLOAD = 5 << 20
 """Bytes per second that a replica's own download is given at least."""
 
 
-def replica_settings(service: LLMService, placed: Placed, prepared: Prepared) -> RuntimeSettings:
+def replica_settings(
+    service: LLMService, placed: Placed, prepared: Prepared, config: OperatorConfig
+) -> RuntimeSettings:
     """What the replica's supervisor is told; it listens on every address of its pod."""
     settings = runtime_settings(placed.plan, service, prepared.path, prepared.facts)
     compiled = COMPILED_PATH if compiles(placed.plan.engine) else ""
-    return dataclasses.replace(settings, host=EVERY, failure_log=TERMINATION_LOG, compiled=compiled)
+    settings = dataclasses.replace(settings, host=EVERY, failure_log=TERMINATION_LOG, compiled=compiled)
+    return with_adapters(settings, config)
 
 
 def compiles(engine: EngineType) -> bool:
@@ -72,13 +76,17 @@ def replica_template(
     if claimed:
         placed = dataclasses.replace(placed, resource="", products=())
         where.pop("affinity", None)
-    settings = replica_settings(service, placed, prepared)
+    settings = replica_settings(service, placed, prepared, config)
+    adapters = adapter_volumes(owner, spec) if settings.adapters_file else []
     grace = PRE_STOP_SECONDS + spec.endpoint.drain_seconds + GRACE_MARGIN_SECONDS
     downloads = access.own_download
     secrets = access.secret_volumes if downloads else []
     body = {
         **pod(
-            account_name(owner, spec), access, config, [*access.volumes, _settings_volume(), *shared(placed), *secrets]
+            account_name(owner, spec),
+            access,
+            config,
+            [*access.volumes, _settings_volume(), *shared(placed), *secrets, *adapters],
         ),
         "terminationGracePeriodSeconds": grace,
         "containers": [_runtime(spec, placed, access, settings, config)],
@@ -139,6 +147,7 @@ def _runtime(
             *access.mounts(write=False),
             *(access.compiled_mounts() if settings.compiled else []),
             *({"name": volume["name"], "mountPath": SHARED_MEMORY_PATH} for volume in shared(placed)),
+            *(adapter_mounts(spec) if settings.adapters_file else []),
         ],
         startupProbe=_probe("/startupz", STARTUP_PERIOD, math.ceil(settings.load_seconds / STARTUP_PERIOD) + 6),
         livenessProbe=_probe("/livez", 10, 3),

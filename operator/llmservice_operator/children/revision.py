@@ -62,7 +62,7 @@ def freeze(
         name = f"{name}-{installation}"
     if name in taken:  # the same spec with other content
         name = f"{revision_name(owner, service.spec)}-{digest([installation, number])}"
-    settings = replica_settings(service, placed, prepared)
+    settings = replica_settings(service, placed, prepared, config)
     template, notes = replica_template(owner, service, placed, prepared, config, name)
     return Frozen(
         name=name,

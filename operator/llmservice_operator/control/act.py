@@ -19,10 +19,12 @@ from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import (
     CLAIM,
+    CONFIG_MAP,
     CONTROLLER_REVISION,
     DEPLOYMENT,
     JOB,
     LLM_SERVICE,
+    POD,
     SERVICE_ACCOUNT,
     Json,
     Kind,
@@ -36,11 +38,11 @@ from llmservice_operator.control.older_crd import OlderCrd
 from llmservice_operator.control.recorder import Recorder
 from llmservice_operator.control.rivals import left_alone
 from llmservice_operator.control.transitions import turned
-from llmservice_operator.facts.values import NAME_CONFLICT, Delete, Outcome, Refused
+from llmservice_operator.facts.values import NAME_CONFLICT, Delete, Outcome, Poke, Refused
 
 _LATE = (JOB, CONTROLLER_REVISION, DEPLOYMENT)
 """Kinds that need what is applied before them; the others need nothing, and wait for nothing."""
-_NAMED = (SERVICE_ACCOUNT, CLAIM)
+_NAMED = (SERVICE_ACCOUNT, CLAIM, CONFIG_MAP)
 """Kinds that pods name and get rights or files from: those of somebody else, of the same name, are not ours to lend."""
 _NOTHING = "", ""
 """What a deletion sends."""
@@ -76,6 +78,7 @@ class Actor:
                 wrote |= await self._apply(service, desired)
         for delete in outcome.delete:
             wrote |= await self._delete(service, delete)
+        await _together(self._poke(service, poke) for poke in outcome.pokes)
         return self._news(service, before) or wrote
 
     async def report(self, service: Json, outcome: Outcome) -> bool:
@@ -232,6 +235,21 @@ class Actor:
         metadata = service["metadata"]
         if (now := await self.client.get(LLM_SERVICE, metadata["namespace"], metadata["name"])) is not None:
             self.cache.event(LLM_SERVICE, "MODIFIED", now)
+
+    async def _poke(self, service: Json, poke: Poke) -> None:
+        """Best effort: the kubelet looks by itself within a minute."""
+        namespace = service["metadata"]["namespace"]
+        pod = {"apiVersion": POD.api_version, "kind": POD.kind, "metadata": {"namespace": namespace, "name": poke.pod}}
+        fields = {"metadata": {"uid": poke.uid, "annotations": {poke.annotation: poke.value}}}
+        try:
+            written = await self.client.merge(pod, fields)
+        except ApiError as error:
+            if not (error.missing or error.conflict or error.refused):
+                raise
+            if error.refused:
+                logger.warning("%s/%s: it was not told to look at its adapters: %s", namespace, poke.pod, error)
+            return
+        self.cache.event(POD, "MODIFIED", written)
 
     async def _delete(self, service: Json, delete: Delete) -> bool:
         """Whether it was deleted. Why it could not be is in the ledger, as of any write."""

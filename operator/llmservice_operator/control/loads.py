@@ -51,7 +51,7 @@ class Loads:
             del asked[uid]
             self._known.pop(uid, None)
         for uid, pod in pods.items():
-            if _is_ready(pod) and asked.get(uid) != _starts(pod):
+            if is_ready(pod) and asked.get(uid) != _starts(pod):
                 asked[uid] = _starts(pod)
                 self._waiting.put_nowait((key, pod))
 
@@ -107,7 +107,8 @@ async def ask_within(session: aiohttp.ClientSession, url: str) -> Json:
     return body
 
 
-def _is_ready(pod: Json) -> bool:
+def is_ready(pod: Json) -> bool:
+    """Whether it is a replica that can be asked."""
     labels = pod["metadata"].get("labels", {})
     ours = labels.get(COMPONENT) == RUNTIME and REVISION in labels and "deletionTimestamp" not in pod["metadata"]
     return ours and holds(pod, "Ready") and bool(pod.get("status", {}).get("podIP"))

@@ -25,6 +25,7 @@ from llmservice_kube.login import Access
 from llmservice_kube.mirror import RELIST_SECONDS, Mirror
 from llmservice_kube.unreadable import names_and_status
 from llmservice_operator.control.act import Actor
+from llmservice_operator.control.adapters import Adapters
 from llmservice_operator.control.first_key import FirstKey
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.leases import Leases
@@ -165,9 +166,11 @@ class Work:
             client, config.operator_namespace, health, lambda: self._wake(self.cache.services()), clock
         )
         self._loads = Loads(lambda key: self._wake([key]))
+        self._adapters = Adapters(lambda key: self._wake([key]), clock)
         self.scaling = Scaling(client, self.cache, self._actor.recorder, config, lambda key: self._wake([key]), clock)
         self.loops = [
             Loop("loads", self._loads.run),
+            Loop("adapters", self._adapters.run),
             Loop("relist", self.mirror.run),
             Loop("watch", self.source.run),
             Loop("installations", self.rivals.run),
@@ -215,6 +218,7 @@ class Work:
         if (service := self.cache.get(LLM_SERVICE, *key)) is None:
             self._nodes.told(key, None)
             self._loads.forget(key)
+            self._adapters.forget(key)
             self.rivals.forget(key)
             self.ready.pop(key, None)
             self._rounds.pop(key, None)
@@ -229,6 +233,7 @@ class Work:
         children = tuple(self.cache.of(key))
         self.queue.looked(key)
         self._loads.look(key, children)
+        self._adapters.look(key, children)
         outcome = self._decide(service, children, await self._events(key[0], children))
         if wrote := await self._actor.children(service, outcome):
             self._rounds[key] += 1
@@ -280,6 +285,7 @@ class Work:
             beside,
             loads,
             self.scaling.told(place_of(service)),
+            self._adapters.of(place_of(service)),
         )
         return self._decide_by(observed, self._config, datetime.now(UTC))
 

@@ -7,7 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from llmservice_api.conditions import ConditionType, Reason
+from llmservice_api.labels import ADAPTERS_SEEN
 from llmservice_api.v1alpha1 import LLMService
+from llmservice_operator.children.adapter_job import adapter_job
+from llmservice_operator.children.adapter_map import adapter_map, file_digest
 from llmservice_operator.children.cache_claim import cache_claim
 from llmservice_operator.children.deployment import deployment
 from llmservice_operator.children.disruption_budget import disruption_budget
@@ -20,21 +24,27 @@ from llmservice_operator.children.reading import reading
 from llmservice_operator.children.revision import brought_back, controller_revision, freeze, taken_up
 from llmservice_operator.children.service import service as child_service
 from llmservice_operator.children.service_account import account_name, service_account
+from llmservice_operator.decide import adapters as lora
 from llmservice_operator.decide.preparation import Preparation, preparation
 from llmservice_operator.decide.resolution import Resolution, resolution
 from llmservice_operator.decide.rollout import decide_in, in_place
 from llmservice_operator.facts.access import reached
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import Frozen
-from llmservice_operator.facts.live import Live
+from llmservice_operator.facts.live import Live, condition
 from llmservice_operator.facts.owner import Json, Owner
-from llmservice_operator.facts.placing import place_service
+from llmservice_operator.facts.placing import Placed, place_service
+from llmservice_operator.facts.pod_fields import ADAPTERS
 from llmservice_operator.facts.problem import Problem
-from llmservice_operator.facts.values import Delete, Observed
+from llmservice_operator.facts.values import Delete, Observed, Poke
+from llmservice_planning.adapters import room_wanted
 from llmservice_planning.explain import refusal_remedy
 from llmservice_planning.plan import Refusal
+from llmservice_runtime.contract.failure import FailureClass
 
 KEPT_REVISIONS = 3
+ANNOUNCED_SECONDS = 1.0
+"""From when status says that replicas are replaced for the sake of adapters until they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,10 @@ class Decision:
     apply: tuple[Json, ...]
     delete: tuple[Delete, ...]
     requeue_after: float | None
+    adapters: tuple[lora.Wanted, ...] = ()
+    new_replicas: str = ""
+    """Why replicas are replaced for the sake of adapters, a sentence; empty when they are not."""
+    pokes: tuple[Poke, ...] = ()
 
 
 def decide(
@@ -64,7 +78,8 @@ def decide(
     """Everything that follows from what was observed, apart from words."""
     access = model_access(owner, service.spec)
     asked = resolution(owner, service.spec, access, live, config, now)
-    target, refusal = _target(service, owner, live, asked, observed, config)
+    found = lora.find(owner, service.spec, live, now)
+    target, refusal, room = _target(service, owner, live, asked, observed, config, found)
     wanted = target or asked.kept
     filling = fetch_name(owner, service.spec, wanted) if wanted and access.shared else ""
     fetched = preparation(live, filling, now)
@@ -77,10 +92,18 @@ def decide(
     cached = not access.shared or fetched.done or runs  # replicas get no plan before its files are there
     in_force = target if target and cached else running
     stay = in_force is not None and in_place(live, in_force.name, now)
-    jobs = {asked.before: Preparation(), asked.job: asked.made, filling: fetched}
+    adapters = lora.wanted(in_force, found, room.problem)
+    reading = {one.job: one.made for one in found if not one.kept}
+    jobs = {asked.before: Preparation(), asked.job: asked.made, filling: fetched, **reading}
     kept = {asked.job: asked.known, filling: runs}
     ends = [made.end_in for name, made in jobs.items() if kept.get(name)]
     waits = [asked.made.retry_in, fetched.retry_in, *ends, decide_in(live, in_force.name, now) if in_force else None]
+    waits += [*(made.retry_in for made in reading.values()), ANNOUNCED_SECONDS if room.announced else None]
+    keeps = lora.keeps_map(found, in_force, live.running())
+    mapped = (
+        [adapter_map(owner, lora.files(adapters), {one.key: one.read for one in found if one.read})] if keeps else []
+    )
+    children = _children(service, owner, live, asked, target, in_force, stay, cached, config, observed.services, found)
     return Decision(
         service=service,
         access=access,
@@ -91,29 +114,94 @@ def decide(
         cached=cached,
         in_force=in_force,
         replace_in_place=stay,
-        apply=tuple(_children(service, owner, live, asked, target, in_force, stay, cached, config, observed.services)),
-        delete=(*_stale(live, jobs, kept, target, in_force), *_stale_readings(live, asked, target)),
+        apply=(*mapped, *children),
+        delete=(
+            *_stale(live, jobs, kept, target, in_force),
+            *_stale_readings(live, asked, target),
+            *_stale_map(live, keeps),
+        ),
         requeue_after=min((wait for wait in waits if wait is not None), default=None),
+        adapters=adapters,
+        new_replicas=room.said,
+        pokes=tuple(_pokes(live, mapped[0])) if mapped else (),
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Of adapters. `said`: why replicas are replaced; `announced` = they will be, once status has said so. `problem`:
+    why no plan has the room."""
+
+    said: str = ""
+    announced: bool = False
+    problem: Problem | None = None
+
+
 def _target(
-    service: LLMService, owner: Owner, live: Live, asked: Resolution, observed: Observed, config: OperatorConfig
-) -> tuple[Frozen | None, Problem | None]:
+    service: LLMService,
+    owner: Owner,
+    live: Live,
+    asked: Resolution,
+    observed: Observed,
+    config: OperatorConfig,
+    found: Sequence[lora.Found],
+) -> tuple[Frozen | None, Problem | None, _Room]:
     """The plan for this spec: the frozen one where there is one, else a new one, else why there is none."""
     number = 1 + max((kept["revision"] for kept in live.revisions.values()), default=0)
-    if asked.settled:
-        running = live.running()
-        runs = running is not None and running.name == asked.settled.name
-        return asked.settled if runs else brought_back(owner, service.spec, asked.settled, number), None
-    prepared = asked.made.prepared
-    if prepared is None:
-        return None, None
-    facts, revision = prepared.facts, prepared.revision
-    placed = place_service(service.spec, facts, revision, observed.nodes, config)
+    running, kept, prepared = live.running(), asked.settled, asked.made.prepared
+    if kept is not None:
+        kept = (
+            kept
+            if running is not None and running.name == kept.name
+            else brought_back(owner, service.spec, kept, number)
+        )
+    lacks = lora.lacks(kept, found) if kept is not None else ""
+    if prepared is None or any(one.pending for one in found) or (kept is not None and not lacks):
+        return kept, None, _Room()  # while some are being read it is not known how much room is wanted
+    placed = place_service(service.spec, prepared.facts, prepared.revision, observed.nodes, config)
+    if isinstance(placed, Placed) and found:
+        wanted = room_wanted(lora.readable(found), prepared.facts, placed.plan.engine)
+        placed = place_service(service.spec, prepared.facts, prepared.revision, observed.nodes, config, wanted)
     if isinstance(placed, Refusal):
-        return None, Problem(placed.failure.value, f"{placed.reason} {refusal_remedy(placed)}".strip())
-    return freeze(owner, service, placed, prepared, config, number, live.revisions, asked.again), None
+        problem = Problem(placed.failure.value, f"{placed.reason} {refusal_remedy(placed)}".strip())
+        return (None, problem, _Room()) if kept is None else (kept, None, _Room(problem=problem))
+    made = freeze(owner, service, placed, prepared, config, number, live.revisions, asked.again)
+    if kept is not None and (still := lora.lacks(made, found)):
+        said = f"A plan was made for the sake of adapters, and its replicas would lack the same: {still}."
+        return kept, None, _Room(problem=Problem(FailureClass.DOES_NOT_FIT, f"{said} Ask for fewer or smaller ones."))
+    room = _Room(f"Replicas are replaced for the sake of adapters: {lacks}." if lacks else "")
+    if kept is not None and kept == running and not _told(observed.service):
+        return kept, None, dataclasses.replace(room, announced=True)
+    return made, None, room
+
+
+def _told(service: Json) -> bool:
+    """Whether status has said of this very spec that replicas are replaced for the sake of adapters."""
+    said = condition(service, ConditionType.ADAPTERS_READY)
+    generation = service["metadata"].get("generation", 1)
+    return said is not None and (said["reason"], said.get("observedGeneration")) == (
+        Reason.ADAPTERS_NEED_ROOM,
+        generation,
+    )
+
+
+def _pokes(live: Live, mapped: Json) -> Iterator[Poke]:
+    """Replicas that are to look at the file now: the kubelet brings it within a minute, and at once to a pod that is
+    written."""
+    said = file_digest(mapped)
+    if said != file_digest(live.adapter_map):
+        return  # first what they are to look at
+    for pod in live.replicas:
+        annotations = pod["metadata"].get("annotations") or {}
+        mounts = any(volume["name"] == ADAPTERS for volume in pod["spec"].get("volumes", ()))
+        if mounts and annotations.get(ADAPTERS_SEEN) != said:
+            yield Poke(pod["metadata"]["name"], pod["metadata"].get("uid", ""), ADAPTERS_SEEN, said)
+
+
+def _stale_map(live: Live, keeps: bool) -> Iterator[Delete]:
+    if live.adapter_map is not None and not keeps and "deletionTimestamp" not in live.adapter_map["metadata"]:
+        metadata = live.adapter_map["metadata"]
+        yield Delete("v1", "ConfigMap", metadata["name"], metadata["uid"])
 
 
 def _children(
@@ -127,6 +215,7 @@ def _children(
     cached: bool,
     config: OperatorConfig,
     services: Sequence[str],
+    found: Sequence[lora.Found],
 ) -> Iterator[Json]:
     """In the order in which they need each other."""
     if made := service_account(owner, service.spec):
@@ -141,6 +230,11 @@ def _children(
     account = account_name(owner, service.spec)
     if not asked.known and (target is None or asked.again) and asked.job not in live.jobs:  # it can't be changed
         yield prepare_job(owner, service.spec, config, account, asked.job, asked.revision)
+    unread = {one.job: one for one in found if not one.kept and not one.made.done}
+    under_way = sum(one.pending and job in live.jobs for job, one in unread.items())
+    to_read = [one for job, one in unread.items() if job not in live.jobs]
+    for one in to_read[: max(0, lora.AT_A_TIME - under_way)]:
+        yield adapter_job(owner, service.spec, one.adapter, config, account)
     if _only_told(live, asked, target):
         assert asked.made.prepared is not None
         yield reading(owner, asked.job, asked.made.prepared)

@@ -12,7 +12,7 @@ from llmservice_operator.diagnosis.held_up import SWITCH_OFF, container_status, 
 from llmservice_operator.diagnosis.pods import ending, pod_problem
 from llmservice_operator.diagnosis.refusal import JOB, way_out, without_pod
 from llmservice_operator.facts.live import Live, condition, holds, seconds_since
-from llmservice_operator.facts.pod_fields import FETCH, INSPECT
+from llmservice_operator.facts.pod_fields import ADAPTER, FETCH, INSPECT
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.values import Json
 from llmservice_operator.facts.waiting import last
@@ -20,7 +20,7 @@ from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.prepare.report import Prepared
 from llmservice_runtime.prepare.run import TRY_AGAIN
 
-OWN = (INSPECT, FETCH)
+OWN = (INSPECT, FETCH, ADAPTER)
 """Containers of ours in these Jobs: others that are put beside them decide nothing."""
 RETRY_SECONDS = 300
 """After a Job failed: a Secret may have been corrected, a hub may be back, and no event would tell."""
@@ -57,9 +57,9 @@ def preparation(live: Live, name: str, now: datetime) -> Preparation:
         return Preparation()
     pods = live.pods_of_job(name)
     succeeded = next((pod for pod in reversed(pods) if _succeeded(pod)), None)
-    prepared, unreadable = _report(succeeded) if succeeded is not None else (None, None)
-    if unreadable:
-        return Preparation(problem=unreadable)
+    prepared, no_report = _report(succeeded) if succeeded is not None else (None, None)
+    if no_report:
+        return Preparation(problem=no_report)
     if holds(job, "Complete"):
         ended = job["status"].get("completionTime")
         coming = ended is not None and seconds_since(ended, now) < REPORT_SECONDS
@@ -95,8 +95,20 @@ def _report(pod: Json) -> tuple[Prepared | None, Problem | None]:
     try:
         return Prepared.from_json(ended.get("message", "")), None
     except ValueError as error:
-        text = f"The runtime image's report can't be read ({error}). Use images of the operator's release."
-        return None, Problem(FailureClass.CRASHED, text)
+        return None, unreadable(error)
+
+
+def unreadable(error: ValueError) -> Problem:
+    """A report that is none."""
+    text = f"The runtime image's report can't be read ({error}). Use images of the operator's release."
+    return Problem(FailureClass.CRASHED, text)
+
+
+def reported(live: Live, job: str) -> str:
+    """What our container reported in the newest pod of a Job that succeeded; empty when none did."""
+    pod = next((pod for pod in reversed(live.pods_of_job(job)) if _succeeded(pod)), None)
+    ended = _own_end(pod) if pod is not None else None
+    return str(ended.get("message", "")) if ended is not None else ""
 
 
 def _problem(live: Live, pods: tuple[Json, ...], now: datetime) -> Problem | None:

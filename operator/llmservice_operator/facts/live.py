@@ -32,6 +32,8 @@ class Live:
     """Name of the plan in force as status has it: the Deployment says it, unless somebody deleted that."""
     readings: dict[str, Json] = field(default_factory=dict)
     """What Jobs read, by their names, where no plan keeps it."""
+    adapter_map: Json | None = None
+    """The ConfigMap that says which adapters replicas load."""
 
     def events_of(self, child: Json) -> tuple[Json, ...]:
         """What was said about a pod or a Job that waits, and about the claim it may wait for, oldest first."""
@@ -62,6 +64,7 @@ def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = (
     deployment: Json | None = None
     claim: Json | None = None
     service: Json | None = None
+    adapter_map: Json | None = None
     jobs: dict[str, Json] = {}
     revisions: dict[str, Json] = {}
     readings: dict[str, Json] = {}
@@ -83,8 +86,10 @@ def live_of(owner: Owner, children: Iterable[Json], events: tuple[Json, ...] = (
                 claim = child
             elif kind == "Service":
                 service = child
+            elif kind == "ConfigMap":
+                adapter_map = child
     pods = _by_age(replicas), _by_age(prepare)
-    return Live(deployment, jobs, *pods, revisions, events, claim, service, current, readings)
+    return Live(deployment, jobs, *pods, revisions, events, claim, service, current, readings, adapter_map)
 
 
 def condition(obj: Mapping[str, Any], kind: str) -> Json | None:

@@ -13,11 +13,12 @@ from llmservice_operator.facts.nodes import NodeKind
 from llmservice_operator.facts.quantity import parse_quantity
 from llmservice_operator.facts.vendors import DEFAULT_RESOURCE, VENDORS, vendor
 from llmservice_planning.plan import Fit, Plan, Refusal
-from llmservice_planning.planner import make_plan
+from llmservice_planning.planner import NO_ROOM, make_plan
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.registry import definition
+from llmservice_runtime.estimate.adapters import AdapterRoom
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device, EngineBuild, Gpu, Machine
 
@@ -62,14 +63,16 @@ def place_service(
     revision: str,
     nodes: tuple[NodeKind, ...] | None,
     config: OperatorConfig,
+    room: AdapterRoom = NO_ROOM,
 ) -> Placed | Refusal:
-    """The first place that surely takes it, else the first that may; else why the most promising one does not."""
+    """The first place that surely takes it with so much `room` for adapters, else the first that may; else why the most
+    promising one does not."""
     config = _own_image(spec, config)
     refusal: Refusal | None = None
     unknown: Placed | None = None
     known = list(places(spec, nodes, config))
     for place in known:
-        made = _over_limit(spec, facts, place, revision) or make_plan(spec, facts, place.machine, revision)
+        made = _over_limit(spec, facts, place, revision) or make_plan(spec, facts, place.machine, revision, room)
         if isinstance(made, Refusal):
             refusal = refusal or _lacks_device(spec, facts, place, revision, config) or made
             continue

@@ -7,9 +7,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llmservice_api.adapters import MOST_ADAPTERS
 from llmservice_api.labels import NAME
 from llmservice_api.v1alpha1 import LLMServiceSpec
-from llmservice_operator.facts.paths import CA_FOLDER, CACHE_PATH, CLAIM_PATH, SECRETS_PATH, SETTINGS_FOLDER
+from llmservice_operator.facts.paths import (
+    ADAPTERS_FOLDER,
+    CA_FOLDER,
+    CACHE_PATH,
+    CLAIM_PATH,
+    SECRETS_PATH,
+    SETTINGS_FOLDER,
+)
 from llmservice_operator.facts.vendors import VENDORS
 
 CONTAINER = "runtime"
@@ -18,8 +26,14 @@ INSPECT = "inspect"
 """The container of the Job that reads the model's headers."""
 FETCH = "fetch"
 """The init container that brings the model into a replica's own cache."""
-OWN_VOLUMES = frozenset(("cache", "model", "settings", "credentials", "ca"))
-OWN_PATHS = ("/tmp", CACHE_PATH, CLAIM_PATH, SECRETS_PATH, SETTINGS_FOLDER, CA_FOLDER)
+ADAPTER = "adapter"
+"""The container of the Job that reads an adapter's headers."""
+ADAPTERS = "llmservice-adapters"
+"""The volume of the file that says which adapters a replica loads."""
+ADAPTER_SECRETS = tuple(f"llmservice-adapter-secret-{number}" for number in range(MOST_ADAPTERS))
+"""Volumes of the Secrets of adapters."""
+OWN_VOLUMES = frozenset(("cache", "model", "settings", "credentials", "ca", ADAPTERS, *ADAPTER_SECRETS))
+OWN_PATHS = ("/tmp", CACHE_PATH, CLAIM_PATH, SECRETS_PATH, SETTINGS_FOLDER, CA_FOLDER, ADAPTERS_FOLDER)
 _DOMAIN = NAME.partition("/")[0] + "/"
 
 POD_FIELDS = {

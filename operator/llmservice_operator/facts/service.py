@@ -62,13 +62,16 @@ def read_service(service: Json, config: OperatorConfig) -> Read | Problem:
 
 
 def _not_in_a_cluster(service: LLMService) -> Problem | None:
-    uri = service.spec.model.uri
-    if uri.startswith("file://") and not uri.startswith("file:///"):
-        return Problem(
-            Reason.INVALID,
-            f"spec.model.uri: {uri} is a relative path. In a cluster file:// is a path inside the runtime image: write "
-            "file:///path, or use pvc://CLAIM/PATH or a hub.",
-        )
+    uris = {"model": service.spec.model.uri}
+    uris |= {f"adapters[{number}]": adapter.uri for number, adapter in enumerate(service.spec.adapters)}
+    for field, uri in uris.items():
+        if uri.startswith("file://") and not uri.startswith("file:///"):
+            other = "pvc://CLAIM/PATH or a hub" if field == "model" else "a hub"
+            return Problem(
+                Reason.INVALID,
+                f"spec.{field}.uri: {uri} is a relative path. In a cluster file:// is a path inside the runtime image: "
+                f"write file:///path, or use {other}.",
+            )
     return None
 
 

@@ -218,6 +218,10 @@ class _Event(_Shape, total=False):
     eventTime: Time | None
 
 
+class _ConfigMap(_Any, total=False):
+    data: Texts
+
+
 _STATUS: TypeAdapter[Any] = TypeAdapter(_ServiceStatus)
 _ANY: TypeAdapter[Any] = TypeAdapter(_Any)
 _READING: TypeAdapter[Any] = TypeAdapter(_Reading)
@@ -228,6 +232,7 @@ _SHAPES: dict[str, TypeAdapter[Any]] = {
     "Deployment": TypeAdapter(_Workload),
     "ControllerRevision": TypeAdapter(_Revision),
     "Event": TypeAdapter(_Event),
+    "ConfigMap": TypeAdapter(_ConfigMap),
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmservice_api.adapters_told import AdapterTold
 from llmservice_operator.facts.nodes import NodeKind
 from llmservice_scaling.told import ScalingTold
 
@@ -52,6 +53,8 @@ class Observed:
     """uid of a replica's pod -> what it measured while it loaded, as far as it was asked."""
     scaling: ScalingTold | None = None
     """What was decided by demand; None = nothing yet, or demand decides nothing."""
+    adapters: Mapping[str, tuple[AdapterTold, ...]] = field(default_factory=dict)
+    """uid of a replica's pod -> what it says of each adapter that it is to load, as far as it was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,16 @@ class Delete:
     kind: str
     name: str
     uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Poke:
+    """An annotation for a pod, if it still is the one with this uid: its kubelet looks at its volumes then."""
+
+    pod: str
+    uid: str
+    annotation: str
+    value: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +100,5 @@ class Outcome:
     status: Json | None = None
     notes: tuple[Note, ...] = field(default=())
     requeue_after: float | None = None
+    pokes: tuple[Poke, ...] = ()
+    """Best effort, after `apply`."""

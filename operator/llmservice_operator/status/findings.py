@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llmservice_api.adapters_found import adapters_ready
 from llmservice_api.conditions import ConditionType, Reason
 from llmservice_api.findings import (
     FALSE,
@@ -44,6 +45,7 @@ READING = "A Job reads the model's headers."
 
 def findings(picture: Picture) -> list[Finding]:
     """Every condition."""
+    adapters = adapters_ready(picture.adapters, picture.decision.new_replicas, picture.desired)
     return [
         valid(picture.ignored),
         _resolved(picture),
@@ -53,6 +55,7 @@ def findings(picture: Picture) -> list[Finding]:
         _progressing(picture),
         conflict(picture.observed.refused),
         *scaling_findings(picture.decision.service.spec.scaling, picture.observed),
+        *((adapters,) if adapters else ()),
         *_served(picture),
     ]
 
@@ -101,7 +104,8 @@ def _planned(picture: Picture) -> Finding:
     if decision.refusal:
         return Finding(kind, FALSE, decision.refusal.reason, decision.refusal.message)
     if decision.target is None:
-        return Finding(kind, UNKNOWN, Reason.WAITING, "The model's facts are not known yet.")
+        what = "adapters' headers" if decision.preparation.prepared else "model's facts"
+        return Finding(kind, UNKNOWN, Reason.WAITING, f"The {what} are not known yet.")
     said = f"{decision.target.summary}. {decision.target.reason}"
     unknown = decision.target.fit == "Unknown"
     if unknown:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
+from llmservice_api.adapters_found import AskedFor, adapter_entries
 from llmservice_api.conditions import Reason
 from llmservice_operator.children.service import leads_to_replicas
+from llmservice_operator.decide.adapters import Wanted
 from llmservice_operator.decide.decision import Decision
 from llmservice_operator.diagnosis.case import Case
 from llmservice_operator.diagnosis.held_up import held_up, kept_from_requests
 from llmservice_operator.diagnosis.pods import ended_by_node, pod_problem
 from llmservice_operator.diagnosis.refusal import way_out, without_pod
 from llmservice_operator.facts.live import Live, condition, holds, revision_of
-from llmservice_operator.facts.owner import Owner
+from llmservice_operator.facts.owner import Json, Owner
 from llmservice_operator.facts.pod_fields import CONTAINER
 from llmservice_operator.facts.problem import Problem
 from llmservice_operator.facts.values import CONTESTED, NAME_CONFLICT, Observed
@@ -22,7 +25,7 @@ from llmservice_operator.status.refused import write_problem
 from llmservice_operator.status.scaling import waits_at_zero
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Picture:
     """What was decided, and what the replicas are doing."""
 
@@ -33,6 +36,13 @@ class Picture:
     now: datetime
     ignored: tuple[str, ...] = ()
     """Fields of the spec that this release does not know."""
+
+    @cached_property
+    def adapters(self) -> list[Json]:
+        """status.adapters."""
+        ready = [pod["metadata"].get("uid", "") for pod in self.live.replicas if holds(pod, "Ready")]
+        told = [self.observed.adapters.get(uid, ()) for uid in ready]
+        return adapter_entries([_asked_for(one) for one in self.decision.adapters], told)
 
     @property
     def desired(self) -> int:
@@ -119,6 +129,12 @@ class Picture:
             return False
         counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")]
         return counts == [self.desired] * 3
+
+
+def _asked_for(one: Wanted) -> AskedFor:
+    adapter, read, problem = one.found.adapter, one.found.read, one.problem
+    reason, message = (str(problem.reason), problem.message) if problem else ("", "")
+    return AskedFor(adapter.name, adapter.uri, read.revision if read else "", reason, message, one.waits)
 
 
 def ready_replicas(live: Live) -> int:

@@ -26,6 +26,7 @@ TOLD = (
     ConditionType.SCHEDULED,
     ConditionType.PROGRESSING,
     ConditionType.METRICS_AVAILABLE,
+    ConditionType.ADAPTERS_READY,
     ConditionType.READY,
 )
 """Conditions whose transitions become Events, one Event per reason and sentence."""

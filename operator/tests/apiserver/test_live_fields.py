@@ -7,15 +7,17 @@ from typing import Any
 
 from live_world import CONFIG, NODES, Clock, in_time, make, settle, work_in  # type: ignore[import-not-found]
 
-from llmservice_api.labels import REVISION
+from llmservice_api.labels import ADAPTERS_SEEN, REVISION, selector, serving
 from llmservice_api.live import fields, in_pods
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_kube.client import Client
-from llmservice_kube.kinds import CLAIM, CONTROLLER_REVISION, DEPLOYMENT, LLM_SERVICE, Json
+from llmservice_kube.kinds import CLAIM, CONFIG_MAP, CONTROLLER_REVISION, DEPLOYMENT, LLM_SERVICE, POD, Json
 from llmservice_kube.login import Access
+from llmservice_operator.children.adapter_map import file_digest
 from llmservice_operator.control.work import Work
 from llmservice_operator.facts.config import Allow, Gateway, RuntimeImage
 from llmservice_operator.facts.nodes import NodeKind
+from llmservice_runtime.contract.adapters import parse_adapters
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.machine.machine import Device
 
@@ -85,7 +87,9 @@ IN_PODS: dict[str, list[Json]] = {
 SCALING = ("minReplicas", "maxReplicas", "idleSeconds", "scaleDownSeconds")
 OF_OTHER_MODELS: dict[str, Json] = {"engine.loadQuantization": {"engine": {"loadQuantization": "BitsAndBytesInt8"}}}
 """Field -> an edit that no GGUF, as it is served here, is planned with."""
+SQL, LAW = ({"name": name, "uri": f"hf://a/{name}"} for name in ("sql", "law"))
 LIVE: dict[str, Json] = {
+    "adapters": {"adapters": [SQL, LAW]},
     "replicas": {"replicas": 0},
     "endpoint.access": {"endpoint": {"access": "Direct"}},
     "rollout.upgradePolicy": {"rollout": {"upgradePolicy": "Follow"}},
@@ -120,6 +124,17 @@ class Edited:
         assert deployment is not None
         return deployment
 
+    async def adapters(self) -> Json:
+        """The ConfigMap that tells replicas of them."""
+        found = await self.client.get(CONFIG_MAP, self.key[0], f"{self.key[1]}-adapters")
+        assert found is not None
+        return found
+
+    async def looked(self) -> list[str]:
+        """Which of its versions each replica was told to look at."""
+        pods = (await self.client.list(POD, self.key[0], labels=selector(serving(self.key[1])))).items
+        return [pod["metadata"].get("annotations", {}).get(ADAPTERS_SEEN, "") for pod in pods]
+
     async def revisions(self) -> set[str]:
         listed = (await self.client.list(CONTROLLER_REVISION, self.key[0])).items
         return {revision["metadata"]["name"] for revision in listed}
@@ -148,12 +163,16 @@ def test_what_other_models_are_planned_with_is_in_pods_too() -> None:
 
 
 async def test_a_live_field_restarts_nothing(access: Access, client: Client, namespace: str) -> None:
-    service = await served(access, client, namespace, **claim(size="2Gi"))
+    service = await served(access, client, namespace, adapters=[SQL], **claim(size="2Gi"))
     before, revisions = await service.edit({}), await service.revisions()
     for path, change in LIVE.items():
         after = await service.edit(change)
         assert after["spec"]["template"] == before["spec"]["template"], path
         assert await service.revisions() == revisions, path
+        if path == "adapters":
+            assert await service.looked() == [file_digest(await service.adapters())], "pods are to look at it now"
+    kept = parse_adapters((await service.adapters())["data"]["adapters.json"])
+    assert [adapter.name for adapter in kept] == ["law", "sql"]
     made = await client.get(CLAIM, namespace, f"{service.key[1]}-models")
     assert made is not None and after["spec"]["replicas"] == 0
 

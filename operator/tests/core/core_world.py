@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from llmservice_api.adapters_told import AdapterTold
 from llmservice_api.labels import COMPONENT, PREPARE, REVISION
 from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
 from llmservice_operator.facts.nodes import NodeKind
@@ -65,6 +66,7 @@ class World:
         self.services: tuple[str, ...] = ()
         self.loads: dict[str, Json] = {}
         self.scaling: ScalingTold | None = None
+        self.adapters: dict[str, tuple[AdapterTold, ...]] = {}
         self.service: Json = {
             "apiVersion": "llmservice.dev/v1alpha1",
             "kind": "LLMService",
@@ -84,7 +86,7 @@ class World:
     def look(self) -> Outcome:
         """A reconcile without any write."""
         children = tuple(copy.deepcopy(list(self.objects.values())))
-        seen = (self.refused, self.events, self.services, self.loads, self.scaling)
+        seen = (self.refused, self.events, self.services, self.loads, self.scaling, self.adapters)
         observed = Observed(copy.deepcopy(self.service), children, self.nodes, *seen)
         return reconcile(observed, self.config, self.now)
 
