@@ -12,14 +12,17 @@ from llmservice_api.manifest import Manifest
 from llmservice_api.patterns import gpu_memory
 from llmservice_api.scaling import ScalingMode
 from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_cli.adapters import ReadAdapter, read_adapters
 from llmservice_cli.models import ResolvedModel, resolve
 from llmservice_cli.places import Places
+from llmservice_planning.adapters import room_wanted
 from llmservice_planning.plan import Plan, Refusal
 from llmservice_planning.planner import make_plan
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.registry import reads_gguf
 from llmservice_runtime.estimate.budget import HOST, total
+from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Gpu, Machine
 from llmservice_runtime.machine.visible import lists, seen, unknown
 from llmservice_scaling.asked import rules
@@ -65,6 +68,7 @@ class PlannedService:
     manifest: Manifest
     model: ResolvedModel
     plan: Plan | Refusal
+    adapters: tuple[ReadAdapter, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,13 +79,29 @@ class Unreadable:
     error: UserError
 
 
-def plan_service(manifest: Manifest, machine: Machine, places: Places) -> PlannedService:
-    """What would run of one service. Raises UserError when its model can't be read."""
+def plan_service(
+    manifest: Manifest, machine: Machine, places: Places, adapters: tuple[ReadAdapter, ...] | None = None
+) -> PlannedService:
+    """What would run of one service. Raises UserError when its model can't be read. `adapters`: as they were read
+    already."""
     model = resolve(manifest.service, manifest.base, places)
-    spec = manifest.service.spec
+    if adapters is None:
+        adapters = read_adapters(manifest.service, manifest.base, places)
+    spec, revision = manifest.service.spec, model.files.revision
     refused = not_allowed(manifest, places) or not_there(spec, machine)
-    plan = refused or make_plan(spec, model.facts, visible(machine, spec), model.files.revision)
-    return PlannedService(manifest, model, plan)
+    plan = refused or with_room(spec, model.facts, visible(machine, spec), revision, adapters)
+    return PlannedService(manifest, model, plan, adapters)
+
+
+def with_room(
+    spec: LLMServiceSpec, facts: ModelFacts, machine: Machine, revision: str, adapters: tuple[ReadAdapter, ...]
+) -> Plan | Refusal:
+    """A plan with room for these adapters, as far as the model can have them."""
+    plan = make_plan(spec, facts, machine, revision)
+    found = {one.adapter.name: one.facts for one in adapters if one.facts is not None}
+    if isinstance(plan, Refusal) or not found:
+        return plan
+    return make_plan(spec, facts, machine, revision, room_wanted(found, facts, plan.engine))
 
 
 def not_allowed(manifest: Manifest, places: Places) -> Refusal | None:
@@ -124,15 +144,16 @@ def plan_services(
         if isinstance(model, UserError):
             yield Unreadable(manifest, model)
             continue
-        inputs = (model.facts, visible(machine, spec), model.files.revision)
+        adapters = read_adapters(service, manifest.base, places)
+        inputs = (model.facts, visible(machine, spec), model.files.revision, adapters)
         plan = (
             not_allowed(manifest, places)
             or not_there(spec, machine)
-            or plans.get((service.model_dump_json(exclude=_PLAN_APART), *inputs), make_plan, spec, *inputs)
+            or plans.get((service.model_dump_json(exclude=_PLAN_APART), *inputs), with_room, spec, *inputs)
         )
         if isinstance(plan, Plan):
             machine = beside(machine, plan, spec)
-        yield PlannedService(manifest, model, plan)
+        yield PlannedService(manifest, model, plan, adapters)
 
 
 def _resolved(manifest: Manifest, places: Places) -> ResolvedModel | UserError:

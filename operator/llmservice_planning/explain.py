@@ -35,6 +35,11 @@ def text(name: str, plan: Plan, wide: bool = False) -> str:
             f"{plan.context_tokens:,} tokens {'for prompt and answer' if writes else 'of a text'}{_room(plan)}",
         ),
         ("sequences" if writes else "requests", f"{plan.max_sequences} at a time{shared}"),
+        *(
+            (("adapters", f"room for {plan.adapters.count}, up to rank {plan.adapters.rank}"),)
+            if plan.adapters.count
+            else ()
+        ),
         ("memory", f"{memory(used(plan))} of the {memory(plan.memory_available)} that may be used{_per_gpu(plan)}"),
         ("fit", plan.fit.value),
     ]

@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from llmservice_api.manifest import load_manifests
 from llmservice_api.patterns import gpu_memory
+from llmservice_cli.adapters import chosen
 from llmservice_cli.engine_builds import builds_elsewhere, machine_here
 from llmservice_cli.plans import GIB, PlannedService, Unreadable, add_leave, memory_size, places_of, plan_services
 from llmservice_cli.told import as_object, tell
@@ -124,7 +125,10 @@ def _unreadable(found: Sequence[PlannedService | Unreadable]) -> dict[UserError,
 def _text(service: PlannedService, wide: bool) -> str:
     name = service.manifest.service.full_name
     if isinstance(service.plan, Plan):
-        return explain.text(name, service.plan, wide)
+        plan = service.plan
+        _, not_loaded, _ = chosen(service.adapters, service.model.facts, plan.engine, plan.adapters)
+        left_out = [f"  Its adapter {adapter} is not served: {said}" for adapter, _, said in not_loaded]
+        return "\n".join((explain.text(name, plan, wide), *left_out))
     return explain.refusal_text(name, service.plan)
 
 

@@ -165,12 +165,13 @@ class Instance:
         scaler = self._scalers.get(full)
         replicas = []
         for facts in control.replicas:
-            body = dataclasses.asdict(dataclasses.replace(facts, load=None))  # which the object's status has
+            body = dataclasses.asdict(dataclasses.replace(facts, load=None, adapters=()))  # which the status has
             body["log"] = str(log_file(self._state, full, facts.slot))
             replicas.append(body)
         return {
             "object": control.object(f"{self.url}/{full}/v1", now, scaler.told if scaler else None).to_manifest(),
             "engine": control.order.settings.engine if control.order.settings else None,
+            **({"adaptable": order.to_body()} if (order := control.adaptable) else {}),
             "settled": control.settled,
             "scaling": scaler.said if scaler else None,
             "replicas": replicas,

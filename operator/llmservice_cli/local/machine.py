@@ -19,6 +19,7 @@ from llmservice_cli.local.loading import LoadQueue, at_once
 from llmservice_cli.local.replica import LocalReplica
 from llmservice_cli.local.room import Claim, Room, real
 from llmservice_cli.local.substrate import ReplicaFacts
+from llmservice_runtime.contract.adapters import Adapter
 from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.machine.probe import cpus
@@ -69,7 +70,13 @@ class LocalSubstrate:
         return [replica.facts for replica in self._replicas.values()]
 
     def start(
-        self, service: str, slot: int, settings: RuntimeSettings, memory_bytes: int = 0, gpus: GpuNeed = NO_GPU
+        self,
+        service: str,
+        slot: int,
+        settings: RuntimeSettings,
+        memory_bytes: int = 0,
+        gpus: GpuNeed = NO_GPU,
+        adapters: Sequence[Adapter] = (),
     ) -> str:
         assert self._session is not None
         self._started += 1
@@ -84,8 +91,13 @@ class LocalSubstrate:
             self._line(service, Need(real(settings.model_path), memory_bytes, gpus)),
             self._loading,
             self._times,
+            adapters,
         )
         return name
+
+    def adapt(self, replica: str, adapters: Sequence[Adapter]) -> None:
+        if found := self._replicas.get(replica):
+            found.adapt(adapters)
 
     def _line(self, service: str, need: Need) -> Line:
         """Where replicas that ask for the same wait together."""

@@ -11,6 +11,7 @@ from typing import Any
 from llmservice_api.status import ModelStatus, PlanStatus
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.local.gpus import NO_GPU, GpuNeed
+from llmservice_runtime.contract.adapters import Adapter
 from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.contract.settings import RuntimeSettings
 
@@ -32,6 +33,10 @@ class Order:
     """Host memory that one replica is planned to take."""
     gpus: GpuNeed = NO_GPU
     """And GPUs."""
+    adapters: tuple[Adapter, ...] = ()
+    """That replicas are told to load; another choice is no other replica."""
+    not_loaded: tuple[tuple[str, str, str], ...] = ()
+    """(name, reason, sentence) of the adapters that they are not told of."""
 
     @property
     def replicas(self) -> int:
@@ -63,9 +68,16 @@ class Order:
 
     def same_model(self, other: Order) -> bool:
         """Whether both ask for the same but for how many replicas: a plan made for one holds for the other."""
-        how_many = {"replicas": 0, "scaling": None}
-        mine, theirs = (order.service.spec.model_copy(update=how_many) for order in (self, other))
-        return mine == theirs and (self.base == other.base or not mine.model.uri.startswith("file:"))
+        return self._alike(other, replicas=0, scaling=None)
+
+    def same_but_adapters(self, other: Order) -> bool:
+        """As `same_model`, whatever adapters there are to be."""
+        return self._alike(other, replicas=0, scaling=None, adapters=[])
+
+    def _alike(self, other: Order, **apart: Any) -> bool:
+        mine, theirs = (order.service.spec.model_copy(update=apart) for order in (self, other))
+        relative = [mine.model.uri, *(adapter.uri for adapter in mine.adapters)]
+        return mine == theirs and (self.base == other.base or not any(uri.startswith("file:") for uri in relative))
 
     @property
     def digest(self) -> str:
@@ -85,6 +97,8 @@ class Order:
             "model": self.model.model_dump(mode="json") if self.model else None,
             "memory_bytes": self.memory_bytes,
             "gpus": dataclasses.asdict(self.gpus),
+            "adapters": [dataclasses.asdict(adapter) for adapter in self.adapters],
+            "not_loaded": [list(one) for one in self.not_loaded],
         }
 
     @staticmethod
@@ -101,4 +115,6 @@ class Order:
             model=ModelStatus.model_validate(body["model"]) if body.get("model") else None,
             memory_bytes=body["memory_bytes"],
             gpus=GpuNeed(**{**gpus, "among": tuple(gpus["among"])}),
+            adapters=tuple(Adapter(**adapter) for adapter in body["adapters"]),
+            not_loaded=tuple((str(name), str(reason), str(said)) for name, reason, said in body["not_loaded"]),
         )

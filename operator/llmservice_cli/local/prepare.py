@@ -6,27 +6,30 @@ import dataclasses
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from llmservice_api.adapters import AdapterSpec
 from llmservice_api.local_mode import cluster_only
 from llmservice_api.manifest import Manifest
 from llmservice_api.status import PlanStatus
 from llmservice_api.v1alpha1 import LLMService
+from llmservice_cli.adapters import NotLoaded, ReadAdapter, chosen, read_adapters
 from llmservice_cli.engine_builds import builds_here, can_be_installed, machine_here
 from llmservice_cli.local.gpus import NO_GPU, GpuNeed
 from llmservice_cli.local.holds import Hold, Memory, held, owners
 from llmservice_cli.local.offer import ALSO, Offer
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.room import SHRINK, Room
-from llmservice_cli.models import fetch_model
+from llmservice_cli.models import fetch_model, resolve
 from llmservice_cli.places import Places
 from llmservice_cli.plans import PlannedService, beside, kept, named_gpus, plan_service, visible, without
 from llmservice_planning.explain import refusal_remedy, refusal_text, summary, text
-from llmservice_planning.plan import Plan, Refusal
+from llmservice_planning.plan import AdapterRoom, Plan, Refusal
 from llmservice_planning.to_settings import runtime_settings
 from llmservice_planning.told import model_status
+from llmservice_runtime.contract.adapters import Adapter
 from llmservice_runtime.contract.cache import COMPILED_FOLDER
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
@@ -53,6 +56,8 @@ class Joined:
     """What all of its replicas may have together; None = what the machine has."""
     gives_way: frozenset[str] = frozenset()
     """Its replicas that go when others need their memory."""
+    orders: Mapping[str, Order] = dataclasses.field(default_factory=dict)
+    """By the full names of its services, what it runs of those that have room for adapters."""
 
     @staticmethod
     def of(snapshot: dict[str, Any]) -> Joined:
@@ -62,7 +67,9 @@ class Joined:
             spec = LLMService.model_validate(entry["object"]).spec
             if spec.scaling is not None and spec.scaling.decides:
                 gives_way |= {facts["name"] for facts in entry["replicas"][kept(spec) :]}
-        return Joined(snapshot["pid"], snapshot.get("memoryBytes"), gives_way)
+        orders = [Order.from_body(entry["adaptable"]) for entry in snapshot["services"] if "adaptable" in entry]
+        by_name = {order.service.full_name: order for order in orders}
+        return Joined(snapshot["pid"], snapshot.get("memoryBytes"), gives_way, by_name)
 
 
 class Preparation:
@@ -84,6 +91,7 @@ class Preparation:
         self._offer = offer or Offer()
         joined = joined or Joined(os.getpid())
         self._instance = joined.pid
+        self._orders = joined.orders
         machine = machine_here()
         memory = Memory(
             machine.memory_bytes,
@@ -110,8 +118,12 @@ class Preparation:
 
     def _plan(self, manifest: Manifest) -> Order | PlannedService:
         name = manifest.service.full_name
+        running = self._orders.get(name)
+        adapters = read_adapters(manifest.service, manifest.base, self._places, resolved_in(running))
+        if running is not None and (order := self._adapted(manifest, running, adapters)):
+            return order
         machine = self._without_itself(name)
-        planned = plan_service(manifest, machine, self._places)
+        planned = plan_service(manifest, machine, self._places, adapters)
         plan = planned.plan
         if isinstance(plan, Refusal):
             others = held(self._holds, self._instance) if plan.failure is FailureClass.DOES_NOT_FIT else ""
@@ -155,6 +167,25 @@ class Preparation:
         among = tuple(gpu.id for gpu in named or ())
         return GpuNeed(plan.accelerator, plan.accelerator_count, total(plan.memory, GPU), among)
 
+    def _adapted(self, manifest: Manifest, running: Order, adapters: tuple[ReadAdapter, ...]) -> Order | None:
+        """What runs, with other adapters; None where that is not all that was edited, or there is no room for them."""
+        wanted = Order(manifest.service, str(manifest.base))
+        settings = running.settings
+        if settings is None or not wanted.same_but_adapters(running):
+            return None
+        model = resolve(manifest.service, manifest.base, self._places)
+        room = AdapterRoom(settings.adapter_count, settings.adapter_rank)
+        told, not_loaded, beyond = chosen(adapters, model.facts, settings.engine, room)
+        if beyond:
+            self._say(f"{manifest.service.full_name}: its replicas are replaced for the sake of adapters: {beyond}.")
+            return None
+        self._tell(manifest, not_loaded)
+        return dataclasses.replace(running, service=manifest.service, adapters=told, not_loaded=not_loaded)
+
+    def _tell(self, manifest: Manifest, not_loaded: NotLoaded) -> None:
+        for adapter, _, said in not_loaded:
+            self._say(f"{manifest.service.full_name}: its adapter {adapter} is not served: {said}")
+
     def _compiled(self, engine: EngineType) -> str:
         """Where engines that compile keep it; empty for the others."""
         return str(self._places.cache / COMPILED_FOLDER) if registry.definition(engine).caches else ""
@@ -163,12 +194,19 @@ class Preparation:
         manifest, plan, model = planned.manifest, planned.plan, planned.model
         assert isinstance(plan, Plan)
         path = fetch_model(model, self._places, self._progress())
+        told, not_loaded, _ = chosen(planned.adapters, model.facts, plan.engine, plan.adapters)
+        self._tell(manifest, not_loaded)
+        settings = dataclasses.replace(
+            runtime_settings(plan, manifest.service, str(path), model.facts), compiled=self._compiled(plan.engine)
+        )
+        if settings.adapter_count:
+            settings = dataclasses.replace(settings, adapters_cache=str(self._places.cache), adapters_private=True)
         return Order(
             manifest.service,
             str(manifest.base),
-            settings=dataclasses.replace(
-                runtime_settings(plan, manifest.service, str(path), model.facts), compiled=self._compiled(plan.engine)
-            ),
+            settings=settings,
+            adapters=told,
+            not_loaded=not_loaded,
             plan=PlanStatus(
                 engine=plan.engine.value,
                 reason=plan.reason,
@@ -193,6 +231,14 @@ def _lacks_gpus(manifest: Manifest, refusal: Refusal, machine: Machine) -> bool:
     return refusal.field != "spec.engine.env" and (
         not left.gpus or many or refusal.failure is FailureClass.DOES_NOT_FIT
     )
+
+
+def resolved_in(order: Order | None) -> dict[AdapterSpec, Adapter]:
+    """Adapters of what runs as they were resolved: they stay what they are."""
+    if order is None:
+        return {}
+    told = {adapter.name: adapter for adapter in order.adapters}
+    return {spec: told[spec.name] for spec in order.service.spec.adapters if spec.name in told}
 
 
 def _guarded(manifest: Manifest, step: Callable[[], T]) -> T | Order:

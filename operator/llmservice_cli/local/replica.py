@@ -9,13 +9,14 @@ import math
 import random
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from llmservice_api.adapters_told import adapters_told
 from llmservice_api.loads import load_status
 from llmservice_cli.local.disk import FULL, problem, unwritable
 from llmservice_cli.local.line import ROOM_SECONDS, Line
@@ -24,6 +25,7 @@ from llmservice_cli.local.loading import LoadQueue, LoadTurn
 from llmservice_cli.local.process import SupervisorProcess, rotate
 from llmservice_cli.local.room import Claim
 from llmservice_cli.local.substrate import ReplicaFacts
+from llmservice_runtime.contract.adapters import Adapter, adapters_json
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -36,6 +38,7 @@ FASTEST_POLL, STARTING_POLL, READY_POLL = 0.05, 0.5, 1.0
 SILENT_SECONDS = 20.0
 """A supervisor that answers nothing for so long is replaced."""
 STATE_FILE = "state.json"
+ADAPTERS_FILE = "adapters.json"
 STOP_MARGIN_SECONDS = 15.0
 """Beyond its drain time, then the supervisor is killed."""
 
@@ -54,11 +57,18 @@ class LocalReplica:
         line: Line,
         loading: LoadQueue,
         times: LoadTimes,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
         self.facts = facts
         self._times = times
+        self._adapters = tuple(adapters)
         self._settings = replace(
-            settings, host="127.0.0.1", port=0, supervisor_port=0, failure_log=str(folder / "failure.json")
+            settings,
+            host="127.0.0.1",
+            port=0,
+            supervisor_port=0,
+            failure_log=str(folder / "failure.json"),
+            adapters_file=str(folder / ADAPTERS_FILE) if settings.adapter_count else "",
         )
         self._folder = folder
         self._log = log
@@ -87,6 +97,22 @@ class LocalReplica:
         if not done and self._process is not None:
             self._process.send(signal.SIGKILL)
             await self.done
+
+    def adapt(self, adapters: Sequence[Adapter]) -> None:
+        """Load these, and no others; the supervisor looks at the file every second."""
+        self._adapters = tuple(adapters)
+        if self._process is not None:
+            try:
+                self._tell_adapters()
+            except OSError as error:  # a full disk: it keeps what it has, and is told with its next start
+                log.warning("%s: its adapters could not be written: %s", self.facts.name, error)
+
+    def _tell_adapters(self) -> None:
+        if self._settings.adapters_file:
+            file = Path(self._settings.adapters_file)
+            new = file.with_suffix(".new")
+            new.write_text(adapters_json(self._adapters))
+            new.replace(file)
 
     async def _run(self) -> None:
         """Supervisor after supervisor, until it is stopped or a start is hopeless."""
@@ -172,6 +198,7 @@ class LocalReplica:
         if self._claimed is not None:
             environ = {**environ, **self._claimed.environment(environ)}
         settings.write_text(replace(self._settings, engine_env=environ).to_json())
+        self._tell_adapters()
         return ["--settings", str(settings), "--restart", "--state-file", str(state)]
 
     async def _one_life(self, process: SupervisorProcess) -> int:
@@ -227,6 +254,7 @@ class LocalReplica:
             waiting=status["waiting"],
             restarts=max(self.facts.restarts, status["restarts"]),
             load=load or self.facts.load,
+            adapters=adapters_told(status),
             failure=FailureRecord.from_json(json.dumps(failure)) if failure else self.facts.failure,
         )
 

@@ -10,18 +10,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from llmservice_api.adapters import AdapterState
 from llmservice_api.scaling import ScalingStatus
 from llmservice_api.status import Condition
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.local.giving_way import Turn
 from llmservice_cli.local.order import Order
-from llmservice_cli.local.status import PATIENCE, View, observe, sharing, why_unready
+from llmservice_cli.local.status import PATIENCE, View, adapters_of, loaded, observe, sharing, why_unready
 from llmservice_cli.local.substrate import ReplicaFacts, Substrate
 from llmservice_gateway.places import SPARE, Capacity, Speed
-from llmservice_gateway.routing import About, Backend, Replica
+from llmservice_gateway.routing import About, Adapter, Backend, Replica
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_scaling.told import ScalingTold
+
+ADAPTED = "adapters changed"
+"""What became of an order that differs in its adapters alone: nothing was replaced."""
 
 
 @dataclass(slots=True)
@@ -52,7 +56,7 @@ class ServiceControl:
         self.turn = Turn()
 
     def apply(self, order: Order) -> str:
-        """Want `order` from now on; `created`, `unchanged`, `scaled`, `replacing`, `preparing` or `failed`."""
+        """Want `order` from now on; `created`, `unchanged`, `scaled`, ADAPTED, `replacing`, `preparing` or `failed`."""
         newest = self._coming or self._serving
         if newest is not None and order.managed:  # what there is stays, whatever the manifest says
             order = order.scaled(newest.order.replicas)
@@ -65,8 +69,12 @@ class ServiceControl:
             return "failed" if order.failure else "preparing"
         if same and newest is not None and not self._gave_up(newest):
             before, self.order = self.order, order
-            newest.order = order
+            adapted, newest.order = order.adapters != newest.order.adapters, order
             self._scale(newest)
+            if adapted:
+                for name in newest.names:
+                    self._substrate.adapt(name, order.adapters)
+                return ADAPTED
             return "unchanged" if before.replicas == order.replicas and before.settings else "scaled"
         self.order = order
         self._drop_coming()
@@ -80,6 +88,8 @@ class ServiceControl:
         """As `apply`, for an order without settings that asks for what runs already; empty when it does not."""
         newest = self._coming or self._serving
         if newest is None or not order.same_model(newest.order) or self._gave_up(newest):
+            return ""
+        if newest.order.not_loaded:  # what is wrong with an adapter may have been mended
             return ""
         return self.apply(dataclasses.replace(newest.order, service=order.service))
 
@@ -164,6 +174,13 @@ class ServiceControl:
         return self.order.looked_at and self.order.settings is not None and not self.stopping
 
     @property
+    def adaptable(self) -> Order | None:
+        """What the newest replicas run, if they have room for adapters."""
+        newest = self._coming or self._serving
+        settings = newest.order.settings if newest and not self.stopping else None
+        return newest.order if newest and settings and settings.adapter_count else None
+
+    @property
     def replicas(self) -> list[ReplicaFacts]:
         """All that exist, the serving ones first."""
         return [*self._facts(self._serving), *self._facts(self._coming)]
@@ -209,7 +226,7 @@ class ServiceControl:
         return Backend(
             namespace=self.order.service.metadata.namespace,
             name=self.order.service.metadata.name,
-            replicas=tuple(Replica(facts.name, facts.url, facts.waiting) for facts in ready),
+            replicas=tuple(Replica(facts.name, facts.url, facts.waiting, loaded(facts)) for facts in ready),
             unready=why_unready(self._view()),
             created=self._created,
             context_tokens=settings.context_tokens if settings else 0,
@@ -218,7 +235,18 @@ class ServiceControl:
             speed=_speed(ready),
             max_held=self.order.service.spec.endpoint.max_queued_requests,
             about=_about(self._serving.order if self._serving else self.order),
+            adapters=self._adapters(),
         )
+
+    def _adapters(self) -> tuple[Adapter, ...]:
+        """Those of the spec, with what keeps them from being served."""
+        failed = {
+            entry["name"]: entry.get("message") or entry.get("reason") or "It failed."
+            for entry in adapters_of(self._view())
+            if entry["state"] == AdapterState.FAILED
+        }
+        names = sorted(adapter.name for adapter in self.order.service.spec.adapters)
+        return tuple(Adapter(name, failed.get(name, "")) for name in names)
 
     def object(self, url: str, now: float, told: ScalingTold | None = None) -> LLMService:
         """The LLMService with its status, as `kubectl get -o yaml` would show it. `told`: of scaling by demand."""
@@ -245,7 +273,12 @@ class ServiceControl:
         for slot in itertools.islice(free, max(0, wanted - len(here))):
             generation.names.append(
                 self._substrate.start(
-                    self.order.service.full_name, slot, settings, generation.order.memory_bytes, generation.order.gpus
+                    self.order.service.full_name,
+                    slot,
+                    settings,
+                    generation.order.memory_bytes,
+                    generation.order.gpus,
+                    generation.order.adapters,
                 )
             )
         surplus = [facts.name for facts in sorted(here, key=self._worth)[: max(0, len(here) - wanted)]]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from llmservice_api.adapters import AdapterStatus
+from llmservice_api.adapters_found import AskedFor, adapter_entries, adapters_ready
 from llmservice_api.conditions import ConditionType, Reason
 from llmservice_api.findings import (
     FALSE,
@@ -28,6 +31,7 @@ from llmservice_cli.local.giving_way import Turn
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_gateway.routing import Unready
+from llmservice_runtime.contract.adapters import AdapterState
 from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.wire.errors import MAX_RETRY_AFTER
 from llmservice_scaling.told import ScalingTold, scaling_findings, scaling_status
@@ -148,6 +152,9 @@ def observe(view: View, url: str, before: Sequence[Condition], now: float) -> LL
     known, scaling = [condition.model_dump(by_alias=True) for condition in before], order.service.spec.scaling
     found = [valid(), _resolved(order), _progressing(view), *_served(view)]
     found += scaling_findings(scaling, view.scaling, known)
+    adapters = adapters_of(view)
+    beside = adapters_ready(adapters, "", order.replicas)
+    found += [beside] if beside else []
     when = datetime.datetime.fromtimestamp(now, datetime.UTC)
     made = conditions(found, known, generation, when)
     scaled = view.scaled.model_dump(by_alias=True, exclude_none=True) if view.scaled else None
@@ -160,9 +167,30 @@ def observe(view: View, url: str, before: Sequence[Condition], now: float) -> LL
         model=order.model or ModelStatus(resolved_revision=order.revision),
         plan=order.plan,
         load=next((facts.load for facts in view.serving if facts.load is not None), None),
+        adapters=[AdapterStatus.model_validate(entry) for entry in adapters],
         scaling=ScalingStatus.model_validate(told) if told else None,
         conditions=[Condition.model_validate(condition) for condition in made],
     )
+
+
+def loaded(facts: ReplicaFacts) -> frozenset[str]:
+    """Names of the adapters that a replica answers for."""
+    return frozenset(told.name for told in facts.adapters if told.state is AdapterState.LOADED)
+
+
+def adapters_of(view: View) -> list[dict[str, Any]]:
+    """status.adapters."""
+    order = view.order
+    told = {adapter.name: adapter for adapter in order.adapters}
+    why = {name: (reason, said) for name, reason, said in order.not_loaded}
+    asked = []
+    for adapter in order.service.spec.adapters:
+        known = told.get(adapter.name)
+        reason, message = why.get(adapter.name, ("", ""))
+        waits = "" if known or reason else "It is being prepared."
+        uri, revision = (known.uri, known.revision or "") if known else (adapter.uri, "")
+        asked.append(AskedFor(adapter.name, uri, revision, reason, message, waits))
+    return adapter_entries(asked, [facts.adapters for facts in view.serving if facts.ready])
 
 
 def _resolved(order: Order) -> Finding:

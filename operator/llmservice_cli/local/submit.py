@@ -13,6 +13,7 @@ from llmservice_cli.local.client import Control
 from llmservice_cli.local.offer import Offer
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.prepare import Joined, Preparation
+from llmservice_cli.local.service import ADAPTED
 from llmservice_cli.local.tell import condition, lines
 from llmservice_cli.places import Places
 from llmservice_cli.plans import staying_first
@@ -74,7 +75,7 @@ class Submission:
         self._told(order.service.full_name, self._control.apply(order.to_body()))
 
     def _told(self, name: str, result: str) -> str:
-        if result in ("unchanged", "scaled", "replacing"):
+        if result in ("unchanged", "scaled", ADAPTED, "replacing"):
             self._say(f"{name}: {result}")
         return result
 

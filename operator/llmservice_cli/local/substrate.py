@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from llmservice_api.adapters_told import AdapterTold
 from llmservice_api.status import LoadStatus
 from llmservice_cli.local.gpus import NO_GPU, GpuNeed
+from llmservice_runtime.contract.adapters import Adapter
 from llmservice_runtime.contract.failure import FailureRecord
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -43,6 +45,8 @@ class ReplicaFacts:
     """Those that it has, as people call them (`GPU 0`)."""
     crowded: str = ""
     """What other programs have of these, where it may be too much: a sentence."""
+    adapters: tuple[AdapterTold, ...] = ()
+    """What it says of each that it is to load."""
     queued: str = ""
     """What it waits for that has room and does not load yet: a sentence without its subject and its end."""
 
@@ -55,9 +59,19 @@ class Substrate(Protocol):
         ...
 
     def start(
-        self, service: str, slot: int, settings: RuntimeSettings, memory_bytes: int = 0, gpus: GpuNeed = NO_GPU
+        self,
+        service: str,
+        slot: int,
+        settings: RuntimeSettings,
+        memory_bytes: int = 0,
+        gpus: GpuNeed = NO_GPU,
+        adapters: Sequence[Adapter] = (),
     ) -> str:
         """Start one replica of `service` (full name) once there is room for it, and keep it running; its name."""
+        ...
+
+    def adapt(self, replica: str, adapters: Sequence[Adapter]) -> None:
+        """Have a replica load these adapters, and no others, while it goes on."""
         ...
 
     async def stop(self, replica: str, *, force: bool = False) -> None:

@@ -16,6 +16,7 @@ from llmservice_cli.local.gpus import NO_GPU, GpuNeed
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.service import ServiceControl
 from llmservice_cli.local.substrate import ReplicaFacts
+from llmservice_runtime.contract.adapters import Adapter
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
@@ -35,11 +36,20 @@ class Room:
         return [*self.all.values()]
 
     def start(
-        self, service: str, slot: int, settings: RuntimeSettings, memory_bytes: int = 0, gpus: GpuNeed = NO_GPU
+        self,
+        service: str,
+        slot: int,
+        settings: RuntimeSettings,
+        memory_bytes: int = 0,
+        gpus: GpuNeed = NO_GPU,
+        adapters: Sequence[Adapter] = (),
     ) -> str:
         name = f"{service}-{len(self.all) + 1}"
         self.all[name] = ReplicaFacts(name, slot, ready=True)
         return name
+
+    def adapt(self, replica: str, adapters: Sequence[Adapter]) -> None:
+        """None of these tests has any."""
 
     async def stop(self, replica: str, *, force: bool = False) -> None:
         self.all[replica] = replace(self.all[replica], ready=False)
