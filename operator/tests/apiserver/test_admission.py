@@ -48,6 +48,14 @@ async def test_every_sample_is_taken(client: Client, namespace: str, sample: Pat
         ({"accelerator": {"count": 65}}, "spec.accelerator.count"),
         ({"engine": {"env": [{"name": "A"}, {"name": "A"}]}}, "Duplicate"),
         ({"endpoint": {"drainSeconds": 10**9}}, "spec.endpoint.drainSeconds"),
+        ({"adapters": [{"name": "sql", "uri": "pvc://claim/sql"}]}, "no scheme that an adapter can have"),
+        ({"adapters": [{"name": "sql", "uri": "https://me:secret@host/x"}]}, "credentials"),
+        ({"adapters": [{"name": "sql", "uri": "file:///sql", "revision": "v1"}]}, "adapters have no revision"),
+        ({"adapters": [{"name": "qwen", "uri": "hf://a/b"}]}, "the service's own name"),
+        ({"adapters": [{"name": "Sql", "uri": "hf://a/b"}]}, "spec.adapters"),
+        ({"adapters": [{"name": "sql", "uri": "hf://a/b"}] * 2}, "Duplicate"),
+        ({"adapters": [{"name": f"a{n}", "uri": "hf://a/b"} for n in range(65)]}, "spec.adapters"),
+        ({"adapters": [{"name": "sql", "uri": "hf://a/b"}], "task": "Embedding"}, "models that write text"),
     ],
 )
 async def test_what_is_wrong_is_refused_by_name(client: Client, namespace: str, spec: Json, said: str) -> None:
