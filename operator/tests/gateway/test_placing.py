@@ -233,3 +233,13 @@ def test_short_requests_are_in_the_mean_by_their_share_of_the_time() -> None:
     for tenth in range(600):
         mean.set(3 * (tenth % 2), tenth / 10)
     assert abs(mean.of_late(60.0) - 1.5) < 0.1
+
+
+def test_a_picture_counts_for_a_prompt_whatever_its_file_has() -> None:
+    def body(picture: int) -> bytes:
+        url = "data:image/png;base64," + "A" * picture
+        parts = [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": url}}]
+        return json.dumps({"model": "m", "messages": [{"role": "user", "content": parts}]}).encode()
+
+    small, large = (asked_of(body(size)).body_bytes for size in (100_000, 3_000_000))
+    assert small == large < 4096
