@@ -17,7 +17,7 @@ from bench.fake_controllers import Controllers
 from bench.process import Operator, operator
 from bench.table import Row, table
 from llmservice_kube.client import WRITES, Client
-from llmservice_kube.kinds import LLM_SERVICE, OWNED
+from llmservice_kube.kinds import CLAIM, CONFIG_MAP, LLM_SERVICE, OWNED
 from llmservice_kube.login import login
 from llmservice_operator.facts.live import holds
 
@@ -74,7 +74,7 @@ async def _cold(client: Client, process: Operator, controllers: Controllers, key
     ready = time.monotonic() - began
     cpu, metrics = process.cpu_seconds(), await process.metrics()
     counts = {kind.kind: len((await client.list(kind, labels="llmservice.dev/name")).items) for kind in OWNED}
-    assert all(counts[kind.kind] >= len(keys) for kind in OWNED if kind.kind != "PersistentVolumeClaim"), counts
+    assert all(counts[kind.kind] >= len(keys) for kind in OWNED if kind not in (CLAIM, CONFIG_MAP)), counts
     return [
         Row("cold: all children exist", f"{seconds:.1f} s", "< 60 s", seconds >= 60),
         Row("cold: all services Ready", f"{ready:.1f} s, {cpu:.1f} s of CPU"),
