@@ -40,7 +40,7 @@ class AdapterSpec(ApiModel):
     name: AdapterName = Field(description="What clients call it: `model` is NAMESPACE/SERVICE:NAME, or SERVICE:NAME.")
     uri: Uri = Field(
         description="Where it is: hf://owner/name, modelscope://owner/name, s3://bucket/prefix, http(s)://host/path, "
-        "oci://registry/repository:tag, file://path. A folder as PEFT writes it, or for llama.cpp a GGUF file."
+        "oci://registry/repository:tag, file://path. A folder as PEFT writes it, or a GGUF for a model that is one."
     )
     revision: Revision | None = Field(
         default=None,

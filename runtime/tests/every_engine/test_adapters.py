@@ -156,7 +156,7 @@ def test_answers_of_several_run_beside_each_other(adapted: Adapted) -> None:
     """Each says what it says alone; what the model itself says is the same with adapters and without."""
     adapted.want()
     adapted.wait()
-    without = adapted.api.chat(max_tokens=60, logprobs=True, top_logprobs=2)["choices"]
+    without = scored(adapted)
     adapted.want("polite", "court")
     adapted.wait(polite="Loaded", court="Loaded")
     says = {NAME: ANSWER, "polite": POLITE, "court": COURT}
@@ -167,7 +167,17 @@ def test_answers_of_several_run_beside_each_other(adapted: Adapted) -> None:
     assert together == [says[model] for model in models]
     # What one has read of this prompt is no beginning of another's.
     assert {model: adapted.say(model) for model in reversed(says)} == says
-    assert adapted.api.chat(max_tokens=60, logprobs=True, top_logprobs=2)["choices"] == without
+    text, scores = scored(adapted)
+    assert text == without[0]
+    assert scores == pytest.approx(without[1], abs=1e-3), "but for rounding, which is another in another batch"
+
+
+def scored(adapted: Adapted) -> tuple[str, list[float]]:
+    """What the model itself says, and how likely it found each token and the second best."""
+    choice = adapted.api.chat(max_tokens=60, logprobs=True, top_logprobs=2)["choices"][0]
+    return choice["message"]["content"], [
+        top["logprob"] for token in choice["logprobs"]["content"] for top in token["top_logprobs"]
+    ]
 
 
 @pytest.mark.parametrize(
