@@ -11,7 +11,7 @@ from llmservice_gateway.bodies import Bodies
 from llmservice_gateway.dialects.dialect import ONE
 from llmservice_gateway.naming import fields_of
 from llmservice_gateway.routing import Backend, Meant, Table
-from llmservice_runtime.wire.errors import bad_request
+from llmservice_runtime.wire.errors import bad_request, body_too_large
 
 AUTH = "/v1/cluster/auth"
 """Where Xinference's client asks, without a key, whether it needs one."""
@@ -22,6 +22,8 @@ ELSEWHERE = (
     ("POST", "/blobs/{digest}"), ("HEAD", "/blobs/{digest}"),
 )  # fmt: skip
 """Ollama's routes that change which models there are."""
+SHOW_BYTES = 64 << 10
+"""Of a body that only names a model: what is larger would hold up every stream while it is read."""
 
 Resolve = Callable[[Table, str], Meant]
 
@@ -68,6 +70,8 @@ class OtherRoutes:
     async def _show(self, request: web.Request) -> web.Response:
         body = await self._bodies.read(request)
         try:
+            if len(body.data) > SHOW_BYTES:
+                raise body_too_large(SHOW_BYTES)
             given = fields_of(body.data)
         finally:
             body.drop()

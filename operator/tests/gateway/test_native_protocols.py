@@ -3,6 +3,7 @@ stall, and while there are none. Numbers are those of the facts that clients wer
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -279,6 +280,13 @@ async def test_what_is_served_is_listed_at_zero_too(world: World) -> None:
         assert (await response.json())["capabilities"] == ["embedding"]
     async with world.client.post(f"{world.url}/api/show", json={"model": "nobody"}) as response:
         assert response.status == 404 and set(await response.json()) == {"error"}
+
+
+async def test_a_body_that_names_a_model_is_small(world: World) -> None:
+    body = b'{"model": "demo", "options": [' + b"{}," * 100_000 + b"{}]}"
+    packed = {"Content-Encoding": "gzip"}
+    async with world.client.post(f"{world.url}/api/show", data=gzip.compress(body), headers=packed) as response:
+        assert response.status == 413 and await response.json() == {"error": "The body is larger than 65536 bytes."}
 
 
 async def test_the_root_says_what_clients_of_ollama_look_for(world: World) -> None:
