@@ -115,6 +115,15 @@ async def test_who_has_no_key_is_not_asked_for_a_body(keyed: Keyed) -> None:
     await writer.wait_closed()
 
 
+@pytest.mark.parametrize("path", ["/v1%2Fcluster/auth", "/v1/cluster%2Fauth"])
+async def test_a_path_that_is_only_spelled_like_an_open_one_takes_a_key(keyed: Keyed, path: str) -> None:
+    keyed.let_in()
+    for method in ("GET", "POST"):
+        url = URL(keyed.url + path, encoded=True)
+        async with keyed.client.request(method, url, json={"inputs": "Hi"}) as response:
+            assert response.status == 401
+
+
 async def test_where_health_has_a_port_of_its_own_every_path_takes_a_key() -> None:
     async with AsyncExitStack() as stack:
         keyed = Keyed(stack)
