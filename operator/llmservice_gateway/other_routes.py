@@ -12,6 +12,7 @@ from llmservice_gateway.dialects.dialect import ONE
 from llmservice_gateway.naming import fields_of
 from llmservice_gateway.routing import Backend, Meant, Table
 from llmservice_runtime.wire.errors import bad_request, body_too_large
+from llmservice_runtime.wire.server import expect_later
 
 AUTH = "/v1/cluster/auth"
 """Where Xinference's client asks, without a key, whether it needs one."""
@@ -44,14 +45,14 @@ class OtherRoutes:
             router.add_get(f"{base}/version", self._version)
             router.add_get(f"{base}/tags", self._tags)
             router.add_get(f"{base}/ps", self._running)
-            router.add_post(f"{base}/show", self._show)
+            router.add_post(f"{base}/show", self._show, expect_handler=expect_later)
             for method, route in ELSEWHERE:
-                router.add_route(method, base + route, self._elsewhere)
+                router.add_route(method, base + route, self._elsewhere, expect_handler=expect_later)
         router.add_get(f"{ONE}/info", self._info)
         router.add_get(f"{ONE}/health", self._health)
         router.add_get(AUTH, self._auth)
         router.add_get("/v1/engines/{model:.+}", self._engines)
-        router.add_post("/v1/models", self._elsewhere)
+        router.add_post("/v1/models", self._elsewhere, expect_handler=expect_later)
         router.add_delete("/v1/models/{model:.+}", self._elsewhere)
 
     async def _alive(self, _: web.Request) -> web.Response:

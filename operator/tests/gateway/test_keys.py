@@ -103,13 +103,13 @@ async def test_only_who_shows_a_key_is_let_in_and_a_wrong_one_is_never_repeated(
     assert not any(secret in text for secret in (KEY, KEY[:-1], "WRONG")) and '"key_name": "default"' in text
 
 
-async def test_who_has_no_key_is_not_asked_for_a_body(keyed: Keyed) -> None:
+@pytest.mark.parametrize("path", ["/v1/completions", "/api/chat", "/api/show", "/api/blobs/sha256:1", "/v1/models"])
+async def test_who_has_no_key_is_not_asked_for_a_body(keyed: Keyed, path: str) -> None:
     keyed.let_in()
     url = URL(keyed.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
-    writer.write(
-        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
-    )
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+    writer.write(head.encode())
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
     writer.close()
     await writer.wait_closed()
