@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,8 @@ NEXT = ',"done":false}\n'
 BEAT = b" "
 """Before the next line: readers split at line ends and take a line's spaces as JSON does; an empty line breaks
 Ollama's own client."""
+_BREAK = re.compile("[\x85\u2028\u2029]")
+"""What JSON may have in a text as it is, and httpx, in Ollama's own client, takes for the end of a line."""
 
 
 def error_of(error: ApiError) -> Json:
@@ -51,21 +54,21 @@ class ChatTeller:
                 self._counted = piece
             case Ended(reason):
                 self._reason = "length" if reason == "length" else "stop"
-                return "".join(map(self._line, self._parts.end()))
+                return self._lines(self._parts.end())
             case Begun():
                 pass
             case _:
-                return "".join(map(self._line, self._parts.add(piece)))
+                return self._lines(self._parts.add(piece))
         return ""
 
     def end(self) -> str:
         """Why it ended, and what it took."""
-        rest = "".join(map(self._line, self._parts.end()))
-        return rest + text_of({**head(self._answering), **self.said("", "", []), **self._end()}) + "\n"
+        last = {**head(self._answering), **self.said("", "", []), **self._end()}
+        return self._lines(self._parts.end()) + _unbroken(text_of(last)) + "\n"
 
     def broken(self, error: ApiError) -> str:
         """An error instead of the end."""
-        return text_of(error_of(error)) + "\n"
+        return _unbroken(text_of(error_of(error))) + "\n"
 
     def whole(self, pieces: Iterable[Piece]) -> Json:
         """All of it."""
@@ -95,6 +98,9 @@ class ChatTeller:
         if calls:
             message["tool_calls"] = calls
         return {"message": message}
+
+    def _lines(self, told: Iterable[PartEvent]) -> str:
+        return _unbroken("".join(map(self._line, told)))
 
     def _line(self, told: PartEvent) -> str:
         match told:
@@ -169,6 +175,10 @@ def head(answering: Answering) -> Json:
     """What every line begins with. The model as it was asked for."""
     came = datetime.fromtimestamp(answering.now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {"model": answering.echo.get("model", ""), "created_at": came}
+
+
+def _unbroken(lines: str) -> str:
+    return lines if lines.isascii() else _BREAK.sub(lambda found: f"\\u{ord(found[0]):04x}", lines)
 
 
 def _durations(spent: Answering) -> Json:

@@ -238,6 +238,19 @@ def test_the_lines_of_an_answer_are_the_whole_one(story: str) -> None:
     }
 
 
+@pytest.mark.parametrize("sign", ["\x85", "\u2028", "\u2029"])
+def test_no_text_ends_a_line(sign: str) -> None:
+    """Ollama's own client reads by httpx, which splits as `splitlines` does."""
+    text = f"é{sign}e"
+    chunks = [{"choices": [{"delta": {"reasoning": text}}]}, {"choices": [{"delta": {"content": text}}]}]
+    teller = OLLAMA_CHAT.teller(Answering({"model": text}, "0", 0))  # type: ignore[misc]
+    read = Chunks().read
+    told = "".join(teller.tell(piece) for chunk in chunks for piece in read(chunk)) + teller.end()
+    told += teller.broken(ApiError(503, text, code="draining"))
+    thought, said, last, error = (json.loads(line) for line in told.splitlines())
+    assert (thought["message"]["thinking"], said["message"]["content"], last["model"], error["error"]) == (text,) * 4
+
+
 def test_what_an_answer_took_is_told_in_nanoseconds() -> None:
     last = lines(OLLAMA_CHAT, STORIES["text"])[-1]
     assert (last["load_duration"], last["prompt_eval_duration"], last["eval_duration"], last["total_duration"]) == (
