@@ -88,7 +88,7 @@ def retell(dialect: Dialect, answering: Answering, answer: bytes) -> bytes:
         if not isinstance(said, dict):
             raise ValueError
         return text_of(_retold(dialect, answering, said)).encode()
-    except (ApiError, ValueError, KeyError, TypeError, RecursionError, TooMuchError):
+    except (ApiError, ValueError, LookupError, TypeError, RecursionError, TooMuchError):
         raise _no_answer("it is none of the engine's protocol") from None
 
 

@@ -88,8 +88,8 @@ class Dialect:
     """Fields of chat, as regular expressions -> what they are called here: engines speak of the ones that they know."""
     id_header: str = "X-Request-Id"
     remade: Callable[[Answering, Json], Any] | None = None
-    """The body of an answer of what generates nothing: counts, vectors, scores. ValueError, KeyError or TypeError for
-    what is none."""
+    """The body of an answer of what generates nothing: counts, vectors, scores. ValueError, LookupError or TypeError
+    for what is none."""
     bases: tuple[str, ...] = ("", "/v1", f"{ONE}/v1")
     heads: Mapping[str, str] = field(default_factory=lambda: HEADERS)
     """Headers of its streams."""

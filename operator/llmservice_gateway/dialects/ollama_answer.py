@@ -193,6 +193,8 @@ def _arguments(text: str) -> Any:
     """A call's arguments, an object; of those that were cut off as much as can be read."""
     try:
         found = json.loads(text or "{}")
+    except RecursionError:
+        return {}
     except ValueError:
         try:
             found = from_json(text, allow_partial=True)

@@ -251,6 +251,19 @@ def test_no_text_ends_a_line(sign: str) -> None:
     assert (thought["message"]["thinking"], said["message"]["content"], last["model"], error["error"]) == (text,) * 4
 
 
+def test_arguments_that_nobody_can_read_are_none() -> None:
+    call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": "[" * 100_000}}
+    chunks = [{"choices": [{"delta": {"tool_calls": [call]}}]}, {"choices": [{"delta": {}, "finish_reason": "length"}]}]
+    (called,) = [line for line in lines(OLLAMA_CHAT, chunks) if line["message"].get("tool_calls")]
+    assert called["message"]["tool_calls"][0]["function"]["arguments"] == {}
+
+
+def test_an_answer_without_a_vector_is_none() -> None:
+    with pytest.raises(ApiError) as refused:
+        retell(OLLAMA_EMBEDDINGS, answering(), b'{"data": []}')
+    assert refused.value.status == 502
+
+
 def test_what_an_answer_took_is_told_in_nanoseconds() -> None:
     last = lines(OLLAMA_CHAT, STORIES["text"])[-1]
     assert (last["load_duration"], last["prompt_eval_duration"], last["eval_duration"], last["total_duration"]) == (
