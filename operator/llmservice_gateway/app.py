@@ -207,7 +207,7 @@ class Gateway:
             meant, asked = await self._asked(request, body.data)
             if route not in COMPUTING:
                 asked = replace(asked, sequences=0, stream_options="")
-            if dialect := spoken(route, meant.backend.uid == asked.model, asked, body.data):
+            if dialect := spoken(route, meant.uid == asked.model, asked, body.data):
                 return await self._retold(dialect, request, body)
             return await self._answer(request, body, meant, asked, POSTED[route])
 

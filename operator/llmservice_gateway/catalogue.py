@@ -36,7 +36,7 @@ def entry(name: str, meant: Meant) -> Json:
         "created": backend.created,
         "owned_by": "llmservice",
         "ready": bool(serving),
-        "model_uid": f"{backend.uid}:{meant.adapter}" if meant.adapter else backend.uid,
+        "model_uid": meant.uid,
         "model_name": meant.adapter or backend.name,
         "model_type": TYPES.get(about.task, "LLM"),
         "model_ability": ABILITIES.get(about.task, ABILITIES["Chat"]),

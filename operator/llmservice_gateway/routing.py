@@ -99,11 +99,6 @@ class Backend:
         """The canonical model name."""
         return f"{self.namespace}/{self.name}"
 
-    @property
-    def uid(self) -> str:
-        """The same for clients of Xinference, whose names have no slash."""
-        return f"{self.namespace}.{self.name}"
-
     def adapter(self, name: str) -> Adapter | None:
         """The one that it declares under this name."""
         return next((adapter for adapter in self.adapters if adapter.name == name), None)
@@ -124,6 +119,11 @@ class Meant:
     def full_name(self) -> str:
         """The canonical model name."""
         return f"{self.backend.full_name}:{self.adapter}" if self.adapter else self.backend.full_name
+
+    @property
+    def uid(self) -> str:
+        """The same for clients of Xinference, whose names have no slash."""
+        return self.full_name.replace("/", ".", 1)
 
 
 class UnknownModelError(LookupError):

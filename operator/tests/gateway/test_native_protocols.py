@@ -355,7 +355,8 @@ async def test_a_model_as_xinference_tells_it(world: World) -> None:
             assert response.status == 501 and "kubectl apply" in (await response.json())["detail"]
 
 
-async def test_calls_come_with_the_finish_reason_where_xinference_is_spoken(world: World) -> None:
+@pytest.mark.parametrize("uid", ["apps.demo", "apps.demo:sql"])
+async def test_calls_come_with_the_finish_reason_where_xinference_is_spoken(world: World, uid: str) -> None:
     """S14, D21: Dify's provider leaves out chunks that have no content and no finish reason."""
     call = {"index": 0, "id": "c", "type": "function", "function": {"name": "weather", "arguments": ""}}
     more = {"index": 0, "function": {"arguments": "{}"}}
@@ -365,9 +366,12 @@ async def test_calls_come_with_the_finish_reason_where_xinference_is_spoken(worl
 
     parts = (chunk({"role": "assistant", "content": ""}), chunk({"content": "I look."}), chunk({"tool_calls": [call]}))
     usage = data({"model": "m", "choices": [], "usage": USAGE})
-    await world.service(stream(*parts, chunk({"tool_calls": [more]}), chunk({}, "tool_calls"), usage + DONE))
+    answers = stream(*parts, chunk({"tool_calls": [more]}), chunk({}, "tool_calls"), usage + DONE)
+    runtime = await world.runtime(answers)
+    replica = Replica("demo-0", runtime.url, adapters=frozenset({"sql"}))
+    world.publish(Backend("apps", "demo", (replica,), adapters=(Adapter("sql"),)))
     tool = {"type": "function", "function": {"name": "weather"}}
-    body = {"model": "apps.demo", "stream": True, "tools": [tool], "stream_options": {"include_usage": True}, **CHAT}
+    body = {"model": uid, "stream": True, "tools": [tool], "stream_options": {"include_usage": True}, **CHAT}
     async with world.client.post(f"{world.url}/v1/chat/completions", json=body) as response:
         events = [line[6:] for line in (await response.text()).splitlines() if line]
     *chunks, last = events
