@@ -235,17 +235,23 @@ class Instance:
         return [
             Sharing(
                 service=name,
-                need=Need(real(control.order.settings.model_path), control.order.memory_bytes, control.order.gpus),
-                keeps=self._scalers[name].keeps(control.order) if name in self._scalers else control.order.keeps,
+                need=Need(real(order.settings.model_path), order.memory_bytes, order.gpus),
+                keeps=self._keeps(name, control),
                 replicas=control.replicas,
                 demand=self.gateway.proxy.rooms.demand(name),
                 in_flight=self.gateway.proxy.in_flight,
-                waits=control.waits_for_room,
+                waits=control.waits_for_room and control.order.settings is not None,
                 changing=control.changing,
             )
             for name, control in self._services.items()
-            if control.order.settings is not None and not control.stopping
+            if not control.stopping and (order := control.newest) is not None and order.settings is not None
         ]
+
+    def _keeps(self, name: str, control: ServiceControl) -> int | None:
+        """Replicas that stay: all of what serves while its newest manifest failed, as nobody would start it again."""
+        if control.order.settings is None:
+            return None
+        return self._scalers[name].keeps(control.order) if name in self._scalers else control.order.keeps
 
     def _turn(self, one: Sharing, turns: Turns, now: float, wall: datetime) -> bool:
         """Carry out what was decided of one service; whether anything changed."""

@@ -174,11 +174,16 @@ class ServiceControl:
         return self.order.looked_at and self.order.settings is not None and not self.stopping
 
     @property
-    def adaptable(self) -> Order | None:
-        """What the newest replicas run, if they have room for adapters."""
+    def newest(self) -> Order | None:
+        """What the newest replicas run, or are to: the order, unless that has failed or is being prepared."""
         newest = self._coming or self._serving
-        settings = newest.order.settings if newest and not self.stopping else None
-        return newest.order if newest and settings and settings.adapter_count else None
+        return newest.order if newest else None
+
+    @property
+    def adaptable(self) -> Order | None:
+        """The same, if it has room for adapters."""
+        settings = self.newest.settings if self.newest and not self.stopping else None
+        return self.newest if settings and settings.adapter_count else None
 
     @property
     def replicas(self) -> list[ReplicaFacts]:

@@ -134,6 +134,18 @@ def test_a_service_that_stays_has_its_room_and_what_does_not_fit_beside_it_says_
     assert "Idle: It gave way to default/a" in here.run("ps")
 
 
+def test_one_whose_edit_failed_goes_on_and_what_does_not_fit_beside_it_says_so(here: Here) -> None:
+    up(here, sharing("a", SAY="a"), sharing("b", SAY="b"))
+    assert "a2" in ask(here, "a").whole(120)
+    assert "ModelNotFound" in here.up(sharing("a", uri="file://gone.gguf"))
+    answer = ask(here, "b").whole(60)
+    assert "DoesNotFit" in answer and "default/a holds" in answer
+    assert "a2" in ask(here, "a").whole(60)
+    until(lambda: "0/0" in next(row for row in here.run("ps").splitlines() if "default/b" in row))
+    here.up(sharing("a", SAY="a"))
+    assert "b2" in ask(here, "b").whole(120)
+
+
 def test_minimum_replicas_stay_and_what_is_beyond_them_goes(here: Here) -> None:
     enough = here.folder / "enough"
     up(here, sharing("a", least=1, most=2, SAY="a", ENOUGH=enough), fit=2.0)
