@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict, deque
 from collections.abc import Sequence
 
 from llmservice_gateway.dialects.pieces import Json
@@ -17,8 +18,7 @@ KINDS = {"iVBORw": "png", "/9j/": "jpeg", "R0lGOD": "gif", "UklGR": "webp"}
 def turns(messages: Sequence[Fields]) -> list[Json]:
     """All of them. What a tool gave belongs to the first call before it that has its name and no result yet."""
     found = list[Json]()
-    waiting = dict[str, str]()
-    """Calls without results: id -> name."""
+    waiting = _Calls()
     for message in messages:
         role = message.must(str, "role")
         text, thinking = message.one(str, "content") or "", message.one(str, "thinking")
@@ -28,7 +28,8 @@ def turns(messages: Sequence[Fields]) -> list[Json]:
             raise bad_request(f"`{message.at('tool_calls')}` are the assistant's alone.", message.at("tool_calls"))
         if role == "assistant":
             made = [_call(one, f"call_{len(found)}_{number}") for number, one in enumerate(calls)]
-            waiting.update({one["id"]: one["function"]["name"] for one in made})
+            for one in made:
+                waiting.add(one["id"], one["function"]["name"])
             found.append(assistant([text] if text else [], [thinking] if thinking else [], made))
         elif role == "tool":
             found.append(result(_answered(message, waiting), [text]))
@@ -76,14 +77,35 @@ def _call(given: Fields, own: str) -> Json:
     return made
 
 
-def _answered(message: Fields, waiting: dict[str, str]) -> str:
+def _answered(message: Fields, waiting: _Calls) -> str:
     """The id of the call that this message is the result of."""
     call_id, name = message.one(str, "tool_call_id"), message.one(str, "tool_name") or message.one(str, "name")
-    if call_id is None or call_id not in waiting:
-        of_name = [one for one, called in waiting.items() if name in (None, "", called)]
-        if not of_name:
-            said = f"no call of `{name}`" if name else "no call"
-            raise bad_request(f"`{message.path}` is the result of {said} before it.", message.path)
-        call_id = of_name[0]
-    waiting.pop(call_id)
-    return call_id
+    found = waiting.take(call_id or "", name or "")
+    if found is None:
+        said = f"no call of `{name}`" if name else "no call"
+        raise bad_request(f"`{message.path}` is the result of {said} before it.", message.path)
+    return found
+
+
+class _Calls:
+    """Those without results, in their order. There may be thousands, so none is looked for among all."""
+
+    def __init__(self) -> None:
+        self._ids = set[str]()
+        self._queues = defaultdict[str, deque[str]](deque)
+        """Ids by name, those of all under none; some have their results already."""
+
+    def add(self, call_id: str, name: str) -> None:
+        self._ids.add(call_id)
+        for queue in {"", name}:
+            self._queues[queue].append(call_id)
+
+    def take(self, call_id: str, name: str) -> str | None:
+        """The one with this id, else the first one of this name; None = there is none."""
+        queue = self._queues[name]
+        while call_id not in self._ids:
+            if not queue:
+                return None
+            call_id = queue.popleft()
+        self._ids.remove(call_id)
+        return call_id

@@ -104,6 +104,16 @@ def test_messages_with_pictures_thinking_and_calls() -> None:
     assert (first["content"], second["content"]) == ("21", "22")
 
 
+def test_results_belong_to_the_call_that_they_name_else_to_the_first_one() -> None:
+    calls = [{"id": f"{name}{n}", "function": {"name": name}} for n in (1, 2) for name in ("a", "b")]
+    named = [{"tool_call_id": "b1"}, {"tool_name": "b"}, {}, {"tool_call_id": "gone", "name": "a"}]
+    messages = [{"role": "assistant", "tool_calls": calls}, *({"role": "tool", **one} for one in named)]
+    results = said(OLLAMA_CHAT, messages=messages)["messages"][1:]
+    assert [one["tool_call_id"] for one in results] == ["b1", "b2", "a1", "a2"]
+    with pytest.raises(ApiError, match="no call before it"):
+        said(OLLAMA_CHAT, messages=[*messages, {"role": "tool"}])
+
+
 @pytest.mark.parametrize(
     ("fields", "names"),
     [
