@@ -14,6 +14,7 @@ import json
 import math
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -54,12 +55,18 @@ class Claim:
         """What other programs have of them, where it may be too much: a sentence."""
         self.narrows = False
         """Whether there are other GPUs than these."""
+        self.ended = False
         self._body = body
         self._fd, self._path = -1, ""
-        with contextlib.suppress(OSError):  # a full disk costs the claim alone
+        with contextlib.suppress(OSError):  # on a full disk this process alone knows of it
             self._fd, self._path = tempfile.mkstemp(kind, dir=folder)
             fcntl.flock(self._fd, fcntl.LOCK_EX)
         self._write()
+
+    @property
+    def untold(self) -> dict[str, Any] | None:
+        """What its file would say, which there is not; None = there is, or it has ended."""
+        return None if self.ended or self._fd >= 0 else self._body
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """What is to be added to `environ` so that an engine sees its GPUs alone. The only one is seen as it is."""
@@ -73,6 +80,10 @@ class Claim:
 
     def release(self) -> None:
         """It has ended."""
+        self.ended = True
+        self._forget_file()
+
+    def _forget_file(self) -> None:
         if self._fd >= 0:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)  # noqa: PTH108 - a name that mkstemp made
@@ -82,8 +93,13 @@ class Claim:
     def _write(self) -> None:
         """In one piece of one size, so that a reader never sees half of it."""
         if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.pwrite(self._fd, json.dumps(self._body).encode().ljust(CLAIM_BYTES), 0)
+            text = json.dumps(self._body).encode().ljust(CLAIM_BYTES)
+            try:
+                whole = os.pwrite(self._fd, text, 0) == len(text)
+            except OSError:
+                whole = False
+            if not whole:
+                self._forget_file()
 
 
 class Room:
@@ -102,6 +118,8 @@ class Room:
         self._limit = limit
         self._ask = gpus
         self._gpus: tuple[Gpu, ...] = ()
+        self._made: list[Claim] = []
+        self._alone = threading.Lock()
         self._asked_at = -math.inf
 
     def claim(
@@ -130,6 +148,7 @@ class Room:
                 "gpus": [gpu.id for gpu in gpus],
             }
             claim = Claim(self._folder, body)
+            self._made = [*(one for one in self._made if not one.ended), claim]
         claim.gpus, claim.narrows, claim.crowded = gpus, len(self._gpus) > 1, crowded(need.gpus, gpus)
         return claim
 
@@ -166,7 +185,7 @@ class Room:
 
     def _holds(self) -> list[Hold]:
         found = []
-        for body in self._read_all(REPLICA):
+        for body in (*self._read_all(REPLICA), *(one.untold for one in self._made if one.untold)):
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 here, mapped = resident(int(body["engine"])) if body["engine"] else (0, 0)
                 promised, instance = int(body["promised"]), int(body["instance"])
@@ -186,7 +205,12 @@ class Room:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """One at a time, of all instances; where the folder can't be used, this one alone."""
+        """One at a time, of all instances; where the folder can't be used, of this one alone."""
+        with self._alone, self._folder_locked():
+            yield
+
+    @contextlib.contextmanager
+    def _folder_locked(self) -> Iterator[None]:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._folder.lstat().st_uid != os.getuid():  # in /tmp anybody may have made it, to hold us up

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import tempfile
@@ -14,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from machine_world import Here, manifest, until  # type: ignore[import-not-found]
 
+from llmservice_cli.local.gpus import GpuNeed
 from llmservice_cli.local.holds import Hold, Memory, Need, shortage
 from llmservice_cli.local.line import Line
 from llmservice_cli.local.room import Claim, Room
 from llmservice_cli.local.shared import shared_folder
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
+from llmservice_runtime.machine.machine import Device, Gpu
 
 GIB = 1 << 30
 SIZES = st.integers(0, 8 * GIB)
@@ -87,6 +90,25 @@ def test_a_folder_that_can_not_be_used_is_no_failure(tmp_path: Path) -> None:
     assert isinstance(room.claim("apps/a", Need("/m", 11 * GIB)), FailureRecord)
 
 
+@pytest.mark.parametrize("function", ["mkstemp", "pwrite"])
+def test_on_a_full_disk_an_instance_knows_what_its_own_replicas_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile if function == "mkstemp" else os, function, full)
+    gpu = Gpu("L4", Device.NVIDIA, 24 * GIB, id="0")
+    room = Room(tmp_path, lambda: (16 * GIB, 10 * GIB), gpus=lambda: (gpu,))
+    need = Need("/m", 4 * GIB, GpuNeed("L4", 1))
+    claim = room.claim("apps/a", need)
+    assert isinstance(claim, Claim) and claim.gpus == (gpu,)
+    refused = room.claim("apps/b", need)
+    assert isinstance(refused, FailureRecord) and "apps/a has GPU" in refused.message
+    claim.release()
+    assert room.holds() == [] and isinstance(room.claim("apps/b", need), Claim)
+
+
 def test_a_folder_that_another_user_made_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = Room(tmp_path, lambda: (16 * GIB, 10 * GIB))
     assert isinstance(theirs.claim("apps/a", Need("/m", 10 * GIB)), Claim)
@@ -96,7 +118,7 @@ def test_a_folder_that_another_user_made_is_not_believed(tmp_path: Path, monkeyp
         monkeypatch.setattr(os, "getuid", lambda: made + 1)
         ours = Room(tmp_path, lambda: (16 * GIB, 10 * GIB))
         assert isinstance(ours.claim("apps/b", Need("/m", 10 * GIB)), Claim)
-        assert ours.holds() == []
+        assert [hold.service for hold in ours.holds()] == ["apps/b"]
 
 
 def another_instance(here: Here) -> Claim:
