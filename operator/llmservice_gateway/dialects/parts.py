@@ -16,6 +16,8 @@ from llmservice_gateway.dialects.pieces import CallBegun, CallGrew, Json, Piece,
 
 MOST = 16 << 20
 """Characters of one answer: four times what a context of a million tokens holds."""
+CALL = 1000
+"""A call counts for so many of them, beside its name and its arguments."""
 LOOKS = 100
 """An open call is read so often at most while another one waits: beyond that it is told when all has come."""
 
@@ -92,14 +94,15 @@ class Parts:
                 yield from self._grow(Kind.THINKING, text)
             case Text(text, logprobs):
                 yield from self._grow(Kind.TEXT, text, logprobs)
-            case CallBegun(number):
+            case CallBegun(number, call_id, name):
+                self._count(CALL + len(call_id) + len(name))
                 self._later[number] = (piece, [])
                 yield from self._switched()
             case CallGrew(number, text) if number == self._call:
                 yield self._more(text)
                 yield from self._switched()
             case CallGrew(number, text) if number in self._later:
-                self._count(text)
+                self._count(len(text))
                 self._later[number][1].append(text)
             case _:
                 pass
@@ -137,13 +140,13 @@ class Parts:
 
     def _more(self, text: str, logprobs: tuple[Json, ...] = ()) -> PartGrew:
         assert self._open is not None
-        self._count(text)
+        self._count(len(text))
         self._said.write(text)
         self._open.logprobs += logprobs
         return PartGrew(self._open, text, logprobs)
 
-    def _count(self, text: str) -> None:
-        self._size += len(text)
+    def _count(self, size: int) -> None:
+        self._size += size
         if self._size > MOST:
             raise TooMuchError
 

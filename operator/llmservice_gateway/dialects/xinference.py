@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 
 from llmservice_gateway.dialects.dialect import Answering, Translation, text_of
+from llmservice_gateway.dialects.parts import CALL, MOST, TooMuchError
 from llmservice_gateway.dialects.pieces import (
     Begun,
     CallBegun,
@@ -59,6 +60,7 @@ class ChatTeller:
         self._answering = answering
         self._model = ""
         self._calls = dict[int, tuple[CallBegun, list[str]]]()
+        self._size = 0
         self._counted = Counted(0, 0)
 
     def tell(self, piece: Piece) -> str:
@@ -73,9 +75,11 @@ class ChatTeller:
                 return self._chunk({"reasoning": text, "reasoning_content": text})
             case Text(text, logprobs):
                 return self._chunk({"content": text}, logprobs={"content": list(logprobs)} if logprobs else None)
-            case CallBegun(number):
+            case CallBegun(number, call_id, name):
+                self._count(CALL + len(call_id) + len(name))
                 self._calls[number] = piece, []
             case CallGrew(number, text) if number in self._calls:
+                self._count(len(text))
                 self._calls[number][1].append(text)
             case Ended(reason, stop):
                 calls = [
@@ -103,6 +107,11 @@ class ChatTeller:
     def whole(self, pieces: Iterable[Piece]) -> Json:
         """Only streams come here."""
         raise ValueError
+
+    def _count(self, size: int) -> None:
+        self._size += size
+        if self._size > MOST:
+            raise TooMuchError
 
     def _chunk(self, delta: Json, reason: str | None = None, *, logprobs: Json | None = None, **more: object) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason, **more}

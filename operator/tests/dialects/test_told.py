@@ -24,9 +24,11 @@ from said import BEGUN, LAST, STORIES, Json, call, chunk  # type: ignore[import-
 
 from llmservice_gateway.dialects.dialect import Answering, Teller
 from llmservice_gateway.dialects.messages_answer import MessageTeller
+from llmservice_gateway.dialects.ollama_answer import ChatTeller as OllamaTeller
 from llmservice_gateway.dialects.parts import MOST, TooMuchError
-from llmservice_gateway.dialects.pieces import Chunks
+from llmservice_gateway.dialects.pieces import CallBegun, CallGrew, Chunks
 from llmservice_gateway.dialects.responses_answer import ResponseTeller
+from llmservice_gateway.dialects.xinference import ChatTeller as XinferenceTeller
 from llmservice_runtime.wire.errors import ApiError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -225,6 +227,17 @@ def test_an_answer_without_end_is_not_kept(dialect: str) -> None:
         for _ in range(5):
             for one in reads.read(piece):
                 tells.tell(one)
+
+
+@pytest.mark.parametrize("grows", ["arguments", "name", "number"])
+@pytest.mark.parametrize("make", [MessageTeller, ResponseTeller, OllamaTeller, XinferenceTeller])
+def test_calls_without_end_are_not_kept(make: Callable[[Answering], Teller], grows: str) -> None:
+    tells = make(Answering({"usage": False}, "0", 0))
+    long = "x" * (MOST // 4) if grows != "number" else ""
+    with pytest.raises(TooMuchError):
+        for number in range(9 if long else MOST // 1000 + 2):
+            tells.tell(CallBegun(number, "c", "f" + (long if grows == "name" else "")))
+            tells.tell(CallGrew(number, "{" + (long if grows == "arguments" else "")))
 
 
 def test_the_context_that_was_left_is_a_reason_of_its_own() -> None:
