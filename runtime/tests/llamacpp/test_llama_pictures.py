@@ -21,6 +21,7 @@ from llmservice_runtime.engines.llamacpp.memory import picture_buffer
 from llmservice_runtime.engines.llamacpp.options import LlamaOptions
 from llmservice_runtime.engines.llamacpp.serve.binding import buffers
 from llmservice_runtime.engines.llamacpp.serve.engine import LlamaCppEngine
+from llmservice_runtime.engines.llamacpp.serve.eyes import LlamaEyes
 from llmservice_runtime.engines.llamacpp.serve.process import load
 from llmservice_runtime.formats.inspect import inspect_model
 from llmservice_runtime.openai.metrics import EngineMetrics
@@ -200,6 +201,25 @@ def test_a_chat_goes_on_from_what_is_there(engines: Engines, models: Models, kin
         assert asyncio.run(answered(fresh, *later)) == (found, 0)
     finally:
         fresh.close()
+
+
+def test_a_picture_that_is_kept_no_longer_is_seen_by_who_knew_it(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chat of more pictures than are kept: the first of them, computed again, take the place of the last."""
+    monkeypatch.setattr(f"{LlamaEyes.__module__}.KEPT_BYTES", 1)
+    eyes = engines("llava").eyes
+
+    async def all_of_them() -> None:
+        assert eyes is not None
+        new = [await eyes.glimpse(bytes([seed]), *SIZES[seed], noise(seed, *SIZES[seed]).tobytes()) for seed in (1, 2)]
+        await eyes.see(new[0])
+        known = eyes.known(bytes([1]))
+        await eyes.see(new[1])
+        assert known is not None and eyes.known(bytes([1])) is None
+        assert [span.end for span in await eyes.see(known)] == [len(known.tokens)]
+
+    asyncio.run(all_of_them())
 
 
 def test_a_pool_that_is_too_small_gives_way_and_every_answer_is_right(engines: Engines, models: Models) -> None:

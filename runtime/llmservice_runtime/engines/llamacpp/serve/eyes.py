@@ -23,12 +23,12 @@ class LlamaEyes:
     def __init__(self, sight: Sight) -> None:
         self._sight = sight
         self._thread = ThreadPoolExecutor(1, "pictures")
-        self._kept: OrderedDict[bytes, tuple[Glimpse, tuple[Span, ...]]] = OrderedDict()
+        self._kept: OrderedDict[bytes, Glimpse] = OrderedDict()
+        """Their `parts` are what was computed. Whoever knows one has it, also when it has gone from here."""
 
     def known(self, digest: bytes) -> Glimpse | None:
         """See Eyes."""
-        found = self._kept.get(digest)
-        return found[0] if found else None
+        return self._kept.get(digest)
 
     async def glimpse(self, digest: bytes, width: int, height: int, rgb: bytes) -> Glimpse:
         """See Eyes."""
@@ -41,9 +41,12 @@ class LlamaEyes:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._seen, glimpse)
 
     def _seen(self, glimpse: Glimpse) -> tuple[Span, ...]:
-        if found := self._kept.get(glimpse.digest):
-            self._kept.move_to_end(glimpse.digest)
-            return found[1]
+        found = self._kept.get(glimpse.digest, glimpse)
+        spans = tuple(part for part in found.parts if isinstance(part, Span)) or self._computed(found)
+        self._keep(Glimpse(glimpse.digest, glimpse.tokens, spans))
+        return spans
+
+    def _computed(self, glimpse: Glimpse) -> tuple[Span, ...]:
         (chunks,) = glimpse.parts
         assert isinstance(chunks, Chunks)
         spans, at = [], 0
@@ -51,12 +54,12 @@ class LlamaEyes:
             if part.chunk is not None:
                 spans.append(Span(at, self._sight.vectors(part), part.places, part.advance, part.whole))
             at += len(part.tokens) or part.count
-        self._keep(glimpse, tuple(spans))
         return tuple(spans)
 
-    def _keep(self, glimpse: Glimpse, spans: tuple[Span, ...]) -> None:
-        """Without its pixels, which nobody needs again."""
-        self._kept[glimpse.digest] = Glimpse(glimpse.digest, glimpse.tokens), spans
+    def _keep(self, glimpse: Glimpse) -> None:
+        """As the last one; without its pixels, which nobody needs again."""
+        self._kept[glimpse.digest] = glimpse
+        self._kept.move_to_end(glimpse.digest)
         while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > KEPT_BYTES:
             self._kept.popitem(last=False)
 
@@ -81,5 +84,5 @@ def tokens_of(digest: bytes, parts: Sequence[Part]) -> list[int]:
     return tokens
 
 
-def _size(kept: tuple[Glimpse, tuple[Span, ...]]) -> int:
-    return sum(span.vectors.nbytes for span in kept[1])
+def _size(kept: Glimpse) -> int:
+    return sum(part.vectors.nbytes for part in kept.parts if isinstance(part, Span))
