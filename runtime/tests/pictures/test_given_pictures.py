@@ -32,6 +32,14 @@ def test_a_header_tells_kind_and_size(kind: str, options: dict[str, Any]) -> Non
     assert all(header(data[:cut]) in (None, Header(kind, 300, 170)) for cut in range(64))
 
 
+@pytest.mark.parametrize("filled", [b"\xff", b"\xff\xe0\x00\x02", b"\xff\xd0"])
+def test_a_header_is_not_looked_for_in_millions_of_markers(filled: bytes) -> None:
+    picture = file(noise(1, 300, 170), "JPEG")[2:]
+    few, many = (b"\xff\xd8" + filled * count + picture for count in (500, MOST_BYTES // len(filled)))
+    assert header(few) == Header("JPEG", 300, 170)
+    assert header(many) is None
+
+
 def test_pictures_are_taken_out_and_their_places_numbered() -> None:
     first, second = file(noise(1)), file(noise(2), "JPEG")
     document = {"messages": [*asked(url(first)), {"role": "user", "content": "text"}, *asked(url(second, "jpeg"))]}

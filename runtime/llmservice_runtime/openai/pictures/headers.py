@@ -10,6 +10,9 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a JPEG that say its size."""
 _ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 """Markers of a JPEG without a length."""
+_MOST_MARKERS = 2048
+"""Before the one that says a size. Cameras and editors write some 300 at most; the millions that there could be take
+seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,9 @@ def _webp(data: bytes) -> Header | None:
 def _jpeg(data: bytes) -> Header | None:
     """From marker to marker, to the first that begins a picture."""
     at = 2
-    while data[at] == 0xFF:
+    for _ in range(_MOST_MARKERS):
+        if data[at] != 0xFF:
+            break
         marker = data[at + 1]
         if marker == 0xFF:  # filled up
             at += 1
