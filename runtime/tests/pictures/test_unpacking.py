@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from llmservice_runtime.openai.pictures.bounds import FORMATS
 from llmservice_runtime.openai.pictures.given import Given
 from llmservice_runtime.openai.pictures.prompt import unpacked
 from llmservice_runtime.wire.errors import ApiError
 
 from .drawn import file, noise, png
+
+FAST = {"PNG": {"compress_level": 1}, "WEBP": {"method": 0}}
+WHITE = (2048, 2048, b"\xff" * 3 * 2048 * 2048)
 
 
 def unpack(data: bytes) -> tuple[int, int, bytes]:
@@ -36,6 +41,16 @@ def test_what_is_transparent_is_white_and_turned_pictures_are_upright() -> None:
 def test_large_pictures_are_made_smaller() -> None:
     width, height, rgb = unpack(file(Image.new("L", (4096, 4096), 9)))
     assert width == height == 2048 and len(rgb) == 3 * 2048 * 2048 and set(rgb) == {9}
+
+
+def test_the_largest_of_every_kind_is_unpacked() -> None:
+    for kind in FORMATS:
+        assert unpack(file(Image.new("RGB", (4096, 4096), "white"), kind, **FAST.get(kind, {}))) == WHITE, kind
+
+
+def test_grey_in_16_bits_is_no_white() -> None:
+    grey = Image.fromarray(np.array([[0, 255, 256, 30_000, 65_535]], np.uint16))
+    assert unpack(file(grey)) == (5, 1, bytes(level for level in (0, 0, 1, 117, 255) for _ in range(3)))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from PIL import Image, ImageOps, WebPImagePlugin
 from llmservice_runtime.openai.pictures.bounds import FORMATS, MOST_PIXELS
 from llmservice_runtime.openai.worker import serve_apart
 
+MEMORY = 384 << 20
+"""Bytes of the worker: WebP's own library unpacks MOST_PIXELS into two pictures, beside what Pillow makes of them."""
 KEPT_PIXELS = 1 << 22
 """2048 x 2048: no encoder sees more. A larger picture is made smaller, so that its pixels are not carried about."""
 
@@ -47,7 +49,10 @@ def _smaller(image: Image.Image) -> Image.Image:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """RGB; what is transparent is white."""
+    """RGB; what is transparent is white. Of grey in 16 bits the upper 8 count: Pillow makes all white that is more than
+    255."""
+    if image.mode.startswith("I"):
+        image = image.point(lambda value: value * (1 / 256)).convert("L")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
@@ -61,4 +66,4 @@ if __name__ == "__main__":
     Image.MAX_IMAGE_PIXELS = MOST_PIXELS
     Image.preinit()
     assert WebPImagePlugin.SUPPORTED
-    serve_apart(answer)
+    serve_apart(answer, MEMORY)
