@@ -26,7 +26,7 @@ from llmservice_runtime.openai.tool_formats import ToolFormat
 from llmservice_runtime.openai.tool_grammar import Calls, tool_grammar
 from llmservice_runtime.openai.tool_parser import ToolParser
 from llmservice_runtime.openai.tool_probe import is_learned, tool_format
-from llmservice_runtime.protocol.engine import GenerationRequest, Grammar, Tokenizer
+from llmservice_runtime.protocol.engine import Engine, GenerationRequest, Grammar, Tokenizer
 from llmservice_runtime.wire.errors import bad_request, unsupported
 
 _threads = {lengthy: ThreadPoolExecutor(1, "render") for lengthy in (False, True)}
@@ -58,6 +58,11 @@ class ChatPlan:
 async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
     """Everything that can be refused is refused here, before queueing."""
     engine = server.ready_engine()
+    async with server.looking.at(len(request.pictures), engine.max_answers):
+        return await _planned(server, engine, request)
+
+
+async def _planned(server: Server, engine: Engine, request: ChatRequest) -> ChatPlan:
     tools, calls = chosen_tools(request)
     template = server.chat_template(bool(tools))
     fmt = await learned(template, engine.tokenizer) if tools else None

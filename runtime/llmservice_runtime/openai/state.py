@@ -13,6 +13,7 @@ from aiohttp import web
 from llmservice_runtime.contract.bounds import POOLED, TASKS
 from llmservice_runtime.openai.drain import Drain
 from llmservice_runtime.openai.metrics import EngineMetrics
+from llmservice_runtime.openai.pictures.looking import Looking
 from llmservice_runtime.openai.pictures.marks import new_mark
 from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
 from llmservice_runtime.protocol.engine import Engine, Served
@@ -60,6 +61,7 @@ class Server:
     """Whether chats may have pictures, as long as there is no engine of ours that says so."""
     mark: str = field(default_factory=new_mark)
     """What stands for pictures in a prompt's text."""
+    looking: Looking = field(default_factory=Looking)
     template: ChatTemplate | None = None
     rendering: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the short prompt that is being rendered: they go in the order in which they came."""

@@ -42,7 +42,8 @@ async def tokenize(http: web.Request) -> web.Response:
     if request.add_special_tokens is not None:
         special = request.add_special_tokens
     if request.pictures and server.engine is not None:
-        laid = await laid_out(server.engine, text, server.mark, request.pictures, special, None)
+        async with server.looking.at(len(request.pictures), server.engine.max_answers):
+            laid = await laid_out(server.engine, text, server.mark, request.pictures, special, None)
         tokens = [max(token, PICTURE) for token in laid.tokens]
     else:
         tokens = await encode(tokenizer, text, special)

@@ -16,7 +16,7 @@ from llmservice_runtime.openai.pictures.marks import split
 from llmservice_runtime.openai.worker import KilledError, LostError, Worker
 from llmservice_runtime.protocol.engine import Engine
 from llmservice_runtime.protocol.pictures import Eyes, Glimpse, Span, UnseenError
-from llmservice_runtime.wire.errors import ApiError, bad_request, queue_full, unavailable
+from llmservice_runtime.wire.errors import ApiError, bad_request, unavailable
 
 SECONDS = 20.0
 """For one picture to be unpacked: a second is usual for the largest."""
@@ -24,8 +24,6 @@ RETRY_SECONDS = 5
 
 _worker = Worker("llmservice_runtime.openai.pictures.decoding")
 _thread = ThreadPoolExecutor(1, "unpack")
-_looking: set[object] = set()
-"""Requests whose pictures are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +38,19 @@ class Prompt:
         if not self.shown or (eyes := engine.eyes) is None:
             return ()
         found: list[Span] = []
-        with _Looking(engine):
-            for at, given, glimpse in self.shown:
-                try:
-                    spans = await eyes.see(glimpse)
-                except UnseenError as error:
-                    raise _unseen(given, error) from error
-                found += [replace(span, start=span.start + at) for span in spans]
+        for at, given, glimpse in self.shown:
+            try:
+                spans = await eyes.see(glimpse)
+            except UnseenError as error:
+                raise _unseen(given, error) from error
+            found += [replace(span, start=span.start + at) for span in spans]
         return found
 
 
 async def laid_out(
     engine: Engine, text: str, mark: str, pictures: Sequence[Given], special: bool, context_tokens: int | None
 ) -> Prompt:
-    """Tokens of a prompt; ApiError 400 for one that can't fit, and for a picture that can't be shown, 429 and 503."""
+    """Tokens of a prompt; ApiError 400 for one that can't fit, and for a picture that can't be shown, 503."""
     eyes = engine.eyes
     if not pictures or eyes is None:
         return Prompt(await encode(engine.tokenizer, text, special, context_tokens=context_tokens, field="messages"))
@@ -65,16 +62,15 @@ async def laid_out(
     frame = frame_of(engine.tokenizer) if special else None
     tokens: list[int] = list(frame.before) if frame else []
     shown: list[tuple[int, Given, Glimpse]] = []
-    with _Looking(engine):
-        for piece, picture in zip(texts, [*numbers, None], strict=True):
-            tokens += await encode(engine.tokenizer, piece, False, context_tokens=context_tokens, field="messages")
-            if picture is None:
-                continue
-            glimpse = await _glimpse(eyes, pictures[picture])
-            shown.append((len(tokens), pictures[picture], glimpse))
-            tokens += glimpse.tokens
-            if context_tokens is not None and len(tokens) >= context_tokens:
-                raise too_long(context_tokens, f"at least {len(tokens)}, pictures included", "messages")
+    for piece, picture in zip(texts, [*numbers, None], strict=True):
+        tokens += await encode(engine.tokenizer, piece, False, context_tokens=context_tokens, field="messages")
+        if picture is None:
+            continue
+        glimpse = await _glimpse(eyes, pictures[picture])
+        shown.append((len(tokens), pictures[picture], glimpse))
+        tokens += glimpse.tokens
+        if context_tokens is not None and len(tokens) >= context_tokens:
+            raise too_long(context_tokens, f"at least {len(tokens)}, pictures included", "messages")
     tokens += frame.after if frame else ()
     if tokens[-1] < 0:
         raise bad_request("The prompt ends with a picture; let a text follow it, or the answer's turn.", "messages")
@@ -82,7 +78,7 @@ async def laid_out(
 
 
 async def _glimpse(eyes: Eyes, given: Given) -> Glimpse:
-    digest = hashlib.sha256(given.data).digest()
+    digest = (await asyncio.to_thread(hashlib.sha256, given.data)).digest()
     if (known := eyes.known(digest)) is not None:
         return known
     width, height, rgb = await unpacked(given)
@@ -113,18 +109,3 @@ def _unpacked(given: Given) -> tuple[int, int, bytes]:
 
 def _unseen(given: Given, error: UnseenError) -> ApiError:
     return bad_request(f"`{given.path}` {error}.", given.path, "invalid_picture")
-
-
-class _Looking:
-    """A request that looks at pictures: as many as may run and wait; ApiError 429 for one more."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._most = engine.max_answers
-
-    def __enter__(self) -> None:
-        if len(_looking) >= self._most:
-            raise queue_full(f"{len(_looking)} requests look at their pictures already.", RETRY_SECONDS)
-        _looking.add(self)
-
-    def __exit__(self, *_: object) -> None:
-        _looking.discard(self)
