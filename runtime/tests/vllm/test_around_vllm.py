@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from pictures.drawn import file, url  # type: ignore[import-not-found]
+from PIL import Image
 from prometheus_client import CollectorRegistry, generate_latest
 
 from llmservice_runtime.contract.errors import UserError
@@ -117,6 +121,27 @@ async def ask(
 
 def gate(behind: Behind, **fields: Any) -> Gate:
     return Gate(behind, Door(Callers(), served=served(**fields)))
+
+
+async def test_pictures_go_on_to_vllm_no_larger_than_our_own_engines_see_them() -> None:
+    behind = Behind(*whole({}))
+    pictures = [
+        Image.new("RGB", (9, 7), "red"),
+        Image.new("RGB", (4000, 3000), "red"),
+        Image.new("I;16", (2, 1), 1 << 15),
+    ]
+    files = [file(picture) for picture in pictures]
+    parts = [{"type": "image_url", "image_url": {"url": url(data)}} for data in files]
+    content = [{"type": "text", "text": "a"}, *parts, {"type": "text", "text": "b"}]
+    assert (await ask(gate(behind), "/v1/chat/completions", {"messages": [{"role": "user", "content": content}]}))[
+        0
+    ] == 200
+    first, *shown, last = behind.bodies[0]["messages"][0]["content"]
+    assert (first, last) == (content[0], content[-1]) and shown[0] == parts[0]
+    found = [Image.open(io.BytesIO(base64.b64decode(part["image_url"]["url"].partition(",")[2]))) for part in shown]
+    assert [(image.size, image.getpixel((0, 0))) for image in found] == [
+        ((9, 7), (255, 0, 0)), ((2364, 1773), (254, 0, 0)), ((2, 1), (128, 128, 128))
+    ]  # fmt: skip
 
 
 async def test_what_goes_on_to_vllm_is_what_the_client_may_say_and_nothing_else() -> None:

@@ -23,19 +23,26 @@ KEPT_PIXELS = 1 << 22
 """2048 x 2048: no encoder sees more. A larger picture is made smaller, so that its pixels are not carried about."""
 
 
-def answer(_: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-    """`{width, height}` and RGB, row by row; `{broken}` says why there are none."""
+def answer(question: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+    """`{width, height}` and RGB, row by row; `{broken}` says why there are none.
+
+    With `{file}` a JPEG of them instead, where Pillow would make something else, or too much, of the file itself.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
                 return {"broken": f"it has {image.width} x {image.height} pixels"}, b""
             image.load()
+            as_it_is = image.width * image.height <= KEPT_PIXELS and not image.mode.startswith("I")
             upright = _plain(ImageOps.exif_transpose(_smaller(image)))
     except MemoryError:
         raise
     except Exception as error:  # whatever its many decoders raise
         return {"broken": str(error)[:200] or type(error).__name__}, b""
-    return {"width": upright.width, "height": upright.height}, upright.tobytes()
+    size = {"width": upright.width, "height": upright.height}
+    if not question.get("file"):
+        return size, upright.tobytes()
+    return size, b"" if as_it_is else _file(upright)
 
 
 def _smaller(image: Image.Image) -> Image.Image:
@@ -46,6 +53,12 @@ def _smaller(image: Image.Image) -> Image.Image:
     found = image.convert("RGBA" if "transparency" in image.info else "RGB") if image.mode == "P" else image
     size = max(1, int(image.width * share)), max(1, int(image.height * share))
     return found.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+
+
+def _file(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=95, subsampling=0)
+    return out.getvalue()
 
 
 def _plain(image: Image.Image) -> Image.Image:

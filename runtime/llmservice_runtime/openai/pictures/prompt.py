@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 from llmservice_runtime.openai.encoding import encode
 from llmservice_runtime.openai.inputs import frame_of
@@ -90,13 +91,24 @@ async def _glimpse(eyes: Eyes, given: Given) -> Glimpse:
 
 async def unpacked(given: Given) -> tuple[int, int, bytes]:
     """Width, height and RGB. ApiError 400 for what is broken, 503 where others end the process."""
-    return await asyncio.get_running_loop().run_in_executor(_thread, _unpacked, given)
+    answer, rgb = await _asked(given)
+    return answer["width"], answer["height"], rgb
 
 
-def _unpacked(given: Given) -> tuple[int, int, bytes]:
+async def kept_small(given: Given) -> Given:
+    """A picture for who unpacks it again: with no more pixels than `unpacked` has. ApiError as of that."""
+    _, data = await _asked(given, file=True)
+    return replace(given, data=data) if data else given
+
+
+async def _asked(given: Given, **question: bool) -> tuple[Mapping[str, Any], bytes]:
+    return await asyncio.get_running_loop().run_in_executor(_thread, _unpacked, given, question)
+
+
+def _unpacked(given: Given, question: Mapping[str, Any]) -> tuple[Mapping[str, Any], bytes]:
     field = f"{given.path}.image_url.url"
     try:
-        answer, rgb = _worker.ask_apart({}, given.data, SECONDS)
+        answer, data = _worker.ask_apart(question, given.data, SECONDS)
     except KilledError as error:
         message = f"The process that unpacks pictures {error} twice; another one takes its place. Ask again."
         raise unavailable(message, "worker_lost", RETRY_SECONDS) from error
@@ -104,7 +116,7 @@ def _unpacked(given: Given) -> tuple[int, int, bytes]:
         raise bad_request(f"`{field}` can't be unpacked: that {error}.", field, "invalid_picture") from error
     if "broken" in answer:
         raise bad_request(f"`{field}` is a broken picture: {answer['broken']}.", field, "invalid_picture")
-    return answer["width"], answer["height"], rgb
+    return answer, data
 
 
 def _unseen(given: Given, error: UnseenError) -> ApiError:

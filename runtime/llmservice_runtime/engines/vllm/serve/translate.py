@@ -22,14 +22,14 @@ from llmservice_runtime.openai.chat_prompt import (
 )
 from llmservice_runtime.openai.messages import normalise
 from llmservice_runtime.openai.params import WHITE_SPACE, answer_length, bounded, constraint, sampling
-from llmservice_runtime.openai.pictures.given import Given, data_url
+from llmservice_runtime.openai.pictures.given import data_url
 from llmservice_runtime.openai.pictures.marks import split
-from llmservice_runtime.openai.pictures.prompt import unpacked
+from llmservice_runtime.openai.pictures.prompt import kept_small
 from llmservice_runtime.openai.prompt_options import prompt_options
 from llmservice_runtime.openai.reasoning_probe import may_think
 from llmservice_runtime.openai.requests.chat import ChatRequest, Message, Tool
 from llmservice_runtime.openai.requests.completion import CompletionRequest, DetokenizeRequest, TokenizeRequest
-from llmservice_runtime.openai.requests.fields import SharedFields
+from llmservice_runtime.openai.requests.fields import SharedFields, Strict
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.openai.templates import TemplateText, text_in
 from llmservice_runtime.protocol.engine import Grammar, GrammarKind
@@ -65,7 +65,7 @@ async def chat(request: ChatRequest, served: Served) -> Body:
     if length is not None:
         body["max_completion_tokens"] = length
     texts = _messages(request.messages, template, served.server)
-    body["messages"] = await _with_pictures(texts, request.pictures, served.server)
+    body["messages"] = await _with_pictures(texts, request, served.server)
     written = len(json.dumps(texts, ensure_ascii=False).encode()) + TEMPLATE_BYTES
     if length is not None and length + written > served.server.context_tokens:
         prompt = await rendered(served.server, request.messages, request, tools)
@@ -115,15 +115,13 @@ def _by_vllm(request: ChatRequest, served: Served, tools: list[Tool]) -> Body:
     }
 
 
-async def _with_pictures(messages: list[Body], pictures: Sequence[Given], server: Server) -> list[Body]:
+async def _with_pictures(messages: list[Body], request: Strict, server: Server) -> list[Body]:
     """With every picture where its mark is. ApiError 400 for a broken one: vLLM unpacks none that was not unpacked in
-    a process that may be lost."""
-    if not pictures:
+    a process that may be lost, and none that is larger than what comes from there, with which it goes on."""
+    if not request.pictures:
         return messages
-    parts = []
-    for given in pictures:
-        await unpacked(given)
-        parts.append({"type": "image_url", "image_url": {"url": data_url(given.data)}})
+    request.put_pictures([await kept_small(given) for given in request.pictures])
+    parts = [{"type": "image_url", "image_url": {"url": data_url(given.data)}} for given in request.pictures]
     return [message | {"content": _parts(message["content"], parts, server.mark)} for message in messages]
 
 
@@ -210,7 +208,7 @@ async def tokenize(request: TokenizeRequest, served: Served) -> Body:
     if request.messages is not None:
         template = served.server.chat_template(bool(request.tools))
         texts = _messages(request.messages, template, served.server)
-        body["messages"] = await _with_pictures(texts, request.pictures, served.server)
+        body["messages"] = await _with_pictures(texts, request, served.server)
         fields = {"messages", "tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message"}
         chat = ChatRequest.model_validate(request.model_dump(include=fields, exclude_unset=True))
         options = prompt_options(template, chat, request.tools or ())
