@@ -67,10 +67,15 @@ async def text_tokens(served: Served, text: str, bound: Bound, field: str, speci
         return tokens
     if not bound.cuts:
         raise _too_long(bound.context_tokens, f"{len(tokens) + special}", field)
-    if room < 1:
-        message = f"`truncate_prompt_tokens` is {bound.asked}, and special tokens and what comes before `{field}` have"
-        raise bad_request(f"{message} {special}. Ask for more.", "truncate_prompt_tokens")
+    check_room(bound, field, special)
     return tokens[:room]
+
+
+def check_room(bound: Bound, field: str, others: int) -> None:
+    """ApiError 400 where `others`, tokens that are not the text's, leave none of it."""
+    if bound.cuts and bound.most <= others:
+        message = f"`truncate_prompt_tokens` is {bound.asked}, and special tokens and what comes before `{field}` have"
+        raise bad_request(f"{message} {others}. Ask for more.", "truncate_prompt_tokens")
 
 
 def shortened(text: str, tokenizer: Tokenizer, tokens: int) -> str:

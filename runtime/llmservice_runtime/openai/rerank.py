@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from llmservice_runtime.openai.inputs import Bound, text_tokens
+from llmservice_runtime.openai.inputs import Bound, check_room, text_tokens
 from llmservice_runtime.openai.requests.pooling import PoolingFields, RerankRequest, ScoreRequest
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.pooling import Pooler, PoolInput
@@ -62,7 +62,7 @@ async def _pairs(
 ) -> list[PoolInput]:
     """Each text with its query. The second one is cut where the request wants that; a query never is."""
     bound = Bound(pooler.context_tokens, request.truncate_prompt_tokens)
-    whole = Bound(bound.most, None)
+    whole = Bound(pooler.context_tokens, None)
     joins = _Joins(pooler)
     known: dict[Named, list[int]] = {}
     pairs = []
@@ -91,6 +91,7 @@ class _Joins:
         if self._question is None:
             found = await text_tokens(self._pooler, text, bound, field, self.special + len(tokens))
             return self._pooler.pair(tokens, found)
+        check_room(bound, field, self.special + len(tokens))
         head = self._question.before + query + self._question.between  # words and what is around them share tokens
         found = await text_tokens(self._pooler, text, bound, field, len(self._tail), head)
         return PoolInput([*found, *self._tail])

@@ -91,6 +91,8 @@ def test_a_longer_document_is_cut_where_that_is_asked_for(ask: Ask) -> None:
     for kind in ("xlmr-cross", "qwen3-asked"):
         (result,) = ask(kind, "/v1/rerank", **fields)["results"]
         assert 0 < result["relevance_score"] < 1
+        few = ask(kind, "/v1/rerank", 400, **fields | {"truncate_prompt_tokens": 3})  # nothing of the query is cut
+        assert few["param"] == "truncate_prompt_tokens", few
     error = ask("qwen3-asked", "/v1/rerank", 400, query="red cat", documents=["cat " * 300])
     assert error["param"] == "documents.0" and error["code"] == "context_length_exceeded"
 
