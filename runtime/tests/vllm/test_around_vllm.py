@@ -454,6 +454,10 @@ async def test_how_long_the_prompts_at_hand_can_be_is_known() -> None:
     for text in ("a", "a" * 40):
         await ask(Gate(app, door), "/v1/completions", {"prompt": text, "max_tokens": 1})
     assert 1 <= seen[0] < seen[1] and seen[1] >= 40
+    for side in (8, 1960):  # an encoder takes its time with a large picture
+        parts = [{"type": "image_url", "image_url": {"url": url(file(Image.new("RGB", (side, side))))}}]
+        await ask(Gate(app, door), "/v1/chat/completions", {"messages": [{"role": "user", "content": parts}]})
+    assert 1024 <= seen[2] < 2048 and 4900 <= seen[3] < 6000
     assert door.running.longest_prompt == 0
 
 

@@ -14,6 +14,11 @@ _MOST_MARKERS = 2048
 """Before the one that says a size. Cameras and editors write some 300 at most; the millions that there could be take
 seconds."""
 
+_LEAST_TOKENS = 1024
+"""Of encoders that see pictures, or tiles of them, of one size..."""
+_TOKEN_PIXELS = 28 * 28
+"""...and what a token has of those that see a picture in its own (Qwen-VL)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -36,6 +41,12 @@ def header(data: bytes) -> Header | None:
         return _jpeg(data) if data[:2] == b"\xff\xd8" else None
     except (struct.error, IndexError):
         return None
+
+
+def most_tokens(data: bytes) -> int:
+    """How many tokens of a prompt a picture may be, by its size: about."""
+    found = header(data)
+    return max(_LEAST_TOKENS, found.width * found.height // _TOKEN_PIXELS) if found else 0
 
 
 def _webp(data: bytes) -> Header | None:

@@ -33,6 +33,7 @@ from llmservice_runtime.openai.drain import draining
 from llmservice_runtime.openai.generation import as_api_error
 from llmservice_runtime.openai.models import card, listed
 from llmservice_runtime.openai.params import constraint
+from llmservice_runtime.openai.pictures.headers import most_tokens
 from llmservice_runtime.openai.pooled import ENDPOINTS
 from llmservice_runtime.openai.requests.body import PROMPTS, received
 from llmservice_runtime.openai.requests.chat import ChatRequest
@@ -134,9 +135,10 @@ class Gate:
             served.server.check_task(*WRITING)
             with running.admitted(send) as admitted:
                 receive, body, request = await self._read(GENERATION[path], scope, receive, served)
-                # What a step may take is told by the text; a picture is as many tokens whatever its file has.
-                pictures = sum(4 * len(given.data) // 3 for given in request.pictures)
-                admitted.body_bytes = max(0, int(headers_of(scope)["Content-Length"]) - pictures)
+                # What a step may take is told by the text, and by the pixels of pictures, not by their files.
+                files = sum(4 * len(given.data) // 3 for given in request.pictures)
+                length = max(0, int(headers_of(scope)["Content-Length"]) - files)
+                admitted.body_bytes = length + sum(most_tokens(given.data) for given in request.pictures)
                 # An echoed prompt has its tokens too, and none that are not in the text.
                 wanted = body.get("logprobs")  # 0 asks for those of the chosen tokens
                 logprobs = wanted is not None and wanted is not False and not body.get("echo")
