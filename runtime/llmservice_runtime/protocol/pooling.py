@@ -20,6 +20,10 @@ class PoolInput:
     prompt: int = 0
     """How many tokens in front are the prompt's, where the model leaves that out of what it pools."""
 
+    def __post_init__(self) -> None:
+        """Kept in 4 bytes each: as Python's numbers the millions of a large request would take 40."""
+        object.__setattr__(self, "tokens", array("i", self.tokens))
+
 
 @dataclass(frozen=True, slots=True)
 class Question:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from array import array
 from collections.abc import Sequence
@@ -23,6 +24,11 @@ from llmservice_runtime.protocol.pooling import PoolInput, Traits, Vector
 
 def job(*lengths: int) -> Job:
     return Job([PoolInput([0] * length) for length in lengths], lambda error: None, 0.0)
+
+
+def test_tokens_that_wait_take_little_room() -> None:
+    tokens = PoolInput(list(range(1000, 5000))).tokens
+    assert list(tokens) == [*range(1000, 5000)] and sys.getsizeof(tokens) < 5 * len(tokens)
 
 
 def test_a_long_list_keeps_nobody_waiting() -> None:
