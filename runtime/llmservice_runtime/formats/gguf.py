@@ -26,9 +26,13 @@ ALIGNMENT = 32
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _FORMATS = {kind: struct.Struct(code) for kind, code in _SCALARS.items()}
-_STRING, _ARRAY = 8, 9
+_STRING, _ARRAY, _DOUBLE = 8, 9, 12
 _LEGACY = {b"lmgg": "GGML", b"fmgg": "GGMF", b"tjgg": "GGJT", b"algg": "GGLA"}
 _LEGACY |= {name.lower().encode(): name for name in _LEGACY.values()}
+
+
+class Double(float):
+    """A number of 64 bits: who asks llama.cpp for one of 32 under its key ends the process."""
 
 
 class Skipped(NamedTuple):
@@ -120,7 +124,8 @@ def _read_values(reader: HeaderReader, count: int, brief: bool) -> dict[str, Any
 def _value(reader: HeaderReader, kind: int, budget: _Budget, depth: int) -> Any:
     """One value; long strings, long arrays and arrays of strings are Skipped."""
     if scalar := _FORMATS.get(kind):
-        return scalar.unpack(reader.take(scalar.size))[0]
+        found = scalar.unpack(reader.take(scalar.size))[0]
+        return Double(found) if kind == _DOUBLE else found
     if kind == _STRING:
         length = _uint(reader, 8)
         if length > STRING_LIMIT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,15 @@ from llmservice_runtime.sources.files import FileEntry, ModelFiles
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 CONFIG_BYTES = 4 << 20
 MOST_RANK = 4096
+MOST_PATTERNS, LONGEST_PATTERN, MOST_REPEATS = 4096, 200, 2
+_SLOW = re.compile(r"\)[*+?{]|\\\d|\(\?P=")
+"""Repeats of groups, and references to what they matched."""
+STORED = frozenset({"F32", "F16", "BF16", "Q8_0"})
+"""Types of a GGUF adapter's matrices: those that llama.cpp's converter writes. Not all others can be multiplied."""
 _PART = re.compile(
     r"(?:base_model\.model\.|base_model\.)?(?P<name>.+)\.lora_(?P<part>[AB])(?:\.[A-Za-z0-9_-]+)?\.weight"
 )
+EMBEDDINGS = "token_embd.weight"
 _MERGE = "Merge it into its base model (peft: merge_and_unload) and serve the result."
 
 
@@ -40,23 +46,16 @@ class PeftConfig:
     base: str
     rank: int
     alpha: float
-    ranks: Mapping[str, int]
-    """Patterns of modules of another rank..."""
-    alphas: Mapping[str, float]
-    """...and alpha."""
+    alphas: Sequence[tuple[re.Pattern[str], float]]
+    """Modules of another alpha, as PEFT reads them: the first whose pattern is all of a name, or its last parts."""
     root: bool
     """Scaled by alpha / sqrt(rank) (rank-stabilized), else alpha / rank."""
     weights: str = WEIGHTS
 
     def scale(self, module: str, rank: int) -> float:
         """What the product of a module's matrices is multiplied with."""
-        alpha = next((alpha for pattern, alpha in self.alphas.items() if _names(pattern, module)), self.alpha)
+        alpha = next((alpha for pattern, alpha in self.alphas if pattern.fullmatch(module)), self.alpha)
         return alpha / math.sqrt(rank) if self.root else alpha / rank
-
-
-def _names(pattern: str, module: str) -> bool:
-    """Whether a key of rank_pattern or alpha_pattern means this module, as PEFT reads it."""
-    return re.fullmatch(rf"(.*\.)?({pattern})", module) is not None
 
 
 def read_config(raw: bytes) -> PeftConfig:
@@ -84,23 +83,27 @@ def read_config(raw: bytes) -> PeftConfig:
         raise damaged(f"{CONFIG} has the impossible rank {str(rank)[:40]} (`r`).")
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
         raise damaged(f"{CONFIG} has the impossible value {str(alpha)[:40]} for `lora_alpha`.")
-    ranks = {key: int(value) for key, value in _pattern(fields, "rank_pattern").items()}
-    return PeftConfig(
-        base_in_config(fields), rank, float(alpha), ranks, _pattern(fields, "alpha_pattern"),
-        fields.get("use_rslora") is True,
-    )  # fmt: skip
+    return PeftConfig(base_in_config(fields), rank, float(alpha), _alphas(fields), fields.get("use_rslora") is True)
 
 
-def _pattern(fields: Mapping[str, Any], key: str) -> dict[str, float]:
-    found = fields.get(key) or {}
+def _alphas(fields: Mapping[str, Any]) -> list[tuple[re.Pattern[str], float]]:
+    """`alpha_pattern`: no more than there may be modules, and none that takes long to match, as who wrote it is a
+    stranger and an engine waits for it."""
+    found = fields.get("alpha_pattern") or {}
     if not isinstance(found, dict) or not all(isinstance(v, int | float) and math.isfinite(v) for v in found.values()):
-        raise damaged(f"{CONFIG} has no numbers in `{key}`.")
-    for pattern in found:
-        try:
-            re.compile(pattern)
-        except re.error:
-            raise damaged(f"{CONFIG} has {pattern[:40]!r} in `{key}`, which is no pattern.") from None
-    return found
+        raise damaged(f"{CONFIG} has no numbers in `alpha_pattern`.")
+    if len(found) > MOST_PATTERNS:
+        raise damaged(f"{CONFIG} has {len(found)} patterns in `alpha_pattern`.")
+    return [(_pattern(key), float(value)) for key, value in found.items()]
+
+
+def _pattern(key: str) -> re.Pattern[str]:
+    try:
+        if len(key) <= LONGEST_PATTERN and len(re.findall(r"[*+?{]", key)) <= MOST_REPEATS and not _SLOW.search(key):
+            return re.compile(rf"(.*\.)?({key})")
+    except re.error:
+        pass
+    raise damaged(f"{CONFIG} has {key[:40]!r} in `alpha_pattern`, which is no pattern of names.")
 
 
 def part_of(tensor: str) -> tuple[str, str]:
@@ -166,9 +169,11 @@ def _peft(files: ModelFiles, entries: Mapping[str, FileEntry]) -> LoraFacts:
 def _widths(name: str, parts: Mapping[str, Tensor]) -> tuple[int, int, int]:
     """Rank, input and output width of one module."""
     a, b = parts.get("A"), parts.get("B")
-    if a is None or b is None or min(len(a.shape), len(b.shape)) < 2 or a.shape[-2] != b.shape[-1]:
+    if a is None or b is None or not len(a.shape) == len(b.shape) == 2 or a.shape[0] != b.shape[1]:
         raise damaged(f"the matrices of {plain(name)[:WORD]} do not go together.")
-    return a.shape[-2], a.shape[-1], b.shape[-2]
+    if 0 in (*a.shape, *b.shape):
+        raise damaged(f"the matrices of {plain(name)[:WORD]} are empty.")
+    return a.shape[0], a.shape[1], b.shape[0]
 
 
 def _gguf(header: GgufHeader, entry: FileEntry) -> LoraFacts:
@@ -177,6 +182,9 @@ def _gguf(header: GgufHeader, entry: FileEntry) -> LoraFacts:
         raise UnsupportedModel(f"{entry.path} is a model, or a part of one, not an adapter.", "Name it in spec.model.")
     if method != "lora":
         raise UnsupportedModel(f"{entry.path} is an adapter of the type {str(method)[:40]!r}; LoRA is loaded.", _MERGE)
+    alpha = header.values.get("adapter.lora.alpha", 0.0)
+    if type(alpha) is not float or not math.isfinite(alpha):
+        raise damaged(f"{entry.path} has the impossible value {str(alpha)[:40]} for `adapter.lora.alpha`.")
     found: dict[str, dict[str, Tensor]] = {}
     for tensor in header.tensors:
         name, _, part = tensor.name.rpartition(".lora_")
@@ -184,14 +192,25 @@ def _gguf(header: GgufHeader, entry: FileEntry) -> LoraFacts:
             if tensor.name.endswith("_norm.weight"):
                 raise UnsupportedModel(f"{entry.path} changes norms, which engines leave out.", _MERGE)
             raise damaged(f"tensor {plain(tensor.name)[:80]!r} of {entry.path} is none of a LoRA.")
-        found.setdefault(name, {})[part.upper()] = tensor._replace(shape=tensor.shape[::-1])
-    widths = {name: _widths(name, parts) for name, parts in found.items() if "token_embd" not in name}
+        if "_exps." in name:
+            raise UnsupportedModel(f"{entry.path} changes experts, which plans keep no room for.", _MERGE)
+        if tensor.dtype not in STORED:
+            said = f"{entry.path} is stored as {tensor.dtype}, of {', '.join(sorted(STORED))}"
+            raise UnsupportedModel(f"{said} an adapter is loaded.", "Convert it anew, to F16.")
+        embeds = part == "a" and name == EMBEDDINGS  # rows are looked up there: it lies the other way round
+        shape = tensor.shape if embeds else tensor.shape[::-1]
+        found.setdefault(name, {})[part.upper()] = tensor._replace(shape=shape)
+    widths = {name: _widths(name, parts) for name, parts in found.items()}
     return LoraFacts(
         LoraFormat.GGUF,
         base_in_gguf(header.values),
         str(header.values.get("general.architecture", "")),
         max((rank for rank, _, _ in widths.values()), default=0),
-        _targets((name.removesuffix(".weight").rpartition(".")[2], i, o) for name, (_, i, o) in widths.items()),
+        _targets(
+            (name.removesuffix(".weight").rpartition(".")[2], i, o)
+            for name, (_, i, o) in widths.items()
+            if name != EMBEDDINGS
+        ),
         _layers(widths),
         sum(tensor.nbytes for tensor in header.tensors),
         (entry.path,),
