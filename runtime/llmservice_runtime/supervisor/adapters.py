@@ -40,7 +40,8 @@ PASSING = frozenset(
 """What another try may mend."""
 RETRY_SECONDS = 10.0, 300.0
 """Before the next try: this, then twice as long, up to that."""
-OUTPUT_BYTES = 1 << 20
+TOGETHER = 3
+"""Programs that fetch side by side: some 40 MB each, and one whose source hangs holds up no other."""
 
 
 @dataclass(slots=True)
@@ -95,7 +96,7 @@ class Adapters:
         self._told: tuple[Fetched, ...] | None = None
         """What the engine at hand was told last; None = nothing yet."""
         self._listens = False
-        self._one = asyncio.Semaphore(1)
+        self._fetching = asyncio.Semaphore(TOGETHER)
 
     def statuses(self) -> list[AdapterStatus]:
         """In the order of the file."""
@@ -161,7 +162,6 @@ class Adapters:
                 text = file.read(LARGEST).decode()
             if text == self._text:
                 return
-            self._text = text
             wanted = parse_adapters(text)
         except (OSError, UnicodeDecodeError, UserError) as error:
             said = error.strerror if isinstance(error, OSError) else error
@@ -169,12 +169,17 @@ class Adapters:
                 self._say(f"{path}: {said} The adapters stay as they are.")
                 self._text = str(said)
             return
+        self._text = text
         self._want(wanted)
 
     def _want(self, wanted: Sequence[Adapter]) -> None:
+        """More than there is room for come with other replicas; until these are here those that are loaded stay."""
         before, self._held = self._held, {}
-        for number, adapter in enumerate(wanted):
-            if number >= self._settings.adapter_count:
+        stay = {name for name, one in before.items() if one.fetched is not None}
+        places = sorted((adapter.name for adapter in wanted), key=lambda name: name not in stay)
+        placed = frozenset(places[: self._settings.adapter_count])
+        for adapter in wanted:
+            if adapter.name not in placed:
                 self._held[adapter.name] = self._no_room(adapter)
                 continue
             one = before.pop(adapter.name, None)
@@ -208,7 +213,7 @@ class Adapters:
         one.job = asyncio.get_running_loop().create_task(self._bring(one, one.wanted))
 
     async def _bring(self, one: _Held, adapter: Adapter) -> None:
-        async with self._one:
+        async with self._fetching:
             if not one.loaded:
                 one.status = replace(one.status, state=AdapterState.FETCHING)
             code, output = await _output([*self._command, *_arguments(adapter)])
@@ -233,9 +238,11 @@ class Adapters:
             return
         one.marks.close()
         one.marks.enter_context(held(Path(fetched.path)))
-        one.fetched, one.revision, one.tries = fetched, str(body.get("revision") or ""), 0
-        if not one.loaded:
-            state = AdapterState.LOADING
+        revision = str(body.get("revision") or "")
+        same = (fetched, revision) == (one.fetched, one.status.revision)
+        one.fetched, one.revision, one.tries = fetched, revision, 0
+        if same or not one.loaded:  # else the one before serves, until the engine has said what became of this one
+            state = AdapterState.LOADED if one.loaded else AdapterState.LOADING
             one.status = replace(one.status, state=state, revision=one.revision, reason="", message="")
 
     def _fail(self, one: _Held, failure: FailureClass, message: str) -> None:
@@ -283,10 +290,9 @@ async def _output(command: Sequence[str]) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True
     )
-    assert process.stdout is not None
     try:
-        output = await process.stdout.read(OUTPUT_BYTES)
-        return await process.wait(), output.decode(errors="replace")
+        output, _ = await process.communicate()
+        return process.returncode or 0, output.decode(errors="replace")
     except BaseException:
         with suppress(ProcessLookupError):
             process.send_signal(signal.SIGKILL)

@@ -191,3 +191,50 @@ async def test_what_an_engine_can_not_load_is_said_in_its_words(world: World) ->
     world.loaded(1, sql=(FailureClass.UNSUPPORTED_FORMAT, "Of another model."))
     status = world.adapters.statuses()[0]
     assert (status.state.value, status.reason, status.message) == ("Failed", "UnsupportedFormat", "Of another model.")
+
+
+async def test_one_that_is_loaded_keeps_its_place_whatever_its_name(world: World) -> None:
+    """Another plan may have room for more, and the same file: until its replicas are there nobody else has these."""
+    for name in "abcde":
+        world.fetches(name)
+    world.begin("b", "c", "d", "e")
+    await world.until(lambda: bool(world.told))
+    world.loaded(1, *"bcde")
+    world.want("a", "b", "c", "d", "e")
+    await world.until(lambda: "a" in world.states())
+    assert world.states() == {"a": ("Failed", "DoesNotFit"), **dict.fromkeys("bcde", ("Loaded", ""))}
+    assert len(world.told) == 1
+    assert [one.name for one in world.adapters.statuses()] == list("abcde")
+
+
+async def test_a_file_that_is_broken_is_told_of_once_and_changes_nothing(world: World) -> None:
+    world.fetches("sql")
+    world.begin("sql")
+    await world.until(lambda: bool(world.told))
+    world.loaded(1, "sql")
+    world.file.write_text("{")
+    await world.until(lambda: any("not JSON" in line for line in world.said))
+    await asyncio.sleep(10 * module.POLL_SECONDS)
+    assert sum("not JSON" in line for line in world.said) == 1
+    assert world.states() == {"sql": ("Loaded", "")} and len(world.told) == 1
+
+
+async def test_one_that_hangs_holds_up_no_other(world: World) -> None:
+    (world.folder / "fetch.py").write_text("import sys, time\nif '--name=slow' in sys.argv: time.sleep(600)\n" + SCRIPT)
+    world.fetches("sql")
+    world.begin("slow", "sql")
+    await world.until(lambda: world.states().get("sql", ("", ""))[0] == "Loading")
+
+
+async def test_what_is_the_same_after_all_has_nothing_wrong_any_more(world: World) -> None:
+    world.fetches("sql")
+    world.begin("sql")
+    await world.until(lambda: bool(world.told))
+    world.loaded(1, "sql")
+    world.fetches("sql", failure=FailureClass.HUB_UNREACHABLE)
+    world.want(Adapter("sql", "hf://acme/sql", "v1"))
+    await world.until(lambda: world.states()["sql"] == ("Loaded", "HubUnreachable"))
+    world.fetches("sql")
+    world.now = 11.0
+    await world.until(lambda: world.states()["sql"] == ("Loaded", ""))
+    assert len(world.told) == 1
