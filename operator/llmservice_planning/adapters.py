@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from llmservice_runtime.contract.engines import EngineType
@@ -26,16 +26,21 @@ class Judged:
     """What the replicas of the plan lack for it: a clause about them."""
 
 
-def judged(adapters: Adapters, model: ModelFacts, engine: EngineType, room: AdapterRoom) -> Judged:
-    """Of these, in their order: the first ones get the places that there are."""
+def judged(
+    adapters: Adapters, model: ModelFacts, engine: EngineType, room: AdapterRoom, served: Collection[str] = ()
+) -> Judged:
+    """Of these, in their order: the first ones get the places that there are, those that are `served` before all."""
     refused = _refused(adapters, model, engine)
     usable = [name for name in adapters if name not in refused]
     beyond: dict[str, str] = {}
-    for number, name in enumerate(usable):
-        if number >= room.count:
-            beyond[name] = f"they have room for {room.count} adapters, and {len(usable)} are asked for"
-        elif adapters[name].rank > room.rank:
+    left = room.count
+    for name in sorted(usable, key=lambda name: name not in served):
+        if adapters[name].rank > room.rank:
             beyond[name] = f"they have room for rank {room.rank}, and {name} has rank {adapters[name].rank}"
+        elif not left:
+            beyond[name] = f"they have room for {room.count} adapters, and {len(usable)} are asked for"
+        else:
+            left -= 1
     return Judged(refused, beyond)
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from llmservice_operator.children.adapter_mounts import map_name
 from llmservice_operator.facts.owner import Json, Owner, digest
 from llmservice_operator.facts.paths import ADAPTERS_FILE
-from llmservice_runtime.contract.adapters import Adapter, adapters_json
+from llmservice_runtime.contract.adapters import Adapter, adapters_json, parse_adapters
+from llmservice_runtime.contract.bounds import SettingsError
 from llmservice_runtime.formats.lora_facts import LoraFacts
 
 READ = "read.json"
@@ -50,6 +51,14 @@ def read_in(live: Json | None) -> dict[str, AdapterRead]:
         return {str(key): AdapterRead.of(body) for key, body in kept.items()}
     except (ValueError, AttributeError, RecursionError):
         return {}
+
+
+def told_in(live: Json | None) -> frozenset[str]:
+    """Names of those that replicas are told to load by the live one."""
+    try:
+        return frozenset(adapter.name for adapter in parse_adapters((live or {}).get("data", {}).get(ADAPTERS_FILE)))
+    except (SettingsError, TypeError):
+        return frozenset()
 
 
 def file_digest(adapters: Json | None) -> str:

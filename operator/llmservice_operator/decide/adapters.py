@@ -11,7 +11,7 @@ from datetime import datetime
 from llmservice_api.adapters import AdapterSpec
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.adapter_job import adapter_job_name
-from llmservice_operator.children.adapter_map import AdapterRead, read_in
+from llmservice_operator.children.adapter_map import AdapterRead, read_in, told_in
 from llmservice_operator.children.adapter_mounts import mounted_secrets, mounts_map, secret_folder
 from llmservice_operator.decide.preparation import Preparation, preparation, reported, unreadable
 from llmservice_operator.facts.frozen import Frozen
@@ -39,6 +39,8 @@ class Found:
     made: Preparation = field(default_factory=Preparation)
     read: AdapterRead | None = None
     kept: bool = False
+    served: bool = False
+    """Whether replicas are told of one of this name."""
 
     @property
     def key(self) -> str:
@@ -73,8 +75,9 @@ def key_of(adapter: AdapterSpec) -> str:
 
 def find(owner: Owner, spec: LLMServiceSpec, live: Live, now: datetime) -> tuple[Found, ...]:
     """What is known of each, in the order of the spec."""
-    known = read_in(live.adapter_map)
-    return tuple(_find(owner, spec, adapter, known.get(key_of(adapter)), live, now) for adapter in spec.adapters)
+    known, served = read_in(live.adapter_map), told_in(live.adapter_map)
+    made = (_find(owner, spec, adapter, known.get(key_of(adapter)), live, now) for adapter in spec.adapters)
+    return tuple(dataclasses.replace(one, served=one.adapter.name in served) for one in made)
 
 
 def _find(
@@ -143,12 +146,13 @@ def _wanted(one: Found, made: Judged, secrets: frozenset[str], no_room: Problem 
     return Wanted(one)
 
 
-def _judged(frozen: Frozen, found: Iterable[Found]) -> Judged | None:
+def _judged(frozen: Frozen, found: Sequence[Found]) -> Judged | None:
     """None where the model's facts can't be read, or its engine is one of another release."""
     facts = model_facts(frozen)
     if facts is None or frozen.engine not in list(EngineType):
         return None
-    return judged(readable(found), facts, EngineType(frozen.engine), room_of(frozen))
+    served = {one.adapter.name for one in found if one.served}
+    return judged(readable(found), facts, EngineType(frozen.engine), room_of(frozen), served)
 
 
 def files(made: Iterable[Wanted]) -> list[Adapter]:

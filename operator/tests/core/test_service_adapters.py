@@ -214,6 +214,8 @@ def test_more_than_any_plan_has_room_for_is_told_and_what_runs_goes_on() -> None
     found = world.condition("AdaptersReady")
     assert (found["status"], found["reason"]) == ("False", "DoesNotFit") and "GiB short" in found["message"]
     assert world.entries()["a0"]["state"] == "Failed" and world.condition("Ready")["status"] == "True"
+    world.edit(adapters=[*many, SQL]).pass_()
+    assert [one["name"] for one in world.file()] == ["sql"], "who is served keeps its place, wherever it stands"
     assert world.pass_() == [], "and that is all"
     world.edit(adapters=[SQL, LAW]).pass_()
     world.read(LAW).pass_()

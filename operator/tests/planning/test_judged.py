@@ -61,6 +61,11 @@ def test_what_goes_into_a_room_stays_within_it(adapters: dict[str, LoraFacts], r
     inside = [facts for name, facts in adapters.items() if name not in made.beyond and name not in made.refused]
     assert len(inside) <= room.count and all(facts.rank <= room.rank for facts in inside)
     assert not set(made.beyond) & set(made.refused)
+    served = {*adapters} - {*made.beyond}
+    again = judged(dict(reversed(adapters.items())), MODEL, ENGINE, room, served)
+    assert not served & set(again.beyond), "who is served stays so, whatever stands before it"
+    fit = [facts for name, facts in adapters.items() if name not in made.refused and facts.rank <= room.rank]
+    assert len(inside) == min(len(fit), room.count), "who does not fit takes nobody's place"
 
 
 def test_why_one_is_refused_says_what_to_do() -> None:
