@@ -16,6 +16,8 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM can be started for, as far as they are sensible; a plan's room has one of them on every engine."""
 LEAST_RANK = 16
 _EMBEDDINGS = frozenset({"embed_tokens", "wte", "word_embeddings", "token_embd"})
+SLACK = 4
+"""Modules of some models are wider than those that room is counted by."""
 HEADS = frozenset({"lm_head", "output"})
 _FROM_HIDDEN = frozenset(
     {"q_proj", "k_proj", "v_proj", "qkv_proj", "gate_proj", "up_proj", "gate_up_proj", "attn_q", "attn_k", "attn_v",
@@ -121,7 +123,16 @@ def _refusal(adapter: LoraFacts, model: ModelFacts, engine: Takes) -> AdapterVer
             return _refused(f"it changes the token embeddings ({target.name})", "Merge it into the model.")
         if wrong := _misfit(target, model):
             return _foreign(adapter, wrong)
+    if model.hidden_size and adapter.weight_bytes > _most_bytes(adapter, model):
+        size = f"{adapter.weight_bytes / 1e9:,.1f} GB"
+        return _foreign(adapter, f"it has {size} of weights, far more than rank {adapter.rank} takes here")
     return _refused(engine.objection, TRAIN) if engine.objection else None
+
+
+def _most_bytes(adapter: LoraFacts, model: ModelFacts) -> int:
+    """No adapter of its rank has more, in 32 bits, whatever its modules are: a replica would run out of memory."""
+    layers = adapter_bytes(model, AdapterRoom(1, adapter.rank), 4) * max(1, model.mixture_experts)
+    return SLACK * (layers + 4 * adapter.rank * (model.vocab_size + model.hidden_size))
 
 
 TRAIN = "Train it on the projections of attention and feed-forward alone, or merge it into the model."

@@ -73,6 +73,7 @@ def test_a_good_one_fits_and_one_beyond_the_room_asks_for_more(engine: EngineTyp
         ({"targets": (Target("k_proj", 256, 256),)}, "256 rows, this model's 128"),
         ({"targets": (Target("embed_tokens", 256, 2048),)}, "token embeddings"),
         ({"rank": 1024}, "1024"),
+        ({"targets": (Target("wide", 256, 10**9),), "weight_bytes": 8 * 4 * 10**9}, "32.0 GB of weights"),
         ({"format": LoraFormat.GGUF, "architecture": "qwen2"}, "stored as GGUF"),
     ],
 )
