@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +131,13 @@ async def test_what_does_not_go_with_the_model_is_refused_by_name(engine: LlamaC
     with pytest.raises(UserError, match="DoRA"):
         await engine.load_adapter("dora", dice(tmp_path / "dora", use_dora=True))
     assert await tokens(engine) == before
+
+
+async def test_what_was_checked_is_loaded_whatever_lies_beside_it(engine: LlamaCppEngine, tmp_path: Path) -> None:
+    folder = shutil.copytree(ADAPTERS / "polite", tmp_path / "polite")
+    (folder / "another.gguf").write_bytes(b"GGUF that nobody has looked at")
+    await engine.load_adapter("polite", folder)
+    await engine.unload_adapter("polite")
 
 
 async def test_a_gguf_of_it_is_the_same_adapter(engine: LlamaCppEngine, tmp_path: Path) -> None:

@@ -82,9 +82,6 @@ def _as_file(path: Path, base: Base) -> Iterator[Path]:
     if path.suffix == _GGUF:
         yield path
         return
-    if found := sorted(path.glob(f"*{_GGUF}")):
-        yield found[0]
-        return
     memory = os.memfd_create("adapter", os.MFD_CLOEXEC)
     try:
         with os.fdopen(os.dup(memory), "wb") as file:
