@@ -147,6 +147,7 @@ class Adapters:
                 self._fail(one, failure, message)
             elif one.loaded and one.job is None and not one.settled:
                 self._say(f"the adapter {name} is loaded")
+                one.tries = 0
                 one.status = replace(
                     one.status, state=AdapterState.LOADED, revision=one.revision, reason="", message=""
                 )
@@ -240,7 +241,7 @@ class Adapters:
         one.marks.enter_context(held(Path(fetched.path)))
         revision = str(body.get("revision") or "")
         same = (fetched, revision) == (one.fetched, one.status.revision)
-        one.fetched, one.revision, one.tries = fetched, revision, 0
+        one.fetched, one.revision = fetched, revision
         if same or not one.loaded:  # else the one before serves, until the engine has said what became of this one
             state = AdapterState.LOADED if one.loaded else AdapterState.LOADING
             one.status = replace(one.status, state=state, revision=one.revision, reason="", message="")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,9 @@ class World:
 
     def states(self) -> dict[str, tuple[str, str]]:
         return {one.name: (one.state.value, one.reason) for one in self.adapters.statuses()}
+
+    def was_told(self, turn: int) -> bool:
+        return any(order["turn"] == turn for order in self.told)
 
     def loaded(self, turn: int, *names: str, **failed: tuple[FailureClass, str]) -> None:
         self.adapters.reported(AdaptersReport(turn, frozenset(names), failed))
@@ -238,3 +242,17 @@ async def test_what_is_the_same_after_all_has_nothing_wrong_any_more(world: Worl
     world.now = 11.0
     await world.until(lambda: world.states()["sql"] == ("Loaded", ""))
     assert len(world.told) == 1
+
+
+async def test_what_an_engine_fails_with_again_is_tried_ever_less_often(world: World) -> None:
+    """Each try holds up what the engine computes."""
+    world.fetches("sql")
+    world.begin("sql")
+    for turn, after in ((1, 10.0), (3, 20.0), (5, 40.0)):
+        await world.until(partial(world.was_told, turn))
+        world.loaded(turn, sql=(FailureClass.CRASHED, "It fell over."))
+        world.loaded(turn + 1)  # told that it has none, meanwhile
+        world.now += after - 1.0
+        await asyncio.sleep(5 * module.POLL_SECONDS)
+        assert world.told[-1]["turn"] == turn + 1, after
+        world.now += 1.0
