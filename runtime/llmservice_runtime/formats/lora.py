@@ -26,7 +26,7 @@ from llmservice_runtime.sources.files import FileEntry, ModelFiles
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 CONFIG_BYTES = 4 << 20
-MOST_RANK = 4096
+MOST_RANK, MOST_ALPHA = 4096, 1e38
 MOST_PATTERNS, LONGEST_PATTERN, MOST_REPEATS = 4096, 200, 2
 _SLOW = re.compile(r"\)[*+?{]|\\\d|\(\?P=")
 """Repeats of groups, and references to what they matched."""
@@ -81,7 +81,7 @@ def read_config(raw: bytes) -> PeftConfig:
     rank, alpha = fields.get("r"), fields.get("lora_alpha")
     if type(rank) is not int or not 0 < rank <= MOST_RANK:
         raise damaged(f"{CONFIG} has the impossible rank {str(rank)[:40]} (`r`).")
-    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
+    if not _is_alpha(alpha):
         raise damaged(f"{CONFIG} has the impossible value {str(alpha)[:40]} for `lora_alpha`.")
     return PeftConfig(base_in_config(fields), rank, float(alpha), _alphas(fields), fields.get("use_rslora") is True)
 
@@ -90,11 +90,16 @@ def _alphas(fields: Mapping[str, Any]) -> list[tuple[re.Pattern[str], float]]:
     """`alpha_pattern`: no more than there may be modules, and none that takes long to match, as who wrote it is a
     stranger and an engine waits for it."""
     found = fields.get("alpha_pattern") or {}
-    if not isinstance(found, dict) or not all(isinstance(v, int | float) and math.isfinite(v) for v in found.values()):
+    if not isinstance(found, dict) or not all(map(_is_alpha, found.values())):
         raise damaged(f"{CONFIG} has no numbers in `alpha_pattern`.")
     if len(found) > MOST_PATTERNS:
         raise damaged(f"{CONFIG} has {len(found)} patterns in `alpha_pattern`.")
     return [(_pattern(key), float(value)) for key, value in found.items()]
+
+
+def _is_alpha(value: Any) -> bool:
+    """Whether 32 bits hold it; also a whole number may be too large for any float."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST_ALPHA
 
 
 def _pattern(key: str) -> re.Pattern[str]:
@@ -152,18 +157,24 @@ def _peft(files: ModelFiles, entries: Mapping[str, FileEntry]) -> LoraFacts:
     for tensor in header.tensors:
         name, part = part_of(tensor.name)
         pairs.setdefault(name, {})[part] = tensor
-    widths = {name: _widths(name, parts) for name, parts in pairs.items()}
+    widths = _all_widths(WEIGHTS, pairs)
     return LoraFacts(
         LoraFormat.PEFT,
         config.base,
         "",
-        max((rank for rank, _, _ in widths.values()), default=config.rank),
+        max(rank for rank, _, _ in widths.values()),
         _targets((name.rpartition(".")[2], inputs, outputs) for name, (_, inputs, outputs) in widths.items()),
         _layers(widths),
         sum(tensor.nbytes for tensor in header.tensors),
         (CONFIG, WEIGHTS),
         entries[CONFIG].size + size,
     )
+
+
+def _all_widths(path: str, pairs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, tuple[int, int, int]]:
+    if not pairs:
+        raise damaged(f"{path} has no matrices.")
+    return {name: _widths(name, parts) for name, parts in pairs.items()}
 
 
 def _widths(name: str, parts: Mapping[str, Tensor]) -> tuple[int, int, int]:
@@ -183,7 +194,7 @@ def _gguf(header: GgufHeader, entry: FileEntry) -> LoraFacts:
     if method != "lora":
         raise UnsupportedModel(f"{entry.path} is an adapter of the type {str(method)[:40]!r}; LoRA is loaded.", _MERGE)
     alpha = header.values.get("adapter.lora.alpha", 0.0)
-    if type(alpha) is not float or not math.isfinite(alpha):
+    if type(alpha) is not float or not _is_alpha(alpha):
         raise damaged(f"{entry.path} has the impossible value {str(alpha)[:40]} for `adapter.lora.alpha`.")
     found: dict[str, dict[str, Tensor]] = {}
     for tensor in header.tensors:
@@ -195,17 +206,17 @@ def _gguf(header: GgufHeader, entry: FileEntry) -> LoraFacts:
         if "_exps." in name:
             raise UnsupportedModel(f"{entry.path} changes experts, which plans keep no room for.", _MERGE)
         if tensor.dtype not in STORED:
-            said = f"{entry.path} is stored as {tensor.dtype}, of {', '.join(sorted(STORED))}"
-            raise UnsupportedModel(f"{said} an adapter is loaded.", "Convert it anew, to F16.")
+            said = f"{entry.path} is stored as {tensor.dtype}; {', '.join(sorted(STORED))} are loaded, no others."
+            raise UnsupportedModel(said, "Convert the adapter anew, to F16.")
         embeds = part == "a" and name == EMBEDDINGS  # rows are looked up there: it lies the other way round
         shape = tensor.shape if embeds else tensor.shape[::-1]
         found.setdefault(name, {})[part.upper()] = tensor._replace(shape=shape)
-    widths = {name: _widths(name, parts) for name, parts in found.items()}
+    widths = _all_widths(entry.path, found)
     return LoraFacts(
         LoraFormat.GGUF,
         base_in_gguf(header.values),
         str(header.values.get("general.architecture", "")),
-        max((rank for rank, _, _ in widths.values()), default=0),
+        max(rank for rank, _, _ in widths.values()),
         _targets(
             (name.removesuffix(".weight").rpartition(".")[2], i, o)
             for name, (_, i, o) in widths.items()
