@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +151,17 @@ async def test_a_gguf_of_it_is_the_same_adapter(engine: LlamaCppEngine, tmp_path
     assert await tokens(engine, "gguf") == await tokens(engine, "peft")
     for name in ("peft", "gguf"):
         await engine.unload_adapter(name)
+
+
+def test_a_conversion_takes_the_memory_of_a_matrix(tmp_path: Path) -> None:
+    """No plan has more: an adapter that was all there at once, in 32 bits, could end a replica that has room for it."""
+    folder = dice(tmp_path / "large", rank=64)
+    largest = 4 * 64 * 768
+    tracemalloc.start()
+    size = sum(len(piece) for piece in peft.as_gguf(folder, peft.Base("qwen2", 4, 2)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert size > 10 * largest and peak < 5 * largest, (size, peak)
 
 
 def _read(path: Path) -> dict[str, tuple[dict[str, Any], bytes]]:

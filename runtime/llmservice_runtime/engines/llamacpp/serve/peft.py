@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,9 @@ import numpy.typing as npt
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.formats.lora import PeftConfig, part_of, read_config
+from llmservice_runtime.formats.ranges import Fetch
 from llmservice_runtime.formats.safetensors import read_header
+from llmservice_runtime.formats.tensors import Tensor
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -62,53 +65,57 @@ class Base:
 
 
 def as_gguf(folder: Path, base: Base) -> Iterator[bytes]:
-    """The GGUF, piece by piece. UserError when it can't be one for this model."""
+    """The GGUF, piece by piece: no more than one matrix is in memory. UserError when it can't be one for this model."""
     config = read_config((folder / "adapter_config.json").read_bytes())
     if base.architecture not in NAMES:
         raise _refused(
             f"PEFT's adapters of the architecture {base.architecture} are not converted here",
             "Use the adapter as a GGUF (llama.cpp's convert_lora_to_gguf.py makes one), or serve with another engine.",
         )
-    tensors = [pair for module in _modules(folder, config) for pair in _pair(module, config, base)]
-    yield from _written(base.architecture, config.alpha, tensors)
-
-
-@dataclass(slots=True)
-class _Module:
-    """The two matrices of one layer of the base."""
-
-    name: str
-    a: npt.NDArray[np.float32] | None = None
-    """(rank, in)"""
-    b: npt.NDArray[np.float32] | None = None
-    """(out, rank)"""
-    half: bool = False
-    """Whether 16 bits hold both exactly."""
-
-
-def _modules(folder: Path, config: PeftConfig) -> list[_Module]:
     path = folder / config.weights
-    size = path.stat().st_size
-    modules: dict[str, _Module] = {}
     with path.open("rb") as file:
 
         def fetch(start: int, length: int) -> bytes:
             file.seek(start)
             return file.read(length)
 
-        header = read_header(fetch, size, path.name)
-        at = size - sum(tensor.nbytes for tensor in header.tensors)
-        for tensor in header.tensors:
-            name, part = part_of(tensor.name)
-            values = _floats(fetch(at, tensor.nbytes), tensor.dtype).reshape(tensor.shape)
-            at += tensor.nbytes
-            module = modules.setdefault(name, _Module(name, half=True))
-            module.half &= tensor.dtype == "F16"
-            if part == "A":
-                module.a = values
-            else:
-                module.b = values
-    return list(modules.values())
+        modules = _modules(fetch, path)
+        matrices = [matrix for name, parts in modules.items() for matrix in _pair(name, parts, config, base, fetch)]
+        yield from _written(base.architecture, config.alpha, matrices)
+
+
+class _Part(NamedTuple):
+    """Where one of a module's two matrices is."""
+
+    tensor: Tensor
+    start: int
+
+
+class _Matrix(NamedTuple):
+    """One of the GGUF's, in the type that it has there."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: type[np.floating[Any]]
+    read: Callable[[], Array]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return prod(self.shape) * np.dtype(self.kind).itemsize
+
+
+def _modules(fetch: Fetch, path: Path) -> dict[str, dict[str, _Part]]:
+    """PEFT's names of layers -> `A` (rank, in) and `B` (out, rank)."""
+    size = path.stat().st_size
+    header = read_header(fetch, size, path.name)
+    start = size - sum(tensor.nbytes for tensor in header.tensors)
+    modules: dict[str, dict[str, _Part]] = {}
+    for tensor in header.tensors:
+        name, part = part_of(tensor.name)
+        modules.setdefault(name, {})[part] = _Part(tensor, start)
+        start += tensor.nbytes
+    return modules
 
 
 def _floats(data: bytes, dtype: str) -> npt.NDArray[np.float32]:
@@ -120,20 +127,28 @@ def _floats(data: bytes, dtype: str) -> npt.NDArray[np.float32]:
     return np.frombuffer(data, kinds[dtype]).astype(np.float32)
 
 
-def _pair(module: _Module, config: PeftConfig, base: Base) -> Iterator[tuple[str, Array]]:
+def _pair(module: str, parts: Mapping[str, _Part], config: PeftConfig, base: Base, fetch: Fetch) -> Iterator[_Matrix]:
     """Both matrices under llama.cpp's names. It scales by alpha / rank; what PEFT scales otherwise is in the second."""
-    if module.a is None or module.b is None:
-        raise _refused(f"{module.name} has one of its two matrices only", "Save the adapter again.")
-    name, rank = _gguf_name(module.name, base), module.a.shape[0]
-    b, half = module.b, module.half
-    if base.architecture in REORDERED and name.endswith((".attn_q.weight", ".attn_k.weight")):
-        b = _rotary_order(b, base.heads if name.endswith(".attn_q.weight") else base.kv_heads, module.name)
-    factor = config.scale(module.name, rank) / (config.alpha / rank if config.alpha else 1.0)
-    if factor != 1.0:
-        b, half = b * np.float32(factor), False
-    kind: type[np.floating[Any]] = np.float16 if half else np.float32
-    yield f"{name}.lora_a", module.a.astype(kind)
-    yield f"{name}.lora_b", b.astype(kind)
+    if len(parts) != 2:
+        raise _refused(f"{module} has one of its two matrices only", "Save the adapter again.")
+    name, rank = _gguf_name(module, base), parts["A"].tensor.shape[0]
+    factor = config.scale(module, rank) / (config.alpha / rank if config.alpha else 1.0)
+    reordered = {"attn_q.weight": base.heads, "attn_k.weight": base.kv_heads} if base.architecture in REORDERED else {}
+    heads = reordered.get(name.split(".", 2)[-1])
+
+    def values(part: str) -> npt.NDArray[np.float32]:
+        tensor, start = parts[part]
+        return _floats(fetch(start, tensor.nbytes), tensor.dtype).reshape(tensor.shape)
+
+    def second() -> npt.NDArray[np.float32]:
+        b = values("B")
+        b = b if heads is None else _rotary_order(b, heads, module)
+        return b * np.float32(factor) if factor != 1.0 else b
+
+    half = factor == 1.0 and all(part.tensor.dtype == "F16" for part in parts.values())
+    kind: type[np.floating[Any]] = np.float16 if half else np.float32  # 16 bits where they hold both exactly
+    yield _Matrix(f"{name}.lora_a", parts["A"].tensor.shape, kind, lambda: values("A"))
+    yield _Matrix(f"{name}.lora_b", parts["B"].tensor.shape, kind, second)
 
 
 def _gguf_name(module: str, base: Base) -> str:
@@ -157,20 +172,20 @@ def _rotary_order(rows: npt.NDArray[np.float32], heads: int, name: str) -> npt.N
     return rows.reshape(heads, 2, out // heads // 2, rank).swapaxes(1, 2).reshape(out, rank)
 
 
-def _written(architecture: str, alpha: float, tensors: list[tuple[str, Array]]) -> Iterator[bytes]:
+def _written(architecture: str, alpha: float, matrices: list[_Matrix]) -> Iterator[bytes]:
     words = {"general.architecture": architecture, "general.type": "adapter", "adapter.type": "lora"}
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(words) + 1)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(matrices), len(words) + 1)
     head += b"".join(_text(key) + struct.pack("<I", _STRING) + _text(word) for key, word in words.items())
     head += _text("adapter.lora.alpha") + struct.pack("<If", _FLOAT, alpha)
     offset = 0
-    for name, values in tensors:
-        kind = F16 if values.dtype == np.float16 else F32
-        shape = values.shape[::-1]
-        head += _text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
-        offset += _padded(values.nbytes)
+    for matrix in matrices:
+        kind, shape = F16 if matrix.kind is np.float16 else F32, matrix.shape[::-1]
+        head += _text(matrix.name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
+        offset += _padded(matrix.size)
     yield head + b"\0" * (_padded(len(head)) - len(head))
-    for _, values in tensors:
-        yield np.ascontiguousarray(values).tobytes() + b"\0" * (_padded(values.nbytes) - values.nbytes)
+    for matrix in matrices:
+        yield np.ascontiguousarray(matrix.read(), matrix.kind).tobytes()
+        yield b"\0" * (_padded(matrix.size) - matrix.size)
 
 
 def _text(text: str) -> bytes:
