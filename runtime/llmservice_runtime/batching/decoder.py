@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from llmservice_runtime.batching.lanes import Lanes
@@ -62,6 +63,10 @@ class Decoder(ABC):
     @abstractmethod
     def scores(self, rows: int) -> Floats:
         """Logits of the last step, (rows, vocab), in batch order. Valid until the next step; do not write."""
+
+    def adapter_file(self, path: Path) -> AbstractContextManager[Path]:
+        """What `load_adapter` reads, made of what is at `path` while steps go on. In any thread."""
+        return nullcontext(path)
 
     def load_adapter(self, path: Path) -> int:
         """Load an adapter; its number, from 1 on, never used again. UserError when it can't be. In the step thread."""

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,7 @@ class BatchingEngine:
         self._other_gpus = other_gpus
         self._eyes = eyes
         self._grammars = GrammarCompiler(tokenizer)
+        self._decoder = decoder
         self._steps = StepLoop(decoder, tokenizer.vocab_size, metrics)
         metrics.max_adapters = settings.adapter_count
         self._places = settings.max_sequences + settings.max_queued_requests
@@ -123,7 +125,9 @@ class BatchingEngine:
 
     async def load_adapter(self, name: str, path: Path) -> None:
         """See openai.loading.Adapting."""
-        adapter = await asyncio.wrap_future(self._steps.load_adapter(path))
+        with ExitStack() as stack:
+            file = await asyncio.to_thread(stack.enter_context, self._decoder.adapter_file(path))
+            adapter = await asyncio.wrap_future(self._steps.load_adapter(file))
         before, self._adapters[name] = self._adapters.get(name), adapter
         if before is not None:
             self._steps.free_adapter(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from demo.make_gguf import derive
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.settings import RuntimeSettings
-from llmservice_runtime.engines.llamacpp.serve import peft
+from llmservice_runtime.engines.llamacpp.serve import adapters, peft
 from llmservice_runtime.engines.llamacpp.serve.engine import LlamaCppEngine
 from llmservice_runtime.engines.llamacpp.serve.process import load
 from llmservice_runtime.formats.lora import inspect_adapter
@@ -76,6 +77,25 @@ async def test_answers_of_adapters_and_the_model_run_beside_each_other(engine: L
     for name in ("polite", "court"):
         await engine.unload_adapter(name)
     assert await tokens(engine) == before
+
+
+async def test_a_conversion_holds_up_no_step(engine: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of rank 32 for 7 B takes a second."""
+    go = threading.Event()
+
+    def slow(folder: Path, base: peft.Base) -> Iterator[bytes]:
+        assert go.wait(120)
+        yield from peft.as_gguf(folder, base)
+
+    monkeypatch.setattr(adapters, "as_gguf", slow)
+    loading = asyncio.create_task(engine.load_adapter("polite", ADAPTERS / "polite"))
+    await asyncio.sleep(0.1)
+    try:
+        assert await asyncio.wait_for(tokens(engine, most=3), 60)
+    finally:
+        go.set()
+        await loading
+    await engine.unload_adapter("polite")
 
 
 async def test_what_runs_with_an_adapter_ends_with_it_though_it_is_taken_away(engine: LlamaCppEngine) -> None:

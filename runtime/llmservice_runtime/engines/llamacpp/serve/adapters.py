@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ _GGUF = ".gguf"
 
 
 class Adapters:
-    """Those of a loaded model, by number. All in the step thread: a decode lays out its graphs by what is loaded."""
+    """Those of a loaded model, by number. All but `file` in the step thread: a decode lays out its graphs by what is
+    loaded."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
@@ -29,11 +30,14 @@ class Adapters:
         self._made = 0
         self._used = 0
 
-    def load(self, path: Path) -> int:
-        """Load a GGUF, or what PEFT wrote into a folder. UserError when it is of another model, or none at all."""
+    def file(self, path: Path) -> AbstractContextManager[Path]:
+        """The GGUF of it: `path` itself, or made of what PEFT wrote into a folder. UserError when it can't be one."""
+        return _as_file(path, self._base())
+
+    def load(self, file: Path) -> int:
+        """Load a GGUF. UserError when it is of another model, or none at all."""
         recent_errors.clear()
-        with _as_file(path, self._base()) as file:
-            handle = llama_cpp.llama_adapter_lora_init(self._loaded.model, os.fsencode(file))
+        handle = llama_cpp.llama_adapter_lora_init(self._loaded.model, os.fsencode(file))
         if not handle:
             said = recent_errors[-1] if recent_errors else "llama.cpp gave no reason"
             raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ class LlamaDecoder(Decoder):
         self._adapters = Adapters(loaded)
         vocab = int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(loaded.model)))
         self._logits = Logits(loaded.context, loaded.outputs, vocab)
+
+    def adapter_file(self, path: Path) -> AbstractContextManager[Path]:
+        """See Decoder: PEFT's files are converted."""
+        return self._adapters.file(path)
 
     def load_adapter(self, path: Path) -> int:
         """See Decoder."""
