@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.formats.adapters import base_in_config, base_in_gguf, method_of
@@ -97,7 +97,7 @@ def _alphas(fields: Mapping[str, Any]) -> list[tuple[re.Pattern[str], float]]:
     return [(_pattern(key), float(value)) for key, value in found.items()]
 
 
-def _is_alpha(value: Any) -> bool:
+def _is_alpha(value: Any) -> TypeGuard[float]:
     """Whether 32 bits hold it; also a whole number may be too large for any float."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST_ALPHA
 

@@ -40,7 +40,7 @@ async def test_a_document_is_cut_and_no_question(tokenizer: type[Any]) -> None:
     server = Server("demo", 60, EngineMetrics("demo"), task="Rerank")
     server.serve_pooled(pooler)  # type: ignore[arg-type]
     for most, shown in ((-1, "abc" * 9), (24, "abcabc"), (19, "a")):
-        request = RerankRequest(query="it", documents=["abc" * 9], truncate_prompt_tokens=most)
+        request = RerankRequest(query="it", documents=["abc" * 9], top_n=None, truncate_prompt_tokens=most)
         await rerank(server, request)
         assert pooler.texts.pop() == f"Does it fit? {shown} Say:"
     with pytest.raises(ApiError) as caught:
