@@ -47,7 +47,8 @@ $(VENV)/.dev:
 	@$(PIP) install --require-hashes --no-deps -r $(LOCKS)/models.lock | $(BRIEF)
 	@# A client whose pins are older than what it works with.
 	@$(PIP) install --require-hashes --no-deps -r $(LOCKS)/bare.lock | $(BRIEF)
-	@$(PIP) install --no-deps "$$($(BIN)/llmservice-runtime install --wheel-only llamacpp)" | $(BRIEF)
+	@# Another build has the same version.
+	@$(PIP) install --no-deps --force-reinstall "$$($(BIN)/llmservice-runtime install --wheel-only llamacpp)" | $(BRIEF)
 	@touch $@
 
 # Frameworks that people ask services with, in an environment of their own: they pin what ours needs newer.
