@@ -85,7 +85,7 @@ def test_ollama_chats_whole_and_streamed(client: ollama.Client) -> None:
     whole = client.chat("demo", USER, options=options)
     lines = list(client.chat("demo:latest", USER, options=options, stream=True))
     text = "".join(line.message.content or "" for line in lines)
-    assert whole.message.content == text and text.startswith(ANSWER) and len(lines) > 5
+    assert whole.message.content == text and text.startswith(ANSWER) and len(lines) > 1
     last = lines[-1]
     assert last.done and last.done_reason == whole.done_reason == "stop" and last.model == "demo:latest"
     assert last.eval_count == whole.eval_count and (last.eval_count or 0) > 5
