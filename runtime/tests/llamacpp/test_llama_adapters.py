@@ -81,16 +81,17 @@ async def test_answers_of_adapters_and_the_model_run_beside_each_other(engine: L
 
 async def test_a_conversion_holds_up_no_step(engine: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of rank 32 for 7 B takes a second."""
-    go = threading.Event()
+    begun, go = threading.Event(), threading.Event()
 
     def slow(folder: Path, base: peft.Base) -> Iterator[bytes]:
+        begun.set()
         assert go.wait(120)
         yield from peft.as_gguf(folder, base)
 
     monkeypatch.setattr(adapters, "as_gguf", slow)
     loading = asyncio.create_task(engine.load_adapter("polite", ADAPTERS / "polite"))
-    await asyncio.sleep(0.1)
     try:
+        assert await asyncio.to_thread(begun.wait, 60)
         assert await asyncio.wait_for(tokens(engine, most=3), 60)
     finally:
         go.set()
