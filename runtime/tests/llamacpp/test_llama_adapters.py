@@ -159,6 +159,7 @@ async def test_what_was_checked_is_loaded_whatever_lies_beside_it(engine: LlamaC
     folder = shutil.copytree(ADAPTERS / "polite", tmp_path / "polite")
     (folder / "another.gguf").write_bytes(b"GGUF that nobody has looked at")
     await engine.load_adapter("polite", folder)
+    assert await tokens(engine, "polite") != await tokens(engine)
     await engine.unload_adapter("polite")
 
 

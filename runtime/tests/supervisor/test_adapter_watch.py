@@ -228,6 +228,7 @@ async def test_one_that_hangs_holds_up_no_other(world: World) -> None:
     world.fetches("sql")
     world.begin("slow", "sql")
     await world.until(lambda: world.states().get("sql", ("", ""))[0] == "Loading")
+    assert world.states()["slow"] == ("Fetching", "")
 
 
 async def test_what_is_the_same_after_all_has_nothing_wrong_any_more(world: World) -> None:
