@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from pydantic_core import from_json
+
 from llmservice_gateway.answers import ERROR_BYTES
 from llmservice_gateway.dialects.apart import Translated, retold
 from llmservice_gateway.dialects.dialect import Answering, Dialect
@@ -229,12 +231,19 @@ def _slices(whole: bytes) -> Iterator[list[bytes]]:
 
 def _chunk(data: bytes) -> Json:
     try:
-        chunk = json.loads(data)
+        chunk = _read(data)
     except (ValueError, RecursionError):
         raise EngineError("the engine's answer is no JSON") from None
     if not isinstance(chunk, dict):
         raise EngineError("the engine's answer is no object")
     return chunk
+
+
+def _read(data: bytes) -> Any:
+    try:
+        return from_json(data)
+    except ValueError:  # it takes no half of a surrogate pair, which a token may be
+        return json.loads(data)
 
 
 def _said(error: dict[str, Any], status: int = 0) -> ApiError:

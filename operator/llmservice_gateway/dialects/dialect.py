@@ -114,6 +114,16 @@ def quoted(text: str) -> str:
     return found if found.isascii() else text_of(text)
 
 
+HOLE = "\0"
+"""A text that nobody says."""
+
+
+def around(told: str) -> list[str]:
+    """What stands before, between and after each HOLE in what is told again and again with other texts (`quoted`) or
+    numbers there: to encode all of it anew costs ten times as much."""
+    return told.split(quoted(HOLE))
+
+
 _ENCODER = JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pydantic_core import from_json
 
-from llmservice_gateway.dialects.dialect import Answering, event
+from llmservice_gateway.dialects.dialect import HOLE, Answering, around, event, quoted
 from llmservice_gateway.dialects.messages_errors import error_of
 from llmservice_gateway.dialects.parts import Kind, Part, PartBegun, PartEnded, PartEvent, PartGrew, Parts
 from llmservice_gateway.dialects.pieces import Begun, Counted, Ended, Json, Piece
@@ -31,6 +31,8 @@ class MessageTeller:
         self._counted = Counted(0, 0)
         self._ended: Ended | None = None
         self._called = False
+        self._before = self._after = ""
+        """Of an event that has more text of the part that is open, as most have."""
 
     def tell(self, piece: Piece) -> str:
         """Events that follow from a piece."""
@@ -78,12 +80,13 @@ class MessageTeller:
         match told:
             case PartBegun(part):
                 self._called = part.kind is Kind.CALL
+                kind, name = DELTAS[part.kind]
+                grows = {"index": part.number, "delta": {"type": kind, name: HOLE}}
+                self._before, self._after = around(event("content_block_delta", grows))
                 body = {"index": part.number, "content_block": _block(part)}
                 return event("content_block_start", body)
-            case PartGrew(part, text):
-                kind, name = DELTAS[part.kind]
-                body = {"index": part.number, "delta": {"type": kind, name: text}}
-                return event("content_block_delta", body) if text else ""
+            case PartGrew(_, text):
+                return f"{self._before}{quoted(text)}{self._after}" if text else ""
             case PartEnded(part):
                 signed = {"index": part.number, "delta": {"type": "signature_delta", "signature": ""}}
                 before = event("content_block_delta", signed) if part.kind is Kind.THINKING else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from llmservice_gateway.dialects.dialect import Answering, quoted, text_of
+from llmservice_gateway.dialects.dialect import HOLE, Answering, around, quoted, text_of
 from llmservice_gateway.dialects.parts import Kind, Part, PartEnded, PartEvent, PartGrew, Parts
 from llmservice_gateway.dialects.pieces import Begun, Counted, Ended, Json, Piece
 from llmservice_runtime.wire.errors import ApiError
@@ -43,7 +43,7 @@ class ChatTeller:
         self._reason = "stop"
         self._calls = 0
         self._head = text_of(head(answering))[:-1] + ","
-        before, after = text_of(self.said("\0", "", []))[1:-1].split(quoted("\0"))
+        before, after = around(text_of(self.said(HOLE, "", []))[1:-1])
         self._before, self._after = self._head + before, after + NEXT
         """Of a line that has text alone, as most have."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from llmservice_gateway.dialects.dialect import Answering, event
+from llmservice_gateway.dialects.dialect import HOLE, Answering, around, event, quoted
 from llmservice_gateway.dialects.parts import Kind, Part, PartBegun, PartEnded, PartEvent, PartGrew, Parts
 from llmservice_gateway.dialects.pieces import Begun, Counted, Ended, Json, Piece
 from llmservice_runtime.wire.errors import ApiError
@@ -32,6 +32,8 @@ class ResponseTeller:
         self._reason = ""
         self._told = 0
         self._begun = False
+        self._growing = list[str]()
+        """Around number and text of an event that has more of the part that is open, as most have."""
 
     def tell(self, piece: Piece) -> str:
         """Events that follow from a piece."""
@@ -94,20 +96,26 @@ class ResponseTeller:
         return event(kind, {"sequence_number": self._told - 1, **body})
 
     def _events(self, told: PartEvent) -> str:
+        if isinstance(told, PartGrew) and told.text and not told.logprobs:
+            self._told += 1
+            before, between, after = self._growing
+            return f"{before}{self._told - 1}{between}{quoted(told.text)}{after}"
         part = told.part
         where: Json = {"item_id": self._id(part), "output_index": part.number}
         inner = where if part.kind is Kind.CALL else {**where, "content_index": 0}
         name = f"response.{NAMES[part.kind]}"
         match told:
             case PartBegun():
+                grows = {"sequence_number": HOLE, **inner, "delta": HOLE, **_probs(part, [])}
+                self._growing = around(event(f"{name}.delta", grows))
                 item = self._item(part, "in_progress", [])
                 added = self._event("response.output_item.added", {"output_index": part.number, "item": item})
                 if part.kind is Kind.CALL:
                     return added
                 return added + self._event("response.content_part.added", {**inner, "part": _content(part)})
             case PartGrew(_, text, logprobs):
-                probs: Json = {"logprobs": list(logprobs)} if part.kind is Kind.TEXT else {}
-                return self._event(f"{name}.delta", {**inner, "delta": text, **probs}) if text or logprobs else ""
+                grown = {**inner, "delta": text, **_probs(part, list(logprobs))}
+                return self._event(f"{name}.delta", grown) if text or logprobs else ""
             case PartEnded():
                 return self._whole_part(part, name, inner)
 
@@ -117,8 +125,7 @@ class ResponseTeller:
         if part.kind is Kind.CALL:
             said = self._event(f"{name}.done", {**inner, "name": part.name, "arguments": part.text})
         else:
-            probs: Json = {"logprobs": part.logprobs} if part.kind is Kind.TEXT else {}
-            said = self._event(f"{name}.done", {**inner, "text": part.text, **probs})
+            said = self._event(f"{name}.done", {**inner, "text": part.text, **_probs(part, part.logprobs)})
             said += self._event("response.content_part.done", {**inner, "part": _content(part)})
         return said + self._event("response.output_item.done", {"output_index": part.number, "item": item})
 
@@ -176,6 +183,11 @@ class ResponseTeller:
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": counted.prompt + counted.answer,
         }
+
+
+def _probs(part: Part, logprobs: list[Json]) -> Json:
+    """Of tokens of a text; nothing else has them."""
+    return {"logprobs": logprobs} if part.kind is Kind.TEXT else {}
 
 
 def _content(part: Part) -> Json:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from io import StringIO
 from typing import Any
 
-from llmservice_gateway.dialects.dialect import Answering, text_of
+from llmservice_gateway.dialects.dialect import HOLE, Answering, around, quoted, text_of
 from llmservice_gateway.dialects.parts import MOST, TooMuchError
 from llmservice_gateway.dialects.pieces import Counted, Ended, Json, Piece, Text
 from llmservice_runtime.wire.errors import ApiError
@@ -43,8 +43,10 @@ class GenerationTeller:
                 self._ended = piece
             case Text(text, logprobs):
                 self._more(text)
-                tokens = [_token(one) for one in logprobs] or [_token({"token": text})]
-                return "".join(self._event(token) for token in tokens)
+                if not logprobs:
+                    self._told += 1
+                    return f"{_BEFORE}{self._told}{_BETWEEN}{quoted(text)}{_AFTER}"
+                return "".join(self._event(_token(one)) for one in logprobs)
         return ""
 
     def end(self) -> str:
@@ -79,8 +81,7 @@ class GenerationTeller:
 
     def _event(self, token: Json, end: Json | None = None) -> str:
         self._told += 1
-        last = end or {"generated_text": None, "details": None}
-        return f"data:{text_of({'index': self._told, 'token': token, **last})}\n\n"
+        return _told(self._told, token, end)
 
     def _details(self) -> Json:
         reason = "length" if self._ended.reason == "length" else "stop_sequence" if self._ended.stop else "eos_token"
@@ -92,5 +93,14 @@ class GenerationTeller:
         }
 
 
+def _told(index: int | str, token: Json, end: Json | None = None) -> str:
+    last = end or {"generated_text": None, "details": None}
+    return f"data:{text_of({'index': index, 'token': token, **last})}\n\n"
+
+
 def _token(told: Json) -> Json:
     return {"id": UNKNOWN, "text": told.get("token", ""), "logprob": told.get("logprob"), "special": False}
+
+
+_BEFORE, _BETWEEN, _AFTER = around(_told(HOLE, _token({"token": HOLE})))
+"""Of an event whose token is told without its probability, as most are."""

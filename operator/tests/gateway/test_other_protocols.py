@@ -97,6 +97,15 @@ async def test_a_stream_comes_as_it_is_made_and_is_counted(world: World, protoco
 
 
 @PROTOCOLS
+async def test_a_token_may_be_half_of_a_character(world: World, protocol: str) -> None:
+    """JSON has the halves of a surrogate pair as escapes, whichever chunks they stand in."""
+    await world.service(stream(HELLO, piece({"content": "\ud83d"}), piece({"content": "\ude00"}), END + DONE))
+    text = await (await ask(world, protocol, stream=True)).read()
+    assert text.index(rb'"\ud83d"') < text.index(rb'"\ude00"')
+    assert last(text)["type"] == ("message_stop" if protocol == "messages" else "response.completed")
+
+
+@PROTOCOLS
 async def test_events_are_not_kept_back_and_who_leaves_ends_the_engines_work(world: World, protocol: str) -> None:
     (runtime,) = await world.service(stream(HELLO, then="stall"))
     response = await ask(world, protocol, stream=True)
