@@ -12,7 +12,8 @@ from llmservice_scaling.signals import Reading, Signals, Validity
 from llmservice_scaling.state import Stretches
 
 CATCH_UP = 6.0
-"""While replicas start, what waits counts by this less: most of it waits for those that were ordered already."""
+"""While replicas start, what waits counts by this less: most of it waits for those that were ordered already. So does
+what is held where the replicas there are do it before others would have started."""
 TOLERANCE = 0.1
 """Replicas that are off by less than this share stay as they are."""
 ROUNDED = 0.05
@@ -67,11 +68,11 @@ def running(signals: Signals, now: float) -> float:
     return max(_known(part, now) for part in (signals.in_flight, signals.engine_requests))
 
 
-def expected_answers(rate: float, arrivals: float, pending: float, answered: float) -> float:
-    """Tokens per second that what comes, `rate` requests a second, will be answered with: as many each as those before
-    it were, which are `arrivals` without the `pending` ones, answered with `answered` tokens together."""
+def expected_answer(arrivals: float, pending: float, answered: float) -> float:
+    """Tokens that a request will be answered with: as many as those before it were, which are `arrivals` without the
+    `pending` ones, answered with `answered` tokens together. 0 = there were none."""
     done = arrivals - pending
-    return rate * answered / done if done > 0 else 0.0
+    return answered / done if done > 0 else 0.0
 
 
 def arriving(signals: Signals, capacity: Capacity, now: float) -> Told:
@@ -90,7 +91,7 @@ def _signals(
 ) -> Iterator[Wanted]:
     current, most = signals.replicas, _most_at_work(signals, now)
     prompts, answers = capacity.prompt_tokens_per_second, capacity.answer_tokens_per_second
-    requests = _requests(signals, capacity, now)
+    requests = _requests(signals, rules, capacity, now, arriving)
     places = rules.in_flight or _places(capacity, requests.value or 0.0)
     yield _want("requests", "requests held and in flight", requests, places, current)
     waiting, drain, load = _told(signals.waiting_tokens, now), rules.drain_seconds(capacity), LOAD if prompts else None
@@ -146,15 +147,33 @@ def _told(reading: Reading, now: float) -> Told:
     return Told(reading.value, *_worst((reading,), now))
 
 
-def _requests(signals: Signals, capacity: Capacity, now: float) -> Told:
+def _requests(signals: Signals, rules: Rules, capacity: Capacity, now: float, arriving: Told) -> Told:
     validity, age = _worst((signals.held, signals.in_flight, signals.engine_requests), now)
-    value = _known(signals.held, now) + running(signals, now)
+    held, runs = _known(signals.held, now), running(signals, now)
+    value = held + runs
     if validity not in USABLE and value:
         validity = Validity.PARTIAL
     if signals.starting:
         room = max(0, signals.replicas - signals.starting) * capacity.places
         value = min(value, room) + max(0.0, value - room) / CATCH_UP
+    elif held and (enough := _enough_for(held, signals, rules, capacity, now, arriving)) is not None:
+        value = min(value, max(runs + held / CATCH_UP, enough * capacity.places))
     return Told(value, validity, age)
+
+
+def _enough_for(
+    held: float, signals: Signals, rules: Rules, capacity: Capacity, now: float, arriving: Told
+) -> float | None:
+    """Replicas that do what is held, prompts and answers, in the time in which what waits is to be done, beside what
+    comes. None = not known, or the user says how many requests one is to have."""
+    waiting, each = _told(signals.waiting_tokens, now), capacity.answer_tokens
+    prompts, answers = capacity.prompt_tokens_per_second, capacity.answer_tokens_per_second
+    if rules.in_flight or not prompts or not answers or not each:
+        return None
+    if waiting.value is None or arriving.value is None or {waiting.validity, arriving.validity} != {Validity.VALID}:
+        return None
+    work = waiting.value / (prompts * BESIDE_ANSWERS) + held * each / answers
+    return arriving.value + work / rules.drain_seconds(capacity)
 
 
 def _worst(parts: tuple[Reading, ...], now: float) -> tuple[Validity, float | None]:

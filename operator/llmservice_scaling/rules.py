@@ -75,6 +75,8 @@ class Capacity:
     """Of all answers together with every place taken, when it does nothing else; None = not measured yet."""
     load_seconds: float | None = None
     """From its engine's start until it serves; None = not measured yet."""
+    answer_tokens: float | None = None
+    """Of one answer, the mean of late; None = nobody was answered yet."""
 
     @staticmethod
     def planned(
@@ -85,12 +87,14 @@ class Capacity:
         prompts: float | None = None,
         answers: float | None = None,
         load_seconds: float | None = None,
+        answer_tokens: float | None = None,
     ) -> Capacity:
         """As the plan has it, with requests of the size of those in flight, and the speeds that a replica measured;
         what was not measured asks for nothing."""
         each = in_flight_tokens / in_flight if in_flight > 0 else 0.0
         size = each if kv_tokens and each > 0 else None
-        return Capacity(max_sequences, kv_tokens, size, prompts or None, answers or None, load_seconds or None)
+        measured = (prompts or None, answers or None, load_seconds or None, answer_tokens or None)
+        return Capacity(max_sequences, kv_tokens, size, *measured)
 
     @property
     def places(self) -> float:

@@ -17,7 +17,8 @@ WALL = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Ours:
-    """At its defaults; capacity as a plan and a replica's own measurements, also of its load, tell it."""
+    """At its defaults; capacity as a plan and a replica's own measurements, also of its load, tell it. What replicas
+    have not begun is held: our gateway gives them hardly more than they have places for."""
 
     period = 5.0
 
@@ -35,9 +36,9 @@ class Ours:
         signals = Signals(
             replicas=current,
             starting=current - last.ready,
-            held=told(last.held),
-            in_flight=told(last.in_flight - last.held),
-            engine_requests=told(last.in_flight - last.held),
+            held=told(last.waiting),
+            in_flight=told(last.in_flight - last.waiting),
+            engine_requests=told(last.in_flight - last.waiting),
             waiting_tokens=told(last.waiting_tokens),
             prompt_rate=told(last.prompt_rate),
             request_rate=told(last.request_rate),
@@ -52,6 +53,7 @@ class Ours:
             prompt_tokens_per_second=self._machine.prompt_rate,
             answer_tokens_per_second=self._machine.answer_rate,
             load_seconds=self._cold_start,
+            answer_tokens=last.mean_answer or None,
         )
         outcome = decide(self._state, signals, self._rules, capacity, now, WALL)
         self._state = outcome.state

@@ -12,7 +12,7 @@ from llmservice_gateway.demand import Demand
 from llmservice_gateway.rates import SECONDS as FADING_SECONDS
 from llmservice_scaling.asked import rules
 from llmservice_scaling.decision import Decision
-from llmservice_scaling.demand import expected_answers
+from llmservice_scaling.demand import expected_answer
 from llmservice_scaling.explained import Change, Json
 from llmservice_scaling.policy import decide
 from llmservice_scaling.rules import Capacity, Rules
@@ -112,14 +112,7 @@ class Scaler:
             waiting_tokens=told(demand.waiting_tokens),
             prompt_rate=told(max(demand.tokens_per_second, came) if came else 0.0),
             request_rate=told(demand.arrivals_per_second if came else 0.0),
-            answer_rate=told(
-                expected_answers(
-                    demand.arrivals_per_second if came else 0.0,
-                    demand.arrivals,
-                    demand.held + demand.in_flight,
-                    demand.answered_tokens,
-                )
-            ),
+            answer_rate=told(demand.arrivals_per_second * _answer(demand) if came else 0.0),
             mean_requests=told(demand.mean_requests),
             kv_used=None,
         )
@@ -130,6 +123,10 @@ class Scaler:
         self._arrivals, self._looked_at = arrivals, now
         more = arrivals - faded
         return more if more > ONE_CAME else 0.0
+
+
+def _answer(demand: Demand) -> float:
+    return expected_answer(demand.arrivals, demand.held + demand.in_flight, demand.answered_tokens)
 
 
 def _capacity(order: Order, replicas: Sequence[ReplicaFacts], demand: Demand) -> Capacity:
@@ -144,4 +141,5 @@ def _capacity(order: Order, replicas: Sequence[ReplicaFacts], demand: Demand) ->
         load.prompt_tokens_per_second if load else None,
         load.together_tokens_per_second if load else None,
         load.milliseconds / 1000 if load else None,
+        _answer(demand),
     )

@@ -11,7 +11,7 @@ from typing import Any
 from llmservice_api.demand_lease import ServiceDemand, Told, decode
 from llmservice_api.gateway_life import Life, looked_at
 from llmservice_api.labels import DEMAND
-from llmservice_scaling.demand import expected_answers
+from llmservice_scaling.demand import expected_answer
 from llmservice_scaling.signals import RATE_SECONDS, UNHEARD, Reading
 
 Json = dict[str, Any]
@@ -30,6 +30,8 @@ class Asked:
     request_rate: Reading = UNHEARD
     answer_rate: Reading = UNHEARD
     mean_requests: Reading = UNHEARD
+    answer_tokens: float = 0.0
+    """Of one answer, the mean; 0 = there was none yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +141,7 @@ class Gateways:
         came = sum(known.rate(service, lambda one: one.arrivals) for known, _ in told)
         tokens = sum(known.rate(service, lambda one: one.arrived_tokens) for known, _ in told)
         counted = [known.counted(service) for known, _ in told]
-        answers = expected_answers(
-            came,
+        answer = expected_answer(
             sum(one.arrivals for one in counted),
             sum(one.held + one.in_flight for one in counted),
             sum(one.answered_tokens for one in counted),
@@ -152,6 +153,7 @@ class Gateways:
             in_flight_tokens=reading(float(demand.in_flight_tokens) for _, demand in told),
             prompt_rate=Reading(max(came, tokens), at, complete),
             request_rate=Reading(came, at, complete),
-            answer_rate=Reading(answers, at, complete),
+            answer_rate=Reading(came * answer, at, complete),
             mean_requests=reading(demand.mean_requests for _, demand in told),
+            answer_tokens=answer,
         )

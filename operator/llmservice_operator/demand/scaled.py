@@ -80,6 +80,7 @@ class Scaled:
             self.prompt_speed,
             self.answer_speed,
             self.load_seconds,
+            asked.answer_tokens,
         )
 
 

@@ -11,7 +11,7 @@ from told import CAPACITY, Reading, Rules, Service, of, replace, told  # type: i
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_scaling.decision import Reason
-from llmservice_scaling.demand import expected_answers
+from llmservice_scaling.demand import expected_answer
 from llmservice_scaling.schedule import warm_floor
 
 ZERO_TO_EIGHT = Rules(min_replicas=0, max_replicas=8, idle_seconds=60.0, scale_down_seconds=120.0)
@@ -219,9 +219,8 @@ def test_work_that_arrives_faster_than_it_is_done_raises_before_places_are_taken
 
 
 def test_what_comes_is_expected_to_be_answered_as_what_came() -> None:
-    assert expected_answers(2.0, arrivals=30, pending=10, answered=2_000) == 200.0
-    assert expected_answers(2.0, arrivals=10, pending=10, answered=0) == 0.0
-    assert expected_answers(0.0, arrivals=10, pending=0, answered=100) == 0.0
+    assert expected_answer(arrivals=30, pending=10, answered=2_000) == 100.0
+    assert expected_answer(arrivals=10, pending=10, answered=0) == 0.0
 
 
 def test_what_waits_for_replicas_that_start_does_not_order_them_again() -> None:
@@ -229,6 +228,19 @@ def test_what_waits_for_replicas_that_start_does_not_order_them_again() -> None:
     service.tick(held=130, waiting_tokens=50_000)
     assert service.replicas == 3
     assert service.tick(starting=2, held=200, waiting_tokens=100_000).replicas == 3
+
+
+def test_what_is_held_and_done_before_another_could_start_orders_none() -> None:
+    """Of 700 requests that three waited for until they were ready, as when the last one is."""
+    known = replace(CAPACITY, load_seconds=90.0, answer_tokens=200.0)
+    held = {"held": 600, "in_flight": 100, "engine_requests": 100, "prompt_rate": 6_000.0}
+    service = Service(ONE_TO_EIGHT, replicas=6, capacity=known)
+    assert service.tick(waiting_tokens=600_000, **held).replicas == 6
+    assert service.tick(waiting_tokens=1_800_000, **held).replicas > 6, "214 s of prompts"
+    long = Service(ONE_TO_EIGHT, replicas=6, capacity=replace(known, answer_tokens=800.0))
+    assert long.tick(waiting_tokens=600_000, **held).replicas > 6, "267 s of answers"
+    unknown = Service(ONE_TO_EIGHT, replicas=6, capacity=replace(CAPACITY, load_seconds=90.0))
+    assert unknown.tick(waiting_tokens=600_000, **held).replicas > 6
 
 
 def test_full_kv_caches_raise_and_half_full_ones_do_not() -> None:

@@ -36,7 +36,8 @@ def rules(draw: st.DrawFn) -> Rules:
 @st.composite
 def capacities(draw: st.DrawFn) -> Capacity:
     speed = st.one_of(st.none(), st.floats(0.1, 1e6))
-    return Capacity(draw(st.integers(1, 512)), draw(st.integers(1, 10**7)), draw(speed), draw(speed), draw(speed))
+    places = draw(st.integers(1, 512)), draw(st.integers(1, 10**7))
+    return Capacity(*places, *(draw(speed) for _ in range(5)))
 
 
 @st.composite
