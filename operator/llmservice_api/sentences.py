@@ -17,16 +17,20 @@ from llmservice_api.rules import RULE_BROKEN
 from llmservice_runtime.contract.validation import said
 
 Location = tuple[int | str, ...]
+_TEXT = "a text", "Put it in quotes."
+_INTEGER = "an integer", "Write a whole number: digits alone, without quotes or a unit."
+_MAPPING = "a mapping", "Write fields with their values below it."
 JSON_TYPES = {
-    "string_type": "a text",
-    "int_type": "an integer",
-    "int_from_float": "an integer",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "model_type": "a mapping",
-    "dict_type": "a mapping",
-    "model_attributes_type": "a mapping",
+    "string_type": _TEXT,
+    "int_type": _INTEGER,
+    "int_from_float": _INTEGER,
+    "bool_type": ("true or false", "Write true or false, without quotes."),
+    "list_type": ("a list", "Write its items below it, each after `- `."),
+    "model_type": _MAPPING,
+    "dict_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
 }
+"""Kind of error -> what is wanted, and how it is written."""
 
 
 def field_path(location: Location) -> str:
@@ -51,8 +55,12 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Location, str, 
         allowed = list(_texts(location, root)) or [str(context["expected"]).replace("'", "")]
         return location, f"{_show(value)} is not one of {', '.join(allowed)}.", _did_you_mean(str(value), allowed)
     if kind in JSON_TYPES:
-        quotes = "Put it in quotes." if kind == "string_type" and not isinstance(value, list | dict) else "Correct it."
-        return location, f"{_show(value)} is not {JSON_TYPES[kind]}.", quotes
+        wanted, remedy = JSON_TYPES[kind]
+        if value is None:
+            remedy = "Give it a value, or leave the field out."
+        elif kind == "string_type" and isinstance(value, list | dict):
+            remedy = "Write one text."
+        return location, f"{_show(value)} is not {wanted}.", remedy
     if kind == "string_pattern_mismatch":
         words = PATTERNS.get(context["pattern"], f"text that matches {context['pattern']}")
         return location, f"{_show(value)} is not allowed.", f"Use {words}."
@@ -61,10 +69,10 @@ def explain(error: ErrorDetails, root: type[BaseModel]) -> tuple[Location, str, 
 
 def _bound(kind: str, value: Any, context: dict[str, Any], message: str) -> tuple[str, str]:
     if kind in ("string_too_long", "string_too_short", "too_long", "too_short"):
-        unit = "characters" if kind.startswith("string") else "items"
+        unit = ("character" if kind.startswith("string") else "item") + "s" * (len(value) != 1)
         limit = context.get("max_length", context.get("min_length"))
-        most = "at most" if kind.endswith("long") else "at least"
-        return f"it has {len(value)} {unit}; {most} {limit} are allowed.", f"Give {most} {limit}."
+        most, may = ("at most", "are allowed") if kind.endswith("long") else ("at least", "are needed")
+        return f"it has {len(value)} {unit}; {most} {limit} {may}.", f"Give {most} {limit}."
     if kind in ("greater_than_equal", "less_than_equal"):
         most, limit = ("at least", context["ge"]) if kind.startswith("greater") else ("at most", context["le"])
         return f"{_show(value)} is out of range.", f"Give {most} {limit}."

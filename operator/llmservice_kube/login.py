@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmservice_kube.session import Session
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_HOME_FILE = Path("~/.kube/config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +59,21 @@ async def login(kubeconfig: str | None = None) -> Access:
     Raises kubernetes' ConfigException when none of them can be used.
     """
     configuration = Configuration()
-    file = kubeconfig or os.environ.get("KUBECONFIG")
+    file = kubeconfig or os.environ.get("KUBECONFIG") or None
     if file is None and "KUBERNETES_SERVICE_HOST" in os.environ:
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     else:
+        _find(file or str(_HOME_FILE))
         await config.load_kube_config(  # type: ignore[no-untyped-call]
             config_file=file, client_configuration=configuration, persist_config=False
         )
     return Access(configuration)
+
+
+def _find(paths: str) -> None:
+    """The library tells its log of files that are missing, and complains of what no file says."""
+    if not any(Path(path).expanduser().exists() for path in paths.split(os.pathsep)):
+        raise config.ConfigException(f"{paths} does not exist")
 
 
 def own_namespace() -> str:

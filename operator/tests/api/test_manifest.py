@@ -105,10 +105,27 @@ def test_anchors_and_merge_keys_work_as_in_kubectl() -> None:
             "quotes",
         ),
         (spec("  model: {uri: 'hf://a/b'}\n  replicas: -1\n"), 6, "spec.replicas", "-1 is out of range", "at least 0"),
-        (spec("  model: {uri: 'hf://a/b'}\n  replicas: 1.5\n"), 6, "spec.replicas", "not an integer", "Correct"),
-        (spec("  model: {uri: 'hf://a/b'}\n  replicas: '2'\n"), 6, "spec.replicas", "not an integer", "Correct"),
-        (spec("  model: {uri: 'hf://a/b', include: x}\n"), 5, "spec.model.include", "not a list", "Correct"),
-        (spec("  model: hf://a/b\n"), 5, "spec.model", "not a mapping", "Correct"),
+        (spec("  model: {uri: 'hf://a/b'}\n  replicas: 1.5\n"), 6, "spec.replicas", "not an integer", "whole number"),
+        (spec("  model: {uri: 'hf://a/b'}\n  replicas: '2'\n"), 6, "spec.replicas", "not an integer", "without quotes"),
+        (spec("  model: {uri: 'hf://a/b', include: x}\n"), 5, "spec.model.include", "not a list", "each after `- `"),
+        (spec("  model: hf://a/b\n"), 5, "spec.model", "not a mapping", "fields with their values"),
+        (
+            spec("  model: {uri: 'hf://a/b'}\n  engine:\n    args: [null]\n"),
+            7,
+            "spec.engine.args[0]",
+            "null is not a text",
+            "leave the field out",
+        ),
+        (
+            spec(
+                "  model: {uri: 'hf://a/b'}\n"
+                "  scaling: {maxReplicas: 1, schedules: [{start: x, end: 0 1 * * *, replicas: 1}]}\n"
+            ),
+            6,
+            "spec.scaling.schedules[0].start",
+            "1 character; at least 9 are needed",
+            "at least 9",
+        ),
         (
             spec("  model: {uri: 'hf://a/b'}\n  engine:\n    env:\n    - name: A\n    - name: A\n"),
             9,

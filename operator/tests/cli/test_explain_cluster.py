@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llmservice_cli.cluster import _ask
+from llmservice_cli.cluster import _ask, connected
 from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import LEASE, LLM_SERVICE, Kind
 from llmservice_runtime.contract.errors import UserError
@@ -67,3 +68,12 @@ async def test_what_the_operator_or_its_api_server_refuses_is_told(status: int, 
     cluster.refuses = ApiError("get", status, "X", "no")
     with pytest.raises(UserError, match=said):
         await _ask(cluster, "apps", "qwen")  # type: ignore[arg-type]
+
+
+async def test_a_kubeconfig_that_is_not_there_is_named_and_nothing_else_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(UserError, match=f"There is no cluster to ask: {tmp_path}/none does not exist"):
+        async with connected(f"{tmp_path}/none"):
+            pass
+    assert not caplog.records
