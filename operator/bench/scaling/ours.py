@@ -22,9 +22,16 @@ class Ours:
 
     period = 5.0
 
-    def __init__(self, machine: Machine, least: int = 1, most: int = 16, cold_start: float = 90.0) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        least: int = 1,
+        most: int = 16,
+        cold_start: float = 90.0,
+        rules: Rules | None = None,
+    ) -> None:
         self._machine, self._cold_start = machine, cold_start
-        self._rules = Rules(min_replicas=least, max_replicas=most)
+        self._rules = rules or Rules(min_replicas=least, max_replicas=most)
         self._state: State | None = None
 
     def __call__(self, past: Past, current: int, now: float) -> int:

@@ -20,8 +20,9 @@ published defaults. Counted are the share of requests that get their first token
 replicas that start, and the flips: how often the count changed direction. All read the same numbers, 5 s old, and have
 1 to 16 replicas.
 
-Our parameters were chosen on seeds 0 to 3 and on the public traces, at these cold starts (the last two, how far back is
-looked and how fast replicas go, at 90 s), and fixed before the seeds here ({seeds}) were run.
+Our parameters were chosen on seeds 0 to 3 and on the public traces, at these cold starts (how far back is looked and
+how fast replicas go, at 90 s; how held requests count, also on seeds 301 and 302), and fixed before the seeds here
+({seeds}) were run.
 
 ![First token within 2 s over GPU-hours, cold start 90 s]({plot})
 """
