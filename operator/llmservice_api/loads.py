@@ -1,14 +1,14 @@
-"""What a supervisor says of a load, as status shows it. Whoever answers on that port need not be what we shipped."""
+"""What was planned, and what a supervisor says of a load, as status shows it. Who answers may be anybody."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from llmservice_api.status import LoadMemory, LoadPhase, LoadStatus
-from llmservice_runtime.contract.memory import MOST_LINES
+from llmservice_api.status import LoadMemory, LoadPhase, LoadStatus, PlannedMemory, RejectedEngineStatus
+from llmservice_runtime.contract.memory import MOST_LINES, PlannedLine
 from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.contract.report import Phase
 
@@ -40,6 +40,19 @@ def load_status(report: Mapping[str, Any], revision: str = "", pod: str = "") ->
         )
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, ValidationError):
         return None
+
+
+def planned_memory(lines: Sequence[PlannedLine]) -> list[PlannedMemory]:
+    """`status.plan.memory` of what a replica is told."""
+    return [
+        PlannedMemory(name=line.name[:LONGEST_NAME], where=line.where, planned=_mib(line.bytes) or "0Mi")
+        for line in lines[:MOST_LINES]
+    ]
+
+
+def rejected_engines(rejected: Iterable[tuple[str, str]]) -> list[RejectedEngineStatus]:
+    """`status.plan.rejected` of (engine, reason)."""
+    return [RejectedEngineStatus(engine=engine, reason=plain(reason)[:LONGEST]) for engine, reason in rejected]
 
 
 def _phases(phases: Mapping[str, float]) -> Iterator[LoadPhase]:

@@ -48,6 +48,21 @@ class ModelStatus(ApiModel):
     file_bytes: _Count | None = Field(default=None, description="What its files have together.")
 
 
+class RejectedEngineStatus(ApiModel):
+    """An engine that the plan did not choose."""
+
+    engine: Annotated[str, StringConstraints(max_length=64)] = Field(description="Which one.")
+    reason: Annotated[str, StringConstraints(max_length=1024)] = Field(description="Why not.")
+
+
+class PlannedMemory(ApiModel):
+    """A line of the plan's memory."""
+
+    name: Annotated[str, StringConstraints(max_length=128)] = Field(description="What it is for.")
+    where: Annotated[str, StringConstraints(max_length=8)] = Field(description="Host, or GPU: all of them together.")
+    planned: Annotated[str, StringConstraints(max_length=16)] = Field(description="How much of it.")
+
+
 class PlanStatus(ApiModel):
     """The plan in force, in short."""
 
@@ -76,6 +91,12 @@ class PlanStatus(ApiModel):
         default_factory=no_items,
         max_length=32,
         description="What is worth knowing: limits of the plan, what podTemplate overrides, a newer image.",
+    )
+    rejected: list[RejectedEngineStatus] = Field(
+        default_factory=no_items, max_length=8, description="Engines that it is not, and why."
+    )
+    memory: list[PlannedMemory] = Field(
+        default_factory=no_items, max_length=16, description="What one replica takes, line by line."
     )
 
 

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from llmservice_api.adapters import AdapterSpec
 from llmservice_api.local_mode import cluster_only
 from llmservice_api.manifest import Manifest
-from llmservice_api.status import PlanStatus
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.adapters import NotLoaded, ReadAdapter, chosen, read_adapters
 from llmservice_cli.engine_builds import builds_here, can_be_installed, machine_here
@@ -25,10 +24,10 @@ from llmservice_cli.local.room import SHRINK, Room
 from llmservice_cli.models import fetch_model, resolve
 from llmservice_cli.places import Places
 from llmservice_cli.plans import PlannedService, beside, kept, named_gpus, plan_service, visible, without
-from llmservice_planning.explain import refusal_remedy, refusal_text, summary, text
+from llmservice_planning.explain import refusal_remedy, refusal_text, text
 from llmservice_planning.plan import AdapterRoom, Plan, Refusal
 from llmservice_planning.to_settings import runtime_settings
-from llmservice_planning.told import model_status
+from llmservice_planning.told import model_status, plan_status
 from llmservice_runtime.contract.adapters import Adapter
 from llmservice_runtime.contract.cache import COMPILED_FOLDER
 from llmservice_runtime.contract.engines import EngineType
@@ -207,15 +206,7 @@ class Preparation:
             settings=settings,
             adapters=told,
             not_loaded=not_loaded,
-            plan=PlanStatus(
-                engine=plan.engine.value,
-                reason=plan.reason,
-                summary=summary(plan),
-                task=plan.task,
-                context_tokens=plan.context_tokens,
-                max_sequences=plan.max_sequences,
-                kv_tokens=plan.kv_tokens,
-            ),
+            plan=plan_status(plan, settings),
             revision=model.files.revision or None,
             model=model_status(model.facts, model.files.revision),
             memory_bytes=total(plan.memory, HOST),

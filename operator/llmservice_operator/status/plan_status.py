@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmservice_api.labels import SETTINGS
+from llmservice_api.loads import planned_memory, rejected_engines
 from llmservice_operator.children.revision import installation_digest
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import Frozen
@@ -25,7 +26,18 @@ def plan_status(in_force: Frozen, config: OperatorConfig) -> Json:
     said |= _numbers(in_force)
     if notes := [*in_force.notes, *_newer(in_force, config)]:
         said["notes"] = [note[:LIMIT] for note in notes[:MOST]]
+    if rejected := _rejected(in_force.plan):
+        said["rejected"] = rejected
     return said
+
+
+def _rejected(plan: Json) -> list[Json]:
+    """As another release may have kept it."""
+    try:
+        found = rejected_engines((str(one["engine"]), str(one["reason"])) for one in plan.get("rejected", ()))
+    except (KeyError, TypeError, ValueError):
+        return []
+    return [one.model_dump(by_alias=True) for one in found]
 
 
 def _numbers(in_force: Frozen) -> Json:
@@ -34,13 +46,14 @@ def _numbers(in_force: Frozen) -> Json:
         told = RuntimeSettings.from_json(in_force.template["metadata"]["annotations"][SETTINGS])
     except (KeyError, ValueError):
         return {}
+    memory = [line.model_dump(by_alias=True) for line in planned_memory(told.planned_memory)]
     return {
         "task": told.task,
         "contextTokens": told.context_tokens,
         "maxSequences": told.max_sequences,
         "kvTokens": told.kv_tokens,
         "progressSeconds": round(told.progress_seconds),
-    }
+    } | ({"memory": memory} if memory else {})
 
 
 def _newer(in_force: Frozen, config: OperatorConfig) -> Iterator[str]:
