@@ -25,7 +25,7 @@ help: ## list the targets
 
 QUESTION := What is LLMService?
 
-up: $(VENV)/.cli $(VENV)/.engine ## serve the demo model on this machine and ask it one question
+up: $(VENV)/.cli $(VENV)/.console $(VENV)/.engine ## serve the demo model on this machine and ask it one question
 	@$(BIN)/llmservice up -f $(DEMO) --detach $(UP_ARGS)
 	@printf '\n> %s\n' "$(QUESTION)"
 	@$(BIN)/llmservice chat demo --prompt "$(QUESTION)"
@@ -47,14 +47,14 @@ check: $(VENV)/.dev ## formatting, lint, types, layers, generated files
 	$(BIN)/python -m llmservice_api.generate --check
 	$(BIN)/python -m llmservice_runtime.install.capabilities --check
 
-unit: $(VENV)/.dev $(VENV)/.engines $(VENV)/.clients programs
+unit: $(VENV)/.dev $(VENV)/.console $(VENV)/.engines $(VENV)/.clients programs
 	$(ONCE_MORE) $(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 5 # each engine of the contract has one worker
 
-e2e: $(VENV)/.dev $(VENV)/.engines programs ## what a user does, from the README, with the real programs
+e2e: $(VENV)/.dev $(VENV)/.console $(VENV)/.engines programs ## what a user does, from the README, with the real programs
 	$(CLUSTER) around $(MAKE) --no-print-directory e2e-tests
 
 E2E := e2e/test_make_up.py e2e/test_cluster_down.py e2e/kubernetes
-e2e-tests: $(VENV)/.dev $(VENV)/.engines programs ## the same on a cluster that is there (make cluster)
+e2e-tests: $(VENV)/.dev $(VENV)/.console $(VENV)/.engines programs ## the same on a cluster that is there (make cluster)
 	$(ONCE_MORE) $(BIN)/pytest -n $(WORKERS) --dist loadscope -m "not alone and not long" --durations 5 $(E2E)
 	$(ONCE_MORE) $(BIN)/pytest -m "alone and not long" --durations 5 e2e/kubernetes
 

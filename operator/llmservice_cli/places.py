@@ -27,6 +27,8 @@ class Places:
     secrets: Path | None = None
     remote_code: bool = False
     """Whether code that models bring may run here."""
+    private: bool = True
+    """Whether models are read from addresses inside the network."""
 
     @staticmethod
     def from_environment(environ: Mapping[str, str] | None = None) -> Places:

@@ -17,6 +17,7 @@ from prometheus_client.exposition import generate_latest
 from llmservice_gateway import catalogue, errors
 from llmservice_gateway.bodies import Body
 from llmservice_gateway.clients import client_of
+from llmservice_gateway.console.routes import Console
 from llmservice_gateway.dialects.apart import translated
 from llmservice_gateway.dialects.dialect import Dialect
 from llmservice_gateway.dialects.registry import DIALECTS, manners_at, spoken
@@ -69,7 +70,7 @@ class Gateway:
     """A proxy with its routes. `publish` a table, `application()` once, serve it by `ApiRunner`, handlers cancelled.
 
     Without `callers` it serves this machine alone. `access` takes the lines of the access log, and waits for nothing.
-    `door` asks for API keys; None: everybody may ask for everything.
+    `door` asks for API keys; None: everybody may ask for everything. `console`: browsers get a page at `/`.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class Gateway:
         callers: Callers | None = None,
         access: Write | None = None,
         door: Door | None = None,
+        *,
+        console: bool = False,
     ) -> None:
         self._door = door
         self._open = frozenset({AUTH})
@@ -86,8 +89,14 @@ class Gateway:
         self._journal = Journal(access)
         self.proxy = Proxy(limits or Limits())
         self.metrics = GatewayMetrics(self.proxy.rooms)
+        self.console = Console(self.proxy, door, self._seen) if console else None
         if door is not None:
             self.metrics.shared_by(lambda: door.gateways())
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it serves this machine alone."""
+        return self._callers.loopback
 
     def application(self, *, alone: bool = True) -> web.Application:
         """The aiohttp application; its handlers must be cancelled when their client disconnects.
@@ -114,7 +123,10 @@ class Gateway:
         for dialect in DIALECTS:
             for path in (base + route for base in dialect.bases for route in dialect.routes):
                 router.add_post(path, partial(self._translated, dialect), expect_handler=expect_later)
-        OtherRoutes(self._addressed_table, resolved, self.proxy.bodies, keys=self._door is not None).add(router)
+        page = self.console.page if self.console else None
+        OtherRoutes(self._addressed_table, resolved, self.proxy.bodies, page, keys=self._door is not None).add(router)
+        if self.console:
+            self.console.add(app)
         for route in ("/tokenize", "/detokenize", "/rerank", "/score"):  # vLLM has these beside /v1 too
             router.add_post("/{namespace}/{name}" + route, self._post, expect_handler=expect_later)
 
@@ -137,10 +149,16 @@ class Gateway:
             entry.status = response.status
             return response
         finally:
-            self.metrics.over(entry)
-            self._count(request, entry)
-            if request.path not in UNTOLD:
-                self._journal.note(entry, loop.time())
+            if self.console is None or not self.console.is_ours(request):
+                self._over(request, entry, loop.time())
+
+    def _over(self, request: web.Request, entry: Entry, now: float) -> None:
+        self.metrics.over(entry)
+        if self.console:
+            self.console.sampler.over(entry)
+        self._count(request, entry)
+        if request.path not in UNTOLD:
+            self._journal.note(entry, now)
 
     async def _answered(self, request: web.Request, handler: Handler, entry: Entry) -> web.StreamResponse:
         try:
@@ -167,10 +185,15 @@ class Gateway:
     async def _let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Only with a key, whatever is asked for: who has none learns nothing, and sends no body."""
         assert self._door is not None
-        if request.rel_url.raw_path not in self._open:  # as it is routed: a slash that is written %2F is none
+        if not self._is_open(request):
             owner = request[OWNER] = self._door.enter(request.headers)
             request[ENTRY].key = owner.name
         return await handler(request)
+
+    def _is_open(self, request: web.Request) -> bool:
+        if request.rel_url.raw_path in self._open:  # as it is routed: a slash that is written %2F is none
+            return True
+        return self.console is not None and self.console.is_open(request)
 
     def _count(self, request: web.Request, entry: Entry) -> None:
         """What a request with a key took, which its limits and its day have to know."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -27,15 +27,26 @@ SHOW_BYTES = 64 << 10
 """Of a body that only names a model: what is larger would hold up every stream while it is read."""
 
 Resolve = Callable[[Table, str], Meant]
+Page = Callable[[web.Request], Awaitable[web.Response | None]]
 
 
 class OtherRoutes:
-    """`table` has what a request may see below its base URL; `keys`: requests show one."""
+    """`table` has what a request may see below its base URL; `keys`: requests show one. `page` gives browsers what they
+    get at `/`, and others nothing."""
 
-    def __init__(self, table: Callable[[web.Request], Table], resolve: Resolve, bodies: Bodies, *, keys: bool) -> None:
+    def __init__(
+        self,
+        table: Callable[[web.Request], Table],
+        resolve: Resolve,
+        bodies: Bodies,
+        page: Page | None = None,
+        *,
+        keys: bool,
+    ) -> None:
         self._table = table
         self._resolve = resolve
         self._bodies = bodies
+        self._page = page
         self._keys = keys
 
     def add(self, router: web.UrlDispatcher) -> None:
@@ -55,8 +66,9 @@ class OtherRoutes:
         router.add_post("/v1/models", self._elsewhere, expect_handler=expect_later)
         router.add_delete("/v1/models/{model:.+}", self._elsewhere)
 
-    async def _alive(self, _: web.Request) -> web.Response:
-        return web.Response(text=ALIVE)
+    async def _alive(self, request: web.Request) -> web.Response:
+        page = await self._page(request) if self._page else None
+        return page or web.Response(text=ALIVE)
 
     async def _version(self, _: web.Request) -> web.Response:
         return web.json_response({"version": catalogue.OLLAMA_VERSION})

@@ -109,6 +109,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if and (.Values.gateway).enabled ((.Values.gateway).keys).enabled }}true{{ end -}}
 {{- end -}}
 
+{{/* Whether it serves a page for browsers. With --reuse-values of a release that had none it goes on without. */}}
+{{- define "llmservice.gateway.console" -}}
+{{- if and (.Values.gateway).enabled ((.Values.gateway).console).enabled }}true{{ end -}}
+{{- end -}}
+
 {{/* What the operator knows of it. Values that an earlier release did not have are not there with --reuse-values. */}}
 {{- define "llmservice.gateway.installation" -}}
 {{- if (.Values.gateway).enabled -}}
@@ -128,4 +133,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [list, watch]
+{{- if include "llmservice.gateway.console" . }}
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
+{{- end }}
 {{- end -}}

@@ -8,9 +8,10 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from llmservice_api.manifest import Manifest, load_manifests
 from llmservice_cli.entry import leave_on_interrupt
@@ -33,7 +34,7 @@ from llmservice_runtime.contract.ports import GATEWAY_PORT
 from llmservice_runtime.sources.progress import progress_for
 from llmservice_runtime.wire.callers import is_host
 
-FIXED = ("--port", "--host", "--allow-host", "--allow-origin", "--answer-seconds", "--memory")
+FIXED = ("--port", "--host", "--allow-host", "--allow-origin", "--answer-seconds", "--memory", "--no-console")
 """Options that an instance keeps as it started with them."""
 
 
@@ -75,6 +76,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=memory_size,
         metavar="SIZE",
         help="what all replicas may have of this machine's memory together (8Gi); default: what is free",
+    )
+    parser.add_argument(
+        "--no-console", action="store_true", default=None, help="serve no page for browsers at the gateway's address"
     )
     add_leave(parser)
     parser.add_argument("--detach", action="store_true", help="return when the services are ready, leave them running")
@@ -143,7 +147,7 @@ def _own_or_join(state: Path) -> InstanceLock | None:
 def _join(args: argparse.Namespace, places: Places, manifests: Sequence[Manifest]) -> int:
     control = Control(places.state)
     now = control.snapshot()
-    say(f"joined the running instance (pid {now['pid']}) at {now['url']}")
+    say(f"joined the running instance (pid {now['pid']}) at {now['url']}{_page(now)}")
     fixed = [option for option in FIXED if getattr(args, option[2:].replace("-", "_")) not in (None, [])]
     if fixed:
         say(f"  it stays as it is: {', '.join(fixed)} count only when an instance starts.")
@@ -155,8 +159,9 @@ def _join(args: argparse.Namespace, places: Places, manifests: Sequence[Manifest
 
 def _submit_to_background(args: argparse.Namespace, places: Places, manifests: Sequence[Manifest]) -> int:
     control = Control(places.state)
-    url = control.snapshot()["url"]
-    say(f"gateway at {url}, in the background")
+    now = control.snapshot()
+    url = now["url"]
+    say(f"gateway at {url}, in the background{_page(now)}")
     outcome = Submission(control, places, say, tell=True, offer=Offer(args.yes)).run(
         manifests, progress_for, args.timeout
     )
@@ -165,6 +170,11 @@ def _submit_to_background(args: argparse.Namespace, places: Places, manifests: S
             pass
         say("nothing could be served; stopped.")
     return _report(outcome, url, args.timeout)
+
+
+def _page(now: Mapping[str, Any]) -> str:
+    """Where a browser goes."""
+    return f"; for a browser: {now['page']}" if now.get("page") else ""
 
 
 def _report(outcome: Outcome, url: str, timeout: float | None) -> int:
@@ -201,8 +211,9 @@ class Foreground:
     def _submit(self) -> None:
         control = Control(self._places.state)
         try:
-            url = control.snapshot()["url"]
-            say(f"gateway at {url}")
+            now = control.snapshot()
+            url = now["url"]
+            say(f"gateway at {url}{_page(now)}")
             outcome = Submission(control, self._places, say, tell=False, offer=self._offer).run(
                 self._manifests, progress_for, self._timeout
             )
@@ -250,5 +261,6 @@ def _origin(text: str) -> str:
 
 
 def _front(args: argparse.Namespace, host: str) -> Front:
-    front = Front(host, tuple(args.allow_host), tuple(args.allow_origin), memory_bytes=args.memory)
+    hosts, origins = tuple(args.allow_host), tuple(args.allow_origin)
+    front = Front(host, hosts, origins, memory_bytes=args.memory, console=not args.no_console)
     return front if args.answer_seconds is None else replace(front, answer_seconds=args.answer_seconds)

@@ -23,6 +23,8 @@ class Front:
     origins: tuple[str, ...] = ()
     answer_seconds: float | None = None
     memory_bytes: int | None = None
+    console: bool = True
+    """Browsers get a page at `/`."""
 
     def gateway(self, access: Write | None = None) -> Gateway:
         """A gateway that keeps to it, and writes the lines of its access log to `access`."""
@@ -33,7 +35,7 @@ class Front:
             host_setting="To be reached under it, start the instance with `llmservice up --allow-host {}`.",
             origin_setting="To let it, start the instance with `llmservice up --allow-origin {}`.",
         )
-        return Gateway(Limits(answer_seconds=self.answer_seconds), callers, access)
+        return Gateway(Limits(answer_seconds=self.answer_seconds), callers, access, console=self.console)
 
     def to_json(self) -> str:
         """Text that `from_json` reads back."""

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llmservice_api.v1alpha1 import LLMService
+from llmservice_cli.local.console import LocalFacts
 from llmservice_cli.local.giving_way import Turn, Turns
 from llmservice_cli.local.holds import Memory, Need
 from llmservice_cli.local.line import ROOM_SECONDS
@@ -22,11 +24,15 @@ from llmservice_cli.local.room import real
 from llmservice_cli.local.scaler import LOOK_SECONDS, Scaler
 from llmservice_cli.local.service import ServiceControl
 from llmservice_cli.local.sharer import Sharer, Sharing
+from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_gateway.app import Gateway
+from llmservice_gateway.console.engines import EnginesTable
 from llmservice_gateway.routing import Table
 
 log = logging.getLogger(__name__)
 
+LOOK = (sys.executable, "-P", "-m", "llmservice_cli.local.look")
+"""What reads models for the console's page."""
 REST = 4
 """Following replicas takes a fifth of the time at most, however many of them change."""
 
@@ -58,6 +64,9 @@ class Instance:
         self._next_version = asyncio.Event()
         self._scalers: dict[str, Scaler] = {}
         self._sharer = Sharer()
+        if gateway.console:
+            gateway.console.facts = LocalFacts(self)
+            gateway.console.engines = EnginesTable(LOOK, files=gateway.loopback)
         self._look_again = 0.0
         """When whoever waits in vain is looked at again."""
 
@@ -103,6 +112,21 @@ class Instance:
             return None
         return scaler.explain(name, time.monotonic(), *self._services[name].shares)
 
+    def object(self, name: str) -> dict[str, Any] | None:
+        """The LLMService of a full name with its status, as `kubectl get -o json` would show it."""
+        control = self._services.get(name)
+        return self._object(control, time.time()).to_manifest() if control else None
+
+    def wanted(self, name: str) -> int:
+        """Replicas that there are to be of a service by full name."""
+        control = self._services.get(name)
+        return control.order.replicas if control else 0
+
+    def replicas(self, name: str) -> list[ReplicaFacts]:
+        """Those of a service by full name, the serving ones first."""
+        control = self._services.get(name)
+        return control.replicas if control else []
+
     def forget_unprepared(self, names: Sequence[str]) -> None:
         """Whoever prepared these services is gone: the ones without anything to run are removed."""
         for name in names:
@@ -147,6 +171,7 @@ class Instance:
             "version": self.version,
             "pid": os.getpid(),
             "url": f"{self.url}/v1",
+            "page": f"{self.url}/" if self.gateway.console else None,
             "memoryBytes": self._memory_bytes,
             "services": [self._describe(control, now) for control in self._services.values()],
         }
@@ -159,9 +184,13 @@ class Instance:
             except TimeoutError:
                 return
 
+    def _object(self, control: ServiceControl, now: float) -> LLMService:
+        full = control.order.service.full_name
+        scaler = self._scalers.get(full)
+        return control.object(f"{self.url}/{full}/v1", now, scaler.told if scaler else None)
+
     def _describe(self, control: ServiceControl, now: float) -> dict[str, Any]:
-        manifest: LLMService = control.order.service
-        full = manifest.full_name
+        full = control.order.service.full_name
         scaler = self._scalers.get(full)
         replicas = []
         for facts in control.replicas:
@@ -169,7 +198,7 @@ class Instance:
             body["log"] = str(log_file(self._state, full, facts.slot))
             replicas.append(body)
         return {
-            "object": control.object(f"{self.url}/{full}/v1", now, scaler.told if scaler else None).to_manifest(),
+            "object": self._object(control, now).to_manifest(),
             "engine": control.order.settings.engine if control.order.settings else None,
             **({"adaptable": order.to_body()} if (order := control.adaptable) else {}),
             "settled": control.settled,

@@ -14,6 +14,7 @@ from llmservice_api.demand_lease import ServiceDemand
 from llmservice_api.gateway_keys import keys_secret
 from llmservice_api.gateway_usage import usage_map
 from llmservice_api.labels import GATEWAY, NAME, selector
+from llmservice_gateway.cluster.console import ClusterFacts
 from llmservice_gateway.cluster.directory import Directory, readable
 from llmservice_gateway.cluster.heed import Heed
 from llmservice_gateway.cluster.keys import Keys
@@ -130,6 +131,11 @@ class Cluster:
         if self.keys is None or self._door is None or self._door.ready:
             return ""
         return f"API keys are not known yet: {self.keys.problem}"
+
+    @property
+    def facts(self) -> ClusterFacts:
+        """What the console's page shows."""
+        return ClusterFacts(self._client, self._services.cache, self._namespace, self.others)
 
     def others(self, service: str) -> ServiceDemand:
         """What the other gateways have of it."""

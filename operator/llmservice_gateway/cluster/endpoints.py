@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from llmservice_gateway.routing import Replica
 from llmservice_kube.kinds import Json
@@ -14,6 +15,25 @@ CONTROLLER = "endpointslice-controller.k8s.io"
 PORT_NAME = "http"
 _FAMILIES = {"IPv4": 0, "IPv6": 1}
 """Address types that are used; where a pod has both, the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A pod behind a Service, whether it takes requests or not."""
+
+    name: str
+    address: str
+    ready: bool
+    ends: bool
+
+
+def known(name: str, slices: Iterable[Json]) -> list[Known]:
+    """All pods behind the Service `name` that have an address, in the order of their names. As `replicas` otherwise."""
+    found: dict[str, Known] = {}
+    for entry in sorted((entry for entry in slices if _is_ours(name, entry)), key=_family):
+        for pod in _pods(entry):
+            found.setdefault(pod.name, pod)
+    return sorted(found.values(), key=lambda pod: pod.name)
 
 
 def replicas(name: str, slices: Iterable[Json]) -> tuple[Replica, ...]:
@@ -48,10 +68,15 @@ def _family(entry: Json) -> tuple[int, str]:
 
 
 def _ready(entry: Json) -> Iterator[tuple[str, str]]:
-    """(pod, address). A condition that is not said counts as the API says: ready, and not ending."""
+    """(pod, address)."""
+    return ((pod.name, pod.address) for pod in _pods(entry) if pod.ready and not pod.ends)
+
+
+def _pods(entry: Json) -> Iterator[Known]:
+    """A condition that is not said counts as the API says: ready, and not ending."""
     namespace = entry["metadata"].get("namespace", "")
     for endpoint in entry.get("endpoints") or ():
         said, target = endpoint.get("conditions") or {}, endpoint.get("targetRef") or {}
-        pod = target.get("kind") == "Pod" and target.get("namespace", namespace) == namespace
-        if pod and said.get("ready") is not False and not said.get("terminating"):
-            yield target["name"], endpoint["addresses"][0]
+        if target.get("kind") == "Pod" and target.get("namespace", namespace) == namespace:
+            ready, ends = said.get("ready") is not False, bool(said.get("terminating"))
+            yield Known(target["name"], endpoint["addresses"][0], ready, ends)

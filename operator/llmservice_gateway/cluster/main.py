@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"for probes, metrics and scalers (default: {internal.PORT})",
     )
     add("--keys-of", metavar="SERVICE", default="", help="ask for API keys: those of the gateway with this Service")
+    add("--console", action="store_true", help="serve a page for browsers at /")
     add("--allow-origin", action="append", default=[], help="origin whose web pages may call; * = any; may be repeated")
     add("--answer-seconds", type=float, help="until an answer begins (default: as planned with what replicas measured)")
     add("--hold-seconds", type=float, default=Limits().hold_seconds, help="that a stream waits for a replica")
@@ -122,6 +123,8 @@ async def _run(args: argparse.Namespace) -> None:
                 door,
                 args.keys_of,
             )
+            if gateway.console is not None:
+                gateway.console.facts = cluster.facts
             inner = internal.application(gateway, lambda: _unready(cluster, ending), cluster.others)
             probes = web.AppRunner(inner, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
             await _serve(stack, probes, _listener(args.host, args.internal_port))
@@ -152,7 +155,7 @@ def _gateway(args: argparse.Namespace, access: Write, door: Door | None) -> Gate
         origin_setting="To let it, add {} to the chart's gateway.allowOrigins.",
     )
     limits = Limits(answer_seconds=args.answer_seconds, hold_seconds=args.hold_seconds)
-    return Gateway(limits, callers, access, door)
+    return Gateway(limits, callers, access, door, console=args.console)
 
 
 def _unready(cluster: Cluster, ending: Ending) -> str:

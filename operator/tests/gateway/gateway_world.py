@@ -83,7 +83,7 @@ class Runtime:
 
 
 class World:
-    def __init__(self, stack: AsyncExitStack, door: Door | None = None) -> None:
+    def __init__(self, stack: AsyncExitStack, door: Door | None = None, *, console: bool = False) -> None:
         self.stack = stack
         self.second = ""
         self.lines: list[bytes] = []
@@ -91,6 +91,7 @@ class World:
             Limits(connect_seconds=20, body_bytes=1_000_000, keep_seconds=0.5, hold_seconds=0.5),
             access=self.lines.append,
             door=door,
+            console=console,
         )
         self.url = ""
 

@@ -1,0 +1,100 @@
+"""A service in all that is known of it: plan, load, conditions, manifest. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from llmservice_api.v1alpha1 import LLMServiceSpec
+from llmservice_gateway.console.facts import Json
+
+HIDDEN = "(hidden)"
+HIDDEN_NOTE = (
+    "Values of environment variables are not shown here: keys of this gateway are for asking, not for reading."
+)
+OMITTED = ("managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "ownerReferences", "selfLink")
+"""Of metadata: what nobody writes."""
+APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_MIB = re.compile(r"(\d+)Mi")
+_SIZES = ("plannedMemory", "measuredMemory", "plannedGPUMemory", "measuredGPUMemory")
+_SPEEDS = ("tokensPerSecond", "promptTokensPerSecond", "togetherTokensPerSecond")
+
+
+def details(obj: Json, *, hides: bool) -> Json:
+    """`hides`: values of environment variables are not shown."""
+    status = obj.get("status") or {}
+    load, written = status.get("load"), manifest(obj, hides=hides)
+    return {
+        "conditions": status.get("conditions") or [],
+        "plan": _plan(status.get("plan")),
+        "load": _load(load) if load else None,
+        "speed": {"measured": {name: (load or {}).get(name) for name in _SPEEDS}},
+        "model": status.get("model") or {},
+        "adapterStatus": status.get("adapters") or [],
+        "manifest": written,
+        "manifestNote": HIDDEN_NOTE if hides and HIDDEN in written else "",
+    }
+
+
+def manifest(obj: Json, *, hides: bool) -> str:
+    """What a person would write to have the same, as YAML."""
+    metadata = {name: said for name, said in obj["metadata"].items() if name not in OMITTED}
+    annotations = {name: said for name, said in (metadata.pop("annotations", None) or {}).items() if name != APPLIED}
+    if annotations:
+        metadata["annotations"] = annotations
+    shown = {
+        "apiVersion": obj["apiVersion"],
+        "kind": obj["kind"],
+        "metadata": metadata,
+        "spec": _as_written(obj["spec"]),
+    }
+    return yaml.safe_dump(hidden(shown) if hides else shown, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _as_written(spec: Json) -> Json:
+    """Without what is so anyway; as it is, where it has fields that this release does not know."""
+    try:
+        return LLMServiceSpec.model_validate(spec).model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    except ValidationError:
+        return spec
+
+
+def hidden(value: Any, key: str = "") -> Any:
+    """The same without the values of environment variables, and without what follows `?` in a URI."""
+    if isinstance(value, list):
+        return [_unsaid(item) if key == "env" else hidden(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: hidden(item, name) for name, item in value.items()}
+    if key == "uri" and isinstance(value, str) and "?" in value:
+        return value.partition("?")[0] + f"?{HIDDEN}"
+    return value
+
+
+def _unsaid(variable: Any) -> Any:
+    return {**variable, "value": HIDDEN} if isinstance(variable, Mapping) and "value" in variable else variable
+
+
+def _plan(plan: Mapping[str, Any] | None) -> Json | None:
+    if not plan or not plan.get("engine"):
+        return None
+    memory = [{**line, "planned": size(line.get("planned"))} for line in plan.get("memory") or ()]
+    return {"notes": [], "rejected": [], **plan, "memory": memory}
+
+
+def _load(load: Mapping[str, Any]) -> Json:
+    lines = _lines(load.get("memory") or ())
+    return {**load, **{name: size(load.get(name)) for name in _SIZES}, "memory": lines}
+
+
+def _lines(lines: Iterable[Mapping[str, Any]]) -> list[Json]:
+    return [{**line, "planned": size(line.get("planned")), "measured": size(line.get("measured"))} for line in lines]
+
+
+def size(text: Any) -> int | None:
+    """Bytes of what status writes as `123Mi`."""
+    match = _MIB.fullmatch(text) if isinstance(text, str) else None
+    return int(match[1]) << 20 if match else None

@@ -1,0 +1,128 @@
+"""Looks at every service every few seconds, and writes a row of its history."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+
+from llmservice_console.history import MOST_SERVICES, STEP_SECONDS, History, Moved, Times
+from llmservice_gateway.console.engine_numbers import Numbers, ask_all
+from llmservice_gateway.console.facts import Facts
+from llmservice_gateway.journal import Entry
+from llmservice_gateway.rooms import Rooms
+from llmservice_gateway.routing import Backend
+
+MOST_ASKED = 64
+"""Replicas that are asked in one step; of more, those that come first tell for all."""
+FAILED = 500
+"""Answers from this status on count as failed."""
+
+logger = logging.getLogger(__name__)
+
+
+class _Counted:
+    """Requests of one service that ended since the last row."""
+
+    def __init__(self) -> None:
+        self.first, self.gap = Times(), Times()
+        self.requests = self.failed = self.tokens = 0
+
+
+class Sampler:
+    """`over` hears of every request; `run` writes rows to `history` until it is cancelled."""
+
+    def __init__(self, rooms: Rooms, facts: Callable[[], Facts], wall: Callable[[], float] = time.time) -> None:
+        self.history = History()
+        self._rooms = rooms
+        self._facts = facts
+        self._wall = wall
+        self._counted: dict[str, _Counted] = {}
+        self._wanted: dict[str, int] = {}
+        self._generated: dict[str, float] = {}
+        """Replica -> tokens that it had generated when it was asked at the last look."""
+
+    def over(self, entry: Entry) -> None:
+        """A request has ended."""
+        if not entry.service:
+            return
+        found = self._counted.get(entry.service)
+        if found is None:
+            if len(self._counted) >= MOST_SERVICES:
+                return
+            found = self._counted[entry.service] = _Counted()
+        found.requests += 1
+        found.failed += entry.status >= FAILED
+        found.tokens += entry.answer_tokens
+        if entry.first and entry.status < 400:
+            found.first.add(entry.first - entry.came)
+        if entry.chunks:
+            found.gap.add((entry.last - entry.first) / entry.chunks)
+
+    async def run(self) -> None:
+        """Until cancelled. A bug of ours costs one row."""
+        while True:
+            await asyncio.sleep(STEP_SECONDS - self._wall() % STEP_SECONDS)
+            try:
+                await self.look()
+            except Exception:
+                logger.exception("looking at services for the console")
+
+    async def look(self) -> None:
+        """One row of each service."""
+        backends = self._rooms.table.backends
+        busy = [backend for name, backend in backends.items() if self._rooms.busy(name) or name in self._counted]
+        told = await ask_all([replica for backend in busy for replica in backend.replicas][:MOST_ASKED])
+        at = round(self._wall())
+        self.history.keep(backends)
+        counted, self._counted = self._counted, {}
+        for name, backend in list(backends.items())[:MOST_SERVICES]:
+            self.history.add(name, at, self._row(backend, counted.get(name) or _Counted(), told))
+            self._moves(name, at)
+        self._generated = {name: said.generated for name, said in told.items()}
+        self._wanted = {name: wanted for name, wanted in self._wanted.items() if name in backends}
+
+    def _row(self, backend: Backend, counted: _Counted, told: Mapping[str, Numbers]) -> dict[str, float]:
+        demand, facts = self._rooms.demand(backend.full_name), self._facts()
+        held, in_flight = facts.elsewhere(backend.full_name)
+        said = [told[one.name] for one in backend.replicas if one.name in told]
+        first, gap = counted.first.taken(), counted.gap.taken()
+        return {
+            "held": demand.held + held,
+            "inFlight": demand.in_flight + in_flight,
+            "running": sum(one.running for one in said),
+            "waiting": sum(one.waiting for one in said),
+            "kvUsed": max((one.kv_used for one in said), default=math.nan),
+            "tokensPerSecond": self._tokens(backend, counted, told) / STEP_SECONDS,
+            "ttft50": first[0],
+            "ttft95": first[1],
+            "gap50": gap[0],
+            "gap95": gap[1],
+            "ready": len(backend.replicas),
+            "wanted": facts.wanted(backend.full_name),
+            "requests": counted.requests,
+            "failed": counted.failed,
+        }
+
+    def _tokens(self, backend: Backend, counted: _Counted, told: Mapping[str, Numbers]) -> float:
+        """What its replicas generated since the last look. Where one was not asked then: what the answers had that
+        ended meanwhile."""
+        names = [replica.name for replica in backend.replicas]
+        grown = [told[name].generated - self._generated.get(name, math.nan) for name in names if name in told]
+        return sum(grown) if grown and all(more >= 0 for more in grown) else counted.tokens
+
+    def _moves(self, service: str, at: int) -> None:
+        """Whether another number of replicas is wanted than at the last look, and why."""
+        facts = self._facts()
+        wanted, before = facts.wanted(service), self._wanted.get(service)
+        self._wanted[service] = wanted
+        if before is None or before == wanted:
+            return
+        scaling = ((facts.object(service) or {}).get("status") or {}).get("scaling") or {}
+        if scaling.get("desiredReplicas") == wanted:
+            reason, sentence = str(scaling.get("reason", "")), str(scaling.get("message", ""))
+        else:
+            reason, sentence = "Scaled", f"spec.replicas became {wanted}."
+        self.history.moved(service, Moved(at, before, wanted, reason, sentence))

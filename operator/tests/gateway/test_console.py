@@ -1,0 +1,304 @@
+"""The console at a gateway, over real sockets: the page, its files, what it may load, and who sees what."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from aiohttp import web
+from gateway_world import World, answer, serve, stream  # type: ignore[import-not-found]
+
+from llmservice_api.gateway_keys import new_key, record_of
+from llmservice_console.assets import Assets
+from llmservice_console.vendor import FILES
+from llmservice_gateway.console.facts import Json, NoFacts
+from llmservice_gateway.keys.door import Door
+from llmservice_gateway.keys.ring import Ring
+from llmservice_gateway.routing import Backend, Replica, Table, Unready
+
+KEY, LITTLE = new_key(), new_key()
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def folder(path: Path, *, libraries: bool = True) -> Path:
+    """A page with a script, and libraries in which there is nothing."""
+    for name, text in (
+        ("static/index.html", '<script type="module" src="{{assets}}/static/main.js"></script>'),
+        ("static/missing.html", "Bring them"),
+        ("static/main.js", "export const many = 1;\n" * 100),
+        *((f"vendor/{name}", "export default 1;") for name in FILES if libraries),
+    ):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text(text)
+    return path
+
+
+class Shown(World):  # type: ignore[misc]
+    """A gateway with a console, whose files the test makes."""
+
+    def __init__(self, stack: AsyncExitStack, files: Path, door: Door | None = None) -> None:
+        super().__init__(stack, door, console=True)
+        self.gateway.console._assets = Assets(files)
+        self.gateway.console.sampler.run = asyncio.Event().wait  # looks when the test says
+
+    async def get(self, path: str, key: str = "", **headers: str) -> aiohttp.ClientResponse:
+        given = {**headers, **({"Authorization": f"Bearer {key}"} if key else {})}
+        response: aiohttp.ClientResponse = await self.client.get(self.url + path, headers=given)
+        await response.read()
+        return response
+
+    async def told(self, path: str, key: str = "") -> Any:
+        response = await self.get(f"/-/api/{path}", key)
+        assert response.status == 200, await response.text()
+        return await response.json()
+
+
+@pytest.fixture
+async def shown(tmp_path: Path) -> AsyncIterator[Shown]:
+    async with AsyncExitStack() as stack:
+        made = Shown(stack, folder(tmp_path))
+        await made.open()
+        yield made
+
+
+@pytest.fixture
+async def keyed(tmp_path: Path) -> AsyncIterator[Shown]:
+    async with AsyncExitStack() as stack:
+        door = Door()
+        door.publish(Ring({"default": record_of(KEY), "little": record_of(LITTLE, ["apps/demo"], None, None)}))
+        made = Shown(stack, folder(tmp_path), door)
+        await made.open()
+        made.publish(Backend("apps", "demo"), Backend("other", "demo"))
+        yield made
+
+
+async def test_browsers_get_the_page_and_ollamas_clients_their_text(shown: Shown) -> None:
+    page = await shown.get("/", **BROWSER)
+    assert page.content_type == "text/html"
+    assert (await (await shown.get("/")).text()) == "Ollama is running"
+
+
+async def test_the_page_may_load_and_run_nothing_but_its_own_files(shown: Shown) -> None:
+    page = await shown.get("/", **BROWSER)
+    policy = dict(part.strip().split(" ", 1) for part in page.headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_files_are_kept_by_browsers_for_ever_and_come_compressed(shown: Shown) -> None:
+    text = await (await shown.get("/", **BROWSER)).text()
+    script = await shown.get(text.split('"')[3])
+    assert script.content_type == "text/javascript"
+    assert "immutable" in script.headers["Cache-Control"]
+    assert script.headers["Content-Encoding"] == "gzip"
+    again = await shown.get(text.split('"')[3], **{"If-None-Match": script.headers["ETag"]})
+    assert again.status == 304
+
+
+async def test_a_changed_file_has_another_url(shown: Shown, tmp_path: Path) -> None:
+    before = await (await shown.get("/", **BROWSER)).text()
+    (tmp_path / "static" / "main.js").write_text("export const other = 2;")
+    assert before != await (await shown.get("/", **BROWSER)).text()
+
+
+@pytest.mark.parametrize("path", ["static/../__init__.py", "static/none.js", "static/index.html", "%2e%2e/vendor.py"])
+async def test_no_other_file_is_served(shown: Shown, path: str) -> None:
+    assert (await shown.get(f"/-/assets/0/{path}")).status == 404
+
+
+async def test_without_libraries_the_page_says_how_to_get_them(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        made = Shown(stack, folder(tmp_path, libraries=False))
+        await made.open()
+        assert "Bring them" in await (await made.get("/", **BROWSER)).text()
+        for name in FILES:
+            (tmp_path / "vendor").mkdir(exist_ok=True)
+            (tmp_path / "vendor" / name).write_text("export default 1;")
+        assert "Bring them" not in await (await made.get("/", **BROWSER)).text()
+
+
+async def test_a_page_of_somebody_else_may_not_ask(shown: Shown) -> None:
+    for headers in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert (await shown.get("/-/api/services", **headers)).status == 403
+
+
+async def test_the_page_needs_no_key_and_what_it_shows_does(keyed: Shown) -> None:
+    assert (await keyed.get("/", **BROWSER)).status == 200
+    assert (await keyed.get("/")).status == 401
+    for path in ("services", "services/apps/demo", "services/apps/demo/history"):
+        assert (await keyed.get(f"/-/api/{path}")).status == 401
+    session = await keyed.told("session")
+    assert session["keys"] and session["key"] is None and session["problem"] is None
+    assert (await keyed.told("session", "wrong"))["problem"] == "invalid_api_key"
+    assert (await keyed.told("session", LITTLE))["key"] == "little"
+
+
+async def test_a_key_sees_what_it_may_use(keyed: Shown) -> None:
+    assert [one["name"] for one in (await keyed.told("services", KEY))["services"]] == ["apps/demo", "other/demo"]
+    assert [one["name"] for one in (await keyed.told("services", LITTLE))["services"]] == ["apps/demo"]
+    assert (await keyed.get("/-/api/services/other/demo", LITTLE)).status == 404
+    assert (await keyed.get("/-/api/services/other/demo/history", LITTLE)).status == 404
+
+
+@pytest.mark.parametrize(
+    ("unready", "state"),
+    [
+        (Unready("Idle", ""), "Idle"),
+        (Unready("Stopped", "", final=True), "Stopped"),
+        (Unready("Loading", ""), "Starting"),
+        (Unready("WaitingForRoom", ""), "Waiting"),
+        (Unready("Draining", "", held=False), "Draining"),
+        (Unready("OutOfMemory", "", "Ask for less."), "Failed"),
+        (Unready("DoesNotFit", "", "Ask for less.", final=True), "Failed"),
+    ],
+)
+async def test_a_service_that_is_not_ready_says_why(shown: Shown, unready: Unready, state: str) -> None:
+    shown.publish(Backend("apps", "demo", unready=unready))
+    (told,) = (await shown.told("services"))["services"]
+    assert (told["state"], told["reason"], told["remedy"]) == (state, unready.reason, unready.remedy)
+
+
+async def test_what_did_not_change_is_not_sent_again(shown: Shown) -> None:
+    await shown.service(answer())
+    first = await shown.get("/-/api/services")
+    again = await shown.get("/-/api/services", **{"If-None-Match": first.headers["ETag"]})
+    assert again.status == 304
+
+
+async def test_the_consoles_own_questions_are_no_traffic(shown: Shown) -> None:
+    await shown.service(answer())
+    await shown.get("/", **BROWSER)
+    await shown.told("services")
+    assert not shown.lines
+    assert "llmservice_gateway_requests_total{" not in await (await shown.get("/metrics")).text()
+
+
+async def test_aliases_are_shown_with_their_service(shown: Shown) -> None:
+    shown.gateway.proxy.publish(Table({"apps/demo": Backend("apps", "demo")}, {"gpt-4o": "apps/demo"}))
+    assert (await shown.told("services"))["services"][0]["aliases"] == ["gpt-4o"]
+
+
+async def test_a_request_shows_in_the_history(shown: Shown) -> None:
+    await shown.service(answer({"choices": []}))
+    await (await shown.chat()).read()
+    async with asyncio.timeout(30):
+        while not shown.lines:  # noqa: ASYNC110 - it is over a moment after its answer
+            await asyncio.sleep(0.01)
+    await shown.gateway.console.sampler.look()
+    told = await shown.told("services/apps/demo/history")
+    assert told["columns"]["requests"] == [1]
+    assert told["columns"]["ttft50"][0] > 0
+    assert (await shown.told(f"services/apps/demo/history?since={told['columns']['at'][0]}"))["columns"]["at"] == []
+
+
+async def test_switched_off_there_is_none(world: World) -> None:
+    for path in ("/", "/-/api/services", "/-/api/session"):
+        response = await world.client.get(world.url + path, headers=BROWSER)
+        assert response.content_type != "text/html"
+        assert response.status == (200 if path == "/" else 404)
+
+
+class Cluster(NoFacts):
+    """A service whose manifest has what not everybody is to read."""
+
+    def object(self, service: str) -> Json:
+        env = [{"name": "TOKEN", "value": "secret-1"}, {"name": "ON", "valueFrom": {"secretKeyRef": {"name": "a"}}}]
+        containers = [{"name": "engine", "env": [{"name": "TOKEN", "value": "secret-2"}]}]
+        return {
+            "apiVersion": "llmservice.dev/v1alpha1",
+            "kind": "LLMService",
+            "metadata": {"name": "demo", "namespace": "apps", "managedFields": [{}], "resourceVersion": "7"},
+            "spec": {
+                "model": {"uri": "https://host/model.gguf?signature=secret-3"},
+                "engine": {"env": env},
+                "podTemplate": {"spec": {"containers": containers}},
+            },
+            "status": {
+                "plan": {
+                    "engine": "LlamaCpp",
+                    "notes": ["Chats take pictures: mmproj.gguf sees them."],
+                    "rejected": [{"engine": "VLLM", "reason": "It reads no GGUF."}],
+                    "memory": [{"name": "weights", "where": "Host", "planned": "100Mi"}],
+                },
+                "load": {
+                    "milliseconds": 2500,
+                    "memory": [{"name": "weights", "where": "Host", "planned": "100Mi", "measured": "90Mi"}],
+                },
+            },
+        }
+
+
+async def test_a_key_does_not_read_what_a_tenant_configured(keyed: Shown) -> None:
+    keyed.gateway.console.facts = Cluster()
+    told = await keyed.told("services/apps/demo", LITTLE)
+    assert "secret" not in json.dumps(told).replace("secretKeyRef", "")
+    assert "valueFrom" in told["manifest"] and told["manifestNote"]
+
+
+async def test_without_keys_the_manifest_can_be_applied_as_it_is(shown: Shown) -> None:
+    shown.gateway.console.facts = Cluster()
+    shown.publish(Backend("apps", "demo"))
+    told = await shown.told("services/apps/demo")
+    manifest = yaml.safe_load(told["manifest"])
+    assert manifest["spec"] == Cluster().object("apps/demo")["spec"]  # and nothing that is so anyway
+    assert set(manifest["metadata"]) == {"name", "namespace"} and "status" not in manifest
+
+
+async def test_plan_and_load_are_told_in_numbers(shown: Shown) -> None:
+    shown.gateway.console.facts = Cluster()
+    shown.publish(Backend("apps", "demo"))
+    told = await shown.told("services/apps/demo")
+    assert told["plan"]["rejected"][0]["engine"] == "VLLM"
+    assert told["plan"]["memory"] == [{"name": "weights", "where": "Host", "planned": 100 << 20}]
+    assert told["load"]["memory"][0]["measured"] == 90 << 20
+    assert (told["pictures"], told["loadSeconds"]) == (True, 2.5)
+
+
+async def test_a_decision_is_marked_in_the_history(shown: Shown) -> None:
+    class Scaled(NoFacts):
+        replicas_wanted = 1
+
+        def wanted(self, service: str) -> int:
+            return self.replicas_wanted
+
+        def object(self, service: str) -> Json:
+            scaling = {"desiredReplicas": 2, "reason": "Demand", "message": "More is asked."}
+            return {"metadata": {}, "spec": {}, "status": {"scaling": scaling}}
+
+    shown.gateway.console.facts = facts = Scaled()
+    shown.publish(Backend("apps", "demo"))
+    await shown.gateway.console.sampler.look()
+    facts.replicas_wanted = 2
+    await shown.gateway.console.sampler.look()
+    (move,) = (await shown.told("services/apps/demo/history"))["decisions"]
+    assert (move["before"], move["replicas"], move["reason"], move["sentence"]) == (1, 2, "Demand", "More is asked.")
+
+
+async def test_engines_tell_how_full_they_are(shown: Shown) -> None:
+    (runtime,) = await shown.service(stream(b"data: {}\n\n", then="stall"))
+    app = web.Application()
+    generated = iter((100, 150))
+
+    async def metrics(_: web.Request) -> web.Response:
+        told = ("num_requests_running 2", "num_requests_waiting 1", "kv_cache_usage_perc 0.25")
+        lines = [f'vllm:{one.split()[0]}{{engine="0"}} {one.split()[1]}' for one in told]
+        return web.Response(text="\n".join([*lines, f"vllm:generation_tokens_total {next(generated)}", ""]))
+
+    app.router.add_get("/metrics", metrics)
+    app.router.add_post("/{path:.*}", runtime.answer)
+    shown.publish(Backend("apps", "demo", (Replica("demo-0", await serve(shown.stack, app)),)))
+    response = await shown.chat(stream=True)
+    await shown.gateway.console.sampler.look()
+    await shown.gateway.console.sampler.look()
+    columns = (await shown.told("services/apps/demo/history"))["columns"]
+    assert (columns["running"][-1], columns["waiting"][-1], columns["kvUsed"][-1]) == (2, 1, 0.25)
+    assert columns["tokensPerSecond"] == [0, 10] and columns["inFlight"][-1] == 1
+    response.close()

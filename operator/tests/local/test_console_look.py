@@ -1,0 +1,48 @@
+"""What the console's page is told of a model that is not served: by the same code as the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmservice_cli.local.instance import LOOK
+
+DEMO = Path(__file__).resolve().parents[3] / "runtime" / "demo" / "model" / "demo-Q4_K_M.gguf"
+
+
+def look(tmp_path: Path, **asked: Any) -> Any:
+    body = {"revision": None, "gpu": None, "gpus": None, "memory": None, **asked}
+    done = subprocess.run(
+        LOOK, input=json.dumps(body), capture_output=True, text=True, timeout=120, check=False,
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["http://169.254.169.254/latest/model.gguf", "http://127.0.0.1:1/model.gguf", "http://[fd00:ec2::254]/m.gguf"],
+)
+def test_addresses_inside_the_network_are_refused(tmp_path: Path, uri: str) -> None:
+    told = look(tmp_path, uri=uri)["error"]
+    assert "inside this network" in told["reason"]
+    assert "llmservice engines" in told["remedy"]
+
+
+def test_a_model_has_its_table_and_its_plan(tmp_path: Path) -> None:
+    told = look(tmp_path, uri=f"file://{DEMO}", gpu="L4", gpus=1)
+    assert told["where"].startswith("a machine with 1 × L4")
+    assert {row["engine"] for row in told["rows"] if row["runs"]}
+    assert told["plan"]["memory"] and told["plan"]["text"]
+    assert f"file://{DEMO}" in told["manifest"]
+
+
+def test_a_model_that_does_not_fit_has_ways_out(tmp_path: Path) -> None:
+    told = look(tmp_path, uri=f"file://{DEMO}", memory="100Mi")
+    assert told["plan"] is None
+    assert told["refusal"]["waysOut"]
