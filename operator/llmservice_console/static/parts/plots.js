@@ -1,0 +1,95 @@
+// The last hour of a service in small plots on one time axis, decisions of the autoscaler as lines across them.
+import { html, useEffect, useMemo, useRef, useState } from '../dom.js';
+import { History } from '../history.js';
+import { clock, figure, number, seconds } from '../format.js';
+import { t } from '../i18n.js';
+import { usePoll } from '../live.js';
+
+const percent = (value) => (value == null ? figure(null) : `${number(100 * value, 1)} %`);
+const PLOTS = [
+  { name: 'requests', series: ['held', 'inFlight'], show: number, whole: true },
+  { name: 'speed', series: ['tokensPerSecond'], show: figure },
+  { name: 'ttft', series: ['ttft50', 'ttft95'], show: seconds, sparse: true },
+  { name: 'gap', series: ['gap50', 'gap95'], show: seconds, sparse: true },
+  { name: 'kv', series: ['kvUsed'], show: percent, most: 1 },
+  { name: 'replicas', series: ['wanted', 'ready'], show: number, whole: true, stepped: true },
+];
+const SPANS = [300, 900, 3600];
+
+export function Plots({ at }) {
+  const poll = useMemo(() => new History(at), [at]);
+  const { value: history, error } = usePoll(poll);
+  const [chosen, setSpan] = useState(0);
+  const [library, setLibrary] = useState(null);
+  useEffect(() => void import('./plot.js').then((module) => setLibrary(() => module.Plot)), []);
+  const span = chosen || (history ? fitting(history) : 0);
+  if (!history || !library)
+    return html`
+      <div class="plots waiting" aria-busy="true">${error ? '' : t('loading')}</div>
+    `;
+  return html`
+    <section class="plots-box" aria-labelledby="plots">
+      <div class="line">
+        <h2 id="plots">${t('plots')}</h2>
+        <span class="grow"></span>
+        <${Spans} span=${span} choose=${setSpan} />
+      </div>
+      <div class="plots">
+        ${PLOTS.map(
+          (plot) => html`
+            <${library} key=${plot.name} plot=${plot} history=${history} span=${span} />
+          `,
+        )}
+      </div>
+      <${Decisions} decisions=${history.decisions} from=${history.end - span} />
+    </section>
+  `;
+}
+
+// The shortest span that shows all there is.
+function fitting({ columns, end }) {
+  const there = end - (columns.at[0] ?? end);
+  return SPANS.find((span) => span >= there) ?? SPANS.at(-1);
+}
+
+function Spans({ span, choose }) {
+  return html`
+    <div class="choices" role="group" aria-label=${t('plots.span')}>
+      ${SPANS.map(
+        (one) => html`
+          <button
+            key=${one}
+            type="button"
+            class="plain"
+            aria-pressed=${span === one ? 'true' : 'false'}
+            onClick=${() => choose(one)}
+          >
+            ${t('plots.minutes', { minutes: one / 60 })}
+          </button>
+        `,
+      )}
+    </div>
+  `;
+}
+
+function Decisions({ decisions, from }) {
+  const seen = decisions
+    .filter((one) => one.at >= from)
+    .slice(-6)
+    .reverse();
+  if (!seen.length) return null;
+  return html`
+    <ol class="changes decisions" aria-label=${t('plots.decisions')}>
+      ${seen.map(
+        (one) => html`
+          <li key=${one.at}>
+            <i aria-hidden="true"></i>
+            <time class="quiet small">${clock(one.at)}</time>
+            <b>${one.before} → ${one.replicas}</b>
+            <span>${one.reason}: ${one.sentence}</span>
+          </li>
+        `,
+      )}
+    </ol>
+  `;
+}
