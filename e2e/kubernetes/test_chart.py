@@ -110,6 +110,19 @@ def test_the_gateway_reads_services_and_endpoints_and_writes_leases_of_its_own_n
     assert role["metadata"]["namespace"] == "llm"
 
 
+def test_the_page_asks_prometheus_where_one_is_configured_and_with_the_same_secrets() -> None:
+    server = {"url": "https://p:9090", "labels": {"cluster": "a", "team": "b"}, "tokenSecret": {"name": "token"}}
+    gateways = []
+    for values in ({"prometheus": server}, {"prometheus": server, "gateway": {"console": {"enabled": False}}}):
+        found = kinds(rendered(values), "Deployment")
+        gateways += [one["spec"]["template"]["spec"] for one in found if one["metadata"]["name"] == "llm-gateway"]
+    asking, not_asking = gateways
+    wanted = {"--prometheus=https://p:9090", "--prometheus-labels=cluster=a,team=b"}
+    assert wanted < set(asking["containers"][0]["args"])
+    assert "token" in json.dumps(asking["volumes"])
+    assert "prometheus" not in json.dumps(not_asking)
+
+
 @pytest.mark.parametrize("values", [{"gateway": None}, {"gateway": {"enabled": False}}])
 def test_without_a_gateway_there_is_none(values: Json) -> None:
     """None: an upgrade with --reuse-values from a release that had no such value."""

@@ -39,6 +39,25 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* Certificates and token for Prometheus. */}}
+{{- define "llmservice.prometheus.volume" -}}
+- name: prometheus
+  projected:
+    sources:
+      {{- with .Values.prometheus.caConfigMap }}
+      - configMap: {name: {{ .name }}, items: [{key: {{ .key | default "ca.crt" }}, path: ca.crt}]}
+      {{- end }}
+      {{- with .Values.prometheus.tokenSecret }}
+      - secret: {name: {{ .name }}, items: [{key: {{ .key | default "token" }}, path: token}]}
+      {{- end }}
+{{- end -}}
+
+{{/* Whether the gateway's page asks Prometheus by these. */}}
+{{- define "llmservice.gateway.prometheus" -}}
+{{- $with := and (include "llmservice.gateway.console" .) (.Values.prometheus).url -}}
+{{- if and $with (or .Values.prometheus.caConfigMap .Values.prometheus.tokenSecret) }}true{{ end -}}
+{{- end -}}
+
 {{/* What the operator may do where it watches. It reads no Secret there and runs no command in a pod. */}}
 {{- define "llmservice.rules" -}}
 - apiGroups: [llmservice.dev]

@@ -1,4 +1,4 @@
-"""What a page would ask: BASE_URL NAMESPACE/NAME. Prints {"page", "files", "names", "service", "columns"}."""
+"""What a page would ask: BASE_URL NAMESPACE/NAME [SECONDS]. Prints {"page", "files", "names", "service", "columns"}."""
 
 import json
 import os
@@ -17,7 +17,7 @@ def read(url: str, **headers: str) -> str:
 
 
 def main() -> None:
-    base, name = sys.argv[1:]
+    base, name, seconds = (*sys.argv[1:], "3600")[:3]
 
     def told(path: str) -> Any:
         return json.loads(read(f"{base}/-/api/{path}", Authorization=f"Bearer {KEY}"))
@@ -31,7 +31,7 @@ def main() -> None:
                 "files": len(files),
                 "names": [one["name"] for one in told("services")["services"]],
                 "service": told(f"services/{name}"),
-                "columns": told(f"services/{name}/history")["columns"],
+                "columns": told(f"services/{name}/history?seconds={seconds}")["columns"],
             }
         )
     )

@@ -21,6 +21,7 @@ from llmservice_gateway.cluster import internal
 from llmservice_gateway.cluster.aliases import follow
 from llmservice_gateway.cluster.cluster import Cluster
 from llmservice_gateway.cluster.drain import ACCEPT_SECONDS, DRAIN_SECONDS, Ending
+from llmservice_gateway.console.prometheus import Server
 from llmservice_gateway.journal import Write
 from llmservice_gateway.keys.door import Door
 from llmservice_gateway.loop import new_event_loop
@@ -82,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--keys-of", metavar="SERVICE", default="", help="ask for API keys: those of the gateway with this Service")
     add("--console", action="store_true", help="serve a page for browsers at /")
+    add("--prometheus", default="", metavar="URL", help="where the page has more than the last hour from")
+    add("--prometheus-labels", default="", help="that its series have beside those of gateways: a=b,c=d")
+    add("--prometheus-ca-file", default="", metavar="FILE", help="certificates that it is trusted by")
+    add("--prometheus-token-file", default="", metavar="FILE", help="a bearer token, read each time")
     add("--allow-origin", action="append", default=[], help="origin whose web pages may call; * = any; may be repeated")
     add("--answer-seconds", type=float, help="until an answer begins (default: as planned with what replicas measured)")
     add("--hold-seconds", type=float, default=Limits().hold_seconds, help="that a stream waits for a replica")
@@ -125,6 +130,7 @@ async def _run(args: argparse.Namespace) -> None:
             )
             if gateway.console is not None:
                 gateway.console.facts = cluster.facts
+                gateway.console.prometheus = _prometheus(args)
             inner = internal.application(gateway, lambda: _unready(cluster, ending), cluster.others)
             probes = web.AppRunner(inner, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
             await _serve(stack, probes, _listener(args.host, args.internal_port))
@@ -158,6 +164,12 @@ def _gateway(args: argparse.Namespace, access: Write, door: Door | None) -> Gate
     return Gateway(limits, callers, access, door, console=args.console)
 
 
+def _prometheus(args: argparse.Namespace) -> Server | None:
+    labels = _labels(args.prometheus_labels, "--prometheus-labels")
+    files = args.prometheus_ca_file, args.prometheus_token_file
+    return Server(args.prometheus, labels, *files) if args.prometheus else None
+
+
 def _unready(cluster: Cluster, ending: Ending) -> str:
     if ending.begun:
         return "draining"
@@ -186,11 +198,11 @@ def _listener(host: str, port: int) -> socket.socket:
         raise UserError(said, "Choose another port or --host.", FailureClass.PORT_IN_USE) from error
 
 
-def _labels(text: str) -> dict[str, str]:
+def _labels(text: str, option: str = "--labels") -> dict[str, str]:
     found = {}
     for part in filter(None, text.split(",")):
         name, equals, value = part.partition("=")
         if not name or not equals:
-            raise UserError(f"--labels: {part!r} is no label.", "Write name=value, several with commas between.")
+            raise UserError(f"{option}: {part!r} is no label.", "Write name=value, several with commas between.")
         found[name] = value
     return found

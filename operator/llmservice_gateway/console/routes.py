@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from typing import Any
 
@@ -19,6 +20,7 @@ from llmservice_gateway.console.details import details
 from llmservice_gateway.console.engines import MOST_ASKED_BYTES, EnginesTable
 from llmservice_gateway.console.facts import Facts, Json, NoFacts
 from llmservice_gateway.console.once import Once
+from llmservice_gateway.console.prometheus import MOST_SECONDS, Server, longer
 from llmservice_gateway.console.sampler import Sampler
 from llmservice_gateway.console.sending import API_HEADERS, ASSET_HEADERS, PAGE_HEADERS, Answer, sent
 from llmservice_gateway.console.summary import State, summary, with_replicas
@@ -54,6 +56,8 @@ class Console:
         self.facts: Facts = NoFacts()
         self.engines: EnginesTable | None = None
         """Where models may be looked at that are not served; None = not here."""
+        self.prometheus: Server | None = None
+        """What knows more than the last hour; None = nothing does."""
         self._rooms, self._door, self._seen = proxy.rooms, door, seen
         self._proxy = proxy
         self.sampler = Sampler(proxy.rooms, lambda: self.facts)
@@ -123,6 +127,7 @@ class Console:
             "version": VERSION,
             "gateway": self._gateway,
             "engines": self._engines(),
+            "prometheus": self.prometheus is not None,
             "historySeconds": SAMPLES * STEP_SECONDS,
             "sampleSeconds": STEP_SECONDS,
         }
@@ -158,13 +163,30 @@ class Console:
 
     async def _history(self, request: web.Request) -> web.Response:
         backend, _ = self._one(request)
-        since = _whole(request, "since")
+        since, seconds = _whole(request, "since"), _whole(request, "seconds")
+        if seconds > SAMPLES * STEP_SECONDS:
+            return await self._longer(request, backend, seconds)
 
         async def make() -> Answer:
             told = self.sampler.history.told(backend.full_name, since)
             return _answer({"gateway": self._gateway, "step": STEP_SECONDS, **told})
 
         return await self._told(request, "history", (backend.full_name, since), make)
+
+    async def _longer(self, request: web.Request, backend: Backend, seconds: int) -> web.Response:
+        server = self.prometheus
+        if server is None:
+            raise bad_request(
+                "`seconds`: the last hour is kept here; more is where the chart has prometheus.url.", "seconds"
+            )
+        if seconds > MOST_SECONDS:
+            raise bad_request(f"`seconds` must be at most {MOST_SECONDS}.", "seconds")
+
+        async def make() -> Answer:
+            told = await longer(server, backend.full_name, seconds, time.time())
+            return _answer({"gateway": self._gateway, **told})
+
+        return await self._told(request, "longer", (backend.full_name, seconds), make)
 
     def _engines(self) -> Json:
         if self.engines is None:
