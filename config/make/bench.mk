@@ -34,4 +34,4 @@ bench-gateway: $(VENV)/.dev ## CPU for each chunk of a stream, beside other prox
 	PYTHONPATH=operator:e2e $(BIN)/python -m bench.gateway --write docs/benchmarks-gateway.md $(BENCH_ARGS)
 
 bench-console: $(VENV)/.dev $(VENV)/.console ## what open consoles cost the gateway (2 minutes); alone on the machine
-	PYTHONPATH=operator $(BIN)/python -m bench.console --write docs/benchmarks-gateway.md $(BENCH_ARGS)
+	PYTHONPATH=operator:e2e $(BIN)/python -m bench.console --write docs/benchmarks-gateway.md $(BENCH_ARGS)
