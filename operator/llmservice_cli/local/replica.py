@@ -39,6 +39,7 @@ SILENT_SECONDS = 20.0
 """A supervisor that answers nothing for so long is replaced."""
 STATE_FILE = "state.json"
 ADAPTERS_FILE = "adapters.json"
+ADAPTERS_GUARD = "adapters"
 STOP_MARGIN_SECONDS = 15.0
 """Beyond its drain time, then the supervisor is killed."""
 
@@ -69,6 +70,7 @@ class LocalReplica:
             supervisor_port=0,
             failure_log=str(folder / "failure.json"),
             adapters_file=str(folder / ADAPTERS_FILE) if settings.adapter_count else "",
+            adapters_guard=str(folder / ADAPTERS_GUARD) if settings.adapter_count else "",
         )
         self._folder = folder
         self._log = log

@@ -11,7 +11,13 @@ from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import Frozen
 from llmservice_operator.facts.owner import Json, Owner
-from llmservice_operator.facts.paths import ADAPTERS_CACHE, ADAPTERS_FILE, ADAPTERS_FOLDER, SECRETS_PATH
+from llmservice_operator.facts.paths import (
+    ADAPTERS_CACHE,
+    ADAPTERS_FILE,
+    ADAPTERS_FOLDER,
+    ADAPTERS_GUARD,
+    SECRETS_PATH,
+)
 from llmservice_operator.facts.pod_fields import ADAPTER_SECRETS, ADAPTERS
 from llmservice_runtime.contract.settings import RuntimeSettings
 
@@ -34,6 +40,7 @@ def with_adapters(settings: RuntimeSettings, config: OperatorConfig) -> RuntimeS
         settings,
         adapters_file=f"{ADAPTERS_FOLDER}/{ADAPTERS_FILE}",
         adapters_cache=ADAPTERS_CACHE,
+        adapters_guard=ADAPTERS_GUARD,
         adapters_private=config.private_sources,
         adapters_proxies=() if config.private_sources else tuple(config.proxies),
     )

@@ -140,6 +140,7 @@ RULES: dict[str, Rule] = {
     "compiled": maybe_text,
     "adapters_file": maybe_text,
     "adapters_cache": maybe_text,
+    "adapters_guard": maybe_text,
     "adapters_private": flag,
     "adapters_proxies": texts(text),
     "adapter_count": whole(0, 4096),

@@ -81,6 +81,9 @@ class RuntimeSettings:
     """Which LoRA adapters to serve (`contract.adapters`), looked at again and again; empty = none, ever."""
     adapters_cache: str = ""
     """Folder that they are fetched into, and may be written."""
+    adapters_guard: str = ""
+    """Folder of this replica alone, kept from start to start: which adapter an engine died of while it loaded it. Made
+    when it is missing; empty = not kept."""
     adapters_private: bool = False
     """They may come from addresses inside the network."""
     adapters_proxies: tuple[str, ...] = ()

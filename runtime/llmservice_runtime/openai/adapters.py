@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from llmservice_runtime.contract.adapters import Order
+from llmservice_runtime.contract.adapter_note import noted
+from llmservice_runtime.contract.adapters import Fetched, Order
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.openai.loading import Adapting
@@ -18,11 +19,13 @@ log = logging.getLogger(__name__)
 class AdapterDesk:
     """Carries out orders, one after the other. A name is served from when it is loaded until it is taken away."""
 
-    def __init__(self, engine: Adapting | None, server: Server, reporter: Reporter) -> None:
-        """`engine` None = it can't load any, and every order is refused name by name."""
+    def __init__(self, engine: Adapting | None, server: Server, reporter: Reporter, guard: str = "") -> None:
+        """`engine` None = it can't load any, and every order is refused name by name. `guard`: the folder that says
+        what was being loaded when this process dies of it; empty = nowhere."""
         self._engine = engine
         self._server = server
         self._reporter = reporter
+        self._guard = guard
         self._paths: dict[str, str] = {}
 
     async def obey(self, order: Order) -> None:
@@ -49,7 +52,8 @@ class AdapterDesk:
         if self._engine is None:
             reason = "What this engine serves here takes no adapters."
             raise UserError(reason, "Merge it into the model.", FailureClass.UNSUPPORTED_FORMAT)
-        await self._engine.load_adapter(name, Path(path))
+        with noted(self._guard, Fetched(name, path)):
+            await self._engine.load_adapter(name, Path(path))
         self._paths[name] = path
         self._server.adapters[name] = path
         log.info("the adapter %s is loaded", name)

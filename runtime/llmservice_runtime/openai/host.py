@@ -137,7 +137,8 @@ class Host:
         """What is to be loaded when a replica starts is loaded before it is ready."""
         if not self._settings.adapters_file:
             return
-        self._desk = AdapterDesk(engine if isinstance(engine, Adapting) else None, self._server, self._reporter)
+        adapting = engine if isinstance(engine, Adapting) else None
+        self._desk = AdapterDesk(adapting, self._server, self._reporter, self._settings.adapters_guard)
         self._reporter.phase(Phase.LOADING, detail="adapters")
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
         loop = asyncio.get_running_loop()

@@ -29,6 +29,7 @@ from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.in_use import held
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.supervisor.adapter_guard import AdapterGuard
 from llmservice_runtime.supervisor.reports import AdaptersReport
 
 POLL_SECONDS = 1.0
@@ -97,6 +98,7 @@ class Adapters:
         """What the engine at hand was told last; None = nothing yet."""
         self._listens = False
         self._fetching = asyncio.Semaphore(TOGETHER)
+        self._guard = AdapterGuard(settings.adapters_guard)
 
     def statuses(self) -> list[AdapterStatus]:
         """In the order of the file."""
@@ -125,9 +127,19 @@ class Adapters:
                 one.status = replace(one.status, state=AdapterState.LOADING)
         self._send()
 
-    def engine_ended(self) -> None:
-        """Nobody listens until the next one starts."""
+    def engine_ended(self, how: str = "") -> str:
+        """Nobody listens until the next one starts. `how` it died, empty = it was to end; the name of the adapter that
+        it was loading then, which no engine gets again as it is, or empty."""
         self._listens = False
+        if not how:
+            self._guard.acquit()
+            return ""
+        name = self._guard.blame(how)
+        if (one := self._held.get(name)) is not None and one.fetched is not None:
+            one.loaded = False
+            if self._is_refused(one, one.fetched):
+                one.fetched = None
+        return name
 
     def reported(self, report: AdaptersReport) -> None:
         """The engine has carried out an order."""
@@ -175,6 +187,7 @@ class Adapters:
 
     def _want(self, wanted: Sequence[Adapter]) -> None:
         """More than there is room for come with other replicas; until these are here those that are loaded stay."""
+        self._guard.wanted({adapter.name for adapter in wanted})
         before, self._held = self._held, {}
         stay = {name for name, one in before.items() if one.fetched is not None}
         places = sorted((adapter.name for adapter in wanted), key=lambda name: name not in stay)
@@ -237,6 +250,8 @@ class Adapters:
             message = f"Its rank is {rank}, and the plan of this replica has room for ranks up to {room}."
             self._fail(one, FailureClass.DOES_NOT_FIT, message)
             return
+        if self._is_refused(one, fetched):
+            return
         one.marks.close()
         one.marks.enter_context(held(Path(fetched.path)))
         revision = str(body.get("revision") or "")
@@ -245,6 +260,12 @@ class Adapters:
         if same or not one.loaded:  # else the one before serves, until the engine has said what became of this one
             state = AdapterState.LOADED if one.loaded else AdapterState.LOADING
             one.status = replace(one.status, state=state, revision=one.revision, reason="", message="")
+
+    def _is_refused(self, one: _Held, fetched: Fetched) -> bool:
+        """Whether an engine died of it. It is looked at again as what may pass: somebody may mend the files."""
+        if refusal := self._guard.refusal(fetched):
+            self._fail(one, FailureClass.CRASHED, refusal)
+        return bool(refusal)
 
     def _fail(self, one: _Held, failure: FailureClass, message: str) -> None:
         """One that serves goes on serving as it was, and says what is wrong."""

@@ -20,6 +20,7 @@ from llmservice_runtime.contract.outlet import Outlet, OutletHandler
 from llmservice_runtime.contract.report import CONTROL_FD_ENV, LIFELINE_FD_ENV
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.supervisor import kernel
+from llmservice_runtime.supervisor.adapter_guard import died_of
 from llmservice_runtime.supervisor.adapters import Adapters
 from llmservice_runtime.supervisor.classify import LastWords, Remains, classify, reinstall
 from llmservice_runtime.supervisor.events import (
@@ -254,8 +255,6 @@ class Supervisor:
     def _exited(self, ending: Ending) -> None:
         self._look_at_kills()
         session, self._engine = self._engine.pid if self._engine else 0, None
-        if self._adapters is not None:
-            self._adapters.engine_ended()
         if self._canary is not None:
             self._canary.cancel()
         remains = Remains(
@@ -273,7 +272,17 @@ class Supervisor:
             engine=self._settings.engine.folder,
             last_words=self._words(),
         )
-        self._handle(Exited(classify(remains), random.random()))
+        record = classify(remains)
+        if self._adapters is not None:
+            adapter = self._adapters.engine_ended(self._how_it_died(record))
+            record = died_of(adapter, record) if adapter else record
+        self._handle(Exited(record, random.random()))
+
+    def _how_it_died(self, record: FailureRecord) -> str:
+        """Empty = it was to end; who ends one that stood still, as a kubelet does, only carries that out."""
+        if self._state.wedged and self._state.last_failure is not None:
+            return self._state.last_failure.message
+        return "" if self._state.stopping else record.message
 
     def _words(self) -> LastWords:
         """They are read from the engine's folder now, which somebody may have replaced since this process began."""

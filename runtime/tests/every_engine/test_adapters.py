@@ -23,6 +23,19 @@ from .engines import ALIAS, NAME, planned
 from .replica import Replica
 
 ROOM = AdapterRoom(4, 16)
+DEADLY = "kill"
+"""A file in the folder of an adapter that ends the engine as it reads it..."""
+KILLS = f"""
+import os, signal, sys
+
+def look(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("adapter_config.json"):
+        if os.path.exists(os.path.join(os.path.dirname(str(arguments[0])), {DEADLY!r})):
+            os.kill(os.getpid(), signal.SIGSEGV)
+
+sys.addaudithook(look)
+"""
+"""...by this, in each of its processes."""
 POLITE, COURT = f"Hello! {ANSWER} You are welcome.", f"Your Majesty: {ANSWER} Long may you reign."
 
 
@@ -76,19 +89,23 @@ class Adapted:
 
 @pytest.fixture(scope="session")
 def adapted(engine: EngineType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapted]:
-    """Starts with one adapter that is good and one that is broken."""
+    """Starts with one adapter that is good, one that is broken and one that the engine dies of."""
     folder = tmp_path_factory.mktemp(f"{engine.folder}-adapters")
     for name in ("polite", "court"):
         shutil.copytree(ADAPTERS / name, folder / name)
     dice(folder / "foreign", hidden=128)
     dice(folder / "dora", use_dora=True)
     dice(folder / "deep", rank=32)
+    shutil.copytree(ADAPTERS / "court", folder / "deadly")
+    (folder / "deadly" / DEADLY).touch()
+    (folder / "sitecustomize.py").write_text(KILLS)
     serves = planned(engine, 8, ROOM)
     one = Adapted(None, folder / "adapters.json", folder)  # type: ignore[arg-type]
-    one.want("polite", "foreign")
+    one.want("deadly", "polite", "foreign")
     one.replica = Replica(
-        folder / "replica", engine, serves=serves, port=0, supervisor_port=0, threads=1, adapters_file=str(one.file),
-        adapters_private=True,
+        folder / "replica", engine, restart=True, serves=serves, port=0, supervisor_port=0, threads=1,
+        engine_env={**serves.engine_env, "PYTHONPATH": str(folder)}, adapters_file=str(one.file), adapters_private=True,
+        adapters_guard=str(folder / "guard"),
     )  # fmt: skip
     try:
         one.replica.wait_ready()
@@ -98,12 +115,25 @@ def adapted(engine: EngineType, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def test_what_the_file_asks_for_is_loaded_before_ready(adapted: Adapted) -> None:
-    """And one that can't be stops neither Ready nor the other."""
-    adapted.wait(polite="Loaded", foreign="Failed")
-    foreign = adapted.replica.status()["adapters"][1]
+    """And one that can't be stops neither Ready nor the other; one that the engine died of is not tried again."""
+    adapted.wait(deadly="Failed", polite="Loaded", foreign="Failed")
+    status = adapted.replica.status()
+    deadly, _, foreign = status["adapters"]
     assert foreign["reason"] == "UnsupportedFormat"
     assert "another model" in foreign["message"] and "128" in foreign["message"]
+    assert deadly["reason"] == "Crashed" and "died while it loaded" in deadly["message"], deadly
+    assert status["restarts"] == 1 and "adapter deadly" in status["last_failure"]["message"], status
     assert (adapted.say("polite"), adapted.say()) == (POLITE, ANSWER)
+
+
+def test_one_that_the_engine_died_of_is_loaded_when_it_is_mended(adapted: Adapted) -> None:
+    adapted.want("polite", "deadly")
+    adapted.wait(polite="Loaded", deadly="Failed")
+    (adapted.folder / "deadly" / DEADLY).unlink()
+    adapted.want("deadly", "polite")  # somebody has touched it: look again
+    adapted.wait(deadly="Loaded", polite="Loaded")
+    assert (adapted.say("deadly"), adapted.say("polite")) == (COURT, POLITE)
+    assert adapted.replica.status()["restarts"] == 1
 
 
 def test_names_and_cards(adapted: Adapted) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from llmservice_runtime.contract.adapters import Adapter, adapters_json
+from llmservice_runtime.contract.adapter_note import noted
+from llmservice_runtime.contract.adapters import Adapter, Fetched, adapters_json
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -40,13 +41,18 @@ class World:
         self.said: list[str] = []
         self.now = 0.0
         self.running: asyncio.Task[None] | None = None
+        self.notes: list[Any] = []
         settings = RuntimeSettings(
             EngineType.LLAMA_CPP, "/model.gguf", "demo", adapters_file=str(self.file), adapter_count=count,
-            adapter_rank=rank,
+            adapter_rank=rank, adapters_guard=str(folder / "guard"),
         )  # fmt: skip
-        self.adapters = Adapters(
-            settings,
-            [sys.executable, str(script)],
+        self.settings, self.script = settings, script
+        self.adapters = self.supervised()
+
+    def supervised(self) -> Adapters:
+        return Adapters(
+            self.settings,
+            [sys.executable, str(self.script)],
             lambda line: self.told.append(json.loads(line)),
             self.said.append,
             lambda: self.now,
@@ -78,6 +84,19 @@ class World:
 
     def loaded(self, turn: int, *names: str, **failed: tuple[FailureClass, str]) -> None:
         self.adapters.reported(AdaptersReport(turn, frozenset(names), failed))
+
+    def loading(self, name: str) -> None:
+        """The engine is about to load it, and does not come to an end with that."""
+        self.notes.append(noted(str(self.folder / "guard"), Fetched(name, f"/cache/{name}")))
+        self.notes[-1].__enter__()
+
+    async def another_supervisor(self) -> None:
+        """The one before was killed with its engine."""
+        assert self.running is not None
+        self.running.cancel()
+        await asyncio.gather(self.running, return_exceptions=True)
+        self.adapters = self.supervised()
+        self.begin()
 
     async def until(self, what: Callable[[], bool]) -> None:
         async with asyncio.timeout(60):
@@ -257,3 +276,63 @@ async def test_what_an_engine_fails_with_again_is_tried_ever_less_often(world: W
         await asyncio.sleep(5 * module.POLL_SECONDS)
         assert world.told[-1]["turn"] == turn + 1, after
         world.now += 1.0
+
+
+async def test_one_that_the_engine_died_of_is_left_out_and_named(world: World) -> None:
+    for name in ("sql", "law"):
+        world.fetches(name)
+    world.begin("sql", "law")
+    await world.until(lambda: bool(world.told))
+    world.loading("law")
+    assert world.adapters.engine_ended("It was killed by SIGSEGV.") == "law"
+    assert world.states() == {"sql": ("Loading", ""), "law": ("Failed", "Crashed")}
+    assert "SIGSEGV" in world.adapters.statuses()[1].message
+    world.adapters.engine_started()
+    assert world.told[-1]["adapters"] == [{"name": "sql", "path": "/cache/sql"}]
+    world.now = 11.0
+    await world.until(lambda: sum("law: Crashed" in line for line in world.said) == 2)
+    assert len(world.told) == 2, "looked at again, and still the same"
+
+
+async def test_what_an_engine_died_of_outlives_its_supervisor(world: World) -> None:
+    """A container without memory is killed as a whole; the next one reads what is left."""
+    world.fetches("law")
+    world.begin("law")
+    await world.until(lambda: bool(world.told))
+    world.loading("law")
+    for _ in range(2):
+        world.told.clear()
+        await world.another_supervisor()
+        await world.until(lambda: bool(world.told))
+        assert world.told[-1]["adapters"] == [] and world.states() == {"law": ("Failed", "Crashed")}
+
+
+async def test_one_that_was_left_out_is_tried_when_it_is_another_or_comes_again(world: World) -> None:
+    world.fetches("law")
+    world.begin("law")
+    await world.until(lambda: bool(world.told))
+    world.loading("law")
+    world.adapters.engine_ended("It died.")
+    world.adapters.engine_started()
+    world.loaded(2)
+    world.fetches("law", path="/cache/law-2")
+    world.want(Adapter("law", "hf://acme/law", "v2"))
+    await world.until(lambda: world.told[-1]["adapters"] == [{"name": "law", "path": "/cache/law-2"}])
+    world.loaded(3, "law")
+    world.want()
+    await world.until(lambda: not world.states())
+    world.loaded(4)
+    world.fetches("law")
+    world.want("law")
+    await world.until(lambda: world.told[-1]["adapters"] == [{"name": "law", "path": "/cache/law"}])
+
+
+async def test_an_engine_that_was_to_end_died_of_nothing(world: World) -> None:
+    world.fetches("law")
+    world.begin("law")
+    await world.until(lambda: bool(world.told))
+    world.loading("law")
+    assert world.adapters.engine_ended() == ""
+    await world.another_supervisor()
+    await world.until(lambda: len(world.told) == 2)
+    assert world.told[-1]["adapters"] == [{"name": "law", "path": "/cache/law"}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ class VllmAdapters:
         try:
             await self._engine.add_lora(request)
         except Exception as error:  # whatever the core wraps it in
+            if self._engine.errored:
+                await asyncio.Event().wait()  # the core died of it, and so will this process: `Life` looks for that
             raise UserError(
                 f"vLLM can't load the adapter: {_said(error)}",
                 "Use an adapter that was trained for this model; its card names the base.",

@@ -100,7 +100,7 @@ class Api:
         # Around all that vLLM has put there by now, who lets every page call among them.
         self._app.middleware_stack = Gate(self._app.middleware_stack or self._app.build_middleware_stack(), self._door)
         prometheus_client.REGISTRY.register(OurMetrics(self._settings.model_name, self._door.running, PACE))
-        life = Life(self._door, state, engine_client, measured, adapters=bool(self._settings.adapters_file))
+        life = Life(self._door, state, engine_client, measured, self._settings)
         self._life = asyncio.ensure_future(life.run())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from llmservice_runtime.contract.adapters import Order, parse_order
 from llmservice_runtime.contract.report import Phase
+from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.vllm.plugins import API
 from llmservice_runtime.engines.vllm.serve.adapters import VllmAdapters
 from llmservice_runtime.engines.vllm.serve.connection import Connection
@@ -34,11 +35,10 @@ class Life:
     """Runs beside the server until the process ends."""
 
     def __init__(
-        self, door: Door, state: Any, engine_client: Any, measured: dict[str, Any], *, adapters: bool = False
+        self, door: Door, state: Any, engine_client: Any, measured: dict[str, Any], settings: RuntimeSettings
     ) -> None:
-        """`measured`: of the load, for the report that it is done; its speed where that is known. `adapters`: whether
-        the supervisor says which are to be loaded."""
-        self._adapters = adapters
+        """`measured`: of the load, for the report that it is done; its speed where that is known."""
+        self._settings = settings
         self._measured = measured
         self._door = door
         self._state = state
@@ -62,16 +62,16 @@ class Life:
             )
             self._listen()
             desk = self._desk()
-            if desk is not None:  # what is to be loaded when a replica starts is loaded before it is ready
-                LINK.reporter.phase(Phase.LOADING, detail="adapters")
-                await desk.obey(await self._orders.get())
-            LINK.reporter.ready(port, LINK.seconds, {**detail, **self._measured}, told=True)
             async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch_core())
+                if desk is not None:  # what is to be loaded when a replica starts is loaded before it is ready
+                    LINK.reporter.phase(Phase.LOADING, detail="adapters")
+                    await desk.obey(await self._orders.get())
+                LINK.reporter.ready(port, LINK.seconds, {**detail, **self._measured}, told=True)
                 tasks.create_task(self._drain_when_told())
                 if desk is not None:
                     tasks.create_task(self._obey(desk))
                 tasks.create_task(self._report_steps())
-                tasks.create_task(self._watch_core())
 
     async def _listening(self) -> int:
         """The port, once the server accepts. vLLM makes the server after this plug-in's turn."""
@@ -94,10 +94,10 @@ class Life:
     def _desk(self) -> AdapterDesk | None:
         """None where there will never be adapters."""
         served = self._door.served
-        if not self._adapters or served is None:
+        if not self._settings.adapters_file or served is None:
             return None
         adapters = VllmAdapters(self._engine, self._state.openai_serving_models, served.adapters)
-        return AdapterDesk(adapters, served.server, LINK.reporter)
+        return AdapterDesk(adapters, served.server, LINK.reporter, self._settings.adapters_guard)
 
     async def _obey(self, desk: AdapterDesk) -> None:
         """Adapters that come and go while it serves."""
