@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from llmservice_api.adapters import AdapterState
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.work import Work
 from llmservice_runtime.contract.errors import UserError
@@ -55,6 +56,14 @@ class _Numbers(Collector):
         )
         for key, is_ready in work.ready.items():
             ready.add_metric(key, float(is_ready))
+        adapters = GaugeMetricFamily(
+            "llmservice_operator_service_adapters",
+            "Adapters of a service that are in this state.",
+            labels=["namespace", "name", "state"],
+        )
+        for key, states in work.adapters.items():
+            for state in AdapterState if states else ():
+                adapters.add_metric([*key, state], states[state])
         others = GaugeMetricFamily(
             "llmservice_operator_services_of_others",
             "Services that are left to another installation.",
@@ -62,7 +71,7 @@ class _Numbers(Collector):
         )
         for installation, count in work.rivals.left().items():
             others.add_metric([installation], count)
-        yield from (requests, passes, waiting, restarts, unreadable, ready, others)
+        yield from (requests, passes, waiting, restarts, unreadable, ready, adapters, others)
         yield from work.seconds.collect()
 
 

@@ -143,6 +143,8 @@ class Work:
         )
         self.ready: dict[Key, bool] = {}
         """Whether each service is Ready, as status says."""
+        self.adapters: dict[Key, Counter[str]] = {}
+        """How many adapters of a service that has some are in which state, as status says."""
         self._rounds: Counter[Key] = Counter()
         """Passes in a row that wrote children of a service."""
         self._ledger = Ledger()
@@ -220,11 +222,11 @@ class Work:
             self._loads.forget(key)
             self._adapters.forget(key)
             self.rivals.forget(key)
-            self.ready.pop(key, None)
+            self._untold(key)
             self._rounds.pop(key, None)
             return None
         if (holder := self._holder(service)) is not None:
-            self.ready.pop(key, None)
+            self._untold(key)
             if self.rivals.to_tell(key, holder):
                 await self._actor.left(service, holder, self._config.operator_namespace)
             return None
@@ -419,8 +421,15 @@ class Work:
         return same
 
     def _reported(self, key: Key, outcome: Outcome) -> None:
-        self.ready[key] = holds({"status": outcome.status or {}}, ConditionType.READY)
+        status = outcome.status or {}
+        self.ready[key] = holds({"status": status}, ConditionType.READY)
+        self.adapters[key] = Counter(adapter["state"] for adapter in status.get("adapters", ()))
         self.scaling.changed((key,))  # the first report makes the service ours
+
+    def _untold(self, key: Key) -> None:
+        """Metrics have nothing of it any more."""
+        self.ready.pop(key, None)
+        self.adapters.pop(key, None)
 
     def _resync(self) -> float:
         """Seconds, spread so that services do not all come at once."""
