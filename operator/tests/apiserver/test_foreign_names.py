@@ -8,20 +8,27 @@ import pytest
 from live_world import CONFIG, edit, make, settle, work_in  # type: ignore[import-not-found]
 
 from llmservice_kube.client import Client
-from llmservice_kube.kinds import CLAIM, DEPLOYMENT, JOB, LLM_SERVICE, SERVICE_ACCOUNT, Json, Kind
+from llmservice_kube.kinds import CLAIM, CONFIG_MAP, DEPLOYMENT, JOB, LLM_SERVICE, SERVICE_ACCOUNT, Json, Kind
 from llmservice_kube.login import Access
 from llmservice_operator.facts.config import Allow
 from llmservice_operator.facts.live import condition
 
 CLOSED = dataclasses.replace(CONFIG, allow=Allow(service_accounts=(), sidecars=False))
 CACHE = {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"size": "9Gi"}}
+ASKING: dict[Kind, dict[str, object]] = {
+    CLAIM: {"cache": CACHE},
+    CONFIG_MAP: {"adapters": [{"name": "sql", "uri": "hf://a/sql"}]},
+}
+"""What a spec has so that an object of the kind is made."""
 
 
 def theirs(kind: Kind, namespace: str) -> Json:
-    """An account or a claim of somebody else, under the name that ours would have."""
+    """An account, a claim or a ConfigMap of somebody else, under the name that ours would have."""
     body: Json = {"apiVersion": "v1", "kind": kind.kind, "metadata": {"namespace": namespace}}
     if kind == SERVICE_ACCOUNT:
         body["metadata"]["name"] = "admin-llm"
+    elif kind == CONFIG_MAP:
+        body |= {"metadata": {"namespace": namespace, "name": "admin-adapters"}, "data": {"adapters.json": "{}"}}
     else:
         body["metadata"]["name"] = "admin-models"
         body["spec"] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
@@ -35,13 +42,13 @@ async def said(client: Client, key: tuple[str, str]) -> tuple[str, str]:
     return ready["status"], ready["reason"]
 
 
-@pytest.mark.parametrize("kind", [SERVICE_ACCOUNT, CLAIM], ids=str)
+@pytest.mark.parametrize("kind", [SERVICE_ACCOUNT, CLAIM, CONFIG_MAP], ids=str)
 async def test_no_pod_gets_what_a_stranger_has_under_the_name_of_ours(
     access: Access, client: Client, namespace: str, kind: Kind
 ) -> None:
     there = await client.create(theirs(kind, namespace))
     assert there is not None
-    key = await make(client, namespace, "admin", **({"cache": CACHE} if kind == CLAIM else {}))
+    key = await make(client, namespace, "admin", **ASKING.get(kind, {}))
     async with Client(access) as own:
         work = work_in(access, own, namespace, CLOSED)
         await settle(work, client, namespace)
