@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from llmservice_runtime.batching.lanes import Lanes
 from llmservice_runtime.batching.scheduler import (
@@ -64,11 +65,12 @@ class Decoder(ABC):
     def scores(self, rows: int) -> Floats:
         """Logits of the last step, (rows, vocab), in batch order. Valid until the next step; do not write."""
 
-    def adapter_file(self, path: Path) -> AbstractContextManager[Path]:
-        """What `load_adapter` reads, made of what is at `path` while steps go on. In any thread."""
+    def read_adapter(self, path: Path) -> AbstractContextManager[Any]:
+        """What `load_adapter` takes, made of what is at `path` while steps go on. UserError when it can't be. In any
+        thread."""
         return nullcontext(path)
 
-    def load_adapter(self, path: Path) -> int:
+    def load_adapter(self, read: Any) -> int:
         """Load an adapter; its number, from 1 on, never used again. UserError when it can't be. In the step thread."""
         raise NotImplementedError
 

@@ -126,8 +126,8 @@ class BatchingEngine:
     async def load_adapter(self, name: str, path: Path) -> None:
         """See openai.loading.Adapting."""
         with ExitStack() as stack:
-            file = await asyncio.to_thread(stack.enter_context, self._decoder.adapter_file(path))
-            adapter = await asyncio.wrap_future(self._steps.load_adapter(file))
+            read = await asyncio.to_thread(stack.enter_context, self._decoder.read_adapter(path))
+            adapter = await asyncio.wrap_future(self._steps.load_adapter(read))
         before, self._adapters[name] = self._adapters.get(name), adapter
         if before is not None:
             self._steps.free_adapter(before)

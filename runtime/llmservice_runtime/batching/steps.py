@@ -13,7 +13,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,13 +67,13 @@ class StepLoop:
         """End every answer with an error delta."""
         self._commands.put(lambda: self._drop(lambda answer: True, message))
 
-    def load_adapter(self, path: Path) -> Future[int]:
-        """Load one between two steps; its number."""
+    def load_adapter(self, read: Any) -> Future[int]:
+        """Load what the decoder has read of one, between two steps; its number."""
         loaded: Future[int] = Future()
 
         def load() -> None:
             try:
-                loaded.set_result(self._decoder.load_adapter(path))
+                loaded.set_result(self._decoder.load_adapter(read))
             except BaseException as error:  # whoever waits is to know
                 loaded.set_exception(error)
 

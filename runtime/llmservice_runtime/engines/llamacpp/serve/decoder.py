@@ -30,13 +30,13 @@ class LlamaDecoder(Decoder):
         vocab = int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(loaded.model)))
         self._logits = Logits(loaded.context, loaded.outputs, vocab)
 
-    def adapter_file(self, path: Path) -> AbstractContextManager[Path]:
+    def read_adapter(self, path: Path) -> AbstractContextManager[Path]:
         """See Decoder: PEFT's files are converted."""
         return self._adapters.file(path)
 
-    def load_adapter(self, path: Path) -> int:
+    def load_adapter(self, read: Path) -> int:
         """See Decoder."""
-        return self._adapters.load(path)
+        return self._adapters.load(read)
 
     def free_adapter(self, adapter: int) -> None:
         """See Decoder."""

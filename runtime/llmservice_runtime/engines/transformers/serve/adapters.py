@@ -6,6 +6,8 @@ adapter in use nothing is computed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ Parts = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 class Adapters:
-    """Those of a model, by number. All in the step thread."""
+    """Those of a model, by number. All but `reading` in the step thread."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -30,8 +32,18 @@ class Adapters:
         self._hooks: list[Any] = []
         self._used = 0
 
-    def load(self, folder: Path) -> int:
-        """Read what PEFT wrote. UserError when it is of another model."""
+    @contextmanager
+    def reading(self, folder: Path) -> Iterator[Parts]:
+        """What PEFT wrote, where the model computes. UserError when it is of another model."""
+        yield self._read(folder)
+
+    def add(self, parts: Parts) -> int:
+        """One that was read; its number."""
+        self._made += 1
+        self._parts[self._made] = parts
+        return self._made
+
+    def _read(self, folder: Path) -> Parts:
         config = read_config((folder / CONFIG).read_bytes())
         found: dict[str, dict[str, torch.Tensor]] = {}
         for name, values in safetensors.torch.load_file(folder / config.weights).items():
@@ -47,9 +59,7 @@ class Adapters:
             device, dtype = _home(module, self._model)
             scale = config.scale(name, a.shape[0])
             parts[name] = (a.to(device, dtype), (b.float() * scale).to(device, dtype))
-        self._made += 1
-        self._parts[self._made] = parts
-        return self._made
+        return parts
 
     def free(self, adapter: int) -> None:
         """Give one back."""

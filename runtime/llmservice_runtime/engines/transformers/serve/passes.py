@@ -6,6 +6,7 @@ import inspect
 import time
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache as remembered
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 from llmservice_runtime.batching.decoder import Decoder, NoRoomError, StepFailedError, Taken
 from llmservice_runtime.batching.lanes import Lanes
-from llmservice_runtime.engines.transformers.serve.adapters import Adapters
+from llmservice_runtime.engines.transformers.serve.adapters import Adapters, Parts
 from llmservice_runtime.generation.arrays import Floats, Ints
 
 
@@ -48,9 +49,13 @@ class TorchDecoder(Decoder):
         finally:
             self.seconds += time.perf_counter() - begin
 
-    def load_adapter(self, path: Path) -> int:
+    def read_adapter(self, path: Path) -> AbstractContextManager[Parts]:
         """See Decoder."""
-        return self._adapters.load(path)
+        return self._adapters.reading(path)
+
+    def load_adapter(self, read: Parts) -> int:
+        """See Decoder."""
+        return self._adapters.add(read)
 
     def free_adapter(self, adapter: int) -> None:
         """See Decoder."""
