@@ -33,8 +33,10 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     )
     with server.drain.admitted():
         model = server.check_model(request.model)
-        plan = await plan_chat(server, request)
-        async with submitted(server.ready_engine(), [plan.generation]) as deltas:
+        async with (
+            plan_chat(server, request) as plan,
+            submitted(server.ready_engine(), [plan.generation]) as deltas,
+        ):
             if request.stream:
                 return await stream(http, deltas, ChatWriter(plan, model, request), server.drain)
             answers = [_Answer(plan.reader()) for _ in range(request.n)]

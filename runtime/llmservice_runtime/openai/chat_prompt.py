@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
 from llmservice_runtime.openai.asking import BusyError
@@ -55,14 +55,18 @@ class ChatPlan:
         return AnswerReader(reasoning, tools, self.hide_reasoning)
 
 
-async def plan_chat(server: Server, request: ChatRequest) -> ChatPlan:
-    """Everything that can be refused is refused here, before queueing."""
+@asynccontextmanager
+async def plan_chat(server: Server, request: ChatRequest) -> AsyncIterator[ChatPlan]:
+    """Everything that can be refused is refused here, before queueing. Around the answer: its pictures' vectors take
+    room until it ends."""
     engine = server.ready_engine()
-    async with server.looking.at(len(request.pictures), engine.max_answers):
-        return await _planned(server, engine, request)
+    async with AsyncExitStack() as shown:
+        async with server.looking.at(len(request.pictures), engine.max_answers):
+            plan = await _planned(server, engine, request, shown)
+        yield plan
 
 
-async def _planned(server: Server, engine: Engine, request: ChatRequest) -> ChatPlan:
+async def _planned(server: Server, engine: Engine, request: ChatRequest, shown: AsyncExitStack) -> ChatPlan:
     tools, calls = chosen_tools(request)
     template = server.chat_template(bool(tools))
     fmt = await learned(template, engine.tokenizer) if tools else None
@@ -95,6 +99,8 @@ async def _planned(server: Server, engine: Engine, request: ChatRequest) -> Chat
     if marks is not None and marks.special:
         params = replace(params, skip_special_tokens=False)
     adapter = server.adapter(request.model)
+    seen = sum(len(glimpse.tokens) for _, _, glimpse in laid.shown)
+    await shown.enter_async_context(server.showing.at(seen, engine.max_answers))
     pictures = await laid.spans(engine)
     generation = GenerationRequest(
         f"chatcmpl-{uuid.uuid4().hex}", laid.tokens, params, request.n, adapter=adapter, pictures=pictures

@@ -62,6 +62,8 @@ class Server:
     mark: str = field(default_factory=new_mark)
     """What stands for pictures in a prompt's text."""
     looking: Looking = field(default_factory=Looking)
+    showing: Looking = field(default_factory=Looking)
+    """What requests have of tokens of pictures; as many as `engine.eyes` has room for."""
     template: ChatTemplate | None = None
     rendering: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by the short prompt that is being rendered: they go in the order in which they came."""
@@ -78,6 +80,8 @@ class Server:
         self.take_template(tokenizer.chat_template, tokenizer.tool_template, tokenizer.bos_token, tokenizer.eos_token)
         self.context_tokens = engine.context_tokens
         self.engine = engine
+        if engine.eyes is not None:
+            self.showing = Looking(engine.eyes.shown_tokens)
 
     def take_template(self, source: str | None, with_tools: str | None, bos_token: str, eos_token: str) -> None:
         """The model's chat template, and the one it has for tools; why there is no chat without one."""

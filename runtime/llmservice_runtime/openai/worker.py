@@ -176,8 +176,8 @@ def serve(answer: Callable[[Any], Any], memory: int = MEMORY) -> None:
     serve_apart(lambda question, _: (answer(question), b""), memory)
 
 
-def serve_apart(answer: Callable[[Any, bytes], tuple[Any, bytes]], memory: int = MEMORY) -> None:
-    """`serve` for questions and answers with bytes beside them."""
+def serve_apart(answer: Callable[[Any, bytes], tuple[Any, bytes]], memory: int = MEMORY, left: int = 2) -> None:
+    """`serve` for questions and answers with bytes beside them; one of `left` parts of the room is for others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's, meant for the engine
     within = most = _limit(memory)
     with socket.socket(fileno=os.dup(0)) as connection:
@@ -186,7 +186,7 @@ def serve_apart(answer: Callable[[Any, bytes], tuple[Any, bytes]], memory: int =
             while True:
                 (seconds, question), data = _read(connection, None)
                 signal.setitimer(signal.ITIMER_REAL, seconds + 1)
-                within = _keep_within(most)
+                within = _keep_within(most, left)
                 found = frame(*answer(question, data))
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 connection.sendall(found)
@@ -207,11 +207,11 @@ def _limit(memory: int) -> int:
     return most
 
 
-def _keep_within(most: int) -> int:
-    """Take no more than half of what the container has left: where the kernel ends all of it when one process takes too
-    much (`memory.oom.group`, as the kubelet sets it), a question must never be what fills it. The bound in bytes."""
+def _keep_within(most: int, left: int) -> int:
+    """Leave one of `left` parts of what the container has left: where the kernel ends all of it when one process takes
+    too much (`memory.oom.group`, as the kubelet sets it), a question must never be what fills it. Bytes."""
     room = room_in(CGROUP)
-    within = most if room is None else min(most, _taken() + room // 2)
+    within = most if room is None else min(most, _taken() + room - room // left)
     resource.setrlimit(resource.RLIMIT_AS, (within, most))
     return within
 

@@ -52,6 +52,12 @@ class Glimpse:
 class Eyes(Protocol):
     """Shows pictures to a loaded model. Safe to call from an event loop; the work is done elsewhere."""
 
+    @property
+    def shown_tokens(self) -> int:
+        """So many tokens of pictures there is room for in all requests that run or wait: what `see` gives stays with
+        them."""
+        ...
+
     def known(self, digest: bytes) -> Glimpse | None:
         """What `glimpse` found for a picture that was shown lately."""
         ...

@@ -6,8 +6,15 @@ import asyncio
 
 import pytest
 
-from llmservice_runtime.openai.pictures.looking import TOGETHER, Looking
+from llmservice_runtime.openai.pictures.bounds import TOGETHER
+from llmservice_runtime.openai.pictures.looking import Looking
 from llmservice_runtime.wire.errors import ApiError
+
+
+async def settled() -> None:
+    """All has run that does not wait for an event: nothing here waits for a clock, or for another thread."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
 def test_pictures_wait_for_others_in_their_order() -> None:
@@ -22,13 +29,13 @@ def test_pictures_wait_for_others_in_their_order() -> None:
         looking, done = Looking(), [asyncio.Event() for _ in range(5)]
         sizes = (TOGETHER // 2, TOGETHER // 2, TOGETHER, 1, 0)
         tasks = [asyncio.ensure_future(look(looking, *each)) for each in zip(range(5), sizes, done, strict=True)]
-        await asyncio.sleep(0.01)
+        await settled()
         assert order == [0, 1, 4]
         done[1].set()
-        await asyncio.sleep(0.01)
+        await settled()
         assert order == [0, 1, 4]  # the small one does not overtake
         tasks[2].cancel()
-        await asyncio.sleep(0.01)
+        await settled()
         assert order == [0, 1, 4, 3]
         for each in done:
             each.set()

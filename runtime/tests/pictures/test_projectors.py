@@ -77,10 +77,10 @@ def test_an_argument_leaves_it_out(folder: Path) -> None:
     with pytest.raises(Exception, match="found beside the model"):
         ENGINE.memory(("--mmproj=x.gguf",))
     assert found.vision is not None
-    weights, pictures = picture_lines(found.vision, LlamaOptions(), HOST)
+    weights, pictures = picture_lines(found.vision, LlamaOptions(), HOST, 0)
     assert weights.bytes == found.vision.weight_bytes and weights.part == "Weights" and pictures.part == "Engine"
     wide = dataclasses.replace(found.vision, kind="qwen2vl_merger", merge=2)
-    few, many = (picture_lines(wide, LlamaOptions(image_tokens=n), HOST)[1].bytes for n in (1024, 4096))
+    few, many = (picture_lines(wide, LlamaOptions(image_tokens=n), HOST, 0)[1].bytes for n in (1024, 4096))
     assert few < many
 
 

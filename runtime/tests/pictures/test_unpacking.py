@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from llmservice_runtime.openai.pictures.bounds import FORMATS
+from llmservice_runtime.openai.pictures import prompt
+from llmservice_runtime.openai.pictures.bounds import FORMATS, UNPACKED
 from llmservice_runtime.openai.pictures.given import Given
 from llmservice_runtime.openai.pictures.prompt import unpacked
 from llmservice_runtime.wire.errors import ApiError
@@ -43,9 +45,16 @@ def test_large_pictures_are_made_smaller() -> None:
     assert width == height == 2048 and len(rgb) == 3 * 2048 * 2048 and set(rgb) == {9}
 
 
-def test_the_largest_of_every_kind_is_unpacked() -> None:
+def test_the_largest_of_every_kind_is_unpacked_in_what_is_planned_for_it() -> None:
+    largest = Image.new("RGBA", (4096, 4096), (255, 255, 255, 200))
     for kind in FORMATS:
-        assert unpack(file(Image.new("RGB", (4096, 4096), "white"), kind, **FAST.get(kind, {}))) == WHITE, kind
+        image = largest if kind in ("PNG", "WEBP") else largest.convert("RGB")
+        width, height, rgb = unpack(file(image, kind, **FAST.get(kind, {})))
+        assert (width, height) == WHITE[:2] and set(rgb) == {255}, kind
+    worker = prompt._worker._process
+    assert worker is not None
+    (told,) = (line for line in Path(f"/proc/{worker.pid}/status").read_text().splitlines() if line[:5] == "VmHWM")
+    assert UNPACKED // 2 < int(told.split()[1]) << 10 <= UNPACKED, told
 
 
 def test_grey_in_16_bits_is_no_white() -> None:

@@ -25,6 +25,7 @@ from llmservice_runtime.estimate.overhead import MIB, activations, feed_forward
 from llmservice_runtime.estimate.weights import layer_weights, offloaded_bytes
 from llmservice_runtime.formats.facts import LayerKind, ModelFacts, Vision
 from llmservice_runtime.machine.machine import Device
+from llmservice_runtime.openai.pictures.bounds import TOGETHER, UNPACKED, shown_tokens
 
 BASE = 112 * MIB
 """Supervisor and engine processes beside weights, cache and buffers (measured, docs/benchmarks-memory.md: 26 and 52 MiB
@@ -41,8 +42,6 @@ PAGE = 256
 """Tokens that llama.cpp rounds a cache up to."""
 KEPT_PICTURES = 64 * MIB
 """Vectors of the pictures that were shown last."""
-UNPACKED = 160 * MIB
-"""For a moment, while one is unpacked."""
 PATCH_WIDTHS = 4
 """Numbers of a patch that are there together, in widths of the encoder, beside what its feed-forward block has."""
 WARMED = 46 * 46
@@ -83,12 +82,13 @@ class LlamaMemory(EngineMemory):
         kv, states = kv_bytes(facts.layers, self._pool(shape)), states_bytes(facts.layers, self._pool(shape))
         buffers = compute_buffer(facts, shape, self._options)
         adapters = adapter_bytes(facts, self.room, ADAPTER_WIDTH)
+        shown = shown_bytes(facts, shape, self._options)
         vision = facts.vision if self._options.image_tokens else None
         spare = SPARE + (UNPACKED if vision else 0)
         if shape.device is Device.CPU:
             return (
                 MemoryLine("weights", facts.weight_bytes),
-                *picture_lines(vision, self._options, HOST),
+                *picture_lines(vision, self._options, HOST, shown),
                 *adapter_line(adapters),
                 *cache_lines(shape, kv, states),
                 MemoryLine("engine and its buffers", processes(facts) + buffers),
@@ -101,7 +101,7 @@ class LlamaMemory(EngineMemory):
         uneven = max(layer_weights(facts)) + -(-kv // layers) if shape.gpus > 1 else 0
         return (
             MemoryLine(f"weights of {moved} of {layers} layers", -(-on_gpu // shape.gpus) + uneven, GPU),
-            *picture_lines(vision, self._options, GPU),
+            *picture_lines(vision, self._options, GPU, shown),
             *adapter_line(adapters, GPU),
             *cache_lines(shape, -(-kv_gpu // shape.gpus), -(-states_gpu // shape.gpus), GPU),
             MemoryLine("engine and its buffers", GPU_BASE + buffers, GPU),
@@ -142,28 +142,40 @@ class LlamaMemory(EngineMemory):
         )
 
 
-def picture_lines(vision: Vision | None, options: LlamaOptions, where: str) -> tuple[MemoryLine, ...]:
-    """What sees pictures: on the first GPU, and so counted for each."""
+def picture_lines(vision: Vision | None, options: LlamaOptions, where: str, shown: int) -> tuple[MemoryLine, ...]:
+    """What sees pictures: on the first GPU, and so counted for each. On the host pixels of those that are
+    looked at, and vectors: of those that were shown last, and of requests, `shown` bytes."""
     if vision is None:
         return ()
-    buffers = picture_buffer(vision, options) + (0 if where == GPU else KEPT_PICTURES)
-    return (
-        MemoryLine("weights of what sees pictures", vision.weight_bytes, where),
-        MemoryLine("pictures", buffers, where),
-    )
+    weights = MemoryLine("weights of what sees pictures", vision.weight_bytes, where)
+    pixels = 4 * TOGETHER * patches(vision, options) * 3 * vision.patch_size**2
+    buffers, given = picture_buffer(vision, options), pixels + KEPT_PICTURES + shown
+    if where == HOST:
+        return weights, MemoryLine("pictures", buffers + given, HOST)
+    return weights, MemoryLine("pictures", buffers, where), MemoryLine("pictures", given, HOST)
+
+
+def shown_bytes(facts: ModelFacts, shape: Shape, options: LlamaOptions) -> int:
+    """Vectors of the pictures in requests that run or wait: a number of 32 bits for each of a token's."""
+    return 4 * facts.hidden_size * shown_tokens(shape.context_tokens, options.image_tokens)
 
 
 def picture_buffer(vision: Vision, options: LlamaOptions) -> int:
     """Of one picture's graph: a layer's activations of all patches, and the scores of all heads without flash
     attention. A test holds it against llama.cpp's own."""
-    side = vision.image_size // max(1, vision.patch_size)
-    patches = side * side
-    if vision.kind not in FIXED_SIZE:
-        tokens = max(WARMED, options.image_tokens * 21 // 20)  # a picture has whole rows of them
-        patches = max(patches, tokens * (vision.merge or MERGED) ** 2)
+    count = patches(vision, options)
     pixels = 3 * vision.patch_size**2
-    scores = vision.heads * patches if options.scores else 0
-    return 4 * patches * (pixels + PATCH_WIDTHS * vision.hidden_size + vision.feed_forward + scores)
+    scores = vision.heads * count if options.scores else 0
+    return 4 * count * (pixels + PATCH_WIDTHS * vision.hidden_size + vision.feed_forward + scores)
+
+
+def patches(vision: Vision, options: LlamaOptions) -> int:
+    """Of one picture at most."""
+    side = vision.image_size // max(1, vision.patch_size)
+    if vision.kind in FIXED_SIZE:
+        return side * side
+    tokens = max(WARMED, options.image_tokens * 21 // 20)  # a picture has whole rows of them
+    return max(side * side, tokens * (vision.merge or MERGED) ** 2)
 
 
 def step_tokens(context_tokens: int, ubatch: int) -> int:

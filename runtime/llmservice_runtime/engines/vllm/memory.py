@@ -20,6 +20,7 @@ from llmservice_runtime.estimate.stages import heaviest, longest
 from llmservice_runtime.estimate.weights import expert_share, linear_share
 from llmservice_runtime.formats.facts import LayerGroup, ModelFacts, WidthKind
 from llmservice_runtime.machine.machine import Device
+from llmservice_runtime.openai.pictures.bounds import UNPACKED
 
 USUAL_STEP = 8192
 """Tokens of one step, where arguments say nothing..."""
@@ -203,7 +204,7 @@ class VllmMemory(TorchMemory):
 
     def _pictures(self, facts: ModelFacts, tokens: int, where: str) -> tuple[MemoryLine, ...]:
         """Of a step that is all pictures: a layer's activations of their patches, and the vectors that are kept until
-        the model has them; on the host what was unpacked last."""
+        the model has them; on the host what was unpacked last, and who unpacks."""
         vision = facts.vision
         if vision is None:
             return ()
@@ -211,8 +212,10 @@ class VllmMemory(TorchMemory):
         size = self.options.width * (
             patches * (PATCH_WIDTHS * vision.hidden_size + 2 * vision.feed_forward) + tokens * facts.hidden_size
         )
-        lines = (MemoryLine("pictures", size, where), MemoryLine("pictures kept", PICTURES_KEPT, HOST))
-        return lines if where == GPU else (MemoryLine("pictures", size + PICTURES_KEPT, HOST),)
+        host = PICTURES_KEPT + UNPACKED
+        if where == HOST:
+            return (MemoryLine("pictures", size + host, HOST),)
+        return MemoryLine("pictures", size, where), MemoryLine("pictures kept", host, HOST)
 
     def _adapters(self, facts: ModelFacts, layout: Layout) -> int:
         """Room for LoRA adapters: two matrices of their rank for each of a layer's seven, in 16 bits."""

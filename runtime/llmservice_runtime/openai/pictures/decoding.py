@@ -18,7 +18,7 @@ from llmservice_runtime.openai.pictures.bounds import FORMATS, MOST_PIXELS
 from llmservice_runtime.openai.worker import serve_apart
 
 MEMORY = 384 << 20
-"""Bytes of the worker: WebP's own library unpacks MOST_PIXELS into two pictures, beside what Pillow makes of them."""
+"""Bytes of address space that the worker may take beyond what it has when it starts."""
 KEPT_PIXELS = 1 << 22
 """2048 x 2048: no encoder sees more. A larger picture is made smaller, so that its pixels are not carried about."""
 
@@ -79,4 +79,4 @@ if __name__ == "__main__":
     Image.MAX_IMAGE_PIXELS = MOST_PIXELS
     Image.preinit()
     assert WebPImagePlugin.SUPPORTED
-    serve_apart(answer, MEMORY)
+    serve_apart(answer, MEMORY, left=8)  # a plan has room for one picture

@@ -1,4 +1,4 @@
-"""How many pictures are looked at together: until one is computed, its file and its pixels are here."""
+"""How much of pictures is here together: files and pixels until they are computed, then vectors until the answer is."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from llmservice_runtime.openai.pictures.bounds import TOGETHER
 from llmservice_runtime.wire.errors import queue_full
 
-TOGETHER = 32
-"""Pictures, some 10 MiB each as encoders take them. More would not be computed sooner: one is, at a time."""
 RETRY_SECONDS = 5
 
 
 class Looking:
     """The requests that look at their pictures, and those that wait for it, first come, first served. For one loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, together: int = TOGETHER) -> None:
+        """`together`: so many pictures of all requests, or any number of one of them."""
+        self._together = together
         self._door = asyncio.Lock()
         self._left = asyncio.Event()
         self._requests = 0
@@ -24,7 +25,8 @@ class Looking:
 
     @asynccontextmanager
     async def at(self, pictures: int, most: int) -> AsyncIterator[None]:
-        """Around what is done with so many pictures of one request. ApiError 429 where `most` requests are here."""
+        """Around what is done with so many pictures (or tokens of some) of one request. ApiError 429 where `most`
+        requests are here."""
         if not pictures:
             yield
             return
@@ -33,7 +35,7 @@ class Looking:
         self._requests += 1
         try:
             async with self._door:
-                while self._pictures and self._pictures + pictures > TOGETHER:
+                while self._pictures and self._pictures + pictures > self._together:
                     self._left.clear()
                     await self._left.wait()
                 self._pictures += pictures

@@ -13,6 +13,7 @@ from llmservice_runtime.engines.llamacpp.serve.memory import LlamaMemory
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
 from llmservice_runtime.engines.llamacpp.serve.tokenizer import LlamaTokenizer
 from llmservice_runtime.openai.metrics import EngineMetrics
+from llmservice_runtime.openai.pictures.bounds import shown_tokens
 
 
 class LlamaCppEngine(BatchingEngine):
@@ -27,7 +28,9 @@ class LlamaCppEngine(BatchingEngine):
         )
         lanes = Lanes(kv, LlamaMemory(loaded.context, split=layout.split), settings.max_sequences, metrics)
         decoder = LlamaDecoder(loaded, lanes, step_seconds)
-        eyes = LlamaEyes(loaded.sight) if loaded.sight is not None else None
+        eyes = None
+        if (sight := loaded.sight) is not None:
+            eyes = LlamaEyes(sight, shown_tokens(settings.context_tokens, sight.image_tokens))
 
         def close() -> None:
             if eyes is not None:

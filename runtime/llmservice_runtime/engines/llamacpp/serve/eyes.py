@@ -20,7 +20,9 @@ KEPT_BYTES = 64 << 20
 class LlamaEyes:
     """Implements protocol.pictures.Eyes over one loaded projector."""
 
-    def __init__(self, sight: Sight) -> None:
+    def __init__(self, sight: Sight, shown_tokens: int) -> None:
+        self.shown_tokens = shown_tokens
+        """See Eyes."""
         self._sight = sight
         self._thread = ThreadPoolExecutor(1, "pictures")
         self._kept: OrderedDict[bytes, Glimpse] = OrderedDict()

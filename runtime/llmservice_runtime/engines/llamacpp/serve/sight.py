@@ -75,6 +75,8 @@ class Sight:
             raise _unusable(path)
         self.weight_bytes = path.stat().st_size
         """Of its file, which is little more than tensors."""
+        self.image_tokens = args.image_max_tokens
+        """Of one picture at most, where the encoder sees each in its own size."""
         self.width = int(llama_cpp.llama_model_n_embd_inp(model))
         self._turned = bool(bindings.mtmd_decode_use_mrope(self._context))
         self._step_tokens = step_tokens
