@@ -94,14 +94,18 @@ async def prompt(engine: LlamaCppEngine, *parts: int | str) -> tuple[list[int], 
     return tokens, spans
 
 
-async def answered(engine: LlamaCppEngine, *parts: int | str, tokens: int = TOKENS) -> tuple[list[int], int]:
-    """Tokens of a greedy answer, and how many of the prompt were there already."""
+async def answered(
+    engine: LlamaCppEngine, *parts: int | str, tokens: int = TOKENS, begun: asyncio.Event | None = None
+) -> tuple[list[int], int]:
+    """Tokens of a greedy answer, and how many of the prompt were there already. `begun` is set with the first."""
     given, spans = await prompt(engine, *parts)
     params = SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
     found: list[int] = []
     cached = 0
     async for delta in engine.submit(GenerationRequest("r", given, params, pictures=spans)):
         assert delta.error is None, delta.error
+        if begun is not None:
+            begun.set()
         found += delta.token_ids
         cached = max(cached, delta.cached_tokens)
     return found, cached
@@ -238,8 +242,10 @@ def test_a_client_that_leaves_leaves_nothing_wrong(engines: Engines) -> None:
     engine = engines("qwen2vl", "--kv-layout=unified")
 
     async def leave() -> None:
-        task = asyncio.ensure_future(answered(engine, BEFORE, 3, 3, AFTER, tokens=300))
-        await asyncio.sleep(0.05)
+        begun = asyncio.Event()
+        task = asyncio.ensure_future(answered(engine, BEFORE, 3, 3, AFTER, tokens=300, begun=begun))
+        async with asyncio.timeout(60):
+            await begun.wait()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
