@@ -18,6 +18,7 @@ from llmservice_runtime.engines.registry import definition
 from llmservice_runtime.estimate.adapters import AdapterRoom
 from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, total
 from llmservice_runtime.estimate.fit import UNKNOWN_CONTEXT, Placement, Shortfall, Target, place
+from llmservice_runtime.formats import qwen_reranker
 from llmservice_runtime.formats.facts import ModelFacts, Task
 from llmservice_runtime.machine.machine import Device, Machine
 from llmservice_runtime.selection.choose import choose
@@ -137,7 +138,11 @@ def _contradiction(spec: LLMServiceSpec, facts: ModelFacts) -> Refusal | None:
         return Refusal(
             FailureClass.BAD_ARGUMENT,
             f"task is {asked.value}, but {kind}, as its files say.",
-            ("Leave task out: it is then what the files say.", f"Use a model for {asked.value.lower()}."),
+            (
+                "Leave task out: it is then what the files say.",
+                f"Use a model for {asked.value.lower()}.",
+                *_said_otherwise(asked, facts),
+            ),
             field="spec.task",
         )
     if spec.task is TaskChoice.CHAT and not facts.has_chat_template:
@@ -148,6 +153,16 @@ def _contradiction(spec: LLMServiceSpec, facts: ModelFacts) -> Refusal | None:
             field="spec.task",
         )
     return None
+
+
+def _said_otherwise(asked: Task, facts: ModelFacts) -> tuple[str, ...]:
+    """How files say what they may well be."""
+    if asked is not Task.RERANK or not qwen_reranker.may_be_one((facts.architecture,)):
+        return ()
+    return (
+        "If it is a Qwen3-Reranker under another name: its own repository has a part LogitScore in modules.json; or set"
+        f" {qwen_reranker.FIELD}: true in config.json of a copy.",
+    )
 
 
 def _args(spec: LLMServiceSpec, choice: Choice, room: AdapterRoom) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from llmservice_runtime.formats import qwen_reranker
 from llmservice_runtime.formats.adapters import (
     README_BYTES,
     adapter_method,
@@ -94,6 +95,11 @@ def checkpoint(
     tokenizer = reader.read("tokenizer_config.json")
     check_generation(reader.read("generation_config.json"))
     recipe = sentences(reader.raw)
+    if not recipe.pooling and qwen_reranker.may_be_one(config.architectures):
+        names = (files.uri, str(root.get("_name_or_path", "")))
+        if qwen_reranker.is_one(root, names, reader.card()):
+            recipe = Sentences("Rank")
+            said.append(qwen_reranker.NOTE)
     needed = (*side_files(entries), *named, *_behind(recipe, paths))
     needed += (_INDEX[kind],) if indexed else ()
     sizes = {entry.path: entry.size for entry in entries}
@@ -153,8 +159,12 @@ class JsonFiles:
 
     def base_in_readme(self) -> str:
         """The base model that the model card names; empty without one."""
+        return base_in_readme(self.card())
+
+    def card(self) -> str:
+        """The beginning of README.md; empty without one."""
         size = min(self._sizes.get("README.md", 0), README_BYTES)
-        return base_in_readme(self._files.read("README.md", 0, size).decode("utf-8", "replace")) if size else ""
+        return self._files.read("README.md", 0, size).decode("utf-8", "replace") if size else ""
 
 
 def _weights(chosen: Sequence[FileEntry], paths: Sequence[str]) -> tuple[list[FileEntry], ModelFormat]:

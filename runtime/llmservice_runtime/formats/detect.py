@@ -74,7 +74,9 @@ def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
     possible.check(config)
     found, notes = find_quantization(seen)
     layers = layer_groups(config)
-    task = task_of(config.architectures, seen.paths, seen.chat_template, auto_classes(config.root))
+    task = task_of(
+        config.architectures, seen.paths, seen.chat_template, auto_classes(config.root), seen.recipe.pooling == "Rank"
+    )
     dtype = plain_dtype(seen.tensors, config.dtype) or "F16"
     weight_bytes = total_bytes(seen.tensors) or seen.weight_file_bytes
     parameters = parameter_count(seen.tensors, found.bits if found else None)
@@ -149,8 +151,9 @@ def _pooled(seen: Checkpoint, task: Task) -> dict[str, Any]:
         return {"pooling": recipe.pooling, "unpooled": recipe.unable, "projected": bool(recipe.dense)}
     if task is not Task.RERANK:
         return {}
-    if seen.recipe.answers:
-        unable = "" if seen.chat_template else "it is asked by a chat template, and its files have none."
+    if seen.recipe.pooling == "Rank":
+        templated = seen.chat_template or seen.recipe.answers is None
+        unable = "" if templated else "it is asked by a chat template, and its files have none."
         return {"pooling": "Rank", "unpooled": seen.recipe.unable or unable, "asked": True}
     classes = labels(seen.config.root)
     unable = f"it sorts texts into {classes} classes; a reranker has one score." if classes != 1 else ""

@@ -63,6 +63,8 @@ class Sentences:
     """In their order, before vectors are normalized."""
     answers: Answers | None = None
     """Instead of a pooling, of a decoder that reranks."""
+    question: tuple[str, str, str] | None = None
+    """What is written before, between and after a query and a document; None = its chat template says."""
     unable: str = ""
     """What of it nobody here does, as a sentence; empty = nothing."""
 

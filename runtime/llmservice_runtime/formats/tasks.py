@@ -48,9 +48,11 @@ def task_of(
     paths: Iterable[str],
     chat_template: bool,
     auto: frozenset[str] = frozenset(),
+    ranks: bool = False,
 ) -> Task:
     """The task of a checkpoint with these `architectures`; `paths` are the repository's files, `auto` the auto classes
-    that it brings code for: a base class that is mapped to AutoModelForCausalLM writes text.
+    that it brings code for: a base class that is mapped to AutoModelForCausalLM writes text. `ranks`: it is known to be
+    asked for yes or no.
 
     Raises UnsupportedModel for models that neither write nor embed text.
     """
@@ -68,7 +70,7 @@ def task_of(
                 f"{name} guesses ahead for another model (speculative decoding) and is none by itself.",
                 "Use the model that it was made for.",
             )
-    if any(path.endswith("_LogitScore/config.json") for path in paths):
+    if ranks or any(path.endswith("_LogitScore/config.json") for path in paths):
         return Task.RERANK
     if any(path == "modules.json" or path.startswith("1_Pooling/") for path in paths):
         return Task.EMBEDDING

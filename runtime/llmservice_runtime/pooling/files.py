@@ -10,6 +10,7 @@ from typing import Any
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.formats.qwen_reranker import asked_in_its_words
 from llmservice_runtime.formats.sentences import Sentences, sentences
 from llmservice_runtime.openai.templates import ChatTemplate, TemplateError
 from llmservice_runtime.protocol.engine import Tokenizer
@@ -18,9 +19,13 @@ from llmservice_runtime.protocol.pooling import PoolInput, Question, Traits
 
 def recipe_of(folder: Path, task: str) -> Sentences:
     """How its vectors are made. UserError UnsupportedFormat where the files don't say, or say what nobody does."""
-    recipe = sentences(lambda path: _content(folder / path))
+
+    def read(path: str) -> bytes | None:
+        return _content(folder / path)
+
+    recipe = sentences(read)
     if task == "Rerank" and recipe.answers is None:
-        recipe = Sentences(pooling="Rank")
+        recipe = asked_in_its_words(read) or Sentences(pooling="Rank")
     if recipe.unable or not recipe.pooling:
         raise UserError(
             f"{folder} can't be used: {recipe.unable or 'its files do not say how vectors are pooled.'}",
@@ -51,6 +56,8 @@ MARKS = ("LLMSERVICE-QUERY", "LLMSERVICE-DOCUMENT")
 
 def _question(recipe: Sentences, tokenizer: Tokenizer) -> Question:
     """The chat template with a query and a document, which it takes as texts or as lists of parts."""
+    if recipe.question is not None:
+        return Question(*recipe.question)
     template = ChatTemplate(tokenizer.chat_template or "", tokenizer.bos_token, tokenizer.eos_token)
     prompt = recipe.prompts.get(recipe.default_prompt, "")
     system: list[dict[str, Any]] = [{"role": "system", "content": prompt}] if prompt else []
