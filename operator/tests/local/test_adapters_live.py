@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from machine_world import Here, until  # type: ignore[import-not-found]
 from openai import APIStatusError, NotFoundError, OpenAI
+from test_frameworks import asked  # type: ignore[import-not-found]
 
 RUNTIME = Path(__file__).parents[3] / "runtime"
 sys.path.append(str(RUNTIME))  # the package `demo`
@@ -126,6 +127,16 @@ def test_one_that_is_taken_away_is_unknown_and_the_others_are_listed(here: Here)
     here.up(manifest("polite", "court"))
     loaded(here, "polite", "court")
     assert pids(here) == before
+
+
+def test_langchain_has_a_model_and_two_adapters_in_one_runnable(here: Here) -> None:
+    here.up(manifest("polite", "court"))
+    loaded(here, "polite", "court")
+    found = asked("ask_langchain_adapters.py", here.snapshot()["url"].removesuffix("/v1"))
+    with client_of(here) as client:
+        said = [answer(client, name) for name in ("demo", "demo:polite", "demo:court")]
+    assert len(set(said)) == 3 and found["invoked"] == found["streamed"] == said
+    assert found["batched"] == said * 2 and found["named"] == ["demo", "demo:polite", "demo:court"]
 
 
 def test_a_foreign_and_a_missing_one_are_named_and_stop_nothing(here: Here) -> None:
