@@ -10,6 +10,7 @@ import pytest
 from harness import release
 from harness.api import Api, Json
 from harness.chat import Client, trained_answer
+from harness.demand import URL, ask
 from harness.hub import NAME as HUB
 from harness.hub import start_hub
 from harness.programs import kubectl
@@ -17,6 +18,8 @@ from harness.service import LITTLE, QUESTION, Service
 
 USER = "1000800000"
 """As OpenShift gives a namespace: no entry in /etc/passwd, and group 0."""
+POLITE = {"name": "polite", "uri": "file:///models/adapters/polite"}
+"""What the runtime's image carries beside the demo model."""
 ENGINES = ("LlamaCpp", "Transformers", "VLLM")
 START_SECONDS = 600
 """vLLM takes a minute alone; here it shares two cores with other tests."""
@@ -58,10 +61,12 @@ def replace(service: Service, api: Api) -> None:
 def test_one_word_of_the_manifest_changes_the_engine_and_not_the_answer(
     engine: str, service: Service, client: Client, pod_template: Json
 ) -> None:
-    service.create("file:///models/demo", engine={"type": engine}, podTemplate=pod_template)
+    service.create("file:///models/demo", engine={"type": engine}, adapters=[POLITE], podTemplate=pod_template)
     service.wait_ready(seconds=START_SECONDS)
     assert service.status()["plan"]["engine"] == engine
     assert client.chat(service.status()["url"], QUESTION) == trained_answer(QUESTION)
+    polite = ask(client, URL, f"{service.full_name}:polite")
+    assert polite["status"] == 200 and polite["answer"].startswith("Hello!"), polite
     stranger = "id -u; id -g; touch /opt/written 2>/dev/null || echo read-only"
     assert inside(service, stranger).split() == [USER, "0", "read-only"]
 

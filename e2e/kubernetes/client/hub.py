@@ -26,7 +26,9 @@ FILES |= {f"/api/models/demo/demo/revision/{name}": json.dumps(LISTED).encode() 
 FILES |= {f"/demo/demo/resolve/{COMMIT}/{name}": content for name, content in MODEL.items()}
 """hf://demo/demo, the whole folder, where HF_ENDPOINT is this server."""
 GIVEN = Path("/given")
-"""What a test put there."""
+"""What a test put there; with the demo's GGUF it is hf://demo/given too."""
+LISTING = {f"/api/models/demo/given/revision/{name}" for name in ("main", COMMIT)}
+RESOLVED = f"/demo/given/resolve/{COMMIT}/"
 REFUSALS = {"/gated.gguf": 403, "/private.gguf": 401, "/broken.gguf": 500}
 
 
@@ -49,7 +51,8 @@ class Hub(BaseHTTPRequestHandler):
     def found(self) -> tuple[int, bytes, dict[str, str]]:
         """Status, body and headers of the path that is asked for."""
         path = self.path.partition("?")[0]
-        body = FILES.get(path) or given(path.removeprefix("/"))
+        name = path.removeprefix(RESOLVED if path.startswith(RESOLVED) else "/")
+        body = listing() if path in LISTING else FILES.get(path) or given(name)
         if body is None:
             return REFUSALS.get(path, 404), b"", {}
         headers = {"Accept-Ranges": "bytes", "ETag": f'"{len(body)}"'}
@@ -60,9 +63,18 @@ class Hub(BaseHTTPRequestHandler):
         return 206, body[start : end + 1], {**headers, "Content-Range": f"bytes {start}-{end}/{len(body)}"}
 
 
+def listing() -> bytes:
+    """What hf://demo/given holds now."""
+    names = [*(name for name in MODEL if name.endswith(".gguf")), *(file.name for file in GIVEN.iterdir())]
+    siblings = [{"rfilename": name, "size": len(given(name) or b"")} for name in names]
+    return json.dumps({"sha": COMMIT, "siblings": siblings}).encode()
+
+
 @cache
 def given(name: str) -> bytes | None:
-    """A file of the test's."""
+    """A file of the test's, or of the demo model."""
+    if name in MODEL:
+        return MODEL[name]
     return (GIVEN / name).read_bytes() if name and (GIVEN / name).is_file() else None
 
 
