@@ -18,6 +18,13 @@ def noise(seed: int, width: int = 56, height: int = 56) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def halves(upper: str, lower: str, side: int = 56) -> Image.Image:
+    """One colour above another."""
+    image = Image.new("RGB", (side, side), upper)
+    image.paste(lower, (0, side // 2, side, side))
+    return image
+
+
 def file(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     """As a file of that kind."""
     out = io.BytesIO()

@@ -142,12 +142,12 @@ def llava_projector(path: Path, **fields: Any) -> Path:
     return projector(path, tensors, **fields)
 
 
-def gguf_folder(folder: Path) -> Path:
-    """The demo model's GGUF with a projector beside it; the model's file."""
+def gguf_folder(folder: Path, model: Path = DEMO / "demo-Q4_K_M.gguf") -> Path:
+    """The demo model's GGUF (or another `model` of its numbers) with a projector beside it; the model's file."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(DEMO / "demo-Q4_K_M.gguf", folder)
+    shutil.copy(model, folder)
     llava_projector(folder / "mmproj-demo-f32.gguf")
-    return folder / "demo-Q4_K_M.gguf"
+    return folder / model.name
 
 
 def llava_folder(folder: Path) -> Path:

@@ -9,7 +9,7 @@ import math
 from argparse import Namespace
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from llmservice_runtime.engines.base.gpus import others
 from llmservice_runtime.engines.vllm.plugins import API, PARSER, WORKER
 from llmservice_runtime.engines.vllm.serve.gate import Door, Gate
 from llmservice_runtime.engines.vllm.serve.handover import handed_over
+from llmservice_runtime.engines.vllm.serve.layout import counting
 from llmservice_runtime.engines.vllm.serve.life import Life
 from llmservice_runtime.engines.vllm.serve.link import LINK
 from llmservice_runtime.engines.vllm.serve.metrics import OurMetrics
@@ -96,7 +97,7 @@ class Api:
         return served_by(engine_client, args, settings), speed
 
     def _open(self, served: Served, engine_client: Any, state: Any, measured: dict[str, Any]) -> None:
-        self._door.served = served
+        self._door.served = served = replace(served, count=counting(state))
         # Around all that vLLM has put there by now, who lets every page call among them.
         self._app.middleware_stack = Gate(self._app.middleware_stack or self._app.build_middleware_stack(), self._door)
         prometheus_client.REGISTRY.register(OurMetrics(self._settings.model_name, self._door.running, PACE))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.engine import Tokenizer
+
+Body = dict[str, Any]
+"""Of a request to vLLM's own routes."""
+Count = Callable[[Body], Awaitable[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +29,5 @@ class Served:
     calls: bool = True
     adapters: dict[str, str] = field(default_factory=dict)
     """What vLLM calls the LoRA adapters that it has."""
+    count: Count | None = None
+    """Tokens of a chat's prompt as vLLM lays it out, pictures included; 0 = it can't."""

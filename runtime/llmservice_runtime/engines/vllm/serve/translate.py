@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmservice_runtime.engines.vllm.serve.reading import READING, Reading
-from llmservice_runtime.engines.vllm.serve.served import Served
+from llmservice_runtime.engines.vllm.serve.served import Body, Served
 from llmservice_runtime.openai.chat_prompt import (
     chosen_tools,
     held_to,
@@ -23,6 +23,7 @@ from llmservice_runtime.openai.chat_prompt import (
 from llmservice_runtime.openai.messages import normalise
 from llmservice_runtime.openai.params import WHITE_SPACE, answer_length, bounded, constraint, sampling
 from llmservice_runtime.openai.pictures.given import data_url
+from llmservice_runtime.openai.pictures.headers import most_tokens
 from llmservice_runtime.openai.pictures.marks import split
 from llmservice_runtime.openai.pictures.prompt import kept_small
 from llmservice_runtime.openai.prompt_options import prompt_options
@@ -34,8 +35,6 @@ from llmservice_runtime.openai.state import Server
 from llmservice_runtime.openai.templates import TemplateText, text_in
 from llmservice_runtime.protocol.engine import Grammar, GrammarKind
 from llmservice_runtime.wire.errors import bad_request, unsupported
-
-Body = dict[str, Any]
 
 SAME = (
     "stream", "n", "temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty",
@@ -67,7 +66,7 @@ async def chat(request: ChatRequest, served: Served) -> Body:
     texts = _messages(request.messages, template, served.server)
     body["messages"] = await _with_pictures(texts, request, served.server)
     written = len(json.dumps(texts, ensure_ascii=False).encode()) + TEMPLATE_BYTES
-    if length is not None and length + written > served.server.context_tokens:
+    if length is not None and not request.pictures and length + written > served.server.context_tokens:
         prompt = await rendered(served.server, request.messages, request, tools)
         _fits(served, prompt, request.add_special_tokens, length, "messages")
     options = prompt_options(template, request, tools)
@@ -77,6 +76,7 @@ async def chat(request: ChatRequest, served: Served) -> Body:
         body["chat_template_kwargs"] = kwargs
     if request.reasoning_format == "hidden":
         body["include_reasoning"] = False
+    await _seen_fit(request, served, body, written)
     if not served.own:
         return body | _by_vllm(request, served, tools)
     fmt = await learned(template, served.tokenizer) if tools else None
@@ -197,6 +197,16 @@ def _fits(served: Served, prompt: str | list[int], special: bool, length: int, f
     if isinstance(prompt, str):
         tokens = served.tokenizer.encode(prompt, add_special=special, parse_special=True)
     answer_length(len(tokens), max(1, length), served.server.context_tokens, field)
+
+
+async def _seen_fit(request: ChatRequest, served: Served, body: Body, written: int) -> None:
+    """The same of a chat with pictures, which vLLM alone can count: laid out once more, when it may be too long."""
+    length = wanted_tokens(request)
+    if not request.pictures or length is None or served.count is None:
+        return
+    most = written + sum(most_tokens(given.data) for given in request.pictures)
+    if length + most > served.server.context_tokens:
+        answer_length(await served.count(body), max(1, length), served.server.context_tokens, "messages")
 
 
 async def tokenize(request: TokenizeRequest, served: Served) -> Body:
