@@ -17,11 +17,9 @@ chat = ChatOpenAI(
 ).configurable_fields(model_name=ConfigurableField("model"))
 of = {name: chat.with_config(configurable={"model": name}) for name in names}
 
-asked = {name: one.invoke(question) for name, one in of.items()}
 together = chat.batch([question] * 6, [{"configurable": {"model": name}} for name in names * 2])
 found = {
-    "invoked": [answer.content for answer in asked.values()],
-    "named": [answer.response_metadata["model_name"] for answer in asked.values()],
+    "invoked": [one.invoke(question).content for one in of.values()],
     "batched": [answer.content for answer in together],
     "streamed": ["".join(str(chunk.content) for chunk in one.stream(question)) for one in of.values()],
 }
