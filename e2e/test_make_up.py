@@ -61,6 +61,15 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         subprocess.run(stop, env=environment, timeout=60)  # fails when a test stopped it already
 
 
+def test_the_page_that_it_names_is_there_with_its_libraries(up: Up) -> None:
+    found = re.search(r"^For a browser: (\S+)$", up.output, re.M)
+    assert found, up.output
+    page = up.shell(f"curl -sSf -H 'Accept: text/html' {found[1]}")
+    library = re.search(r'"(/-/assets/\w+/vendor/preact\.js)"', page)
+    assert library, page
+    assert "render" in up.shell(f"curl -sSf {found[1].rstrip('/')}{library[1]}")
+
+
 def test_it_answers_and_says_where(up: Up) -> None:
     assert trained_answer(QUESTION) in up.output
     assert re.search(r"^Base URL: http://127\.0\.0\.1:\d+/v1$", up.output, re.M)

@@ -38,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{nothing.reason} {nothing.remedy}", file=sys.stderr)
         now = {"services": []}
     if args.snippets:
-        print(snippets(find(now, args.snippets), now["url"]))
+        told = snippets(find(now, args.snippets), now["url"])
+        print(f"For a browser: {now['page']}\n{told}" if now.get("page") else told)
     elif args.load:
         print(load_report(find(now, args.load)))
     elif args.output in ("json", "yaml"):

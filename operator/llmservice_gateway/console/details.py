@@ -42,7 +42,7 @@ def details(obj: Json, *, hides: bool) -> Json:
 
 def manifest(obj: Json, *, hides: bool) -> str:
     """What a person would write to have the same, as YAML."""
-    metadata = {name: said for name, said in obj["metadata"].items() if name not in OMITTED}
+    metadata = {name: said for name, said in obj["metadata"].items() if said and name not in OMITTED}
     annotations = {name: said for name, said in (metadata.pop("annotations", None) or {}).items() if name != APPLIED}
     if annotations:
         metadata["annotations"] = annotations
