@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-TURN_SECONDS = 0.02
+TURN_SECONDS = 0.06
 """What the streams of other adapters wait for at most, or for one step."""
 
 

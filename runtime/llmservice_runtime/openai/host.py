@@ -28,14 +28,13 @@ from llmservice_runtime.openai.app import make_app
 from llmservice_runtime.openai.generation import submitted
 from llmservice_runtime.openai.loading import Adapting, Hosted, HostedEngine, HostedPooler, Loading
 from llmservice_runtime.openai.pooling_test import pooling_test
-from llmservice_runtime.openai.reports import Reporter, control_lines
+from llmservice_runtime.openai.reports import Reporter, control_lines, report_work
 from llmservice_runtime.openai.self_test import Ask, Came, Speed, self_test
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.engine import Engine, FinishReason, GenerationRequest, SamplingParams
 from llmservice_runtime.wire.callers import Callers
 from llmservice_runtime.wire.server import ApiRunner
 
-STEP_REPORT_SECONDS = 1.0
 SETTLE_SECONDS, SETTLE_CHECKS = 0.02, 50
 """A cancelled request leaves the engine with the step it is in."""
 
@@ -165,21 +164,16 @@ class Host:
         return await self_test(asking(engine), encode, engine.context_tokens, sequences, compiles=compiles)
 
     async def _report_steps(self, engine: Hosted) -> None:
-        """A line a second while requests run, and one when the last has ended."""
         drain = self._server.drain
-        while True:
-            await drain.busy.wait()
-            while not drain.idle.is_set():
-                self._report(engine)
-                try:
-                    await asyncio.wait_for(drain.idle.wait(), STEP_REPORT_SECONDS)
-                except TimeoutError:
-                    continue
+
+        async def report() -> None:
             for _ in range(SETTLE_CHECKS):
                 if not drain.idle.is_set() or not engine.stats().running:
                     break
                 await asyncio.sleep(SETTLE_SECONDS)
             self._report(engine)
+
+        await report_work(drain.busy, drain.idle, report)
 
     def _report(self, engine: Hosted) -> None:
         stats = engine.stats()

@@ -29,7 +29,7 @@ WAIT_NS = 50_000
 TURN_NS = {"GenuineIntel": 50, "AuthenticAMD": 23}
 """...and a turn of OpenMP's loop, on processors of these makes: little more than the pause that they make in it."""
 CPUINFO = Path("/proc/cpuinfo")
-GIVES_WAY = 7
+GIVES_WAY = 10
 """The nice value of what makes vectors and scores."""
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def brief_waits(environ: Mapping[str, str], cpuinfo: str) -> dict[str, str]:
 
 def give_way() -> None:
     """Leave processors to who writes text on the same machine: of a gap between tokens everybody notices, a vector may
-    come later. It still gets a sixth of what both want."""
+    come later. It still gets a tenth of what both want."""
     os.nice(GIVES_WAY)
     if os.getsid(0) == os.getpid():  # Linux weighs sessions against each other, and these processes are one
         with suppress(OSError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import json
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from typing import Any
 
 from llmservice_runtime.contract.errors import UserError
@@ -18,6 +19,11 @@ ORPHANED = 3
 """Exit code when the parent is gone; nobody is there to read it."""
 
 
+STEP_REPORT_SECONDS = 1.0
+"""Between reports while requests run."""
+REST_SECONDS = 0.05
+"""Without requests for so long: the last one has ended. Who asks short questions one after the other would else wake
+the supervisor twice for each, beside threads that compute: a tenth of the time of a short vector."""
 MESSAGE = 700
 """Characters of a message of one adapter: a line of the pipe has room for all of them."""
 
@@ -78,6 +84,36 @@ class Reporter:
         except BrokenPipeError:
             # The supervisor is gone; the lifeline ends this process.
             self._fd = None
+
+
+async def report_work(busy: asyncio.Event, idle: asyncio.Event, report: Callable[[], Awaitable[None]]) -> None:
+    """Have a report made when requests come, every second while they run, and once more when the last has ended.
+
+    `busy` is set while some run, `idle` while none do. Never ends.
+    """
+    while True:
+        await busy.wait()
+        await report()
+        while not await _within(STEP_REPORT_SECONDS, _rest(busy, idle)):
+            await report()
+        await report()
+
+
+async def _rest(busy: asyncio.Event, idle: asyncio.Event) -> None:
+    """Wait until no request came for a while after the last."""
+    await idle.wait()
+    while await _within(REST_SECONDS, busy.wait()):
+        await idle.wait()
+
+
+async def _within(seconds: float, waiting: Coroutine[Any, Any, object]) -> bool:
+    """Whether it ends in time; if not, it is cancelled."""
+    try:
+        async with asyncio.timeout(seconds):
+            await waiting
+    except TimeoutError:
+        return False
+    return True
 
 
 def control_lines() -> Iterator[Any]:

@@ -20,9 +20,8 @@ from llmservice_runtime.engines.vllm.serve.link import LINK
 from llmservice_runtime.engines.vllm.serve.pace import PACE
 from llmservice_runtime.engines.vllm.serve.processes import end_as
 from llmservice_runtime.openai.adapters import AdapterDesk
-from llmservice_runtime.openai.reports import control_lines
+from llmservice_runtime.openai.reports import control_lines, report_work
 
-STEP_REPORT_SECONDS = 1.0
 LISTENING_CHECK_SECONDS = 0.01
 CORE_CHECK_SECONDS = 0.5
 LEAVE_SECONDS = 2.0
@@ -71,7 +70,8 @@ class Life:
                 tasks.create_task(self._drain_when_told())
                 if desk is not None:
                     tasks.create_task(self._obey(desk))
-                tasks.create_task(self._report_steps())
+                running = self._door.running
+                tasks.create_task(report_work(running.busy, running.idle, self._report))
 
     async def _listening(self) -> int:
         """The port, once the server accepts. vLLM makes the server after this plug-in's turn."""
@@ -119,20 +119,7 @@ class Life:
             await asyncio.sleep(CORE_CHECK_SECONDS)  # those who wait are told first
             end_as(_codes(self._engine))
 
-    async def _report_steps(self) -> None:
-        """A line a second while requests run, and one when the last has ended."""
-        running = self._door.running
-        while True:
-            await running.busy.wait()
-            while not running.idle.is_set():
-                self._report()
-                try:
-                    await asyncio.wait_for(running.idle.wait(), STEP_REPORT_SECONDS)
-                except TimeoutError:
-                    continue
-            self._report()
-
-    def _report(self) -> None:
+    async def _report(self) -> None:
         """Of answers that vLLM has to compute: a client may take its time with its body, or with reading.
 
         Those in its batch are counted when a step is done; what it has not seen yet waits.
