@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.formats.errors import UnsupportedModel
 from llmservice_runtime.formats.gguf_layers import RECURRENT, ArchitectureKeys
 from llmservice_runtime.formats.lists import wrong_length
 from llmservice_runtime.formats.ranges import contradictory, impossible
@@ -22,6 +23,12 @@ HEAD_BOUND = 1 << 16
 
 def check(keys: ArchitectureKeys) -> None:
     """Raises UnsupportedModel for the first value that can't be."""
+    if keys.number("vision.block_count"):
+        raise UnsupportedModel(
+            f"{keys.name} has the part that sees pictures in the same file ({keys.architecture}.vision.block_count), "
+            "as Ollama's own conversions have it, and llama.cpp loads no such file.",
+            "Take one of llama.cpp's converter, as hubs have them: there that part is a file of its own (mmproj).",
+        )
     for key, most in NEEDED.items():
         if keys.get(key) is None:
             raise contradictory(
