@@ -1,5 +1,8 @@
 """Labels and annotations that the operator puts on what belongs to a service."""
 
+from collections.abc import Mapping
+from typing import Any
+
 NAME = "llmservice.dev/name"
 """On every child and every pod: the service's name. What the operator watches carries it."""
 COMPONENT = "llmservice.dev/component"
@@ -14,6 +17,9 @@ DEMAND = "llmservice.dev/demand"
 """Annotation of a gateway's Lease: what services are asked for there (demand_lease)."""
 DEATHS = "llmservice.dev/deaths"
 """Annotation of a gateway's Lease: requests with which replicas died there (deaths_lease)."""
+ALIASES = "llmservice.dev/aliases"
+"""Annotation of a service on one machine: other names that requests may have for it, with spaces between them. In a
+cluster aliases are the gateway's configuration."""
 GATEWAY = {"app.kubernetes.io/component": "gateway"}
 """On what belongs to an installation's gateway, its pods and Leases too, beside the installation's own labels."""
 QUEUE = "kueue.x-k8s.io/queue-name"
@@ -31,3 +37,9 @@ def serving(name: str) -> dict[str, str]:
 def selector(labels: dict[str, str]) -> str:
     """Labels as a selector text: `a=b,c=d`."""
     return ",".join(f"{key}={value}" for key, value in labels.items())
+
+
+def aliases_of(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Other names of a service, by its metadata: on one machine, where services and gateway are the same person's."""
+    told = (metadata.get("annotations") or {}).get(ALIASES, "")
+    return tuple(told.replace(",", " ").split())

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
 COMMANDS = {
+    "run": ("llmservice_cli.commands.run", "serve a model by its name, and talk to it"),
     "up": ("llmservice_cli.commands.up", "serve the services of manifests on this machine"),
     "down": ("llmservice_cli.commands.down", "stop services, or everything"),
+    "stop": ("llmservice_cli.commands.stop", "have models leave memory until they are asked for"),
     "scale": ("llmservice_cli.commands.scale", "run more or fewer replicas of a service, or none"),
     "explain": ("llmservice_cli.commands.explain", "print how many replicas demand wants, and why"),
     "keys": ("llmservice_cli.commands.keys", "make, list, rotate and revoke API keys of a cluster's gateway"),
@@ -31,6 +33,8 @@ COMMANDS = {
         "llmservice_cli.commands.models",
         "list the models that are kept here, and remove them",
     ),
+    "pull": ("llmservice_cli.commands.pull", "bring a model to this machine"),
+    "rm": ("llmservice_cli.commands.rm", "remove models from this machine"),
     "plan": ("llmservice_cli.commands.plan", "print what would run, where, and why"),
     "engines": ("llmservice_cli.commands.engines", "print what a model can run on, and why not on the rest"),
     "install": ("llmservice_cli.commands.install", "bring an engine to this machine"),

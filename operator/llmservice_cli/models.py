@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.places import Places
+from llmservice_planning.words import memory
 from llmservice_runtime.engines.registry import config_classes, reads_gguf
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat
 from llmservice_runtime.formats.inspect import inspect_model, stand_alone
@@ -63,3 +65,19 @@ def fetch_model(resolved: ResolvedModel, places: Places, progress: Progress) -> 
 
     folder = fetch(resolved.files, resolved.facts.files, places.cache, progress, chosen_by=resolved.chosen_by)
     return folder / resolved.facts.files[0] if resolved.facts.format is ModelFormat.GGUF else folder
+
+
+def left_to_download(resolved: ResolvedModel, places: Places) -> str:
+    """How much is not here yet, and where it goes: a sentence; empty when all is here."""
+    if resolved.files.folder is not None:
+        return ""
+    from llmservice_runtime.sources.download import lacking
+
+    facts = resolved.facts
+    here, total = lacking(resolved.files, facts.files, places.cache, resolved.chosen_by)
+    if here >= total:
+        return ""
+    folder = next(folder for folder in (places.cache, *places.cache.parents) if folder.exists())
+    free = shutil.disk_usage(folder).free
+    left = f"{memory(total)} of {resolved.files.uri}" if not here else f"{memory(total - here)} more of {memory(total)}"
+    return f"downloads {left} to {places.cache}, which has {memory(free)} free."

@@ -176,8 +176,8 @@ def made_elsewhere(method: str, path: str) -> ApiError:
     """501: which models there are is not a client's to say."""
     message = (
         f"{method} {path} changes which models there are, and this gateway only serves them. A model is an LLMService: "
-        "make, change and remove it by `kubectl apply` and `kubectl delete`, on one machine by `llmservice up -f FILE` "
-        "and `llmservice down`."
+        "make, change and remove it by `kubectl apply` and `kubectl delete`, on one machine by `llmservice run MODEL`, "
+        "`llmservice up -f FILE` and `llmservice down`."
     )
     return ApiError(501, message, code="made_elsewhere", headers={"x-should-retry": "false"})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
+from llmservice_cli.completers import completes, services
 from llmservice_cli.local.client import Control, NoInstanceError
 from llmservice_cli.local.lock import JOIN_SECONDS, InstanceLock
 from llmservice_cli.output import unfailing
@@ -13,7 +14,10 @@ from llmservice_cli.places import Places
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="services to stop (none = all, and the gateway)")
+    completes(
+        parser.add_argument("names", nargs="*", metavar="NAME", help="services to stop (none = all, and the gateway)"),
+        services,
+    )
     parser.add_argument("--force", action="store_true", help="do not let running requests finish")
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from llmservice_cli.completers import completes, services
 from llmservice_cli.local.client import Control, NoInstanceError
 from llmservice_cli.places import Places
 from llmservice_runtime.contract.errors import UserError
@@ -14,7 +15,7 @@ from llmservice_scaling.explained import text
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options."""
-    parser.add_argument("name", metavar="NAME", help="the service, also NAMESPACE/NAME")
+    completes(parser.add_argument("name", metavar="NAME", help="the service, also NAMESPACE/NAME"), services)
     parser.add_argument("-n", "--namespace", metavar="NAMESPACE", help="ask the cluster for a service there")
     parser.add_argument("--kubeconfig", metavar="FILE", help="of the cluster to ask (default: KUBECONFIG)")
     parser.add_argument("-o", "--output", choices=("json",), help="instead of text")

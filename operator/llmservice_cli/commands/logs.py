@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from llmservice_cli.completers import completes, services
 from llmservice_cli.places import Places
 from llmservice_runtime.contract.errors import UserError
 
@@ -16,7 +17,7 @@ TAIL_BYTES = 1_000_000
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options."""
-    parser.add_argument("name", help="service: NAME or NAMESPACE/NAME")
+    completes(parser.add_argument("name", help="service: NAME or NAMESPACE/NAME"), services)
     parser.add_argument("--replica", type=int, metavar="N", help="only this replica, counted from 0")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with what is written from now on")
     parser.add_argument("--tail", type=int, default=200, metavar="N", help="last lines to begin with (default 200)")

@@ -12,14 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from llmservice_cli.commands.ps import full_name, table
+from llmservice_cli.completers import completes
+from llmservice_cli.completers import kept as kept_uris
 from llmservice_cli.local.client import Control, NoInstanceError
 from llmservice_cli.local.room import Room
+from llmservice_cli.ollama import listing
+from llmservice_cli.ollama.store import Found, stores
+from llmservice_cli.ollama.store import kept as of_ollama
 from llmservice_cli.places import Places
+from llmservice_cli.wanted.choosing import named
+from llmservice_cli.wanted.words import Meant, in_full
 from llmservice_planning.words import memory
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.plain import STANDARD_OUTPUT
+from llmservice_runtime.formats.listing import gguf_variants
 from llmservice_runtime.sources.cache import safe_revision
 from llmservice_runtime.sources.errors import SourceError
+from llmservice_runtime.sources.files import FileEntry
 from llmservice_runtime.sources.kept import Kept, is_in_use, kept_models, prune, remove
 from llmservice_runtime.sources.uri import parse_uri
 
@@ -27,6 +36,8 @@ HEADER = ("MODEL", "REVISION", "SIZE", "LAST USED", "USED BY")
 REVISION_WIDTH = 12
 FRESH_SECONDS = 600.0
 """What was brought or used so lately may be about to start: pruning spares it."""
+Named = tuple[Kept, tuple[str, ...]]
+"""A model, and which of its files; none = all of it."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION = re.compile(r"(\d{1,9})([smhdw])")
 
@@ -39,13 +50,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="the models, what they take, and who uses them (default)")
     _output(listing, argparse.SUPPRESS)
     removal = actions.add_parser("rm", help="remove models by name")
-    removal.add_argument("models", nargs="+", metavar="MODEL", help="a URI, or URI@REVISION")
+    add_named(removal)
     pruning = actions.add_parser("prune", help="remove what nothing uses")
     pruning.add_argument("--unused-for", metavar="TIME", help="only what was not used for so long, as 30d")
     for action, changing in (("list", listing), ("rm", removal), ("prune", pruning)):
         changing.set_defaults(action=action)
         if action != "list":
             changing.add_argument("--dry-run", action="store_true", help="only say what would go")
+
+
+def add_named(parser: argparse.ArgumentParser) -> None:
+    """Models that are to go."""
+    given = parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="a URI, URI@REVISION, or OWNER/NAME[:QUANTIZATION] of the hub"
+    )
+    completes(given, kept_uris)
 
 
 def _output(parser: argparse.ArgumentParser, default: str | None) -> None:
@@ -73,7 +92,9 @@ def _act(args: argparse.Namespace, places: Places) -> int:
     if args.output and args.action != "list":
         raise UserError(f"`llmservice models {args.action}` has no -o.", "llmservice models -o json lists them.")
     if args.action == "list":
-        print(_as_json(known, users) if args.output else _listed(known, users, places.cache))
+        found = of_ollama(stores())
+        show = _as_json if args.output else _listed
+        print(show(known, users, places.cache, found))
     elif args.action == "rm":
         _rm(_named(known, args.models), users, args.dry_run)
     else:
@@ -81,17 +102,19 @@ def _act(args: argparse.Namespace, places: Places) -> int:
     return 0
 
 
-def _rm(models: list[Kept], users: list[tuple[str, str, str]], dry: bool) -> None:
-    for kept in models:
+def _rm(models: list[Named], users: list[tuple[str, str, str]], dry: bool) -> None:
+    for kept, files in models:
         if services := _used_by(kept, users):
             raise UserError(
                 f"{kept.name} is the model of {', '.join(services)}.", f"llmservice down {services[0]}, then again."
             )
-        if is_in_use(kept) or (not dry and remove(kept) is None):
+        size = sum((kept.folder / file).stat().st_size for file in files) if files else kept.size
+        if is_in_use(kept) or (not dry and remove(kept, files) is None):
             raise UserError(
                 f"{kept.name} is in use, or being downloaded, by another process.", "Try again when that has ended."
             )
-        print(f"{'would remove' if dry else 'removed'} {kept.name} ({memory(kept.size)})")
+        what = f"{', '.join(files)} of {kept.name}" if files else kept.name
+        print(f"{'would remove' if dry else 'removed'} {what} ({memory(size)})")
 
 
 def _prune(known: list[Kept], users: list[tuple[str, str, str]], args: argparse.Namespace) -> None:
@@ -129,15 +152,33 @@ def duration(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def _named(known: list[Kept], names: list[str]) -> list[Kept]:
-    chosen: dict[Path, Kept] = {}
-    for name in names:
+def _named(known: list[Kept], names: list[str]) -> list[Named]:
+    chosen: dict[Path, Named] = {}
+    for word in names:
+        name, choice = in_full(word)
         if not (found := [kept for kept in known if name == kept.uri or _is_revision(kept, name)]):
-            raise UserError(f"there is no model {name} on this machine.", "llmservice models lists them.")
+            raise _not_here(word)
         if name != found[0].uri and len(found) > 1:
-            raise UserError(f"{name} may be any of {', '.join(kept.name for kept in found)}.", "Write more of it.")
-        chosen |= {kept.folder: kept for kept in found}
+            raise UserError(f"{word} may be any of {', '.join(kept.name for kept in found)}.", "Write more of it.")
+        chosen |= {kept.folder: (kept, _files(kept, word, name, choice)) for kept in found}
     return list(chosen.values())
+
+
+def _files(kept: Kept, word: str, uri: str, choice: str) -> tuple[str, ...]:
+    """Those of the quantization that was named; none = the whole model, as when there is no other."""
+    if not choice:
+        return ()
+    entries = [FileEntry(path.name, path.stat().st_size) for path in kept.folder.glob("*.gguf")]
+    here = gguf_variants(entries)
+    wanted = named(Meant(word, uri, choice), here)
+    return wanted.files if len(here) > 1 else ()
+
+
+def _not_here(word: str) -> UserError:
+    """Ollama's files are Ollama's."""
+    if of_ollama(stores()).named(word):
+        return UserError(f"{word} is in Ollama's store, of which nothing is removed here.", f"ollama rm {word}")
+    return UserError(f"there is no model {word} on this machine.", "llmservice models lists them.")
 
 
 def _is_revision(kept: Kept, name: str) -> bool:
@@ -165,9 +206,11 @@ def _used_by(kept: Kept, users: list[tuple[str, str, str]]) -> list[str]:
     return [name for name, uri, revision in users if uri == kept.uri and revision in ("", kept.commit)]
 
 
-def _listed(known: list[Kept], users: list[tuple[str, str, str]], cache: Path) -> str:
-    if not known:
-        return f"No model is kept in {cache}."
+def _listed(known: list[Kept], users: list[tuple[str, str, str]], cache: Path, found: Found) -> str:
+    mine = f"{memory(sum(kept.size for kept in known))} in {cache}" if known else f"No model is kept in {cache}."
+    remarks = [mine, *listing.remarks(found)]
+    if not (known or found.models):
+        return "\n".join(remarks)
     rows = [
         (
             kept.uri,
@@ -178,7 +221,7 @@ def _listed(known: list[Kept], users: list[tuple[str, str, str]], cache: Path) -
         )
         for kept in reversed(known)
     ]
-    return "\n".join([table([HEADER, *rows]), f"{memory(sum(kept.size for kept in known))} in {cache}"])
+    return "\n".join([table([HEADER, *rows, *listing.rows(found, cache, users)]), *remarks])
 
 
 def _user(kept: Kept, users: list[tuple[str, str, str]]) -> str:
@@ -186,9 +229,10 @@ def _user(kept: Kept, users: list[tuple[str, str, str]]) -> str:
     return ", ".join(names) or ("another process" if is_in_use(kept) else "-")
 
 
-def _as_json(known: list[Kept], users: list[tuple[str, str, str]]) -> str:
+def _as_json(known: list[Kept], users: list[tuple[str, str, str]], cache: Path, found: Found) -> str:
     body = [
         {
+            "store": "cache",
             "uri": kept.uri,
             "revision": kept.revision,
             "folder": str(kept.folder),
@@ -200,4 +244,5 @@ def _as_json(known: list[Kept], users: list[tuple[str, str, str]]) -> str:
         }
         for kept in reversed(known)
     ]
+    body += listing.as_objects(found, cache, users)
     return json.dumps(body, indent=2, ensure_ascii=False)

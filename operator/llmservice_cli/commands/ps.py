@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from llmservice_api.conditions import Reason
+from llmservice_api.labels import aliases_of
+from llmservice_cli.completers import completes, services
 from llmservice_cli.local.client import Control, NoInstanceError
 from llmservice_cli.local.tell import condition
 from llmservice_cli.places import Places
@@ -24,8 +27,11 @@ WIDE = (*HEADER[:-1], "PIDS", "RESTARTS", "RUNNING", "MEMORY", "GPUS", "LOADED",
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument("-o", "--output", choices=("json", "yaml", "wide"), help="instead of a short table")
-    parser.add_argument("--snippets", metavar="NAME", help="print how to ask this service with curl and openai-python")
-    parser.add_argument("--load", metavar="NAME", help="print what loading this service took, beside what was planned")
+    for option, text in (
+        ("--snippets", "print how to ask this service with curl and openai-python"),
+        ("--load", "print what loading this service took, beside what was planned"),
+    ):
+        completes(parser.add_argument(option, metavar="NAME", help=text), services)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,21 +51,32 @@ def run(args: argparse.Namespace) -> int:
     elif args.output in ("json", "yaml"):
         print(_dump({"apiVersion": "v1", "kind": "List", "items": [item["object"] for item in now["services"]]}, args))
     else:
-        wide = args.output == "wide"
-        print(table([WIDE if wide else HEADER, *(_row(entry, wide) for entry in now["services"])]))
+        print(listed(now, wide=args.output == "wide"))
     return 0
 
 
+def listed(snapshot: dict[str, Any], *, wide: bool = False) -> str:
+    """The table of services."""
+    return table([WIDE if wide else HEADER, *(_row(entry, wide) for entry in snapshot["services"])])
+
+
 def find(snapshot: dict[str, Any], name: str) -> dict[str, Any]:
-    """The service that `name` (full or bare) means; UserError when it is none or several."""
+    """The service that `name` (full, bare, or an alias) means; UserError when it is none or several."""
     entries: dict[str, dict[str, Any]] = {full_name(entry): entry for entry in snapshot["services"]}
-    found = [full for full in entries if name in (full, full.partition("/")[2])]
+    found = [full for full, entry in entries.items() if means(name, entry["object"]["metadata"])]
     if len(found) > 1:
         raise UserError(f"`{name}` means several services: {', '.join(found)}.", "Use one of these names.")
     if not found:
         served = f"Running are: {', '.join(entries)}." if entries else "No service is running."
         raise UserError(f"there is no service `{name}`.", served)
     return entries[found[0]]
+
+
+def means(name: str, metadata: Mapping[str, Any]) -> bool:
+    """Whether this is a name of the service with such metadata."""
+    own = (f"{metadata['namespace']}/{metadata['name']}", metadata["name"])
+    aliases = aliases_of(metadata)
+    return name in (*own, *aliases) or name.removesuffix(":latest") in aliases
 
 
 def full_name(entry: dict[str, Any]) -> str:

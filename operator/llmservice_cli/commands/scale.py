@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from llmservice_cli.completers import completes, services
 from llmservice_cli.local.client import Control
 from llmservice_cli.output import unfailing
 from llmservice_cli.places import Places
@@ -15,7 +16,7 @@ MOST = 1000
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options."""
-    parser.add_argument("name", metavar="NAME", help="the service")
+    completes(parser.add_argument("name", metavar="NAME", help="the service"), services)
     parser.add_argument("--replicas", type=int, required=True, metavar="N", help="how many; 0 stops it, and keeps it")
 
 

@@ -7,7 +7,6 @@ import contextlib
 import os
 import socket
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from llmservice_cli.entry import leave_on_interrupt
 from llmservice_cli.local.background import spawn
 from llmservice_cli.local.client import Control, NoInstanceError, StoppingError
 from llmservice_cli.local.front import Front
-from llmservice_cli.local.lock import JOIN_SECONDS, InstanceLock
+from llmservice_cli.local.joining import own_or_join
 from llmservice_cli.local.offer import Offer
 from llmservice_cli.local.prepare import preparing
 from llmservice_cli.local.run import Program, listen
@@ -103,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     manifests = load_manifests(args.files)
     places = places_of(args)
-    lock = _own_or_join(places.state)
+    lock = own_or_join(places.state)
     if lock is None:
         return _join(args, places, manifests)
     host, port = args.host or "127.0.0.1", GATEWAY_PORT if args.port is None else args.port
@@ -127,21 +126,6 @@ def _run(args: argparse.Namespace) -> int:
 def say(text: str) -> None:
     """One thing that happened."""
     print(text, flush=True)
-
-
-def _own_or_join(state: Path) -> InstanceLock | None:
-    """The lock when no instance runs; None when one answers. Waits for one that is starting or ending."""
-    end = time.monotonic() + JOIN_SECONDS
-    while (lock := InstanceLock.acquire(state)) is None:
-        with contextlib.suppress(NoInstanceError):
-            Control(state).snapshot()
-            return None
-        if time.monotonic() > end:
-            raise UserError(
-                f"another instance holds {state}, but does not answer.", "End that `llmservice up` process, then retry."
-            )
-        time.sleep(0.05)
-    return lock
 
 
 def _join(args: argparse.Namespace, places: Places, manifests: Sequence[Manifest]) -> int:

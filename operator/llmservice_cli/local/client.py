@@ -85,6 +85,12 @@ class Control:
             body = json.load(answer)
         return str(body["name"]), str(body["result"])
 
+    def rest(self, name: str) -> tuple[str, str]:
+        """Have a service leave memory until it is asked for; its full name, and the word that Instance.rest gives."""
+        with self._request("POST", "/rest", {"name": name}) as answer:
+            body = json.load(answer)
+        return str(body["name"]), str(body["result"])
+
     def explain(self, name: str) -> dict[str, Any]:
         """How many replicas of a service demand wants, and why: what `llmservice_scaling.explained` gives."""
         with self._request("GET", f"/explain?name={quote(name, safe='')}") as answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable
 
 from aiohttp import web
@@ -22,6 +23,8 @@ class ControlServer:
         self._instance = instance
         self._end = end
         self._stopping = False
+        self._announced = Counter[str]()
+        """How many prepare each service."""
 
     def application(self) -> web.Application:
         """Serve it with `handler_cancellation=True`."""
@@ -32,6 +35,7 @@ class ControlServer:
         app.router.add_post("/keep", self._keep)
         app.router.add_post("/apply", self._apply)
         app.router.add_post("/scale", self._scale)
+        app.router.add_post("/rest", self._rest)
         app.router.add_post("/down", self._down)
         return app
 
@@ -55,18 +59,19 @@ class ControlServer:
         """The services are being prepared for as long as this request is kept open."""
         if refusal := self._refusal():
             return refusal
-        names = []
-        for body in await request.json():
-            order = Order.from_body(body)
+        orders = [Order.from_body(body) for body in await request.json()]
+        names = [order.service.full_name for order in orders]
+        self._announced.update(names)
+        for order in orders:
             if not self._instance.known(order.service.full_name):
                 self._instance.apply(order)
-                names.append(order.service.full_name)
         response = web.StreamResponse()
         await response.prepare(request)
         try:
             await asyncio.Event().wait()
         finally:
-            self._instance.forget_unprepared(names)
+            self._announced.subtract(names)
+            self._instance.forget_unprepared([name for name in names if not self._announced[name]])
         return response
 
     async def _keep(self, request: web.Request) -> web.Response:
@@ -89,6 +94,19 @@ class ControlServer:
             return web.json_response({"unknown": name, "candidates": found}, status=404)
         try:
             result = self._instance.scale(found[0], replicas)
+        except UserError as error:
+            return web.json_response({"reason": error.reason, "remedy": error.remedy}, status=409)
+        return web.json_response({"name": found[0], "result": result})
+
+    async def _rest(self, request: web.Request) -> web.Response:
+        if refusal := self._refusal():
+            return refusal
+        name = (await request.json())["name"]
+        found = self._instance.known(name)
+        if len(found) != 1:
+            return web.json_response({"unknown": name, "candidates": found}, status=404)
+        try:
+            result = self._instance.rest(found[0])
         except UserError as error:
             return web.json_response({"reason": error.reason, "remedy": error.remedy}, status=409)
         return web.json_response({"name": found[0], "result": result})

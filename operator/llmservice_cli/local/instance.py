@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from llmservice_api.labels import aliases_of
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.local.console import LocalFacts
 from llmservice_cli.local.giving_way import Turn, Turns
@@ -27,7 +28,8 @@ from llmservice_cli.local.sharer import Sharer, Sharing
 from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_gateway.app import Gateway
 from llmservice_gateway.console.engines import EnginesTable
-from llmservice_gateway.routing import Table
+from llmservice_gateway.routing import LATEST, Table
+from llmservice_runtime.contract.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +107,29 @@ class Instance:
         self._follow()
         return result
 
+    def rest(self, name: str) -> str:
+        """Have a service by full name leave memory until it is asked for again: `stopped`, `idle` when it has already,
+        or `busy` while it answers. UserError where it is not to rest."""
+        control = self._services[name]
+        order = control.order
+        if order.settings is None:
+            raise UserError(f"{name} is not served yet.", f"llmservice down {name} gives it up.")
+        if not order.managed or self._keeps(name, control) or name not in self._scalers:
+            raise UserError(
+                f"{name} is to stay in memory: its scaling has no minReplicas: 0 now.",
+                f"llmservice down {name} ends it, and whoever asks for it then is told that there is none.",
+            )
+        if not order.replicas:
+            return "idle"
+        demand = self.gateway.proxy.rooms.demand(name)
+        if demand.held or demand.in_flight:
+            return "busy"
+        control.decided(0)
+        control.told(dataclasses.replace(control.turn, rested="It was stopped"))
+        self._scalers[name].gave_way(order.replicas, 0, "somebody stopped it", time.monotonic(), datetime.now(UTC))
+        self._follow()
+        return "stopped"
+
     def explain(self, name: str) -> dict[str, Any] | None:
         """What was decided by demand of a service by full name, and why; None when nothing was."""
         scaler = self._scalers.get(name)
@@ -138,8 +163,17 @@ class Instance:
             self.ended.set()
 
     def known(self, name: str) -> list[str]:
-        """Full names that `name` (full or bare) means."""
-        return [full for full in self._services if name in (full, full.partition("/")[2])]
+        """Full names that `name` (full, bare, or an alias) means."""
+        own = [full for full in self._services if name in (full, full.partition("/")[2])]
+        return own or [full for alias, full in self._aliases().items() if name.removesuffix(LATEST) == alias]
+
+    def _aliases(self) -> dict[str, str]:
+        """Other names of services; of two that have the same the one that came first is meant."""
+        found: dict[str, str] = {}
+        for full, control in self._services.items():
+            for alias in aliases_of({"annotations": control.order.service.metadata.annotations}):
+                found.setdefault(alias, full)
+        return found
 
     async def stop(self, names: Sequence[str], *, force: bool = False) -> None:
         """Drain and remove services by full name."""
@@ -199,6 +233,7 @@ class Instance:
             replicas.append(body)
         return {
             "object": self._object(control, now).to_manifest(),
+            "base": control.order.base,
             "engine": control.order.settings.engine if control.order.settings else None,
             **({"adaptable": order.to_body()} if (order := control.adaptable) else {}),
             "settled": control.settled,
@@ -314,7 +349,9 @@ class Instance:
         started = time.monotonic()
         for control in self._services.values():
             control.settle()
-        self.gateway.proxy.publish(Table({name: control.backend() for name, control in self._services.items()}))
+        self.gateway.proxy.publish(
+            Table({name: control.backend() for name, control in self._services.items()}, self._aliases())
+        )
         self.version += 1
         waiting, self._next_version = self._next_version, asyncio.Event()
         waiting.set()

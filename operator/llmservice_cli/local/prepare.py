@@ -21,10 +21,10 @@ from llmservice_cli.local.holds import Hold, Memory, held, owners
 from llmservice_cli.local.offer import ALSO, Offer
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.room import SHRINK, Room
-from llmservice_cli.models import fetch_model, resolve
+from llmservice_cli.models import fetch_model, left_to_download, resolve
 from llmservice_cli.places import Places
 from llmservice_cli.plans import PlannedService, beside, kept, named_gpus, plan_service, visible, without
-from llmservice_planning.explain import refusal_remedy, refusal_text, text
+from llmservice_planning.explain import refusal_remedy, refusal_text, summary, text
 from llmservice_planning.plan import AdapterRoom, Plan, Refusal
 from llmservice_planning.to_settings import runtime_settings
 from llmservice_planning.told import model_status, plan_status
@@ -74,7 +74,7 @@ class Joined:
 class Preparation:
     """Plans one service after the other (what the first keeps, the next does not get), and downloads what they need
     side by side. `progress` makes one display per download, `offer` installs an engine that is not here. `joined` is
-    the instance they are for, if not a fresh one of this process."""
+    the instance they are for, if not a fresh one of this process. `brief` = of a plan one line."""
 
     def __init__(
         self,
@@ -83,11 +83,14 @@ class Preparation:
         progress: Callable[[], Progress],
         offer: Offer | None = None,
         joined: Joined | None = None,
+        *,
+        brief: bool = False,
     ) -> None:
         self._places = places
         self._say = say
         self._progress = progress
         self._offer = offer or Offer()
+        self._brief = brief
         joined = joined or Joined(os.getpid())
         self._instance = joined.pid
         self._orders = joined.orders
@@ -130,7 +133,7 @@ class Preparation:
             self._say(refusal_text(name, plan) + (f"\n {others} {SHRINK}." if others else ""))
             remedy = f"{SHRINK}. {refusal_remedy(plan)}" if others else refusal_remedy(plan)
             return _failed(manifest, FailureRecord(plan.failure, plan.reason + others, remedy, PHASE))
-        self._say(text(name, plan))
+        self._say(f"{name}: {summary(plan)}" if self._brief and not plan.missing else text(name, plan))
         for sentence in cluster_only(manifest.service.spec):
             self._say(f"{name}: {sentence}")
         if not (plan.accelerator_count or visible(machine, manifest.service.spec).gpus) and machine.others:
@@ -192,6 +195,8 @@ class Preparation:
     def _download(self, planned: PlannedService) -> Order:
         manifest, plan, model = planned.manifest, planned.plan, planned.model
         assert isinstance(plan, Plan)
+        if sentence := left_to_download(model, self._places):
+            self._say(f"{manifest.service.full_name}: {sentence}")
         path = fetch_model(model, self._places, self._progress())
         told, not_loaded, _ = chosen(planned.adapters, model.facts, plan.engine, plan.adapters)
         self._tell(manifest, not_loaded)

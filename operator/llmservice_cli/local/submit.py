@@ -42,16 +42,25 @@ class Outcome:
 
 
 class Submission:
-    """One `up`. `tell` = also say what happens to the services (an instance in this process says it itself)."""
+    """One `up`. `tell` = also say what happens to the services (an instance in this process says it itself); `brief` =
+    of a plan one line."""
 
     def __init__(
-        self, control: Control, places: Places, say: Callable[[str], None], *, tell: bool, offer: Offer | None = None
+        self,
+        control: Control,
+        places: Places,
+        say: Callable[[str], None],
+        *,
+        tell: bool,
+        offer: Offer | None = None,
+        brief: bool = False,
     ) -> None:
         self._control = control
         self._places = places
         self._say = say
         self._tell = tell
         self._offer = offer
+        self._brief = brief
 
     def run(self, manifests: Sequence[Manifest], progress: Callable[[], Progress], timeout: float | None) -> Outcome:
         """Prepare and apply each, so that one that is slow or broken stops no other; then wait.
@@ -59,7 +68,7 @@ class Submission:
         `timeout` in seconds bounds the waiting, not the downloads. Raises NoInstanceError when the instance goes away.
         """
         joined = Joined.of(self._control.snapshot())
-        preparation = Preparation(self._places, self._say, progress, self._offer, joined)
+        preparation = Preparation(self._places, self._say, progress, self._offer, joined, brief=self._brief)
         wanted = {
             manifest.service.full_name: Order(manifest.service, str(manifest.base)).to_body() for manifest in manifests
         }

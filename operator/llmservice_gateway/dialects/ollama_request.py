@@ -13,7 +13,7 @@ from llmservice_gateway.dialects.turns import schema_format
 from llmservice_runtime.wire.errors import bad_request, unsupported
 
 EFFORTS = ("low", "medium", "high", "max")
-LEAVES = "a service leaves memory by `spec.scaling.idleSeconds`, or by `llmservice scale`."
+LEAVES = "a service leaves memory by `spec.scaling.idleSeconds`, or by `llmservice stop`."
 WHOLE = "nothing is left out of a prompt; send a shorter one."
 INSTEAD = {
     "adapters": "name the adapter in `model`.",

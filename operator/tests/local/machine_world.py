@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import subprocess
 import sys
 import threading
@@ -168,6 +170,30 @@ class Here:
         except NoInstanceError:
             pass
         until(lambda: not self.pids())
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, here: Here, *words: str) -> None:
+        self.fd, child = pty.openpty()
+        self.process = subprocess.Popen(
+            [*CLI, *words], env=here.env, stdin=child, stdout=child, stderr=child, start_new_session=True,
+            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+        )  # fmt: skip
+        os.close(child)
+        self.seen = ""
+
+    def wait_for(self, text: str) -> None:
+        end = time.monotonic() + 20
+        while text not in self.seen:
+            assert time.monotonic() < end, self.seen
+            if select.select([self.fd], [], [], 0.5)[0]:
+                self.seen += os.read(self.fd, 4096).decode(errors="replace")
+
+    def type(self, text: str) -> None:
+        self.seen = ""
+        os.write(self.fd, text.encode())
 
 
 class Stream:

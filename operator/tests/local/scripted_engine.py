@@ -52,7 +52,7 @@ async def main(settings: dict[str, Any]) -> None:
         await asyncio.sleep(0.02)
     app = web.Application()
     app.add_routes([web.post("/v1/chat/completions", chat), web.get("/health", health)])
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=settings["drain_seconds"])
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=settings.get("drain_seconds", 10))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", settings["port"]).start()
     report(kind="ready", port=runner.addresses[0][1], load_seconds=0.1)

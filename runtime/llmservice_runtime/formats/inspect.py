@@ -47,7 +47,7 @@ def inspect_model(
             "Correct the patterns, or leave include out.",
         )
     ggufs = gguf_variants(chosen)
-    if ggufs and not _outranked(chosen, entries, expected, gguf):
+    if ggufs and not outranked(chosen, entries, expected, gguf):
         facts = _gguf(files, entries, chosen, include)
     else:
         notes = []
@@ -75,11 +75,14 @@ def variants(files: ModelFiles) -> list[GgufVariant]:
     return list(gguf_candidates(files, files.entries()).models)
 
 
-def _outranked(
-    chosen: Sequence[FileEntry], entries: Sequence[FileEntry], expected: ModelFormat | None, gguf: bool | None
+def outranked(
+    chosen: Sequence[FileEntry],
+    entries: Sequence[FileEntry],
+    expected: ModelFormat | None = None,
+    gguf: bool | None = None,
 ) -> bool:
-    """Whether the weights of another format are taken: a configured checkpoint, not an adapter alone. Pickles are only
-    for engines that read no GGUF."""
+    """Whether weights of another format than GGUF are taken: a configured checkpoint, not an adapter alone. Pickles are
+    only for engines that read no GGUF."""
     if expected is ModelFormat.GGUF or (gguf and expected is None):
         return False
     if expected is not None:  # where there is nothing else, GGUF files are read so that the contradiction is told

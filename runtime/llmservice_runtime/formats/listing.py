@@ -127,11 +127,11 @@ def ambiguous(variants: Sequence[GgufVariant]) -> UnsupportedModel:
     example = next((v for v in variants if v.quantization == "Q4_K_M"), variants[0])
     return UnsupportedModel(
         f"there are {len(variants)} GGUF models to choose from: {'; '.join(rows)}.",
-        f"Name one in spec.model.include, for example include: {json.dumps([_choosing(example, variants)])}.",
+        f"Name one in spec.model.include, for example include: {json.dumps([choosing(example, variants)])}.",
     )
 
 
-def _choosing(wanted: GgufVariant, variants: Sequence[GgufVariant]) -> str:
+def choosing(wanted: GgufVariant, variants: Sequence[GgufVariant]) -> str:
     """A pattern that matches all files of one variant and of no other, as short as can be."""
     shard = _GGUF_SHARD.match(wanted.files[0])
     path = f"{literal(shard['stem'])}-*-of-{shard['count']}.gguf" if shard else literal(wanted.files[0])

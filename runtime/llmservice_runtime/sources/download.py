@@ -70,6 +70,12 @@ def fetch(
     return target
 
 
+def lacking(files: Source, paths: Sequence[str], cache: Path, chosen_by: Collection[str] = ()) -> tuple[int, int]:
+    """Bytes of these files that are on this machine, and bytes that `fetch` has to bring in all."""
+    by_path = {entry.path: entry for entry in files.entries()}
+    return _there(model_folder(cache, files, chosen_by), [by_path[path] for path in dict.fromkeys(paths)])
+
+
 def _missing(target: Path, wanted: Sequence[FileEntry]) -> list[FileEntry]:
     """What is not published yet, or was cut afterwards."""
     return [e for e in wanted if not (target / e.path).is_file() or size_of(target / e.path) != e.size]

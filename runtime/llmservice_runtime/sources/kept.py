@@ -72,11 +72,14 @@ def is_in_use(kept: Kept) -> bool:
         return False
 
 
-def remove(kept: Kept) -> int | None:
-    """Delete it; the bytes that were freed, None when somebody uses it. Raises OSError when it can't be deleted."""
+def remove(kept: Kept, files: Sequence[str] = ()) -> int | None:
+    """Delete it, or these of its files; the bytes that were freed, None when somebody uses it. Raises OSError when it
+    can't be deleted."""
     with _alone(kept.folder) as mine:
         if not mine:
             return None
+        if files:
+            return sum(_unlink(kept.folder / file) for file in files)
         freed = sum(_remove(folder) for folder in (kept.folder, partial_folder(kept.folder)))
         mark_of(kept.folder).unlink(missing_ok=True)
     return freed
@@ -183,6 +186,13 @@ def _revisions(cache: Path) -> Iterator[Path]:
 
 def _trash(folder: Path) -> Path:
     return folder.with_name(f".{folder.name.lstrip('.')}{TRASH_SUFFIX}")
+
+
+def _unlink(path: Path) -> int:
+    """Bytes that are free now: none where the file has another name."""
+    found = path.stat()
+    path.unlink()
+    return found.st_size if found.st_nlink == 1 else 0
 
 
 def _remove(folder: Path) -> int:

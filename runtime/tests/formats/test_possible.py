@@ -404,7 +404,7 @@ def test_a_scaling_of_a_gguf_leaves_its_context_length(make_gguf: GgufMaker) -> 
 
 def test_a_gguf_of_ollamas_own_with_the_part_that_sees_in_it_is_told_from_others(make_gguf: GgufMaker) -> None:
     seer = gguf(make_gguf, "gemma3", vision__block_count=27)
-    with pytest.raises(UnsupportedModel, match="gemma3.vision.block_count") as caught:
+    with pytest.raises(UnsupportedModel, match=r"gemma3\.vision\.block_count") as caught:
         inspect_model(seer)
     assert "llama.cpp's converter" in caught.value.remedy
     assert inspect_model(gguf(make_gguf, "gemma3")).architecture == "gemma3"

@@ -1,0 +1,54 @@
+"""A model of Ollama's as files with names that say what they are: links to its blobs, which stay where they are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from llmservice_cli.ollama.names import OllamaName
+from llmservice_cli.ollama.store import MODEL, PROJECTOR, OllamaModel
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.failure import FailureClass
+
+FOLDER = "ollama"
+"""Below the cache."""
+
+
+def folder_of(name: OllamaName, cache: Path) -> Path:
+    """Where the links of a model stand."""
+    return cache / FOLDER / name.host.replace(":", "-") / name.namespace / name.model / name.tag
+
+
+def linked(model: OllamaModel, cache: Path) -> Path:
+    """The folder with the links, made or brought up to date. UserError where the model can't be served, or the cache
+    can't be written."""
+    if model.problem is not None:
+        raise model.problem
+    folder, stem = folder_of(model.name, cache), f"{model.name.model}-{model.name.tag}"
+    wanted = {f"{stem}.gguf": model.layer(MODEL), f"mmproj-{stem}.gguf": model.layer(PROJECTOR)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, layer in wanted.items():
+            if layer is not None:
+                _link(folder / name, layer.blob)
+            else:
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the cache {cache} can't be written: {error.strerror or error}: {error.filename}.",
+            "Give the folder to this user, or choose another one (LLMSERVICE_CACHE_DIR).",
+            FailureClass.VOLUME_FAILED,
+        ) from None
+    return folder
+
+
+def _link(path: Path, blob: Path) -> None:
+    """A link is there at every moment: a replica may start at any."""
+    with contextlib.suppress(OSError):
+        if path.readlink() == blob:
+            return
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    new.symlink_to(blob)
+    new.replace(path)

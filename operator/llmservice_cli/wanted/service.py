@@ -1,0 +1,113 @@
+"""The service that serves what a person named, and whether one that is there does already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from llmservice_api.labels import ALIASES
+from llmservice_api.manifest import Manifest
+from llmservice_api.sentences import explain, field_path
+from llmservice_api.v1alpha1 import API_VERSION, KIND, LLMService
+from llmservice_cli.models import open_source
+from llmservice_cli.ollama.store import kept, stores
+from llmservice_cli.places import Places
+from llmservice_cli.wanted.choosing import choose
+from llmservice_cli.wanted.labels import service_name, told_apart
+from llmservice_cli.wanted.words import Meant, meant
+from llmservice_runtime.contract.errors import UserError
+
+IDLE_SECONDS = 300
+"""As long as Ollama keeps a model that nobody asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A model, and which of its versions: `pattern` chooses it among others (empty = there are none), `quantization`
+    is set where it is one of several."""
+
+    meant: Meant
+    pattern: str = ""
+    quantization: str = ""
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """spec.model."""
+        include = {"include": [self.pattern], "expectedFormat": "GGUF"} if self.pattern else {}
+        return {"uri": self.meant.uri, **include}
+
+    @property
+    def alias(self) -> str:
+        """The name that clients of Ollama have for it; empty = its service's own."""
+        if self.meant.ollama is not None:
+            return self.meant.ollama.name.shown.removesuffix(":latest")
+        word = self.meant.word
+        return "" if "://" in word or word.startswith((".", "/", "~")) or word.endswith(".gguf") else word
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is said beside the model. `idle_seconds` None = it stays in memory."""
+
+    name: str = ""
+    idle_seconds: int | None = IDLE_SECONDS
+    context_tokens: int | None = None
+    engine: str = ""
+
+
+def version_of(word: str, places: Places) -> Version:
+    """Which model and version a word means; reads what files there are. UserError as `meant`, `choose` and sources."""
+    found = meant(word, kept(stores()), places.cache, Path.cwd())
+    if found.ollama is not None:
+        return Version(found)
+    chosen = choose(found, open_source(found.uri, None, None, Path.cwd(), places))
+    if chosen is None:
+        return Version(found)
+    variant, pattern = chosen
+    return Version(found, pattern, variant.quantization if pattern else "")
+
+
+def serves(services: Sequence[dict[str, Any]], version: Version) -> str:
+    """Full name of a service of a snapshot that has this model, and is prepared; empty = none has."""
+    for entry in services:
+        if entry["engine"] is not None and _has(entry, version):
+            meta = entry["object"]["metadata"]
+            return f"{meta['namespace']}/{meta['name']}"
+    return ""
+
+
+def _has(entry: dict[str, Any], version: Version) -> bool:
+    model = entry["object"]["spec"]["model"]
+    pattern = [version.pattern] if version.pattern else []
+    return bool(model["uri"] == version.meant.uri and (model.get("include") or []) == pattern)
+
+
+def manifest(version: Version, options: Options, services: Sequence[dict[str, Any]]) -> Manifest:
+    """The service for it, under a name that no other model has among `services` of a snapshot.
+
+    UserError when `options` say what a service can't have.
+    """
+    name = options.name or service_name(version.meant, version.quantization)
+    others = {entry["object"]["metadata"]["name"] for entry in services if not _has(entry, version)}
+    if not options.name and name in others:
+        name = told_apart(name, version.meant.uri, version.pattern)
+    spec: dict[str, Any] = {"model": version.model}
+    if options.idle_seconds is not None:
+        spec["scaling"] = {"minReplicas": 0, "maxReplicas": 1, "idleSeconds": options.idle_seconds}
+    if options.context_tokens is not None:
+        spec["contextTokens"] = options.context_tokens
+    if options.engine:
+        spec["engine"] = {"type": options.engine}
+    metadata: dict[str, Any] = {"name": name}
+    if version.alias:
+        metadata["annotations"] = {ALIASES: version.alias}
+    body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
+    try:
+        return Manifest(LLMService.model_validate(body), Path("-"), Path.cwd())
+    except ValidationError as error:
+        location, reason, remedy = explain(error.errors(include_url=False)[0], LLMService)
+        raise UserError(f"{field_path(location)}: {reason}", remedy) from None

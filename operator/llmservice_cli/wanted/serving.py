@@ -1,0 +1,82 @@
+"""Serve what a person named, in the instance that runs or in a new one in the background."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from llmservice_cli.commands.ps import find, full_name
+from llmservice_cli.local.client import Control, NoInstanceError
+from llmservice_cli.local.front import Front
+from llmservice_cli.local.joining import joined
+from llmservice_cli.local.offer import Offer
+from llmservice_cli.local.submit import Outcome, Submission
+from llmservice_cli.places import Places
+from llmservice_cli.wanted.service import Options, Version, manifest, serves, version_of
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.contract.ports import GATEWAY_PORT
+from llmservice_runtime.sources.progress import progress_for
+
+
+def services_there(places: Places) -> list[dict[str, Any]]:
+    """Services of the running instance, as a snapshot has them; none where nothing runs."""
+    try:
+        found: list[dict[str, Any]] = Control(places.state).snapshot()["services"]
+    except NoInstanceError:
+        return []
+    return found
+
+
+class Serving:
+    """`say` is told what happens. `options` None = a service that has the model already is taken as it is."""
+
+    def __init__(
+        self,
+        places: Places,
+        say: Callable[[str], None],
+        port: int,
+        offer: Offer | None = None,
+    ) -> None:
+        self._places = places
+        self._say = say
+        self._port = port
+        self._offer = offer or Offer()
+
+    def serve(self, word: str, options: Options | None = None) -> str:
+        """The full name of the service once it serves; empty when it failed, which was told. UserError when the word
+        means nothing that can be served."""
+        version = version_of(word, self._places)
+        if options is None and (name := serves(services_there(self._places), version)):
+            return name
+        with joined(self._places.state, self._port, Front()) as started:
+            control = Control(self._places.state)
+            now = control.snapshot()
+            if started:
+                self._say(f"gateway at {now['url']}, in the background")
+            return self._submitted(control, version, options or Options(), now["services"])
+
+    def _submitted(self, control: Control, version: Version, options: Options, services: list[dict[str, Any]]) -> str:
+        wanted = manifest(version, options, services)
+        name = wanted.service.full_name
+        submission = Submission(control, self._places, self._say, tell=True, offer=self._offer, brief=True)
+        outcome: Outcome = submission.run([wanted], progress_for, None)
+        if outcome.nothing:
+            if name not in map(full_name, services):  # nobody is left with a service that never served
+                for _ in control.down([name], force=True):
+                    pass
+            return ""
+        return name
+
+
+def load(places: Places, word: str) -> str:
+    """Of a conversation that goes on with another model: a service of that name, or one that is served now."""
+    try:
+        return full_name(find(Control(places.state).snapshot(), word))
+    except UserError:
+        return Serving(places, say, GATEWAY_PORT).serve(word)
+
+
+def say(text: str) -> None:
+    """One thing that happened; standard output is for answers."""
+    print(text, file=sys.stderr, flush=True)
