@@ -1,0 +1,1 @@
+"""Serving whenever this user's session begins: a unit of systemd's."""

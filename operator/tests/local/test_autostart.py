@@ -1,0 +1,121 @@
+"""A unit of systemd's, for who has one; and what is said where there is none."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmservice_api.manifest import load_manifests
+from llmservice_cli.autostart.manifests import manifests
+from llmservice_cli.autostart.unit import quoted, unit
+from llmservice_cli.main import main
+
+MANIFEST = """apiVersion: llmservice.dev/v1alpha1
+kind: LLMService
+metadata: {name: demo}
+spec: {model: {uri: "hf://acme/demo"}}
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's, with a systemd that says yes and writes down what it was asked."""
+    for name in ("XDG_CONFIG_HOME", "HF_TOKEN", "OLLAMA_MODELS", "LLMSERVICE_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LLMSERVICE_STATE_DIR", str(tmp_path / "state 100%"))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("systemctl", "loginctl"):
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/asked\n')
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    (tmp_path / "demo.yaml").write_text(MANIFEST)
+    return tmp_path
+
+
+def test_a_unit_is_written_and_enabled_and_goes_again(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["autostart", "-f", str(home / "demo.yaml"), "--port", "11434"]) == 0
+    path = home / ".config/systemd/user/llmservice.service"
+    text = path.read_text()
+    (start,) = (line for line in text.splitlines() if line.startswith("ExecStart="))
+    words = shlex.split(start.removeprefix("ExecStart="))
+    assert words[1:] == ["up", "-f", str(home / "demo.yaml"), "--port", "11434"] and Path(words[0]).name == "llmservice"
+    assert f'Environment="LLMSERVICE_STATE_DIR={home}/state 100%%"' in text
+    assert "enable --now llmservice.service" in (home / "asked").read_text()
+    assert "loginctl enable-linger" in capsys.readouterr().out
+    assert main(["autostart", "--off"]) == 0
+    assert not path.exists() and "disable --now llmservice.service" in (home / "asked").read_text()
+    assert main(["autostart", "--off"]) == 0
+    assert "nothing starts by itself" in capsys.readouterr().out
+
+
+def test_no_secret_is_written(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_abc123")
+    monkeypatch.setenv("OLLAMA_MODELS", "/models")
+    assert main(["autostart", "-f", str(home / "demo.yaml")]) == 0
+    text = (home / ".config/systemd/user/llmservice.service").read_text()
+    assert "hf_abc123" not in text and "Environment=OLLAMA_MODELS=/models" in text
+    assert "HF_TOKEN" in capsys.readouterr().out
+
+
+def test_where_there_is_no_systemd_that_is_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["autostart", "-f", str(home / "demo.yaml")]
+    (home / "bin/systemctl").write_text("#!/bin/sh\necho 'Failed to connect to bus: No medium found' >&2\nexit 1\n")
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert "No medium found" in error and "~/.profile" in error
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main(words) == 1
+    assert "this machine has no systemd" in capsys.readouterr().err
+    assert not (home / ".config").exists()
+    assert main([*words, "--print"]) == 0
+    assert "ExecStart=" in capsys.readouterr().out
+
+
+def test_a_mistake_in_a_manifest_is_told_at_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "demo.yaml").write_text(MANIFEST.replace("uri", "url"))
+    assert main(["autostart", "-f", str(home / "demo.yaml")]) == 1
+    assert "spec.model" in capsys.readouterr().err
+    assert main(["autostart"]) == 1
+    assert "no service runs that could be started again" in capsys.readouterr().err
+    assert not (home / ".config/systemd").exists()
+
+
+def test_what_runs_is_written_so_that_it_runs_again(tmp_path: Path) -> None:
+    text = MANIFEST.replace("hf://acme/demo", "file://models/demo.gguf").replace(
+        "{model", "{scaling: {minReplicas: 0, maxReplicas: 1}, adapters: [{name: a, uri: 'file:///a.gguf'}], model"
+    )
+    (tmp_path / "x.yaml").write_text(text)
+    (loaded,) = load_manifests([tmp_path / "x.yaml"])
+    shown = {**loaded.service.to_manifest(), "status": {"replicas": 1}}
+    shown["spec"]["replicas"] = 0
+    (tmp_path / "y.yaml").write_text(yaml.safe_dump_all(manifests([{"object": shown, "base": "/here"}])))
+    (again,) = load_manifests([tmp_path / "y.yaml"])
+    assert again.service.spec.model.uri == "file:///here/models/demo.gguf"
+    assert again.service.spec.replicas == 1 and again.service.spec.scaling == loaded.service.spec.scaling
+    assert again.service.spec.adapters[0].uri == "file:///a.gguf"
+
+
+@pytest.mark.parametrize(
+    ("word", "written"),
+    [
+        ("plain/path-1.yaml", "plain/path-1.yaml"),
+        ("a b", '"a b"'),
+        ("100%", '"100%%"'),
+        ("$HOME", '"$$HOME"'),
+        ('say "x" \\', '"say \\"x\\" \\\\"'),
+    ],
+)
+def test_words_are_quoted_as_systemd_reads_them(word: str, written: str) -> None:
+    assert quoted(word, "$") == written
+
+
+def test_only_variables_that_are_set_stand_in_a_unit() -> None:
+    assert "Environment=" not in unit(["x"], {"HF_TOKEN": "y"})
