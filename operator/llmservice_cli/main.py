@@ -38,6 +38,8 @@ COMMANDS = {
     "plan": ("llmservice_cli.commands.plan", "print what would run, where, and why"),
     "engines": ("llmservice_cli.commands.engines", "print what a model can run on, and why not on the rest"),
     "install": ("llmservice_cli.commands.install", "bring an engine to this machine"),
+    "autostart": ("llmservice_cli.commands.autostart", "serve whenever this user's session begins (systemd)"),
+    "completion": ("llmservice_cli.commands.completion", "print what has a shell complete commands"),
     "crds": ("llmservice_cli.commands.crds", "print the CustomResourceDefinition"),
 }
 """Command -> (module with `configure(parser)` and `run(args) -> int`, one line of help)."""
@@ -45,6 +47,9 @@ GARBAGE = 200_000
 """New containers before the collector looks: what is imported and read stays, and looking through it takes long."""
 PLUGINS = "pydantic.plugin._loader"
 """Where pydantic searches all that is installed for plug-ins of its own; a tenth of what `plan` takes."""
+
+COMPLETING = "_ARGCOMPLETE"
+"""Set by a shell that asks what a word may be (`llmservice completion`)."""
 
 
 class UsageError(UserError):
@@ -69,11 +74,16 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, import the one command that was asked for, run it. UserErrors become two lines and exit code 1."""
-    argv = sys.argv[1:] if argv is None else argv
+    argv = (_being_completed() or sys.argv[1:]) if argv is None else argv
     gc.set_threshold(GARBAGE, 20, 20)
     _without_plugins()
     with plain_output():
         return _main(argv)
+
+
+def _being_completed() -> list[str]:
+    """The words of a command line that is being typed, as the shell says them."""
+    return os.environ.get("COMP_LINE", "").split()[1:] if COMPLETING in os.environ else []
 
 
 def _without_plugins() -> None:
@@ -95,6 +105,10 @@ def _main(argv: list[str]) -> int:
             implementation = importlib.import_module(module)
             implementation.configure(command)
             command.set_defaults(run=implementation.run)
+    if COMPLETING in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser, always_complete_options=False)  # and ends
     try:
         args = parser.parse_args(argv)
         return int(args.run(args))
