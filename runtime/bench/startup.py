@@ -6,6 +6,9 @@ Every round times each command once, so that all see the same machine; the peer 
 from __future__ import annotations
 
 import argparse
+import os
+import pty
+import select
 import statistics
 import subprocess
 import sys
@@ -16,6 +19,8 @@ from pathlib import Path
 
 from bench import ours
 
+PROMPT_SECONDS = 60.0
+"""Without a word from `run` for so long nothing more is measured."""
 MODEL = Path(__file__).parents[1] / "demo" / "model" / "demo-Q4_K_M.gguf"
 MANIFEST = f"""apiVersion: llmservice.dev/v1alpha1
 kind: LLMService
@@ -48,6 +53,7 @@ def main() -> None:
             "llmservice plan": lambda: _run([program, "plan", "-f", str(manifest)]),
             "llama.cpp's load of the demo model": _load,
             "llmservice-runtime serve, to ready": _ready,
+            "llmservice run, with nothing running, to its prompt": lambda: _prompt(program, Path(folder)),
         }
         times: dict[str, list[float]] = {name: [] for name in measured}
         for _ in range(rounds):
@@ -74,6 +80,34 @@ def _ready() -> float:
     started = time.perf_counter()
     with ours.server(MODEL, sequences=16, context=512, threads=2):
         return time.perf_counter() - started
+
+
+def _prompt(program: str, folder: Path) -> float:
+    """On a terminal. What runs then is ended, and not counted."""
+    (folder / "run").mkdir(exist_ok=True)
+    places = {"LLMSERVICE_STATE_DIR": str(folder / "state"), "XDG_RUNTIME_DIR": str(folder / "run")}
+    environ = {**os.environ, **places}
+    ours, theirs = pty.openpty()
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [program, "run", str(MODEL), "--port", "0"], stdin=theirs, stdout=theirs, stderr=theirs, env=environ,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        seen = b""
+        while b">>> " not in seen:
+            if not select.select([ours], [], [], PROMPT_SECONDS)[0]:
+                raise SystemExit(f"llmservice run came to no prompt: {seen.decode(errors='replace')}")
+            seen += os.read(ours, 4096)
+        took = time.perf_counter() - started
+        os.write(ours, b"/bye\r")
+        process.wait(PROMPT_SECONDS)
+    finally:
+        process.kill()
+        os.close(ours)
+        subprocess.run([program, "down", "--force"], check=True, env=environ, stdout=subprocess.DEVNULL)
+    return took
 
 
 if __name__ == "__main__":
