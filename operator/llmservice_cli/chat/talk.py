@@ -21,6 +21,7 @@ from llmservice_cli.local.client import Control
 from llmservice_cli.places import Places
 from llmservice_cli.told import tell
 from llmservice_cli.waiting import Waiting
+from llmservice_runtime.contract.bounds import POOLED
 from llmservice_runtime.contract.errors import UserError
 
 LEAVE = "Ctrl-D or /bye leaves."
@@ -31,6 +32,7 @@ def talk(places: Places, session: Session, prompt: str | None, load: Callable[[s
     answer. `load` serves another model, and gives its service's name."""
     control = Control(places.state)
     now = control.snapshot()
+    _must_answer(find(now, session.model))
     chat = Chat(now["url"])
     brought = functools.partial(_brought, control, places.cache)
     for sentence in brought(session):
@@ -166,6 +168,17 @@ def _brought(control: Control, cache: Path, session: Session) -> list[str]:
     """What the session takes of the model that its service has."""
     model = of_service(find(control.snapshot(), session.model)["object"]["spec"]["model"]["uri"], cache)
     return [] if model is None else list(take_over(session, model))
+
+
+def _must_answer(entry: dict[str, Any]) -> None:
+    """UserError for a model that makes vectors or scores."""
+    task = (entry["object"]["status"].get("plan") or {}).get("task")
+    if task in POOLED:
+        what = "scores" if task == "Rerank" else "vectors"
+        raise UserError(
+            f"{full_name(entry)} makes {what}, and no answers.",
+            f"llmservice ps --snippets {full_name(entry)} shows how to ask it.",
+        )
 
 
 def _info(control: Control, name: str) -> str:

@@ -43,6 +43,7 @@ def test_an_embedder_is_served_and_asked_as_its_snippets_say(here: Here) -> None
         )
         with pytest.raises(BadRequestError, match="/v1/embeddings"):
             client.chat.completions.create(model="vectors", messages=[{"role": "user", "content": "hi"}])
+    assert "llmservice ps --snippets default/vectors" in here.run("run", "m.gguf", "hi", code=1)
     for snippet in here.run("ps", "--snippets", "vectors").split("# ")[1:]:
         text = snippet.partition("\n")[2]
         path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def switcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Here, S
     store = Store(here.folder / "models")
     store.keep("registry.ollama.ai/library/tinyllama/1.1b", model=DEMO.read_bytes(), system=b"You are kind.")
     here.env |= {"OLLAMA_MODELS": str(store.folder), "LLMSERVICE_CACHE_DIR": str(here.folder / "cache")}
-    with Path("/tmp/llmservice-test-11434.lock").open("w") as lock:
+    with Path(tempfile.gettempdir(), f"llmservice-{os.getuid()}-{BUILT_IN}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield here, store
         here.end()
@@ -140,6 +141,7 @@ def is_free(port: int) -> bool:
 
 
 @pytest.mark.engine
+@pytest.mark.xdist_group("Ollama's port")
 def test_a_model_of_ollamas_is_served_from_its_store_to_its_own_client(switcher: tuple[Here, Store]) -> None:
     """By the name that it has there; it leaves memory, and comes back when it is asked."""
     here, store = switcher
@@ -182,6 +184,7 @@ def test_a_model_of_ollamas_is_served_from_its_store_to_its_own_client(switcher:
 
 
 @pytest.mark.engine
+@pytest.mark.xdist_group("Ollama's port")
 def test_stop_takes_a_model_out_of_memory_and_the_next_question_brings_it_back(switcher: tuple[Here, Store]) -> None:
     here, _ = switcher
     here.run("run", str(DEMO), QUESTION, "--name", "kept", "--keepalive", "1h", "--port", "0")
