@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-FILE = "file://"
+from llmservice_cli.wanted.words import absolute
 
 
 def manifests(services: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -24,6 +23,5 @@ def _manifest(entry: dict[str, Any]) -> dict[str, Any]:
     if (spec.get("scaling") or {}).get("minReplicas") == 0:
         spec.pop("replicas", None)
     for model in (spec["model"], *(spec.get("adapters") or ())):
-        if model["uri"].startswith(FILE):
-            model["uri"] = f"{FILE}{Path(entry['base'], model['uri'].removeprefix(FILE)).expanduser().absolute()}"
+        model["uri"] = absolute(model["uri"], entry["base"])
     return found

@@ -18,7 +18,7 @@ from llmservice_cli.ollama.store import kept, stores
 from llmservice_cli.places import Places
 from llmservice_cli.wanted.choosing import choose
 from llmservice_cli.wanted.labels import service_name, told_apart
-from llmservice_cli.wanted.words import Meant, meant
+from llmservice_cli.wanted.words import Meant, absolute, meant
 from llmservice_runtime.contract.errors import UserError
 
 IDLE_SECONDS = 300
@@ -83,7 +83,9 @@ def serves(services: Sequence[dict[str, Any]], version: Version) -> str:
 def _has(entry: dict[str, Any], version: Version) -> bool:
     model = entry["object"]["spec"]["model"]
     pattern = [version.pattern] if version.pattern else []
-    return bool(model["uri"] == version.meant.uri and (model.get("include") or []) == pattern)
+    return bool(
+        absolute(model["uri"], entry.get("base", "")) == version.meant.uri and (model.get("include") or []) == pattern
+    )
 
 
 def manifest(version: Version, options: Options, services: Sequence[dict[str, Any]]) -> Manifest:

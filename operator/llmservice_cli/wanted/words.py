@@ -45,6 +45,11 @@ def meant(word: str, store: Found, cache: Path, here: Path) -> Meant:
     raise _unknown(word, store)
 
 
+def absolute(uri: str, base: str) -> str:
+    """The same URI wherever one stands: paths of a manifest begin at its folder."""
+    return f"file://{Path(base, uri.removeprefix('file://')).expanduser()}" if uri.startswith("file://") else uri
+
+
 def in_full(word: str) -> tuple[str, str]:
     """URI and choice of a model that no store of Ollama's is asked about: OWNER/NAME[:CHOICE], also of a site or behind
     a hub's scheme; any other word is a URI itself, whose source says what is wrong with it."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from machine_world import CLI, Here  # type: ignore[import-not-found]
+from machine_world import CLI, Here, until  # type: ignore[import-not-found]
 from ollama_world import DEMO  # type: ignore[import-not-found]
 from small_hub import SmallHub  # type: ignore[import-not-found]
 
@@ -55,6 +55,7 @@ def test_an_interrupted_download_goes_on_where_it_was(here: Here, hub: SmallHub)
             stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         assert hub.held.wait(30)
+        until(lambda: any(path.stat().st_size > 1 << 20 for path in here.folder.glob("cache/models/hf/*/.*/*.part")))
         process.send_signal(number)
         said, _ = process.communicate(timeout=30)
         assert process.returncode in (130, -number) and "Traceback" not in said, said
