@@ -82,10 +82,8 @@ def serves(services: Sequence[dict[str, Any]], version: Version) -> str:
 
 def _has(entry: dict[str, Any], version: Version) -> bool:
     model = entry["object"]["spec"]["model"]
-    pattern = [version.pattern] if version.pattern else []
-    return bool(
-        absolute(model["uri"], entry.get("base", "")) == version.meant.uri and (model.get("include") or []) == pattern
-    )
+    uri, include = absolute(model["uri"], entry.get("base", "")), model.get("include") or []
+    return uri == version.meant.uri and include == ([version.pattern] if version.pattern else [])
 
 
 def manifest(version: Version, options: Options, services: Sequence[dict[str, Any]]) -> Manifest:
