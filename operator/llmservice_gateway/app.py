@@ -21,7 +21,7 @@ from llmservice_gateway.console.routes import Console
 from llmservice_gateway.dialects.apart import translated
 from llmservice_gateway.dialects.dialect import Dialect
 from llmservice_gateway.dialects.registry import DIALECTS, manners_at, spoken
-from llmservice_gateway.journal import ENTRY, Entry, Journal, Write, request_id
+from llmservice_gateway.journal import ENTRY, GONE, Entry, Journal, Write, request_id
 from llmservice_gateway.keys.door import Door
 from llmservice_gateway.keys.ring import Owner
 from llmservice_gateway.metrics import GatewayMetrics
@@ -60,6 +60,9 @@ COMPUTING = frozenset({"/chat/completions", "/completions", "/embeddings", "/rer
 
 UNTOLD = frozenset({"/metrics", "/healthz"})
 """Asked every few seconds, and nothing to know about."""
+
+REFUSED = range(400, GONE)
+"""Statuses of a console's requests that are counted and written down: the others come every few seconds."""
 
 OWNER = web.RequestKey("owner", Owner)
 
@@ -149,7 +152,7 @@ class Gateway:
             entry.status = response.status
             return response
         finally:
-            if self.console is None or not self.console.is_ours(request):
+            if self.console is None or not self.console.is_ours(request) or entry.status in REFUSED:
                 self._over(request, entry, loop.time())
 
     def _over(self, request: web.Request, entry: Entry, now: float) -> None:

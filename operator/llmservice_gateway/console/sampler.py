@@ -71,22 +71,26 @@ class Sampler:
                 logger.exception("looking at services for the console")
 
     async def look(self) -> None:
-        """One row of each service."""
-        backends = self._rooms.table.backends
-        busy = [backend for name, backend in backends.items() if self._rooms.busy(name) or name in self._counted]
-        told = await ask_all([replica for backend in busy for replica in backend.replicas][:MOST_ASKED])
+        """One row of each service; of too many, of those that have requests, and of some others."""
+        backends, facts = self._rooms.table.backends, self._facts()
+        busy = {name for name in backends if self._rooms.busy(name) or name in self._counted}
+        replicas = [replica for name in busy for replica in backends[name].replicas]
+        told = await ask_all(replicas[:MOST_ASKED])
         at = round(self._wall())
         self.history.keep(backends)
         counted, self._counted = self._counted, {}
-        for name, backend in list(backends.items())[:MOST_SERVICES]:
-            self.history.add(name, at, self._row(backend, counted.get(name) or _Counted(), told))
-            self._moves(name, at)
+        wanted = {}
+        for name in sorted(backends, key=lambda name: name not in busy)[:MOST_SERVICES]:
+            wanted[name] = facts.wanted(name)
+            row = self._row(backends[name], counted.get(name) or _Counted(), told)
+            self.history.add(name, at, {**row, "wanted": wanted[name]})
+            if self._wanted.get(name, wanted[name]) != wanted[name]:
+                self.history.moved(name, self._move(name, at, self._wanted[name], wanted[name]))
         self._generated = {name: said.generated for name, said in told.items()}
-        self._wanted = {name: wanted for name, wanted in self._wanted.items() if name in backends}
+        self._wanted = wanted
 
     def _row(self, backend: Backend, counted: _Counted, told: Mapping[str, Numbers]) -> dict[str, float]:
-        demand, facts = self._rooms.demand(backend.full_name), self._facts()
-        held, in_flight = facts.elsewhere(backend.full_name)
+        demand, (held, in_flight) = self._rooms.demand(backend.full_name), self._facts().elsewhere(backend.full_name)
         said = [told[one.name] for one in backend.replicas if one.name in told]
         first, gap = counted.first.taken(), counted.gap.taken()
         return {
@@ -101,7 +105,6 @@ class Sampler:
             "gap50": gap[0],
             "gap95": gap[1],
             "ready": len(backend.replicas),
-            "wanted": facts.wanted(backend.full_name),
             "requests": counted.requests,
             "failed": counted.failed,
         }
@@ -113,16 +116,9 @@ class Sampler:
         grown = [told[name].generated - self._generated.get(name, math.nan) for name in names if name in told]
         return sum(grown) if grown and all(more >= 0 for more in grown) else counted.tokens
 
-    def _moves(self, service: str, at: int) -> None:
-        """Whether another number of replicas is wanted than at the last look, and why."""
-        facts = self._facts()
-        wanted, before = facts.wanted(service), self._wanted.get(service)
-        self._wanted[service] = wanted
-        if before is None or before == wanted:
-            return
-        scaling = ((facts.object(service) or {}).get("status") or {}).get("scaling") or {}
+    def _move(self, service: str, at: int, before: int, wanted: int) -> Moved:
+        """Another number of replicas is wanted than at the last look, and why."""
+        scaling = ((self._facts().object(service) or {}).get("status") or {}).get("scaling") or {}
         if scaling.get("desiredReplicas") == wanted:
-            reason, sentence = str(scaling.get("reason", "")), str(scaling.get("message", ""))
-        else:
-            reason, sentence = "Scaled", f"spec.replicas became {wanted}."
-        self.history.moved(service, Moved(at, before, wanted, reason, sentence))
+            return Moved(at, before, wanted, str(scaling.get("reason", "")), str(scaling.get("message", "")))
+        return Moved(at, before, wanted, "Scaled", f"spec.replicas became {wanted}.")
