@@ -8,11 +8,12 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from llmservice_api.patterns import LABEL
-from llmservice_api.rules import ApiModel
+from llmservice_api.rules import ApiModel, Rule
 from llmservice_api.sources import SCHEMES, Revision, SecretReference, Uri, uri_rules
 
 MOST_ADAPTERS = 64
 ADAPTER_NAME_LIMIT = 63
+LATEST = "latest"
 ADAPTER_SCHEMES = tuple(scheme for scheme in SCHEMES if scheme != "pvc")
 """Replicas that run fetch them, and no volume can be given to a running pod."""
 
@@ -35,7 +36,17 @@ class AdapterState(StrEnum):
 class AdapterSpec(ApiModel):
     """A LoRA adapter that is served beside the model, as `SERVICE:NAME`."""
 
-    rules = uri_rules("an adapter", ADAPTER_SCHEMES)
+    rules = (
+        *uri_rules("an adapter", ADAPTER_SCHEMES),
+        Rule(
+            ".name",
+            f"self.name != '{LATEST}'",
+            lambda self: self.name != LATEST,
+            f"no adapter can be called `{LATEST}`: SERVICE:{LATEST} is the service itself, to Ollama's clients.",
+            "Give it another name.",
+            created=True,
+        ),
+    )
 
     name: AdapterName = Field(description="What clients call it: `model` is NAMESPACE/SERVICE:NAME, or SERVICE:NAME.")
     uri: Uri = Field(

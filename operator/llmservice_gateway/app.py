@@ -64,6 +64,9 @@ UNTOLD = frozenset({"/metrics", "/healthz"})
 REFUSED = range(400, GONE)
 """Statuses of a console's requests that are counted and written down: the others come every few seconds."""
 
+NAMED = "{model:(?![^/]+/v1/).+}"
+"""A model in a path, and not the rest of a service's own URL: a namespace may be called `models`."""
+
 OWNER = web.RequestKey("owner", Owner)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -119,7 +122,7 @@ class Gateway:
             router.add_get("/metrics", self.told)
         for base in ("", "/v1", "/{namespace}/{name}/v1"):
             router.add_get(f"{base}/models", self._models)
-            router.add_get(base + "/models/{model:.+}", self._model)
+            router.add_get(base + "/models/" + NAMED, self._model)
             for route in POSTED:
                 router.add_post(base + route, self._post, expect_handler=expect_later)
             router.add_route("*", base + "/responses/{rest:.+}", self._stored)

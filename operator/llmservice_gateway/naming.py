@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from llmservice_gateway.prefix import of_adapter, prefix_key
 from llmservice_runtime.openai.worker import KilledError, LostError, Worker, serve_apart
-from llmservice_runtime.wire.body import bound_parts
+from llmservice_runtime.wire.body import NumberError, bound_parts, finite
 from llmservice_runtime.wire.errors import ApiError, bad_request, unavailable
 
 INLINE_BYTES = 256 << 10
@@ -91,6 +91,8 @@ def fields_of(body: bytes) -> dict[str, Any]:
     """The fields of a body; ApiError 400 when it is no JSON object."""
     try:
         fields = _DECODER.decode(body.decode())
+    except NumberError as error:
+        raise bad_request(f"The body has a number that can't be: {error}.", code="invalid_json") from None
     except (ValueError, RecursionError):
         raise bad_request("The body is not JSON in UTF-8.", code="invalid_json") from None
     if not isinstance(fields, dict):
@@ -164,7 +166,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=finite)
 
 
 def _answer(_: Any, body: bytes) -> tuple[dict[str, Any], bytes]:

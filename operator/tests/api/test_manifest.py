@@ -148,6 +148,13 @@ def test_anchors_and_merge_keys_work_as_in_kubectl() -> None:
             "another name",
         ),
         (
+            spec("  model: {uri: 'hf://a/b'}\n  adapters:\n  - {name: latest, uri: 'hf://a/c'}\n"),
+            7,
+            "spec.adapters[0].name",
+            "the service itself, to Ollama's clients",
+            "another name",
+        ),
+        (
             spec("  model: {uri: 'hf://a/b'}\n  adapters:\n  - {name: a_b, uri: 'hf://a/c'}\n"),
             7,
             "spec.adapters[0].name",

@@ -238,6 +238,9 @@ async def test_models_lists_every_service(world: World) -> None:
         assert [(entry["id"], entry["ready"]) for entry in body["data"]] == [("apps/cold", False), ("apps/demo", True)]
     body = await (await world.client.get(f"{world.url}/apps/cold/v1/models")).json()
     assert [entry["max_model_len"] for entry in body["data"]] == [64]
+    world.publish(*world.gateway.proxy.table.backends.values(), Backend("models", "demo"))
+    body = await (await world.client.get(f"{world.url}/models/demo/v1/models")).json()
+    assert [entry["id"] for entry in body["data"]] == ["models/demo"], "a namespace of that name is one"
     for name in ("cold", "apps/cold", "apps%2Fcold"):
         assert (await (await world.client.get(f"{world.url}/v1/models/{name}")).json())["id"] == "apps/cold"
 
@@ -254,6 +257,7 @@ async def test_models_lists_every_service(world: World) -> None:
         ("POST", "/v1/chat/completions", b'{"model": "a\\udfffb"}', 400, "invalid_json"),
         ("POST", "/v1/chat/completions", b'{"model": "\xed\xa0\x80"}', 400, "invalid_json"),
         ("POST", "/v1/chat/completions", b'{"model": "demo", "top_p": NaN}', 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", b'{"model": "demo", "top_p": 1e400}', 400, "invalid_json"),
         ("POST", "/v1/chat/completions", b'\xef\xbb\xbf{"model": "demo"}', 400, "invalid_json"),
         ("POST", "/v1/chat/completions", '{"model": "demo"}'.encode("utf-16"), 400, "invalid_json"),
         ("POST", "/v1/chat/completions", b'{"model": ' + b"1" * 9000 + b"}", 400, "invalid_json"),

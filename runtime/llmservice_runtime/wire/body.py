@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import zlib
 from collections.abc import Callable
 from typing import Protocol
 
 from multidict import MultiMapping
 
-from llmservice_runtime.wire.errors import ApiError, bad_request
+from llmservice_runtime.wire.errors import ApiError, bad_request, cut
 
 MAX_PARTS = 500_000
 """Texts, lists and objects in a body, or eight times as many numbers: Python makes an object of each in one go, while
@@ -26,6 +27,18 @@ UNPACKED = {"gzip": (GZIP,), "x-gzip": (GZIP,), "deflate": (ZLIB, RAW)}
 
 class _Broken(ValueError):
     pass
+
+
+class NumberError(ValueError):
+    """JSON allows a number that nothing here can hold: read as infinite, it would be written as no JSON."""
+
+
+def finite(text: str) -> float:
+    """`parse_float` of a body. NumberError for 1e400."""
+    value = float(text)
+    if math.isinf(value):
+        raise NumberError(f"{cut(text)} is larger than any number can be here")
+    return value
 
 
 class Incoming(Protocol):

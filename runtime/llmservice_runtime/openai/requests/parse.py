@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from llmservice_runtime.contract.validation import said
 from llmservice_runtime.openai.pictures.given import take_out
 from llmservice_runtime.openai.requests.fields import Strict
-from llmservice_runtime.wire.body import bound_parts
+from llmservice_runtime.wire.body import bound_parts, finite
 from llmservice_runtime.wire.errors import ApiError, bad_request, unsupported
 
 M = TypeVar("M", bound=BaseModel)
@@ -128,7 +128,7 @@ def _bound(document: dict[str, Any], context_tokens: int) -> None:
 def _document(body: bytes) -> dict[str, Any]:
     bound_parts(body)
     try:
-        document = json.loads(body, parse_constant=_no_constant)
+        document = json.loads(body, parse_constant=_no_constant, parse_float=finite)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise bad_request(f"The body is not JSON: {reason}.", code="invalid_json") from error
