@@ -40,6 +40,7 @@ from llmservice_gateway.routing import (
 from llmservice_gateway.speech import Speech
 from llmservice_runtime.wire.callers import Callers, protect
 from llmservice_runtime.wire.errors import ApiError, body_too_large, error_response, internal
+from llmservice_runtime.wire.priority import is_batch
 from llmservice_runtime.wire.server import CLIENT_SECONDS, expect_later
 
 log = logging.getLogger(__name__)
@@ -260,6 +261,7 @@ class Gateway:
         """A request's body, if its key may ask now."""
         if self._door is not None:
             self._door.ask(request[OWNER])
+        request[ENTRY].batch = is_batch(request.headers)
         body = await self.proxy.bodies.read(request)
         try:
             yield body

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from llmservice_runtime.wire.priority import BATCH
+
 GONE = 499
 """The status of a request whose client left before its answer."""
 CUT = 200
@@ -52,6 +54,8 @@ class Entry:
     """Pieces of a stream after the first one."""
     prompt_tokens: int = 0
     answer_tokens: int = 0
+    batch: bool = False
+    """It goes behind live requests."""
     key: str = ""
     """The name of the API key that was shown; never the key."""
     guessed_tokens: int = 0
@@ -77,6 +81,7 @@ class Entry:
             "status": self.status,
             "reason": self.reason,
             "stream": self.streams,
+            "priority": BATCH if self.batch else "",
             "body_bytes": self.body_bytes,
             "seconds": round(now - self.came, 4),
             "queue_seconds": round(self.queue_seconds, 4) if self.queued else None,

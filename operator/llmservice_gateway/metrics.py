@@ -62,7 +62,7 @@ class GatewayMetrics:
             of(self.rejections, name, entry.reason).inc()
         if entry.retries:
             of(self.retries, name).inc(entry.retries)
-        if entry.queued:
+        if entry.queued and not entry.batch:
             of(self.queue, name).observe(entry.queue_seconds)
         if entry.prompt_tokens:
             of(self.tokens, name, "prompt").inc(entry.prompt_tokens)
@@ -71,9 +71,9 @@ class GatewayMetrics:
                 if label:
                     of(metric, name, label, "prompt").inc(entry.prompt_tokens)
                     of(metric, name, label, "completion").inc(entry.answer_tokens)
-        if entry.first and entry.status == 200:
+        if entry.first and entry.status == 200 and not entry.batch:
             of(self.first, name).observe(entry.first - entry.came)
-        if entry.chunks:
+        if entry.chunks and not entry.batch:
             of(self.step, name).observe((entry.last - entry.first) / entry.chunks)
 
     def _of(self, metric: M, *labels: str) -> M:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from llmservice_runtime.contract.bounds import batch_places
+
 SPARE = 2
 """Requests that may wait at a replica: they are there when a place is, without a round trip."""
 
@@ -19,6 +21,12 @@ class Capacity:
     sequences: int = 0
     kv_tokens: int = 0
     spare: int = SPARE
+
+    @property
+    def for_batch(self) -> Capacity:
+        """What of it batch work may fill, together with all else that is there; none of it waits at a replica."""
+        tokens = self.kv_tokens - self.kv_tokens // 4
+        return Capacity(batch_places(self.sequences) if self.sequences else 0, tokens, 0)
 
     def part(self, share: float) -> Capacity:
         """This share of it (0 to 1), rounded up: each gateway has a place at least."""

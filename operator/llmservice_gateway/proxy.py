@@ -29,6 +29,7 @@ from llmservice_gateway.suspects import DEATHS, Suspects, Turns, digest_of
 from llmservice_gateway.upstream import IDLE_SECONDS, DiedError, Engines, NotReachedError, ReplicaError, first_sign
 from llmservice_gateway.waiting import AnswerTimeoutError, Patience
 from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError
+from llmservice_runtime.wire.priority import BATCH, HEADER
 
 REFUSED = frozenset({429, 502, 503, 504})
 """The request was not admitted; another replica may take it. Not 500: a request that breaks one is given no second."""
@@ -83,6 +84,8 @@ class _Asking:
     def headers(self) -> dict[str, str]:
         given = self.request.headers
         passed = {key: given[key] for key in PASSED_TO_REPLICA if key in given}
+        if self.entry.batch:
+            passed[HEADER] = BATCH
         return passed | {"X-Request-Id": self.entry.request_id, "Accept-Encoding": "identity"}
 
     def answered(self, now: float) -> None:
@@ -185,6 +188,7 @@ class Proxy:
             deadline=asyncio.get_running_loop().time() + hold,
             beat_seconds=self.limits.beat_seconds if asked.streams else math.inf,
             beat=reply.comment,
+            batch=entry.batch,
         )
         self.rooms.arrived(name, asked)
         if asked.stream_options:
@@ -277,7 +281,7 @@ class Proxy:
         """
         patience = Patience(
             max(self.limits.idle_seconds, place.backend.silent_seconds),
-            lambda: self.limits.answer_seconds or self.rooms.answer_seconds(place),
+            lambda: self._answer_seconds(place),
             partial(self._engines.answers, place.replica),
         )
         opened: list[Connection] = []
@@ -304,6 +308,10 @@ class Proxy:
             if isinstance(error, AnswerTimeoutError):
                 raise answer_timeout(place.backend, error.seconds) from None
             raise
+
+    def _answer_seconds(self, place: Place) -> float:
+        """How long an answer is waited for. Batch work pauses for live requests, however long these come."""
+        return math.inf if place.batch else self.limits.answer_seconds or self.rooms.answer_seconds(place)
 
     def _amended(self, asking: _Asking, place: Place, begun: _Begun) -> bool:
         """Whether the same is asked once more in other words."""

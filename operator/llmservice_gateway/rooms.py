@@ -22,7 +22,7 @@ from llmservice_gateway.errors import (
 )
 from llmservice_gateway.fair import Client, OwnersQueue
 from llmservice_gateway.naming import Asked
-from llmservice_gateway.places import Size, has_room
+from llmservice_gateway.places import Capacity, Size, has_room
 from llmservice_gateway.planned import Given, answer_seconds
 from llmservice_gateway.rates import Mean, Rate
 from llmservice_gateway.reach import Reach
@@ -44,6 +44,8 @@ class Ticket:
     deadline: float
     beat_seconds: float
     beat: Callable[[], Awaitable[None]]
+    batch: bool = False
+    """It goes behind all that are not."""
     avoid: set[str] = field(default_factory=set)
     """Replicas that had it and failed, or refused it."""
     since: float = 0.0
@@ -63,6 +65,8 @@ class Place:
     backend: Backend
     replica: Replica
     given: Given
+    batch: bool = False
+    """A replica lets it pause for others, which find its room free."""
 
     @property
     def size(self) -> Size:
@@ -75,9 +79,15 @@ class _Room:
 
     def __init__(self, service: str) -> None:
         self.service = service
-        self.queue: OwnersQueue[Ticket] = OwnersQueue()
+        self.live: OwnersQueue[Ticket] = OwnersQueue()
+        self.batch: OwnersQueue[Ticket] = OwnersQueue()
+        """Has a turn when nothing else waits."""
         self.loads: dict[str, Size] = {}
         self.requests: Counter[str] = Counter()
+        self.batch_loads: dict[str, Size] = {}
+        """Of these, batch work..."""
+        self.batch_requests: Counter[str] = Counter()
+        """...and its requests."""
         self.unbegun: set[Place] = set()
         """Of streams that have not begun."""
         self.learned = Learned()
@@ -90,12 +100,30 @@ class _Room:
 
     @property
     def empty(self) -> bool:
-        return not self.queue and not self.requests
+        return not self.waiting and not self.requests
 
     @property
     def busy(self) -> int:
         """Requests that wait or have a place."""
-        return len(self.queue) + self.requests.total()
+        return self.waiting + self.requests.total()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that have no place."""
+        return len(self.live) + len(self.batch)
+
+    @property
+    def tickets(self) -> list[Ticket]:
+        """Of all that wait."""
+        return [*self.live, *self.batch]
+
+    def queue(self, ticket: Ticket) -> OwnersQueue[Ticket]:
+        """Where it waits."""
+        return self.batch if ticket.batch else self.live
+
+    def before(self, ticket: Ticket) -> int:
+        """Requests that wait, and that it goes behind."""
+        return self.waiting if ticket.batch else len(self.live)
 
     def counted(self, now: float) -> None:
         """A request came or went."""
@@ -106,8 +134,26 @@ class _Room:
         name = place.replica.name
         self.loads[name] = self.loads.get(name, Size()) + place.size
         self.requests[name] += 1
+        if place.batch:
+            self.batch_loads[name] = self.batch_loads.get(name, Size()) + place.size
+            self.batch_requests[name] += 1
         if ticket.asked.streams:
             self.unbegun.add(place)
+
+    def leave(self, place: Place) -> None:
+        """It has it no more."""
+        name = place.replica.name
+        self.unbegun.discard(place)
+        _less(self.requests, self.loads, name, place.size)
+        if place.batch:
+            _less(self.batch_requests, self.batch_loads, name, place.size)
+
+
+def _less(requests: Counter[str], loads: dict[str, Size], name: str, size: Size) -> None:
+    requests[name] -= 1
+    loads[name] -= size
+    if not requests[name]:
+        del requests[name], loads[name]
 
 
 class Rooms:
@@ -134,7 +180,7 @@ class Rooms:
         self._rooms = {name: room for name, room in self._rooms.items() if name in table.backends or not room.empty}
         for name, room in self._rooms.items():
             here = {replica.name for replica in self._replicas(name)}
-            for ticket in room.queue:
+            for ticket in room.tickets:
                 ticket.avoid &= here  # one that comes back is another one
             self._give(room)
 
@@ -162,7 +208,7 @@ class Rooms:
     @property
     def held(self) -> int:
         """Requests that wait for one."""
-        return sum(len(room.queue) for room in self._rooms.values())
+        return sum(room.waiting for room in self._rooms.values())
 
     def in_flight(self, replica: str) -> int:
         """Requests that a replica answers now."""
@@ -198,7 +244,7 @@ class Rooms:
     def demand(self, service: str) -> Demand:
         """What is asked of a service now."""
         room, now = self._rooms.get(service) or _Room(service), asyncio.get_running_loop().time()
-        tickets = list(room.queue)
+        tickets = room.tickets
         held_tokens = sum(room.learned.prompt_tokens(ticket.asked) for ticket in tickets)
         return Demand(
             service=service,
@@ -262,11 +308,11 @@ class Rooms:
         `again`: it had a place and lost it by no fault of its own, so it goes before its client's others.
         """
         room = self._room(ticket.service)
-        if not room.queue and (at_once := self._at_once(room, ticket)):
+        if not room.before(ticket) and (at_once := self._at_once(room, ticket)):
             return at_once
         loop = asyncio.get_running_loop()
         ticket.place, ticket.since = loop.create_future(), loop.time()
-        room.queue.push(ticket.client, ticket, first=again)
+        room.queue(ticket).push(ticket.client, ticket, first=again)
         room.counted(loop.time())
         self._idle.clear()
         try:
@@ -282,7 +328,7 @@ class Rooms:
             raise
         finally:
             if not ticket.place.done():
-                room.queue.remove(ticket.client, ticket)
+                room.queue(ticket).remove(ticket.client, ticket)
                 ticket.place.cancel()
             room.counted(loop.time())
             self._rest()
@@ -300,9 +346,10 @@ class Rooms:
 
     def _bound(self, room: _Room, ticket: Ticket, *, again: bool) -> None:
         backend = self.table.backends[ticket.service]
-        if len(room.queue) > backend.max_held and not again:
+        waiting = room.before(ticket)
+        if waiting > backend.max_held and not again:
             rate = room.answers.per_second(asyncio.get_running_loop().time())
-            raise too_many_held(backend, round(len(room.queue) / rate) if rate else 10)
+            raise too_many_held(backend, round(waiting / rate) if rate else 10)
 
     async def _wait(self, room: _Room, ticket: Ticket) -> None:
         loop = asyncio.get_running_loop()
@@ -335,16 +382,16 @@ class Rooms:
 
     def _give(self, room: _Room) -> None:
         """Places to whoever is next, as long as there are any; the reason to those that wait in vain."""
-        if not room.queue:
+        if not room.waiting:
             return
-        for ticket in list(room.queue):
+        for ticket in room.tickets:
             why = self._in_vain(ticket)
             if why is None:
                 if self._adapters(room.service):
                     continue  # others wait for what does not come
                 break
             assert ticket.place is not None
-            room.queue.remove(ticket.client, ticket)
+            room.queue(ticket).remove(ticket.client, ticket)
             ticket.place.set_exception(why)
         found: list[Place] = []
 
@@ -353,7 +400,7 @@ class Rooms:
             found[:] = [place] if place else []
             return place is not None
 
-        while (next_one := room.queue.take(fits)) is not None:
+        while (next_one := room.live.take(fits) or (None if room.live else room.batch.take(fits))) is not None:
             (place,) = found
             assert next_one.place is not None
             room.take(place, next_one)
@@ -384,13 +431,20 @@ class Rooms:
         free = {
             replica.name: replica
             for replica in self._asked(backend, ticket)
-            if has_room(own, loads[replica.name], size, replica.waiting)
+            if self._takes(room, own, replica, loads[replica.name], ticket, size)
         }
         name = choose(ticket.asked.key, {name: load.tokens for name, load in loads.items()}, size.tokens, list(free))
         if name is None:
             return None
         given = Given(ticket.asked, size, room.learned.prompt_tokens(ticket.asked), loads[name])
-        return Place(backend, free[name], given)
+        return Place(backend, free[name], given, ticket.batch)
+
+    def _takes(self, room: _Room, own: Capacity, replica: Replica, load: Size, ticket: Ticket, size: Size) -> bool:
+        """Whether a replica is given it now. Batch work there makes way for what is not."""
+        if ticket.batch:
+            return has_room(own.for_batch, load, size, replica.waiting)
+        batch, waiting = room.batch_loads.get(replica.name, Size()), replica.waiting - room.batch_requests[replica.name]
+        return has_room(own, load - batch, size, waiting)
 
     def _asked(self, backend: Backend, ticket: Ticket) -> list[Replica]:
         """Those that have not failed the request; of these, where there are any, those that can be connected to."""
@@ -399,12 +453,8 @@ class Rooms:
         return [replica for replica in left if not self.reach.lost(replica.name, now)] or left
 
     def _leave(self, place: Place) -> None:
-        room, name = self._room(place.backend.full_name), place.replica.name
-        room.requests[name] -= 1
-        room.loads[name] -= place.size
-        room.unbegun.discard(place)
-        if not room.requests[name]:
-            del room.requests[name], room.loads[name]
+        room = self._room(place.backend.full_name)
+        room.leave(place)
         now = asyncio.get_running_loop().time()
         room.answers.add(1, now)
         room.counted(now)

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from llmservice_runtime.batching.behind import STEP_SECONDS, Share
 from llmservice_runtime.batching.lanes import Lanes
 from llmservice_runtime.batching.scheduler import (
     CHUNK_UNIT,
@@ -35,12 +36,20 @@ Fail = Callable[[Answer, str], None]
 """Ends an answer that can't be computed, with the reason."""
 
 
+def _nothing() -> None:
+    """Steps end by themselves."""
+
+
 class NoRoomError(Exception):
     """The memory has no room for a step; it may have for a smaller one. What was before it is unchanged."""
 
 
 class StepFailedError(Exception):
     """A step could not be computed; the message says what the engine said."""
+
+
+class HaltedError(Exception):
+    """A step of batch work alone was ended, as a live answer waits. What was before it is unchanged."""
 
 
 class Decoder(ABC):
@@ -52,14 +61,21 @@ class Decoder(ABC):
         self._pace = Pace(batch, step_seconds)
         self._bound = StepBound(batch)
         self._turns = Turns()
+        self._share = Share()
+        self._with_batch = True
+        """Whether batch work computes in the step at hand."""
         self.seconds = 0.0
         """Native time of the last step."""
+        self.halt: Callable[[], None] = _nothing
+        """In any thread: a live answer waits. A step of batch work alone, at hand or about to begin, need not end..."""
+        self.go_on: Callable[[], None] = _nothing
+        """...until this is said: what waits is known."""
         self.expected = 0.0
         """What the step at hand takes by the speed of those before; 0 = not known."""
 
     @abstractmethod
     def compute(self, taken: Taken) -> None:
-        """Compute these tokens, adding the time to `seconds`. NoRoomError or StepFailedError."""
+        """Compute these tokens, adding the time to `seconds`. NoRoomError, StepFailedError or HaltedError."""
 
     @abstractmethod
     def scores(self, rows: int) -> Floats:
@@ -94,12 +110,25 @@ class Decoder(ABC):
 
     def step(self, fail: Fail) -> Taken:
         """Compute one step; what each answer got, all of one adapter. Retries with less until it fits."""
-        adapters = {answer.adapter for answer in self.lanes.running}
+        self._with_batch = self._batch_goes()
+        adapters = {answer.adapter for answer in self._present()}
         for adapter in self._turns.order(adapters) if len(adapters) > 1 else adapters:
             if taken := self._step_of(adapter, fail):
                 self._turns.computed(adapter, self.seconds)
                 return taken
         return []
+
+    def _batch_goes(self) -> bool:
+        """Whether batch work computes now; what is suspect does so in any case, and all wait for it."""
+        running = self.lanes.running
+        if all(answer.batch for answer in running) or any(answer.suspect for answer in running):
+            return True
+        return not self.lanes.urgent and self._share.allows
+
+    def _present(self) -> list[Answer]:
+        """Those that compute now."""
+        running = self.lanes.running
+        return running if self._with_batch else [answer for answer in running if not answer.batch]
 
     def _step_of(self, adapter: int, fail: Fail) -> Taken:
         self.seconds = 0.0
@@ -113,6 +142,8 @@ class Decoder(ABC):
             self.expected = self._bound.seconds(prompt)
             try:
                 self.compute(taken)
+            except HaltedError:
+                return []
             except StepFailedError as error:
                 return self._isolate(taken, str(error), fail)
             except NoRoomError:
@@ -122,12 +153,21 @@ class Decoder(ABC):
             chunked, beside = any(a.pending > SHORT_PROMPT for a, _ in prompts), self._beside(adapter)
             self._pace.observe(generated, prompt, self.seconds, chunked, beside)
             self._bound.observe(generated, prompt, self.seconds)
+            self._account(taken, prompt)
             for answer, tokens in taken:
                 assert answer.slot is not None
                 end = answer.fed + tokens
                 self.lanes.kv.extend(answer.slot, answer.tokens[answer.fed : end], answer.shown.saves_at(end))
                 answer.suspect = False
             return taken
+
+    def _account(self, taken: Taken, prompt: int) -> None:
+        """Tell what batch work takes from live answers, where there are some."""
+        batch = sum(answer.batch for answer, _ in taken)
+        if batch and any(not answer.batch for answer in self.lanes.running):
+            self._share.beside(self.seconds, together=batch < len(taken))
+        elif not batch and not prompt:
+            self._share.alone(self.seconds)
 
     def _less(self, taken: Taken, limit: int, fail: Fail) -> int:
         """Make the next try smaller; the most tokens that it may take."""
@@ -147,11 +187,11 @@ class Decoder(ABC):
 
     def _of(self, adapter: int) -> list[Answer]:
         """Running answers of this adapter, in the order of arrival."""
-        return [answer for answer in self.lanes.running if answer.adapter == adapter]
+        return [answer for answer in self._present() if answer.adapter == adapter]
 
     def _beside(self, adapter: int) -> int:
         """Answers of other adapters that generate, and wait for the steps of this one."""
-        return sum(1 for answer in self.lanes.running if answer.adapter != adapter and answer.pending == 1)
+        return sum(1 for answer in self._present() if answer.adapter != adapter and answer.pending == 1)
 
     def _plan(self, adapter: int, limit: int, fail: Fail) -> Taken:
         running = self._of(adapter)
@@ -177,8 +217,11 @@ class Decoder(ABC):
             # Of neighbouring streams llama.cpp first takes as many tokens as the shortest has: one, beside generation.
             chunk = self._pace.chunk(*backlog(pending))
             chunk += chunk > 0 and not self.lanes.kv.shared
+            prompt = self._bound.tokens
+            if any(answer.batch for answer in running):
+                prompt = min(prompt, self._pace.within(STEP_SECONDS))
             plan = plan_step(
-                pending, limits, chunk=chunk, burst=self._pace.burst, prompt=self._bound.tokens, batch=limit, free=free,
+                pending, limits, chunk=chunk, burst=self._pace.burst, prompt=prompt, batch=limit, free=free,
                 beside=self._beside(adapter),
             )  # fmt: skip
             taken = [(a, a.shown.whole(a.fed, tokens)) for a, tokens in zip(running, plan, strict=True) if tokens]

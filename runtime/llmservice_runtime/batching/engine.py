@@ -55,6 +55,8 @@ class BatchingEngine:
         metrics.max_adapters = settings.adapter_count
         self._places = settings.max_sequences + settings.max_queued_requests
         self._open = 0
+        self._open_batch = 0
+        """Of these, batch work, which takes no live answer's place in the queue."""
         self._adapters: dict[str, int] = {}
         """Loaded adapters, by name."""
         self._drained: asyncio.Event | None = None
@@ -84,16 +86,19 @@ class BatchingEngine:
         if self._drained is not None:
             self._metrics.rejected("draining")
             raise QueueFullError("This replica is shutting down.", 1, draining=True)
-        if self._open + request.n > self._places:
+        before = self._open if request.batch else self._open - self._open_batch
+        if before + request.n > self._places:
             self._metrics.rejected()
-            message = f"{self._open} answers run or wait here, the most is {self._places}."
+            message = f"{before} answers run or wait here, the most is {self._places}."
             raise QueueFullError(message, self._retry_after())
         if request.adapter and request.adapter not in self._adapters:
             raise UnknownAdapterError(request.adapter)
         self._open += request.n
+        self._open_batch += request.n if request.batch else 0
+        ended = self._batch_ended if request.batch else self._ended
         grammar = request.params.grammar
         if grammar is None or self._grammars.cached(grammar):
-            stream = Stream(request.n, self._ended, self._steps.cancel)
+            stream = Stream(request.n, ended, self._steps.cancel)
             self._begin(request, stream)
             return stream
 
@@ -101,7 +106,7 @@ class BatchingEngine:
             await self.validate_grammar(grammar)
             self._begin(request, stream)
 
-        return Stream(request.n, self._ended, self._steps.cancel, start)
+        return Stream(request.n, ended, self._steps.cancel, start)
 
     def _begin(self, request: GenerationRequest, stream: Stream) -> None:
         grammar = request.params.grammar
@@ -113,6 +118,10 @@ class BatchingEngine:
             matcher = self._grammars.matcher(grammar) if grammar is not None else None
             answers.append(Answer(request, index, stream, self._tokenizer, self.context_tokens, matcher, adapter))
         self._steps.submit(answers)
+
+    def _batch_ended(self, answers: int) -> None:
+        self._open_batch -= answers
+        self._ended(answers)
 
     def _ended(self, answers: int) -> None:
         self._open -= answers

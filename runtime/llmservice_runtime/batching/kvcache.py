@@ -271,10 +271,12 @@ class KvCache:
         self._cut(self.slots[number], length, ops)
         return ops
 
-    def release(self, number: int, *, keep: bool) -> list[Op]:
-        """An answer ended: its tokens stay as a prefix for others (`keep`), or go."""
+    def release(self, number: int, *, keep: bool, spare: bool = False) -> list[Op]:
+        """An answer ended: its tokens stay as a prefix for others (`keep`), or go. `spare`: before all other prefixes,
+        where room is needed."""
         slot = self.slots[number]
         slot.busy = False
+        slot.used_at = 0 if spare else slot.used_at
         ops: list[Op] = []
         if not (keep and self.reuse):
             self._cut(slot, 0, [])

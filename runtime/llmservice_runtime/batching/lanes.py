@@ -1,12 +1,19 @@
-"""Which answers run and which wait, and what they hold of the KV memory."""
+"""Which answers run and which wait, and what they hold of the KV memory.
+
+Batch work runs in places that live answers leave. What of it runs when a live one comes keeps its place, and its
+memory, while it pauses: to go on costs nothing then. Where the live one needs that place or that memory, the youngest
+gives them back; what it computed stays as a prefix, the first to go.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from llmservice_runtime.batching.kvcache import KvCache, common_prefix
 from llmservice_runtime.batching.memory import Memory
+from llmservice_runtime.contract.bounds import batch_places
 from llmservice_runtime.generation.answers import Answer
 from llmservice_runtime.openai.metrics import EngineMetrics
 
@@ -23,7 +30,8 @@ GROWTH = 16
 
 
 class Lanes:
-    """`running` in the order of arrival, at most `most`; `waiting` first come, first served."""
+    """`running` in the order of arrival, at most `most`; `waiting` first come, first served, live ones before batch
+    work."""
 
     def __init__(self, kv: KvCache, memory: Memory, most: int, metrics: EngineMetrics) -> None:
         self.kv = kv
@@ -42,18 +50,44 @@ class Lanes:
             self._memory.apply(ops)
             next(answer for answer in self.running if answer.slot == source).slot = target
 
+    def queue(self, answers: Sequence[Answer]) -> None:
+        """They wait, behind all of their kind."""
+        live = sum(not other.batch for other in self.waiting)
+        for number, answer in enumerate(answers):
+            self.waiting.insert(len(self.waiting) if answer.batch else live + number, answer)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether a live answer waits, or computes its prompt."""
+        waits = bool(self.waiting) and not self.waiting[0].batch
+        return waits or any(answer.pending > 1 and not answer.batch for answer in self.running)
+
     def admit(self) -> None:
         """Let waiting answers run, as places and memory allow."""
         passed = 0
         for answer in list(self.waiting)[: self._most + LOOKAHEAD]:
-            alone = answer.suspect or any(other.suspect for other in self.running)
-            if len(self.running) >= self._most or passed > LOOKAHEAD or (alone and self.running):
+            if passed > LOOKAHEAD or (answer.batch and not self._takes_batch()):
                 return
+            alone = answer.suspect or any(other.suspect for other in self.running)
+            while len(self.running) >= self._most or (alone and self.running):
+                if answer.batch or not self._make_way():
+                    return
             if self._better_later(answer):
                 passed += 1
                 continue
-            if not self._place(answer):
-                return
+            while not self._place(answer):
+                if answer.batch or not self._make_way():
+                    return
+
+    def _takes_batch(self) -> bool:
+        return not self.urgent and sum(answer.batch for answer in self.running) < batch_places(self._most)
+
+    def _make_way(self) -> bool:
+        """The youngest batch work gives its place back, for a live answer; whether there was some."""
+        answer = next((answer for answer in reversed(self.running) if answer.batch), None)
+        if answer is not None:
+            self.back(answer, keep=not answer.suspect)
+        return answer is not None
 
     def _better_later(self, answer: Answer) -> bool:
         """Whether a running prompt computes this one's beginning now."""
@@ -62,7 +96,7 @@ class Lanes:
         tokens = answer.tokens[: answer.length]
         have = -1
         for other in self.running:
-            if other.pending > 1 and other.adapter == answer.adapter:
+            if other.pending > 1 and other.adapter == answer.adapter and (answer.batch or not other.batch):
                 shared = min(common_prefix(other.tokens[: other.length], tokens), answer.length - 1)
                 if shared - other.fed >= (WORTH_SHARING if other.stream is answer.stream else WORTH_WAITING):
                     have = self.kv.match(tokens, answer.adapter, answer.shown.fit)[1] if have < 0 else have
@@ -93,21 +127,22 @@ class Lanes:
         return True
 
     def preempt(self) -> None:
-        """The youngest gives its cells back and is computed again later; nothing of its answer is lost."""
+        """The youngest, of batch work where there is some, gives its cells back and is computed again later; nothing of
+        its answer is lost."""
         self._metrics.preempted()
-        self.back(self.running[-1])
+        self.back(next((answer for answer in reversed(self.running) if answer.batch), self.running[-1]))
 
-    def back(self, answer: Answer) -> None:
-        """Out of memory and to the head of the queue."""
-        self.release(answer, keep=False)
+    def back(self, answer: Answer, *, keep: bool = False) -> None:
+        """Out of its place, to the head of the queue of its kind; with `keep` what it computed may be found again."""
+        self.release(answer, keep=keep)
         self.running.remove(answer)
         answer.fed = 0
-        self.waiting.appendleft(answer)
+        self.waiting.insert(sum(not other.batch for other in self.waiting) if answer.batch else 0, answer)
 
     def release(self, answer: Answer, *, keep: bool) -> None:
         """Its memory is free; with `keep` as a prefix for others."""
         if answer.slot is not None:
-            self._memory.apply(self.kv.release(answer.slot, keep=keep))
+            self._memory.apply(self.kv.release(answer.slot, keep=keep, spare=answer.batch))
             answer.slot = None
 
     def remove(self, answer: Answer, *, keep: bool) -> None:

@@ -179,6 +179,11 @@ class Pace:
         """Tokens of short prompts for the next mixed step, the first of which goes whole in any case."""
         return self._fitting(BURST_BEATS * (self._beat or 0.0), self._per_token or self._per_long)
 
+    def within(self, seconds: float) -> int:
+        """Tokens of any prompts that take so long together: a multiple of 64, one tile at least."""
+        known = [each for each in (self._per_token, self._per_long) if each is not None]
+        return self._fitting(seconds, max(known, default=None))
+
     def _fitting(self, seconds: float, each: float | None) -> int:
         if each is None or self._beat is None:
             return self._first

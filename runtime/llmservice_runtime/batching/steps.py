@@ -57,7 +57,9 @@ class StepLoop:
 
     def submit(self, answers: list[Answer]) -> None:
         """Queue answers of one request."""
-        self._commands.put(lambda: self._lanes.waiting.extend(answers))
+        self._commands.put(lambda: self._lanes.queue(answers))
+        if not answers[0].batch:
+            self._decoder.halt()
 
     def cancel(self, stream: Stream) -> None:
         """Drop all answers of a stream; nothing more is delivered for it."""
@@ -87,11 +89,12 @@ class StepLoop:
     @property
     def stats(self) -> EngineStats:
         """What runs and waits now; never waits for a step."""
-        waiting, kv = len(self._lanes.waiting), self._lanes.kv
+        kept, kv = list(self._lanes.waiting), self._lanes.kv
+        batch = sum(answer.batch for answer in kept)
         return EngineStats(
             running=len(self._lanes.running),
-            waiting=waiting,
-            waiting_by_reason={"capacity": waiting},
+            waiting=len(kept),
+            waiting_by_reason={"capacity": len(kept) - batch, "deferred": batch},
             kv_usage=kv.busy_cells() / kv.cells,
             step_seconds=self._decoder.expected,
         )
@@ -116,6 +119,7 @@ class StepLoop:
 
     def _run(self) -> None:
         while not self._stopping:
+            self._decoder.go_on()
             self._obey()
             try:
                 if not self._stopping and (self._lanes.running or self._lanes.waiting):
@@ -166,7 +170,7 @@ class StepLoop:
                 sampling.append((answer, row - 1))
         chosen = self._choose(scores, sampling)
         for (answer, at), token in zip(sampling, chosen, strict=True):
-            if answer.last is not None:
+            if answer.last is not None and not answer.batch:
                 gaps.append(now - answer.last)
             generated += self._advance(answer, token, scores[at], now)
         if generated:
@@ -200,7 +204,7 @@ class StepLoop:
         if answer.limit <= answer.prompt_length:
             self._finish(answer, answer.nothing_to_generate(), now)
             return 1
-        if answer.first is None:
+        if answer.first is None and not answer.batch:
             self._metrics.first_token(now - answer.stream.arrived)
         try:
             delta = answer.take(token, row, now)

@@ -176,6 +176,11 @@ def check_pool(context_tokens: int, kv_tokens: int) -> None:
         )
 
 
+def batch_places(sequences: int) -> int:
+    """Sequences that batch work may have: a live request finds one free, and what others have left in it."""
+    return max(1, sequences - max(1, sequences // 4))
+
+
 def shown(value: Any) -> str:
     """The value as the file spells it, short."""
     written = json.dumps(value, ensure_ascii=False, default=str)

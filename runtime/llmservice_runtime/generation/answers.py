@@ -37,6 +37,8 @@ class Answer:
         params = request.params
         self.adapter = adapter
         """Number of the adapter that answers; 0 = the model itself."""
+        self.batch = request.batch
+        """It pauses for those that are not."""
         self.stream = stream
         self.index = index
         self.params = params
@@ -158,4 +160,5 @@ class Answer:
             scheduled=self.scheduled,
             first_token=self.first,
             last_token=self.last,
+            batch=self.batch,
         )

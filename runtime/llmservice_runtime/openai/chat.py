@@ -22,12 +22,14 @@ from llmservice_runtime.openai.tool_parser import CallArguments, CallStart, Cont
 from llmservice_runtime.openai.usage import Usage
 from llmservice_runtime.protocol.engine import Delta, TokenLogprob
 from llmservice_runtime.wire import sse
+from llmservice_runtime.wire.priority import is_batch
 
 
 async def chat_completions(http: web.Request) -> web.StreamResponse:
     """Answer a chat, streamed or whole."""
     server = http.app[SERVER]
     server.check_task(*WRITING)
+    batch = is_batch(http.headers)
     request = await received(
         http, ChatRequest, server.context_tokens, unsupported=server.unsupported_fields, pictures=server.sees
     )
@@ -35,7 +37,7 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
         model = server.check_model(request.model)
         async with (
             plan_chat(server, request) as plan,
-            submitted(server.ready_engine(), [plan.generation]) as deltas,
+            submitted(server.ready_engine(), [plan.generation], batch=batch) as deltas,
         ):
             if request.stream:
                 return await stream(http, deltas, ChatWriter(plan, model, request), server.drain)

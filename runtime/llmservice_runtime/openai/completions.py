@@ -23,19 +23,21 @@ from llmservice_runtime.openai.usage import Usage
 from llmservice_runtime.protocol.engine import Delta, GenerationRequest, Tokenizer, TokenLogprob
 from llmservice_runtime.wire import sse
 from llmservice_runtime.wire.errors import bad_request, unsupported
+from llmservice_runtime.wire.priority import is_batch
 
 
 async def completions(http: web.Request) -> web.StreamResponse:
     """Complete one or several prompts, streamed or whole."""
     server = http.app[SERVER]
     server.check_task(*WRITING)
+    batch = is_batch(http.headers)
     request = await received(http, CompletionRequest, server.context_tokens, PROMPTS, server.unsupported_fields)
     with server.drain.admitted():
         model = server.check_model(request.model)
         plan = await plan_completion(server, request)
         if request.max_tokens == 0 and request.logprobs is None:
             return _respond(plan, [_echo_only(plan, number) for number in range(plan.choices)], model, plan.usage())
-        async with submitted(server.ready_engine(), plan.generations) as deltas:
+        async with submitted(server.ready_engine(), plan.generations, batch=batch) as deltas:
             if request.stream:
                 return await stream(http, deltas, CompletionWriter(plan, model), server.drain)
             answers = [_Answer(plan, number) for number in range(plan.choices)]

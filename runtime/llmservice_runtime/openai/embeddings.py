@@ -24,13 +24,13 @@ TURN = 32
 """Texts that are tokenized in one go: some milliseconds."""
 
 
-async def embeddings(server: Server, request: EmbeddingRequest) -> bytes:
-    """A vector of each text, in order."""
+async def embeddings(server: Server, request: EmbeddingRequest, batch: bool = False) -> bytes:
+    """A vector of each text, in order. `batch`: behind live requests."""
     model = server.check_model(request.model)
     pooler = server.ready_pooler("Embedding")
     _check(request, pooler.traits, server)
     inputs = await _inputs(request, pooler)
-    vectors = await pooler.pool(inputs)
+    vectors = await pooler.pool(inputs, batch=batch)
     tokens = sum(len(given.tokens) for given in inputs)
     answer = request, pooler.traits, vectors, model, tokens
     if sum(map(len, vectors)) <= INLINE_NUMBERS:

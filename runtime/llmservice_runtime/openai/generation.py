@@ -20,8 +20,11 @@ from llmservice_runtime.wire.errors import ApiError, bad_request, internal, queu
 
 
 @asynccontextmanager
-async def submitted(engine: Engine, requests: Sequence[GenerationRequest]) -> AsyncIterator[AsyncIterator[Delta]]:
-    """Deltas of all requests; answers of request k have index k*n + i. Leaving the context cancels what still runs."""
+async def submitted(
+    engine: Engine, requests: Sequence[GenerationRequest], *, batch: bool = False
+) -> AsyncIterator[AsyncIterator[Delta]]:
+    """Deltas of all requests; answers of request k have index k*n + i. Leaving the context cancels what still runs.
+    `batch`: they go behind live ones."""
     answers = sum(request.n for request in requests)
     if answers > engine.max_answers:
         # Not a full queue: sending it again could never help.
@@ -30,7 +33,7 @@ async def submitted(engine: Engine, requests: Sequence[GenerationRequest]) -> As
     sources: list[AsyncIterator[Delta]] = []
     merged: AsyncIterator[Delta] | None = None
     try:
-        sources.extend(engine.submit(request) for request in requests)
+        sources.extend(engine.submit(replace(request, batch=batch) if batch else request) for request in requests)
         merged = sources[0] if len(sources) == 1 else _merged(sources, requests[0].n)
         yield merged
     finally:

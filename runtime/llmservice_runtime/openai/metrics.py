@@ -58,6 +58,8 @@ class FinishedRequest:
     """First time in a batch."""
     first_token: float | None = None
     last_token: float | None = None
+    batch: bool = False
+    """It paused for others: its times say nothing of how quick the engine is."""
 
 
 class Histogram:
@@ -173,7 +175,7 @@ class EngineMetrics(Collector):
 
     def request_finished(self, record: FinishedRequest) -> None:
         """One answer ended, however; its times go to the histograms that it reached."""
-        times = _durations(record)
+        times = {} if record.batch else _durations(record)
         with self._lock:
             self._finished[record.finish_reason] += 1
             self._paths[self.path] += 1

@@ -20,6 +20,7 @@ from llmservice_runtime.openai.requests.pooling import (
 from llmservice_runtime.openai.rerank import rerank, score
 from llmservice_runtime.openai.state import SERVER, Server
 from llmservice_runtime.wire.body import Incoming
+from llmservice_runtime.wire.priority import is_batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class Endpoint:
     request: type[PoolingFields]
     contexts: int
     """Of text that a body may have."""
-    answer: Callable[[Server, Any], Awaitable[bytes]]
-    """server, request -> JSON; ApiError for what is wrong with it."""
+    answer: Callable[[Server, Any, bool], Awaitable[bytes]]
+    """server, request, whether it goes behind live ones -> JSON; ApiError for what is wrong with it."""
     apart: bool = True
     """Whether a large body is read in a process of its own, where the server has one."""
 
@@ -53,9 +54,10 @@ def handler(endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.Respons
 
     async def handle(http: web.Request) -> web.Response:
         server = http.app[SERVER]
+        batch = is_batch(http.headers)
         request = await endpoint.read(server, http)
         with server.drain.admitted():
-            body = await endpoint.answer(server, request)
+            body = await endpoint.answer(server, request, batch)
         return web.Response(body=body, content_type="application/json")
 
     return handle

@@ -20,13 +20,13 @@ Named = tuple[str, str]
 """A text, and its place in the request."""
 
 
-async def rerank(server: Server, request: RerankRequest) -> bytes:
-    """The documents with their scores, most relevant first."""
+async def rerank(server: Server, request: RerankRequest, batch: bool = False) -> bytes:
+    """The documents with their scores, most relevant first. `batch`: behind live requests."""
     model = server.check_model(request.model)
     pooler = server.ready_pooler("Rerank")
     documents = [(text, f"documents.{number}") for number, text in enumerate(request.documents)]
     pairs = await _pairs(pooler, request, [(request.query, "query")] * len(documents), documents)
-    scores = [vector[0] for vector in await pooler.pool(pairs)]
+    scores = [vector[0] for vector in await pooler.pool(pairs, batch=batch)]
     order = sorted(range(len(scores)), key=lambda number: -scores[number])
     results: list[dict[str, Any]] = []
     for number in order[: request.top_n or None]:
@@ -36,8 +36,8 @@ async def rerank(server: Server, request: RerankRequest) -> bytes:
     return to_json({**head, "results": results, "usage": _usage(pairs)})
 
 
-async def score(server: Server, request: ScoreRequest) -> bytes:
-    """The score of each pair, in order."""
+async def score(server: Server, request: ScoreRequest, batch: bool = False) -> bytes:
+    """The score of each pair, in order. `batch`: behind live requests."""
     model = server.check_model(request.model)
     pooler = server.ready_pooler("Rerank")
     firsts, seconds = _named(request.text_1, "text_1"), _named(request.text_2, "text_2")
@@ -45,7 +45,7 @@ async def score(server: Server, request: ScoreRequest) -> bytes:
         said = f"`text_1` has {len(firsts)} texts and `text_2` {len(seconds)}: send one, or as many."
         raise bad_request(said, "text_1")
     pairs = await _pairs(pooler, request, firsts * (len(seconds) // len(firsts)), seconds)
-    scores = [vector[0] for vector in await pooler.pool(pairs)]
+    scores = [vector[0] for vector in await pooler.pool(pairs, batch=batch)]
     data = [{"index": number, "object": "score", "score": value} for number, value in enumerate(scores)]
     head = {"id": f"score-{uuid.uuid4().hex}", "object": "list", "created": int(time.time()), "model": model}
     return to_json({**head, "data": data, "usage": _usage(pairs)})

@@ -73,6 +73,8 @@ class PoolingEngine:
         self._turns = Turns(model.step_tokens, padded=model.padded)
         self._places = settings.max_sequences + settings.max_queued_requests
         self._open = 0
+        self._open_batch = 0
+        """Of these, batch work."""
         self._computing = 0
         self._lock = threading.Condition()
         self._closed = False
@@ -103,15 +105,17 @@ class PoolingEngine:
         """See Pooler."""
         return self._model.pair(query, document)
 
-    async def pool(self, inputs: Sequence[PoolInput]) -> Sequence[Vector]:
-        """See Pooler."""
-        if self._open >= self._places:
+    async def pool(self, inputs: Sequence[PoolInput], *, batch: bool = False) -> Sequence[Vector]:
+        """See Pooler. Batch work takes no live request's place in the queue."""
+        before = self._open if batch else self._open - self._open_batch
+        if before >= self._places:
             self._metrics.rejected()
-            message = f"{self._open} requests run or wait here, the most is {self._places}."
+            message = f"{before} requests run or wait here, the most is {self._places}."
             raise QueueFullError(message, RETRY_SECONDS)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        job = Job(inputs, _telling(done), time.monotonic())
+        job = Job(inputs, _telling(done), time.monotonic(), batch)
         self._open += 1
+        self._open_batch += batch
         try:
             with self._lock:
                 if self._closed:
@@ -122,6 +126,7 @@ class PoolingEngine:
             return job.vectors
         finally:
             self._open -= 1
+            self._open_batch -= batch
             job.cancelled = True
             self._over(job, "stop" if done.done() and not done.cancelled() and not done.exception() else "abort")
 

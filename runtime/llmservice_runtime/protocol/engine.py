@@ -85,6 +85,8 @@ class GenerationRequest:
     """Name of the LoRA adapter that answers; empty = the model itself."""
     pictures: Sequence[Span] = ()
     """Those of the prompt, in their order; its tokens there are below 0. The last token of a prompt is none of them."""
+    batch: bool = False
+    """It goes behind all that are not."""
 
 
 @dataclass(frozen=True, slots=True)

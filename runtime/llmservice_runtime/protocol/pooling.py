@@ -74,8 +74,8 @@ class Pooler(Served, Protocol):
         """The input that compares two texts, which are tokens without special ones."""
         ...
 
-    async def pool(self, inputs: Sequence[PoolInput]) -> Sequence[Vector]:
-        """A vector of each, as the model's files say; of pairs one number each, 0 to 1.
+    async def pool(self, inputs: Sequence[PoolInput], *, batch: bool = False) -> Sequence[Vector]:
+        """A vector of each, as the model's files say; of pairs one number each, 0 to 1. `batch`: behind all others.
 
         Raises QueueFullError. Cancelling the caller ends what was not begun.
         """

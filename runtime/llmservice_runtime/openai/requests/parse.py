@@ -43,7 +43,7 @@ INSTEAD: dict[str, str] = {
     "num_ctx": "the context length is the service's `contextTokens`.",
     "num_predict": "use `max_tokens`.",
     "prediction": "predicted outputs are not offered.",
-    "priority": "all requests of a service queue first come, first served.",
+    "priority": "requests of a service go first come, first served; batch work says `X-LLMService-Priority: batch`.",
     "prompt": "use /v1/completions for a prompt; chat takes `messages`.",
     "prompt_logprobs": "use /v1/completions with `echo` and `logprobs`.",
     "reasoning": "use `reasoning_effort` or `chat_template_kwargs`.",

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
 import numpy as np
 
-from llmservice_runtime.batching.decoder import Decoder, NoRoomError, StepFailedError, Taken
+from llmservice_runtime.batching.decoder import Decoder, HaltedError, NoRoomError, StepFailedError, Taken
 from llmservice_runtime.batching.lanes import Lanes
 from llmservice_runtime.engines.llamacpp.serve.adapters import Adapters
 from llmservice_runtime.engines.llamacpp.serve.binding import Batch, Logits, Vectors, recent_errors
+from llmservice_runtime.engines.llamacpp.serve.halt import ABORTED, Halt
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
 from llmservice_runtime.generation.answers import Answer
 from llmservice_runtime.generation.arrays import Floats
@@ -29,6 +30,10 @@ class LlamaDecoder(Decoder):
         self._adapters = Adapters(loaded)
         vocab = int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(loaded.model)))
         self._logits = Logits(loaded.context, loaded.outputs, vocab)
+        self._halt = Halt(loaded.context) if loaded.layout.reuse and not loaded.offloaded else None
+        """None: what a step computed can't be taken back, or is on a GPU, which is not asked."""
+        if self._halt is not None:
+            self.halt, self.go_on = self._halt.now, self._halt.clear
 
     def read_adapter(self, path: Path) -> AbstractContextManager[Path]:
         """See Decoder: PEFT's files are converted."""
@@ -60,10 +65,24 @@ class LlamaDecoder(Decoder):
         if not text:
             return
         try:
-            self._decode(self._batch.of(self._fill(text)))
+            with self._halt if self._halt and self._only_batch(taken, pictures) else nullcontext():
+                self._decode(self._batch.of(self._fill(text)))
         except NoRoomError:
             self._forget(pictures)
             raise
+        except HaltedError:
+            self._take_back(text)
+            raise
+
+    def _only_batch(self, taken: Taken, pictures: Taken) -> bool:
+        return not pictures and all(answer.batch for answer, _ in taken)
+
+    def _take_back(self, taken: Taken) -> None:
+        """What a step that was halted had computed before."""
+        memory = llama_cpp.llama_get_memory(self._loaded.context)
+        for answer, _ in taken:
+            if not llama_cpp.llama_memory_seq_rm(memory, answer.slot, answer.shown.position(answer.fed) or -1, -1):
+                raise StepFailedError("llama.cpp can't take back a step")
 
     def _fill(self, taken: Taken) -> int:
         """Write text into the batch; how many tokens."""
@@ -128,6 +147,8 @@ class LlamaDecoder(Decoder):
         self.seconds += time.perf_counter() - begin
         if code == 1:
             raise NoRoomError
+        if code == ABORTED:
+            raise HaltedError
         if code:
             said = f": {recent_errors[-1]}" if recent_errors else ""
             raise StepFailedError(f"llama.cpp failed with {code}{said}")

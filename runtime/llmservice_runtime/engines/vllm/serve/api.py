@@ -23,6 +23,7 @@ from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.base.gpus import others
 from llmservice_runtime.engines.vllm.plugins import API, PARSER, WORKER
+from llmservice_runtime.engines.vllm.serve.behind import Behind
 from llmservice_runtime.engines.vllm.serve.gate import Door, Gate
 from llmservice_runtime.engines.vllm.serve.handover import handed_over
 from llmservice_runtime.engines.vllm.serve.layout import counting
@@ -213,4 +214,5 @@ def served_by(engine_client: Any, args: Namespace, settings: RuntimeSettings) ->
         own=own,
         thinks=thinks,
         calls=bool(args.tool_call_parser),
+        behind=Behind(scheduler),
     )

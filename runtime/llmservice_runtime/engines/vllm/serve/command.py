@@ -119,6 +119,8 @@ def _writing(settings: RuntimeSettings, given: Given, sequences: int) -> dict[st
     """What writes text."""
     # vLLM counts those that run as well.
     said = {"--max-num-queued-reqs": str(max(sequences, settings.max_sequences) + settings.max_queued_requests)}
+    # All are alike but batch work, which goes behind the others.
+    said["--scheduling-policy"] = "priority"
     if PARSERS.isdisjoint(given):  # who names a parser of vLLM's gets that one for all
         said |= {"--enable-auto-tool-choice": "", "--tool-call-parser": PARSER, "--reasoning-parser": PARSER}
         said |= {"--tool-parser-plugin": REGISTRATION}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +44,7 @@ from llmservice_runtime.openai.state import WRITING, Server
 from llmservice_runtime.wire import sse
 from llmservice_runtime.wire.callers import Callers, is_preflight, preflight, told
 from llmservice_runtime.wire.errors import MAX_BODY_BYTES, ApiError, cut, internal, unavailable
+from llmservice_runtime.wire.priority import is_batch
 
 Body = dict[str, Any]
 Read = tuple[type[Strict], int, Callable[[Any, Served], Awaitable[Body]]]
@@ -61,6 +63,8 @@ PREFIXED = ("/chat/completions", "/completions", "/models", "/embeddings", "/rer
 MODELS = "/v1/models"
 SHOWN = ("/health", "/metrics", "/version")
 """What vLLM itself answers to GET. Its other paths are not of our API: some would abort what others asked."""
+
+NOTHING: Mapping[str, Any] = {}
 
 log = logging.getLogger(__name__)
 
@@ -133,8 +137,10 @@ class Gate:
         elif path in GENERATION:
             allowed(scope, "POST")
             served.server.check_task(*WRITING)
+            behind = served.behind if is_batch(headers_of(scope)) else None
             with running.admitted(send) as admitted:
-                receive, body, request = await self._read(GENERATION[path], scope, receive, served)
+                more = behind.fields if behind else {}
+                receive, body, request = await self._read(GENERATION[path], scope, receive, served, more)
                 # What a step may take is told by the text, and by the pixels of pictures, not by their files.
                 files = sum(4 * len(given.data) // 3 for given in request.pictures)
                 length = max(0, int(headers_of(scope)["Content-Length"]) - files)
@@ -152,21 +158,25 @@ class Gate:
                     held[0] if held else "tools",
                     tidy=True,
                 )
-                await self._app(scope, receive, Answer(admitted.send, path, changes).send)
+                async with behind.turn(request.n) if behind else nullcontext():
+                    await self._app(scope, receive, Answer(admitted.send, path, changes).send)
         elif path in ENDPOINTS:
             allowed(scope, "POST")
             endpoint, server = ENDPOINTS[path], served.server
+            batch = is_batch(headers_of(scope))
             incoming = Incoming(scope, receive, MAX_BODY_BYTES)
             async with incoming.answerable():
                 asked = await endpoint.read(server, incoming, apart=False)
             with running.admitted(send) as admitted:
-                await answer(admitted.send, 200, await while_there(receive, endpoint.answer(server, asked)))
+                await answer(admitted.send, 200, await while_there(receive, endpoint.answer(server, asked, batch)))
         else:
             said = f"No such path: {cut(path)}. The API starts at /v1 (docs/api.md lists it)."
             raise ApiError(404, said, code="not_found")
 
-    async def _read(self, how: Read, scope: Scope, receive: Receive, served: Served) -> tuple[Receive, Body, Any]:
-        """The body, judged and written anew, and the request as it was read."""
+    async def _read(
+        self, how: Read, scope: Scope, receive: Receive, served: Served, more: Mapping[str, Any] = NOTHING
+    ) -> tuple[Receive, Body, Any]:
+        """The body, judged and written anew with `more` fields, and the request as it was read."""
         model, prompts, translated = how
         incoming = Incoming(scope, receive, MAX_BODY_BYTES)
         server = served.server
@@ -180,7 +190,7 @@ class Gate:
                 apart=False,
                 pictures=server.sees,
             )
-        wanted = await translated(request, served)
+        wanted = {**await translated(request, served), **more}
         body = json.dumps(wanted, ensure_ascii=False).encode()
         dropped = (b"content-length", b"content-encoding", b"content-type", b"transfer-encoding")
         headers = [(name, value) for name, value in scope["headers"] if name not in dropped]

@@ -51,13 +51,14 @@ class VllmPooler:
         self.pair = Pairs(partial(tokenizer.encode, add_special=False, parse_special=False), tokenizer.pair).joined
         self._lanes = [asyncio.ensure_future(self._lane()) for _ in range(AHEAD)]
 
-    async def pool(self, inputs: Sequence[PoolInput]) -> Sequence[Vector]:
-        """See Pooler."""
-        if len(self._jobs) >= self.max_answers:
-            message = f"{len(self._jobs)} requests run or wait here, the most is {self.max_answers}."
+    async def pool(self, inputs: Sequence[PoolInput], *, batch: bool = False) -> Sequence[Vector]:
+        """See Pooler. Batch work takes no live request's place in the queue."""
+        before = sum(batch or not job.batch for job in self._jobs)
+        if before >= self.max_answers:
+            message = f"{before} requests run or wait here, the most is {self.max_answers}."
             raise QueueFullError(message, RETRY_SECONDS)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        job = Job(inputs, partial(_tell, done), time.monotonic())
+        job = Job(inputs, partial(_tell, done), time.monotonic(), batch)
         self._jobs.add(job)
         self._turns.add(job)
         self._some.set()

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmservice_runtime.engines.vllm.serve.behind import Behind
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.engine import Tokenizer
 
@@ -27,6 +28,8 @@ class Served:
     thinks: bool = False
     """Answers may have thinking that is told apart."""
     calls: bool = True
+    behind: Behind | None = None
+    """Looks after batch work; None = the model writes no text."""
     adapters: dict[str, str] = field(default_factory=dict)
     """What vLLM calls the LoRA adapters that it has."""
     count: Count | None = None

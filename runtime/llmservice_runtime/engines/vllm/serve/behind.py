@@ -1,0 +1,38 @@
+"""Batch work at vLLM: behind live requests by its priority, and never so much of it that these find no place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from llmservice_runtime.contract.bounds import batch_places
+
+PRIORITY = 1
+"""What is lower goes before; live requests have 0."""
+
+
+class Behind:
+    """Looks after one engine's batch work. `scheduler` is vLLM's own configuration, which is asked at every request."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self._free = asyncio.Semaphore(batch_places(int(scheduler.max_num_seqs)))
+        self.fields: Mapping[str, int] = {"priority": PRIORITY} if scheduler.policy == "priority" else {}
+        """What vLLM is to read in the body; nothing where engine.args say that it goes first come, first served."""
+
+    @asynccontextmanager
+    async def turn(self, answers: int) -> AsyncIterator[None]:
+        """Around a request of so many answers: vLLM runs what it runs to its end, so some places are left free of
+        batch work. It takes no room in the queue of live requests."""
+        async with self._free:
+            self._more(answers)
+            try:
+                yield
+            finally:
+                self._more(-answers)
+
+    def _more(self, answers: int) -> None:
+        if self._scheduler.max_num_queued_reqs is not None:
+            self._scheduler.max_num_queued_reqs += answers

@@ -1,0 +1,290 @@
+"""Batch work goes behind live answers, on an engine that a clock stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from llmservice_runtime.batching.behind import LOOK, SHARE, Share
+from llmservice_runtime.batching.decoder import Decoder, StepFailedError, Taken
+from llmservice_runtime.batching.kvcache import KvCache, Op
+from llmservice_runtime.batching.lanes import Lanes
+from llmservice_runtime.contract.bounds import batch_places
+from llmservice_runtime.generation.answers import Answer
+from llmservice_runtime.generation.arrays import Floats
+from llmservice_runtime.openai.metrics import EngineMetrics
+from llmservice_runtime.protocol.engine import GenerationRequest, SamplingParams
+
+VOCABULARY = cast(Any, SimpleNamespace(vocab_size=50_000, end_tokens=frozenset(), special_tokens=frozenset()))
+STREAM = cast(Any, SimpleNamespace(arrived=0.0))
+
+
+class Memory:
+    """Keeps nothing."""
+
+    def apply(self, ops: Iterable[Op]) -> None: ...
+    def clear(self) -> None: ...
+
+
+class Clock(Decoder):
+    """A step takes `beat`, `lane` more for each that generates, `token` for each token of a prompt."""
+
+    def __init__(self, lanes: Lanes, *, lane: float) -> None:
+        super().__init__(lanes, 2048)
+        self.beat, self.lane, self.token = 0.010, lane, 0.0005
+        self.now = 0.0
+        self.breaks: Answer | None = None
+
+    def compute(self, taken: Taken) -> None:
+        if self.breaks is not None and any(answer is self.breaks for answer, _ in taken):
+            raise StepFailedError("it breaks")
+        prompt = sum(tokens for _, tokens in taken if tokens > 1)
+        took = self.beat + self.lane * (len(taken) - 1) + self.token * prompt
+        self.seconds += took
+        self.now += took
+
+    def scores(self, rows: int) -> Floats:
+        raise NotImplementedError
+
+
+@dataclass
+class World:
+    """An engine of `most` sequences, each with 2,048 cells; with `pool`, so many for all of them."""
+
+    most: int = 8
+    lane: float = 0.004
+    pool: int = 0
+    numbers: int = 0
+    failed: list[Answer] = field(default_factory=list)
+    done: list[Answer] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        shared = self.pool > 0
+        self.kv = KvCache(
+            2 * self.most if shared else self.most, self.pool or self.most * 2048, shared=shared, reuse=True
+        )
+        self.lanes = Lanes(self.kv, Memory(), self.most, EngineMetrics("m"))
+        self.decoder = Clock(self.lanes, lane=self.lane)
+        self.times: dict[Answer, list[float]] = {}
+
+    def ask(self, prompt: int, answer: int, *, batch: bool = False, tokens: list[int] | None = None) -> Answer:
+        """One that wants so many tokens; all prompts differ, unless `tokens` are given."""
+        self.numbers += 1
+        given = tokens or [self.numbers] * prompt
+        request = GenerationRequest("r", given, SamplingParams(max_tokens=answer), batch=batch)
+        asked = Answer(request, 0, STREAM, VOCABULARY, 2048, None)
+        self.times[asked] = [self.decoder.now]
+        self.lanes.queue([asked])
+        return asked
+
+    def step(self) -> Taken:
+        """As the step loop does it."""
+        self.lanes.admit()
+        taken = self.decoder.step(self._fail)
+        for answer, tokens in taken:
+            answer.fed += tokens
+            if answer.pending == 0:
+                answer.tokens[answer.length] = 7
+                answer.length += 1
+                self.times[answer].append(self.decoder.now)
+                if answer.length >= answer.limit:
+                    self.lanes.release(answer, keep=True)
+                    self.lanes.running.remove(answer)
+                    self.done.append(answer)
+        return taken
+
+    def until(self, answer: Answer, generated: int, steps: int = 5000) -> None:
+        """Steps, until it has so many tokens."""
+        for _ in range(steps):
+            if answer.generated >= generated:
+                return
+            self.step()
+        raise AssertionError(f"{answer.generated} of {generated} tokens after {steps} steps")
+
+    def finish(self, steps: int = 20_000) -> None:
+        """Steps, as long as there is anything to do."""
+        for _ in range(steps):
+            if not (self.lanes.running or self.lanes.waiting):
+                return
+            self.step()
+        raise AssertionError("it never ends")
+
+    def first(self, answer: Answer) -> float:
+        """Seconds until its first token."""
+        asked, first, *_ = self.times[answer]
+        return first - asked
+
+    def _fail(self, answer: Answer, message: str) -> None:
+        self.lanes.remove(answer, keep=False)
+        self.failed.append(answer)
+
+
+@pytest.mark.parametrize("world", [World(), World(pool=4096), World(lane=0.0001), World(most=1)], ids=str)
+def test_a_live_answer_waits_for_the_step_at_hand_alone(world: World) -> None:
+    alone = World(world.most, world.lane, world.pool)
+    wanted = alone.ask(400, 5)
+    alone.until(wanted, 1)
+    work = [world.ask(300, 200, batch=True) for _ in range(12)]
+    world.until(work[0], 20)
+    for _ in range(3):
+        longest = max(_took(world) for _ in range(20))
+        live = world.ask(400, 5)
+        world.until(live, 5)
+        assert world.first(live) <= alone.first(wanted) + longest
+    world.finish()
+    assert not world.failed
+    assert len(world.done) == 15
+    assert all(answer.generated == 200 for answer in work)
+
+
+def _took(world: World) -> float:
+    before = world.decoder.now
+    world.step()
+    return world.decoder.now - before
+
+
+def test_what_pauses_keeps_its_place_and_goes_on_where_it_was() -> None:
+    world = World()
+    work = [world.ask(300, 400, batch=True) for _ in range(6)]
+    world.until(work[-1], 10)
+    fed = [answer.fed for answer in work]
+    live = world.ask(200, 2)
+    world.until(live, 1)
+    assert [answer.fed for answer in work] == fed
+    assert all(answer.slot is not None for answer in work)
+
+
+def test_live_answers_take_the_places_of_batch_work_whose_beginning_is_found_again() -> None:
+    world = World(pool=16_384)
+    work = [world.ask(300, 400, batch=True) for _ in range(batch_places(8))]
+    world.until(work[-1], 10)
+    live = [world.ask(100, 40) for _ in range(8)]
+    for answer in live:
+        world.until(answer, 1)
+    assert all(answer.slot is None for answer in work)
+    world.until(live[-1], 40)
+    before = world.decoder.now
+    world.until(work[0], work[0].generated + 2)
+    assert world.decoder.now - before < 300 * world.decoder.token  # its prompt was not computed again
+
+
+def test_a_place_is_left_to_live_requests_and_what_was_kept_for_them() -> None:
+    world = World()
+    talk = [999] * 500
+    first = world.ask(0, 5, tokens=talk)
+    world.until(first, 5)
+    work = [world.ask(300, 20, batch=True) for _ in range(40)]
+    world.until(work[20], 10)
+    assert len(world.lanes.running) == batch_places(8)
+    again = world.ask(0, 5, tokens=[*talk, 1, 2, 3])
+    world.until(again, 1)
+    assert world.first(again) < 500 * world.decoder.token
+
+
+@pytest.mark.parametrize(("lane", "least", "most"), [(0.0001, 1.0, 1 + 1.5 * SHARE), (0.010, 1.0, 1 + 2 * SHARE)])
+def test_beside_live_answers_that_generate_it_goes_on_and_costs_them_little(
+    lane: float, least: float, most: float
+) -> None:
+    alone = World(lane=lane)
+    wanted = alone.ask(50, 500)
+    alone.until(wanted, 500)
+    world = World(lane=lane)
+    work = [world.ask(300, 400, batch=True) for _ in range(6)]
+    world.until(work[0], 5)
+    before = sum(answer.generated for answer in work)
+    live = world.ask(50, 500)
+    world.until(live, 500)
+    times = world.times[live]
+    slowed = (times[-1] - times[1]) / (alone.times[wanted][-1] - alone.times[wanted][1])
+    assert least <= slowed <= most
+    assert sum(answer.generated for answer in work) > before
+
+
+def test_where_lanes_cost_next_to_nothing_it_is_in_nearly_every_step() -> None:
+    world = World(lane=0.0001)
+    work = [world.ask(50, 1000, batch=True) for _ in range(4)]
+    live = world.ask(50, 400)
+    world.until(live, 400)
+    assert min(answer.generated for answer in work) > 250
+
+
+def test_more_live_answers_than_places_leave_none_to_batch_work() -> None:
+    world = World(most=4)
+    work = [world.ask(100, 50, batch=True) for _ in range(4)]
+    world.until(work[0], 5)
+    live = [world.ask(100, 50) for _ in range(10)]
+    world.until(live[0], 1)
+    had = [answer.generated for answer in work]
+    world.until(live[4], 1)
+    assert [answer.generated for answer in work] == had
+    world.finish()
+    assert {answer for answer in world.done if not answer.batch} == set(live)
+
+
+def test_memory_that_is_full_is_taken_from_batch_work_first() -> None:
+    world = World(pool=1024)
+    work = [world.ask(200, 150, batch=True) for _ in range(3)]
+    world.until(work[-1], 5)
+    live = [world.ask(200, 150) for _ in range(2)]
+    world.until(live[-1], 150)
+    world.finish()
+    assert not world.failed
+    assert len(world.done) == 5
+    assert all(world.done.index(answer) < 2 for answer in live)
+
+
+def test_live_answers_do_not_wait_for_a_beginning_that_paused_work_computes() -> None:
+    world = World(most=2)
+    shared = [5] * 600
+    world.ask(0, 5, tokens=[*shared, 1], batch=True)
+    world.step()
+    live = world.ask(0, 5, tokens=[*shared, 2])
+    world.until(live, 5, steps=100)
+
+
+@pytest.mark.parametrize("batch", [True, False])
+def test_one_that_breaks_steps_ends_alone(batch: bool) -> None:
+    world = World(most=4)
+    work = [world.ask(100, 50, batch=True) for _ in range(3)]
+    world.until(work[0], 5)
+    live = [world.ask(100, 50), world.ask(100, 50)]
+    world.decoder.breaks = work[1] if batch else live[0]
+    world.finish()
+    assert world.failed == [world.decoder.breaks]
+    assert len(world.done) == 4
+
+
+def test_the_account_allows_steps_beside_as_live_ones_pay_for_them() -> None:
+    share = Share()
+
+    def paid() -> int:
+        """Steps of live answers alone until it allows one beside."""
+        steps = 0
+        while not share.allows:
+            share.alone(0.010)
+            steps += 1
+        return steps
+
+    assert paid() == 1, "nothing is known yet"
+    share.beside(0.050, together=True)
+    assert paid() == pytest.approx(0.040 / (SHARE * 0.010), abs=6)
+    for _ in range(LOOK):
+        assert paid() == 0
+        share.beside(0.010, together=True)
+    assert paid() == 1, "what a step takes alone is looked at again"
+
+
+def test_places() -> None:
+    assert [batch_places(most) for most in (1, 2, 3, 4, 8, 256)] == [1, 1, 2, 3, 6, 192]
+
+
+def test_answers_wait_in_the_order_of_their_kind() -> None:
+    world = World()
+    asked = [world.ask(10, 5, batch=batch) for batch in (True, False, True, False)]
+    assert list(world.lanes.waiting) == [asked[1], asked[3], asked[0], asked[2]]
+    assert np.array_equal([answer.batch for answer in world.lanes.waiting], [False, False, True, True])

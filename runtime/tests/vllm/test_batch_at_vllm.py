@@ -1,0 +1,81 @@
+"""Batch work at vLLM: behind by its priority, in bounds, and beside the queue of live requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from test_around_vllm import MESSAGES, ask, gate, served, whole  # type: ignore[import-not-found]
+from test_around_vllm import Behind as Application
+from test_command import AROUND, SETTINGS, option  # type: ignore[import-not-found]
+
+from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.vllm.serve.behind import Behind
+from llmservice_runtime.engines.vllm.serve.command import command
+from llmservice_runtime.engines.vllm.serve.gate import Door, Gate
+from llmservice_runtime.wire.priority import BATCH, HEADER
+
+CHAT = "/v1/chat/completions"
+SAID: Mapping[str, str] = {HEADER: BATCH}
+
+
+def scheduler(policy: str = "priority", most: int | None = 12) -> Any:
+    return SimpleNamespace(max_num_seqs=4, policy=policy, max_num_queued_reqs=most)
+
+
+def through(application: Any, rules: Any) -> Gate:
+    return Gate(application, Door(served=served(behind=Behind(rules))))
+
+
+async def have(application: Any, count: int) -> None:
+    while len(application.bodies) < count:  # noqa: ASYNC110 - the application rings no bell
+        await asyncio.sleep(0)
+
+
+def test_vllm_goes_by_priority_unless_the_user_says_otherwise() -> None:
+    assert isinstance(SETTINGS, RuntimeSettings)
+    assert option(command(SETTINGS, AROUND), "--scheduling-policy") == "priority"
+    argv = command(replace(SETTINGS, engine_args=("--scheduling-policy=fcfs",)), AROUND)
+    assert option(argv, "--scheduling-policy") == "fcfs"
+
+
+@pytest.mark.parametrize(("policy", "added"), [("priority", {"priority": 1}), ("fcfs", {})])
+async def test_only_batch_requests_are_written_anew_with_a_priority(policy: str, added: Any) -> None:
+    application = Application(*whole({}))
+    gated = through(application, scheduler(policy))
+    for headers in ({}, SAID, {HEADER: "live"}):
+        assert (await ask(gated, CHAT, {"messages": MESSAGES}, **headers))[0] == 200
+    plain = application.bodies[0]
+    assert application.bodies == [plain, {**plain, **added}, plain]
+
+
+async def test_a_client_may_not_say_a_priority_in_the_body() -> None:
+    status, _, raw = await ask(gate(Application()), CHAT, {"messages": MESSAGES, "priority": -1})
+    assert status == 400 and HEADER.encode() in raw
+
+
+async def test_some_places_are_left_and_the_queue_of_live_requests_is_theirs() -> None:
+    application, rules = Application(*whole({})), scheduler()
+    application.hold = asyncio.Event()
+    gated = through(application, rules)
+    work = [asyncio.ensure_future(ask(gated, CHAT, {"messages": MESSAGES}, **SAID)) for _ in range(5)]
+    async with asyncio.timeout(20):
+        await have(application, 3)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(application.bodies) == 3 and rules.max_num_queued_reqs == 15
+        live = asyncio.ensure_future(ask(gated, CHAT, {"messages": MESSAGES}))
+        await have(application, 4)
+        application.hold.set()
+        await asyncio.gather(*work, live)
+    assert len(application.bodies) == 6 and rules.max_num_queued_reqs == 12
+
+
+async def test_without_a_bound_there_is_none_to_raise() -> None:
+    rules = scheduler(most=None)
+    async with Behind(rules).turn(3):
+        assert rules.max_num_queued_reqs is None
