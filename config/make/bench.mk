@@ -1,4 +1,4 @@
-.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-gpu bench-embeddings bench-adapters bench-operator bench-scaling bench-routing bench-gateway bench-console
+.PHONY: bench-engines bench-runtime bench-startup bench-memory bench-gpu bench-embeddings bench-adapters bench-operator bench-scaling bench-routing bench-gateway bench-console bench-batch
 bench-runtime: $(VENV)/.dev $(VENV)/.engine ## our runtime against llama-server; writes docs/benchmarks.md
 	PYTHONPATH=runtime $(BIN)/python -m bench --write docs/benchmarks.md
 
@@ -35,3 +35,6 @@ bench-gateway: $(VENV)/.dev ## CPU for each chunk of a stream, beside other prox
 
 bench-console: $(VENV)/.dev $(VENV)/.console ## what open consoles cost the gateway (2 minutes); alone on the machine
 	PYTHONPATH=operator:e2e $(BIN)/python -m bench.console --write docs/benchmarks-gateway.md $(BENCH_ARGS)
+
+bench-batch: $(VENV)/.dev $(VENV)/.engine ## live requests without and beside a batch; writes docs/benchmarks-batch.md (25 minutes)
+	PYTHONPATH=runtime $(BIN)/python -m bench.batch --write docs/benchmarks-batch.md $(BENCH_ARGS)

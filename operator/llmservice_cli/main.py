@@ -29,6 +29,10 @@ COMMANDS = {
     "ps": ("llmservice_cli.commands.ps", "list services and replicas"),
     "logs": ("llmservice_cli.commands.logs", "print or follow the logs of a service"),
     "chat": ("llmservice_cli.commands.chat", "talk to a service in the terminal"),
+    "batch": (
+        "llmservice_cli.commands.batch",
+        "ask every line of a file, behind live requests",
+    ),
     "models": (
         "llmservice_cli.commands.models",
         "list the models that are kept here, and remove them",

@@ -1,0 +1,1 @@
+"""`llmservice batch`: many requests from a file, their answers into another one."""
