@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
+from llmservice_api.local_mode import cluster_only
 from llmservice_api.manifest import load_manifests
 from llmservice_api.patterns import gpu_memory
 from llmservice_cli.adapters import chosen
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         if planned := [service for service in found if isinstance(service, PlannedService)]:
             print(f"For {describe(machine, args.gpu is not None)}:\n")
-            print("\n\n".join(_text(service, args.output == "wide") for service in planned))
+            wide, here = args.output == "wide", args.gpu is None
+            print("\n\n".join(_text(service, wide, here=here) for service in planned))
         for error, names in _unreadable(found).items():
             tell(error, of=names if len(found) > 1 else ())
     return 0 if all(isinstance(s, PlannedService) and isinstance(s.plan, Plan) for s in found) else 1
@@ -122,13 +124,15 @@ def _unreadable(found: Sequence[PlannedService | Unreadable]) -> dict[UserError,
     return errors
 
 
-def _text(service: PlannedService, wide: bool) -> str:
+def _text(service: PlannedService, wide: bool, *, here: bool) -> str:
+    """`here`: what would run on this machine, where some fields mean nothing."""
     name = service.manifest.service.full_name
     if isinstance(service.plan, Plan):
         plan = service.plan
         _, not_loaded, _ = chosen(service.adapters, service.model.facts, plan.engine, plan.adapters)
         left_out = [f"  Its adapter {adapter} is not served: {said}" for adapter, _, said in not_loaded]
-        return "\n".join((explain.text(name, plan, wide), *left_out))
+        without_effect = [f"  {said}" for said in cluster_only(service.manifest.service.spec)] if here else []
+        return "\n".join((explain.text(name, plan, wide), *left_out, *without_effect))
     return explain.refusal_text(name, service.plan)
 
 

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from llmservice_cli.main import main
+
 DEMO = Path(__file__).parents[3] / "runtime" / "demo" / "model" / "demo-Q4_K_M.gguf"
 
 
@@ -75,3 +79,18 @@ def test_a_plan_builds_one_validator_and_looks_at_its_objects_no_more_when_it_en
     *_, built, frozen = done.stdout.splitlines()
     assert built == "['LLMService']"
     assert frozen == "True"
+
+
+def test_a_plan_of_this_machine_says_which_fields_mean_nothing_on_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "x.yaml"
+    manifest.write_text(
+        "apiVersion: llmservice.dev/v1alpha1\nkind: LLMService\nmetadata: {name: t}\n"
+        f"spec: {{model: {{uri: 'file://{DEMO}'}}, resources: {{limits: {{memory: 1Mi}}}}}}\n"
+    )
+    said = "spec.resources has no effect on one machine"
+    main(["plan", "-f", str(manifest)])
+    assert said in capsys.readouterr().out
+    main(["plan", "-f", str(manifest), "--gpu", "L4"])
+    assert said not in capsys.readouterr().out
