@@ -93,7 +93,8 @@ def _work(trace: Trace, machine: Machine, window: int) -> Floats:
 
 
 def _schedule(work: Floats, ceiling: int, keep: float, world: World, share: float) -> Schedule:
-    counts = np.clip(np.ceil(work / share), world.least, ceiling).astype(np.int64)
+    after = np.zeros(int(keep))  # what was wanted last is kept as well
+    counts = np.clip(np.ceil(np.concatenate([work, after]) / share), world.least, ceiling).astype(np.int64)
     counts = _highest(counts, ahead=int(world.cold_start) + 1, behind=int(keep))
     return Schedule([*counts.tolist(), world.least])
 
