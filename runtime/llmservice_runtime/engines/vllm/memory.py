@@ -20,7 +20,7 @@ from llmservice_runtime.estimate.stages import heaviest, longest
 from llmservice_runtime.estimate.weights import expert_share, linear_share
 from llmservice_runtime.formats.facts import LayerGroup, ModelFacts, WidthKind
 from llmservice_runtime.machine.machine import Device
-from llmservice_runtime.openai.pictures.bounds import UNPACKED
+from llmservice_runtime.openai.pictures.bounds import MOST_PICTURES, UNPACKED
 
 USUAL_STEP = 8192
 """Tokens of one step, where arguments say nothing..."""
@@ -39,6 +39,8 @@ NCCL_SHARED = GIB
 """What NCCL's manual asks for."""
 PICTURES_KEPT = GIB // 4
 """--mm-processor-cache-gb, as the plan gives it."""
+PICTURE_READ = 28 * MIB
+"""Of one picture in its API server until it is computed: 2048 x 2048 pixels, as Pillow has them and as an array."""
 PATCH_WIDTHS = 6
 """Numbers of a patch that are there together, in widths of the encoder, beside what its feed-forward block has."""
 NOT_COUNTED = "The model that drafts tokens is not counted: lower --gpu-memory-utilization by what it takes."
@@ -204,7 +206,7 @@ class VllmMemory(TorchMemory):
 
     def _pictures(self, facts: ModelFacts, tokens: int, where: str) -> tuple[MemoryLine, ...]:
         """Of a step that is all pictures: a layer's activations of their patches, and the vectors that are kept until
-        the model has them; on the host what was unpacked last, and who unpacks."""
+        the model has them; on the host what was unpacked last, who unpacks, and the pictures of one request."""
         vision = facts.vision
         if vision is None:
             return ()
@@ -212,7 +214,7 @@ class VllmMemory(TorchMemory):
         size = self.options.width * (
             patches * (PATCH_WIDTHS * vision.hidden_size + 2 * vision.feed_forward) + tokens * facts.hidden_size
         )
-        host = PICTURES_KEPT + UNPACKED
+        host = PICTURES_KEPT + UNPACKED + MOST_PICTURES * PICTURE_READ
         if where == HOST:
             return (MemoryLine("pictures", size + host, HOST),)
         return MemoryLine("pictures", size, where), MemoryLine("pictures kept", host, HOST)
