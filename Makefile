@@ -50,7 +50,7 @@ check: $(VENV)/.dev ## formatting, lint, types, layers, generated files
 unit: $(VENV)/.dev $(VENV)/.console $(VENV)/.engines $(VENV)/.clients programs
 	$(ONCE_MORE) $(BIN)/pytest -n $(WORKERS) --dist loadgroup --durations 5 # each engine of the contract has one worker
 
-e2e: $(VENV)/.dev $(VENV)/.console $(VENV)/.engines programs ## what a user does, from the README, with the real programs
+e2e: $(VENV)/.dev $(VENV)/.console $(VENV)/.engines programs e2e-console ## what a user does, from the README, with the real programs
 	$(CLUSTER) around $(MAKE) --no-print-directory e2e-tests
 
 E2E := e2e/test_make_up.py e2e/test_cluster_down.py e2e/kubernetes

@@ -1,0 +1,1 @@
+"""The console in a real browser, over the real gateway and engine."""

@@ -1,0 +1,143 @@
+"""Chat in the console: an answer that streams and can be stopped, a service that wakes, two models side by side."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+from playwright.sync_api import Route, expect
+
+from browser.conftest import Open, Seen, stream
+from browser.served import trained_answer
+from browser.test_console_services import LONG
+
+QUESTION = "What is LLMService?"
+OTHER = "What is GGUF?"
+
+
+def talk(seen: Seen, name: str = "demo") -> None:
+    """Begin a conversation with a service, from its row."""
+    seen.go()
+    seen.page.get_by_role("link", name=f"Chat with default/{name}").click()
+    certain(seen)
+
+
+def certain(seen: Seen) -> None:
+    """Answers are always the likeliest ones, which the demo model was trained to give."""
+    options = seen.page.get_by_role("button", name="Options")
+    options.click()
+    seen.page.get_by_label("Temperature").fill("0")
+    options.click()
+
+
+def test_an_answer_and_what_it_took(seen: Seen) -> None:
+    talk(seen)
+    seen.ask(QUESTION)
+    answer = seen.page.get_by_role("region", name="default/demo")
+    expect(answer).to_contain_text(trained_answer(QUESTION))
+    expect(answer).to_contain_text("tokens/s")
+    seen.shot("chat")
+    seen.page.reload()
+    expect(answer).to_contain_text(trained_answer(QUESTION))  # the browser kept it
+
+
+def test_a_question_is_changed_and_asked_again(seen: Seen) -> None:
+    talk(seen)
+    seen.ask(QUESTION)
+    answer = seen.page.get_by_role("region", name="default/demo")
+    expect(answer).to_contain_text(trained_answer(QUESTION))
+    answer.get_by_role("button", name="Retry").click()
+    expect(answer.get_by_role("button", name="Retry")).to_be_visible()
+    seen.page.get_by_role("button", name="Edit").click()
+    seen.page.get_by_role("textbox", name="Edit").fill(OTHER)
+    seen.page.get_by_role("article").get_by_role("button", name="Ask").click()
+    expect(answer).to_contain_text(trained_answer(OTHER))
+    expect(answer).not_to_contain_text(trained_answer(QUESTION))
+
+
+def test_an_answer_by_a_schema_streams_until_it_is_stopped(seen: Seen) -> None:
+    talk(seen)
+    page = seen.page
+    page.get_by_role("button", name="Options").click()
+    page.get_by_label("Answer", exact=True).select_option("schema")
+    page.get_by_label("Schema", exact=True).fill("[")
+    expect(page.get_by_role("alert")).to_contain_text("no JSON schema")
+    page.get_by_label("Schema", exact=True).fill(json.dumps({**LONG, "minItems": 2000, "maxItems": 2000}))
+    seen.ask("Count.")
+    answer = page.get_by_role("region", name="default/demo")
+    expect(answer.locator(".markdown")).to_contain_text("[")
+    page.get_by_role("button", name="Stop").click()
+    expect(answer).to_contain_text("Stopped.")
+    expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+    expect(answer.locator(".markdown")).to_contain_text("[")
+
+
+def test_a_cold_service_wakes_while_one_looks(seen: Seen) -> None:
+    seen.go()
+    row = seen.page.get_by_role("listitem").filter(has_text="default/sleepy")
+    expect(row).to_contain_text("Asleep")
+    row.get_by_role("link", name="Chat with default/sleepy").click()
+    certain(seen)
+    seen.ask(QUESTION)
+    answer = seen.page.get_by_role("region", name="default/sleepy")
+    expect(answer).to_contain_text("default/sleepy wakes up")
+    expect(answer.get_by_role("listitem").filter(has_text="Load")).to_be_visible()
+    seen.shot("waking")
+    expect(answer).to_contain_text(trained_answer(QUESTION))
+    expect(answer).to_contain_text("woke up in")
+
+
+def test_two_services_side_by_side(seen: Seen) -> None:
+    talk(seen)
+    seen.page.get_by_role("button", name="Compare").click()
+    seen.page.get_by_label("Second model").select_option("default/busy")
+    seen.ask(OTHER)
+    for name in ("default/demo", "default/busy"):
+        expect(seen.page.get_by_role("region", name=name)).to_contain_text(trained_answer(OTHER))
+    seen.shot("compare")
+
+
+def test_the_same_for_a_shell(open_page: Open, console: str) -> None:
+    seen = open_page(console, permissions=["clipboard-read", "clipboard-write"])
+    talk(seen)
+    seen.ask(QUESTION)
+    seen.page.get_by_role("region", name="default/demo").get_by_role("button", name="curl").click()
+    expect(seen.page.get_by_role("button", name="Copied")).to_be_visible()
+    command = seen.page.evaluate("navigator.clipboard.readText()")
+    lines = subprocess.run(["bash", "-euc", command], capture_output=True, text=True, timeout=60, check=True).stdout
+    chunks = [json.loads(line[6:]) for line in lines.splitlines() if line.startswith("data: {")]
+    said = "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks if one["choices"])
+    assert said == trained_answer(QUESTION)
+
+
+def test_reasoning_and_a_tool_whose_result_the_person_gives(seen: Seen) -> None:
+    asked: list[dict[str, object]] = []
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": '}}
+    calls = stream(
+        {"role": "assistant", "content": "", "reasoning": "The weather, then."},
+        {"tool_calls": [call]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '"Berlin"}'}}]},
+    )
+
+    def model(route: Route) -> None:
+        asked.append(json.loads(route.request.post_data or ""))
+        body = calls if len(asked) == 1 else stream({"content": "It rains."})
+        route.fulfill(body=body, content_type="text/event-stream")
+
+    seen.page.route("**/v1/chat/completions", model)
+    talk(seen)
+    seen.page.get_by_role("button", name="Options").click()
+    seen.page.locator("summary", has_text="Tools").click()
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    seen.page.get_by_role("textbox", name="Tools").fill(json.dumps(tools))
+    seen.ask("Does it rain in Berlin?")
+    answer = seen.page.get_by_role("region", name="default/demo")
+    expect(answer).to_contain_text("The weather, then.")
+    answer.get_by_label("Result of weather").fill("rain")
+    answer.get_by_role("button", name="Go on with this").click()
+    expect(answer).to_contain_text("It rains.")
+    assert asked[0]["tools"] == tools
+    messages = asked[1]["messages"]
+    assert isinstance(messages, list)
+    assert messages[-1] == {"role": "tool", "tool_call_id": "c1", "content": "rain"}
+    assert messages[-2]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city": "Berlin"}'}
