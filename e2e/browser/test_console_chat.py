@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
+import sys
+from typing import Any
 
+import pytest
 from playwright.sync_api import Route, expect
 
 from browser.conftest import Open, Seen, stream
@@ -12,6 +16,10 @@ from browser.served import trained_answer
 from browser.test_console_services import LONG
 
 QUESTION = "What is LLMService?"
+DOT = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+"""A picture of one point."""
 OTHER = "What is GGUF?"
 
 
@@ -97,17 +105,42 @@ def test_two_services_side_by_side(seen: Seen) -> None:
     seen.shot("compare")
 
 
-def test_the_same_for_a_shell(open_page: Open, console: str) -> None:
+@pytest.mark.parametrize(("button", "program"), [("curl", ["bash", "-euc"]), ("Python", [sys.executable, "-c"])])
+def test_the_same_for_programs(open_page: Open, console: str, button: str, program: list[str]) -> None:
     seen = open_page(console, permissions=["clipboard-read", "clipboard-write"])
     talk(seen)
     seen.ask(QUESTION)
-    seen.page.get_by_role("region", name="default/demo").get_by_role("button", name="curl").click()
+    seen.page.get_by_role("region", name="default/demo").get_by_role("button", name=button).click()
     expect(seen.page.get_by_role("button", name="Copied")).to_be_visible()
-    command = seen.page.evaluate("navigator.clipboard.readText()")
-    lines = subprocess.run(["bash", "-euc", command], capture_output=True, text=True, timeout=60, check=True).stdout
-    chunks = [json.loads(line[6:]) for line in lines.splitlines() if line.startswith("data: {")]
-    said = "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks if one["choices"])
-    assert said == trained_answer(QUESTION)
+    written = seen.page.evaluate("navigator.clipboard.readText()")
+    said = subprocess.run([*program, written], capture_output=True, text=True, timeout=60, check=True).stdout
+    chunks = [json.loads(line[6:]) for line in said.splitlines() if line.startswith("data: {")]
+    text = "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks if one["choices"])
+    assert (text or said.strip()) == trained_answer(QUESTION)
+
+
+def test_a_model_that_sees_is_shown_a_picture(seen: Seen) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def services(route: Route) -> None:
+        told = route.fetch().json()
+        route.fulfill(json={**told, "services": [{**one, "pictures": True} for one in told["services"]]})
+
+    def model(route: Route) -> None:
+        asked.append(json.loads(route.request.post_data or ""))
+        route.fulfill(body=stream({"content": "A dot."}), content_type="text/event-stream")
+
+    seen.page.route("**/-/api/services", services)
+    seen.page.route("**/v1/chat/completions", model)
+    talk(seen)
+    seen.page.get_by_label("Add pictures").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": DOT})
+    expect(seen.page.get_by_role("img", name="Picture 1")).to_be_visible()
+    seen.ask("What is it?")
+    expect(seen.page.get_by_role("region", name="default/demo")).to_contain_text("A dot.")
+    picture, text = asked[0]["messages"][-1]["content"]
+    assert picture["image_url"]["url"] == f"data:image/png;base64,{base64.b64encode(DOT).decode()}"
+    assert text == {"type": "text", "text": "What is it?"}
+    expect(seen.page.get_by_role("log").get_by_role("img", name="Picture 1")).to_be_visible()
 
 
 def test_reasoning_and_a_tool_whose_result_the_person_gives(seen: Seen) -> None:

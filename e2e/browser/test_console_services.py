@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from browser.conftest import Open, Seen
 from browser.served import DEMO
@@ -108,3 +108,26 @@ def test_what_a_model_could_run_on_and_the_ways_out(seen: Seen) -> None:
     refused = page.get_by_role("region", name="It can't run there")
     expect(refused).to_contain_text("Ways out")
     seen.shot("ways-out", whole=True)
+
+
+def test_a_day_where_prometheus_keeps_it(seen: Seen) -> None:
+    asked: list[str] = []
+
+    def session(route: Route) -> None:
+        route.fulfill(json={**route.fetch().json(), "prometheus": True})
+
+    def history(route: Route) -> None:
+        if "seconds=86400" not in route.request.url:
+            return route.continue_()
+        asked.append(route.request.url)
+        at = [1790000000 + 300 * step for step in range(288)]
+        columns = {"at": at, "ready": [3] * 288, "wanted": [3] * 288, "kvUsed": [None] * 288}
+        return route.fulfill(json={"gateway": "x", "step": 300, "columns": columns, "decisions": []})
+
+    seen.page.route("**/-/api/session", session)
+    seen.page.route("**/history?**", history)
+    seen.go("services/default/demo")
+    seen.page.get_by_role("button", name="24 h").click()
+    expect(seen.page.get_by_role("img", name="Replicas: wanted 3, ready 3")).to_be_visible()
+    expect(seen.page.get_by_role("img", name="KV cache used: used –")).to_be_visible()
+    assert asked

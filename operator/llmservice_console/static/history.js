@@ -2,7 +2,14 @@
 import { asked } from './api.js';
 import { Poll } from './live.js';
 
-const SECONDS = 3600;
+export const HOUR = 3600;
+
+// What Prometheus remembers of more than an hour, in longer steps.
+export class Longer extends Poll {
+  constructor(at, seconds) {
+    super(async () => whole(await asked(`${at}/history?seconds=${seconds}`)), { every: 60000 });
+  }
+}
 
 export class History extends Poll {
   constructor(at) {
@@ -12,9 +19,9 @@ export class History extends Poll {
 
 async function newer(at, before) {
   const last = before?.end;
-  const more = await asked(`${at}/history?seconds=${SECONDS}${last ? `&since=${last}` : ''}`);
+  const more = await asked(`${at}/history?seconds=${HOUR}${last ? `&since=${last}` : ''}`);
   if (!last) return whole(more);
-  if (more.gateway !== before.gateway) return whole(await asked(`${at}/history?seconds=${SECONDS}`));
+  if (more.gateway !== before.gateway) return whole(await asked(`${at}/history?seconds=${HOUR}`));
   return more.columns.at.length ? joined(before, more) : before;
 }
 
@@ -22,10 +29,10 @@ function whole(history) {
   return { ...history, end: history.columns.at.at(-1) ?? 0 };
 }
 
-// Both, without what is older than SECONDS.
+// Both, without what is older than HOUR.
 export function joined(before, more) {
   const { end } = whole(more);
-  const from = end - SECONDS;
+  const from = end - HOUR;
   const first = before.columns.at.findIndex((at) => at >= from);
   const columns = {};
   for (const name of Object.keys(more.columns)) {

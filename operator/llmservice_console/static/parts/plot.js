@@ -88,7 +88,7 @@ function options(plot, box, now, setAt) {
     cursor: { sync: { key: together.key }, y: false, points: { size: 6 }, drag: { x: false, y: false } },
     scales: { x: { time: true }, y: { range: most } },
     axes: [
-      { ...axis, space: 70, size: 22, values: (_, at) => at.map((one) => (one == null ? '' : clock(one).slice(0, 5))) },
+      { ...axis, space: 48, size: 22, values: (_, at) => at.map((one) => (one == null ? '' : clock(one).slice(0, 5))) },
       {
         ...axis,
         space: 34,
@@ -110,7 +110,7 @@ function options(plot, box, now, setAt) {
     ],
     hooks: {
       setCursor: [(chart) => setAt(chart.cursor.left >= 0 ? (chart.cursor.idx ?? null) : null)],
-      draw: [(chart) => mark(chart, now.current.history.decisions, ink('--mark'))],
+      draw: [(chart) => mark(chart, now.current.history.decisions ?? [], ink('--mark'))],
     },
   };
 }

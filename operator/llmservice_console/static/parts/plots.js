@@ -1,9 +1,9 @@
-// The last hour of a service in small plots on one time axis, decisions of the autoscaler as lines across them.
-import { html, useEffect, useMemo, useRef, useState } from '../dom.js';
-import { History } from '../history.js';
+// The last hour of a service (a day, where Prometheus keeps it) in small plots on one time axis, decisions of the autoscaler as lines across them.
+import { html, useEffect, useMemo, useState } from '../dom.js';
+import { HOUR, History, Longer } from '../history.js';
 import { clock, figure, number, seconds } from '../format.js';
 import { t } from '../i18n.js';
-import { usePoll } from '../live.js';
+import { session, usePoll } from '../live.js';
 
 const percent = (value) => (value == null ? figure(null) : `${number(100 * value, 1)} %`);
 const PLOTS = [
@@ -14,16 +14,19 @@ const PLOTS = [
   { name: 'kv', series: ['kvUsed'], show: percent, most: 1 },
   { name: 'replicas', series: ['wanted', 'ready'], show: number, whole: true, stepped: true },
 ];
-const SPANS = [300, 900, 3600];
+const SPANS = [300, 900, HOUR];
+const LONGER = [6 * HOUR, 24 * HOUR];
 
 export function Plots({ at }) {
-  const poll = useMemo(() => new History(at), [at]);
-  const { value: history, error } = usePoll(poll);
   const [chosen, setSpan] = useState(0);
+  const longer = chosen > HOUR ? chosen : 0;
+  const poll = useMemo(() => (longer ? new Longer(at, longer) : new History(at)), [at, longer]);
+  const { value: history, error } = usePoll(poll);
+  const { value: about } = usePoll(session);
   const [library, setLibrary] = useState(null);
   useEffect(() => void import('./plot.js').then((module) => setLibrary(() => module.Plot)), []);
   const span = chosen || (history ? fitting(history) : 0);
-  if (!history || !library)
+  if (!history?.columns.at.length || !library)
     return html`
       <div class="plots waiting" aria-busy="true">${error ? '' : t('loading')}</div>
     `;
@@ -32,7 +35,7 @@ export function Plots({ at }) {
       <div class="line">
         <h2 id="plots">${t('plots')}</h2>
         <span class="grow"></span>
-        <${Spans} span=${span} choose=${setSpan} />
+        <${Spans} spans=${about?.prometheus ? [...SPANS, ...LONGER] : SPANS} span=${span} choose=${setSpan} />
       </div>
       <div class="plots">
         ${PLOTS.map(
@@ -41,7 +44,7 @@ export function Plots({ at }) {
           `,
         )}
       </div>
-      <${Decisions} decisions=${history.decisions} from=${history.end - span} />
+      <${Decisions} decisions=${history.decisions ?? []} from=${history.end - span} />
     </section>
   `;
 }
@@ -52,10 +55,10 @@ function fitting({ columns, end }) {
   return SPANS.find((span) => span >= there) ?? SPANS.at(-1);
 }
 
-function Spans({ span, choose }) {
+function Spans({ spans, span, choose }) {
   return html`
     <div class="choices" role="group" aria-label=${t('plots.span')}>
-      ${SPANS.map(
+      ${spans.map(
         (one) => html`
           <button
             key=${one}
@@ -64,7 +67,7 @@ function Spans({ span, choose }) {
             aria-pressed=${span === one ? 'true' : 'false'}
             onClick=${() => choose(one)}
           >
-            ${t('plots.minutes', { minutes: one / 60 })}
+            ${one > HOUR ? t('plots.hours', { hours: one / HOUR }) : t('plots.minutes', { minutes: one / 60 })}
           </button>
         `,
       )}
