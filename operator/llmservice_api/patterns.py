@@ -35,3 +35,19 @@ def gpu_memory(text: str) -> int:
         raise ValueError(f"{text[:40]!r} is not {PATTERNS[GPU_MEMORY]}")
     unit = text.lstrip("0123456789.")
     return int(float(text.removesuffix(unit)) * _UNITS[unit])
+
+
+SMALLEST, LARGEST = 100 << 20, 1 << 46
+GIB = 1 << 30
+
+
+def host_memory(text: str) -> int:
+    """Bytes of an amount of host memory to plan with: `8Gi`, `500Mi`, or a number of GiB. ValueError for anything else,
+    also for what no machine has."""
+    try:
+        size = gpu_memory(text) if text[-1:].isalpha() else int(float(text) * GIB)
+    except (ValueError, OverflowError):
+        size = 0
+    if not SMALLEST <= size <= LARGEST:
+        raise ValueError(f"between 100Mi and 64Ti, as 8Gi (or 8), not {text[:40]!r}")
+    return size

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from llmservice_api.manifest import Manifest
-from llmservice_api.patterns import gpu_memory
+from llmservice_api.patterns import host_memory
 from llmservice_api.scaling import ScalingMode
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_cli.adapters import ReadAdapter, read_adapters
@@ -33,7 +33,6 @@ _PLAN_APART: dict[str, Any] = {"metadata": True, "status": True, "spec": {"model
 """What a plan does not depend on. Asked of whole services, as this is: a part would build a serializer of its own."""
 ALLOW_REMOTE_CODE = "--allow-remote-code"
 GIB = 1 << 30
-SMALLEST, LARGEST = 100 << 20, 1 << 46
 
 
 def add_leave(parser: argparse.ArgumentParser) -> None:
@@ -51,14 +50,11 @@ def places_of(args: argparse.Namespace) -> Places:
 
 
 def memory_size(text: str) -> int:
-    """Bytes of an amount of host memory: `8Gi`, `500Mi`, or a number of GiB."""
+    """`host_memory`, for an option."""
     try:
-        size = gpu_memory(text) if text[-1:].isalpha() else int(float(text) * GIB)
-    except (ValueError, OverflowError):
-        size = 0
-    if not SMALLEST <= size <= LARGEST:
-        raise argparse.ArgumentTypeError(f"between 100Mi and 64Ti, as 8Gi (or 8), not {text[:40]!r}")
-    return size
+        return host_memory(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from llmservice_cli.commands.engines import judged, versions
 from llmservice_cli.commands.plan import describe, machine_of
 from llmservice_cli.models import open_source
 from llmservice_cli.places import Places
-from llmservice_cli.plans import memory_size, plan_service
+from llmservice_cli.plans import plan_service
 from llmservice_planning import explain
 from llmservice_planning.plan import Plan, Refusal
 from llmservice_runtime.contract.errors import UserError
@@ -62,8 +62,7 @@ def main() -> int:
 def look(asked: Json, places: Places | None = None) -> Json:
     """The table of `llmservice engines` and the plan of `llmservice plan` for one machine. UserError."""
     places = dataclasses.replace(places or Places.from_environment(), private=False)
-    memory = memory_size(asked["memory"]) if asked["memory"] else None
-    args = argparse.Namespace(gpu=asked["gpu"], gpus=asked["gpus"], gpu_memory=None, memory=memory)
+    args = argparse.Namespace(gpu=asked["gpu"], gpus=asked["gpus"], gpu_memory=None, memory=asked["memory"])
     machine, left_out = machine_of(args), io.StringIO()
     files = open_source(asked["uri"], asked["revision"], None, Path.cwd(), places)
     with contextlib.redirect_stderr(left_out):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmservice_api.patterns import host_memory
 from llmservice_gateway.console.facts import Json
 from llmservice_runtime.wire.errors import ApiError, bad_request, retry_headers
 
@@ -23,7 +24,6 @@ MOST_TOLD_BYTES = 4 << 20
 LONGEST = 2000
 """Characters of a URI."""
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
-_SIZE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?(Mi|Gi|Ti)?")
 
 
 class EnginesTable:
@@ -101,6 +101,13 @@ def question(body: Any, *, files: bool) -> Json:
         raise bad_request("`gpus` must be a number from 1 to 64.", "gpus")
     if gpus is not None and gpu is None:
         raise bad_request("`gpus` says how many, but not of what: add `gpu`.", "gpu")
-    if memory is not None and not (isinstance(memory, str) and _SIZE.fullmatch(memory)):
-        raise bad_request("`memory` must be an amount, as 8Gi.", "memory")
-    return {"uri": uri.strip(), "revision": revision, "gpu": gpu, "gpus": gpus, "memory": memory}
+    return {"uri": uri.strip(), "revision": revision, "gpu": gpu, "gpus": gpus, "memory": _bytes(memory)}
+
+
+def _bytes(memory: Any) -> int | None:
+    if memory is None:
+        return None
+    try:
+        return host_memory(memory if isinstance(memory, str) else json.dumps(memory))
+    except ValueError as error:
+        raise bad_request(f"`memory`: {error}.", "memory") from None

@@ -30,6 +30,8 @@ def table(code: str, **given: Any) -> EnginesTable:
         ({"uri": "hf://a/b", "gpu": "L4", "gpus": 65}, "gpus"),
         ({"uri": "hf://a/b", "gpu": "L4", "gpus": True}, "gpus"),
         ({"uri": "hf://a/b", "memory": "much"}, "memory"),
+        ({"uri": "hf://a/b", "memory": "64Mi"}, "memory"),
+        ({"uri": "hf://a/b", "memory": [8]}, "memory"),
         ({"uri": "hf://a/b", "secret": "x"}, "secret"),
     ],
 )

@@ -43,6 +43,6 @@ def test_a_model_has_its_table_and_its_plan(tmp_path: Path) -> None:
 
 
 def test_a_model_that_does_not_fit_has_ways_out(tmp_path: Path) -> None:
-    told = look(tmp_path, uri=f"file://{DEMO}", memory="100Mi")
+    told = look(tmp_path, uri=f"file://{DEMO}", memory=100 << 20)
     assert told["plan"] is None
     assert told["refusal"]["waysOut"]
