@@ -83,7 +83,7 @@ def build(key: str, native: bool = False) -> str:
         **image.arguments,
     }
     if key == "operator":  # its page's libraries, by this machine's npm; without one the build brings its own
-        subprocess.run([sys.executable, "-m", "llmservice_console.vendor"], check=False)
+        subprocess.run([sys.executable, REPOSITORY / "operator" / "llmservice_console" / "vendor.py"], check=False)
     with stage(f"image {image.name}"):
         return buildah.build(
             image.name,
