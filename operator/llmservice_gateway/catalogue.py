@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,7 +40,7 @@ def entry(name: str, meant: Meant) -> Json:
         "model_uid": meant.uid,
         "model_name": meant.adapter or backend.name,
         "model_type": TYPES.get(about.task, "LLM"),
-        "model_ability": ABILITIES.get(about.task, ABILITIES["Chat"]),
+        "model_ability": _able(about, ABILITIES),
         "replica": len(serving),
     }
     if meant.adapter:
@@ -91,7 +92,7 @@ def shown(meant: Meant) -> Json:
         "modelfile": f"FROM {about.uri}" if about.uri else "",
         "details": _details(meant),
         "model_info": {name: value for name, value in known.items() if value},
-        "capabilities": CAPABILITIES.get(about.task, CAPABILITIES["Chat"]),
+        "capabilities": _able(about, CAPABILITIES),
     }
 
 
@@ -140,6 +141,11 @@ def _details(meant: Meant) -> Json:
         "parameter_size": _count(about.parameters),
         "quantization_level": about.quantization,
     }
+
+
+def _able(about: About, words: Mapping[str, Sequence[str]]) -> list[str]:
+    """What a model does, in a protocol's words for its task; that chats take pictures is `vision` in all of them."""
+    return [*words.get(about.task, words["Chat"]), *(["vision"] if about.sees and about.task in ("", "Chat") else ())]
 
 
 def _format(about: About) -> str:

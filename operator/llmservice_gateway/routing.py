@@ -64,6 +64,8 @@ class About:
     quantization: str = ""
     """`Q4_K_M`, `FP8`; of unquantized weights their type."""
     file_bytes: int = 0
+    sees: bool = False
+    """Chats take pictures, by this engine."""
 
 
 UNTOLD = About()

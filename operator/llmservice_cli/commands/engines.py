@@ -15,7 +15,7 @@ from llmservice_cli.places import Places
 from llmservice_planning.words import memory
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.plain import plain
-from llmservice_runtime.engines.base.case import TAKES_PICTURES
+from llmservice_runtime.engines.base.case import takes_pictures
 from llmservice_runtime.engines.base.choice import Choice
 from llmservice_runtime.engines.registry import config_classes, definition, label
 from llmservice_runtime.estimate.fit import Placement, Target, place
@@ -144,7 +144,7 @@ def _verdict(facts: ModelFacts, machine: Machine, engine: EngineType) -> tuple[b
         return False, f"does not fit the {where}: {memory(placed.missing)} short."
     count = f"{placed.shape.gpus} × " if placed.shape.gpus > 1 else ""
     text = f"on {count}{where}, context {placed.shape.context_tokens:,}"
-    if any(note.startswith(TAKES_PICTURES) for note in choice.notes):
+    if takes_pictures(choice.notes):
         text += ", takes pictures"
     if choice.missing:
         return False, f"could run {text}, but is not installed. {choice.missing}"

@@ -22,6 +22,7 @@ from llmservice_gateway.places import SPARE, Capacity, Speed
 from llmservice_gateway.routing import About, Adapter, Backend, Replica
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.settings import RuntimeSettings
+from llmservice_runtime.engines.base.case import takes_pictures
 from llmservice_scaling.told import ScalingTold
 
 ADAPTED = "adapters changed"
@@ -338,6 +339,7 @@ def _about(order: Order) -> About:
         parameters=(model and model.parameters) or 0,
         quantization=(model and model.quantization) or "",
         file_bytes=(model and model.file_bytes) or 0,
+        sees=takes_pictures(order.plan.notes),
     )
 
 

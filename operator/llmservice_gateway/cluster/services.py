@@ -14,6 +14,7 @@ from llmservice_gateway.places import SPARE, Capacity, Speed
 from llmservice_gateway.routing import About, Adapter, Backend, Replica, Unready
 from llmservice_kube.kinds import Json
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.engines.base.case import takes_pictures
 from llmservice_runtime.wire.errors import MAX_RETRY_AFTER
 
 RETRY_SECONDS = 10
@@ -79,6 +80,7 @@ def _about(spec: Json, status: Mapping[str, Any]) -> About:
         parameters=int(model.get("parameters", 0)),
         quantization=model.get("quantization", ""),
         file_bytes=int(model.get("fileBytes", 0)),
+        sees=takes_pictures(map(str, plan.get("notes") or ())),
     )
 
 

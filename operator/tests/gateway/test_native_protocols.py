@@ -340,6 +340,13 @@ async def test_a_model_as_xinference_tells_it(world: World) -> None:
         model = await response.json()
     assert model["id"] == "apps/demo" and model["object"] == "model" and model["model_uid"] == "apps.demo"
     assert (model["model_type"], model["model_ability"]) == ("LLM", ["chat", "generate", "tools"])
+    world.publish(
+        Backend("apps", "eyes", about=replace(ABOUT, sees=True)), *world.gateway.proxy.table.backends.values()
+    )
+    async with world.client.get(f"{world.url}/v1/models/apps.eyes") as response:
+        assert (await response.json())["model_ability"] == ["chat", "generate", "tools", "vision"]
+    async with world.client.post(f"{world.url}/api/show", json={"model": "eyes"}) as response:
+        assert (await response.json())["capabilities"] == ["completion", "tools", "vision"]
     assert (model["context_length"], model["max_tokens"], model["max_model_len"]) == (64, 64, 64)
     assert (model["model_format"], model["model_family"], model["quantization"]) == ("ggufv2", "llama", "Q4_K_M")
     async with world.client.get(f"{world.url}/v1/models/apps.score") as response:

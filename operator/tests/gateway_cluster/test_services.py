@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from cluster_objects import llmservice  # type: ignore[import-not-found]
 
@@ -11,6 +13,7 @@ from llmservice_gateway.places import Capacity, Speed
 from llmservice_gateway.routing import About, Backend, Replica
 from llmservice_kube.kinds import Json
 from llmservice_runtime.contract.failure import FailureClass
+from llmservice_runtime.engines.base.case import TAKES_PICTURES
 
 
 def test_what_was_planned_bounds_what_a_replica_is_given() -> None:
@@ -41,7 +44,10 @@ def test_what_is_known_of_the_model_is_what_clients_of_other_servers_are_told() 
         "fileBytes": 9,
     }  # fmt: skip
     uri = service["spec"]["model"]["uri"]
-    assert backend(service).about == About("Chat", uri, "abc", "LlamaCpp", "GGUF", "llama", 7, "Q4_K_M", 9)
+    known = About("Chat", uri, "abc", "LlamaCpp", "GGUF", "llama", 7, "Q4_K_M", 9)
+    assert backend(service).about == known
+    service["status"]["plan"]["notes"] = [f"{TAKES_PICTURES}."]
+    assert backend(service).about == replace(known, sees=True)
     del service["status"]
     assert backend(service).about == About(uri=uri)
     service["spec"]["task"] = "Rerank"

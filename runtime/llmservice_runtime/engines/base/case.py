@@ -12,6 +12,11 @@ TAKES_PICTURES = "Chats take pictures"
 """How the note begins of an engine that sees what the model can."""
 
 
+def takes_pictures(notes: Iterable[str]) -> bool:
+    """As a plan's notes say."""
+    return any(note.startswith(TAKES_PICTURES) for note in notes)
+
+
 @dataclass(frozen=True, slots=True)
 class Loading:
     """How weights are to be loaded, as a spec says it."""
