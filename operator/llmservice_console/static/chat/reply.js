@@ -85,7 +85,7 @@ function Step({ talk, step, running }) {
       html`
         <details class="reasoning" open=${running && !step.content}>
           <summary>${t('chat.reasoning')}</summary>
-          <p class="text">${step.reasoning}</p>
+          <p class="words">${step.reasoning}</p>
         </details>
       `
     }

@@ -83,7 +83,7 @@ function Question({ turn, idle, edit: change }) {
           </div>
         `
       }
-      <p class="text">${turn.text}</p>
+      <p class="words">${turn.text}</p>
       <div class="actions">
         ${
           idle &&

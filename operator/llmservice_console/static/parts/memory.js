@@ -30,7 +30,8 @@ export function Memory({ one: { plan, load } }) {
 }
 
 // Lines of a plan in one place (host, GPUs), in bytes; `measured` = all of it, null where nobody can tell.
-export function Place({ where, lines, measured }) {
+export function Place({ where, lines: all, measured }) {
+  const lines = all.filter((line) => line.planned || line.measured);
   const planned = sum(lines, 'planned');
   const told = lines.some((line) => line.measured != null);
   const whole = Math.max(planned, measured ?? 0, sum(lines, 'measured')) || 1;

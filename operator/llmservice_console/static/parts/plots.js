@@ -1,4 +1,5 @@
-// The last hour of a service (a day, where Prometheus keeps it) in small plots on one time axis, decisions of the autoscaler as lines across them.
+// The last hour of a service (a day, where Prometheus keeps it) in small plots on one time axis, decisions of the
+// autoscaler as lines across them.
 import { html, useEffect, useMemo, useState } from '../dom.js';
 import { HOUR, History, Longer } from '../history.js';
 import { clock, figure, number, seconds } from '../format.js';

@@ -84,7 +84,7 @@ function Signals({ signals }) {
                 <td>${value(one.value)}</td>
                 <td>${value(one.target)}</td>
                 <td>${value(one.bounded ?? one.replicas)}</td>
-                <td class="text">${one.why}${one.ageSeconds > 5 ? ` (${seconds(one.ageSeconds)})` : ''}</td>
+                <td class="text why">${one.why}${one.ageSeconds > 5 ? ` (${seconds(one.ageSeconds)})` : ''}</td>
               </tr>
             `,
           )}

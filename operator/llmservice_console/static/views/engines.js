@@ -38,7 +38,7 @@ export function Engines({ path: [, uri = ''] }) {
       <h1>${t('nav.engines')}</h1>
       <p class="quiet">${t('engines.what')}</p>
     </div>
-    <${Form} uri=${uri} engines=${about.engines} look=${look} busy=${found.busy} />
+    <${Form} uri=${uri} gpus=${about.engines.gpus} here=${about.place === 'local'} look=${look} busy=${found.busy} />
     <div aria-live="polite">
       ${
         found.busy &&
@@ -62,7 +62,7 @@ export function Engines({ path: [, uri = ''] }) {
   `;
 }
 
-function Form({ uri, engines, look, busy }) {
+function Form({ uri, gpus, here, look, busy }) {
   const send = (event) => {
     event.preventDefault();
     const form = new FormData(event.target);
@@ -98,8 +98,8 @@ function Form({ uri, engines, look, busy }) {
         <div class="field">
           <label for="gpu">${t('engines.gpu')}</label>
           <select id="gpu" name="gpu">
-            <option value="">${engines.here ? t('engines.here') : t('engines.cpu')}</option>
-            ${engines.gpus.map(
+            <option value="">${t(here ? 'engines.here' : 'engines.cpu')}</option>
+            ${gpus.map(
               (name) => html`
                 <option key=${name} value=${name}>${name}</option>
               `,
@@ -131,7 +131,7 @@ function Told({ told: { where, rows, leftOut, plan, refusal, manifest } }) {
     ${
       plan &&
       html`
-        <${Planned} plan=${plan} where=${where} manifest=${manifest} />
+        <${Planned} plan=${plan} manifest=${manifest} />
       `
     }
     <section class="card" aria-labelledby="table">
@@ -178,7 +178,7 @@ function Told({ told: { where, rows, leftOut, plan, refusal, manifest } }) {
   `;
 }
 
-function Planned({ plan, where, manifest }) {
+function Planned({ plan, manifest }) {
   const places = ['GPU', 'Host'].filter((one) => plan.memory?.some((line) => line.where === one));
   return html`
     <section class="card" aria-labelledby="planned">
@@ -188,7 +188,6 @@ function Planned({ plan, where, manifest }) {
         <span class="quiet"><${Said} text=${plan.reason} /></span>
       </p>
       <p>${plan.summary}</p>
-      <p class="quiet small">${where}</p>
       ${places.map(
         (one) => html`
           <${Place} key=${one} where=${one} lines=${plan.memory.filter((line) => line.where === one)} />
