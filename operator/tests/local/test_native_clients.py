@@ -45,7 +45,7 @@ def asleep(zoo: Here) -> None:
 
 def test_models_are_switched_by_name_and_cold_ones_woken(zoo: Here) -> None:
     """FastChat's and Ollama's way of working: one URL, `model` says which."""
-    with openai.OpenAI(base_url=zoo.snapshot()["url"], api_key="none", max_retries=0, timeout=60) as client:
+    with openai.OpenAI(base_url=zoo.snapshot()["url"], api_key="none", max_retries=0, timeout=240) as client:
         asleep(zoo)
         names = [model.id for model in client.models.list()]
         assert names == ["default/cold", "default/demo", "default/scores", "default/vectors"]
