@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmservice_runtime.openai.pictures.bounds import MOST_BYTES, MOST_PICTURES
+from llmservice_runtime.contract.pictures import MOST_BYTES, MOST_PICTURES
 from llmservice_runtime.openai.pictures.given import PLACE, data_url, take_out
 from llmservice_runtime.openai.pictures.headers import Header, header
 from llmservice_runtime.wire.errors import ApiError

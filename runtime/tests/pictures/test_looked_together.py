@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from llmservice_runtime.openai.pictures.bounds import TOGETHER
+from llmservice_runtime.contract.pictures import TOGETHER
 from llmservice_runtime.openai.pictures.looking import Looking
 from llmservice_runtime.wire.errors import ApiError
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from llmservice_runtime.contract.pictures import FORMATS, UNPACKED
 from llmservice_runtime.openai.pictures import prompt
-from llmservice_runtime.openai.pictures.bounds import FORMATS, UNPACKED
 from llmservice_runtime.openai.pictures.given import Given
 from llmservice_runtime.openai.pictures.prompt import unpacked
 from llmservice_runtime.wire.errors import ApiError

@@ -7,6 +7,7 @@ docs/planning.md).
 from __future__ import annotations
 
 from llmservice_runtime.batching.scheduler import PROMPT_ROWS
+from llmservice_runtime.contract.pictures import TOGETHER, UNPACKED, shown_tokens
 from llmservice_runtime.engines.llamacpp.options import LlamaOptions
 from llmservice_runtime.engines.llamacpp.rules import keeps_nothing
 from llmservice_runtime.estimate.adapters import adapter_bytes
@@ -25,7 +26,6 @@ from llmservice_runtime.estimate.overhead import MIB, activations, feed_forward
 from llmservice_runtime.estimate.weights import layer_weights, offloaded_bytes
 from llmservice_runtime.formats.facts import LayerKind, ModelFacts, Vision
 from llmservice_runtime.machine.machine import Device
-from llmservice_runtime.openai.pictures.bounds import TOGETHER, UNPACKED, shown_tokens
 
 BASE = 112 * MIB
 """Supervisor and engine processes beside weights, cache and buffers (measured, docs/benchmarks-memory.md: 26 and 52 MiB

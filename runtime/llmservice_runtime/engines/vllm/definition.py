@@ -26,7 +26,7 @@ from llmservice_runtime.machine.machine import Device
 
 RUST_ENV = "VLLM_USE_RUST_FRONTEND"
 PICTURES = {
-    # The most that a request may have (openai/pictures/bounds.py); pictures are all of other kinds that we offer.
+    # The most that a request may have (contract/pictures.py); pictures are all of other kinds that we offer.
     "--limit-mm-per-prompt": '{"image":16,"video":0,"audio":0}',
     # vLLM would keep 4 GiB of pictures that it has unpacked.
     "--mm-processor-cache-gb": "0.25",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from llmservice_runtime.contract.memory import Part
+from llmservice_runtime.contract.pictures import MOST_PICTURES, UNPACKED
 from llmservice_runtime.engines.base.torch_memory import ALIGNMENT, GPU_BASE, GPU_SHARE_OF_WEIGHTS, TorchMemory
 from llmservice_runtime.engines.vllm import kv_cache
 from llmservice_runtime.engines.vllm.kv_cache import States
@@ -20,7 +21,6 @@ from llmservice_runtime.estimate.stages import heaviest, longest
 from llmservice_runtime.estimate.weights import expert_share, linear_share
 from llmservice_runtime.formats.facts import LayerGroup, ModelFacts, WidthKind
 from llmservice_runtime.machine.machine import Device
-from llmservice_runtime.openai.pictures.bounds import MOST_PICTURES, UNPACKED
 
 USUAL_STEP = 8192
 """Tokens of one step, where arguments say nothing..."""

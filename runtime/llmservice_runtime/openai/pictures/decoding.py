@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image, ImageOps, WebPImagePlugin
 
-from llmservice_runtime.openai.pictures.bounds import FORMATS, MOST_PIXELS
+from llmservice_runtime.contract.pictures import FORMATS, MOST_PIXELS
 from llmservice_runtime.openai.worker import serve_apart
 
 MEMORY = 384 << 20

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from llmservice_runtime.openai.pictures.bounds import FORMATS, MOST_BYTES, MOST_PICTURES, MOST_PIXELS, MOST_SIDE
+from llmservice_runtime.contract.pictures import FORMATS, MOST_BYTES, MOST_PICTURES, MOST_PIXELS, MOST_SIDE
 from llmservice_runtime.openai.pictures.headers import header
 from llmservice_runtime.wire.errors import ApiError, bad_request, cut, unsupported
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from llmservice_runtime.openai.pictures.bounds import TOGETHER
+from llmservice_runtime.contract.pictures import TOGETHER
 from llmservice_runtime.wire.errors import queue_full
 
 RETRY_SECONDS = 5

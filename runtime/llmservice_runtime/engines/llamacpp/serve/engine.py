@@ -5,6 +5,7 @@ from __future__ import annotations
 from llmservice_runtime.batching.engine import BatchingEngine
 from llmservice_runtime.batching.kvcache import KvCache
 from llmservice_runtime.batching.lanes import Lanes
+from llmservice_runtime.contract.pictures import shown_tokens
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.base.gpus import others
 from llmservice_runtime.engines.llamacpp.serve.decoder import LlamaDecoder
@@ -13,7 +14,6 @@ from llmservice_runtime.engines.llamacpp.serve.memory import LlamaMemory
 from llmservice_runtime.engines.llamacpp.serve.model import LoadedModel
 from llmservice_runtime.engines.llamacpp.serve.tokenizer import LlamaTokenizer
 from llmservice_runtime.openai.metrics import EngineMetrics
-from llmservice_runtime.openai.pictures.bounds import shown_tokens
 
 
 class LlamaCppEngine(BatchingEngine):
