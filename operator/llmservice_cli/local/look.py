@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import re
 import resource
 import sys
@@ -32,12 +33,17 @@ from llmservice_planning.plan import Plan, Refusal
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.engines.registry import label
 from llmservice_runtime.machine.machine import Machine
+from llmservice_runtime.sources import secrets
 from llmservice_runtime.sources.guard import WAY_OUT, AddressRefusedError, public_connections_only
 
 MOST_MEMORY = 4 << 30
 """Bytes of addresses: headers take a few hundred kB, and the libraries that read them the rest."""
 MOST_CPU_SECONDS = 60
 OF_A_PAGE = "Use a public address, or `llmservice engines` on the command line, which reads what you may read."
+SENT_ANYWHERE = (
+    secrets.HTTP_BEARER_TOKEN, secrets.HTTP_USERNAME, secrets.HTTP_PASSWORD, secrets.OCI_USERNAME, secrets.OCI_PASSWORD,
+)  # fmt: skip
+"""Credentials that whatever server is named would get: whoever may ask could name one of his own."""
 _NO_NAME = re.compile(r"[^a-z0-9]+")
 
 Json = dict[str, Any]
@@ -48,6 +54,8 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_SECONDS, MOST_CPU_SECONDS))
     asked = json.loads(sys.stdin.buffer.read())
+    for name in SENT_ANYWHERE:
+        os.environ.pop(name, None)
     try:
         with public_connections_only(tuple(urllib.request.getproxies().values())):
             told = look(asked)

@@ -87,7 +87,7 @@ def question(body: Any, *, files: bool) -> Json:
     if others := sorted(set(body) - known):
         raise bad_request(f"`{others[0]}` is no field; there are {', '.join(sorted(known))}.", others[0])
     uri = body.get("uri")
-    if not isinstance(uri, str) or not 3 < len(uri.strip()) <= LONGEST or "://" not in uri:
+    if not isinstance(uri, str) or not 3 < len(uri.strip()) <= LONGEST or "://" not in uri or not uri.isprintable():
         raise bad_request("`uri` must say where the model is, as hf://owner/name.", "uri", "bad_uri")
     if uri.strip().lower().startswith("file:") and not files:
         said = "`uri`: files of the gateway's machine are not read for a page. Use `llmservice engines` there."

@@ -25,6 +25,8 @@ def table(code: str, **given: Any) -> EnginesTable:
         ({"uri": 3}, "uri"),
         ({"uri": "file:///etc"}, "uri"),
         ({"uri": "FILE:///etc"}, "uri"),
+        ({"uri": "file:///models/\ud800"}, "uri"),
+        ({"uri": "hf://a/b\0"}, "uri"),
         ({"uri": "hf://a/b", "gpu": "--help"}, "gpu"),
         ({"uri": "hf://a/b", "gpus": 2}, "gpu"),
         ({"uri": "hf://a/b", "gpu": "L4", "gpus": 65}, "gpus"),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -14,11 +17,11 @@ from llmservice_cli.local.instance import LOOK
 DEMO = Path(__file__).resolve().parents[3] / "runtime" / "demo" / "model" / "demo-Q4_K_M.gguf"
 
 
-def look(tmp_path: Path, **asked: Any) -> Any:
+def look(tmp_path: Path, env: Mapping[str, str] | None = None, **asked: Any) -> Any:
     body = {"revision": None, "gpu": None, "gpus": None, "memory": None, **asked}
     done = subprocess.run(
         LOOK, input=json.dumps(body), capture_output=True, text=True, timeout=120, check=False,
-        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", **(env or {})},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -46,3 +49,36 @@ def test_a_model_that_does_not_fit_has_ways_out(tmp_path: Path) -> None:
     told = look(tmp_path, uri=f"file://{DEMO}", memory=100 << 20)
     assert told["plan"] is None
     assert told["refusal"]["waysOut"]
+
+
+@pytest.fixture
+def asked() -> Iterator[tuple[str, list[Mapping[str, str]]]]:
+    """URL of a proxy that has nothing, and the headers of what it was asked."""
+    seen: list[Mapping[str, str]] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append({name.lower(): value for name, value in self.headers.items()})
+            self.send_error(404)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", seen
+        server.shutdown()
+        thread.join()
+
+
+def test_a_server_that_a_page_names_gets_no_credentials_of_this_machine(
+    tmp_path: Path, asked: tuple[str, list[Mapping[str, str]]]
+) -> None:
+    """Whoever sees the page may name a server of his own."""
+    url, seen = asked
+    env = {"http_proxy": url, "HTTP_BEARER_TOKEN": "secret", "HTTP_USERNAME": "me", "HTTP_PASSWORD": "secret"}
+    assert "error" in look(tmp_path, env, uri="http://models.example/model.gguf")
+    assert seen and not any("authorization" in headers for headers in seen)
