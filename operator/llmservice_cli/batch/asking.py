@@ -32,6 +32,10 @@ class StoppedError(UserError):
     """Nothing can be answered any more; what was not asked yet may be later."""
 
 
+class GoneError(StoppedError):
+    """One service answers nothing; others may."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a line's output has: a response, or the error of one that got none."""
@@ -66,7 +70,7 @@ class Asker:
         self._reached = asyncio.get_running_loop().time()
 
     async def ask(self, line: Line) -> Answer:
-        """Its answer. StoppedError where that is nothing of the line's."""
+        """Its answer. StoppedError where that is nothing of the line's, GoneError where only its service has none."""
         body = json.dumps(line.body).encode()
         broken = 0
         pauses = 0
@@ -94,7 +98,7 @@ class Asker:
                 self._told(None)
                 return answer
             if final:
-                raise StoppedError(
+                raise GoneError(
                     f"the service answers nothing: {_message(answer.body)}",
                     "When it does, run the same command again: it goes on where it ended.",
                 )

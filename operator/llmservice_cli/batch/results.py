@@ -69,6 +69,8 @@ class Results:
             if os.path.samestat(found, self._batch.stat()):
                 raise UserError(f"{self.path} is the batch itself.", "Give another file for the answers (-o).")
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(found, path):  # who had it until now put another file into its place
+                raise BlockingIOError
         except BlockingIOError:
             os.close(fd)
             said = "Wait for it to end, or give another file for the answers (-o)."
@@ -115,14 +117,20 @@ class Results:
         path = self.path.resolve()
         part = path.with_name(f".{path.name}.part")
         with self._telling():
-            with part.open("wb") as file:
-                for result, raw in self._whole():
-                    if keep(result):
-                        file.write(raw if raw.endswith(b"\n") else raw + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            fd = self._opened(part)
-            part.replace(path)
+            try:
+                part.unlink(missing_ok=True)
+                with open(part, "xb", opener=_for_its_owner) as file:
+                    for result, raw in self._whole():
+                        if keep(result):
+                            file.write(raw if raw.endswith(b"\n") else raw + b"\n")
+                    file.flush()
+                    os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(self._fd).st_mode))
+                    os.fsync(file.fileno())
+                fd = self._opened(part)
+                part.replace(path)
+            except BaseException:
+                part.unlink(missing_ok=True)  # a full disk needs its room
+                raise
         os.close(self._fd)
         self._fd = fd
 
@@ -148,6 +156,18 @@ class Results:
             remedy = "Free space there, then run the same command again: it goes on where it ended." if full else ""
             failure = FailureClass.DISK_FULL if full else FailureClass.VOLUME_FAILED
             raise UserError(f"{self.path} can't be written: {why}.", remedy, failure) from None
+
+
+def _is_at(found: os.stat_result, path: Path) -> bool:
+    try:
+        return os.path.samestat(found, path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    """Answers are read by nobody else before the file has the mode of the one that it follows."""
+    return os.open(path, flags, 0o600)
 
 
 def _number(result: Result) -> int:

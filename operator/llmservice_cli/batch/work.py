@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from llmservice_cli.batch.asking import Answer, Asker
+from llmservice_cli.batch.asking import Answer, Asker, GoneError
 from llmservice_cli.batch.lines import BadLine, Batch, Line
 from llmservice_cli.batch.progress import Progress
 from llmservice_cli.batch.results import Results
@@ -40,7 +40,8 @@ async def work(batch: Batch, results: Results, tally: Tally, where: Where, at_on
         progress = Progress(tally, sys.stderr)
         asker = Asker(session, where.url, where.key, progress.waits)
         lines = (line for line in batch.lines() if line.number not in results.done)
-        workers = [loop.create_task(_worker(lines, asker, results, tally)) for _ in range(at_once)]
+        gone: dict[str, GoneError] = {}
+        workers = [loop.create_task(_worker(lines, asker, results, tally, gone)) for _ in range(at_once)]
         ended: asyncio.Task[Any] = loop.create_task(stop.wait())
         telling = loop.create_task(progress.run())
         try:
@@ -52,6 +53,8 @@ async def work(batch: Batch, results: Results, tally: Tally, where: Where, at_on
                 for worker in left & done:
                     worker.result()
                 left -= done
+            for error in gone.values():
+                raise error
             return True
         finally:
             for task in (*workers, ended, telling):
@@ -60,13 +63,22 @@ async def work(batch: Batch, results: Results, tally: Tally, where: Where, at_on
             progress.end()
 
 
-async def _worker(lines: Iterator[Line | BadLine], asker: Asker, results: Results, tally: Tally) -> None:
+async def _worker(
+    lines: Iterator[Line | BadLine], asker: Asker, results: Results, tally: Tally, gone: dict[str, GoneError]
+) -> None:
+    """`gone`: why a model is asked no more, for all workers. Its lines are left for the next time, and others asked."""
     for line in lines:
         if isinstance(line, BadLine):
             result = result_of(line, Answer(error="invalid_line", message=line.reason))
             await asyncio.sleep(0)
+        elif line.body["model"] in gone:
+            continue
         else:
-            result = result_of(line, await asker.ask(line))
+            try:
+                result = result_of(line, await asker.ask(line))
+            except GoneError as error:
+                gone.setdefault(line.body["model"], error)
+                continue
         results.add(result)
         tally.add(line.number, result)
 

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import signal
+import stat
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -233,6 +234,46 @@ async def test_a_full_disk_costs_no_line(desk: Desk) -> None:
     assert 0 < had < 40 and desk.out.read_bytes().endswith(b"\n")
     await desk.run()
     assert set(desk.by_id) == set(IDS)
+
+
+async def test_a_service_that_is_gone_keeps_no_other_from_its_lines(desk: Desk) -> None:
+    desk.write(line(name, body={"model": name[0], "user": name}) for name in ("a1", "b1", "a2", "b2", "a3", "b3"))
+
+    async def a_is_gone(custom_id: str) -> Any:
+        if custom_id.startswith("b"):
+            return await fine(custom_id)
+        body = {"error": {"message": "a is stopped", "code": "service_not_ready"}}
+        return web.json_response(body, status=503, headers={"x-should-retry": "false"})
+
+    desk.server.reply = a_is_gone
+    said = await desk.run("--concurrency", "1", code=1)
+    assert "3 answered, 0 failed, 3 left." in said and "a is stopped" in said
+    assert desk.server.seen == ["a1", "b1", "b2", "b3"]
+    desk.server.reply = fine
+    assert "6 answered, 0 failed." in await desk.run()
+    assert set(desk.by_id) == {"a1", "a2", "a3", "b1", "b2", "b3"}
+
+
+async def test_what_is_written_anew_is_read_by_nobody_else_than_before(desk: Desk) -> None:
+    desk.write([line("a"), "{"])
+    await desk.run(code=1)
+    desk.out.chmod(0o600)
+    await desk.run("--retry-failed", code=1)
+    assert stat.S_IMODE(desk.out.stat().st_mode) == 0o600
+    assert not list(desk.folder.glob(".*.part"))
+
+
+async def test_an_output_that_does_not_fit_twice_stays_and_leaves_no_part(desk: Desk) -> None:
+    desk.write([*map(line, IDS), "{"])
+    await desk.run(code=1)
+    before = desk.out.read_bytes()
+
+    def small() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    assert "can't be written" in await desk.run("--retry-failed", code=1, limit=small)
+    assert desk.out.read_bytes() == before
+    assert not list(desk.folder.glob(".*.part"))
 
 
 async def test_a_server_that_comes_later_is_waited_for(desk: Desk, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 
 import pytest
 
+from llmservice_cli.batch import results
 from llmservice_cli.batch.lines import BadLine, Line, look_through
 from llmservice_runtime.contract.errors import UserError
 
@@ -78,3 +80,21 @@ def test_no_lines_no_file_a_folder(tmp_path: Path) -> None:
         look_through(tmp_path / "none", None)
     with pytest.raises(UserError, match="is a folder"):
         look_through(tmp_path, None)
+
+
+def test_an_output_that_another_one_replaces_meanwhile_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who rewrites it lets go of the old file; whoever opened that one would write where nobody reads."""
+    (batch := tmp_path / "in.jsonl").touch()
+    (out := tmp_path / "out.jsonl").touch()
+    (new := tmp_path / "new.jsonl").touch()
+    flock = fcntl.flock
+
+    def late(fd: int, how: int) -> None:
+        new.replace(out)
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(UserError, match="another process writes to"):
+        results.Results(out, batch, {})
