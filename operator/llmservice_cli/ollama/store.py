@@ -111,7 +111,8 @@ def _manifests(store: Path) -> Iterator[Path]:
         folders.sort()
         if len(Path(folder).relative_to(store).parts) == 4:
             folders.clear()
-            yield from (Path(folder, file) for file in sorted(files) if not file.startswith("."))
+            paths = (Path(folder, file) for file in sorted(files) if not file.startswith("."))
+            yield from (path for path in paths if path.is_file())  # what is no file may never end
 
 
 def _raise(error: OSError) -> None:

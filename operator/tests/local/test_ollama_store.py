@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,12 @@ def test_models_are_found_by_their_names_whatever_the_case(store: Store) -> None
         model = found.named(word)
         assert model is not None and model.problem is None and model.size == size
     assert found.named("llama3.2") is None
+
+
+def test_what_is_no_file_holds_nobody_up(store: Store) -> None:
+    store.keep(f"{LIBRARY}/llama3.2/3b", model=b"GGUF one")
+    os.mkfifo(store.path(f"{LIBRARY}/llama3.2/never"))
+    assert [model.name.shown for model in kept(stores()).models] == ["llama3.2:3b"]
 
 
 def test_links_lead_to_the_blobs_and_follow_what_ollama_pulls(store: Store, tmp_path: Path) -> None:
