@@ -118,7 +118,7 @@ class Asker:
         request_id = response.headers.get("X-Request-Id", line.name)
         try:
             return Answer(response.status, request_id, json.loads(raw)), response.headers
-        except ValueError:
+        except (ValueError, RecursionError):
             text = raw[:1000].decode(errors="replace")
             if response.status == 200:
                 return Answer(error="no_json", message=f"the answer is no JSON: {text}"), response.headers

@@ -254,6 +254,17 @@ async def test_a_service_that_is_gone_keeps_no_other_from_its_lines(desk: Desk) 
     assert set(desk.by_id) == {"a1", "a2", "a3", "b1", "b2", "b3"}
 
 
+async def test_an_answer_that_nests_too_deeply_is_a_failure_of_its_line(desk: Desk) -> None:
+    desk.write(map(line, ("a", "b")))
+
+    async def deep(custom_id: str) -> Any:
+        return await fine(custom_id) if custom_id == "b" else web.Response(body=b"[" * 100_000)
+
+    desk.server.reply = deep
+    assert "2 lines: 1 answered, 1 failed." in await desk.run(code=1)
+    assert desk.by_id["a"]["error"]["code"] == "no_json"
+
+
 async def test_what_is_written_anew_is_read_by_nobody_else_than_before(desk: Desk) -> None:
     desk.write([line("a"), "{"])
     await desk.run(code=1)
