@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 
+import ollama
 import pytest
+from xinference_client import RESTfulClient
 
 from harness import release
 from harness.api import Api
 from harness.chat import Client, trained_answer
-from harness.demand import URL, Asked, explained, held, idle, wanted
+from harness.demand import GATEWAY, URL, Asked, explained, held, idle, wanted
 from harness.operator import crash, leader
-from harness.programs import PROVIDER
+from harness.programs import PROVIDER, forwarded
 from harness.service import QUESTION, Service
 from harness.traffic import traffic
 
@@ -19,12 +21,18 @@ BOUNDS = {"minReplicas": 0, "maxReplicas": 3, "idleSeconds": 15, "scaleDownSecon
 STREAMS = 6
 
 
-def test_from_none_to_several_and_back_and_no_request_fails(service: Service, client: Client) -> None:
+def test_from_none_to_several_and_back_and_no_request_fails(
+    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first and the last request come from clients of others, in the protocols of Ollama and Xinference."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     service.create(scaling={**BOUNDS, "target": {"requestsPerReplica": 2}}).wait_ready()
+    key, user = release.first_key(service.api), [{"role": "user", "content": QUESTION}]
     idle(service)
-    asked = Asked(client, service.full_name)
-    asked.join()
-    assert (asked.found["status"], asked.found["answer"]) == (200, trained_answer(QUESTION)), asked.found
+    with forwarded(release.NAMESPACE, GATEWAY) as url:
+        asked = ollama.Client(url, headers={"Authorization": f"Bearer {key}"}, timeout=240)
+        said = asked.chat(service.full_name, user, options={"temperature": 0})
+    assert said.message.content == trained_answer(QUESTION) and said.load_duration, said
     with traffic(client, service.status()["url"], STREAMS) as sent:
         service.wait(lambda: wanted(service) == 3, "three are wanted", 60)
         service.wait(lambda: service.status().get("readyReplicas") == 3, "three serve", 120)
@@ -34,6 +42,10 @@ def test_from_none_to_several_and_back_and_no_request_fails(service: Service, cl
     idle(service)
     changes = [(one["before"], one["replicas"]) for one in explained(service)["changes"]]
     assert changes[-1][1] == 0 and (0, 1) in changes, changes
+    with forwarded(release.NAMESPACE, GATEWAY) as url:
+        model = RESTfulClient(url, api_key=key).get_model(service.full_name.replace("/", "."))
+        told = model.chat(user, generate_config={"temperature": 0})
+    assert told["choices"][0]["message"]["content"] == trained_answer(QUESTION), told
 
 
 @pytest.mark.alone

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from importlib.util import find_spec
@@ -16,7 +15,7 @@ from harness.api import Api
 from harness.chat import Client, trained_answer
 from harness.demand import URL
 from harness.hub import give, start_hub
-from harness.programs import kubectl, run, start_kubectl
+from harness.programs import forwarded, kubectl, run
 from harness.service import QUESTION, Service
 from harness.wait import wait_for
 
@@ -76,16 +75,9 @@ def test_vectors_pictures_and_other_protocols_come_through_the_gateway(
 
 def test_port_forward_streams_to_this_machine(service: Service) -> None:
     service.create().wait_ready()
-    forward = start_kubectl("--namespace", service.namespace, "port-forward", "service/demo", ":80")
-    try:
-        assert forward.stdout is not None
-        found = re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
-        assert found
-        body = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": QUESTION}], "temperature": 0}
-        answer = httpx.post(f"http://127.0.0.1:{found[1]}/v1/chat/completions", json=body, timeout=60, trust_env=False)
-    finally:
-        forward.terminate()
-        forward.communicate()
+    body = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": QUESTION}], "temperature": 0}
+    with forwarded(service.namespace, "demo") as url:
+        answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60, trust_env=False)
     events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
     assert events[-1] == "[DONE]"
     pieces = [choice["delta"].get("content") or "" for one in events[:-1] for choice in json.loads(one)["choices"]]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.main import kubeconfig, provider
@@ -49,6 +52,20 @@ def start_kubectl(*words: str | Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@contextmanager
+def forwarded(namespace: str, service: str) -> Iterator[str]:
+    """The URL here at which `kubectl port-forward` serves port 80 of a Service."""
+    forward = start_kubectl("--namespace", namespace, "port-forward", f"service/{service}", ":80")
+    try:
+        assert forward.stdout is not None
+        found = re.search(r"127\.0\.0\.1:\d+", line := forward.stdout.readline())
+        assert found, line
+        yield f"http://{found[0]}"
+    finally:
+        forward.terminate()
+        forward.communicate()
 
 
 def environment() -> dict[str, str]:
