@@ -101,9 +101,9 @@ class Gateway:
             self.metrics.shared_by(lambda: door.gateways())
 
     @property
-    def loopback(self) -> bool:
-        """Whether it serves this machine alone."""
-        return self._callers.loopback
+    def private(self) -> bool:
+        """Whether it serves programs of this machine alone."""
+        return self._callers.private
 
     def application(self, *, alone: bool = True) -> web.Application:
         """The aiohttp application; its handlers must be cancelled when their client disconnects.

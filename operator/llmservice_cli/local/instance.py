@@ -68,7 +68,7 @@ class Instance:
         self._sharer = Sharer()
         if gateway.console:
             gateway.console.facts = LocalFacts(self)
-            gateway.console.engines = EnginesTable(LOOK, files=gateway.loopback)
+            gateway.console.engines = EnginesTable(LOOK, private=gateway.private)
         self._look_again = 0.0
         """When whoever waits in vain is looked at again."""
 

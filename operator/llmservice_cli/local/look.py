@@ -34,6 +34,7 @@ from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.engines.registry import label
 from llmservice_runtime.machine.machine import Machine
 from llmservice_runtime.sources import secrets
+from llmservice_runtime.sources.aws import FULL_URI, RELATIVE_URI
 from llmservice_runtime.sources.guard import WAY_OUT, AddressRefusedError, public_connections_only
 
 MOST_MEMORY = 4 << 30
@@ -44,6 +45,9 @@ SENT_ANYWHERE = (
     secrets.HTTP_BEARER_TOKEN, secrets.HTTP_USERNAME, secrets.HTTP_PASSWORD, secrets.OCI_USERNAME, secrets.OCI_PASSWORD,
 )  # fmt: skip
 """Credentials that whatever server is named would get: whoever may ask could name one of his own."""
+OF_AWS = ("AWS_PROFILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", RELATIVE_URI, FULL_URI)
+STORED = ("HF_TOKEN_PATH", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE")
+"""Where files with credentials of this machine's owner are: nobody else reads models by them."""
 _NO_NAME = re.compile(r"[^a-z0-9]+")
 
 Json = dict[str, Any]
@@ -54,8 +58,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (MOST_CPU_SECONDS, MOST_CPU_SECONDS))
     asked = json.loads(sys.stdin.buffer.read())
-    for name in SENT_ANYWHERE:
-        os.environ.pop(name, None)
+    _forget_credentials(everywhere=not asked["private"])
     try:
         with public_connections_only(tuple(urllib.request.getproxies().values())):
             told = look(asked)
@@ -65,6 +68,13 @@ def main() -> int:
         told = _error(error)
     print(json.dumps(told))
     return 0
+
+
+def _forget_credentials(*, everywhere: bool) -> None:
+    for name in (*secrets.KEYS, *OF_AWS) if everywhere else SENT_ANYWHERE:
+        os.environ.pop(name, None)
+    if everywhere:
+        os.environ.update(dict.fromkeys(STORED, os.devnull))
 
 
 def look(asked: Json, places: Places | None = None) -> Json:

@@ -29,16 +29,16 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,63}")
 class EnginesTable:
     """`command` reads a question (JSON) on its standard input, and writes what it found (JSON) to its output."""
 
-    def __init__(self, command: Sequence[str], *, files: bool, seconds: float = SECONDS) -> None:
+    def __init__(self, command: Sequence[str], *, private: bool, seconds: float = SECONDS) -> None:
         self._command = command
-        self._files = files
-        """Whether models of this machine's disk may be named."""
+        self._private = private
+        """Whether who asks is on this machine: its files may be named then, and its owner's credentials are used."""
         self._seconds = seconds
         self._running = 0
 
     async def ask(self, body: Any) -> Json:
         """The table and a plan. ApiError for a question that can't be answered, or not now."""
-        asked = question(body, files=self._files)
+        asked = question(body, private=self._private)
         if self._running >= MOST:
             said = f"{MOST} models are being looked at already; retry in a moment."
             raise ApiError(429, said, code="engines_busy", headers=retry_headers(5))
@@ -79,7 +79,7 @@ class EnginesTable:
         return found
 
 
-def question(body: Any, *, files: bool) -> Json:
+def question(body: Any, *, private: bool) -> Json:
     """What was asked, checked. ApiError 400 names the field."""
     if not isinstance(body, Mapping):
         raise bad_request('The body must be a JSON object, as {"uri": "hf://owner/name"}.')
@@ -89,7 +89,7 @@ def question(body: Any, *, files: bool) -> Json:
     uri = body.get("uri")
     if not isinstance(uri, str) or not 3 < len(uri.strip()) <= LONGEST or "://" not in uri or not uri.isprintable():
         raise bad_request("`uri` must say where the model is, as hf://owner/name.", "uri", "bad_uri")
-    if uri.strip().lower().startswith("file:") and not files:
+    if uri.strip().lower().startswith("file:") and not private:
         said = "`uri`: files of the gateway's machine are not read for a page. Use `llmservice engines` there."
         raise bad_request(said, "uri", "bad_uri")
     revision, gpu, gpus, memory = (body.get(name) for name in ("revision", "gpu", "gpus", "memory"))
@@ -101,7 +101,8 @@ def question(body: Any, *, files: bool) -> Json:
         raise bad_request("`gpus` must be a number from 1 to 64.", "gpus")
     if gpus is not None and gpu is None:
         raise bad_request("`gpus` says how many, but not of what: add `gpu`.", "gpu")
-    return {"uri": uri.strip(), "revision": revision, "gpu": gpu, "gpus": gpus, "memory": _bytes(memory)}
+    machine = {"gpu": gpu, "gpus": gpus, "memory": _bytes(memory)}
+    return {"uri": uri.strip(), "revision": revision, **machine, "private": private}
 
 
 def _bytes(memory: Any) -> int | None:

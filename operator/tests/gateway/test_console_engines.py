@@ -15,7 +15,7 @@ from llmservice_runtime.wire.errors import ApiError
 
 
 def table(code: str, **given: Any) -> EnginesTable:
-    return EnginesTable([sys.executable, "-c", code], **{"files": False, **given})
+    return EnginesTable([sys.executable, "-c", code], **{"private": False, **given})
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def table(code: str, **given: Any) -> EnginesTable:
 )
 def test_a_mistake_names_its_field(body: dict[str, Any], field: str) -> None:
     with pytest.raises(ApiError) as raised:
-        question(body, files=False)
+        question(body, private=False)
     assert (raised.value.status, raised.value.param) == (400, field)
 
 

@@ -18,7 +18,7 @@ DEMO = Path(__file__).resolve().parents[3] / "runtime" / "demo" / "model" / "dem
 
 
 def look(tmp_path: Path, env: Mapping[str, str] | None = None, **asked: Any) -> Any:
-    body = {"revision": None, "gpu": None, "gpus": None, "memory": None, **asked}
+    body = {"revision": None, "gpu": None, "gpus": None, "memory": None, "private": True, **asked}
     done = subprocess.run(
         LOOK, input=json.dumps(body), capture_output=True, text=True, timeout=120, check=False,
         env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", **(env or {})},
@@ -82,3 +82,15 @@ def test_a_server_that_a_page_names_gets_no_credentials_of_this_machine(
     env = {"http_proxy": url, "HTTP_BEARER_TOKEN": "secret", "HTTP_USERNAME": "me", "HTTP_PASSWORD": "secret"}
     assert "error" in look(tmp_path, env, uri="http://models.example/model.gguf")
     assert seen and not any("authorization" in headers for headers in seen)
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_the_owners_token_reads_models_for_those_on_the_machine_alone(
+    tmp_path: Path, asked: tuple[str, list[Mapping[str, str]]], private: bool
+) -> None:
+    """With another host, or behind a proxy, strangers see the page."""
+    url, seen = asked
+    (tmp_path / "token").write_text("stored")
+    env = {"http_proxy": url, "HF_ENDPOINT": "http://hub.example", "HF_TOKEN_PATH": str(tmp_path / "token")}
+    assert "error" in look(tmp_path, env, uri="hf://me/secret", private=private)
+    assert seen and all(("authorization" in headers) == private for headers in seen)

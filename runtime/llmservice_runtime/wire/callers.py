@@ -21,6 +21,7 @@ from aiohttp.typedefs import Middleware
 from multidict import MultiMapping
 
 from llmservice_runtime.contract.bounds import ANY, is_origin
+from llmservice_runtime.contract.listening import is_loopback
 from llmservice_runtime.wire.errors import ApiError, cut, error_response
 
 EXPOSED = "Retry-After, X-Request-Id, x-should-retry"
@@ -44,6 +45,11 @@ class Callers:
     origins: frozenset[str] = frozenset()
     host_setting: str = "Call it as 127.0.0.1 or localhost."
     origin_setting: str = "Call the gateway, and allow the page there."
+
+    @property
+    def private(self) -> bool:
+        """Whether programs of this machine alone call: no proxy under another name, no page of another site."""
+        return self.loopback and not self.origins and all(map(is_loopback, self.hosts))
 
     def check(self, method: str, headers: MultiMapping[str]) -> str:
         """The origin that must be allowed by CORS headers, empty = none; ApiError 403 for a page that may not call."""

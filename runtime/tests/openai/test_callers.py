@@ -173,3 +173,10 @@ async def test_an_engine_of_this_machine_is_not_for_pages(connect: Any) -> None:
         response = await client.post("/v1/chat/completions", data="{}", headers=headers)
         assert response.status == 403
     assert (await client.get("/v1/models")).status == 200
+
+
+def test_an_endpoint_is_private_until_others_are_let_in() -> None:
+    assert Callers(hosts=frozenset({"127.0.0.1", "localhost", "::1"})).private
+    assert not Callers(hosts=frozenset({"127.0.0.1", "llm.example.com"})).private  # a proxy's name
+    assert not Callers(origins=frozenset({"https://chat.example.com"})).private
+    assert not Callers(loopback=False).private
