@@ -45,7 +45,9 @@ def copied(name: str, into: Path) -> None:
         if not re.match(r"\$\{RUNTIME\}|/runtime", target):
             continue
         place = into / "llmservice_runtime" / re.sub(r"^(\$\{RUNTIME\}|/runtime)", "", target).strip("/")
-        for source in (found for pattern in sources for found in CHECKOUT.glob(pattern)):
+        found = {pattern: list(CHECKOUT.glob(pattern)) for pattern in sources}
+        assert all(found.values()), f"{name} copies what is not there: {found}"
+        for source in (source for sources in found.values() for source in sources):
             if source.is_dir():
                 shutil.copytree(source, place, dirs_exist_ok=True)
             else:
