@@ -75,6 +75,49 @@ async def test_some_places_are_left_and_the_queue_of_live_requests_is_theirs() -
     assert len(application.bodies) == 6 and rules.max_num_queued_reqs == 12
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "answers"),
+    [
+        (CHAT, {"messages": MESSAGES, "n": 3}, 3),
+        ("/v1/completions", {"prompt": ["a", "b"], "max_tokens": 1}, 2),
+        ("/v1/completions", {"prompt": ["a", "b"], "n": 3, "max_tokens": 1}, 6),
+        ("/v1/completions", {"prompt": [1, 2, 3], "max_tokens": 1}, 1),
+    ],
+)
+async def test_each_answer_of_a_request_has_a_place(path: str, body: Any, answers: int) -> None:
+    application, rules = Application(*whole({})), scheduler()
+    application.hold = asyncio.Event()
+    gated = through(application, rules)
+    work = [asyncio.ensure_future(ask(gated, path, body, **SAID)) for _ in range(4)]
+    together = max(1, 3 // answers)
+    async with asyncio.timeout(20):
+        await have(application, together)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(application.bodies) == together and rules.max_num_queued_reqs == 12 + together * answers
+        application.hold.set()
+        await asyncio.gather(*work)
+    assert len(application.bodies) == 4 and rules.max_num_queued_reqs == 12
+
+
+async def test_who_leaves_while_it_waits_gives_its_places_back() -> None:
+    behind = Behind(scheduler())
+    async with asyncio.timeout(20):
+        async with behind.turn(1):
+            gone = asyncio.ensure_future(behind.turn(3).__aenter__())
+            await asyncio.sleep(0)
+            gone.cancel()
+            await asyncio.wait([gone])
+        async with behind.turn(3):
+            pass
+
+
+async def test_more_prompts_than_a_replica_runs_and_queues_are_refused() -> None:
+    body = {"prompt": ["a"] * 7, "max_tokens": 1}
+    status, _, raw = await ask(gate(Application(*whole({}))), "/v1/completions", body)
+    assert status == 400 and b"7 answers are asked for at once" in raw
+
+
 async def test_without_a_bound_there_is_none_to_raise() -> None:
     rules = scheduler(most=None)
     async with Behind(rules).turn(3):

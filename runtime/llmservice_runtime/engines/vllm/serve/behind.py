@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from llmservice_runtime.contract.bounds import batch_places
@@ -18,15 +18,22 @@ class Behind:
 
     def __init__(self, scheduler: Any) -> None:
         self._scheduler = scheduler
-        self._free = asyncio.Semaphore(batch_places(int(scheduler.max_num_seqs)))
+        self._places = batch_places(int(scheduler.max_num_seqs))
+        self._free = asyncio.Semaphore(self._places)
+        self._next = asyncio.Lock()
+        """Held by the request that gathers its places: two would wait for each other's."""
         self.fields: Mapping[str, int] = {"priority": PRIORITY} if scheduler.policy == "priority" else {}
         """What vLLM is to read in the body; nothing where engine.args say that it goes first come, first served."""
 
     @asynccontextmanager
     async def turn(self, answers: int) -> AsyncIterator[None]:
         """Around a request of so many answers: vLLM runs what it runs to its end, so some places are left free of
-        batch work. It takes no room in the queue of live requests."""
-        async with self._free:
+        batch work; one with more answers than the others are waits for all of these. It takes no room in the queue of
+        live requests."""
+        async with AsyncExitStack() as held:
+            async with self._next:
+                for _ in range(min(answers, self._places)):
+                    await held.enter_async_context(self._free)
             self._more(answers)
             try:
                 yield

@@ -158,7 +158,7 @@ class Gate:
                     held[0] if held else "tools",
                     tidy=True,
                 )
-                async with behind.turn(request.n) if behind else nullcontext():
+                async with behind.turn(translate.answers_of(request)) if behind else nullcontext():
                     await self._app(scope, receive, Answer(admitted.send, path, changes).send)
         elif path in ENDPOINTS:
             allowed(scope, "POST")

@@ -176,10 +176,18 @@ async def completion(request: CompletionRequest, served: Served) -> Body:
     return body
 
 
-def _all_fit(request: CompletionRequest, served: Served, length: int | None) -> None:
+def answers_of(request: SharedFields) -> int:
+    """How many a request gets: `n` to each of its prompts."""
+    return request.n * (len(_prompts(request)) if isinstance(request, CompletionRequest) else 1)
+
+
+def _prompts(request: CompletionRequest) -> list[Any]:
     given = request.prompt
-    prompts: list[Any] = [given] if isinstance(given, str) or not given or isinstance(given[0], int) else list(given)
-    for prompt in prompts:
+    return [given] if isinstance(given, str) or not given or isinstance(given[0], int) else list(given)
+
+
+def _all_fit(request: CompletionRequest, served: Served, length: int | None) -> None:
+    for prompt in _prompts(request):
         ids = () if isinstance(prompt, str) else prompt
         if wrong := next((token for token in ids if token >= served.tokenizer.vocab_size), None):
             size = served.tokenizer.vocab_size
@@ -242,8 +250,8 @@ def _shared(request: SharedFields, served: Served, length: int) -> Body:
     logprobs = request.logprobs if isinstance(request, CompletionRequest) else None
     size = served.tokenizer.vocab_size
     sampling(request, max_tokens=length, logprobs=logprobs, grammar=None, vocab_size=size)
-    if request.n > served.max_answers:
-        at_once = f"{request.n} answers are asked for at once; this replica runs and queues at most"
+    if (answers := answers_of(request)) > served.max_answers:
+        at_once = f"{answers} answers are asked for at once; this replica runs and queues at most"
         raise bad_request(f"{at_once} {served.max_answers}. Send fewer prompts or a smaller `n`.", "n")
     body = _given(request, SAME)
     if request.n > 1 and request.temperature == 0:
