@@ -17,7 +17,7 @@ from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.supervisor.state import HOPELESS
 
 KEPT = "refused.json"
-UNSEEN = "the replica was ended"
+UNSEEN = "the replica was ended."
 """How an engine died whose supervisor died with it."""
 
 

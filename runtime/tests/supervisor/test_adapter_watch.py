@@ -305,6 +305,7 @@ async def test_what_an_engine_died_of_outlives_its_supervisor(world: World) -> N
         await world.another_supervisor()
         await world.until(lambda: bool(world.told))
         assert world.told[-1]["adapters"] == [] and world.states() == {"law": ("Failed", "Crashed")}
+        assert "the replica was ended. The adapter is left out" in world.adapters.statuses()[0].message
 
 
 async def test_one_that_was_left_out_is_tried_when_it_is_another_or_comes_again(world: World) -> None:
