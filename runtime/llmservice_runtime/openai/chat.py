@@ -36,7 +36,7 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
     with server.drain.admitted():
         model = server.check_model(request.model)
         async with (
-            plan_chat(server, request) as plan,
+            plan_chat(server, request, batch=batch) as plan,
             submitted(server.ready_engine(), [plan.generation], batch=batch) as deltas,
         ):
             if request.stream:

@@ -56,17 +56,19 @@ class ChatPlan:
 
 
 @asynccontextmanager
-async def plan_chat(server: Server, request: ChatRequest) -> AsyncIterator[ChatPlan]:
+async def plan_chat(server: Server, request: ChatRequest, *, batch: bool = False) -> AsyncIterator[ChatPlan]:
     """Everything that can be refused is refused here, before queueing. Around the answer: its pictures' vectors take
-    room until it ends."""
+    room until it ends. `batch`: they leave room for those of live requests."""
     engine = server.ready_engine()
     async with AsyncExitStack() as shown:
-        async with server.looking.at(len(request.pictures), engine.max_answers):
-            plan = await _planned(server, engine, request, shown)
+        async with server.looking.at(len(request.pictures), engine.max_answers, batch=batch):
+            plan = await _planned(server, engine, request, shown, batch)
         yield plan
 
 
-async def _planned(server: Server, engine: Engine, request: ChatRequest, shown: AsyncExitStack) -> ChatPlan:
+async def _planned(
+    server: Server, engine: Engine, request: ChatRequest, shown: AsyncExitStack, batch: bool
+) -> ChatPlan:
     tools, calls = chosen_tools(request)
     template = server.chat_template(bool(tools))
     fmt = await learned(template, engine.tokenizer) if tools else None
@@ -100,7 +102,7 @@ async def _planned(server: Server, engine: Engine, request: ChatRequest, shown: 
         params = replace(params, skip_special_tokens=False)
     adapter = server.adapter(request.model)
     seen = sum(len(glimpse.tokens) for _, _, glimpse in laid.shown)
-    await shown.enter_async_context(server.showing.at(seen, engine.max_answers))
+    await shown.enter_async_context(server.showing.at(seen, engine.max_answers, batch=batch))
     pictures = await laid.spans(engine)
     generation = GenerationRequest(
         f"chatcmpl-{uuid.uuid4().hex}", laid.tokens, params, request.n, adapter=adapter, pictures=pictures

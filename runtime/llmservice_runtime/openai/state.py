@@ -81,7 +81,7 @@ class Server:
         self.context_tokens = engine.context_tokens
         self.engine = engine
         if engine.eyes is not None:
-            self.showing = Looking(engine.eyes.shown_tokens)
+            self.showing = Looking(engine.eyes.shown_tokens, engine.eyes.shown_tokens // 2)
 
     def take_template(self, source: str | None, with_tools: str | None, bos_token: str, eos_token: str) -> None:
         """The model's chat template, and the one it has for tools; why there is no chat without one."""

@@ -47,3 +47,36 @@ def test_pictures_wait_for_others_in_their_order() -> None:
         assert caught.value.status == 429
 
     asyncio.run(all_of_them())
+
+
+def test_batch_work_leaves_room_for_live_requests() -> None:
+    async def all_of_them() -> None:
+        looking, came = Looking(8, 4), list[str]()
+
+        async def look(name: str, pictures: int, done: asyncio.Event, batch: bool) -> None:
+            async with looking.at(pictures, 3, batch=batch):
+                came.append(name)
+                await done.wait()
+
+        done = [asyncio.Event() for _ in range(5)]
+        work = [asyncio.ensure_future(look(f"batch {n}", 2, done[n], True)) for n in range(3)]
+        await settled()
+        assert came == ["batch 0", "batch 1"]
+        live = [asyncio.ensure_future(look(f"live {n}", 2, done[3 + n], False)) for n in range(2)]
+        await settled()
+        assert came[2:] == ["live 0", "live 1"], "those that wait are no live request's concern"
+        with pytest.raises(ApiError):
+            async with looking.at(1, 3, batch=True):
+                raise AssertionError
+        for event in done[:2]:
+            event.set()
+        await settled()
+        assert came[4:] == [], "half is taken"
+        for event in done:
+            event.set()
+        await asyncio.gather(*work, *live)
+        assert came[4:] == ["batch 2"]
+        async with looking.at(8, 3, batch=True):
+            pass  # more than its part, where there are no others
+
+    asyncio.run(all_of_them())

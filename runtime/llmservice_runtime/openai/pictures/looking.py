@@ -15,27 +15,29 @@ RETRY_SECONDS = 5
 class Looking:
     """The requests that look at their pictures, and those that wait for it, first come, first served. For one loop."""
 
-    def __init__(self, together: int = TOGETHER) -> None:
-        """`together`: so many pictures of all requests, or any number of one of them."""
-        self._together = together
-        self._door = asyncio.Lock()
+    def __init__(self, together: int = TOGETHER, behind: int = 1) -> None:
+        """`together`: so many pictures of all requests, or any number of one of them. `behind`: batch work comes in
+        where there are no more than so many with its own, or none."""
+        self._room = {False: together, True: behind}
+        self._doors = {False: asyncio.Lock(), True: asyncio.Lock()}
         self._left = asyncio.Event()
-        self._requests = 0
+        self._requests = {False: 0, True: 0}
         self._pictures = 0
 
     @asynccontextmanager
-    async def at(self, pictures: int, most: int) -> AsyncIterator[None]:
+    async def at(self, pictures: int, most: int, *, batch: bool = False) -> AsyncIterator[None]:
         """Around what is done with so many pictures (or tokens of some) of one request. ApiError 429 where `most`
-        requests are here."""
+        requests are here, of live ones for a live one."""
         if not pictures:
             yield
             return
-        if self._requests >= most:
-            raise queue_full(f"{self._requests} requests look at their pictures already.", RETRY_SECONDS)
-        self._requests += 1
+        before = sum(self._requests.values()) if batch else self._requests[False]
+        if before >= most:
+            raise queue_full(f"{before} requests look at their pictures already.", RETRY_SECONDS)
+        self._requests[batch] += 1
         try:
-            async with self._door:
-                while self._pictures and self._pictures + pictures > self._together:
+            async with self._doors[batch]:
+                while self._pictures and self._pictures + pictures > self._room[batch]:
                     self._left.clear()
                     await self._left.wait()
                 self._pictures += pictures
@@ -45,4 +47,4 @@ class Looking:
                 self._pictures -= pictures
                 self._left.set()
         finally:
-            self._requests -= 1
+            self._requests[batch] -= 1
