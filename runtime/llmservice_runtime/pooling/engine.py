@@ -133,7 +133,8 @@ class PoolingEngine:
     def _over(self, job: Job, reason: str) -> None:
         tokens = sum(len(given.tokens) for given in job.inputs)
         now = time.monotonic()
-        self._metrics.request_finished(FinishedRequest(reason, tokens, 0, job.arrived, now, job.begun))
+        ended = FinishedRequest(reason, tokens, 0, job.arrived, now, job.begun, batch=job.batch)
+        self._metrics.request_finished(ended)
         self._metrics.prefilled(tokens, 0)
 
     def stats(self) -> EngineStats:

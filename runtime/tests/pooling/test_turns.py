@@ -13,17 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmservice_runtime.contract import metrics as names
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.pooling.engine import PoolingEngine
-from llmservice_runtime.pooling.queue import TEXTS, Job, Turns
+from llmservice_runtime.pooling.queue import BATCH_TEXTS, TEXTS, Job, Turns
 from llmservice_runtime.protocol.engine import QueueFullError
 from llmservice_runtime.protocol.pooling import PoolInput, Traits, Vector
 
 
-def job(*lengths: int) -> Job:
-    return Job([PoolInput([0] * length) for length in lengths], lambda error: None, 0.0)
+def job(*lengths: int, batch: bool = False) -> Job:
+    return Job([PoolInput([0] * length) for length in lengths], lambda error: None, 0.0, batch)
 
 
 def test_tokens_that_wait_take_little_room() -> None:
@@ -37,6 +38,18 @@ def test_a_long_list_keeps_nobody_waiting() -> None:
     turns.add(short := job(10))
     assert (short, 0) in turns.take()
     assert len(long.left) == 500 - 9
+
+
+def test_batch_work_is_computed_where_no_live_text_waits_and_in_small_steps() -> None:
+    turns = Turns(1000, padded=False)
+    turns.add(work := job(*[1] * 20, batch=True))
+    assert turns.take() == [(work, number) for number in range(BATCH_TEXTS)]
+    turns.add(live := job(*[1] * 80))
+    assert [len(turns.take()), len(turns.take())] == [TEXTS, 80 - TEXTS] and not live.left
+    assert turns.take()[0] == (work, BATCH_TEXTS)
+    work.cancelled = True
+    turns.drop_cancelled()
+    assert not len(turns)
 
 
 @given(st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=30), min_size=1, max_size=8), st.booleans())
@@ -78,9 +91,9 @@ class Model:
         self.go.clear()
 
 
-def engine(model: Model) -> PoolingEngine:
+def engine(model: Model, metrics: EngineMetrics | None = None) -> PoolingEngine:
     settings = RuntimeSettings(EngineType.LLAMA_CPP, "/m", "m", max_sequences=1, max_queued_requests=1)
-    return PoolingEngine(model, settings, EngineMetrics("m"))  # type: ignore[arg-type]
+    return PoolingEngine(model, settings, metrics or EngineMetrics("m"))  # type: ignore[arg-type]
 
 
 def texts(*lengths: int) -> list[PoolInput]:
@@ -107,6 +120,23 @@ async def test_who_leaves_takes_the_rest_along_and_too_many_are_refused() -> Non
     model.go.set()
     assert [vector[0] for vector in await second] == [5]
     assert model.computed <= 3
+    pooler.close()
+
+
+async def test_batch_work_takes_no_live_requests_place_and_its_times_are_not_counted() -> None:
+    model, metrics = Model(), EngineMetrics("m")
+    pooler = engine(model, metrics)
+    model.go.clear()
+    work = [asyncio.ensure_future(pooler.pool(texts(5), batch=True)) for _ in range(2)]
+    await asyncio.to_thread(model.begun.wait)
+    with pytest.raises(QueueFullError):
+        await pooler.pool(texts(5), batch=True)
+    live = asyncio.ensure_future(pooler.pool(texts(5)))
+    await asyncio.sleep(0)
+    model.go.set()
+    await asyncio.gather(live, *work)
+    found = {sample.name: sample.value for metric in metrics.collect() for sample in metric.samples}
+    assert found[f"{names.E2E_LATENCY}_count"] == 1
     pooler.close()
 
 
