@@ -83,11 +83,12 @@ class Console:
         """Whether it is about the console: neither counted nor written down, as it is asked every few seconds."""
         return request.path.startswith(BASE) or _asks_for_page(request)
 
-    @staticmethod
-    def is_open(request: web.Request) -> bool:
-        """Whether it takes no key: what is the same for everybody, and the question whether one is needed."""
-        path = request.rel_url.raw_path
-        return _asks_for_page(request) or path == SESSION or path.startswith(f"{ASSETS}/")
+    def is_open(self, request: web.Request) -> bool:
+        """Whether it takes no key: what is the same for everybody, and the question whether one is needed.
+
+        As it is routed: POST /-/assets/v1/chat/completions is a request to a service of such a name.
+        """
+        return _asks_for_page(request) or request.match_info.handler in (self._asset, self._session)
 
     async def page(self, request: web.Request) -> web.Response | None:
         """`/`, for browsers; None for others."""

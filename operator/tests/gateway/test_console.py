@@ -141,6 +141,11 @@ async def test_the_page_needs_no_key_and_what_it_shows_does(keyed: Shown) -> Non
     assert (await keyed.told("session", LITTLE))["key"] == "little"
 
 
+async def test_what_only_looks_like_a_file_needs_a_key(keyed: Shown) -> None:
+    async with keyed.client.post(f"{keyed.url}/-/assets/v1/chat/completions", data=b"{}") as response:
+        assert response.status == 401
+
+
 async def test_a_key_sees_what_it_may_use(keyed: Shown) -> None:
     assert [one["name"] for one in (await keyed.told("services", KEY))["services"]] == ["apps/demo", "other/demo"]
     assert [one["name"] for one in (await keyed.told("services", LITTLE))["services"]] == ["apps/demo"]
