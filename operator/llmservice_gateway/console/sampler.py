@@ -64,6 +64,8 @@ class Sampler:
         found.requests += 1
         found.failed += entry.status >= FAILED
         found.tokens += entry.answer_tokens
+        if entry.batch:
+            return  # it waits for others: its times say nothing of what people wait
         if entry.first and entry.status < 400:
             found.first.add(entry.first - entry.came)
         if entry.chunks:

@@ -212,6 +212,19 @@ async def test_a_request_shows_in_the_history(shown: Shown) -> None:
     assert (await shown.told(f"services/apps/demo/history?since={told['columns']['at'][0]}"))["columns"]["at"] == []
 
 
+async def test_the_times_of_batch_work_are_nobodys_wait(shown: Shown) -> None:
+    await shown.service(answer({"choices": []}))
+    body, headers = {"model": "demo", "messages": []}, {"X-LLMService-Priority": "batch"}
+    async with shown.client.post(f"{shown.url}/v1/chat/completions", json=body, headers=headers) as response:
+        await response.read()
+    async with asyncio.timeout(30):
+        while not shown.lines:  # noqa: ASYNC110 - it is over a moment after its answer
+            await asyncio.sleep(0.01)
+    await shown.gateway.console.sampler.look()
+    columns = (await shown.told("services/apps/demo/history"))["columns"]
+    assert (columns["requests"], columns["ttft50"]) == ([1], [None])
+
+
 async def test_switched_off_there_is_none(world: World) -> None:
     for path in ("/", "/-/api/services", "/-/api/session"):
         response = await world.client.get(world.url + path, headers=BROWSER)
