@@ -110,10 +110,11 @@ def _up(control: Control, files: list[Path]) -> Callable[[], None]:
     words += ["--port", "0"] if before is None else []  # it has the usual one who serves for longer
     if up.run(parser.parse_args([*words, "--detach"])) != 0:
         raise UserError("what the manifest says could not be served.", "See above, and `llmservice logs`.")
-    names = [] if before is None else [name for name in wanted if name not in before]
+    mine = [name for name in wanted if name not in (before or ())]
 
     def end() -> None:
-        if names or before is None:
+        there = _running(control) or ()
+        if names := [name for name in mine if name in there]:  # an instance that is left with nothing ends
             for _ in control.down(names, force=True):
                 pass
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine_world import Here, manifest, until  # type: ignore[import-not-found]
+from machine_world import CLI, Here, manifest, until  # type: ignore[import-not-found]
 
 MODEL = Path(__file__).parents[3] / "runtime" / "demo" / "model" / "demo-Q4_K_M.gguf"
 pytestmark = pytest.mark.engine
@@ -100,3 +100,16 @@ def test_a_manifest_is_served_for_as_long_as_it_takes(fresh: Here) -> None:
     (fresh.folder / "out.jsonl").unlink()
     assert "1 answered" in fresh.run(*words)
     assert [entry["object"]["metadata"]["name"] for entry in fresh.snapshot()["services"]] == ["other"]
+
+
+def test_what_was_added_meanwhile_goes_on_running(here: Here) -> None:
+    enough = here.folder / "enough"
+    file = here.write(manifest("demo", ENOUGH=enough))
+    (here.folder / "in.jsonl").write_text(line("a", "/v1/chat/completions", model="demo", messages=[]))
+    words = [*CLI, "batch", "in.jsonl", "-o", "out.jsonl", "-f", file]
+    with subprocess.Popen(words, env=here.env, cwd=here.folder, stdout=subprocess.PIPE) as process:
+        here.ready("demo")
+        here.run("up", "-f", here.write(manifest("other"), name="other.yaml"), "--detach")
+        enough.touch()
+        process.communicate(timeout=60)
+    assert [entry["object"]["metadata"]["name"] for entry in here.snapshot()["services"]] == ["other"]
