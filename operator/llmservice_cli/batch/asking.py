@@ -15,6 +15,8 @@ from llmservice_cli.batch.lines import Line
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.wire.priority import BATCH, HEADER
 
+NOT_REACHED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+"""Nobody has seen the request: the server refused a connection, has no address, or its machine is silent."""
 LATER = frozenset({408, 409, 429, 500, 502, 503, 504})
 """Statuses of what may succeed another time, unless the answer says otherwise."""
 WAITS = frozenset({429, 503})
@@ -77,7 +79,7 @@ class Asker:
         while True:
             try:
                 answer, headers = await self._once(line, body)
-            except aiohttp.ClientConnectorError as error:
+            except NOT_REACHED as error:
                 await self._away(error, pauses)
                 pauses += 1
                 continue

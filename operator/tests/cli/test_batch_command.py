@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
-from batch_world import Desk, Server, fine, line  # type: ignore[import-not-found]
+from aiohttp import ConnectionTimeoutError, web
+from batch_world import CHAT, Desk, Server, fine, line  # type: ignore[import-not-found]
+
+from llmservice_cli.batch.asking import Asker, StoppedError
+from llmservice_cli.batch.lines import Line
 
 IDS = [f"line {number}" for number in range(40)]
 
@@ -307,6 +310,16 @@ async def test_a_server_that_comes_later_is_waited_for(desk: Desk, tmp_path: Pat
         assert "1 answered" in await desk.end(process, 0)
     finally:
         await runner.cleanup()
+
+
+async def test_a_machine_that_is_silent_is_waited_for_as_one_that_refuses() -> None:
+    class Silent:
+        def post(self, *_: Any, **__: Any) -> Any:
+            raise ConnectionTimeoutError
+
+    session: Any = Silent()
+    with pytest.raises(StoppedError, match="is not reached"):
+        await Asker(session, "http://silent", away_seconds=0.0).ask(Line(1, "batch_req_1", "a", CHAT, {}))
 
 
 @pytest.mark.parametrize(
