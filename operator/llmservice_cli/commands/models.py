@@ -168,7 +168,8 @@ def _files(kept: Kept, word: str, uri: str, choice: str) -> tuple[str, ...]:
     """Those of the quantization that was named; none = the whole model, as when there is no other."""
     if not choice:
         return ()
-    entries = [FileEntry(path.name, path.stat().st_size) for path in kept.folder.glob("*.gguf")]
+    paths = kept.folder.rglob("*.gguf")
+    entries = [FileEntry(path.relative_to(kept.folder).as_posix(), path.stat().st_size) for path in paths]
     here = gguf_variants(entries)
     wanted = named(Meant(word, uri, choice), here)
     return wanted.files if len(here) > 1 else ()

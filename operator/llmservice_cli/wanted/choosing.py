@@ -35,6 +35,8 @@ def choose(meant: Meant, files: ModelFiles) -> tuple[GgufVariant, str] | None:
 
 def named(meant: Meant, found: Sequence[GgufVariant]) -> GgufVariant:
     """The one that `meant.choice` names: a quantization, or a file. UserError with what there is when it is none."""
+    if not found:
+        raise _none_there(meant)
     wanted = meant.choice.upper()
     fit = [v for v in found if wanted in (v.quantization.upper(), v.files[0].rsplit("/", 1)[-1].upper())]
     if len(fit) == 1:

@@ -151,3 +151,19 @@ def test_a_mark_that_a_bad_disk_left_hides_no_other_model(cache: Path, capsys: p
 
 def test_times() -> None:
     assert [models.duration(text) for text in ("90s", "2h", "30d", "0s")] == [90, 7200, 30 * DAY, 0]
+
+
+def test_a_version_in_a_folder_of_its_own_goes_alone(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = cache / "models/hf/acme--old/c0ffee00c0ffee00"
+    shards = [folder / f"Q4_K_M/old-Q4_K_M-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for path in (*shards, folder / "Q8_0/old-Q8_0.gguf"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"GGUF")
+    assert main(["rm", "acme/old:Q4_K_M"]) == 0
+    assert sorted(path.name for path in folder.rglob("*.gguf")) == ["model.gguf", "old-Q8_0.gguf"]
+
+
+def test_a_version_of_what_has_none_is_told(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (cache / "models/hf/acme--old/c0ffee00c0ffee00/model.gguf").rename(cache / "model.safetensors")
+    assert main(["rm", "acme/old:Q4_K_M"]) == 1
+    assert "hf://acme/old has no GGUF models, so no Q4_K_M of one." in capsys.readouterr().err
