@@ -12,6 +12,7 @@ from llmservice_cli.autostart import systemd
 from llmservice_cli.autostart.manifests import manifests
 from llmservice_cli.autostart.unit import config_folder, left_out, unit, unit_path
 from llmservice_cli.local.client import Control, NoInstanceError
+from llmservice_cli.options import port_number
 from llmservice_cli.places import Places
 from llmservice_runtime.contract.errors import UserError
 
@@ -22,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-f", "--file", dest="files", type=Path, action="append", metavar="FILE",
         help="manifest or folder of manifests to serve (default: the services that run now)",
     )  # fmt: skip
-    parser.add_argument("--port", type=int, metavar="N", help="of the gateway (default: as now, or 8080)")
+    parser.add_argument("--port", type=port_number, metavar="N", help="of the gateway (default: as now, or 8080)")
     parser.add_argument("--print", dest="only_print", action="store_true", help="print the unit, and change nothing")
     parser.add_argument("--off", action="store_true", help="start nothing any more")
 

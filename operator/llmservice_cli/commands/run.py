@@ -11,6 +11,7 @@ from llmservice_cli.chat.talk import ended, talk
 from llmservice_cli.commands.ps import find, full_name
 from llmservice_cli.completers import completes, models
 from llmservice_cli.local.client import Control
+from llmservice_cli.options import port_number
 from llmservice_cli.places import Places
 from llmservice_cli.told import tell
 from llmservice_runtime.contract.engines import EngineType
@@ -46,7 +47,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=int, metavar="TOKENS", help="prompt and answer together (default: planned)")
     parser.add_argument("--engine", choices=[engine.value for engine in EngineType], help="default: planned")
     parser.add_argument(
-        "--port", type=int, metavar="N", help=f"of the gateway, where none runs yet (default {GATEWAY_PORT}; 0 = any)"
+        "--port",
+        type=port_number,
+        metavar="N",
+        help=f"of the gateway, where none runs yet (default {GATEWAY_PORT}; 0 = any)",
     )
     parser.add_argument("--yes", action="store_true", help="install an engine that is needed without asking")
 

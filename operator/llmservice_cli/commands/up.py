@@ -22,6 +22,7 @@ from llmservice_cli.local.offer import Offer
 from llmservice_cli.local.prepare import preparing
 from llmservice_cli.local.run import Program, listen
 from llmservice_cli.local.submit import Outcome, Submission
+from llmservice_cli.options import port_number
 from llmservice_cli.output import unfailing
 from llmservice_cli.places import Places
 from llmservice_cli.plans import add_leave, memory_size, places_of
@@ -44,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="manifest, folder of manifests, or - for standard input; may be given several times",
     )  # fmt: skip
     parser.add_argument(
-        "--port", type=_port, metavar="N", help=f"of the gateway (default {GATEWAY_PORT}; 0 = any free)"
+        "--port", type=port_number, metavar="N", help=f"of the gateway (default {GATEWAY_PORT}; 0 = any free)"
     )
     parser.add_argument("--host", metavar="ADDRESS", help="to listen on (default 127.0.0.1: this machine only)")
     parser.add_argument(
@@ -217,12 +218,6 @@ class Foreground:
         except BaseException:
             self._program.end_soon()
             raise
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
-    return int(text)
 
 
 def _seconds(text: str) -> float:

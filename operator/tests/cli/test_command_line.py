@@ -94,3 +94,9 @@ def test_a_plan_of_this_machine_says_which_fields_mean_nothing_on_it(
     assert said in capsys.readouterr().out
     main(["plan", "-f", str(manifest), "--gpu", "L4"])
     assert said not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["run", "acme/demo"], ["autostart"], ["up", "-f", "x.yaml"]])
+def test_a_port_that_no_machine_has_is_told(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--port", "70000"]) == 2
+    assert "'70000' is not a port (0 to 65535)" in capsys.readouterr().err
