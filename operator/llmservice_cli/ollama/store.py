@@ -57,11 +57,11 @@ class OllamaModel:
         return next((layer for layer in self.layers if layer.kind == kind), None)
 
     def text(self, kind: str) -> str:
-        """A layer that is a text; empty where there is none, or it can't be read."""
+        """A layer that is a text; empty where there is none, or it can't be read or is too long."""
         layer = self.layer(kind)
         try:
             return "" if layer is None else _read(layer.blob, TEXT_BYTES).decode(errors="replace")
-        except OSError:
+        except (OSError, ValueError):
             return ""
 
 

@@ -216,6 +216,12 @@ def test_a_damaged_modelfile_says_nothing(store: Store) -> None:
     assert list(take_over(Session("x"), model)) and linked(model, store.folder.parent / "cache").is_dir()
 
 
+def test_a_text_that_is_too_long_says_nothing(store: Store) -> None:
+    store.keep(f"{LIBRARY}/long/latest", model=b"GGUF", system=b"x" * ((1 << 20) + 1))
+    model = kept(stores()).named("long")
+    assert model is not None and list(take_over(Session("x"), model)) == []
+
+
 def test_a_cache_that_can_not_be_written_is_named(store: Store, tmp_path: Path) -> None:
     store.keep(f"{LIBRARY}/well/latest", model=b"GGUF")
     (tmp_path / "cache").write_text("a file")
