@@ -65,8 +65,9 @@ class LlamaDecoder(Decoder):
         if not text:
             return
         try:
-            with self._halt if self._halt and self._only_batch(taken, pictures) else nullcontext():
-                self._decode(self._batch.of(self._fill(text)))
+            halt = self._halt if self._only_batch(taken, pictures) else None
+            with halt or nullcontext():
+                self._decode(self._batch.of(self._fill(text)), halt)
         except NoRoomError:
             self._forget(pictures)
             raise
@@ -139,7 +140,7 @@ class LlamaDecoder(Decoder):
             if not gone or not llama_cpp.llama_memory_seq_rm(memory, answer.slot, position or -1, -1):
                 raise StepFailedError("llama.cpp can't take back a part of a picture")
 
-    def _decode(self, batch: Any) -> None:
+    def _decode(self, batch: Any, halt: Halt | None = None) -> None:
         begin = time.perf_counter()
         code = int(llama_cpp.llama_decode(self._loaded.context, batch))
         if self._loaded.offloaded:  # without, the call itself computes
@@ -147,7 +148,7 @@ class LlamaDecoder(Decoder):
         self.seconds += time.perf_counter() - begin
         if code == 1:
             raise NoRoomError
-        if code == ABORTED:
+        if code == ABORTED and halt and halt.wished:  # else it is a failure like others, which would come again
             raise HaltedError
         if code:
             said = f": {recent_errors[-1]}" if recent_errors else ""

@@ -28,6 +28,11 @@ class Halt:
         """End the decode at hand, or the next one that may be ended."""
         self._wish[0] = b"\x01"
 
+    @property
+    def wished(self) -> bool:
+        """Whether a decode may have been ended."""
+        return self._wish[0] != b"\x00"
+
     def clear(self) -> None:
         """There is no such wish any more."""
         self._wish[0] = b"\x00"
