@@ -117,7 +117,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_comes(
         assert "downloads" in said and "MiB free" in said, said
         assert "Free space" in said and "models prune" in said
         assert hub.asked == []
-    assert not here.pids()
+    until(lambda: not here.pids())
 
 
 def test_one_version_of_several_is_removed_and_what_is_served_stays(here: Here, hub: SmallHub) -> None:

@@ -53,13 +53,15 @@ def test_runs_at_once_share_one_instance(alone: Here) -> None:
 
 
 def test_a_run_joins_the_up_that_is_there_whatever_the_port(alone: Here) -> None:
+    (alone.folder / "other.gguf").write_bytes((alone.folder / "tiny.gguf").read_bytes())
     with alone.foreground("-f", alone.write(manifest("demo")), "--port", "0") as up:
         alone.ready("demo")
         url = alone.snapshot()["url"]
         port = url.removesuffix("/v1").rpartition(":")[2]
-        assert alone.run("run", "tiny.gguf", "Hi", "--port", port).startswith("word0 word1 word2 \n")
+        assert alone.run("run", "other.gguf", "Hi", "--port", port).startswith("word0 word1 word2 \n")
         assert alone.run("run", "demo", "Hi") == "word0 word1 word2 \n", "a service by its name"
-        assert alone.snapshot()["url"] == url and set(services(alone)) == {"demo", "tiny"}
+        assert alone.run("run", "tiny.gguf", "Hi") == "word0 word1 word2 \n", "by the model that it serves"
+        assert alone.snapshot()["url"] == url and set(services(alone)) == {"demo", "other"}
         assert up.poll() is None
     until(lambda: not alone.pids())
 
