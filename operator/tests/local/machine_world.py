@@ -92,6 +92,7 @@ class Here:
             self.env["LLMSERVICE_ENGINES_DIR"] = str(engines)
         self.control = Control(self.state)
         self.said = ""
+        self.terminals: list[subprocess.Popen[bytes]] = []
 
     def write(self, *manifests: str, name: str = "x.yaml") -> str:
         path = self.folder / name
@@ -164,6 +165,9 @@ class Here:
         return mine
 
     def end(self) -> None:
+        for left in self.terminals:  # by a test that failed
+            left.kill()
+            left.wait()
         try:
             for _ in self.control.down([], force=True):
                 pass
@@ -182,6 +186,7 @@ class Terminal:
             preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
         )  # fmt: skip
         os.close(child)
+        here.terminals.append(self.process)
         self.seen = ""
 
     def wait_for(self, text: str) -> None:

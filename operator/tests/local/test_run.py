@@ -119,6 +119,7 @@ def test_history_and_messages_of_several_lines(alone: Here) -> None:
     terminal.wait_for("the first question")
     terminal.type("\r")
     terminal.wait_for("word2")
+    terminal.wait_for(">>> ")
     terminal.type("\x04")
     assert terminal.process.wait(20) == 0 and "Traceback" not in terminal.seen
 

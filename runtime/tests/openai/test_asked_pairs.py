@@ -30,7 +30,7 @@ class Asked:
     def pair(self, query: Sequence[int], document: Sequence[int]) -> PoolInput:
         raise AssertionError
 
-    async def pool(self, inputs: Sequence[PoolInput]) -> list[list[float]]:
+    async def pool(self, inputs: Sequence[PoolInput], batch: bool = False) -> list[list[float]]:
         self.texts += [self.tokenizer.decode(given.tokens) for given in inputs]
         return [[0.5] for _ in inputs]
 
