@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 
 import ollama
 import pytest
@@ -29,8 +30,8 @@ def test_from_none_to_several_and_back_and_no_request_fails(
     service.create(scaling={**BOUNDS, "target": {"requestsPerReplica": 2}}).wait_ready()
     key, user = release.first_key(service.api), [{"role": "user", "content": QUESTION}]
     idle(service)
-    with forwarded(release.NAMESPACE, GATEWAY) as url:
-        asked = ollama.Client(url, headers={"Authorization": f"Bearer {key}"}, timeout=240)
+    headers = {"Authorization": f"Bearer {key}"}
+    with forwarded(release.NAMESPACE, GATEWAY) as url, ollama.Client(url, headers=headers, timeout=240) as asked:
         said = asked.chat(service.full_name, user, options={"temperature": 0})
     assert said.message.content == trained_answer(QUESTION) and said.load_duration, said
     with traffic(client, service.status()["url"], STREAMS) as sent:
@@ -42,8 +43,11 @@ def test_from_none_to_several_and_back_and_no_request_fails(
     idle(service)
     changes = [(one["before"], one["replicas"]) for one in explained(service)["changes"]]
     assert changes[-1][1] == 0 and (0, 1) in changes, changes
-    with forwarded(release.NAMESPACE, GATEWAY) as url:
-        model = RESTfulClient(url, api_key=key).get_model(service.full_name.replace("/", "."))
+    with (
+        forwarded(release.NAMESPACE, GATEWAY) as url,
+        closing(RESTfulClient(url, api_key=key)) as there,
+        closing(there.get_model(service.full_name.replace("/", "."))) as model,
+    ):
         told = model.chat(user, generate_config={"temperature": 0})
     assert told["choices"][0]["message"]["content"] == trained_answer(QUESTION), told
 
