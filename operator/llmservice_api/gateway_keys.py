@@ -65,6 +65,8 @@ class KeyRecord(_Model):
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: PerMinute | None = None
     """Of prompts and answers."""
+    launch: bool = False
+    """Whether it may launch and remove services among those that it may use, where the gateway launches any."""
     created: AwareDatetime
 
     def may_use(self, service: str) -> bool:
@@ -113,6 +115,7 @@ def record_of(
     requests_per_minute: int | None = None,
     tokens_per_minute: int | None = None,
     *,
+    launch: bool = False,
     now: datetime | None = None,
 ) -> KeyRecord:
     """The entry of a new key. ValueError says which part of it is wrong."""
@@ -121,6 +124,7 @@ def record_of(
         "services": tuple(services),
         "requestsPerMinute": requests_per_minute,
         "tokensPerMinute": tokens_per_minute,
+        "launch": launch,
         "created": (now or datetime.now(UTC)).replace(microsecond=0),
     }
     try:
@@ -140,7 +144,7 @@ def checked_name(name: str) -> str:
 
 def encoded(record: KeyRecord) -> str:
     """As a Secret's `data` has it."""
-    text = record.model_dump_json(by_alias=True, exclude_none=True)
+    text = record.model_dump_json(by_alias=True, exclude_none=True, exclude=None if record.launch else {"launch"})
     return base64.b64encode(text.encode()).decode()
 
 

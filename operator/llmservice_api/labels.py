@@ -20,6 +20,9 @@ DEATHS = "llmservice.dev/deaths"
 ALIASES = "llmservice.dev/aliases"
 """Annotation of a service on one machine: other names that requests may have for it, with spaces between them. In a
 cluster aliases are the gateway's configuration."""
+LAUNCHED = "llmservice.dev/launched"
+"""Label of a service: a client of the gateway launched it, in this protocol; who puts it on another one lets clients of
+the gateway remove that."""
 GATEWAY = {"app.kubernetes.io/component": "gateway"}
 """On what belongs to an installation's gateway, its pods and Leases too, beside the installation's own labels."""
 QUEUE = "kueue.x-k8s.io/queue-name"

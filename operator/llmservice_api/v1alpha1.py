@@ -19,6 +19,7 @@ from llmservice_api.patterns import (
     GPU_MEMORY,
     IMAGE,
     LABEL,
+    NAME_LIMIT,
     PATTERNS,
     RESOURCE,
     SERVICE_NAME,
@@ -45,9 +46,6 @@ API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "LLMService"
 PLURAL = "llmservices"
 SHORT_NAME = "llmsvc"
-
-NAME_LIMIT = 40
-"""Characters of a service's name: children's names add to it and must stay DNS labels (63)."""
 
 ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_NAME, min_length=1, max_length=NAME_LIMIT)]
 """On one machine too, where no Service is made: what runs there runs in a cluster."""

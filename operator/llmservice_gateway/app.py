@@ -24,6 +24,9 @@ from llmservice_gateway.dialects.registry import DIALECTS, manners_at, spoken
 from llmservice_gateway.journal import ENTRY, GONE, Entry, Journal, Write, request_id
 from llmservice_gateway.keys.door import Door
 from llmservice_gateway.keys.ring import Owner
+from llmservice_gateway.launching.errors import key_may_not
+from llmservice_gateway.launching.launcher import Launcher
+from llmservice_gateway.launching.routes import LaunchRoutes
 from llmservice_gateway.metrics import GatewayMetrics
 from llmservice_gateway.naming import Asked, named, read_asked, with_adapter
 from llmservice_gateway.other_routes import AUTH, OtherRoutes
@@ -96,6 +99,8 @@ class Gateway:
         self._journal = Journal(access)
         self.proxy = Proxy(limits or Limits())
         self.metrics = GatewayMetrics(self.proxy.rooms)
+        self.launcher: Launcher | None = None
+        """Launches and removes models for clients; None = none does."""
         self.console = Console(self.proxy, door, self._seen) if console else None
         if door is not None:
             self.metrics.shared_by(lambda: door.gateways())
@@ -121,6 +126,16 @@ class Gateway:
             self._open |= UNTOLD
             router.add_get("/healthz", self._healthz)
             router.add_get("/metrics", self.told)
+        LaunchRoutes(
+            lambda: self.launcher,
+            self._seen,
+            lambda: self.proxy.table,
+            resolved,
+            self._may_launch,
+            self.proxy.bodies,
+            lambda: self.proxy.draining,
+            self._model,
+        ).add(router)
         for base in ("", "/v1", "/{namespace}/{name}/v1"):
             router.add_get(f"{base}/models", self._models)
             router.add_get(base + "/models/" + NAMED, self._model)
@@ -212,6 +227,14 @@ class Gateway:
         """The services that exist for this client."""
         table = self.proxy.table
         return table if self._door is None else self._door.sees(request[OWNER], table)
+
+    def _may_launch(self, request: web.Request, service: str) -> None:
+        """ApiError 403 where the request's key has no right to launch or remove this service."""
+        if self._door is not None:
+            owner = request[OWNER]
+            if not (owner.record.launch and owner.record.may_use(service)):
+                raise key_may_not(owner.name, service)
+        request[ENTRY].service = service
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -19,10 +19,11 @@ AUTH = "/v1/cluster/auth"
 ALIVE = "Ollama is running"
 """What Ollama's clients look for at `/`."""
 ELSEWHERE = (
-    ("POST", "/pull"), ("POST", "/push"), ("POST", "/create"), ("POST", "/copy"), ("DELETE", "/delete"),
-    ("POST", "/blobs/{digest}"), ("HEAD", "/blobs/{digest}"),
+    ("POST", "/push"), ("POST", "/create"), ("POST", "/copy"), ("POST", "/blobs/{digest}"), ("HEAD", "/blobs/{digest}"),
 )  # fmt: skip
-"""Ollama's routes that change which models there are."""
+"""Ollama's routes that make models of others, or give them away."""
+BELOW_ONE = (("POST", "/pull"), ("DELETE", "/delete"))
+"""Those that bring and remove models, which there are none of below a service's own URL."""
 SHOW_BYTES = 64 << 10
 """Of a body that only names a model: what is larger would hold up every stream while it is read."""
 
@@ -63,8 +64,10 @@ class OtherRoutes:
         router.add_get(f"{ONE}/health", self._health)
         router.add_get(AUTH, self._auth)
         router.add_get("/v1/engines/{model:.+}", self._engines)
-        router.add_post("/v1/models", self._elsewhere, expect_handler=expect_later)
-        router.add_delete("/v1/models/{model:.+}", self._elsewhere)
+        for method, route in BELOW_ONE:
+            router.add_route(method, f"{ONE}/api{route}", self._elsewhere, expect_handler=expect_later)
+        for method in ("POST", "DELETE"):
+            router.add_route(method, "/v1/models/{model}/{replicas:replicas(/.+)?}", self._elsewhere)
 
     async def _alive(self, request: web.Request) -> web.Response:
         page = await self._page(request) if self._page else None

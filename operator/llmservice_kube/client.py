@@ -139,13 +139,21 @@ class Client:
                     raise
         return await self._pages(kind, namespace, query, 0, begin)
 
-    async def apply(self, obj: Mapping[str, Any], *, new: bool = False, uid: str = "", dry_run: bool = False) -> Json:
+    async def apply(
+        self,
+        obj: Mapping[str, Any],
+        *,
+        new: bool = False,
+        uid: str = "",
+        dry_run: bool = False,
+        manager: str = MANAGER,
+    ) -> Json:
         """Server-side apply of the fields we own, by force.
 
         With `new` only where there is no such object, with `uid` only onto that very object: raises a conflict (or
         Invalid, for another uid) otherwise. Looking first and applying then would take over what came in between.
         """
-        query = {"fieldManager": MANAGER, "force": "true"} | ({"dryRun": "All"} if dry_run else {})
+        query = {"fieldManager": manager, "force": "true"} | ({"dryRun": "All"} if dry_run else {})
         # No object has had this version for long, and what is not there has none to compare.
         condition = {"resourceVersion": "1"} if new else {"uid": uid} if uid else {}
         return await self._write("apply", {**obj, "metadata": {**obj["metadata"], **condition}}, "", query)

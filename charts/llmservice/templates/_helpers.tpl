@@ -128,6 +128,22 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- if and (.Values.gateway).enabled ((.Values.gateway).keys).enabled }}true{{ end -}}
 {{- end -}}
 
+{{/* Whether requests launch models. Nobody is to run any without a key, nor where the operator does not look. */}}
+{{- define "llmservice.gateway.launch" -}}
+{{- $namespaces := ((.Values.gateway).launch).namespaces -}}
+{{- if and (.Values.gateway).enabled $namespaces -}}
+{{- if not (include "llmservice.gateway.keys" .) -}}
+{{- fail "gateway.launch.namespaces lets requests run models: it takes gateway.keys.enabled, so that not everybody may." -}}
+{{- end -}}
+{{- range $namespaces -}}
+{{- if and $.Values.watchNamespaces (not (has . $.Values.watchNamespaces)) -}}
+{{- fail (printf "gateway.launch.namespaces has %s, which watchNamespaces has not: nothing would serve what is launched there." .) -}}
+{{- end -}}
+{{- end -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{/* Whether it serves a page for browsers. With --reuse-values of a release that had none it goes on without. */}}
 {{- define "llmservice.gateway.console" -}}
 {{- if and (.Values.gateway).enabled ((.Values.gateway).console).enabled }}true{{ end -}}

@@ -39,6 +39,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--tokens-per-minute", type=_count, metavar="N", help="of prompts and answers (default: no limit)"
     )
+    create.add_argument(
+        "--launch", action="store_true",
+        help="it may also launch and remove models by requests, among these services (the chart's gateway.launch)",
+    )  # fmt: skip
     _action(actions, "list", "print the keys' names, services and limits", output=True)
     rotate = _action(actions, "rotate", "make another key of that name, and print it", named=True)
     rotate.add_argument(
@@ -83,7 +87,7 @@ def _create(store: KeyStore, args: argparse.Namespace) -> None:
     key, patterns = new_key(), [part.strip() for text in args.services for part in text.split(",") if part.strip()]
     try:
         name = checked_name(args.name)
-        record = record_of(key, patterns, args.requests_per_minute, args.tokens_per_minute)
+        record = record_of(key, patterns, args.requests_per_minute, args.tokens_per_minute, launch=args.launch)
     except ValueError as error:
         raise UserError(f"{error}.", "See llmservice keys create --help.") from error
 
@@ -140,9 +144,10 @@ def _list(store: KeyStore, args: argparse.Namespace) -> None:
 
 def _row(name: str, record: KeyRecord) -> tuple[str, ...]:
     ends = [one.not_after for one in record.hashes if one.not_after is not None and one.not_after > datetime.now(UTC)]
-    note = f"the one before works until {max(ends):%Y-%m-%d %H:%M} UTC" if ends else ""
+    notes = ["may launch models"] if record.launch else []
+    notes += [f"the one before works until {max(ends):%Y-%m-%d %H:%M} UTC"] if ends else []
     limits = (str(most) if most else "-" for most in (record.requests_per_minute, record.tokens_per_minute))
-    return name, ",".join(record.services), *limits, f"{record.created:%Y-%m-%d}", note
+    return name, ",".join(record.services), *limits, f"{record.created:%Y-%m-%d}", "; ".join(notes)
 
 
 def _usage(store: KeyStore, args: argparse.Namespace) -> None:

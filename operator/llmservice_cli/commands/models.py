@@ -6,11 +6,12 @@ import argparse
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from llmservice_api.model_words import in_full
 from llmservice_cli.commands.ps import full_name, table
 from llmservice_cli.completers import completes
 from llmservice_cli.completers import kept as kept_uris
@@ -21,11 +22,11 @@ from llmservice_cli.ollama.store import Found, stores
 from llmservice_cli.ollama.store import kept as of_ollama
 from llmservice_cli.places import Places
 from llmservice_cli.wanted.choosing import named
-from llmservice_cli.wanted.words import Meant, in_full
+from llmservice_cli.wanted.words import Meant
 from llmservice_planning.words import memory
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.plain import STANDARD_OUTPUT
-from llmservice_runtime.formats.listing import gguf_variants
+from llmservice_runtime.formats.listing import gguf_variants, matches
 from llmservice_runtime.sources.cache import safe_revision
 from llmservice_runtime.sources.errors import SourceError
 from llmservice_runtime.sources.files import FileEntry
@@ -117,6 +118,18 @@ def _rm(models: list[Named], users: list[tuple[str, str, str]], dry: bool) -> No
         print(f"{'would remove' if dry else 'removed'} {what} ({memory(size)})")
 
 
+def forget(uri: str, include: Sequence[str], places: Places) -> None:
+    """Remove what is kept of a model that a service had and no service has, or these files of it; what somebody else
+    uses stays. UserError as `run`."""
+    states = dict.fromkeys([places.state.absolute(), *Room().instances()])
+    users = [user for state in states for user in _users(state)]
+    for kept in kept_models(places.cache):
+        if kept.uri == uri and not _used_by(kept, users):
+            here = gguf_variants(_ggufs(kept))
+            chosen = [file for variant in here for file in variant.files if matches(file, include)]
+            remove(kept, tuple(chosen) if include and 0 < len(chosen) < sum(len(one.files) for one in here) else ())
+
+
 def _prune(known: list[Kept], users: list[tuple[str, str, str]], args: argparse.Namespace) -> None:
     seconds = FRESH_SECONDS if args.unused_for is None else duration(args.unused_for)
     if seconds < FRESH_SECONDS:
@@ -168,11 +181,14 @@ def _files(kept: Kept, word: str, uri: str, choice: str) -> tuple[str, ...]:
     """Those of the quantization that was named; none = the whole model, as when there is no other."""
     if not choice:
         return ()
-    paths = kept.folder.rglob("*.gguf")
-    entries = [FileEntry(path.relative_to(kept.folder).as_posix(), path.stat().st_size) for path in paths]
-    here = gguf_variants(entries)
+    here = gguf_variants(_ggufs(kept))
     wanted = named(Meant(word, uri, choice), here)
     return wanted.files if len(here) > 1 else ()
+
+
+def _ggufs(kept: Kept) -> list[FileEntry]:
+    paths = kept.folder.rglob("*.gguf")
+    return [FileEntry(path.relative_to(kept.folder).as_posix(), path.stat().st_size) for path in paths]
 
 
 def _not_here(word: str) -> UserError:

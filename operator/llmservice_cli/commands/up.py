@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmservice_api.manifest import Manifest, load_manifests
+from llmservice_api.sources import SCHEMES
 from llmservice_cli.entry import leave_on_interrupt
 from llmservice_cli.local.background import spawn
 from llmservice_cli.local.client import Control, NoInstanceError, StoppingError
@@ -34,8 +35,13 @@ from llmservice_runtime.contract.ports import GATEWAY_PORT
 from llmservice_runtime.sources.progress import progress_for
 from llmservice_runtime.wire.callers import is_host
 
-FIXED = ("--port", "--host", "--allow-host", "--allow-origin", "--answer-seconds", "--memory", "--no-console")
+FIXED = (
+    "--port", "--host", "--allow-host", "--allow-origin", "--allow-launch", "--answer-seconds", "--memory",
+    "--no-console",
+)  # fmt: skip
 """Options that an instance keeps as it started with them."""
+SOURCES = tuple(scheme for scheme in SCHEMES if scheme != "pvc")
+"""Where this machine has models from."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +69,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="ORIGIN",
         help="web pages of this origin (https://chat.example.com) may call the gateway; * = all. May be repeated",
+    )
+    parser.add_argument(
+        "--allow-launch",
+        type=_source,
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="clients of Xinference and Ollama on this machine may launch (pull) models from this source (hf, "
+        "modelscope, s3, http, https, oci, file; * = any), and remove these. May be repeated",
     )
     parser.add_argument(
         "--answer-seconds",
@@ -103,16 +118,16 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     manifests = load_manifests(args.files)
     places = places_of(args)
+    host, port = args.host or "127.0.0.1", GATEWAY_PORT if args.port is None else args.port
+    front = _front(args, host)
     lock = own_or_join(places.state)
     if lock is None:
         return _join(args, places, manifests)
-    host, port = args.host or "127.0.0.1", GATEWAY_PORT if args.port is None else args.port
     try:
         listener = listen(host, port)
     except UserError:
         lock.release()
         raise
-    front = _front(args, host)
     if not is_loopback(host):
         say(f"warning: listening on {host}: whoever can reach this machine can use these services, without a key.")
     if args.detach:
@@ -220,6 +235,12 @@ class Foreground:
             raise
 
 
+def _source(text: str) -> str:
+    if text != ANY and text not in SOURCES:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(SOURCES)}, and not * for any")
+    return text
+
+
 def _seconds(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 < (seconds := float(text)) < float("inf"):
@@ -241,5 +262,13 @@ def _origin(text: str) -> str:
 
 def _front(args: argparse.Namespace, host: str) -> Front:
     hosts, origins = tuple(args.allow_host), tuple(args.allow_origin)
-    front = Front(host, hosts, origins, memory_bytes=args.memory, console=not args.no_console)
+    launch = tuple(args.allow_launch)
+    others = [f"--host {host}"] * (not is_loopback(host)) + ["--allow-host"] * bool(hosts)
+    if launch and (others := [*others, *(["--allow-origin"] * bool(origins))]):
+        raise UserError(
+            "--allow-launch lets whoever reaches the gateway run models here, without a key, and "
+            f"{', '.join(others)} lets others than programs of this machine reach it.",
+            "Leave one of them out.",
+        )
+    front = Front(host, hosts, origins, memory_bytes=args.memory, console=not args.no_console, launch=launch)
     return front if args.answer_seconds is None else replace(front, answer_seconds=args.answer_seconds)

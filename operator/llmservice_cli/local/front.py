@@ -25,6 +25,8 @@ class Front:
     memory_bytes: int | None = None
     console: bool = True
     """Browsers get a page at `/`."""
+    launch: tuple[str, ...] = ()
+    """Clients may launch models from these sources, and remove them; empty = they may not."""
 
     def gateway(self, access: Write | None = None) -> Gateway:
         """A gateway that keeps to it, and writes the lines of its access log to `access`."""
@@ -45,4 +47,4 @@ class Front:
     def from_json(text: str) -> Front:
         """The reverse of `to_json`."""
         body = json.loads(text)
-        return Front(**{**body, "hosts": tuple(body["hosts"]), "origins": tuple(body["origins"])})
+        return Front(**{**body, **{name: tuple(body[name]) for name in ("hosts", "origins", "launch")}})

@@ -41,7 +41,8 @@ REST = 4
 
 class Instance:
     """Lives on one event loop. `url` is the gateway's, without a path; `changed` tells every change of any service.
-    `memory_bytes` is what its replicas may have together; None = what the machine has."""
+    `memory_bytes` is what its replicas may have together; None = what the machine has. It `stays` without a service,
+    for those who launch one by a request."""
 
     def __init__(
         self,
@@ -50,8 +51,11 @@ class Instance:
         gateway: Gateway,
         changed: Callable[[], None],
         memory_bytes: int | None = None,
+        *,
+        stays: bool = False,
     ) -> None:
         self.url = url
+        self._stays = stays
         self.gateway = gateway
         self.version = 0
         self.ended = asyncio.Event()
@@ -159,8 +163,7 @@ class Instance:
             if control is not None and control.unprepared:
                 del self._services[name]
         self._follow()
-        if not self._services:
-            self.ended.set()
+        self._end_if_idle()
 
     def known(self, name: str) -> list[str]:
         """Full names that `name` (full, bare, or an alias) means."""
@@ -185,8 +188,7 @@ class Instance:
             if self._services.get(name) is control:
                 del self._services[name]
         self._follow()
-        if not self._services:
-            self.ended.set()
+        self._end_if_idle()
 
     async def shutdown(self, *, force: bool = False) -> None:
         """Refuse new requests, let the running ones finish up to drainSeconds, end everything."""
@@ -217,6 +219,10 @@ class Instance:
                 await asyncio.wait_for(self._next_version.wait(), seconds)
             except TimeoutError:
                 return
+
+    def _end_if_idle(self) -> None:
+        if not (self._services or self._stays):
+            self.ended.set()
 
     def _object(self, control: ServiceControl, now: float) -> LLMService:
         full = control.order.service.full_name

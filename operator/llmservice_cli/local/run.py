@@ -20,6 +20,7 @@ from llmservice_cli.local.control import ControlServer
 from llmservice_cli.local.disk import written
 from llmservice_cli.local.front import Front
 from llmservice_cli.local.instance import Instance
+from llmservice_cli.local.launcher import LocalLauncher
 from llmservice_cli.local.lock import CONTROL_SOCKET, socket_address
 from llmservice_cli.local.tell import lines
 from llmservice_gateway.loop import new_event_loop
@@ -115,8 +116,11 @@ class Program:
             self._front.gateway(access.write),
             self._changed,
             self._front.memory_bytes,
+            stays=bool(self._front.launch),
         )
         instance.open()
+        launcher = LocalLauncher(instance, self._front.launch) if self._front.launch else None
+        instance.gateway.launcher = launcher
         gateway = ApiRunner(
             instance.gateway.application(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
         )
@@ -143,6 +147,8 @@ class Program:
             await self._until_end()
             await self._drain()
         finally:
+            if launcher is not None:
+                await launcher.close()
             await gateway.cleanup()
             await control.cleanup()
             await instance.close()

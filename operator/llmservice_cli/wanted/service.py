@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from pydantic import ValidationError
 
 from llmservice_api.labels import ALIASES
 from llmservice_api.manifest import Manifest
+from llmservice_api.model_words import told_apart
 from llmservice_api.sentences import explain, field_path
 from llmservice_api.v1alpha1 import API_VERSION, KIND, LLMService
 from llmservice_cli.models import open_source
 from llmservice_cli.ollama.store import kept, stores
 from llmservice_cli.places import Places
 from llmservice_cli.wanted.choosing import choose
-from llmservice_cli.wanted.labels import service_name, told_apart
+from llmservice_cli.wanted.labels import service_name
 from llmservice_cli.wanted.words import Meant, absolute, meant
 from llmservice_runtime.contract.errors import UserError
 
@@ -61,7 +62,11 @@ class Options:
 
 def version_of(word: str, places: Places) -> Version:
     """Which model and version a word means; reads what files there are. UserError as `meant`, `choose` and sources."""
-    found = meant(word, kept(stores()), places.cache, Path.cwd())
+    return version_meant(meant(word, kept(stores()), places.cache, Path.cwd()), places)
+
+
+def version_meant(found: Meant, places: Places) -> Version:
+    """The same of a model. UserError as `choose` and sources."""
     if found.ollama is not None:
         return Version(found)
     chosen = choose(found, open_source(found.uri, None, None, Path.cwd(), places))
@@ -86,8 +91,11 @@ def _has(entry: dict[str, Any], version: Version) -> bool:
     return uri == version.meant.uri and include == ([version.pattern] if version.pattern else [])
 
 
-def manifest(version: Version, options: Options, services: Sequence[dict[str, Any]]) -> Manifest:
-    """The service for it, under a name that no other model has among `services` of a snapshot.
+def manifest(
+    version: Version, options: Options, services: Sequence[dict[str, Any]], more: Mapping[str, Any] | None = None
+) -> Manifest:
+    """The service for it, under a name that no other model has among `services` of a snapshot. `more` = fields that the
+    manifest has beside these.
 
     UserError when `options` say what a service can't have.
     """
@@ -105,9 +113,14 @@ def manifest(version: Version, options: Options, services: Sequence[dict[str, An
     metadata: dict[str, Any] = {"name": name}
     if version.alias:
         metadata["annotations"] = {ALIASES: version.alias}
-    body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
+    body = _merged({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}, more or {})
     try:
         return Manifest(LLMService.model_validate(body), Path("-"), Path.cwd())
     except ValidationError as error:
         location, reason, remedy = explain(error.errors(include_url=False)[0], LLMService)
         raise UserError(f"{field_path(location)}: {reason}", remedy) from None
+
+
+def _merged(body: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    both = {name: _merged(body[name], more[name]) for name in body if isinstance(more.get(name), Mapping)}
+    return {**body, **more, **both}

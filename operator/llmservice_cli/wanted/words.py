@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmservice_api.model_words import PAIR, SITES, in_full
 from llmservice_cli.ollama.links import linked
 from llmservice_cli.ollama.store import Found, OllamaModel
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 
-HUBS = ("hf", "modelscope")
-SITES = ("https://huggingface.co/", "huggingface.co/", "https://hf.co/", "hf.co/")
-"""How people write the Hugging Face hub; `hf.co/` is Ollama's way."""
-_PAIR = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*)/?(?::(?P<choice>[^:/\s]+))?")
 FORMS = "OWNER/NAME or OWNER/NAME:Q4_K_M of the Hugging Face hub, a URI (s3://...), or a path that begins with . or /"
 
 
@@ -40,7 +36,7 @@ def meant(word: str, store: Found, cache: Path, here: Path) -> Meant:
         return Meant(word, f"file://{(here / Path(word).expanduser()).absolute()}")
     if model := store.named(word):
         return Meant(word, f"file://{linked(model, cache)}", ollama=model)
-    if _PAIR.fullmatch(word):
+    if PAIR.fullmatch(word):
         return Meant(word, *in_full(word))
     raise _unknown(word, store)
 
@@ -48,17 +44,6 @@ def meant(word: str, store: Found, cache: Path, here: Path) -> Meant:
 def absolute(uri: str, base: str) -> str:
     """The same URI wherever one stands: paths of a manifest begin at its folder."""
     return f"file://{Path(base, uri.removeprefix('file://')).expanduser()}" if uri.startswith("file://") else uri
-
-
-def in_full(word: str) -> tuple[str, str]:
-    """URI and choice of a model that no store of Ollama's is asked about: OWNER/NAME[:CHOICE], also of a site or behind
-    a hub's scheme; any other word is a URI itself, whose source says what is wrong with it."""
-    site = next((site for site in SITES if word.startswith(site)), "")
-    scheme, separator, rest = word.removeprefix(site).rpartition("://")
-    found = _PAIR.fullmatch(rest)
-    if found is None or (separator and scheme.lower() not in HUBS):
-        return word, ""
-    return f"{scheme.lower() or 'hf'}://{found['name']}", found["choice"] or ""
 
 
 def _unknown(word: str, store: Found) -> UserError:

@@ -18,12 +18,14 @@ from llmservice_gateway.cluster.console import ClusterFacts
 from llmservice_gateway.cluster.directory import Directory, readable
 from llmservice_gateway.cluster.heed import Heed
 from llmservice_gateway.cluster.keys import Keys
+from llmservice_gateway.cluster.launcher import ClusterLauncher
 from llmservice_gateway.cluster.lease import Keeper
 from llmservice_gateway.cluster.loaded import watch_loaded
 from llmservice_gateway.cluster.peers import Peers
 from llmservice_gateway.cluster.queues import watch_queues
 from llmservice_gateway.cluster.usage import UsageKeeper
 from llmservice_gateway.keys.door import Door
+from llmservice_gateway.launching.wish import Leave
 from llmservice_gateway.proxy import Proxy
 from llmservice_kube.cache import Key
 from llmservice_kube.client import Client
@@ -136,6 +138,10 @@ class Cluster:
     def facts(self) -> ClusterFacts:
         """What the console's page shows."""
         return ClusterFacts(self._client, self._services.cache, self._namespace, self.others)
+
+    def launcher(self, leave: Leave) -> ClusterLauncher:
+        """What launches models for clients."""
+        return ClusterLauncher(self._client, self._services.cache, leave)
 
     def others(self, service: str) -> ServiceDemand:
         """What the other gateways have of it."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from aiohttp import web
 from kubernetes.aio.config import ConfigException
 
+from llmservice_api.sources import SCHEMES
 from llmservice_gateway.app import Gateway
 from llmservice_gateway.cluster import internal
 from llmservice_gateway.cluster.aliases import follow
@@ -24,6 +25,7 @@ from llmservice_gateway.cluster.drain import ACCEPT_SECONDS, DRAIN_SECONDS, Endi
 from llmservice_gateway.console.prometheus import Server
 from llmservice_gateway.journal import Write
 from llmservice_gateway.keys.door import Door
+from llmservice_gateway.launching.wish import Leave
 from llmservice_gateway.loop import new_event_loop
 from llmservice_gateway.proxy import Limits
 from llmservice_kube.client import Client
@@ -82,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"for probes, metrics and scalers (default: {internal.PORT})",
     )
     add("--keys-of", metavar="SERVICE", default="", help="ask for API keys: those of the gateway with this Service")
+    add(
+        "--launch-namespaces",
+        default="",
+        help="where keys with that right launch models: a,b (default: none)",
+    )
+    add("--launch-sources", default="hf,modelscope", help="where these models may come from (schemes of URIs; * = any)")
     add("--console", action="store_true", help="serve a page for browsers at /")
     add("--prometheus", default="", metavar="URL", help="where the page has more than the last hour from")
     add("--prometheus-labels", default="", help="that its series have beside those of gateways: a=b,c=d")
@@ -123,11 +131,13 @@ async def _run(args: argparse.Namespace) -> None:
                 args.namespace,
                 args.name,
                 _labels(args.labels),
-                tuple(name for name in args.watch_namespaces.split(",") if name),
+                _words(args.watch_namespaces),
                 args.resync_seconds,
                 door,
                 args.keys_of,
             )
+            if args.launch_namespaces:
+                gateway.launcher = cluster.launcher(_leave(args))
             if gateway.console is not None:
                 gateway.console.facts = cluster.facts
                 gateway.console.prometheus = _prometheus(args)
@@ -162,6 +172,29 @@ def _gateway(args: argparse.Namespace, access: Write, door: Door | None) -> Gate
     )
     limits = Limits(answer_seconds=args.answer_seconds, hold_seconds=args.hold_seconds)
     return Gateway(limits, callers, access, door, console=args.console)
+
+
+def _leave(args: argparse.Namespace) -> Leave:
+    """What may be launched. UserError where nobody would be asked whether he may."""
+    if not args.keys_of:
+        raise UserError(
+            "--launch-namespaces lets requests run models, and without --keys-of anybody may send them.",
+            "Ask for API keys, or leave it out.",
+        )
+    namespaces, sources = _words(args.launch_namespaces), _words(args.launch_sources)
+    if not sources or (unknown := set(sources) - {*SCHEMES, ANY}):
+        raise UserError(
+            f"--launch-sources: {', '.join(sorted(unknown)) if sources else 'it'} names no source.",
+            f"There are {', '.join(SCHEMES)}, and * for any.",
+        )
+    watched = _words(args.watch_namespaces)
+    if watched and (others := ", ".join(sorted(set(namespaces) - set(watched)))):
+        raise UserError(f"--launch-namespaces: {others} is not watched.", "Add it to --watch-namespaces.")
+    return Leave(frozenset(sources), namespaces, more="To let them, add {} to the chart's gateway.launch.sources.")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in text.split(",") if word)
 
 
 def _prometheus(args: argparse.Namespace) -> Server | None:

@@ -64,11 +64,11 @@ class ChatTeller:
     def end(self) -> str:
         """Why it ended, and what it took."""
         last = {**head(self._answering), **self.said("", "", []), **self._end()}
-        return self._lines(self._parts.end()) + _unbroken(text_of(last)) + "\n"
+        return self._lines(self._parts.end()) + unbroken(text_of(last)) + "\n"
 
     def broken(self, error: ApiError) -> str:
         """An error instead of the end."""
-        return _unbroken(text_of(error_of(error))) + "\n"
+        return unbroken(text_of(error_of(error))) + "\n"
 
     def whole(self, pieces: Iterable[Piece]) -> Json:
         """All of it."""
@@ -100,7 +100,7 @@ class ChatTeller:
         return {"message": message}
 
     def _lines(self, told: Iterable[PartEvent]) -> str:
-        return _unbroken("".join(map(self._line, told)))
+        return unbroken("".join(map(self._line, told)))
 
     def _line(self, told: PartEvent) -> str:
         match told:
@@ -177,7 +177,8 @@ def head(answering: Answering) -> Json:
     return {"model": answering.echo.get("model", ""), "created_at": came}
 
 
-def _unbroken(lines: str) -> str:
+def unbroken(lines: str) -> str:
+    """Lines of JSON as readers split them."""
     return lines if lines.isascii() else _BREAK.sub(lambda found: f"\\u{ord(found[0]):04x}", lines)
 
 

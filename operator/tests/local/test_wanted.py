@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmservice_api.model_words import told_apart
 from llmservice_api.patterns import SERVICE_NAME
 from llmservice_cli.ollama.store import Found
 from llmservice_cli.wanted.choosing import choose
-from llmservice_cli.wanted.labels import service_name, told_apart
+from llmservice_cli.wanted.labels import service_name
 from llmservice_cli.wanted.service import Options, Version, manifest, serves
 from llmservice_cli.wanted.words import Meant, meant
 from llmservice_runtime.contract.errors import UserError

@@ -1,0 +1,94 @@
+"""Launches models for clients of a cluster's gateway: an LLMService is applied, and the operator does the rest."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from llmservice_api.labels import LAUNCHED
+from llmservice_api.model_words import told_apart
+from llmservice_gateway.launching import errors
+from llmservice_gateway.launching.launcher import Download
+from llmservice_gateway.launching.wish import Json, Leave, Wish
+from llmservice_kube.cache import Cache
+from llmservice_kube.client import Client
+from llmservice_kube.errors import ApiError as Refused
+from llmservice_kube.kinds import LLM_SERVICE
+from llmservice_runtime.wire.errors import ApiError, unavailable
+
+MANAGER = "llmservice-gateway-launch"
+"""Field manager of what clients launch."""
+
+log = logging.getLogger(__name__)
+
+
+class ClusterLauncher:
+    """`Launcher` with the rights of the gateway's own account. `cache` has the services that are watched."""
+
+    def __init__(self, client: Client, cache: Cache, leave: Leave) -> None:
+        self.leave = leave
+        self._client = client
+        self._cache = cache
+
+    async def launch(self, wish: Wish) -> str:
+        """Applied where there is no service of its name; what admission says is told as it is."""
+        name = wish.called
+        if (known := self._object(f"{wish.namespace}/{name}")) is not None:
+            same = _model(known) == _model(wish.manifest())
+            if same and wish.again:
+                return f"{wish.namespace}/{name}"
+            if same or wish.name:
+                raise errors.there_already(f"{wish.namespace}/{name}", "model_uid")
+            name = told_apart(name, wish.uri, wish.quantization)
+        service = f"{wish.namespace}/{name}"
+        try:
+            await self._client.apply(wish.manifest(name), new=True, manager=MANAGER)
+        except Refused as refused:
+            if refused.conflict:
+                if wish.again:
+                    return service
+                raise errors.there_already(service, "model_uid") from refused
+            raise _told(service, refused) from refused
+        log.info("%s: launched for a client of %s", service, wish.by)
+        return service
+
+    def download(self, service: str) -> Download | None:
+        """The Job that brings it tells no bytes."""
+        return None
+
+    def failure(self, service: str) -> ApiError | None:
+        """What is wrong stands in its status."""
+        return None
+
+    def launched(self, service: str) -> bool:
+        """By its label."""
+        found = self._object(service) or {}
+        return LAUNCHED in (found.get("metadata", {}).get("labels") or {})
+
+    async def remove(self, service: str, *, files: bool) -> None:
+        """What is its own goes with it; a cache that it shares stays."""
+        if (found := self._object(service)) is None:
+            return
+        metadata = found["metadata"]
+        try:
+            await self._client.delete(LLM_SERVICE, metadata["namespace"], metadata["name"], metadata["uid"])
+        except Refused as refused:
+            raise _told(service, refused) from refused
+        log.info("%s: removed for a client", service)
+
+    def _object(self, service: str) -> Json | None:
+        namespace, _, name = service.partition("/")
+        return self._cache.get(LLM_SERVICE, namespace, name)
+
+
+def _model(service: Json) -> tuple[str, tuple[str, ...]]:
+    model = service["spec"]["model"]
+    return model["uri"], tuple(model.get("include") or ())
+
+
+def _told(service: str, refused: Refused) -> ApiError:
+    """The API server's words: field, value, reason and remedy are in them."""
+    if refused.passing:
+        return unavailable(f"The API server takes {service} not now: {refused.message}", "api_server", 10)
+    status = refused.status if refused.status in (HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT) else HTTPStatus.BAD_REQUEST
+    return ApiError(int(status), f"The cluster refused {service}: {refused.message}", code=refused.reason or "refused")

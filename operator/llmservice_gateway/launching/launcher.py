@@ -1,0 +1,43 @@
+"""What launches models: this machine's instance, or a cluster's API server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from llmservice_gateway.launching.wish import Leave, Wish
+from llmservice_runtime.wire.errors import ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """Bytes of a model."""
+
+    done: int
+    total: int
+
+
+class Launcher(Protocol):
+    """Services are told by their full names."""
+
+    leave: Leave
+
+    async def launch(self, wish: Wish) -> str:
+        """Begin; the service. ApiError when it can't be."""
+        ...
+
+    def download(self, service: str) -> Download | None:
+        """What is brought for it now; None = nothing, or nobody knows."""
+        ...
+
+    def failure(self, service: str) -> ApiError | None:
+        """Why it came to nothing, where the service itself does not say."""
+        ...
+
+    def launched(self, service: str) -> bool:
+        """Whether a client may remove it: one launched it, or somebody said so (`labels.LAUNCHED`)."""
+        ...
+
+    async def remove(self, service: str, *, files: bool) -> None:
+        """Drain and remove it, also while it is being launched; `files`: what was brought for it alone goes too."""
+        ...

@@ -1,0 +1,63 @@
+"""How far a launched service is. Pure, but for the wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+
+from llmservice_api.conditions import Reason
+from llmservice_gateway.errors import gateway_draining
+from llmservice_gateway.launching import errors
+from llmservice_gateway.launching.launcher import Download, Launcher
+from llmservice_gateway.routing import Backend, Table
+
+LOOK_SECONDS = 0.25
+UNSEEN_SECONDS = 60.0
+"""A service that was made is in the table after so long."""
+FETCHING = 0.9
+"""Of all that a launch takes, as its progress is told: the rest is loading."""
+
+
+def is_there(backend: Backend) -> bool:
+    """A request made now is answered, perhaps after the model was woken."""
+    return bool(backend.replicas) or backend.unready.reason == Reason.IDLE
+
+
+def progress(backend: Backend, download: Download | None) -> float:
+    """From 0 to 1."""
+    if is_there(backend):
+        return 1.0
+    if download is not None:
+        return FETCHING * min(1.0, download.done / max(1, download.total))
+    return FETCHING if backend.unready.reason == Reason.LOADING else 0.0
+
+
+def broken(backend: Backend) -> bool:
+    """Waiting does not help."""
+    why = backend.unready
+    return not is_there(backend) and (why.final or not (why.held or why.reason == Reason.DRAINING))
+
+
+async def until_there(
+    service: str, launcher: Launcher, table: Callable[[], Table], draining: Callable[[], bool]
+) -> AsyncGenerator[Download | None]:
+    """What is being brought, whenever it is looked at, until the service is there. ApiError when it won't be."""
+    clock = asyncio.get_running_loop().time
+    seen, end = False, clock() + UNSEEN_SECONDS
+    while True:
+        backend = table().backends.get(service)
+        if backend is not None:
+            seen = True
+            if is_there(backend):
+                return
+            if broken(backend):
+                why = backend.unready
+                raise errors.failed(service, why.reason, f"{why.message} {why.remedy}".strip())
+        elif error := launcher.failure(service):
+            raise error
+        elif seen or clock() > end:
+            raise errors.went_away(service)
+        if draining():
+            raise gateway_draining()
+        yield launcher.download(service)
+        await asyncio.sleep(LOOK_SECONDS)

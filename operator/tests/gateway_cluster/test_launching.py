@@ -1,0 +1,127 @@
+"""Launching and ending models by requests in a cluster: an object is applied, and what the API server says is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from cluster_objects import llmservice  # type: ignore[import-not-found]
+from cluster_world import Here, gateway, until  # type: ignore[import-not-found]
+from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
+
+from llmservice_api.labels import LAUNCHED
+from llmservice_gateway.cluster.launcher import MANAGER
+from llmservice_gateway.launching.wish import Leave
+from llmservice_kube.kinds import LLM_SERVICE
+
+LEAVE = Leave(frozenset(("hf",)), ("apps", "team"), more="Add {} to gateway.launch.sources.")
+ASKED = {"model_name": "acme/tiny-GGUF", "quantization": "Q4_K_M"}
+TINY = (LLM_SERVICE, "apps", "tiny-q4-k-m")
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    async with fake_api() as server:
+        yield server
+
+
+def launches(here: Here) -> None:
+    here.world.gateway.launcher = here.cluster.launcher(LEAVE)
+
+
+async def sent(here: Here, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    async with here.world.client.request(method, here.world.url + path, json=body) as response:
+        return response.status, await response.json()
+
+
+def become(api: FakeApi, reason: str, status: str = "False", message: str = "So it is.") -> None:
+    """What the operator says of it."""
+    obj = api.objects[TINY]
+    conditions = [{"type": "Ready", "status": status, "reason": reason, "message": message}]
+    api.put({**obj, "status": {"conditions": conditions}})
+
+
+async def test_a_launch_is_an_object_and_is_answered_when_it_is_served(api: FakeApi) -> None:
+    async with gateway(api) as here:
+        launches(here)
+        await until(lambda: here.cluster.directory.ready)
+        asking = asyncio.create_task(sent(here, "POST", "/v1/models", ASKED))
+        await until(lambda: TINY in api.objects)
+        made = api.objects[TINY]
+        assert made["metadata"]["labels"] == {LAUNCHED: "xinference"}
+        assert {one["manager"] for one in made["metadata"]["managedFields"]} == {MANAGER}
+        model = {"uri": "hf://acme/tiny-GGUF", "include": ["*Q4_K_M*.gguf"], "expectedFormat": "GGUF"}
+        assert made["spec"] == {"model": model}
+        become(api, "Loading")
+        await until(lambda: "apps/tiny-q4-k-m" in here.table.backends)
+        status, told = await sent(here, "GET", "/v1/models/apps.tiny-q4-k-m/progress")
+        assert status == 200 and 0 <= told["progress"] < 1 and not asking.done()
+        become(api, "Idle", "True")
+        assert await asking == (200, {"model_uid": "apps.tiny-q4-k-m"})
+        assert await sent(here, "GET", "/v1/models/apps.tiny-q4-k-m/progress") == (200, {"progress": 1.0})
+        assert (await sent(here, "DELETE", "/v1/models/apps.tiny-q4-k-m"))[0] == 200
+        await until(lambda: TINY not in api.objects)
+
+
+async def test_a_launch_that_fails_is_told_and_leaves_nothing(api: FakeApi) -> None:
+    async with gateway(api) as here:
+        launches(here)
+        await until(lambda: here.cluster.directory.ready)
+        asking = asyncio.create_task(sent(here, "POST", "/v1/models", ASKED))
+        await until(lambda: TINY in api.objects)
+        become(api, "DoesNotFit", message="It lacks 3 GiB. Take a smaller one.")
+        status, told = await asking
+        assert status == 422 and "It lacks 3 GiB. Take a smaller one." in told["detail"]
+        await until(lambda: TINY not in api.objects)
+
+
+async def test_what_admission_says_is_told_as_it_is(api: FakeApi) -> None:
+    async with gateway(api) as here:
+        launches(here)
+        await until(lambda: here.cluster.directory.ready)
+        said = "admission webhook denied the request: spec.model.uri: hf is closed on Mondays. Come back."
+
+        def refuse(method: str, path: str) -> web.Response | None:
+            return refusal(403, "Forbidden", message=said) if method == "PATCH" and "llmservices" in path else None
+
+        api.fault = refuse
+        status, told = await sent(here, "POST", "/v1/models", ASKED)
+        assert status == 403 and said in told["detail"]
+
+
+async def test_only_what_was_launched_is_removed_and_only_where_it_may_be(api: FakeApi) -> None:
+    api.put(llmservice())
+    async with gateway(api) as here:
+        launches(here)
+        await until(lambda: "apps/demo" in here.table.backends)
+        status, told = await sent(here, "DELETE", "/v1/models/apps.demo")
+        assert status == 403 and "kubectl delete" in told["detail"] and LAUNCHED in told["detail"]
+        status, told = await sent(here, "DELETE", "/api/delete", {"model": "apps/demo"})
+        assert status == 403 and "launched by no client" in told["error"]
+        obj = api.objects[LLM_SERVICE, "apps", "demo"]
+        api.put({**obj, "metadata": {**obj["metadata"], "labels": {LAUNCHED: "yes"}}})
+        await until(lambda: here.world.gateway.launcher.launched("apps/demo"))
+        assert (await sent(here, "DELETE", "/api/delete", {"model": "apps/demo"}))[0] == 200
+        status, told = await sent(here, "POST", "/v1/models", {**ASKED, "model_uid": "other.x"})
+        assert status == 403 and "apps, team" in told["detail"]
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_a_pull_makes_a_service_at_zero(api: FakeApi, streams: bool) -> None:
+    async with gateway(api) as here:
+        launches(here)
+        await until(lambda: here.cluster.directory.ready)
+        body = {"model": "acme/tiny-GGUF:Q4_K_M", "stream": streams}
+        asking = asyncio.create_task(here.world.client.post(f"{here.world.url}/api/pull", json=body))
+        await until(lambda: TINY in api.objects)
+        spec = api.objects[TINY]["spec"]
+        assert spec["replicas"] == 0 and spec["scaling"]["minReplicas"] == 0
+        become(api, "Idle", "True")
+        async with await asking as response:
+            lines = (await response.text()).splitlines()
+        assert '"success"' in lines[-1] and len(lines) == (2 if streams else 1)
+        status, told = await sent(here, "POST", "/api/pull", {"model": "llama3"})
+        assert status == 400 and "OWNER/NAME" in told["error"]
