@@ -46,6 +46,10 @@ class ModelStatus(ApiModel):
         default=None, description="How weights are quantized (Q4_K_M, FP8), or their type."
     )
     file_bytes: _Count | None = Field(default=None, description="What its files have together.")
+    abilities: Annotated[list[_Word], Field(max_length=8)] | None = Field(
+        default=None,
+        description="What its chat template knows of: Thinking, Tools. Omitted = none was read, which says nothing.",
+    )
 
 
 class RejectedEngineStatus(ApiModel):

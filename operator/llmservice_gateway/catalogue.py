@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llmservice_gateway.routing import LATEST, About, Backend, Meant
+from llmservice_runtime.contract.template_text import CALLS, THINKS
 
 Json = dict[str, Any]
 OLLAMA_VERSION = "0.12.11"
@@ -17,14 +18,14 @@ TGI_VERSION = "3.3.6"
 TYPES = {"Embedding": "embedding", "Rerank": "rerank"}
 """Xinference's types of models that are no LLM."""
 ABILITIES = {
-    "Chat": ["chat", "generate", "tools"],
+    "Chat": ["chat", "generate"],
     "Completion": ["generate"],
     "Embedding": ["embed"],
     "Rerank": ["rerank"],
 }
 KINDS = frozenset({"llm", "embedding", "rerank"})
 """Of models, in the paths of /v1/engines."""
-CAPABILITIES = {"Chat": ["completion", "tools"], "Completion": ["completion"], "Embedding": ["embedding"], "Rerank": []}
+CAPABILITIES = {"Chat": ["completion"], "Completion": ["completion"], "Embedding": ["embedding"], "Rerank": []}
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
 
 
@@ -40,7 +41,7 @@ def entry(name: str, meant: Meant) -> Json:
         "model_uid": meant.uid,
         "model_name": meant.adapter or backend.name,
         "model_type": TYPES.get(about.task, "LLM"),
-        "model_ability": _able(about, ABILITIES),
+        "model_ability": _able(about, ABILITIES, "reasoning"),
         "replica": len(serving),
     }
     if meant.adapter:
@@ -68,6 +69,7 @@ def tagged(name: str, meant: Meant) -> Json:
         "size": meant.backend.about.file_bytes,
         "digest": _digest(meant),
         "details": _details(meant),
+        "capabilities": _able(meant.backend.about, CAPABILITIES, "thinking"),
     }
 
 
@@ -92,7 +94,7 @@ def shown(meant: Meant) -> Json:
         "modelfile": f"FROM {about.uri}" if about.uri else "",
         "details": _details(meant),
         "model_info": {name: value for name, value in known.items() if value},
-        "capabilities": _able(about, CAPABILITIES),
+        "capabilities": _able(about, CAPABILITIES, "thinking"),
     }
 
 
@@ -143,9 +145,15 @@ def _details(meant: Meant) -> Json:
     }
 
 
-def _able(about: About, words: Mapping[str, Sequence[str]]) -> list[str]:
-    """What a model does, in a protocol's words for its task; that chats take pictures is `vision` in all of them."""
-    return [*words.get(about.task, words["Chat"]), *(["vision"] if about.sees and about.task in ("", "Chat") else ())]
+def _able(about: About, words: Mapping[str, Sequence[str]], thinks: str) -> list[str]:
+    """What a model does, in a protocol's words for its task and for thinking. Where nobody looked at its chat template
+    it may take tools, which requests will tell, and does not say that it thinks."""
+    able = list(words.get(about.task, words["Chat"]))
+    if about.task not in ("", "Chat"):
+        return able
+    known = about.abilities
+    able += ["tools"] * (known is None or CALLS in known) + ["vision"] * about.sees
+    return able + [thinks] * (known is not None and THINKS in known)
 
 
 def _format(about: About) -> str:

@@ -66,6 +66,8 @@ class About:
     file_bytes: int = 0
     sees: bool = False
     """Chats take pictures, by this engine."""
+    abilities: frozenset[str] | None = None
+    """Of its chat template (`Thinking`, `Tools`); None = nobody looked."""
 
 
 UNTOLD = About()

@@ -22,6 +22,7 @@ def model_status(facts: ModelFacts, revision: str | None) -> ModelStatus:
         parameters=facts.parameters or None,
         quantization=(facts.quantization.name if facts.quantization else facts.dtype) or None,
         file_bytes=facts.file_bytes or None,
+        abilities=None if facts.abilities is None else list(facts.abilities),
     )
 
 

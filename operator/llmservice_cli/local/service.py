@@ -340,6 +340,7 @@ def _about(order: Order) -> About:
         quantization=(model and model.quantization) or "",
         file_bytes=(model and model.file_bytes) or 0,
         sees=takes_pictures(order.plan.notes),
+        abilities=None if model is None or model.abilities is None else frozenset(model.abilities),
     )
 
 

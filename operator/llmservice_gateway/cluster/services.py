@@ -81,6 +81,7 @@ def _about(spec: Json, status: Mapping[str, Any]) -> About:
         quantization=model.get("quantization", ""),
         file_bytes=int(model.get("fileBytes", 0)),
         sees=takes_pictures(map(str, plan.get("notes") or ())),
+        abilities=None if (known := model.get("abilities")) is None else frozenset(map(str, known)),
     )
 
 

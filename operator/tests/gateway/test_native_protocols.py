@@ -347,6 +347,17 @@ async def test_a_model_as_xinference_tells_it(world: World) -> None:
         assert (await response.json())["model_ability"] == ["chat", "generate", "tools", "vision"]
     async with world.client.post(f"{world.url}/api/show", json={"model": "eyes"}) as response:
         assert (await response.json())["capabilities"] == ["completion", "tools", "vision"]
+    for abilities, xinference, ollama in (
+        ((), [], []),
+        (("Tools",), ["tools"], ["tools"]),
+        (("Thinking", "Tools"), ["tools", "reasoning"], ["tools", "thinking"]),
+    ):
+        thinker = Backend("apps", "thinker", about=replace(ABOUT, abilities=frozenset(abilities)))
+        world.publish(thinker, *(one for one in world.gateway.proxy.table.backends.values() if one.name != "thinker"))
+        async with world.client.get(f"{world.url}/v1/models/apps.thinker") as response:
+            assert (await response.json())["model_ability"] == ["chat", "generate", *xinference]
+        async with world.client.post(f"{world.url}/api/show", json={"model": "thinker"}) as response:
+            assert (await response.json())["capabilities"] == ["completion", *ollama]
     assert (model["context_length"], model["max_tokens"], model["max_model_len"]) == (64, 64, 64)
     assert (model["model_format"], model["model_family"], model["quantization"]) == ("ggufv2", "llama", "Q4_K_M")
     async with world.client.get(f"{world.url}/v1/models/apps.score") as response:

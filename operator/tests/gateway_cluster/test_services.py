@@ -48,6 +48,9 @@ def test_what_is_known_of_the_model_is_what_clients_of_other_servers_are_told() 
     assert backend(service).about == known
     service["status"]["plan"]["notes"] = [f"{TAKES_PICTURES}."]
     assert backend(service).about == replace(known, sees=True)
+    for said in ([], ["Thinking", "Tools"]):
+        service["status"]["model"]["abilities"] = said
+        assert backend(service).about.abilities == frozenset(said)
     del service["status"]
     assert backend(service).about == About(uri=uri)
     service["spec"]["task"] = "Rerank"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from llmservice_runtime.contract.template_text import of_templates
 from llmservice_runtime.formats import qwen_reranker
 from llmservice_runtime.formats.adapters import (
     README_BYTES,
@@ -40,6 +41,8 @@ SENTENCES = tuple(
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 """Where sentence-transformers keeps the longest input, in vLLM's order."""
+JINJA, IN_JSON = "chat_template.jinja", "chat_template.json"
+"""Where a chat template has a file of its own."""
 LAYER_FILES = ("model.safetensors", "pytorch_model.bin")
 """Of a layer behind the pooling."""
 _INDEX = {
@@ -114,6 +117,7 @@ def checkpoint(
         file_bytes=sum(sizes[path] for path in needed),
         weight_file_bytes=sum(entry.size for entry in weights),
         chat_template=kind is ModelFormat.MISTRAL or _has_chat_template(tokenizer, paths),
+        abilities=_abilities(reader, tokenizer),
         tokenizer=tokenizer,
         recipe=recipe,
         sentences=next((found for path in SENTENCES if (found := reader.read(path))), {}),
@@ -212,8 +216,19 @@ def _side(reader: JsonFiles) -> Mapping[str, Any]:
 
 
 def _has_chat_template(tokenizer: Mapping[str, Any], paths: Sequence[str]) -> bool:
-    files = any(path in {"chat_template.jinja", "chat_template.json"} for path in paths)
+    files = any(path in {JINJA, IN_JSON} for path in paths)
     return files or bool(tokenizer.get("chat_template"))
+
+
+def _abilities(reader: JsonFiles, tokenizer: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """By the template that an engine takes: a file of its own comes before what the tokenizer has. What is wrong with
+    it is the engine's to say."""
+    try:
+        if text := reader.raw(JINJA):
+            return of_templates(text.decode("utf-8", "replace"))
+        return of_templates(reader.read(IN_JSON).get("chat_template") or tokenizer.get("chat_template"))
+    except UnsupportedModel:
+        return None
 
 
 def _said(kind: ModelFormat, paths: Sequence[str]) -> list[str]:

@@ -55,6 +55,8 @@ class Checkpoint:
     file_bytes: int
     weight_file_bytes: int
     chat_template: bool
+    abilities: tuple[str, ...] | None = None
+    """What the template's text says."""
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
     """tokenizer_config.json."""
     recipe: Sentences = field(default_factory=Sentences)
@@ -103,6 +105,7 @@ def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
         files=seen.files,
         file_bytes=seen.file_bytes,
         has_chat_template=seen.chat_template,
+        abilities=seen.abilities,
         has_tokenizer=has_tokenizer(seen.paths),
         mixture_experts=config.experts,
         remote_code=isinstance(config.root.get("auto_map"), dict),

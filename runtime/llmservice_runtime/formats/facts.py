@@ -198,6 +198,8 @@ class ModelFacts:
     """Whether vectors pass layers behind the pooling."""
     asked: bool = False
     """Of a reranker, whether it is a decoder that is asked by a template and says yes or no."""
+    abilities: tuple[str, ...] | None = None
+    """What the chat template's text says (`contract.template_text`); None = none was read, which says nothing."""
     vision: Vision | None = None
     """What sees pictures; None = the model reads text alone."""
     notes: tuple[str, ...] = field(default=())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llmservice_runtime.contract.template_text import of_templates
 from llmservice_runtime.formats import gguf_possible
 from llmservice_runtime.formats.adapters import adapter_method, adapter_of, base_in_gguf
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization, Task
@@ -25,6 +26,8 @@ from llmservice_runtime.formats.tensors import (
     total_bytes,
 )
 
+TEMPLATES = ("tokenizer.chat_template", "tokenizer.chat_template.tool_use")
+"""Chat templates that are used."""
 POOLINGS = {1: "Mean", 2: "CLS", 3: "Last", 4: "Rank"}
 """llama_pooling_type."""
 
@@ -63,6 +66,7 @@ def gguf_facts(headers: Sequence[GgufHeader], variant: GgufVariant, notes: Seque
         files=variant.files,
         file_bytes=variant.size,
         has_chat_template=template,
+        abilities=of_templates({key: text for key, text in values.items() if key in TEMPLATES}),
         has_tokenizer="tokenizer.ggml.tokens" in values,
         mixture_experts=keys.number("expert_count"),
         pooling=POOLINGS.get(_pooling(keys), ""),

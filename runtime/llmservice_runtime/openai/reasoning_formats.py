@@ -33,7 +33,8 @@ class ReasoningFormat:
 THINK = ReasoningFormat("<think>", "</think>")
 """What most models write."""
 KNOWN = (THINK, ReasoningFormat("<|channel>thought", "<channel|>"), ReasoningFormat("[THINK]", "[/THINK]"))
-"""For templates that leave the thinking of earlier answers out: nothing can be learned from those."""
+"""For templates that leave the thinking of earlier answers out: nothing can be learned from those. Their ends stand in
+`contract.template_text` as well."""
 
 
 def known_format(source: str) -> ReasoningFormat | None:

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypedDict, Unpack
 
+from llmservice_runtime.contract.template_text import THINKING as THINKING
 from llmservice_runtime.openai import large
 from llmservice_runtime.openai.worker import KilledError, LostError, Worker
 
 MAX_TEMPLATE_CHARS = 1 << 20
 MAX_SECONDS = 5.0
-THINKING = ("reasoning_content", "reasoning", "thinking")
-"""What templates call a message's thinking."""
 MARK = "CONTINUE_FINAL_MESSAGE_TAG "
 """Ends with white space, as in transformers: where that is gone, the template trims."""
 PATIENCE = 0.2

@@ -12,6 +12,7 @@ from types import NoneType
 from typing import Any, TypeVar, get_type_hints
 
 from llmservice_runtime.contract.failure import RECORD_LIMIT_BYTES
+from llmservice_runtime.contract.template_text import ABILITIES
 from llmservice_runtime.formats.facts import (
     LayerGroup,
     LayerKind,
@@ -108,10 +109,15 @@ def facts_from(body: dict[str, Any]) -> ModelFacts:
             "other_architectures": tuple(str(name) for name in body.get("other_architectures", ())),
             "rope_types": tuple(str(kind) for kind in body.get("rope_types", ())),
             "vision": None if body.get("vision") is None else _checked(Vision(**body["vision"])),
+            "abilities": _abilities(body.get("abilities")),
             "notes": tuple(str(note) for note in body["notes"]),
         }
     )
     return _checked(facts)
+
+
+def _abilities(told: list[Any] | None) -> tuple[str, ...] | None:
+    return None if told is None else tuple(name for name in ABILITIES if name in told)
 
 
 def _lacks(body: dict[str, Any], facts: ModelFacts) -> bool:

@@ -100,7 +100,7 @@ def test_a_report_that_lacks_what_is_read_by_now_says_so_until_it_is_read_again(
     short = dataclasses.replace(FACTS, files=FACTS.files[:1], layer_weight_bytes=())
     whole = Prepared(short, "c0ffee", "/m")
     assert not Prepared.from_json(whole.to_json()).lacking
-    for part, name in (("facts", "widths"), ("facts", "other_architectures")):
+    for part, name in (("facts", "widths"), ("facts", "other_architectures"), ("facts", "abilities")):
         body = json.loads(whole.to_json())
         del body[part][name]
         earlier = Prepared.from_json(json.dumps(body))
@@ -109,6 +109,12 @@ def test_a_report_that_lacks_what_is_read_by_now_says_so_until_it_is_read_again(
     body = json.loads(whole.to_json())
     del body["facts"]["layers"][0]["index_bytes"]
     assert Prepared.from_json(json.dumps(body)).lacking
+
+
+def test_what_a_template_says_comes_through() -> None:
+    for known in (None, (), ("Thinking", "Tools")):
+        short = dataclasses.replace(FACTS, files=FACTS.files[:1], layer_weight_bytes=(), abilities=known)
+        assert Prepared.from_json(Prepared(short, "c0ffee", "/m").to_json()).facts.abilities == known
 
 
 def test_a_cache_gets_a_part_for_what_engines_compile_that_its_writers_may_write(tmp_path: Path) -> None:
