@@ -44,11 +44,15 @@ SOURCES = tuple(scheme for scheme in SCHEMES if scheme != "pvc")
 """Where this machine has models from."""
 
 
+LAUNCHES = "serving what clients launch; `llmservice down` stops it."
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Options."""
     parser.add_argument(
-        "-f", "--file", dest="files", type=Path, action="append", required=True, metavar="FILE",
-        help="manifest, folder of manifests, or - for standard input; may be given several times",
+        "-f", "--file", dest="files", type=Path, action="append", default=[], metavar="FILE",
+        help="manifest, folder of manifests, or - for standard input; may be given several times. Only --allow-launch "
+        "does without",
     )  # fmt: skip
     parser.add_argument(
         "--port", type=port_number, metavar="N", help=f"of the gateway (default {GATEWAY_PORT}; 0 = any free)"
@@ -116,7 +120,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    manifests = load_manifests(args.files)
+    if not (args.files or args.allow_launch):
+        remedy = "Name a manifest: `llmservice up -f FILE`, or a model: `llmservice run MODEL`."
+        raise UserError("there is nothing to serve.", remedy)
+    manifests = load_manifests(args.files) if args.files else ()
     places = places_of(args)
     host, port = args.host or "127.0.0.1", GATEWAY_PORT if args.port is None else args.port
     front = _front(args, host)
@@ -151,6 +158,8 @@ def _join(args: argparse.Namespace, places: Places, manifests: Sequence[Manifest
     fixed = [option for option in FIXED if getattr(args, option[2:].replace("-", "_")) not in (None, [])]
     if fixed:
         say(f"  it stays as it is: {', '.join(fixed)} count only when an instance starts.")
+    if not manifests:
+        return 0
     outcome = Submission(control, places, say, tell=True, offer=Offer(args.yes)).run(
         manifests, progress_for, args.timeout
     )
@@ -162,6 +171,9 @@ def _submit_to_background(args: argparse.Namespace, places: Places, manifests: S
     now = control.snapshot()
     url = now["url"]
     say(f"gateway at {url}, in the background{_page(now)}")
+    if not manifests:
+        say(LAUNCHES)
+        return 0
     outcome = Submission(control, places, say, tell=True, offer=Offer(args.yes)).run(
         manifests, progress_for, args.timeout
     )
@@ -214,6 +226,10 @@ class Foreground:
             now = control.snapshot()
             url = now["url"]
             say(f"gateway at {url}{_page(now)}")
+            if not self._manifests:
+                say(LAUNCHES)
+                self._code = 0
+                return
             outcome = Submission(control, self._places, say, tell=False, offer=self._offer).run(
                 self._manifests, progress_for, self._timeout
             )

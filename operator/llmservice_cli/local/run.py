@@ -197,7 +197,7 @@ class Program:
     def _parent_gone(self) -> None:
         assert self._loop is not None and self._parent_fd is not None
         self._loop.remove_reader(self._parent_fd)
-        if not self._instance.snapshot()["services"]:
+        if not (self._front.launch or self._instance.snapshot()["services"]):
             self._end.set()
 
     def _changed(self) -> None:

@@ -13,6 +13,8 @@ from ollama_world import DEMO  # type: ignore[import-not-found]
 from small_hub import SmallHub  # type: ignore[import-not-found]
 from xinference_client import RESTfulClient
 
+from llmservice_cli.local.client import NoInstanceError
+
 MODEL = DEMO.read_bytes()
 LARGE = MODEL + bytes(24 << 20)
 
@@ -35,6 +37,14 @@ def root(here: Here, hub: SmallHub) -> str:
 
 def names(here: Here) -> list[str]:
     return sorted(entry["object"]["metadata"]["name"] for entry in here.snapshot()["services"])
+
+
+def snapshot(here: Here) -> object:
+    """What runs; None = nothing does yet."""
+    try:
+        return here.snapshot()
+    except NoInstanceError:
+        return None
 
 
 def kept(here: Here) -> list[str]:
@@ -112,6 +122,21 @@ def test_ollamas_client_pulls_a_model_asks_it_and_deletes_it(here: Here, root: s
             client.pull("acme/demo:Q8_0", insecure=True)
 
 
+def test_an_instance_may_begin_with_nothing_and_serve_what_is_launched(here: Here, hub: SmallHub) -> None:
+    said = here.run("up", "--allow-launch", "hf", "--port", "0", "--detach")
+    assert "serving what clients launch" in said
+    client = RESTfulClient(here.snapshot()["url"].removesuffix("/v1"))
+    uid = client.launch_model("acme/demo:Q4_K_M")
+    client.terminate_model(uid)
+    assert names(here) == []
+    here.run("down")
+    with here.foreground("--allow-launch", "hf", "--port", "0"):
+        until(lambda: snapshot(here) is not None)
+        client = RESTfulClient(here.snapshot()["url"].removesuffix("/v1"))
+        assert client.launch_model("acme/demo", quantization="Q4_K_M") == uid
+        here.run("down")
+
+
 def test_a_pull_goes_on_when_its_client_leaves(here: Here, root: str, hub: SmallHub) -> None:
     hub.go.clear()
     left = threading.Event()
@@ -138,6 +163,7 @@ def test_nothing_is_launched_unless_it_is_allowed_nor_for_other_machines(here: H
     with ollama.Client(root) as client, pytest.raises(ollama.ResponseError, match=r"gateway\.launch") as told:
         client.pull("acme/demo")
     assert told.value.status_code == 501
+    assert "there is nothing to serve" in here.run("up", code=1)
     said = here.run("up", "-f", here.write(manifest("own")), "--allow-launch", "hf", "--host", "0.0.0.0", code=1)
     assert "Leave one of them out" in said
     assert "is none of hf" in here.run("up", "-f", "x.yaml", "--allow-launch", "pvc", code=2)
