@@ -119,16 +119,17 @@ class Decoder(ABC):
         return []
 
     def _batch_goes(self) -> bool:
-        """Whether batch work computes now; what is suspect does so in any case, and all wait for it."""
-        running = self.lanes.running
-        if all(answer.batch for answer in running) or any(answer.suspect for answer in running):
+        """Whether batch work computes now."""
+        if all(answer.batch for answer in self.lanes.running):
             return True
         return not self.lanes.urgent and self._share.allows
 
     def _present(self) -> list[Answer]:
-        """Those that compute now."""
+        """Those that compute now: of what is suspect one at a time, and nothing else."""
         running = self.lanes.running
-        return running if self._with_batch else [answer for answer in running if not answer.batch]
+        running = running if self._with_batch else [answer for answer in running if not answer.batch]
+        alone = next((answer for answer in running if answer.suspect), None)
+        return running if alone is None else [alone]
 
     def _step_of(self, adapter: int, fail: Fail) -> Taken:
         self.seconds = 0.0
@@ -158,7 +159,7 @@ class Decoder(ABC):
                 assert answer.slot is not None
                 end = answer.fed + tokens
                 self.lanes.kv.extend(answer.slot, answer.tokens[answer.fed : end], answer.shown.saves_at(end))
-                answer.suspect = False
+                answer.suspect = answer.suspect if end < answer.suspect else 0
             return taken
 
     def _account(self, taken: Taken, prompt: int) -> None:
@@ -235,10 +236,10 @@ class Decoder(ABC):
     def _isolate(self, taken: Taken, reason: str, fail: Fail) -> Taken:
         """A batch failed: its answers start over one at a time; what fails alone is what fails."""
         log.error("a step failed: %s", reason)
-        for answer in [answer for answer, _ in reversed(taken)]:
+        for answer, tokens in reversed(taken):
             if len(taken) == 1:
                 fail(answer, reason)
                 continue
-            answer.suspect = True
+            answer.suspected(answer.fed + tokens)
             self.lanes.back(answer)
         return []

@@ -68,8 +68,7 @@ class Lanes:
         for answer in list(self.waiting)[: self._most + LOOKAHEAD]:
             if passed > LOOKAHEAD or (answer.batch and not self._takes_batch()):
                 return
-            alone = answer.suspect or any(other.suspect for other in self.running)
-            while len(self.running) >= self._most or (alone and self.running):
+            while len(self.running) >= self._most:
                 if answer.batch or not self._make_way():
                     return
             if self._better_later(answer):

@@ -54,8 +54,9 @@ class Answer:
         words = words[words >= 0] if self.shown else words
         self.sampler = Sampler(params, index, words, tokenizer.vocab_size, sorted(tokenizer.end_tokens))
         self.matcher = matcher
-        self.suspect = False
-        """It was in a batch that failed: it runs alone until a step succeeds."""
+        self.suspect = 0
+        """It was in a step that failed: it computes by itself until so many of its tokens are in memory; 0 = no."""
+        self._failed = False
         self.scheduled: float | None = None
         self.first: float | None = None
         self.last: float | None = None
@@ -77,6 +78,12 @@ class Answer:
     def generated(self) -> int:
         """Tokens of the answer so far."""
         return self.length - self.prompt_length
+
+    def suspected(self, end: int) -> None:
+        """A step that was to compute it up to `end` failed, and perhaps others are why. With others a second one may
+        fail as well, so after that it computes by itself to its end."""
+        self.suspect = len(self.tokens) if self._failed else end
+        self._failed = True
 
     def note_prompt_row(self, position: int, row: Floats) -> None:
         """Logits after prompt token `position` say how likely the next prompt token was."""

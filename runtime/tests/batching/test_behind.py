@@ -259,6 +259,47 @@ def test_one_that_breaks_steps_ends_alone(batch: bool) -> None:
     assert len(world.done) == 4
 
 
+def test_batch_work_that_was_in_a_broken_step_goes_on_while_live_answers_never_end() -> None:
+    world = World(most=6)
+    work = [world.ask(100, 20, batch=True) for _ in range(3)]
+    world.until(work[0], 5)
+    world.decoder.breaks = work[1]
+    work += [world.ask(100, 20, batch=True) for _ in range(3)]
+    live = [world.ask(30, 40)]
+    wanted = {answer for answer in work if answer is not world.decoder.breaks}
+    for _ in range(20_000):
+        if live[-1].generated >= 20:
+            live.append(world.ask(30, 40))
+        if wanted <= {*world.done}:
+            break
+        world.step()
+        assert any(not answer.batch for answer in (*world.lanes.running, *world.lanes.waiting))
+    assert wanted <= {*world.done} and world.failed == [work[1]]
+    longest = max(b - a for answer in live for a, b in zip(world.times[answer], world.times[answer][1:], strict=False))
+    assert longest < 0.5, "what is tried alone takes a step at a time from them"
+
+
+def test_a_batch_that_fails_together_ends_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody in it is to blame, as where two have no memory beside each other: none fails, and steps do not repeat for
+    ever."""
+    world = World(most=4)
+    compute = world.decoder.compute
+    tries = 0
+
+    def picky(taken: Taken) -> None:
+        nonlocal tries
+        tries += 1
+        if len(taken) > 1:
+            raise StepFailedError("too many")
+        compute(taken)
+
+    monkeypatch.setattr(world.decoder, "compute", picky)
+    asked = [world.ask(100, 30) for _ in range(4)]
+    world.finish()
+    assert {*world.done} == {*asked} and not world.failed
+    assert tries < 4 * 30 + 30
+
+
 def test_the_account_allows_steps_beside_as_live_ones_pay_for_them() -> None:
     share = Share()
 
