@@ -99,8 +99,8 @@ def checkpoint(
     check_generation(reader.read("generation_config.json"))
     recipe = sentences(reader.raw)
     if not recipe.pooling and qwen_reranker.may_be_one(config.architectures):
-        names = (files.uri, str(root.get("_name_or_path", "")))
-        if qwen_reranker.is_one(root, names, reader.card()):
+        uris = (files.uri, str(root.get("_name_or_path", "")))
+        if qwen_reranker.is_one(root, uris, reader.card()):
             recipe = Sentences("Rank")
             said.append(qwen_reranker.NOTE)
     needed = (*side_files(entries), *named, *_behind(recipe, paths))

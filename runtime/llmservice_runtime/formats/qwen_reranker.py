@@ -34,11 +34,17 @@ def may_be_one(architectures: Iterable[str]) -> bool:
     return ARCHITECTURE in architectures
 
 
-def is_one(config: Mapping[str, Any], names: Iterable[str], card: str) -> bool:
-    """By config.json, a name of the repository, or a headline of its README.md."""
+def is_one(config: Mapping[str, Any], uris: Iterable[str], card: str) -> bool:
+    """By config.json, by what it, or what it was made from, is called, or by a headline of its README.md."""
     if config.get(FIELD) is True:
         return True
-    return f"# {NAME}" in card.lower() or any(NAME in name.lower() for name in names)
+    return f"# {NAME}" in card.lower() or any(NAME in own_name(uri).lower() for uri in uris)
+
+
+def own_name(uri: str) -> str:
+    """The last part of an address or a path, which no folder around it is; in Hugging Face's cache the repository's."""
+    *around, name = uri.rpartition("://")[2].rstrip("/").split("/")
+    return around[-2] if len(around) > 1 and around[-1] == "snapshots" else name
 
 
 def asked_in_its_words(read: Read) -> Sentences | None:

@@ -11,7 +11,7 @@ import pytest
 
 from llmservice_runtime.formats.facts import ModelFacts, Task
 from llmservice_runtime.formats.inspect import inspect_model
-from llmservice_runtime.formats.qwen_reranker import AFTER, BEFORE, BETWEEN
+from llmservice_runtime.formats.qwen_reranker import AFTER, BEFORE, BETWEEN, own_name
 from llmservice_runtime.formats.sentences import Answers
 from llmservice_runtime.pooling.files import recipe_of
 from llmservice_runtime.sources.local import LocalFiles
@@ -43,8 +43,9 @@ def facts(made: Path) -> ModelFacts:
         ("model", "---\nlicense: apache-2.0\n---\n# Qwen3-Reranker-0.6B\n", {}),
         ("model", "", {"_name_or_path": "Qwen/Qwen3-Reranker-4B"}),
         ("model", "", {"is_original_qwen3_reranker": True}),
+        ("models--Qwen--Qwen3-Reranker-0.6B/snapshots/6e9e69830b95c52b5fd889b7690dda3329508de3", "", {}),
     ],
-    ids=["folder", "card", "made from", "said"],
+    ids=["folder", "card", "made from", "said", "cache"],
 )
 def test_it_is_told_by_name_card_or_configuration(tmp_path: Path, name: str, card: str, config: dict[str, Any]) -> None:
     found = facts(folder(tmp_path, name, card, **config))
@@ -56,6 +57,27 @@ def test_others_write_text(tmp_path: Path) -> None:
     assert facts(folder(tmp_path, "Qwen3-0.6B", "# Qwen3-0.6B\nSee Qwen3-Reranker.")).task is Task.CHAT
     other = folder(tmp_path, "Qwen3-Reranker-like", architectures=["LlamaForCausalLM"], model_type="llama")
     assert facts(other).task is Task.CHAT
+
+
+@pytest.mark.parametrize("config", [{}, {"_name_or_path": "/home/Qwen3-Reranker-tests/other"}], ids=["folder", "from"])
+def test_the_folders_around_a_model_do_not_name_it(tmp_path: Path, config: dict[str, Any]) -> None:
+    found = facts(folder(tmp_path / "Qwen3-Reranker-tests", "other-model", **config))
+    assert found.task is Task.CHAT and not any("Reranker" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("hf://Qwen/Qwen3-Reranker-0.6B", "Qwen3-Reranker-0.6B"),
+        ("file:///models/qwen/", "qwen"),
+        ("file://model", "model"),
+        ("oci://registry:5000/team/qwen:1", "qwen:1"),
+        ("snapshots/one", "one"),
+        ("", ""),
+    ],
+)
+def test_own_names(uri: str, name: str) -> None:
+    assert own_name(uri) == name
 
 
 def test_it_is_asked_in_the_words_of_its_card(tmp_path: Path) -> None:
