@@ -9,6 +9,8 @@ MOST_BYTES = 20 << 20
 """Of one picture, as its file has them."""
 MOST_PIXELS = 1 << 24
 """4096 x 4096: what a telephone takes, and 64 MiB when it is unpacked."""
+KEPT_PIXELS = 1 << 22
+"""2048 x 2048: no encoder sees more. A larger picture is made smaller, so that its pixels are not carried about."""
 MOST_SIDE = 16_384
 """Pixels in a row, or rows."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")

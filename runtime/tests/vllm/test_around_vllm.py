@@ -100,21 +100,34 @@ LAST = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 async def ask(
-    app: Callable[..., Awaitable[None]], path: str, body: object = None, **headers: str
+    app: Callable[..., Awaitable[None]],
+    path: str,
+    body: object = None,
+    left: asyncio.Event | None = None,
+    **headers: str,
 ) -> tuple[int, dict[bytes, bytes], bytes]:
-    """One request to an ASGI application."""
+    """One request to an ASGI application, whose client hangs up when it has `left`; then status 0."""
     sent: list[Message] = []
+    left = left or asyncio.Event()
+    given = False
     raw = b"" if body is None else json.dumps(body).encode()
     method = "GET" if body is None else "POST"
     pairs = [(name.lower().encode(), value.encode()) for name, value in {"host": "localhost", **headers}.items()]
 
     async def receive() -> Message:
+        nonlocal given
+        if given:
+            await left.wait()
+            return {"type": "http.disconnect"}
+        given = True
         return {"type": "http.request", "body": raw, "more_body": False}
 
     async def send(message: Message) -> None:
         sent.append(message)
 
     await app({"type": "http", "method": method, "path": path, "headers": pairs}, receive, send)
+    if left.is_set():
+        return 0, {}, b""
     assert sent[0]["type"] == "http.response.start" and not sent[-1].get("more_body", False)
     return sent[0]["status"], dict(sent[0]["headers"]), b"".join(m.get("body", b"") for m in sent[1:])
 

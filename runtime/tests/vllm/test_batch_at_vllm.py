@@ -20,6 +20,7 @@ from llmservice_runtime.engines.vllm.serve.gate import Door, Gate
 from llmservice_runtime.wire.priority import BATCH, HEADER
 
 CHAT = "/v1/chat/completions"
+MOST = 12
 SAID: Mapping[str, str] = {HEADER: BATCH}
 
 
@@ -28,7 +29,13 @@ def scheduler(policy: str = "priority", most: int | None = 12) -> Any:
 
 
 def through(application: Any, rules: Any) -> Gate:
-    return Gate(application, Door(served=served(behind=Behind(rules))))
+    return Gate(application, Door(served=served(behind=Behind(rules, MOST))))
+
+
+async def settled() -> None:
+    """All has run that does not wait for an event."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 async def have(application: Any, count: int) -> None:
@@ -65,8 +72,7 @@ async def test_some_places_are_left_and_the_queue_of_live_requests_is_theirs() -
     work = [asyncio.ensure_future(ask(gated, CHAT, {"messages": MESSAGES}, **SAID)) for _ in range(5)]
     async with asyncio.timeout(20):
         await have(application, 3)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await settled()
         assert len(application.bodies) == 3 and rules.max_num_queued_reqs == 15
         live = asyncio.ensure_future(ask(gated, CHAT, {"messages": MESSAGES}))
         await have(application, 4)
@@ -80,7 +86,7 @@ async def test_some_places_are_left_and_the_queue_of_live_requests_is_theirs() -
     [
         (CHAT, {"messages": MESSAGES, "n": 3}, 3),
         ("/v1/completions", {"prompt": ["a", "b"], "max_tokens": 1}, 2),
-        ("/v1/completions", {"prompt": ["a", "b"], "n": 3, "max_tokens": 1}, 6),
+        ("/v1/completions", {"prompt": ["a", "b"], "n": 2, "max_tokens": 1}, 4),
         ("/v1/completions", {"prompt": [1, 2, 3], "max_tokens": 1}, 1),
     ],
 )
@@ -88,20 +94,54 @@ async def test_each_answer_of_a_request_has_a_place(path: str, body: Any, answer
     application, rules = Application(*whole({})), scheduler()
     application.hold = asyncio.Event()
     gated = through(application, rules)
-    work = [asyncio.ensure_future(ask(gated, path, body, **SAID)) for _ in range(4)]
+    work = [asyncio.ensure_future(ask(gated, path, body, **SAID)) for _ in range(3)]
     together = max(1, 3 // answers)
     async with asyncio.timeout(20):
         await have(application, together)
-        for _ in range(20):
-            await asyncio.sleep(0)
+        await settled()
         assert len(application.bodies) == together and rules.max_num_queued_reqs == 12 + together * answers
         application.hold.set()
         await asyncio.gather(*work)
-    assert len(application.bodies) == 4 and rules.max_num_queued_reqs == 12
+    assert len(application.bodies) == 3 and rules.max_num_queued_reqs == 12
+
+
+async def test_no_more_of_it_waits_than_live_requests_would() -> None:
+    application, rules = Application(*whole({})), scheduler()
+    application.hold = asyncio.Event()
+    gated = through(application, rules)
+    work = [asyncio.ensure_future(ask(gated, CHAT, {"messages": MESSAGES, "n": 2}, **SAID)) for _ in range(6)]
+    async with asyncio.timeout(20):
+        await settled()
+        status, headers, raw = await ask(gated, CHAT, {"messages": MESSAGES}, **SAID)
+        assert status == 429 and b"12 answers of batch work" in raw and int(headers[b"retry-after"]) > 0
+        application.hold.set()
+        assert [status for status, *_ in await asyncio.gather(*work)] == [200] * 6
+        assert (await ask(gated, CHAT, {"messages": MESSAGES}, **SAID))[0] == 200
+
+
+async def test_whose_client_left_while_it_waited_is_never_computed() -> None:
+    application, rules = Application(*whole({})), scheduler()
+    application.hold, left = asyncio.Event(), asyncio.Event()
+    door = Door(served=served(behind=Behind(rules, MOST)))
+    gated = Gate(application, door)
+    work = [asyncio.ensure_future(ask(gated, CHAT, {"messages": MESSAGES}, **SAID)) for _ in range(3)]
+    async with asyncio.timeout(20):
+        await have(application, 3)
+        gone = [asyncio.ensure_future(ask(gated, CHAT, {"messages": MESSAGES}, left=left, **SAID)) for _ in range(9)]
+        await settled()
+        assert door.running.count == 12
+        left.set()
+        assert [status for status, *_ in await asyncio.gather(*gone)] == [0] * 9
+        assert door.running.count == 3, "nobody waits for it any more"
+        more = asyncio.ensure_future(ask(gated, CHAT, {"messages": MESSAGES}, **SAID))
+        await settled()
+        application.hold.set()
+        assert [status for status, *_ in await asyncio.gather(*work, more)] == [200] * 4
+    assert len(application.bodies) == 4
 
 
 async def test_who_leaves_while_it_waits_gives_its_places_back() -> None:
-    behind = Behind(scheduler())
+    behind = Behind(scheduler(), MOST)
     async with asyncio.timeout(20):
         async with behind.turn(1):
             gone = asyncio.ensure_future(behind.turn(3).__aenter__())
@@ -120,5 +160,5 @@ async def test_more_prompts_than_a_replica_runs_and_queues_are_refused() -> None
 
 async def test_without_a_bound_there_is_none_to_raise() -> None:
     rules = scheduler(most=None)
-    async with Behind(rules).turn(3):
+    async with Behind(rules, MOST).turn(3):
         assert rules.max_num_queued_reqs is None

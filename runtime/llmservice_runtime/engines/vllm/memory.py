@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from llmservice_runtime.contract.memory import Part
-from llmservice_runtime.contract.pictures import MOST_PICTURES, UNPACKED
+from llmservice_runtime.contract.pictures import TOGETHER, UNPACKED
 from llmservice_runtime.engines.base.torch_memory import ALIGNMENT, GPU_BASE, GPU_SHARE_OF_WEIGHTS, TorchMemory
 from llmservice_runtime.engines.vllm import kv_cache
 from llmservice_runtime.engines.vllm.kv_cache import States
@@ -206,7 +206,7 @@ class VllmMemory(TorchMemory):
 
     def _pictures(self, facts: ModelFacts, tokens: int, where: str) -> tuple[MemoryLine, ...]:
         """Of a step that is all pictures: a layer's activations of their patches, and the vectors that are kept until
-        the model has them; on the host what was unpacked last, who unpacks, and the pictures of one request."""
+        the model has them; on the host what was unpacked last, who unpacks, and the pictures of all requests."""
         vision = facts.vision
         if vision is None:
             return ()
@@ -214,7 +214,7 @@ class VllmMemory(TorchMemory):
         size = self.options.width * (
             patches * (PATCH_WIDTHS * vision.hidden_size + 2 * vision.feed_forward) + tokens * facts.hidden_size
         )
-        host = PICTURES_KEPT + UNPACKED + MOST_PICTURES * PICTURE_READ
+        host = PICTURES_KEPT + UNPACKED + TOGETHER * PICTURE_READ
         if where == HOST:
             return (MemoryLine("pictures", size + host, HOST),)
         return MemoryLine("pictures", size, where), MemoryLine("pictures kept", host, HOST)

@@ -14,13 +14,11 @@ from typing import Any
 
 from PIL import Image, ImageOps, WebPImagePlugin
 
-from llmservice_runtime.contract.pictures import FORMATS, MOST_PIXELS
+from llmservice_runtime.contract.pictures import FORMATS, KEPT_PIXELS, MOST_PIXELS
 from llmservice_runtime.openai.worker import serve_apart
 
 MEMORY = 384 << 20
 """Bytes of address space that the worker may take beyond what it has when it starts."""
-KEPT_PIXELS = 1 << 22
-"""2048 x 2048: no encoder sees more. A larger picture is made smaller, so that its pixels are not carried about."""
 
 
 def answer(question: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:

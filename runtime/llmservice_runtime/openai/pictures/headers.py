@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from llmservice_runtime.contract.pictures import KEPT_PIXELS
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a JPEG that say its size."""
@@ -47,6 +49,12 @@ def most_tokens(data: bytes) -> int:
     """How many tokens of a prompt a picture may be, by its size: about."""
     found = header(data)
     return max(_LEAST_TOKENS, found.width * found.height // _TOKEN_PIXELS) if found else 0
+
+
+def kept_pixels(data: bytes) -> int:
+    """Pixels of a picture once it is unpacked and, where it is too large, made smaller; 1 at least."""
+    found = header(data)
+    return min(max(1, found.width * found.height), KEPT_PIXELS) if found else 1
 
 
 def _webp(data: bytes) -> Header | None:

@@ -26,8 +26,8 @@ class Looking:
 
     @asynccontextmanager
     async def at(self, pictures: int, most: int, *, batch: bool = False) -> AsyncIterator[None]:
-        """Around what is done with so many pictures (or tokens of some) of one request. ApiError 429 where `most`
-        requests are here, of live ones for a live one."""
+        """Around what is done with so many pictures (or tokens or pixels of some) of one request. ApiError 429 where
+        `most` requests are here, of live ones for a live one."""
         if not pictures:
             yield
             return

@@ -207,12 +207,13 @@ def served_by(engine_client: Any, args: Namespace, settings: RuntimeSettings) ->
     server.take_template(template, for_tools, tokenizer.bos_token, tokenizer.eos_token)
     own = args.tool_call_parser == PARSER
     thinks = may_think(template or "") if own else bool(args.structured_outputs_config.reasoning_parser)
+    most = int(scheduler.max_num_queued_reqs or scheduler.max_num_seqs + settings.max_queued_requests)
     return Served(
         server,
         tokenizer,
-        max_answers=int(scheduler.max_num_queued_reqs or scheduler.max_num_seqs + settings.max_queued_requests),
+        max_answers=most,
         own=own,
         thinks=thinks,
         calls=bool(args.tool_call_parser),
-        behind=Behind(scheduler),
+        behind=Behind(scheduler, most),
     )

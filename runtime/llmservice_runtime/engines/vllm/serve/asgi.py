@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from multidict import CIMultiDict
@@ -109,6 +109,16 @@ async def while_there(receive: Receive, work: Awaitable[T]) -> T:
             task.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await computing
+
+
+@asynccontextmanager
+async def entered(receive: Receive, *rooms: AbstractAsyncContextManager[Any]) -> AsyncIterator[None]:
+    """In contexts that are waited for, one after the other, as long as the client waits too: then ClientGoneError. Its
+    body is read."""
+    async with AsyncExitStack() as stack:
+        for room in rooms:
+            await while_there(receive, stack.enter_async_context(room))
+        yield
 
 
 async def _gone(receive: Receive) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from llmservice_runtime.engines.vllm.serve.asgi import (
     Scope,
     Send,
     answer,
+    entered,
     headers_of,
     refuse,
     replayed,
@@ -28,13 +29,13 @@ from llmservice_runtime.engines.vllm.serve.asgi import (
 )
 from llmservice_runtime.engines.vllm.serve.counts import in_requests, plain
 from llmservice_runtime.engines.vllm.serve.pooler import VllmPooler
-from llmservice_runtime.engines.vllm.serve.running import Running
+from llmservice_runtime.engines.vllm.serve.running import Request, Running
 from llmservice_runtime.engines.vllm.serve.served import Served
 from llmservice_runtime.openai.drain import draining
 from llmservice_runtime.openai.generation import as_api_error
 from llmservice_runtime.openai.models import card, listed
 from llmservice_runtime.openai.params import constraint
-from llmservice_runtime.openai.pictures.headers import most_tokens
+from llmservice_runtime.openai.pictures.headers import kept_pixels, most_tokens
 from llmservice_runtime.openai.pooled import ENDPOINTS
 from llmservice_runtime.openai.requests.body import PROMPTS, received
 from llmservice_runtime.openai.requests.chat import ChatRequest
@@ -63,8 +64,6 @@ PREFIXED = ("/chat/completions", "/completions", "/models", "/embeddings", "/rer
 MODELS = "/v1/models"
 SHOWN = ("/health", "/metrics", "/version")
 """What vLLM itself answers to GET. Its other paths are not of our API: some would abort what others asked."""
-
-NOTHING: Mapping[str, Any] = {}
 
 log = logging.getLogger(__name__)
 
@@ -131,35 +130,14 @@ class Gate:
             await self._app(scope, receive, Answer(send, path).send)
         elif path in TOKENS:
             allowed(scope, "POST")
-            receive, body, _ = await self._read(TOKENS[path], scope, receive, served)
-            changes = Changes(strings=served.tokenizer if body.get("return_token_strs") else None)
-            await self._app(scope, receive, Answer(send, path, changes).send)
+            async with self._read(TOKENS[path], scope, receive, served) as (again, body, _):
+                changes = Changes(strings=served.tokenizer if body.get("return_token_strs") else None)
+                await self._app(scope, again, Answer(send, path, changes).send)
         elif path in GENERATION:
             allowed(scope, "POST")
             served.server.check_task(*WRITING)
-            behind = served.behind if is_batch(headers_of(scope)) else None
             with running.admitted(send) as admitted:
-                more = behind.fields if behind else {}
-                receive, body, request = await self._read(GENERATION[path], scope, receive, served, more)
-                # What a step may take is told by the text, and by the pixels of pictures, not by their files.
-                files = sum(4 * len(given.data) // 3 for given in request.pictures)
-                length = max(0, int(headers_of(scope)["Content-Length"]) - files)
-                admitted.body_bytes = length + sum(most_tokens(given.data) for given in request.pictures)
-                # An echoed prompt has its tokens too, and none that are not in the text.
-                wanted = body.get("logprobs")  # 0 asks for those of the chosen tokens
-                logprobs = wanted is not None and wanted is not False and not body.get("echo")
-                name = renaming(*named(served.server, request.model, body["model"]))
-                held = constraint(request)
-                changes = Changes(
-                    served.thinks,
-                    name,
-                    logprobs,
-                    translate.no_usage(request),
-                    held[0] if held else "tools",
-                    tidy=True,
-                )
-                async with behind.turn(translate.answers_of(request)) if behind else nullcontext():
-                    await self._app(scope, receive, Answer(admitted.send, path, changes).send)
+                await self._generate(scope, receive, served, admitted)
         elif path in ENDPOINTS:
             allowed(scope, "POST")
             endpoint, server = ENDPOINTS[path], served.server
@@ -173,10 +151,37 @@ class Gate:
             said = f"No such path: {cut(path)}. The API starts at /v1 (docs/api.md lists it)."
             raise ApiError(404, said, code="not_found")
 
+    async def _generate(self, scope: Scope, receive: Receive, served: Served, admitted: Request) -> None:
+        path, batch = scope["path"], is_batch(headers_of(scope))
+        behind = served.behind if batch else None
+        async with self._read(GENERATION[path], scope, receive, served, batch=batch) as (again, body, request):
+            # What a step may take is told by the text, and by the pixels of pictures, not by their files.
+            files = sum(4 * len(given.data) // 3 for given in request.pictures)
+            length = max(0, int(headers_of(scope)["Content-Length"]) - files)
+            admitted.body_bytes = length + sum(most_tokens(given.data) for given in request.pictures)
+            # An echoed prompt has its tokens too, and none that are not in the text.
+            wanted = body.get("logprobs")  # 0 asks for those of the chosen tokens
+            logprobs = wanted is not None and wanted is not False and not body.get("echo")
+            name = renaming(*named(served.server, request.model, body["model"]))
+            held = constraint(request)
+            changes = Changes(
+                served.thinks,
+                name,
+                logprobs,
+                translate.no_usage(request),
+                held[0] if held else "tools",
+                tidy=True,
+            )
+            turns = [behind.turn(translate.answers_of(request))] if behind else []
+            async with entered(receive, *turns):
+                await self._app(scope, again, Answer(admitted.send, path, changes).send)
+
+    @asynccontextmanager
     async def _read(
-        self, how: Read, scope: Scope, receive: Receive, served: Served, more: Mapping[str, Any] = NOTHING
-    ) -> tuple[Receive, Body, Any]:
-        """The body, judged and written anew with `more` fields, and the request as it was read."""
+        self, how: Read, scope: Scope, receive: Receive, served: Served, *, batch: bool = False
+    ) -> AsyncIterator[tuple[Receive, Body, Any]]:
+        """The body, judged and written anew, and the request as it was read. Around the answer, as long as its pictures
+        are here."""
         model, prompts, translated = how
         incoming = Incoming(scope, receive, MAX_BODY_BYTES)
         server = served.server
@@ -190,14 +195,19 @@ class Gate:
                 apart=False,
                 pictures=server.sees,
             )
-        wanted = {**await translated(request, served), **more}
-        body = json.dumps(wanted, ensure_ascii=False).encode()
-        dropped = (b"content-length", b"content-encoding", b"content-type", b"transfer-encoding")
-        headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
-        scope["headers"] = [
-            *headers, (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())
-        ]  # fmt: skip
-        return replayed(body, receive), wanted, request
+        pixels = sum(kept_pixels(given.data) for given in request.pictures)
+        rooms = [served.looking.at(pixels, served.max_answers, batch=batch)] if pixels else []
+        async with entered(receive, *rooms):
+            wanted = await translated(request, served)
+            if batch and served.behind is not None:
+                wanted |= served.behind.fields
+            body = json.dumps(wanted, ensure_ascii=False).encode()
+            dropped = (b"content-length", b"content-encoding", b"content-type", b"transfer-encoding")
+            headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
+            scope["headers"] = [
+                *headers, (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())
+            ]  # fmt: skip
+            yield replayed(body, receive), wanted, request
 
 
 def _models(server: Server, path: str) -> dict[str, Any]:

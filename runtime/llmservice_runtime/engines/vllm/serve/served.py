@@ -6,12 +6,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmservice_runtime.contract.pictures import KEPT_PIXELS, TOGETHER
 from llmservice_runtime.engines.vllm.serve.behind import Behind
+from llmservice_runtime.openai.pictures.looking import Looking
 from llmservice_runtime.openai.state import Server
 from llmservice_runtime.protocol.engine import Tokenizer
 
 Body = dict[str, Any]
 """Of a request to vLLM's own routes."""
+PIXELS = TOGETHER * KEPT_PIXELS
+"""Of the pictures that vLLM has together: it keeps each, as pixels and as what its encoder takes, until its request
+ends."""
 Count = Callable[[Body], Awaitable[int]]
 
 
@@ -30,6 +35,8 @@ class Served:
     calls: bool = True
     behind: Behind | None = None
     """Looks after batch work; None = the model writes no text."""
+    looking: Looking = field(default_factory=lambda: Looking(PIXELS, PIXELS // 2))
+    """Has requests wait whose pictures would be too many pixels."""
     adapters: dict[str, str] = field(default_factory=dict)
     """What vLLM calls the LoRA adapters that it has."""
     count: Count | None = None
