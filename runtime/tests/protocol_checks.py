@@ -118,7 +118,8 @@ def logprobs_joined_are_the_text(served: Served) -> None:
         whole = served.complete("abc", max_tokens=24, temperature=1, seed=5, logprobs=1, **fields).choices[0]
         assert "".join(whole.logprobs.tokens) == whole.text
         with served.client() as client:
-            chat: Any = {"model": served.model, "messages": messages, "max_tokens": 24, "logprobs": True, **fields}
+            chat: Any = {"model": served.model, "messages": messages, "max_tokens": 24, "logprobs": True, "seed": 5}
+            chat |= fields
             choice = client.chat.completions.create(**chat).choices[0]
             assert choice.logprobs and choice.logprobs.content is not None
             assert "".join(entry.token for entry in choice.logprobs.content) == choice.message.content
@@ -128,6 +129,11 @@ def logprobs_joined_are_the_text(served: Served) -> None:
                 known = chunk.choices[0].logprobs
                 told += "".join(entry.token for entry in (known.content if known else None) or [])
             assert told == content
+    with served.client() as client:  # a stop string that comes first leaves no text, and so no tokens of it
+        greedy: Any = {"model": served.model, "messages": messages, "max_tokens": 4, "logprobs": True, "temperature": 0}
+        said = client.chat.completions.create(**greedy).choices[0].message.content or ""
+        empty = client.chat.completions.create(**greedy, stop=[said[0]]).choices[0]
+        assert not empty.message.content and empty.logprobs and empty.logprobs.content == []
 
 
 def answers_are_held_to_a_schema_and_to_a_pattern(served: Served) -> None:

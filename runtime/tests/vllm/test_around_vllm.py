@@ -542,6 +542,14 @@ def test_a_plug_in_that_fails_ends_the_process_with_its_name(
         (["th", "e st"], ["th", "e"], ["th", "e"]),
         (["", "\u00e9", "b"], ["", "\u00e9", "b"], ["", "\u00e9", "b"]),
         (["a", "bc"], ["", "abc"], ["a", "bc"]),
+        (["a", "", "b", "c"], ["a", "", "\ufffdb", "c"], ["a", "", "\ufffdb", "c"]),
+        (["", "", "b"], ["", "", " \ufffd\ufffdb"], ["", "", " \ufffd\ufffdb"]),
+        (["", "\ufffdb", "c"], ["", "\u00e9b", "c"], ["", "\u00e9b", "c"]),
+        (["", "<|x|>", "b"], ["", "\ufffd", "b"], ["", "\ufffdb"]),
+        (["a", ""], ["a", ""], ["a", ""]),
+        (["e"], [""], []),
+        (["", "ang"], ["", " \ufffd"], ["", " \ufffd"]),
+        (["<|x|>", "b"], ["", "\u5a38 b"], ["\u5a38 b"]),
     ],
 )
 def test_log_probabilities_belong_to_the_text(tokens: list[str], pieces: list[str], said: list[str]) -> None:

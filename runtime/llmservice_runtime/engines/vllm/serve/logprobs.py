@@ -7,6 +7,7 @@ requests that ask for log-probabilities come here, event by event.
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from itertools import zip_longest
 from typing import Any
@@ -16,16 +17,23 @@ from llmservice_runtime.wire import sse
 Json = dict[str, Any]
 LISTS = ("tokens", "token_logprobs", "top_logprobs")
 """Of the legacy shape, beside `text_offset`."""
+BROKEN = "\ufffd"
+"""What a text has where bytes are no character."""
+UNREADABLE = re.compile(f"^.{{0,8}}?{BROKEN}+", re.DOTALL)
+"""A text's beginning where tokens are of that: one has a little else."""
 
 
 class Belonging:
     """The positions of one answer's text: what came is matched to it in order. A token that is a part of a character
-    has no text in vLLM, and the last of them all of it."""
+    has no text in vLLM, and the last of them all of it; where the parts make none, the next token has what the text
+    shows for them."""
 
     def __init__(self) -> None:
         self._positions: deque[tuple[str, Any]] = deque()
         self._text = ""
         """What has no tokens yet."""
+        self._dropped: Any = None
+        """What is told of the last token that was no text of the answer."""
 
     def feed(self, positions: list[tuple[str, Any]], text: str) -> list[tuple[str, Any]]:
         """Positions (token, what is told of it) that this text completes."""
@@ -34,18 +42,32 @@ class Belonging:
         found = []
         while self._positions and (self._text or not self._positions[0][0]):
             token, told = self._positions[0]
-            if self._text.startswith(token):
-                found.append((token, told))
-                self._text = self._text[len(token) :]
-            elif token.startswith(self._text):
+            if (end := _end_of(token, self._text)) is not None:
+                found.append((self._text[:end], told))
+                self._text = self._text[end:]
+            elif token.startswith((self._text, UNREADABLE.sub("", self._text))):
                 break  # more text decides, or the end
-            self._positions.popleft()  # also what is no text of the answer: thinking, markup of a call
+            else:  # thinking, markup of a call
+                self._dropped = told
+            self._positions.popleft()
         return found
 
     def finish(self) -> list[tuple[str, Any]]:
-        """The end of the answer: a last token that a stop string cut."""
-        cut = bool(self._positions and self._text)
-        return [(self._text, self._positions[0][1])] if cut else []
+        """The end of the answer: a last token that a stop string cut. Or one that was not known in a broken text."""
+        told = self._positions[0][1] if self._positions else self._dropped
+        return [(self._text, told)] if self._text and told is not None else []
+
+
+def _end_of(token: str, text: str) -> int | None:
+    """Where it ends in the text that begins with it; None = that does not. Beside a broken character a token alone may
+    be other characters than the text has there."""
+    if text.startswith(token):
+        return len(token)
+    if BROKEN not in text + token:
+        return None
+    known = re.escape(token).replace(BROKEN, ".{0,4}?")
+    found = re.match(f"(?:{UNREADABLE.pattern})??{known}", text, re.DOTALL)
+    return found.end() if found and found.end() else None
 
 
 class Trimmed:
@@ -61,6 +83,8 @@ class Trimmed:
             found = json.loads(body)
             for choice in found["choices"]:
                 self._trim(choice, choice.get("text") or (choice.get("message") or {}).get("content") or "", True)
+                if "message" in choice:  # they were asked for, and an answer may have no text
+                    choice["logprobs"] = choice["logprobs"] or _content([])
         except (ValueError, KeyError, TypeError):
             return body
         return sse.dumps(found).encode()
@@ -90,8 +114,7 @@ class Trimmed:
         if legacy:
             choice["logprobs"] = self._legacy(choice["index"], found) if told or found else None
         else:
-            content = [{**entry, "token": token} for token, entry in found]
-            choice["logprobs"] = {"content": content, "refusal": None} if content else None
+            choice["logprobs"] = _content([_named(entry, token) for token, entry in found]) if found else None
 
     def _legacy(self, index: int, found: list[tuple[str, Any]]) -> Json:
         offsets = []
@@ -104,3 +127,11 @@ class Trimmed:
             "tokens": [token for token, _ in found],
             "top_logprobs": [told[2] for _, told in found],
         }
+
+
+def _content(entries: list[Json]) -> Json:
+    return {"content": entries, "refusal": None}
+
+
+def _named(entry: Json, token: str) -> Json:
+    return entry if entry["token"] == token else {**entry, "token": token, "bytes": list(token.encode())}
