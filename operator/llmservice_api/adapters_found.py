@@ -33,6 +33,8 @@ class AskedFor:
     reason: str = ""
     message: str = ""
     waits: str = ""
+    first: Sequence[AdapterTold] | None = None
+    """What the replica says that tries it before the others; None = all are to load it."""
 
 
 def adapter_entries(asked: Sequence[AskedFor], replicas: Sequence[Sequence[AdapterTold]]) -> list[Json]:
@@ -46,31 +48,39 @@ def _entry(one: AskedFor, replicas: Sequence[Sequence[AdapterTold]]) -> Json:
         return entry | _said(AdapterState.FAILED, 0, one.reason, one.message)
     if one.waits:
         return entry | _said(AdapterState.PENDING, 0, "", one.waits)
-    answers = [_of(one, told) for told in replicas]
-    loaded = sum(answer is not None and _serves(answer, one) for answer in answers)
-    failed = [answer for answer in answers if answer is not None and _failed(answer, one)]
-    if failed and len(failed) + loaded == len(answers):
+    answers = [told_of(one.name, one.uri, told) for told in replicas]
+    loaded = sum(answer is not None and serves(answer, one.revision) for answer in answers)
+    if one.first is not None:
+        said = told_of(one.name, one.uri, one.first)
+        if said is not None and failed(said, one.revision):
+            message = f"{said.message} It is one replica that tried it; the others are not told to load it."
+            return entry | _said(AdapterState.FAILED, loaded, said.reason or FailureClass.CRASHED, message)
+        return entry | _said(AdapterState.LOADING, loaded)
+    broken = [answer for answer in answers if answer is not None and failed(answer, one.revision)]
+    if broken and len(broken) + loaded == len(answers):
         state = AdapterState.LOADED if loaded else AdapterState.FAILED
-        some = f"{len(failed)} of {len(answers)} replicas could not load it: " if loaded else ""
-        return entry | _said(state, loaded, failed[0].reason or FailureClass.CRASHED, some + failed[0].message)
+        some = f"{len(broken)} of {len(answers)} replicas could not load it: " if loaded else ""
+        return entry | _said(state, loaded, broken[0].reason or FailureClass.CRASHED, some + broken[0].message)
     if not answers:
         return entry | _said(AdapterState.PENDING, 0, "", "No replica is ready.")
     return entry | _said(AdapterState.LOADED if loaded == len(answers) else AdapterState.LOADING, loaded)
 
 
-def _of(one: AskedFor, told: Sequence[AdapterTold]) -> AdapterTold | None:
+def told_of(name: str, uri: str, told: Sequence[AdapterTold]) -> AdapterTold | None:
     """What a replica says of this very adapter: under its name there may still be an earlier one."""
-    return next((said for said in told if (said.name, said.uri) == (one.name, one.uri)), None)
+    return next((said for said in told if (said.name, said.uri) == (name, uri)), None)
 
 
-def _serves(answer: AdapterTold, one: AskedFor) -> bool:
-    """Whether a replica has this very revision: the one before goes on until the next is loaded, or if it can't be."""
-    known = not one.revision or not answer.revision or answer.revision == one.revision
+def serves(answer: AdapterTold, revision: str) -> bool:
+    """Whether a replica has this very revision (empty = any): the one before goes on until the next is loaded, or if it
+    can't be."""
+    known = not revision or not answer.revision or answer.revision == revision
     return answer.state is InReplica.LOADED and known
 
 
-def _failed(answer: AdapterTold, one: AskedFor) -> bool:
-    return answer.state is InReplica.FAILED or (bool(answer.reason) and not _serves(answer, one))
+def failed(answer: AdapterTold, revision: str) -> bool:
+    """Whether a replica can't load it."""
+    return answer.state is InReplica.FAILED or (bool(answer.reason) and not serves(answer, revision))
 
 
 def _said(state: AdapterState, loaded: int, reason: str = "", message: str = "") -> Json:
@@ -85,9 +95,9 @@ def adapters_ready(entries: Sequence[Json], new_replicas: str, desired: int) -> 
         return None
     if new_replicas:
         return Finding(kind, FALSE, Reason.ADAPTERS_NEED_ROOM, new_replicas)
-    failed = [entry for entry in entries if entry["state"] == AdapterState.FAILED]
-    if failed:
-        return Finding(kind, FALSE, failed[0]["reason"], " ".join(_sentences(failed)))
+    wrong = [entry for entry in entries if entry["state"] == AdapterState.FAILED]
+    if wrong:
+        return Finding(kind, FALSE, wrong[0]["reason"], " ".join(_sentences(wrong)))
     open_ones = [entry for entry in entries if entry["state"] != AdapterState.LOADED]
     if not open_ones:
         partly = [entry for entry in entries if entry.get("message")]

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 import aiohttp
 
+from llmservice_api.adapters_tried import NOTHING, Tried
 from llmservice_cli.engine_builds import gpus_here
 from llmservice_cli.local.giving_way import Turns
 from llmservice_cli.local.gpus import NO_GPU, GpuNeed
@@ -77,6 +78,7 @@ class LocalSubstrate:
         memory_bytes: int = 0,
         gpus: GpuNeed = NO_GPU,
         adapters: Sequence[Adapter] = (),
+        tried: Tried = NOTHING,
     ) -> str:
         assert self._session is not None
         self._started += 1
@@ -92,12 +94,13 @@ class LocalSubstrate:
             self._loading,
             self._times,
             adapters,
+            tried,
         )
         return name
 
-    def adapt(self, replica: str, adapters: Sequence[Adapter]) -> None:
+    def adapt(self, replica: str, adapters: Sequence[Adapter], tried: Tried = NOTHING) -> None:
         if found := self._replicas.get(replica):
-            found.adapt(adapters)
+            found.adapt(adapters, tried)
 
     def _line(self, service: str, need: Need) -> Line:
         """Where replicas that ask for the same wait together."""

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 
 from llmservice_api.adapters_told import adapters_told
+from llmservice_api.adapters_tried import NOTHING, Tried
 from llmservice_api.loads import load_status
 from llmservice_cli.local.disk import FULL, problem, unwritable
 from llmservice_cli.local.line import ROOM_SECONDS, Line
@@ -59,10 +60,11 @@ class LocalReplica:
         loading: LoadQueue,
         times: LoadTimes,
         adapters: Sequence[Adapter] = (),
+        tried: Tried = NOTHING,
     ) -> None:
         self.facts = facts
         self._times = times
-        self._adapters = tuple(adapters)
+        self._adapters, self._tried = tuple(adapters), tried
         self._settings = replace(
             settings,
             host="127.0.0.1",
@@ -100,9 +102,10 @@ class LocalReplica:
             self._process.send(signal.SIGKILL)
             await self.done
 
-    def adapt(self, adapters: Sequence[Adapter]) -> None:
-        """Load these, and no others; the supervisor looks at the file every second."""
-        self._adapters = tuple(adapters)
+    def adapt(self, adapters: Sequence[Adapter], tried: Tried) -> None:
+        """Load these, and no others, but for those that others try first; the supervisor looks at the file every
+        second."""
+        self._adapters, self._tried = tuple(adapters), tried
         if self._process is not None:
             try:
                 self._tell_adapters()
@@ -113,7 +116,8 @@ class LocalReplica:
         if self._settings.adapters_file:
             file = Path(self._settings.adapters_file)
             new = file.with_suffix(".new")
-            new.write_text(adapters_json(self._adapters))
+            elsewhere = {name: first for name, first in self._tried.items() if first != self.facts.name}
+            new.write_text(adapters_json(self._adapters, elsewhere))
             new.replace(file)
 
     async def _run(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from llmservice_api.adapters import AdapterState
+from llmservice_api.adapters_tried import Taster, Tried, tried
 from llmservice_api.scaling import ScalingStatus
 from llmservice_api.status import Condition
 from llmservice_api.v1alpha1 import LLMService
@@ -20,6 +21,7 @@ from llmservice_cli.local.status import PATIENCE, View, adapters_of, loaded, obs
 from llmservice_cli.local.substrate import ReplicaFacts, Substrate
 from llmservice_gateway.places import SPARE, Capacity, Speed
 from llmservice_gateway.routing import About, Adapter, Backend, Replica
+from llmservice_runtime.contract.adapters import Adapter as Loads
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.base.case import takes_pictures
@@ -35,6 +37,10 @@ class Generation:
 
     order: Order
     names: list[str] = field(default_factory=list)
+    told: tuple[Loads, ...] = ()
+    """The adapters that they were told last..."""
+    tried: Tried = field(default_factory=dict)
+    """...and which of them tries what first."""
 
 
 class ServiceControl:
@@ -73,13 +79,12 @@ class ServiceControl:
             adapted, newest.order = order.adapters != newest.order.adapters, order
             self._scale(newest)
             if adapted:
-                for name in newest.names:
-                    self._substrate.adapt(name, order.adapters)
+                self._adapt(newest)
                 return ADAPTED
             return "unchanged" if before.replicas == order.replicas and before.settings else "scaled"
         self.order = order
         self._drop_coming()
-        self._coming = Generation(order)
+        self._coming = Generation(order, told=order.adapters)
         self._scale(self._coming)
         result = "created" if self._serving is None else "replacing"
         self.settle()
@@ -149,7 +154,10 @@ class ServiceControl:
         return news
 
     def settle(self) -> None:
-        """Let the coming generation take over once it serves, or at once when nothing serves now."""
+        """Let the coming generation take over once it serves, or at once when nothing serves now; tell its adapters to
+        more replicas when one has tried them."""
+        if not self.stopping and (newest := self._coming or self._serving) is not None:
+            self._adapt(newest)
         if self._coming is None or self.stopping:
             return
         new = self._facts(self._coming)
@@ -266,6 +274,7 @@ class ServiceControl:
             order=self.order,
             serving=tuple(self._facts(self._serving)),
             coming=tuple(self._facts(self._coming)),
+            tried=(self._serving or self._coming or Generation(self.order)).tried,
             stopping=self.stopping,
             turn=self.turn,
         )
@@ -285,11 +294,22 @@ class ServiceControl:
                     generation.order.memory_bytes,
                     generation.order.gpus,
                     generation.order.adapters,
+                    generation.tried,
                 )
             )
         surplus = [facts.name for facts in sorted(here, key=self._worth)[: max(0, len(here) - wanted)]]
         generation.names = [name for name in generation.names if name not in surplus]
         self._leave(surplus)
+
+    def _adapt(self, generation: Generation) -> None:
+        """Tell its replicas what they are to load, where that is news."""
+        adapters, here = generation.order.adapters, self._facts(generation)
+        tasters = [Taster(facts.name, facts.ready, facts.adapters) for facts in here if not facts.gave_up]
+        first = tried(adapters, generation.told, generation.tried, tasters)
+        if (adapters, first) != (generation.told, generation.tried):
+            generation.told, generation.tried = adapters, first
+            for name in generation.names:
+                self._substrate.adapt(name, adapters, first)
 
     def _worth(self, facts: ReplicaFacts) -> tuple[bool, int, int]:
         """Least first: those that don't serve, then the idle, then by what they do; the youngest of equals."""

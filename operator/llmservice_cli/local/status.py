@@ -9,6 +9,7 @@ from typing import Any
 
 from llmservice_api.adapters import AdapterStatus
 from llmservice_api.adapters_found import AskedFor, adapter_entries, adapters_ready
+from llmservice_api.adapters_tried import Tried
 from llmservice_api.conditions import ConditionType, Reason
 from llmservice_api.findings import (
     FALSE,
@@ -51,6 +52,7 @@ class View:
     serving: tuple[ReplicaFacts, ...] = ()
     coming: tuple[ReplicaFacts, ...] = ()
     stopping: bool = False
+    tried: Tried = field(default_factory=dict)
     turn: Turn = field(default_factory=Turn)
     scaling: ScalingTold | None = None
     """What was decided by demand."""
@@ -189,7 +191,10 @@ def adapters_of(view: View) -> list[dict[str, Any]]:
         reason, message = why.get(adapter.name, ("", ""))
         waits = "" if known or reason else "It is being prepared."
         uri, revision = (known.uri, known.revision or "") if known else (adapter.uri, "")
-        asked.append(AskedFor(adapter.name, uri, revision, reason, message, waits))
+        taster = view.tried.get(adapter.name)
+        says = next((facts.adapters for facts in view.serving if facts.name == taster), ())
+        first = None if taster is None else says
+        asked.append(AskedFor(adapter.name, uri, revision, reason, message, waits, first))
     return adapter_entries(asked, [facts.adapters for facts in view.serving if facts.ready])
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from llmservice_api.adapters_told import AdapterTold
+from llmservice_api.adapters_tried import NOTHING, Tried
 from llmservice_api.status import LoadStatus
 from llmservice_cli.local.gpus import NO_GPU, GpuNeed
 from llmservice_runtime.contract.adapters import Adapter
@@ -66,12 +67,15 @@ class Substrate(Protocol):
         memory_bytes: int = 0,
         gpus: GpuNeed = NO_GPU,
         adapters: Sequence[Adapter] = (),
+        tried: Tried = NOTHING,
     ) -> str:
-        """Start one replica of `service` (full name) once there is room for it, and keep it running; its name."""
+        """Start one replica of `service` (full name) once there is room for it, and keep it running; its name.
+        `adapters` and `tried` as of `adapt`."""
         ...
 
-    def adapt(self, replica: str, adapters: Sequence[Adapter]) -> None:
-        """Have a replica load these adapters, and no others, while it goes on."""
+    def adapt(self, replica: str, adapters: Sequence[Adapter], tried: Tried = NOTHING) -> None:
+        """Have a replica load these adapters, and no others, while it goes on; those that others try first it only
+        fetches."""
         ...
 
     async def stop(self, replica: str, *, force: bool = False) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from llmservice_operator.children.adapter_mounts import map_name
 from llmservice_operator.facts.owner import Json, Owner, digest
 from llmservice_operator.facts.paths import ADAPTERS_FILE
-from llmservice_runtime.contract.adapters import Adapter, adapters_json, parse_adapters
+from llmservice_runtime.contract.adapters import Adapter, adapters_json, parse_adapters, parse_tried
 from llmservice_runtime.contract.bounds import SettingsError
 from llmservice_runtime.formats.lora_facts import LoraFacts
 
@@ -37,10 +37,12 @@ class AdapterRead:
         return AdapterRead(body["revision"], LoraFacts.of(body.get("facts")))
 
 
-def adapter_map(owner: Owner, wanted: Iterable[Adapter], read: Mapping[str, AdapterRead]) -> Json:
-    """The object; `read` by the adapters' keys (`decide.adapters`)."""
+def adapter_map(
+    owner: Owner, wanted: Iterable[Adapter], read: Mapping[str, AdapterRead], tried: Mapping[str, str]
+) -> Json:
+    """The object; `read` by the adapters' keys (`decide.adapters`), `tried` as replicas read it."""
     kept = {key: {"revision": one.revision, "facts": json.loads(one.facts.to_json())} for key, one in read.items()}
-    data = {ADAPTERS_FILE: adapters_json(wanted), READ: json.dumps(kept, sort_keys=True)}
+    data = {ADAPTERS_FILE: adapters_json(wanted, tried), READ: json.dumps(kept, sort_keys=True)}
     return owner.child("v1", "ConfigMap", map_name(owner), data=data)
 
 
@@ -53,12 +55,17 @@ def read_in(live: Json | None) -> dict[str, AdapterRead]:
         return {}
 
 
-def told_in(live: Json | None) -> frozenset[str]:
-    """Names of those that replicas are told to load by the live one."""
+def told_in(live: Json | None) -> tuple[Adapter, ...]:
+    """Those that replicas are told to load by the live one."""
     try:
-        return frozenset(adapter.name for adapter in parse_adapters((live or {}).get("data", {}).get(ADAPTERS_FILE)))
+        return parse_adapters((live or {}).get("data", {}).get(ADAPTERS_FILE))
     except (SettingsError, TypeError):
-        return frozenset()
+        return ()
+
+
+def tried_in(live: Json | None) -> dict[str, str]:
+    """Which pods the live one has try adapters first, by these' names."""
+    return parse_tried(live["data"][ADAPTERS_FILE]) if live is not None and told_in(live) else {}
 
 
 def file_digest(adapters: Json | None) -> str:

@@ -28,7 +28,8 @@ SOON_SECONDS, SELDOM_SECONDS = 2.0, 30.0
 NEWS_SECONDS = 120.0
 """So long after another file a replica is asked soon: it may not have seen it yet."""
 AT_A_TIME = 16
-SETTLED = (AdapterState.LOADED, AdapterState.FAILED)
+SETTLED = (AdapterState.LOADED, AdapterState.FAILED, AdapterState.PENDING)
+"""One that another replica tries first is pending, for as long as that takes."""
 
 Ask = Callable[[str], Awaitable[Json]]
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from llmservice_api.conditions import ConditionType, Reason
@@ -67,6 +67,8 @@ class Decision:
     delete: tuple[Delete, ...]
     requeue_after: float | None
     adapters: tuple[lora.Wanted, ...] = ()
+    tried: Mapping[str, str] = field(default_factory=dict)
+    """By adapters' names: the pod that loads it before the others are told to."""
     new_replicas: str = ""
     """Why replicas are replaced for the sake of adapters, a sentence; empty when they are not."""
     pokes: tuple[Poke, ...] = ()
@@ -100,9 +102,10 @@ def decide(
     waits = [asked.made.retry_in, fetched.retry_in, *ends, decide_in(live, in_force.name, now) if in_force else None]
     waits += [*(made.retry_in for made in reading.values()), ANNOUNCED_SECONDS if room.announced else None]
     keeps = lora.keeps_map(found, in_force, live.running())
-    mapped = (
-        [adapter_map(owner, lora.files(adapters), {one.key: one.read for one in found if one.read})] if keeps else []
-    )
+    files = lora.files(adapters)
+    tried = lora.tried_first(files, live, observed.adapters)
+    read = {one.key: one.read for one in found if one.read}
+    mapped = [adapter_map(owner, files, read, tried)] if keeps else []
     children = _children(service, owner, live, asked, target, in_force, stay, cached, config, observed.services, found)
     return Decision(
         service=service,
@@ -122,6 +125,7 @@ def decide(
         ),
         requeue_after=min((wait for wait in waits if wait is not None), default=None),
         adapters=adapters,
+        tried=tried,
         new_replicas=room.said,
         pokes=tuple(_pokes(live, mapped[0])) if mapped else (),
     )

@@ -42,7 +42,16 @@ class Picture:
         """status.adapters."""
         ready = [pod["metadata"].get("uid", "") for pod in self.live.replicas if holds(pod, "Ready")]
         told = [self.observed.adapters.get(uid, ()) for uid in ready]
-        return adapter_entries([_asked_for(one) for one in self.decision.adapters], told)
+        return adapter_entries([self._asked_for(one) for one in self.decision.adapters], told)
+
+    def _asked_for(self, one: Wanted) -> AskedFor:
+        adapter, read, problem = one.found.adapter, one.found.read, one.problem
+        reason, message = (str(problem.reason), problem.message) if problem else ("", "")
+        first = None
+        if (pod := self.decision.tried.get(adapter.name)) is not None:
+            uid = next((p["metadata"].get("uid", "") for p in self.live.replicas if p["metadata"]["name"] == pod), "")
+            first = self.observed.adapters.get(uid, ())
+        return AskedFor(adapter.name, adapter.uri, read.revision if read else "", reason, message, one.waits, first)
 
     @property
     def desired(self) -> int:
@@ -129,12 +138,6 @@ class Picture:
             return False
         counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")]
         return counts == [self.desired] * 3
-
-
-def _asked_for(one: Wanted) -> AskedFor:
-    adapter, read, problem = one.found.adapter, one.found.read, one.problem
-    reason, message = (str(problem.reason), problem.message) if problem else ("", "")
-    return AskedFor(adapter.name, adapter.uri, read.revision if read else "", reason, message, one.waits)
 
 
 def ready_replicas(live: Live) -> int:

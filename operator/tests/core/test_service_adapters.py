@@ -11,7 +11,7 @@ from core_world import PREPARED, World  # type: ignore[import-not-found]
 
 from llmservice_api.adapters_told import AdapterTold, adapters_told
 from llmservice_api.labels import ADAPTERS_SEEN
-from llmservice_runtime.contract.adapters import AdapterState, parse_adapters
+from llmservice_runtime.contract.adapters import AdapterState, parse_adapters, parse_tried
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.formats.lora import LoraFacts, LoraFormat, Target
@@ -85,6 +85,10 @@ class Adapted(World):  # type: ignore[misc]
         """What replicas read."""
         text = self.get("ConfigMap", "demo-adapters")["data"]["adapters.json"]
         return [dataclasses.asdict(adapter) for adapter in parse_adapters(text)]
+
+    def tried(self) -> dict[str, str]:
+        """Which pod loads an adapter before the others."""
+        return parse_tried(self.get("ConfigMap", "demo-adapters")["data"]["adapters.json"])
 
     def entries(self) -> dict[str, Json]:
         return {entry["name"]: entry for entry in self.service["status"].get("adapters", ())}
@@ -278,6 +282,84 @@ def test_what_replicas_say_of_each_is_told() -> None:
     found = world.condition("AdaptersReady")
     assert found["reason"] == "ModelDamaged" and "Its header is cut." in found["message"]
     assert world.pass_() == [], "nothing is written while nothing changes"
+
+
+def with_a_new_one() -> Adapted:
+    """Two replicas have SQL, and LAW has come."""
+    world = Adapted().serve(SQL)
+    world.ready("demo-2")
+    world.adapters = {"uid-demo-1": (loaded(SQL),), "uid-demo-2": (loaded(SQL),)}
+    world.pass_()
+    assert world.tried() == {}, "what replicas started with is for all"
+    world.edit(adapters=[SQL, LAW]).pass_()
+    world.read(LAW).pass_()
+    return world
+
+
+def test_a_new_one_is_loaded_by_one_replica_and_then_by_all() -> None:
+    world = with_a_new_one()
+    (first,) = world.tried().values()
+    assert world.tried() == {"law": first} and world.entries()["law"]["state"] == "Loading"
+    world.adapters |= {f"uid-{first}": (loaded(SQL), loaded(LAW, AdapterState.LOADING))}
+    world.pass_()
+    assert world.tried() == {"law": first}
+    world.adapters |= {f"uid-{first}": (loaded(SQL), loaded(LAW))}
+    world.pass_()
+    assert world.tried() == {} and len(world.file()) == 2
+    assert world.entries()["law"] | {"loadedReplicas": 1, "state": "Loading"} == world.entries()["law"]
+    assert world.pass_() == []
+
+
+def test_one_that_an_engine_dies_of_ends_one_replica_alone_and_is_named() -> None:
+    world = with_a_new_one()
+    (first,) = world.tried().values()
+    pod = world.objects["Pod", first]
+    pod["status"]["conditions"][0]["status"] = "False"
+    del world.adapters[f"uid-{first}"]
+    world.pass_()
+    assert world.tried() == {"law": first}, "it starts again, and says what it died of"
+    pod["status"]["conditions"][0]["status"] = "True"
+    died = loaded(LAW, AdapterState.FAILED, reason="Crashed", message="The engine died while it loaded this adapter.")
+    world.adapters[f"uid-{first}"] = (loaded(SQL), died)
+    world.pass_()
+    assert world.tried() == {"law": first}
+    found = world.condition("AdaptersReady")
+    assert (found["status"], found["reason"]) == ("False", "Crashed") and found["message"].startswith("law: ")
+    assert world.entries()["law"]["loadedReplicas"] == 0 and world.condition("Ready")["status"] == "True"
+    assert world.pass_() == [], "nobody else is told"
+    world.edit(adapters=[SQL]).pass_()
+    assert world.tried() == {}
+
+
+@pytest.mark.parametrize("reason", ["HubUnreachable", "UnsupportedFormat"])
+def test_what_ends_no_engine_is_for_the_others_to_try_too(reason: str) -> None:
+    world = with_a_new_one()
+    (first,) = world.tried().values()
+    world.adapters[f"uid-{first}"] = (loaded(SQL), loaded(LAW, AdapterState.FAILED, reason=reason, message="No."))
+    world.pass_()
+    assert world.tried() == {}
+
+
+def test_another_replica_tries_it_when_the_first_is_gone() -> None:
+    world = with_a_new_one()
+    (first,) = world.tried().values()
+    del world.objects["Pod", first]
+    world.pass_()
+    (second,) = world.tried().values()
+    assert second != first
+    del world.objects["Pod", second]
+    world.pass_()
+    assert world.tried() == {}, "nothing serves: whatever starts loads it"
+
+
+@pytest.mark.parametrize("spec", [{"hostNetwork": True}, {"hostname": "fixed"}])
+def test_replicas_that_do_not_know_their_names_load_it_together(spec: Json) -> None:
+    world = Adapted().serve(SQL)
+    world.objects["Pod", "demo-1"]["spec"] |= spec
+    world.pass_()
+    world.edit(adapters=[SQL, LAW]).pass_()
+    world.read(LAW).pass_()
+    assert world.tried() == {} and len(world.file()) == 2
 
 
 @pytest.mark.parametrize("body", [{"adapters": 3}, {"adapters": [3]}, {"adapters": [{"name": 1}]}, {"adapters": [{}]}])

@@ -10,6 +10,7 @@ from pathlib import Path
 from test_status import OUT, SERVICE, SETTINGS  # type: ignore[import-not-found]
 
 from llmservice_api.adapters_told import AdapterTold
+from llmservice_api.adapters_tried import NOTHING, Tried
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.adapters import ReadAdapter, read_adapters
 from llmservice_cli.local.gpus import NO_GPU, GpuNeed
@@ -43,6 +44,7 @@ class Fake:
     def __init__(self) -> None:
         self.facts: dict[str, ReplicaFacts] = {}
         self.told: dict[str, tuple[Adapter, ...]] = {}
+        self.tried: dict[str, dict[str, str]] = {}
 
     def replicas(self) -> list[ReplicaFacts]:
         return list(self.facts.values())
@@ -55,21 +57,27 @@ class Fake:
         memory_bytes: int = 0,
         gpus: GpuNeed = NO_GPU,
         adapters: Sequence[Adapter] = (),
+        tried: Tried = NOTHING,
     ) -> str:
         name = f"{service}-{len(self.facts)}"
         self.facts[name] = ReplicaFacts(name, slot, ready=True, url="http://x")
-        self.told[name] = tuple(adapters)
+        self.told[name], self.tried[name] = tuple(adapters), dict(tried)
         return name
 
-    def adapt(self, replica: str, adapters: Sequence[Adapter]) -> None:
-        self.told[replica] = tuple(adapters)
+    def adapt(self, replica: str, adapters: Sequence[Adapter], tried: Tried = NOTHING) -> None:
+        self.told[replica], self.tried[replica] = tuple(adapters), dict(tried)
 
     async def stop(self, replica: str, *, force: bool = False) -> None:
         del self.facts[replica]
 
-    def says(self, *adapters: Adapter, state: AdapterState = AdapterState.LOADED, message: str = "") -> None:
-        told = tuple(AdapterTold(one.name, one.uri, one.revision or "", state, "", message) for one in adapters)
-        self.facts = {name: dataclasses.replace(facts, adapters=told) for name, facts in self.facts.items()}
+    def says(
+        self, *adapters: Adapter, state: AdapterState = AdapterState.LOADED, reason: str = "", message: str = "",
+        replica: str = "",
+    ) -> None:  # fmt: skip
+        told = tuple(AdapterTold(one.name, one.uri, one.revision or "", state, reason, message) for one in adapters)
+        for name, facts in self.facts.items():
+            if replica in ("", name):
+                self.facts[name] = dataclasses.replace(facts, adapters=told)
 
 
 async def test_other_adapters_are_told_to_the_replicas_that_run() -> None:
@@ -82,6 +90,52 @@ async def test_other_adapters_are_told_to_the_replicas_that_run() -> None:
     assert control.adaptable == order()
     assert control.apply(order(settings=dataclasses.replace(ROOM, adapter_count=8))) == "replacing"
     await asyncio.sleep(0)
+
+
+async def test_one_that_is_new_is_tried_by_one_replica_before_the_others_have_it() -> None:
+    substrate = Fake()
+    control = ServiceControl(order(SQL).scaled(3), substrate)
+    control.apply(order(SQL).scaled(3))
+    substrate.says(SQL)
+    control.settle()
+    assert [*substrate.tried.values()] == [{}] * 3, "what they started with is for all"
+    assert control.apply(order(SQL, LAW).scaled(3)) == ADAPTED
+    assert [*substrate.told.values()] == [(SQL, LAW)] * 3
+    (first,) = {tried["law"] for tried in substrate.tried.values()}
+    substrate.says(SQL, LAW, state=AdapterState.LOADING, replica=first)
+    control.settle()
+    assert adapters_of(control._view())[1]["state"] == "Loading" and substrate.tried[first] == {"law": first}
+    control.apply(order(SQL, LAW).scaled(4))
+    assert len(substrate.tried) == 4 and {*map(str, substrate.tried.values())} == {str({"law": first})}
+    substrate.says(SQL, LAW, replica=first)
+    control.settle()
+    assert [*substrate.tried.values()] == [{}] * 4
+
+
+async def test_one_that_an_engine_died_of_is_told_to_no_other_replica() -> None:
+    substrate = Fake()
+    control = ServiceControl(order().scaled(3), substrate)
+    control.apply(order().scaled(3))
+    control.apply(order(LAW).scaled(3))
+    (first,) = {tried["law"] for tried in substrate.tried.values()}
+    substrate.facts[first] = dataclasses.replace(substrate.facts[first], ready=False, adapters=())
+    control.settle()
+    assert {*map(str, substrate.tried.values())} == {str({"law": first})}, "it starts again, and says what it died of"
+    substrate.facts[first] = dataclasses.replace(substrate.facts[first], ready=True)
+    substrate.says(LAW, state=AdapterState.FAILED, reason="Crashed", message="The engine died of it.", replica=first)
+    control.settle()
+    assert {*map(str, substrate.tried.values())} == {str({"law": first})}
+    (entry,) = adapters_of(control._view())
+    assert (entry["state"], entry["reason"], entry["loadedReplicas"]) == ("Failed", "Crashed", 0)
+    assert "others are not told" in entry["message"]
+    (found,) = (one for one in observe(control._view(), "", (), 0.0).conditions if one.type == "AdaptersReady")
+    assert (found.status, found.reason) == ("False", "Crashed") and found.message.startswith("law: ")
+    control.apply(order(dataclasses.replace(LAW, revision="c3")).scaled(3))  # another one
+    assert {*map(str, substrate.tried.values())} == {str({"law": first})}
+    await control._substrate.stop(first)
+    control.settle()
+    (second,) = {tried["law"] for name, tried in substrate.tried.items() if name != first}
+    assert second != first, "another replica takes its place"
 
 
 async def test_the_gateway_is_told_who_has_which() -> None:

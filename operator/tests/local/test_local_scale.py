@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from machine_world import Here, Stream, manifest, until  # type: ignore[import-not-found]
 
+from llmservice_api.adapters_tried import NOTHING, Tried
 from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.local.gpus import NO_GPU, GpuNeed
 from llmservice_cli.local.order import Order
@@ -43,12 +44,13 @@ class Room:
         memory_bytes: int = 0,
         gpus: GpuNeed = NO_GPU,
         adapters: Sequence[Adapter] = (),
+        tried: Tried = NOTHING,
     ) -> str:
         name = f"{service}-{len(self.all) + 1}"
         self.all[name] = ReplicaFacts(name, slot, ready=True)
         return name
 
-    def adapt(self, replica: str, adapters: Sequence[Adapter]) -> None:
+    def adapt(self, replica: str, adapters: Sequence[Adapter], tried: Tried = NOTHING) -> None:
         """None of these tests has any."""
 
     async def stop(self, replica: str, *, force: bool = False) -> None:

@@ -3,13 +3,15 @@
 Who may write the file decides: the operator (a ConfigMap) or `llmservice up`. Nothing that listens takes adapters.
 
 {"adapters": [{"name": "sql", "uri": "hf://acme/qwen-sql-lora", "revision": null, "secret": null}]}
+
+Beside them `"tried": {"sql": "qwen-7d9c"}` says which replica loads one before the others: these fetch it meanwhile.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -107,9 +109,17 @@ def _adapter(body: Any) -> Adapter:
     return Adapter(body["name"], body["uri"], body.get("revision") or None, body.get("secret") or None)
 
 
-def adapters_json(adapters: Iterable[Adapter]) -> str:
+def parse_tried(source: str) -> dict[str, str]:
+    """By the names of adapters that one replica loads before the others, that replica's name; empty without any. Of a
+    file whose adapters are right."""
+    tried = json.loads(source).get("tried")
+    return {str(name): str(first) for name, first in tried.items()} if isinstance(tried, dict) else {}
+
+
+def adapters_json(adapters: Iterable[Adapter], tried: Mapping[str, str] | None = None) -> str:
     """The file's text."""
-    return json.dumps({"adapters": [asdict(adapter) for adapter in adapters]}, indent=2)
+    body: dict[str, Any] = {"adapters": [asdict(adapter) for adapter in adapters]}
+    return json.dumps(body | ({"tried": dict(tried)} if tried else {}), indent=2)
 
 
 @dataclass(frozen=True, slots=True)

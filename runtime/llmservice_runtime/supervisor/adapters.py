@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -24,6 +25,7 @@ from llmservice_runtime.contract.adapters import (
     Fetched,
     order_line,
     parse_adapters,
+    parse_tried,
 )
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
@@ -82,8 +84,10 @@ class Adapters:
         tell: Callable[[bytes], None],
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        replica: str | None = None,
     ) -> None:
-        """`command` fetches one, with `--name`, `--uri`, `--revision`, `--secret-folder`; its output is JSON."""
+        """`command` fetches one, with `--name`, `--uri`, `--revision`, `--secret-folder`; its output is JSON.
+        `replica`: how the file calls this one; None = by the host's name, which is a pod's."""
         self._settings = settings
         self._command = tuple(command)
         self._tell = tell
@@ -91,6 +95,9 @@ class Adapters:
         self._clock = clock
         self._began = clock()
         self._held: dict[str, _Held] = {}
+        self._replica = replica or socket.gethostname().partition(".")[0]
+        self._elsewhere = frozenset[str]()
+        """Names of those that another replica tries first."""
         self._text: str | None = None
         self._turn = 0
         self._answered = 0
@@ -124,7 +131,7 @@ class Adapters:
         for one in self._held.values():
             one.loaded = False
             if one.fetched is not None:
-                one.status = replace(one.status, state=AdapterState.LOADING)
+                one.status = replace(one.status, state=self._next(one))
         self._send()
 
     def engine_ended(self, how: str = "") -> str:
@@ -183,7 +190,11 @@ class Adapters:
                 self._text = str(said)
             return
         self._text = text
+        self._elsewhere = frozenset(name for name, first in parse_tried(text).items() if first != self._replica)
         self._want(wanted)
+        for one in self._held.values():  # the turn of some has come
+            if one.fetched is not None and one.status.state is AdapterState.PENDING:
+                one.status = replace(one.status, state=self._next(one))
 
     def _want(self, wanted: Sequence[Adapter]) -> None:
         """More than there is room for come with other replicas; until these are here those that are loaded stay."""
@@ -258,8 +269,13 @@ class Adapters:
         same = (fetched, revision) == (one.fetched, one.status.revision)
         one.fetched, one.revision = fetched, revision
         if same or not one.loaded:  # else the one before serves, until the engine has said what became of this one
-            state = AdapterState.LOADED if one.loaded else AdapterState.LOADING
-            one.status = replace(one.status, state=state, revision=one.revision, reason="", message="")
+            one.status = replace(one.status, state=self._next(one), revision=one.revision, reason="", message="")
+
+    def _next(self, one: _Held) -> AdapterState:
+        """Of one whose files are here."""
+        if one.loaded:
+            return AdapterState.LOADED
+        return AdapterState.PENDING if one.wanted.name in self._elsewhere else AdapterState.LOADING
 
     def _is_refused(self, one: _Held, fetched: Fetched) -> bool:
         """Whether an engine died of it. It is looked at again as what may pass: somebody may mend the files."""
@@ -289,14 +305,21 @@ class Adapters:
         if not self._listens or self._answered < self._turn or self._text is None:
             return
         late = self._clock() - self._began >= FIRST_SECONDS
-        if self._told is None and not late and any(one.job is not None for one in self._held.values()):
+        coming = (one for name, one in self._held.items() if name not in self._elsewhere)
+        if self._told is None and not late and any(one.job is not None for one in coming):
             return
-        order = tuple(one.fetched for one in self._held.values() if one.fetched is not None)
+        order = tuple(fetched for one in self._held.values() if (fetched := self._due(one)) is not None)
         if order == self._told:
             return
         self._turn += 1
         self._told = order
         self._tell(order_line(self._turn, order))
+
+    def _due(self, one: _Held) -> Fetched | None:
+        """What the engine is to have of it: while another replica tries it, what it has under this name."""
+        if one.wanted.name not in self._elsewhere:
+            return one.fetched
+        return next((fetched for fetched in self._told or () if fetched.name == one.wanted.name), None)
 
 
 def _arguments(adapter: Adapter) -> Iterable[str]:
