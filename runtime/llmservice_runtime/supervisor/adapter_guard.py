@@ -1,6 +1,7 @@
 """Adapters that an engine died of while it loaded them: each is refused, by name, until it is another.
 
-What is kept outlives the supervisor: a container that has no memory left is killed as a whole.
+What is kept outlives the supervisor: a container that has no memory left is killed as a whole. Others end containers as
+well, so an engine that died with its supervisor makes an adapter doubtful, and the second one in a row refused.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.supervisor.state import HOPELESS
 
 KEPT = "refused.json"
-UNSEEN = "the replica was ended."
+UNSEEN = "the replica was ended, twice in a row."
 """How an engine died whose supervisor died with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """`files` as they were then: names, sizes, times."""
+    """`files` as they were then: names, sizes, times. `doubtful`: not refused yet."""
 
     name: str
     path: str
     files: str
     how: str
+    doubtful: bool = False
 
 
 class AdapterGuard:
@@ -44,7 +46,22 @@ class AdapterGuard:
         with suppress(OSError, ValueError, KeyError, TypeError):
             found = (_Refused(**body) for body in json.loads((self._folder / KEPT).read_text()))
             self._refused = {one.name: one for one in found}
-        self.blame(UNSEEN)
+        self._doubt()
+
+    def _doubt(self) -> None:
+        """The engine before this supervisor was loading one when both ended."""
+        if self._folder is None or (adapter := take_note(self._folder)) is None:
+            return
+        one = _Refused(adapter.name, adapter.path, _files(adapter.path), UNSEEN, doubtful=True)
+        again = self._refused.get(adapter.name) == one
+        self._refused[adapter.name] = replace(one, doubtful=not again)
+        self._keep()
+
+    def survived(self, name: str) -> None:
+        """An engine has loaded it, or could not, and goes on: the one before was ended by something else."""
+        if (one := self._refused.get(name)) is not None and one.doubtful:
+            del self._refused[name]
+            self._keep()
 
     def blame(self, how: str) -> str:
         """The engine died, and `how`: the name of the adapter that it was loading, which is refused from now on. Empty
@@ -63,7 +80,7 @@ class AdapterGuard:
     def refusal(self, adapter: Fetched) -> str:
         """Why an engine is not told of it; empty = it may be loaded."""
         one = self._refused.get(adapter.name)
-        if one is None or (one.path, one.files) != (adapter.path, _files(adapter.path)):
+        if one is None or one.doubtful or (one.path, one.files) != (adapter.path, _files(adapter.path)):
             return ""
         return (
             f"The engine died while it loaded this adapter: {one.how} The adapter is left out until it is another one,"

@@ -158,6 +158,7 @@ class Adapters:
             if one.fetched is None or told.get(name) != one.fetched:
                 continue
             one.loaded = name in report.loaded
+            self._guard.survived(name)
             if name in report.failed:
                 failure, message = report.failed[name]
                 one.fetched = (

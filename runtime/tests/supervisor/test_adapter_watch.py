@@ -56,6 +56,7 @@ class World:
             lambda line: self.told.append(json.loads(line)),
             self.said.append,
             lambda: self.now,
+            "this",
         )
 
     def fetches(self, name: str, path: str = "", rank: int = 8, failure: FailureClass | None = None) -> None:
@@ -64,9 +65,9 @@ class World:
             says = json.loads(FailureRecord(failure, "It is not there.", "Look again.", "Fetching").to_json())
         (self.folder / f"{name}.json").write_text(json.dumps({"says": says, "code": failure is not None}))
 
-    def want(self, *adapters: str | Adapter) -> None:
+    def want(self, *adapters: str | Adapter, tried: dict[str, str] | None = None) -> None:
         found = [Adapter(a, f"hf://acme/{a}") if isinstance(a, str) else a for a in adapters]
-        (draft := self.folder / "draft").write_text(adapters_json(found))
+        (draft := self.folder / "draft").write_text(adapters_json(found, tried))
         draft.replace(self.file)
 
     def begin(self, *adapters: str | Adapter) -> None:
@@ -295,17 +296,77 @@ async def test_one_that_the_engine_died_of_is_left_out_and_named(world: World) -
 
 
 async def test_what_an_engine_died_of_outlives_its_supervisor(world: World) -> None:
-    """A container without memory is killed as a whole; the next one reads what is left."""
+    """A container without memory is killed as a whole; the next one reads what is left. Others may end it too, so the
+    second time counts."""
     world.fetches("law")
     world.begin("law")
-    await world.until(lambda: bool(world.told))
-    world.loading("law")
-    for _ in range(2):
+    for died in (0, 1, 2, 2):
+        await world.until(lambda: bool(world.told))
+        if died < 2:
+            assert world.told[-1]["adapters"] == [{"name": "law", "path": "/cache/law"}]
+            world.loading("law")
+        else:
+            assert world.told[-1]["adapters"] == [] and world.states() == {"law": ("Failed", "Crashed")}
+            assert "twice in a row. The adapter is left out" in world.adapters.statuses()[0].message
+        world.told.clear()
+        await world.another_supervisor()
+
+
+@pytest.mark.parametrize("failed", [False, True])
+async def test_one_that_a_later_engine_survives_is_not_to_blame(world: World, failed: bool) -> None:
+    """A node that is drained ends a replica whatever it does."""
+    world.fetches("law")
+    world.begin("law")
+    for turn in (1, 1, 1):
+        await world.until(lambda: bool(world.told))
+        assert world.told[-1]["adapters"] == [{"name": "law", "path": "/cache/law"}]
+        world.loading("law")
         world.told.clear()
         await world.another_supervisor()
         await world.until(lambda: bool(world.told))
-        assert world.told[-1]["adapters"] == [] and world.states() == {"law": ("Failed", "Crashed")}
-        assert "the replica was ended. The adapter is left out" in world.adapters.statuses()[0].message
+        if failed:
+            world.loaded(turn, law=(FailureClass.UNSUPPORTED_FORMAT, "It is none."))
+        else:
+            world.loaded(turn, "law")
+        world.told.clear()
+        await world.another_supervisor()
+
+
+async def test_one_that_another_replica_tries_is_fetched_and_waits_for_its_turn(world: World) -> None:
+    world.fetches("sql")
+    world.fetches("law")
+    world.want("sql", "law", tried={"sql": "this", "law": "other"})
+    world.begin()
+    await world.until(lambda: world.states() == {"sql": ("Loading", ""), "law": ("Pending", "")})
+    await world.until(lambda: world.was_told(1))
+    world.loaded(1, "sql")
+    assert world.told[-1]["adapters"] == [{"name": "sql", "path": "/cache/sql"}]
+    world.adapters.engine_ended()
+    world.adapters.engine_started()
+    await world.until(lambda: world.was_told(2))
+    assert len(world.told[-1]["adapters"]) == 1 and world.states()["law"] == ("Pending", "")
+    world.loaded(2, "sql")
+    world.want("sql", "law")
+    await world.until(lambda: world.was_told(3))
+    assert len(world.told[-1]["adapters"]) == 2
+    world.loaded(3, "sql", "law")
+    assert world.states() == {"sql": ("Loaded", ""), "law": ("Loaded", "")}
+
+
+async def test_the_revision_before_goes_on_while_another_replica_tries_the_next(world: World) -> None:
+    world.fetches("sql")
+    world.begin("sql")
+    await world.until(lambda: world.was_told(1))
+    world.loaded(1, "sql")
+    world.fetches("sql", path="/cache/sql-2")
+    world.fetches("law")
+    world.want(Adapter("sql", "hf://acme/sql", "v2"), "law", tried={"sql": "other"})
+    await world.until(lambda: world.was_told(2))
+    assert world.told[-1]["adapters"] == [{"name": n, "path": f"/cache/{n}"} for n in ("sql", "law")]
+    world.loaded(2, "sql", "law")
+    world.want(Adapter("sql", "hf://acme/sql", "v2"), "law")
+    await world.until(lambda: world.was_told(3))
+    assert world.told[-1]["adapters"][0]["path"] == "/cache/sql-2"
 
 
 async def test_one_that_was_left_out_is_tried_when_it_is_another_or_comes_again(world: World) -> None:
