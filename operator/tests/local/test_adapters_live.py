@@ -24,6 +24,17 @@ from demo.make_adapter import ADAPTERS, MODEL, dice  # noqa: E402
 
 pytestmark = pytest.mark.engine
 QUESTION = "What is the capital of Finland?"
+KILLS = """
+import os, signal, sys
+
+def look(event, arguments):
+    if event == "open" and str(arguments[0]).startswith({deadly!r}) and "engines.llamacpp" in " ".join(sys.orig_argv):
+        os.write(os.open({deaths!r}, os.O_CREAT | os.O_WRONLY | os.O_APPEND), b"died ")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(look)
+"""
+"""Ends an engine that reads a file of one adapter, and says so."""
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +52,13 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     made.end()
 
 
-def manifest(*adapters: str, **uris: str) -> str:
-    """Of the model with adapters in folders of their names, or of others."""
+def manifest(*adapters: str, more: dict[str, Any] | None = None, **uris: str) -> str:
+    """Of the model with adapters in folders of their names, or of others; `more` of the spec."""
     listed = [{"name": name, "uri": f"file://{name}"} for name in adapters]
     listed += [{"name": name, "uri": uri} for name, uri in uris.items()]
     spec = {"model": {"uri": "file://demo.gguf"}, "contextTokens": 512, "adapters": listed}
     head = {"apiVersion": "llmservice.dev/v1alpha1", "kind": "LLMService", "metadata": {"name": "demo"}}
-    return json.dumps({**head, "spec": spec})
+    return json.dumps({**head, "spec": spec | (more or {})})
 
 
 def client_of(here: Here) -> OpenAI:
@@ -177,3 +188,22 @@ def test_more_than_there_is_room_for_replaces_them_and_says_so(here: Here) -> No
     assert "replaced for the sake of adapters" in said and "default/demo: replacing" in said
     loaded(here, *many)
     assert pids(here) != before
+
+
+def test_one_that_engines_die_of_ends_one_of_two_replicas(here: Here) -> None:
+    shutil.copytree(ADAPTERS / "court", here.folder / "deadly")
+    deaths, code = here.folder / "deaths", here.folder / "code"
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(KILLS.format(deadly=str(here.folder / "deadly"), deaths=str(deaths)))
+    two = {"replicas": 2, "engine": {"env": [{"name": "PYTHONPATH", "value": str(code)}]}}
+    here.run("up", "-f", here.write(manifest("polite", more=two)), seconds=180)
+    until(lambda: len(pids(here)) == 2 and entries(here)["polite"].get("loadedReplicas") == 2, seconds=120)
+    here.up(manifest("polite", "deadly", more=two))
+    until(lambda: entries(here)["deadly"]["state"] == "Failed", seconds=120)
+    found = condition(here, "AdaptersReady")
+    assert found["reason"] == "Crashed" and "deadly" in found["message"]
+    until(lambda: entries(here)["polite"].get("loadedReplicas") == 2, seconds=60)
+    here.up(manifest("polite", "court", "deadly", more=two))
+    until(lambda: entries(here)["court"].get("loadedReplicas") == 2, seconds=60)
+    assert len(deaths.read_text().split()) == 1, "the other replica was never told to load it"
+    assert entries(here)["deadly"]["state"] == "Failed"
