@@ -21,7 +21,8 @@ from llmservice_gateway.naming import Asked
 from llmservice_gateway.passing import Plain
 from llmservice_gateway.relay import Kept, Passed, broken
 from llmservice_gateway.reply import Reply
-from llmservice_gateway.rooms import Place, Rooms, Ticket
+from llmservice_gateway.room import Place, Ticket
+from llmservice_gateway.rooms import Rooms
 from llmservice_gateway.routing import Table
 from llmservice_gateway.sizes import usage_in
 from llmservice_gateway.speech import Speech

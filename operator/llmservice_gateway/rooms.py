@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from llmservice_gateway.balance import choose
 from llmservice_gateway.demand import Demand
@@ -20,140 +18,16 @@ from llmservice_gateway.errors import (
     replica_lost,
     too_many_held,
 )
-from llmservice_gateway.fair import Client, OwnersQueue
 from llmservice_gateway.naming import Asked
 from llmservice_gateway.places import Capacity, Size, has_room
 from llmservice_gateway.planned import Given, answer_seconds
-from llmservice_gateway.rates import Mean, Rate
 from llmservice_gateway.reach import Reach
+from llmservice_gateway.room import Place, Room, Ticket
 from llmservice_gateway.routing import Adapter, Backend, Replica, Table
-from llmservice_gateway.sizes import Learned
 from llmservice_runtime.wire.errors import ApiError
 
 AGAIN_SECONDS = 1.0
 """A request that no replica is left for asks those again that failed it, after so long: they may have come back."""
-
-
-@dataclass(eq=False, slots=True)
-class Ticket:
-    """One request that wants a place until `deadline` (the loop's time). `beat` is awaited every `beat_seconds`."""
-
-    service: str
-    client: Client
-    asked: Asked
-    deadline: float
-    beat_seconds: float
-    beat: Callable[[], Awaitable[None]]
-    batch: bool = False
-    """It goes behind all that are not."""
-    avoid: set[str] = field(default_factory=set)
-    """Replicas that had it and failed, or refused it."""
-    since: float = 0.0
-    """When it began to wait."""
-    place: asyncio.Future[Place] | None = None
-
-    @property
-    def adapter(self) -> str:
-        """The one of the service's that it is for; empty = none."""
-        return self.asked.adapter
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Place:
-    """At a replica, for one request."""
-
-    backend: Backend
-    replica: Replica
-    given: Given
-    batch: bool = False
-    """A replica lets it pause for others, which find its room free."""
-
-    @property
-    def size(self) -> Size:
-        """What it takes there."""
-        return self.given.size
-
-
-class _Room:
-    """What is known of one service."""
-
-    def __init__(self, service: str) -> None:
-        self.service = service
-        self.live: OwnersQueue[Ticket] = OwnersQueue()
-        self.batch: OwnersQueue[Ticket] = OwnersQueue()
-        """Has a turn when nothing else waits."""
-        self.loads: dict[str, Size] = {}
-        self.requests: Counter[str] = Counter()
-        self.batch_loads: dict[str, Size] = {}
-        """Of these, batch work..."""
-        self.batch_requests: Counter[str] = Counter()
-        """...and its requests."""
-        self.unbegun: set[Place] = set()
-        """Of streams that have not begun."""
-        self.learned = Learned()
-        self.arrivals = Rate()
-        self.arrived_tokens = Rate()
-        self.answers = Rate()
-        self.mean = Mean()
-        self.totals: Counter[str] = Counter()
-        """What only grows, by the names that Demand has for it."""
-
-    @property
-    def empty(self) -> bool:
-        return not self.waiting and not self.requests
-
-    @property
-    def busy(self) -> int:
-        """Requests that wait or have a place."""
-        return self.waiting + self.requests.total()
-
-    @property
-    def waiting(self) -> int:
-        """Requests that have no place."""
-        return len(self.live) + len(self.batch)
-
-    @property
-    def tickets(self) -> list[Ticket]:
-        """Of all that wait."""
-        return [*self.live, *self.batch]
-
-    def queue(self, ticket: Ticket) -> OwnersQueue[Ticket]:
-        """Where it waits."""
-        return self.batch if ticket.batch else self.live
-
-    def before(self, ticket: Ticket) -> int:
-        """Requests that wait, and that it goes behind."""
-        return self.waiting if ticket.batch else len(self.live)
-
-    def counted(self, now: float) -> None:
-        """A request came or went."""
-        self.mean.set(self.busy, now)
-
-    def take(self, place: Place, ticket: Ticket) -> None:
-        """It has this place."""
-        name = place.replica.name
-        self.loads[name] = self.loads.get(name, Size()) + place.size
-        self.requests[name] += 1
-        if place.batch:
-            self.batch_loads[name] = self.batch_loads.get(name, Size()) + place.size
-            self.batch_requests[name] += 1
-        if ticket.asked.streams:
-            self.unbegun.add(place)
-
-    def leave(self, place: Place) -> None:
-        """It has it no more."""
-        name = place.replica.name
-        self.unbegun.discard(place)
-        _less(self.requests, self.loads, name, place.size)
-        if place.batch:
-            _less(self.batch_requests, self.batch_loads, name, place.size)
-
-
-def _less(requests: Counter[str], loads: dict[str, Size], name: str, size: Size) -> None:
-    requests[name] -= 1
-    loads[name] -= size
-    if not requests[name]:
-        del requests[name], loads[name]
 
 
 class Rooms:
@@ -169,7 +43,7 @@ class Rooms:
         self.waits: Callable[[str], None] = lambda service: None
         self.share: Callable[[str], float] = lambda service: 1.0
         self._draining = False
-        self._rooms: dict[str, _Room] = {}
+        self._rooms: dict[str, Room] = {}
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -243,7 +117,7 @@ class Rooms:
 
     def demand(self, service: str) -> Demand:
         """What is asked of a service now."""
-        room, now = self._rooms.get(service) or _Room(service), asyncio.get_running_loop().time()
+        room, now = self._rooms.get(service) or Room(service), asyncio.get_running_loop().time()
         tickets = room.tickets
         held_tokens = sum(room.learned.prompt_tokens(ticket.asked) for ticket in tickets)
         return Demand(
@@ -262,7 +136,7 @@ class Rooms:
 
     def loads(self, service: str) -> dict[str, Size]:
         """What each ready replica has."""
-        room = self._rooms.get(service) or _Room(service)
+        room = self._rooms.get(service) or Room(service)
         return {replica.name: room.loads.get(replica.name, Size()) for replica in self._replicas(service)}
 
     def arrived(self, service: str, asked: Asked) -> None:
@@ -333,7 +207,7 @@ class Rooms:
             room.counted(loop.time())
             self._rest()
 
-    def _at_once(self, room: _Room, ticket: Ticket) -> Place | None:
+    def _at_once(self, room: Room, ticket: Ticket) -> Place | None:
         """A place that nobody else waits for, as nearly all are; None = there is none. ApiError as `place`."""
         if (why := self._in_vain(ticket)) is not None:
             raise why
@@ -344,14 +218,14 @@ class Rooms:
             room.counted(asyncio.get_running_loop().time())
         return place
 
-    def _bound(self, room: _Room, ticket: Ticket, *, again: bool) -> None:
+    def _bound(self, room: Room, ticket: Ticket, *, again: bool) -> None:
         backend = self.table.backends[ticket.service]
         waiting = room.before(ticket)
         if waiting > backend.max_held and not again:
             rate = room.answers.per_second(asyncio.get_running_loop().time())
             raise too_many_held(backend, round(waiting / rate) if rate else 10)
 
-    async def _wait(self, room: _Room, ticket: Ticket) -> None:
+    async def _wait(self, room: Room, ticket: Ticket) -> None:
         loop = asyncio.get_running_loop()
         assert ticket.place is not None
         beat = loop.time() + ticket.beat_seconds
@@ -380,7 +254,7 @@ class Rooms:
             return adapter_not_loaded(backend, ticket.adapter, seconds)
         return held_too_long(backend, seconds) if self.others(ticket) else replica_lost(backend)
 
-    def _give(self, room: _Room) -> None:
+    def _give(self, room: Room) -> None:
         """Places to whoever is next, as long as there are any; the reason to those that wait in vain."""
         if not room.waiting:
             return
@@ -423,7 +297,7 @@ class Rooms:
         comes = backend.replicas or (unready.held and not unready.final and backend.max_held)
         return None if comes else not_ready(backend)
 
-    def _find(self, room: _Room, ticket: Ticket) -> Place | None:
+    def _find(self, room: Room, ticket: Ticket) -> Place | None:
         backend = self.table.backends[ticket.service]
         size = room.learned.size(ticket.asked, backend.context_tokens)
         loads = {replica.name: room.loads.get(replica.name, Size()) for replica in backend.replicas}
@@ -439,7 +313,7 @@ class Rooms:
         given = Given(ticket.asked, size, room.learned.prompt_tokens(ticket.asked), loads[name])
         return Place(backend, free[name], given, ticket.batch)
 
-    def _takes(self, room: _Room, own: Capacity, replica: Replica, load: Size, ticket: Ticket, size: Size) -> bool:
+    def _takes(self, room: Room, own: Capacity, replica: Replica, load: Size, ticket: Ticket, size: Size) -> bool:
         """Whether a replica is given it now. Batch work there makes way for what is not."""
         if ticket.batch:
             return has_room(own.for_batch, load, size, replica.waiting)
@@ -466,10 +340,10 @@ class Rooms:
         if all(room.empty for room in self._rooms.values()):
             self._idle.set()
 
-    def _room(self, service: str) -> _Room:
+    def _room(self, service: str) -> Room:
         room = self._rooms.get(service)
         if room is None:
-            room = self._rooms[service] = _Room(service)
+            room = self._rooms[service] = Room(service)
         return room
 
     def _adapters(self, service: str) -> tuple[Adapter, ...]:
