@@ -25,7 +25,8 @@ from .engines import CONTEXT, NAME, planned_of
 from .golden import FOLDER, WRITE
 from .replica import Replica
 
-COLOURS = (("red", "red"), ("lime", "lime"), ("white", "white"), ("red", "blue"), ("blue", "red"), ("black", "yellow"))
+COLOURS = (("black", "black"), ("red", "magenta"), ("yellow", "magenta"), ("blue", "white"), ("blue", "blue"))
+"""Of each the model says something else, and would say no other thing by 0.8 of a log-probability."""
 BLIND = EngineType.TRANSFORMERS
 PAGE = Path(__file__).parents[3] / "docs" / "images.md"
 
@@ -83,14 +84,15 @@ def test_all_engines_see_the_same(seeing: Api, sees: bool) -> None:
     if WRITE:
         file.write_text(json.dumps(found) + "\n")
     known = json.loads(file.read_text())
+    assert len({text for text, _ in known}) == len(COLOURS), "who leaves pictures out says the same of all"
     assert [text for text, _ in found] == [text for text, _ in known]
     for (_, scores), (_, right) in zip(found, known, strict=True):
-        assert scores == pytest.approx(right, abs=0.08)
+        assert scores == pytest.approx(right, abs=0.2)
 
 
 def scored(seeing: Api, *colours: str) -> tuple[str, list[float]]:
     """An answer, and how likely each token of it was."""
-    messages = asked(url(file(halves(*colours))))
+    messages = asked(url(file(halves(*colours))), "?")
     choice = seeing.chat(messages=messages, max_tokens=6, ignore_eos=True, logprobs=True)["choices"][0]
     return choice["message"]["content"], [round(token["logprob"], 3) for token in choice["logprobs"]["content"]]
 
