@@ -12,7 +12,6 @@ import dataclasses
 import io
 import json
 import os
-import re
 import resource
 import sys
 import urllib.request
@@ -28,6 +27,8 @@ from llmservice_cli.commands.plan import describe, machine_of
 from llmservice_cli.models import open_source
 from llmservice_cli.places import Places
 from llmservice_cli.plans import plan_service
+from llmservice_cli.wanted.labels import service_name
+from llmservice_cli.wanted.words import Meant
 from llmservice_planning import explain
 from llmservice_planning.plan import Plan, Refusal
 from llmservice_runtime.contract.errors import UserError
@@ -48,7 +49,6 @@ SENT_ANYWHERE = (
 OF_AWS = ("AWS_PROFILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE", RELATIVE_URI, FULL_URI)
 STORED = ("HF_TOKEN_PATH", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE")
 """Where files with credentials of this machine's owner are: nobody else reads models by them."""
-_NO_NAME = re.compile(r"[^a-z0-9]+")
 
 Json = dict[str, Any]
 
@@ -104,10 +104,9 @@ def _planned(asked: Json, machine: Machine, places: Places) -> Json:
 
 
 def _service(asked: Json) -> LLMService:
-    name = _NO_NAME.sub("-", asked["uri"].rstrip("/").rpartition("/")[2].lower()).strip("-")[:40].strip("-")
     model = {"uri": asked["uri"], **({"revision": asked["revision"]} if asked["revision"] else {})}
-    name = name if name[:1].isalpha() else f"model-{name}".strip("-")[:40]
     spec = {"model": model, **({"accelerator": {"count": asked["gpus"]}} if asked["gpus"] else {})}
+    name = service_name(Meant(asked["uri"], asked["uri"]))
     return LLMService.model_validate({"metadata": {"name": name}, "spec": spec})
 
 

@@ -43,6 +43,19 @@ def linked(model: OllamaModel, cache: Path) -> Path:
     return folder
 
 
+def relinked(model: OllamaModel, cache: Path) -> bool:
+    """Whether the links were there and led to other files: Ollama has pulled another version since. They follow it;
+    those of a model that can't be served now stay as they are. UserError as `linked`."""
+    if model.problem is not None:
+        return False
+    before = _leads(folder_of(model.name, cache))
+    return bool(before) and _leads(linked(model, cache)) != before
+
+
+def _leads(folder: Path) -> dict[str, Path]:
+    return {link.name: link.readlink() for link in folder.glob("*.gguf") if link.is_symlink()}
+
+
 def _link(path: Path, blob: Path) -> None:
     """A link is there at every moment: a replica may start at any."""
     with contextlib.suppress(OSError):

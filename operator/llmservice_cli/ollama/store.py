@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,15 +171,18 @@ def _problem(name: OllamaName, layers: Sequence[Layer]) -> UserError | None:
 
 def _of_blob(name: OllamaName, layer: Layer) -> UserError | None:
     try:
-        size = layer.blob.stat().st_size
+        found = layer.blob.stat()
+        if not stat.S_ISREG(found.st_mode):  # what is no file may never end
+            return _again(f"{name.shown} of Ollama's is damaged: {layer.blob} is no file.", name)
         with layer.blob.open("rb"):
             pass
     except FileNotFoundError:
         return _again(f"{name.shown} of Ollama's lacks its file {layer.blob}.", name)
     except OSError as error:
         return _unreadable(layer.blob, error)
-    if size != layer.size:
-        return _again(f"{name.shown} of Ollama's is damaged: {layer.blob} has {size} bytes of {layer.size}.", name)
+    if found.st_size != layer.size:
+        had = f"{found.st_size} bytes of {layer.size}"
+        return _again(f"{name.shown} of Ollama's is damaged: {layer.blob} has {had}.", name)
     return None
 
 
@@ -197,6 +201,8 @@ def _unreadable(path: Path, error: OSError) -> UserError:
 
 
 def _read(path: Path, most: int) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path} is no file")
     with path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:

@@ -46,9 +46,12 @@ def test_a_model_has_its_table_and_its_plan(tmp_path: Path) -> None:
 
 
 def test_a_model_that_does_not_fit_has_ways_out(tmp_path: Path) -> None:
-    told = look(tmp_path, uri=f"file://{DEMO}", memory=100 << 20)
+    file = tmp_path / f"{'7' * 33}-b-chat.gguf"  # which is no name of a service
+    file.symlink_to(DEMO)
+    told = look(tmp_path, uri=f"file://{file}", memory=100 << 20)
     assert told["plan"] is None
     assert told["refusal"]["waysOut"]
+    assert f"name: m-{'7' * 33}-b-ch" in told["manifest"]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from ollama_world import Store  # type: ignore[import-not-found]
 from llmservice_cli.chat.modelfile import of_service, take_over
 from llmservice_cli.chat.session import Session
 from llmservice_cli.main import main
-from llmservice_cli.ollama.links import linked
+from llmservice_cli.ollama.links import linked, relinked
 from llmservice_cli.ollama.names import parse_name
 from llmservice_cli.ollama.store import kept, stores
 from llmservice_runtime.contract.errors import UserError
@@ -67,6 +67,16 @@ def test_what_is_no_file_holds_nobody_up(store: Store) -> None:
     assert [model.name.shown for model in kept(stores()).models] == ["llama3.2:3b"]
 
 
+def test_a_blob_that_is_no_file_holds_nobody_up(store: Store) -> None:
+    digests = store.keep(f"{LIBRARY}/pipe/latest", model=b"GGUF", system=b"You are a pipe.")
+    for kind in digests:
+        store.blob_path(digests[kind]).unlink()
+        os.mkfifo(store.blob_path(digests[kind]))
+    model = kept(stores()).named("pipe")
+    assert model is not None and model.problem is not None and "is no file" in model.problem.reason
+    assert model.text("system") == ""
+
+
 def test_links_lead_to_the_blobs_and_follow_what_ollama_pulls(store: Store, tmp_path: Path) -> None:
     digests = store.keep(f"{LIBRARY}/seer/latest", model=b"GGUF one", projector=b"GGUF eye", license=b"free")
     before = store.listing()
@@ -82,6 +92,11 @@ def test_links_lead_to_the_blobs_and_follow_what_ollama_pulls(store: Store, tmp_
     model = kept(stores()).named("seer")
     assert model is not None and linked(model, tmp_path / "cache") == folder
     assert [path.readlink() for path in folder.iterdir()] == [store.blob_path(newer["model"])]
+    assert not relinked(model, tmp_path / "cache")
+    newest = store.keep(f"{LIBRARY}/seer/latest", model=b"GGUF newest")
+    model = kept(stores()).named("seer")
+    assert model is not None and relinked(model, tmp_path / "cache") and not relinked(model, tmp_path / "cache")
+    assert [path.readlink() for path in folder.iterdir()] == [store.blob_path(newest["model"])]
     assert of_service(f"file://{folder}", tmp_path / "cache") == model
     assert of_service("file:///elsewhere", tmp_path / "cache") is None
 

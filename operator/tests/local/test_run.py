@@ -184,6 +184,11 @@ def test_a_model_of_ollamas_is_served_from_its_store_to_its_own_client(switcher:
     assert store.listing() == before, "nothing of Ollama's was changed"
     (link,) = (here.folder / "cache/ollama").rglob("*.gguf")
     assert link.resolve().parent == store.folder / "blobs", "and nothing was copied"
+    old = link.resolve()
+    newer = store.keep("registry.ollama.ai/library/tinyllama/1.1b", model=DEMO.read_bytes() + b"newer")
+    old.unlink()  # as Ollama does, when it has pulled another
+    assert "Ollama has pulled another version" in here.run("run", "tinyllama:1.1b", QUESTION)
+    assert link.resolve() == store.blob_path(newer["model"])
 
 
 @pytest.mark.engine
