@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,9 +15,8 @@ from urllib.parse import urlsplit
 from llmservice_cli.batch.lines import look_through
 from llmservice_cli.batch.results import Results
 from llmservice_cli.batch.tally import Tally, failed
-from llmservice_cli.local.client import Control, NoInstanceError
+from llmservice_cli.local.client import Control
 from llmservice_cli.places import Places
-from llmservice_runtime.contract.errors import UserError
 
 AT_ONCE, MOST_AT_ONCE = 32, 1024
 KEY_ENV = "OPENAI_API_KEY"
@@ -85,50 +84,14 @@ def _served(args: argparse.Namespace) -> Iterator[str]:
     if args.url:
         yield args.url
         return
-    control = Control(Places.from_environment().state)
+    places = Places.from_environment()
     if not args.files:
-        yield str(control.snapshot()["url"])
+        yield str(Control(places.state).snapshot()["url"])
         return
-    end = _up(control, args.files)
-    try:
-        yield str(control.snapshot()["url"])
-    finally:
-        end()
+    from llmservice_cli.batch.serving import serving
 
-
-def _up(control: Control, files: list[Path]) -> Callable[[], None]:
-    """Serve manifests as `up --detach` does; what ends those that did not run before."""
-    from llmservice_api.manifest import load_manifests
-    from llmservice_cli.commands import up
-    from llmservice_cli.main import Parser
-
-    wanted = [manifest.service.full_name for manifest in load_manifests(files)]
-    before = _running(control)
-    parser = Parser(prog="llmservice batch")
-    up.configure(parser)
-    words = [word for file in files for word in ("-f", str(file))]
-    words += ["--port", "0"] if before is None else []  # it has the usual one who serves for longer
-    if up.run(parser.parse_args([*words, "--detach"])) != 0:
-        raise UserError("what the manifest says could not be served.", "See above, and `llmservice logs`.")
-    mine = [name for name in wanted if name not in (before or ())]
-
-    def end() -> None:
-        there = _running(control) or ()
-        if names := [name for name in mine if name in there]:  # an instance that is left with nothing ends
-            for _ in control.down(names, force=True):
-                pass
-
-    return end
-
-
-def _running(control: Control) -> set[str] | None:
-    """Full names of what is served here; None = no instance runs."""
-    try:
-        services = control.snapshot()["services"]
-    except NoInstanceError:
-        return None
-    metas = (entry["object"]["metadata"] for entry in services)
-    return {f"{meta['namespace']}/{meta['name']}" for meta in metas}
+    with serving(args.files, places, lambda text: print(text, flush=True)) as url:
+        yield url
 
 
 def _line_of(result: Any) -> int:

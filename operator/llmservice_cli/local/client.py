@@ -69,6 +69,12 @@ class Control:
         with self._request("POST", "/announce", list(orders)):
             yield
 
+    @contextlib.contextmanager
+    def lent(self, names: Sequence[str]) -> Iterator[None]:
+        """While inside, these services serve; they end with it, however this process ends."""
+        with self._request("POST", "/lend", list(names)):
+            yield
+
     def apply(self, order: dict[str, Any]) -> str:
         """Hand over an order; the word that ServiceControl.apply gives."""
         with self._request("POST", "/apply", order) as answer:

@@ -25,6 +25,8 @@ class ControlServer:
         self._stopping = False
         self._announced = Counter[str]()
         """How many prepare each service."""
+        self._ends = set[asyncio.Future[None]]()
+        """Of services that somebody had for a while."""
 
     def application(self) -> web.Application:
         """Serve it with `handler_cancellation=True`."""
@@ -32,6 +34,7 @@ class ControlServer:
         app.router.add_get("/services", self._services)
         app.router.add_get("/explain", self._explain)
         app.router.add_post("/announce", self._announce)
+        app.router.add_post("/lend", self._lend)
         app.router.add_post("/keep", self._keep)
         app.router.add_post("/apply", self._apply)
         app.router.add_post("/scale", self._scale)
@@ -72,6 +75,22 @@ class ControlServer:
         finally:
             self._announced.subtract(names)
             self._instance.forget_unprepared([name for name in names if not self._announced[name]])
+        return response
+
+    async def _lend(self, request: web.Request) -> web.StreamResponse:
+        """The services serve for as long as this request is kept open; whoever keeps it may be killed."""
+        if refusal := self._refusal():
+            return refusal
+        names: list[str] = await request.json()
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if left := [name for name in names if self._instance.known(name)]:
+                end = asyncio.ensure_future(self._instance.stop(left, force=True))
+                self._ends.add(end)
+                end.add_done_callback(self._ends.discard)
         return response
 
     async def _keep(self, request: web.Request) -> web.Response:

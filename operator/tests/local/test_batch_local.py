@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,3 +114,19 @@ def test_what_was_added_meanwhile_goes_on_running(here: Here) -> None:
         enough.touch()
         process.communicate(timeout=60)
     assert [entry["object"]["metadata"]["name"] for entry in here.snapshot()["services"]] == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("hold", "end"),
+    [("HOLD", signal.SIGINT), ("HOLD", signal.SIGTERM), ("ENOUGH", signal.SIGHUP), ("ENOUGH", signal.SIGKILL)],
+)
+def test_a_batch_that_is_ended_leaves_nothing_running(here: Here, hold: str, end: signal.Signals) -> None:
+    """While the model loads, and while it answers."""
+    file = here.write(manifest("demo", **{hold: here.folder / "never"}))
+    (here.folder / "in.jsonl").write_text(line("a", "/v1/chat/completions", model="demo", messages=[]))
+    words = [*CLI, "batch", "in.jsonl", "-o", "out.jsonl", "-f", file]
+    with subprocess.Popen(words, env=here.env, cwd=here.folder, stdout=subprocess.PIPE) as process:
+        here.ready("demo", 0 if hold == "HOLD" else 1)
+        process.send_signal(end)
+        process.communicate(timeout=60)
+    until(lambda: not here.pids())
