@@ -6,11 +6,15 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from llmservice_cli.autostart import systemd
+from llmservice_cli.autostart.files import PRIVATE, READABLE, edited, write
 from llmservice_cli.autostart.manifests import manifests
 from llmservice_cli.autostart.unit import config_folder, left_out, unit, unit_path
+from llmservice_cli.commands.ps import full_name
 from llmservice_cli.local.client import Control, NoInstanceError
 from llmservice_cli.options import port_number
 from llmservice_cli.places import Places
@@ -35,13 +39,14 @@ def run(args: argparse.Namespace) -> int:
         return _off(path)
     if not args.only_print:
         systemd.check()
+        _look_at_unit(path)
     files = [file.absolute() for file in args.files or ()] or [_written(args.only_print)]
     _look_at(files, written=not (args.only_print and not args.files))
     text = unit(_command(files, args.port), os.environ)
     if args.only_print:
         print(text, end="")
         return 0
-    _write(path, text)
+    write(path, text, READABLE)
     start = not _runs()
     systemd.enable(start=start)
     print(f"{path}: starts with your session{' and now' if start else '; now the services run that you started'}.")
@@ -58,8 +63,12 @@ def _off(path: Path) -> int:
         return 0
     systemd.check()
     systemd.disable()
-    path.unlink()
-    print(f"removed {path}")
+    kept = path.with_name(f"{path.name}.edited") if edited(path) else None
+    if kept is None:
+        path.unlink()
+    else:
+        path.replace(kept)
+    print(f"removed {path}{f'; what was edited is in {kept}' if kept else ''}")
     return 0
 
 
@@ -85,9 +94,32 @@ def _written(only_print: bool) -> Path:
     if not services and not path.exists():
         raise UserError("no service runs that could be started again.", "Start one, or name a manifest with -f FILE.")
     if services and not only_print:
-        _write(path, yaml.safe_dump_all(manifests(services), sort_keys=False, allow_unicode=True))
-        print(f"{path}: the {len(services)} services that run now")
+        if edited(path):
+            _say_kept(path, services)
+        else:  # values of variables may be secrets
+            write(path, yaml.safe_dump_all(manifests(services), sort_keys=False, allow_unicode=True), PRIVATE)
+            print(f"{path}: the {len(services)} services that run now")
     return path
+
+
+def _say_kept(path: Path, services: Sequence[dict[str, Any]]) -> None:
+    """What somebody wrote stays, and is what starts."""
+    from llmservice_api.manifest import load_manifests
+
+    there = {manifest.service.full_name for manifest in load_manifests([path])}
+    left_out = [name for name in map(full_name, services) if name not in there]
+    more = f" It lacks {', '.join(left_out)}." if left_out else ""
+    print(f"{path} was edited, and stays as it is.{more} Remove it to have it written anew.")
+
+
+def _look_at_unit(path: Path) -> None:
+    """UserError where somebody else wrote it."""
+    if edited(path):
+        raise UserError(
+            f"{path} was edited, or is not of `llmservice autostart`, and is not written over.",
+            "Keep what you changed with `systemctl --user edit llmservice` (a file beside it), take it away with "
+            "`llmservice autostart --off`, then try again.",
+        )
 
 
 def _look_at(files: list[Path], *, written: bool) -> None:
@@ -113,15 +145,3 @@ def _port() -> int | None:
     except NoInstanceError:
         return None
     return int(url.removesuffix("/v1").rpartition(":")[2])
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.new")
-        new.write_text(text)
-        new.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"{path} can't be written: {error.strerror or error}.", "Free space, or give the folder to this user."
-        ) from None

@@ -12,6 +12,7 @@ import yaml
 from llmservice_api.manifest import load_manifests
 from llmservice_cli.autostart.manifests import manifests
 from llmservice_cli.autostart.unit import quoted, unit
+from llmservice_cli.local.client import Control
 from llmservice_cli.main import main
 
 MANIFEST = """apiVersion: llmservice.dev/v1alpha1
@@ -101,6 +102,53 @@ def test_what_runs_is_written_so_that_it_runs_again(tmp_path: Path) -> None:
     assert again.service.spec.model.uri == "file:///here/models/demo.gguf"
     assert again.service.spec.replicas == 1 and again.service.spec.scaling == loaded.service.spec.scaling
     assert again.service.spec.adapters[0].uri == "file:///a.gguf"
+
+
+def running(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """These services run."""
+    kind = {"apiVersion": "llmservice.dev/v1alpha1", "kind": "LLMService"}
+    spec = {
+        "model": {"uri": "hf://acme/demo"},
+        "engine": {"env": [{"name": "TOKEN", "value": "secret"}]},
+    }
+    entries = [
+        {"object": {**kind, "metadata": {"name": name, "namespace": "default"}, "spec": spec}, "base": "/"}
+        for name in names
+    ]
+    now = {"url": "http://127.0.0.1:8080/v1", "services": entries}
+    monkeypatch.setattr(Control, "snapshot", lambda _: now)
+
+
+def test_what_was_edited_stays_and_others_can_not_read_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = home / ".config/llmservice/services.yaml"
+    for names in (["demo"], ["demo", "other"]):  # nobody edits it between these
+        running(monkeypatch, *names)
+        assert main(["autostart"]) == 0
+        assert [one.service.metadata.name for one in load_manifests([file])] == names
+        assert file.stat().st_mode & 0o777 == 0o600
+    mine = file.read_text().replace("hf://acme/demo", "hf://acme/better")
+    file.write_text(mine)
+    running(monkeypatch, "demo", "other", "third")
+    capsys.readouterr()
+    assert main(["autostart"]) == 0
+    said = capsys.readouterr().out
+    assert "was edited, and stays as it is. It lacks default/third." in said
+    assert file.read_text() == mine
+
+
+def test_a_unit_that_was_edited_is_not_written_over(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["autostart", "-f", str(home / "demo.yaml")]
+    assert main(words) == main(words) == 0
+    path = home / ".config/systemd/user/llmservice.service"
+    mine = path.read_text() + "Nice=10\n"
+    path.write_text(mine)
+    assert main(words) == 1
+    assert "was edited" in capsys.readouterr().err and path.read_text() == mine
+    assert main(["autostart", "--off"]) == 0
+    assert path.with_name("llmservice.service.edited").read_text() == mine
+    assert main(words) == 0
 
 
 @pytest.mark.parametrize(
