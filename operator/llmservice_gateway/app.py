@@ -23,6 +23,7 @@ from llmservice_gateway.dialects.dialect import Dialect
 from llmservice_gateway.dialects.registry import DIALECTS, manners_at, spoken
 from llmservice_gateway.journal import ENTRY, GONE, Entry, Journal, Write, request_id
 from llmservice_gateway.keys.door import Door
+from llmservice_gateway.keys.errors import WRONG_KEY
 from llmservice_gateway.keys.ring import Owner
 from llmservice_gateway.launching.errors import key_may_not
 from llmservice_gateway.launching.launcher import Launcher
@@ -171,10 +172,12 @@ class Gateway:
             entry.status = response.status
             return response
         finally:
-            if self.console is None or not self.console.is_ours(request) or entry.status in REFUSED:
+            if self.console is None or not self.console.is_ours(request) or entry.status in REFUSED or entry.reason:
                 self._over(request, entry, loop.time())
 
     def _over(self, request: web.Request, entry: Entry, now: float) -> None:
+        if entry.reason == WRONG_KEY:
+            entry.address = request.remote or ""
         self.metrics.over(entry)
         if self.console:
             self.console.sampler.over(entry)

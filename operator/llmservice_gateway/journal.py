@@ -58,6 +58,8 @@ class Entry:
     """It goes behind live requests."""
     key: str = ""
     """The name of the API key that was shown; never the key."""
+    address: str = ""
+    """Whoever showed a key that is nobody's."""
     guessed_tokens: int = 0
     """What a replica has of it, where it does not come to tell: of an answer whose client left, or that broke."""
 
@@ -77,6 +79,7 @@ class Entry:
             "service": self.service,
             "adapter": self.adapter,
             "key_name": self.key,
+            "address": self.address,
             "replica": self.replica,
             "status": self.status,
             "reason": self.reason,

@@ -24,7 +24,10 @@ from llmservice_gateway.console.prometheus import MOST_SECONDS, Server, longer
 from llmservice_gateway.console.sampler import Sampler
 from llmservice_gateway.console.sending import API_HEADERS, ASSET_HEADERS, PAGE_HEADERS, Answer, sent
 from llmservice_gateway.console.summary import State, summary, with_replicas
+from llmservice_gateway.journal import ENTRY
 from llmservice_gateway.keys.door import Door, shown_key
+from llmservice_gateway.keys.errors import WRONG_KEY
+from llmservice_gateway.keys.guesses import Guesses
 from llmservice_gateway.naming import fields_of
 from llmservice_gateway.proxy import Proxy
 from llmservice_gateway.routing import Backend, Table
@@ -60,6 +63,7 @@ class Console:
         """What knows more than the last hour; None = nothing does."""
         self._rooms, self._door, self._seen = proxy.rooms, door, seen
         self._proxy = proxy
+        self._guesses = Guesses()
         self.sampler = Sampler(proxy.rooms, lambda: self.facts)
         self._assets = Assets()
         self._once = Once()
@@ -116,10 +120,15 @@ class Console:
     async def _session(self, request: web.Request) -> web.Response:
         key, problem = None, None
         if self._door is not None:
+            shown, address = shown_key(request.headers), request.remote or ""
+            if shown:
+                await self._guesses.turn(address)
             try:
                 key = self._door.enter(request.headers).name
             except ApiError as error:
-                problem = error.code if shown_key(request.headers) or error.status != 401 else None
+                problem = error.code if shown or error.status != 401 else None
+                if problem == WRONG_KEY and self._guesses.wrong(address, shown):
+                    request[ENTRY].reason = WRONG_KEY  # which has it written down
         body: Json = {
             "keys": self._door is not None,
             "key": key,

@@ -7,6 +7,7 @@ import math
 from llmservice_gateway.keys.limits import Refused
 from llmservice_runtime.wire.errors import ApiError, retry_headers, unavailable
 
+WRONG_KEY = "invalid_api_key"
 _CHALLENGE = {"WWW-Authenticate": "Bearer", "x-should-retry": "false"}
 
 
@@ -22,7 +23,7 @@ def key_required() -> ApiError:
 def key_unknown() -> ApiError:
     """401: nobody's, revoked, or at its end. What was shown is not repeated."""
     message = "The API key is not one of this gateway's: it is wrong, was revoked, or was replaced by another one."
-    return ApiError(401, message, code="invalid_api_key", headers=_CHALLENGE)
+    return ApiError(401, message, code=WRONG_KEY, headers=_CHALLENGE)
 
 
 def keys_unread() -> ApiError:
