@@ -29,7 +29,7 @@ class LocalFacts:
         """As `llmservice ps -o yaml` has it."""
         return self._instance.object(service)
 
-    def wanted(self, service: str) -> int:
+    def wanted(self, service: str) -> int | None:
         """As its manifest, a person or demand says."""
         return self._instance.wanted(service)
 

@@ -146,10 +146,10 @@ class Instance:
         control = self._services.get(name)
         return self._object(control, time.time()).to_manifest() if control else None
 
-    def wanted(self, name: str) -> int:
-        """Replicas that there are to be of a service by full name."""
+    def wanted(self, name: str) -> int | None:
+        """Replicas that there are to be of a service by full name; None of one that is gone."""
         control = self._services.get(name)
-        return control.order.replicas if control else 0
+        return control.order.replicas if control else None
 
     def replicas(self, name: str) -> list[ReplicaFacts]:
         """Those of a service by full name, the serving ones first."""

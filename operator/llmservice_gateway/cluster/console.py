@@ -69,10 +69,10 @@ class ClusterFacts:
         namespace, _, name = service.partition("/")
         return self._cache.get(LLM_SERVICE, namespace, name)
 
-    def wanted(self, service: str) -> int:
+    def wanted(self, service: str) -> int | None:
         """As /scale says."""
         obj = self.object(service)
-        return int(obj["spec"].get("replicas", 1)) if obj else 0
+        return int(obj["spec"].get("replicas", 1)) if obj else None
 
     def elsewhere(self, service: str) -> tuple[int, int]:
         """As their Leases tell."""

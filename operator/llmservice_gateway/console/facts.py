@@ -28,8 +28,8 @@ class Facts(Protocol):
         """The LLMService with its status, as the API has it."""
         ...
 
-    def wanted(self, service: str) -> int:
-        """Replicas that there are to be; 0 of what is not there."""
+    def wanted(self, service: str) -> int | None:
+        """Replicas that there are to be; None = nobody says."""
         ...
 
     def elsewhere(self, service: str) -> tuple[int, int]:
@@ -58,9 +58,9 @@ class NoFacts:
         """Nothing."""
         return None
 
-    def wanted(self, service: str) -> int:
-        """None."""
-        return 0
+    def wanted(self, service: str) -> int | None:
+        """Nobody says."""
+        return None
 
     def elsewhere(self, service: str) -> tuple[int, int]:
         """None."""

@@ -48,7 +48,7 @@ class Sampler:
         self._facts = facts
         self._wall = wall
         self._counted: dict[str, _Counted] = {}
-        self._wanted: dict[str, int] = {}
+        self._wanted: dict[str, int | None] = {}
         self._generated: dict[str, float] = {}
         """Replica -> tokens that it had generated when it was asked at the last look."""
 
@@ -91,25 +91,29 @@ class Sampler:
         counted, self._counted = self._counted, {}
         wanted = {}
         for name in sorted(backends, key=lambda name: name not in busy)[:MOST_SERVICES]:
-            wanted[name] = facts.wanted(name)
+            now = wanted[name] = facts.wanted(name)
             row = self._row(backends[name], counted.get(name) or _Counted(), told)
-            self.history.add(name, at, {**row, "wanted": wanted[name]})
-            if self._wanted.get(name, wanted[name]) != wanted[name]:
-                self.history.moved(name, self._move(name, at, self._wanted[name], wanted[name]))
+            self.history.add(name, at, {**row, "wanted": math.nan if now is None else now})
+            before = self._wanted.get(name)
+            if before is not None and now is not None and before != now:
+                self.history.moved(name, self._move(name, at, before, now))
         self._generated = {name: said.generated for name, said in told.items()}
         self._wanted = wanted
 
     def _row(self, backend: Backend, counted: _Counted, told: Mapping[str, Numbers]) -> dict[str, float]:
+        """What a replica was asked for and did not tell is not known of its service: a gap, and no dip."""
         demand, (held, in_flight) = self._rooms.demand(backend.full_name), self._facts().elsewhere(backend.full_name)
         said = [told[one.name] for one in backend.replicas if one.name in told]
+        runs = bool(held or in_flight or self._rooms.busy(backend.full_name))
+        untold = math.nan if (runs or counted.requests) and len(said) < len(backend.replicas) else 0.0
         first, gap = counted.first.taken(), counted.gap.taken()
         return {
             "held": demand.held + held,
             "inFlight": demand.in_flight + in_flight,
-            "running": sum(one.running for one in said),
-            "waiting": sum(one.waiting for one in said),
+            "running": sum((one.running for one in said), untold),
+            "waiting": sum((one.waiting for one in said), untold),
             "kvUsed": max((one.kv_used for one in said), default=math.nan),
-            "tokensPerSecond": self._tokens(backend, counted, told) / STEP_SECONDS,
+            "tokensPerSecond": self._tokens(backend, counted, told, runs) / STEP_SECONDS,
             "ttft50": first[0],
             "ttft95": first[1],
             "gap50": gap[0],
@@ -119,12 +123,14 @@ class Sampler:
             "failed": counted.failed,
         }
 
-    def _tokens(self, backend: Backend, counted: _Counted, told: Mapping[str, Numbers]) -> float:
-        """What its replicas generated since the last look. Where one was not asked then: what the answers had that
-        ended meanwhile."""
+    def _tokens(self, backend: Backend, counted: _Counted, told: Mapping[str, Numbers], runs: bool) -> float:
+        """What its replicas generated since the last look. Where one did not tell, now or then: what the answers had
+        that ended meanwhile; NaN where none did, and some go on."""
         names = [replica.name for replica in backend.replicas]
-        grown = [told[name].generated - self._generated.get(name, math.nan) for name in names if name in told]
-        return sum(grown) if grown and all(more >= 0 for more in grown) else counted.tokens
+        grown = [told.get(name, Numbers()).generated - self._generated.get(name, math.nan) for name in names]
+        if grown and all(more >= 0 for more in grown):
+            return sum(grown)
+        return math.nan if names and runs and not counted.tokens else counted.tokens
 
     def _move(self, service: str, at: int, before: int, wanted: int) -> Moved:
         """Another number of replicas is wanted than at the last look, and why."""

@@ -104,7 +104,7 @@ function Figures({ one }) {
   const measured = speed.measured?.tokensPerSecond;
   return html`
     <dl class="figures">
-      <${Figure} name=${t('fact.replicas')} value=${`${one.ready}/${one.wanted}`} />
+      <${Figure} name=${t('fact.replicas')} value=${`${one.ready}/${number(one.wanted)}`} />
       <${Figure} name=${t('fact.held')} value=${number(one.now.held)} />
       <${Figure} name=${t('fact.inFlight')} value=${number(one.now.inFlight)} />
       <${Figure} name=${t('fact.now')} value=${figure(one.now.tokensPerSecond)} unit=${t('unit.tps')} />

@@ -77,7 +77,7 @@ function Row({ one }) {
           name=${t('fact.engine')}
           value=${[engineName(one.engine), one.quantization].filter(Boolean).join(' ') || '–'}
         />
-        <${Fact} name=${t('fact.replicas')} value=${`${one.ready}/${one.wanted}`} />
+        <${Fact} name=${t('fact.replicas')} value=${`${one.ready}/${number(one.wanted)}`} />
         <${Fact} name=${t('fact.requests')} value=${number(one.now.held + one.now.inFlight)} />
         <${Fact} name=${t('fact.speed')} value=${figure(one.now.tokensPerSecond)} />
       </dl>
