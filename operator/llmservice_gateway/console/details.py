@@ -11,11 +11,8 @@ from pydantic import ValidationError
 
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_gateway.console.facts import Json
+from llmservice_gateway.console.hiding import HIDDEN, NOTE, hidden
 
-HIDDEN = "(hidden)"
-HIDDEN_NOTE = (
-    "Values of environment variables are not shown here: keys of this gateway are for asking, not for reading."
-)
 OMITTED = ("managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "ownerReferences", "selfLink")
 """Of metadata: what nobody writes."""
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -25,7 +22,7 @@ _SPEEDS = ("tokensPerSecond", "promptTokensPerSecond", "togetherTokensPerSecond"
 
 
 def details(obj: Json, *, hides: bool) -> Json:
-    """`hides`: values of environment variables are not shown."""
+    """`hides`: what may be secret in the manifest is not shown."""
     status = obj.get("status") or {}
     load, written = status.get("load"), manifest(obj, hides=hides)
     return {
@@ -36,7 +33,7 @@ def details(obj: Json, *, hides: bool) -> Json:
         "model": status.get("model") or {},
         "adapterStatus": status.get("adapters") or [],
         "manifest": written,
-        "manifestNote": HIDDEN_NOTE if hides and HIDDEN in written else "",
+        "manifestNote": NOTE if hides and HIDDEN in written else "",
     }
 
 
@@ -61,21 +58,6 @@ def _as_written(spec: Json) -> Json:
         return LLMServiceSpec.model_validate(spec).model_dump(mode="json", by_alias=True, exclude_defaults=True)
     except ValidationError:
         return spec
-
-
-def hidden(value: Any, key: str = "") -> Any:
-    """The same without the values of environment variables, and without what follows `?` in a URI."""
-    if isinstance(value, list):
-        return [_unsaid(item) if key == "env" else hidden(item) for item in value]
-    if isinstance(value, Mapping):
-        return {name: hidden(item, name) for name, item in value.items()}
-    if key == "uri" and isinstance(value, str) and "?" in value:
-        return value.partition("?")[0] + f"?{HIDDEN}"
-    return value
-
-
-def _unsaid(variable: Any) -> Any:
-    return {**variable, "value": HIDDEN} if isinstance(variable, Mapping) and "value" in variable else variable
 
 
 def _plan(plan: Mapping[str, Any] | None) -> Json | None:

@@ -69,9 +69,19 @@ def sent(request: web.Request, what: Asset | Answer, headers: dict[str, str]) ->
     vary = [headers["Vary"]] if "Vary" in headers else []
     headers["Vary"] = ", ".join([*vary, "Accept-Encoding"])
     body, packed = what.body, what.packed
-    if packed is not None and "gzip" in request.headers.get("Accept-Encoding", "").lower():
+    if packed is not None and _takes_gzip(request.headers.get("Accept-Encoding", "")):
         body, headers["Content-Encoding"] = packed, "gzip"
     return web.Response(body=body, headers={**headers, "Content-Type": what.kind})
+
+
+def _takes_gzip(said: str) -> bool:
+    """Whether Accept-Encoding names it, or whatever there is, and not with `q=0`."""
+    weights = {}
+    for one in said.lower().split(","):
+        name, _, rest = one.partition(";")
+        weight = rest.partition("q=")[2].strip()
+        weights[name.strip()] = weight.strip("0.") != "" if weight else True
+    return weights.get("gzip", weights.get("*", False))
 
 
 def _has(said: str, tag: str) -> bool:

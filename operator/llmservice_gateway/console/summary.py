@@ -8,6 +8,7 @@ from typing import Any
 
 from llmservice_api.conditions import Reason
 from llmservice_gateway.console.facts import Json
+from llmservice_gateway.console.hiding import public
 from llmservice_gateway.routing import Backend, Unready
 from llmservice_runtime.contract.failure import FailureClass
 from llmservice_runtime.engines.base.case import TAKES_PICTURES
@@ -73,7 +74,7 @@ def summary(backend: Backend, obj: Json | None) -> Json:
         "task": about.task,
         "pictures": takes_pictures(status),
         "engine": about.engine,
-        "uri": about.uri.partition("?")[0],
+        "uri": public(about.uri.partition("?")[0]),
         "architecture": about.architecture,
         "parameters": about.parameters,
         "quantization": about.quantization,

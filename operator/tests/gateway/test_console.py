@@ -103,6 +103,24 @@ async def test_files_are_kept_by_browsers_for_ever_and_come_compressed(shown: Sh
     assert again.status == 304
 
 
+@pytest.mark.parametrize(
+    ("said", "packed"),
+    [
+        ("gzip", True),
+        ("br, GZIP;q=0.5", True),
+        ("*", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.0, *", False),
+        ("br", False),
+    ],
+)
+async def test_only_who_takes_gzip_gets_it(shown: Shown, said: str, packed: bool) -> None:
+    text = await (await shown.get("/", **BROWSER)).text()
+    script = await shown.get(text.split('"')[3], **{"Accept-Encoding": said})
+    assert ("Content-Encoding" in script.headers) == packed
+    assert b"export const many" in await script.read()
+
+
 async def test_a_changed_file_has_another_url(shown: Shown, tmp_path: Path) -> None:
     before = await (await shown.get("/", **BROWSER)).text()
     (tmp_path / "static" / "main.js").write_text("export const other = 2;")
@@ -139,6 +157,21 @@ async def test_the_page_needs_no_key_and_what_it_shows_does(keyed: Shown) -> Non
     assert session["keys"] and session["key"] is None and session["problem"] is None
     assert (await keyed.told("session", "wrong"))["problem"] == "invalid_api_key"
     assert (await keyed.told("session", LITTLE))["key"] == "little"
+
+
+async def test_who_guesses_keys_is_written_down_and_no_key_is(keyed: Shown) -> None:
+    for key in ("", "guess-1", "guess-1", "guess-2", LITTLE):
+        await keyed.told("session", key)
+    assert (await keyed.get("/-/api/services", "guess-3")).status == 401
+    async with asyncio.timeout(30):
+        while len(keyed.lines) < 3:  # noqa: ASYNC110 - it is over a moment after its answer
+            await asyncio.sleep(0.01)
+    lines = [json.loads(line) for line in keyed.lines]
+    assert [(line["path"], line["status"]) for line in lines] == [
+        ("/-/api/session", 200), ("/-/api/session", 200), ("/-/api/services", 401)
+    ]  # fmt: skip
+    assert {(line["reason"], line["address"]) for line in lines} == {("invalid_api_key", "127.0.0.1")}
+    assert b"guess-" not in b"".join(keyed.lines)
 
 
 async def test_what_only_looks_like_a_file_needs_a_key(keyed: Shown) -> None:
@@ -237,14 +270,19 @@ class Cluster(NoFacts):
 
     def object(self, service: str) -> Json:
         env = [{"name": "TOKEN", "value": "secret-1"}, {"name": "ON", "valueFrom": {"secretKeyRef": {"name": "a"}}}]
-        containers = [{"name": "engine", "env": [{"name": "TOKEN", "value": "secret-2"}]}]
+        probe = {"httpGet": {"port": 1, "httpHeaders": [{"name": "Authorization", "value": "secret-4"}]}}
+        script = ["sh", "-c", "export HF_TOKEN=secret-5; serve --api-key secret-6 --port 1"]
+        container = {"name": "engine", "env": [{"name": "TOKEN", "value": "secret-2"}], "startupProbe": probe}
+        containers = [container, {"name": "side", "command": script}]
+        args = ["--api-key", "secret-7", "secret-8", "--max-tokens", "64", "--hf-token=secret-9"]
+        args += ["--config", '{"api_key": "secret-10", "size": 2}']
         return {
             "apiVersion": "llmservice.dev/v1alpha1",
             "kind": "LLMService",
             "metadata": {"name": "demo", "namespace": "apps", "managedFields": [{}], "resourceVersion": "7"},
             "spec": {
                 "model": {"uri": "https://host/model.gguf?signature=secret-3"},
-                "engine": {"env": env},
+                "engine": {"args": args, "env": env},
                 "podTemplate": {"spec": {"containers": containers}},
             },
             "status": {
@@ -265,8 +303,11 @@ class Cluster(NoFacts):
 async def test_a_key_does_not_read_what_a_tenant_configured(keyed: Shown) -> None:
     keyed.gateway.console.facts = Cluster()
     told = await keyed.told("services/apps/demo", LITTLE)
-    assert "secret" not in json.dumps(told).replace("secretKeyRef", "")
+    assert "secret-" not in json.dumps(told)
     assert "valueFrom" in told["manifest"] and told["manifestNote"]
+    spec = yaml.safe_load(told["manifest"])["spec"]
+    assert spec["engine"]["args"][3:5] == ["--max-tokens", "64"]
+    assert spec["podTemplate"]["spec"]["containers"][1]["command"][2].endswith("--api-key (hidden) --port 1")
 
 
 async def test_without_keys_the_manifest_can_be_applied_as_it_is(shown: Shown) -> None:
@@ -326,5 +367,16 @@ async def test_engines_tell_how_full_they_are(shown: Shown) -> None:
     await shown.gateway.console.sampler.look()
     columns = (await shown.told("services/apps/demo/history"))["columns"]
     assert (columns["running"][-1], columns["waiting"][-1], columns["kvUsed"][-1]) == (2, 1, 0.25)
-    assert columns["tokensPerSecond"] == [0, 10] and columns["inFlight"][-1] == 1
+    assert columns["tokensPerSecond"] == [None, 10] and columns["inFlight"][-1] == 1
+    response.close()
+
+
+async def test_what_a_busy_replica_does_not_tell_is_a_gap_and_no_zero(shown: Shown) -> None:
+    await shown.service(stream(b"data: {}\n\n", then="stall"))
+    look, names = shown.gateway.console.sampler.look, ("running", "waiting", "tokensPerSecond", "wanted")
+    await look()
+    response = await shown.chat(stream=True)
+    await look()
+    columns = (await shown.told("services/apps/demo/history"))["columns"]
+    assert [columns[name] for name in names] == [[0, None]] * 3 + [[None, None]]
     response.close()

@@ -1,0 +1,88 @@
+"""A manifest without what may be secret in it: keys of a gateway are for asking, not for reading. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+HIDDEN = "(hidden)"
+NOTE = (
+    "Values of environment variables and headers, and what looks like a secret in arguments, are not shown here: "
+    "keys of this gateway are for asking, not for reading."
+)
+VALUES = ("env", "httpHeaders")
+"""Lists of what has a name and a value."""
+WORDS = ("args", "command")
+"""Lists of words of a command line."""
+_SECRET = re.compile(
+    r"([\w.-]*[-_.])?(api-?key|key|token|secret|password|passwd|passphrase|credentials?|authorization|bearer)",
+    re.IGNORECASE,
+)
+"""A name that ends so: `--api-key`, `HF_TOKEN`; but no `--max-tokens`, `--tokenizer` or `--ssl-keyfile`."""
+_BEFORE_HOST = re.compile(r"(?<=://)[^/?#@]*(?=@)")
+
+
+def hidden(value: Any, key: str = "") -> Any:
+    """The same without values of variables and headers, of arguments whose name says that they are secret, and without
+    credentials in URIs."""
+    if isinstance(value, list) and key in WORDS:
+        return _words(value)
+    if isinstance(value, list):
+        return [_unsaid(item) if key in VALUES else hidden(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: hidden(item, name) for name, item in value.items()}
+    return public(value) if key == "uri" and isinstance(value, str) else value
+
+
+def public(uri: str) -> str:
+    """A URI without a name and password before its host, and without what follows `?`."""
+    address, asks, _ = _BEFORE_HOST.sub(HIDDEN, uri).partition("?")
+    return f"{address}?{HIDDEN}" if asks else address
+
+
+def _unsaid(variable: Any) -> Any:
+    return {**variable, "value": HIDDEN} if isinstance(variable, Mapping) and "value" in variable else variable
+
+
+def _words(words: Sequence[Any]) -> list[Any]:
+    """`--api-key=X`, `--api-key X Y`, `TOKEN=X`, JSON, and a whole script in one word."""
+    found, secret = [], False
+    for word in words:
+        text = str(word)
+        name, sets, _ = text.partition("=")
+        if _names_secret(name) and sets:
+            found.append(f"{name}={HIDDEN}")
+        elif text.startswith("-") or text.endswith(":"):
+            secret = _names_secret(text)
+            found.append(word)
+        elif secret:
+            found.append(HIDDEN)
+        else:
+            found.append(_word(text) if isinstance(word, str) else word)
+    return found
+
+
+def _word(text: str) -> str:
+    if text.startswith(("{", "[")):
+        try:
+            return json.dumps(_inside(json.loads(text)))
+        except (ValueError, RecursionError):
+            pass
+    pieces = re.split(r"(\s+)", text)
+    if len(pieces) > 1:
+        pieces[::2] = _words(pieces[::2])
+    return "".join(pieces)
+
+
+def _inside(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_inside(item) for item in value]
+    if isinstance(value, dict):
+        return {name: HIDDEN if _names_secret(name) else _inside(item) for name, item in value.items()}
+    return value
+
+
+def _names_secret(name: str) -> bool:
+    return _SECRET.fullmatch(name.strip("\"'-:")) is not None
