@@ -124,6 +124,8 @@ def test_few_that_failed_beside_others_run_once_more_alone(
     assert done.stdout.count("test session starts") == runs
     assert ("passed alone" in done.stdout) == (runs == 2 and code == 0)
     assert (tmp_path / "passed").read_text().count("once") == 1  # who passed does not run again
+    first = done.stdout.partition("= FAILURES =")[0]  # each is named when it fails, and not only at the end
+    assert len(re.findall(r"^\d\d:\d\d:\d\d FAILED \S+\[\d\]: assert", first, re.M)) == failing
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
