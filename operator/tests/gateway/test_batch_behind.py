@@ -145,7 +145,6 @@ async def test_a_queue_at_the_engine_that_is_batch_works_own_keeps_nobody_live_a
 
 
 async def test_an_answer_is_waited_for_however_long_live_requests_come(world: World) -> None:
-    world.gateway.proxy.limits = replace(world.gateway.proxy.limits, answer_seconds=0.2)
     async with served(world, 4) as (engine, _):
         world.gateway.proxy.limits = replace(world.gateway.proxy.limits, answer_seconds=0.2)
         (work,) = ask(world, "b0", batch=True)
