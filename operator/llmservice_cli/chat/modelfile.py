@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llmservice_cli.chat.session import Message, Session
-from llmservice_cli.ollama.links import FOLDER, folder_of
-from llmservice_cli.ollama.store import OllamaModel, kept, stores
+from llmservice_cli.ollama.links import of_folder
+from llmservice_cli.ollama.store import OllamaModel
 from llmservice_runtime.contract.errors import UserError
 
 ROLES = ("system", "user", "assistant")
@@ -18,10 +18,7 @@ CONTEXT = "num_ctx"
 
 def of_service(uri: str, cache: Path) -> OllamaModel | None:
     """The model of Ollama's that a service with this URI has; None where its model is another's."""
-    folder = Path(uri.removeprefix("file://"))
-    if not uri.startswith("file://") or cache / FOLDER not in folder.parents:
-        return None
-    return next((model for model in kept(stores()).models if folder_of(model.name, cache) == folder), None)
+    return of_folder(Path(uri.removeprefix("file://")), cache) if uri.startswith("file://") else None
 
 
 def take_over(session: Session, model: OllamaModel) -> Iterator[str]:

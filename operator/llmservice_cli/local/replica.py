@@ -26,7 +26,9 @@ from llmservice_cli.local.loading import LoadQueue, LoadTurn
 from llmservice_cli.local.process import SupervisorProcess, rotate
 from llmservice_cli.local.room import Claim
 from llmservice_cli.local.substrate import ReplicaFacts
+from llmservice_cli.ollama.links import mend
 from llmservice_runtime.contract.adapters import Adapter, adapters_json
+from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass, FailureRecord
 from llmservice_runtime.contract.report import Phase
 from llmservice_runtime.contract.settings import RuntimeSettings
@@ -198,6 +200,7 @@ class LocalReplica:
     def _written(self) -> list[str]:
         """A supervisor's arguments, and what they name. OSError on a disk that can't be written."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._mend_links()
         settings, state = self._folder / "settings.json", self._folder / STATE_FILE
         state.unlink(missing_ok=True)
         environ = self._settings.engine_env
@@ -206,6 +209,13 @@ class LocalReplica:
         settings.write_text(replace(self._settings, engine_env=environ).to_json())
         self._tell_adapters()
         return ["--settings", str(settings), "--restart", "--state-file", str(state)]
+
+    def _mend_links(self) -> None:
+        try:
+            if mend(Path(self._settings.model_path)):
+                log.warning("%s: Ollama has pulled another version; the plan is of the one before", self.facts.name)
+        except UserError as error:  # the engine says what it misses
+            log.warning("%s: %s", self.facts.name, error.reason)
 
     async def _one_life(self, process: SupervisorProcess) -> int:
         """Follow a supervisor to its end; its exit code. Whatever goes wrong here, it does not run on unfollowed.

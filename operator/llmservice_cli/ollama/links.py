@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 
 from llmservice_cli.ollama.names import OllamaName
-from llmservice_cli.ollama.store import MODEL, PROJECTOR, OllamaModel
+from llmservice_cli.ollama.store import MODEL, PROJECTOR, OllamaModel, kept, stores
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.failure import FailureClass
 
 FOLDER = "ollama"
 """Below the cache."""
+LEVELS = (FOLDER, "host", "namespace", "model", "tag")
+"""From there to the links of a model."""
 
 
 def folder_of(name: OllamaName, cache: Path) -> Path:
@@ -50,6 +52,25 @@ def relinked(model: OllamaModel, cache: Path) -> bool:
         return False
     before = _leads(folder_of(model.name, cache))
     return bool(before) and _leads(linked(model, cache)) != before
+
+
+def of_folder(folder: Path, cache: Path) -> OllamaModel | None:
+    """The model whose links are to stand there; None where it is no such folder, or Ollama has it no more."""
+    if cache / FOLDER not in folder.parents:
+        return None
+    return next((model for model in kept(stores()).models if folder_of(model.name, cache) == folder), None)
+
+
+def mend(model_path: Path) -> bool:
+    """Have links that lead nowhere follow Ollama, which has pulled another version and removed the one before; whether
+    they do. Of a model of somebody else's nothing is touched. UserError as `linked`."""
+    folder = model_path.parent if model_path.suffix == ".gguf" else model_path
+    links = list(folder.glob("*.gguf"))
+    if all(link.exists() for link in links) or len(folder.parents) < len(LEVELS):
+        return False
+    cache = folder.parents[len(LEVELS) - 1]
+    model = of_folder(folder, cache)
+    return model is not None and relinked(model, cache)
 
 
 def _leads(folder: Path) -> dict[str, Path]:

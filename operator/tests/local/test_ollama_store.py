@@ -13,7 +13,7 @@ from ollama_world import Store  # type: ignore[import-not-found]
 from llmservice_cli.chat.modelfile import of_service, take_over
 from llmservice_cli.chat.session import Session
 from llmservice_cli.main import main
-from llmservice_cli.ollama.links import linked, relinked
+from llmservice_cli.ollama.links import linked, mend, relinked
 from llmservice_cli.ollama.names import parse_name
 from llmservice_cli.ollama.store import kept, stores
 from llmservice_runtime.contract.errors import UserError
@@ -98,6 +98,11 @@ def test_links_lead_to_the_blobs_and_follow_what_ollama_pulls(store: Store, tmp_
     assert model is not None and relinked(model, tmp_path / "cache") and not relinked(model, tmp_path / "cache")
     assert [path.readlink() for path in folder.iterdir()] == [store.blob_path(newest["model"])]
     assert of_service(f"file://{folder}", tmp_path / "cache") == model
+    store.blob_path(newest["model"]).unlink()
+    assert not mend(folder), "Ollama has none now"
+    last = store.keep(f"{LIBRARY}/seer/latest", model=b"GGUF last")
+    assert mend(folder / "seer-latest.gguf") and not mend(folder) and not mend(tmp_path)
+    assert [path.readlink() for path in folder.iterdir()] == [store.blob_path(last["model"])]
     assert of_service("file:///elsewhere", tmp_path / "cache") is None
 
 

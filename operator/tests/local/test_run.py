@@ -187,8 +187,12 @@ def test_a_model_of_ollamas_is_served_from_its_store_to_its_own_client(switcher:
     old = link.resolve()
     newer = store.keep("registry.ollama.ai/library/tinyllama/1.1b", model=DEMO.read_bytes() + b"newer")
     old.unlink()  # as Ollama does, when it has pulled another
+    with ollama.Client(url) as client:
+        answer = client.chat("tinyllama:1.1b", [{"role": "user", "content": QUESTION}], options={"temperature": 0})
+    assert (answer.message.content or "").startswith(ANSWER) and link.resolve() == store.blob_path(newer["model"])
+    newest = store.keep("registry.ollama.ai/library/tinyllama/1.1b", model=DEMO.read_bytes() + b"newest")
     assert "Ollama has pulled another version" in here.run("run", "tinyllama:1.1b", QUESTION)
-    assert link.resolve() == store.blob_path(newer["model"])
+    assert link.resolve() == store.blob_path(newest["model"])
 
 
 @pytest.mark.engine
