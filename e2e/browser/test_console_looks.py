@@ -57,6 +57,11 @@ def test_nothing_is_wider_than_a_phone(open_page: Open, console: str) -> None:
         there(seen, view)
         assert seen.page.evaluate("document.documentElement.scrollWidth") <= 375, view
         seen.shot(f"{view}-phone")
+    there(seen, "chat")
+    seen.page.get_by_role("button", name="Options").click()
+    options = seen.page.get_by_role("region", name="Options")
+    assert options.evaluate("one => one.scrollWidth - one.clientWidth") <= 0
+    seen.shot("options-phone")
 
 
 def test_it_is_used_by_the_keyboard_alone(seen: Seen) -> None:

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from playwright.sync_api import Route, expect
 
 from browser.conftest import Open, Seen
@@ -52,6 +53,20 @@ def test_a_failed_service_says_what_to_do(seen: Seen) -> None:
     row.get_by_role("link", name="default/broken", exact=True).click()
     expect(seen.page.get_by_text("What to do:")).to_be_visible()
     seen.shot("failed")
+
+
+@pytest.mark.parametrize("path", ["100%", "nonsense", "constructor", "services/default"])
+def test_a_wrong_address_has_the_list_and_a_word(seen: Seen, path: str) -> None:
+    seen.go(path)
+    expect(seen.page.get_by_text("There is nothing at this address.")).to_be_visible()
+    expect(seen.page.get_by_role("listitem").filter(has_text="default/demo")).to_be_visible()
+    seen.page.get_by_role("link", name="Engines").click()
+    expect(seen.page.get_by_text("There is nothing at this address.")).to_have_count(0)
+
+
+def test_a_service_that_is_not_there_is_told_by_its_name(seen: Seen) -> None:
+    seen.go("services/default/100%")
+    expect(seen.page.get_by_role("heading", level=1)).to_contain_text("default/100%")
 
 
 def test_a_scale_up_is_seen_in_the_plot(seen: Seen) -> None:

@@ -18,13 +18,14 @@ const LATER = {
 };
 const there = { services: Services };
 
-function named([first, ...rest]) {
-  if (first === 'services' && rest.length >= 2) return 'service';
-  return first in LATER && first !== 'service' ? first : 'services';
+// The view at an address; '' where none is.
+function meant([first, ...rest]) {
+  if (first === 'services') return ['services', '', 'service'][Math.min(rest.length, 2)];
+  return first === undefined ? 'services' : first === 'chat' || first === 'engines' ? first : '';
 }
 
 function View({ path }) {
-  const name = named(path);
+  const name = meant(path) || 'services';
   const [, arrived] = useState('');
   useEffect(() => {
     if (!there[name]) LATER[name]().then((view) => ((there[name] = view), arrived(name)));
@@ -60,7 +61,14 @@ function Page() {
         <p class="banner" role="alert">${t('unreachable')}</p>
       `
     }
-    <main id="main" tabindex="-1" class=${`view ${named(path)}`}>
+    <main id="main" tabindex="-1" class=${`view ${meant(path) || 'services'}`}>
+      ${
+        !locked &&
+        !meant(path) &&
+        html`
+          <p class="told busy" role="status">${t('nowhere')}</p>
+        `
+      }
       ${
         locked
           ? html`

@@ -2,8 +2,17 @@
 import { store } from './store.js';
 
 function read() {
-  const path = location.hash.replace(/^#\/?/, '');
-  return path ? path.split('/').map(decodeURIComponent) : [];
+  const path = location.hash.replace(/^#\/?|\/$/g, '');
+  return path ? path.split('/').map(decoded) : [];
+}
+
+// A part that somebody typed need not be written as an address has it (`100%`): then it is what it looks like.
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 export const route = store(read());

@@ -11,7 +11,8 @@ export function Composer({ talk, busy, sees }) {
   const [text, setText] = useState('');
   const [pictures, setPictures] = useState([]);
   const wrong = Object.keys(mistakes(talk.options)).length > 0;
-  const can = !busy && !wrong && (text.trim() || pictures.length);
+  const unseen = !sees && pictures.length > 0;
+  const can = !busy && !wrong && !unseen && (text.trim() || pictures.length);
   useEffect(() => field.current.focus({ preventScroll: true }), []);
   useEffect(() => {
     field.current.style.height = 'auto';
@@ -21,12 +22,15 @@ export function Composer({ talk, busy, sees }) {
   const send = (event) => {
     event?.preventDefault();
     if (!can) return;
-    tell(talk, text.trim(), sees ? pictures : []);
+    tell(talk, text.trim(), pictures);
     setText('');
     setPictures([]);
     if (location.hash !== href('chat', talk.id)) go('chat', talk.id);
   };
-  const add = async (files) => setPictures([...pictures, ...(await read(files))].slice(0, MOST));
+  const add = async (files) => {
+    const more = await read(files);
+    setPictures((now) => [...now, ...more].slice(0, MOST));
+  };
   const pressed = (event) => {
     // Enter that ends a word of an input method (Chinese, Japanese) sends nothing.
     if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) send(event);
@@ -92,9 +96,9 @@ export function Composer({ talk, busy, sees }) {
         }
         <span class="quiet small hint">
           ${
-            wrong
+            wrong || unseen
               ? html`
-                  <span class="problem">${t('options.wrong')}</span>
+                  <span class="problem" role="status">${t(wrong ? 'options.wrong' : 'chat.unseen')}</span>
                 `
               : t('chat.keys')
           }

@@ -2,7 +2,13 @@
 import { html } from '../dom.js';
 import { t, word } from '../i18n.js';
 import { remember } from '../settings.js';
+import { talks } from '../parts/small.js';
 import { changed } from './talking.js';
+
+// The one to begin with: that answers at once, or else at all.
+export function best(choices) {
+  return choices.find((one) => one.service.ready) ?? choices.find((one) => talks(one.service)) ?? choices[0];
+}
 
 export function Models({ talk, choices }) {
   const set = (slot, name) => {
@@ -11,12 +17,12 @@ export function Models({ talk, choices }) {
     changed();
   };
   const compare = () => {
-    const other = choices.find((one) => one.name !== talk.models[0]) ?? choices[0];
-    talk.models = [talk.models[0], other.name];
+    const others = choices.filter((one) => one.name !== talk.models[0]);
+    talk.models.push((best(others) ?? choices[0]).name);
     changed();
   };
   const alone = (slot) => {
-    talk.models = talk.models.filter((_, one) => one !== slot);
+    talk.models.splice(slot, 1);
     changed();
   };
   return html`

@@ -5,6 +5,8 @@ import { NUMBERS, mistakes } from './request.js';
 import { changed } from './talking.js';
 
 const FORMATS = ['text', 'json', 'schema'];
+const SCHEMA = '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}';
+const TOOLS = `[{"type": "function", "function": {"name": "weather", "parameters": ${SCHEMA}}}]`;
 
 export function Options({ talk }) {
   const { options } = talk;
@@ -55,34 +57,31 @@ export function Options({ talk }) {
       ${
         options.format === 'schema' &&
         html`
-          <${Field} name="schema" wrong=${wrong}>
-            <textarea
-              id="option-schema"
-              class="code"
-              rows="5"
-              spellcheck="false"
-              value=${options.schema}
-              onInput=${set('schema')}
-              placeholder='{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}'
-            ></textarea>
-          <//>
+          <${Json} name="schema" example=${SCHEMA} options=${options} set=${set} wrong=${wrong} />
         `
       }
       <details open=${Boolean(options.tools)}>
         <summary>${t('options.tools')}</summary>
-        <${Field} name="tools" wrong=${wrong}>
-          <textarea
-            id="option-tools"
-            class="code"
-            rows="5"
-            spellcheck="false"
-            value=${options.tools}
-            onInput=${set('tools')}
-            placeholder='[{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}]'
-          ></textarea>
-        <//>
+        <${Json} name="tools" example=${TOOLS} options=${options} set=${set} wrong=${wrong} />
       </details>
     </div>
+  `;
+}
+
+function Json({ name, example, options, set, wrong }) {
+  return html`
+    <${Field} name=${name} wrong=${wrong}>
+      <textarea
+        id=${`option-${name}`}
+        class="code"
+        rows="5"
+        spellcheck="false"
+        value=${options[name]}
+        onInput=${set(name)}
+        placeholder=${example}
+        aria-invalid=${wrong[name] ? 'true' : undefined}
+      ></textarea>
+    <//>
   `;
 }
 
@@ -93,7 +92,7 @@ function Field({ name, wrong, children }) {
       ${children}${
         wrong[name] &&
         html`
-          <span class="problem small" role="alert">${t(wrong[name])}</span>
+          <span class="problem small" role="alert">${t(wrong[name], NUMBERS[name])}</span>
         `
       }
     </div>

@@ -163,12 +163,18 @@ function Results({ talk, turn, slot, step }) {
 }
 
 function Foot({ talk, turn, slot, answer, last }) {
+  const told = spent(answer);
   const text = () => answer.steps.map((step) => step.content).join('\n\n');
   const snippet = (write) => () =>
     write(repeated(talk, turn, slot), `${location.origin}/v1`, session.state.value.value?.keys);
   return html`
     <div class="foot">
-      <span class="quiet small">${spent(answer)}</span>
+      ${
+        told &&
+        html`
+          <span class="quiet small">${told}</span>
+        `
+      }
       <span class="actions">
         ${
           answer.state !== 'failed' &&
@@ -192,8 +198,7 @@ function Foot({ talk, turn, slot, answer, last }) {
 function repeated(talk, turn, slot) {
   const blank = { ...turn, answers: turn.answers.map((one) => one && { ...one, steps: [] }) };
   const turns = talk.turns.map((one) => (one === turn ? blank : one));
-  const models = Object.assign([...talk.models], { [slot]: turn.answers[slot].model });
-  return request({ ...talk, models, turns }, blank, slot);
+  return request({ ...talk, turns }, blank, slot);
 }
 
 function Snippets({ snippet }) {

@@ -14,7 +14,7 @@ export const NUMBERS = {
 export function request(talk, turn, slot) {
   const { options } = talk;
   const body = {
-    model: talk.models[slot] ?? turn.answers[slot].model,
+    model: turn.answers[slot].model,
     messages: [],
     stream: true,
     stream_options: { include_usage: true },

@@ -3,12 +3,13 @@ import { html } from '../dom.js';
 import { t } from '../i18n.js';
 import { useStore } from '../store.js';
 import { go, href } from '../route.js';
-import { list, remove } from './talks.js';
+import { forget } from './talking.js';
+import { list } from './talks.js';
 
 export function Talks({ talk, drawn }) {
   const kept = useStore(list);
-  const forget = async (id) => {
-    await remove(id);
+  const away = async (id) => {
+    await forget(id);
     if (id === talk.id) go('chat', 'new');
   };
   return html`
@@ -25,7 +26,7 @@ export function Talks({ talk, drawn }) {
                 type="button"
                 class="plain icon"
                 aria-label=${t('chat.forget', { title: one.title })}
-                onClick=${() => forget(one.id)}
+                onClick=${() => away(one.id)}
               >
                 ×
               </button>

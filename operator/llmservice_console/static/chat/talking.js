@@ -4,10 +4,11 @@ import { services } from '../live.js';
 import { store } from '../store.js';
 import { request } from './request.js';
 import { chunks, take } from './stream.js';
-import { save } from './talks.js';
+import { load, remove, save } from './talks.js';
 
 const REDRAW_MS = 50;
 export const open = store(null);
+// Answers that are on their way: of which conversation, and what ends them.
 const running = new Map();
 let timer = 0;
 
@@ -24,7 +25,18 @@ export function busy(talk) {
 }
 
 export function stop(talk) {
-  for (const turn of talk.turns) for (const answer of turn.answers) running.get(answer)?.abort();
+  for (const one of running.values()) if (one.talk.id === talk.id) one.ends.abort();
+}
+
+// A conversation by its id, as it is now: one that is answered has more than what is kept. null = there is none.
+export async function known(id) {
+  const answered = [...running.values()].find(({ talk }) => talk.id === id);
+  return answered ? answered.talk : load(id);
+}
+
+export async function forget(id) {
+  stop({ id });
+  await remove(id);
 }
 
 // Ask every model of the conversation.
@@ -37,12 +49,14 @@ export function tell(talk, text, pictures) {
 // Ask for an answer anew: of one slot, or of all. What was said after it was about another answer, and goes.
 export function again(talk, turn, slot = null) {
   talk.turns.splice(talk.turns.indexOf(turn) + 1);
-  talk.models.forEach((model, one) => {
-    if (slot === null || slot === one) turn.answers[one] = { model, steps: [], state: 'running', error: null };
-  });
+  const slots = slot === null ? [...talk.models.keys()] : [slot];
+  for (const one of slots) {
+    const model = talk.models[one] ?? turn.answers[one].model; // of a slot that was closed since
+    turn.answers[one] = { model, steps: [], state: 'running', error: null };
+  }
   if (slot === null) turn.answers.length = talk.models.length;
   save(talk);
-  talk.models.forEach((_, one) => (slot === null || slot === one) && answer(talk, turn, one));
+  for (const one of slots) answer(talk, turn, one);
 }
 
 export function edit(talk, turn, text) {
@@ -66,7 +80,7 @@ async function answer(talk, turn, slot) {
     body = request(talk, turn, slot);
     Object.assign(said, { state: 'running', error: null, began: Date.now(), cold: cold(said.model) });
     said.steps.push(step);
-    running.set(said, ends);
+    running.set(said, { talk, ends });
     changed();
     const began = performance.now();
     for await (const chunk of chunks('/v1/chat/completions', body, ends.signal)) {

@@ -77,7 +77,11 @@ export async function load(id) {
   return talk;
 }
 
+// Ids of those that were removed: an answer that was on its way brings none of them back.
+const removed = new Set();
+
 export async function save(talk) {
+  if (removed.has(talk.id)) return;
   talk.at = Date.now();
   talk.title ||= talk.turns[0]?.text.trim().slice(0, 80) ?? '';
   unkept.set(talk.id, talk);
@@ -87,6 +91,7 @@ export async function save(talk) {
 }
 
 export async function remove(id) {
+  removed.add(id);
   unkept.delete(id);
   await within('readwrite', (place) => place.delete(id));
   await refresh();

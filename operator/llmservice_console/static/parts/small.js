@@ -64,7 +64,7 @@ async function copied(text) {
 export function Problem({ error }) {
   const said = error.code === 'unreachable' ? t('unreachable') : error.message;
   return html`
-    <p class="problem" role="alert">${said}</p>
+    <p class="problem" role="alert"><${Said} text=${said} /></p>
   `;
 }
 

@@ -1,11 +1,11 @@
 // Talking to models: conversations beside, the open one with its models, its options, its turns and what comes next.
 import { html, useEffect, useState } from '../dom.js';
 import { Composer } from '../chat/composer.js';
-import { Models } from '../chat/models.js';
+import { Models, best } from '../chat/models.js';
 import { Options } from '../chat/options.js';
 import { Talks } from '../chat/sidebar.js';
-import { busy, open } from '../chat/talking.js';
-import { fresh, load, refresh } from '../chat/talks.js';
+import { busy, known, open } from '../chat/talking.js';
+import { fresh, refresh } from '../chat/talks.js';
 import { Thread } from '../chat/thread.js';
 import { t } from '../i18n.js';
 import { services, session, usePoll } from '../live.js';
@@ -88,11 +88,11 @@ export function Chat({ path: [, which, model] }) {
 async function choose(which, model, choices) {
   if (!choices.length || (which && which !== 'new' && open.value?.id === which)) return;
   if (which && which !== 'new') {
-    const kept = await load(which);
+    const kept = await known(which);
     if (kept) return open.set(kept);
   }
   const names = choices.map((one) => one.name);
-  const ready = choices.find((one) => one.service.ready) ?? choices[0];
+  const ready = best(choices);
   const wanted = [model, remembered('model'), ready.name].find((name) => names.includes(name));
   open.set(fresh([wanted]));
   if (model) remember('model', wanted);
