@@ -47,9 +47,15 @@ def manifest(obj: Json, *, hides: bool) -> str:
         "apiVersion": obj["apiVersion"],
         "kind": obj["kind"],
         "metadata": metadata,
-        "spec": _as_written(obj["spec"]),
+        "spec": _without_decided(_as_written(obj["spec"])),
     }
     return yaml.safe_dump(hidden(shown) if hides else shown, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _without_decided(spec: Json) -> Json:
+    """Without the number that demand has chosen: nobody writes it, and 0 is another one's wish to stop."""
+    managed = (spec.get("scaling") or {"mode": ""}).get("mode", "Managed") == "Managed"
+    return {name: said for name, said in spec.items() if not (managed and name == "replicas")}
 
 
 def _as_written(spec: Json) -> Json:

@@ -319,6 +319,21 @@ async def test_without_keys_the_manifest_can_be_applied_as_it_is(shown: Shown) -
     assert set(manifest["metadata"]) == {"name", "namespace"} and "status" not in manifest
 
 
+@pytest.mark.parametrize(("mode", "shown_replicas"), [("Managed", None), ("Fixed", 2)])
+async def test_the_manifest_has_no_number_that_demand_chose(
+    shown: Shown, mode: str, shown_replicas: int | None
+) -> None:
+    class Scaled(Cluster):
+        def object(self, service: str) -> Json:
+            spec = {"model": {"uri": "hf://a/b"}, "replicas": 2, "scaling": {"maxReplicas": 4, "mode": mode}}
+            return {**super().object(service), "spec": spec}
+
+    shown.gateway.console.facts = Scaled()
+    shown.publish(Backend("apps", "demo"))
+    manifest = yaml.safe_load((await shown.told("services/apps/demo"))["manifest"])
+    assert manifest["spec"].get("replicas") == shown_replicas
+
+
 async def test_plan_and_load_are_told_in_numbers(shown: Shown) -> None:
     shown.gateway.console.facts = Cluster()
     shown.publish(Backend("apps", "demo"))
