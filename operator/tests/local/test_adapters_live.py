@@ -198,12 +198,12 @@ def test_one_that_engines_die_of_ends_one_of_two_replicas(here: Here) -> None:
     two = {"replicas": 2, "engine": {"env": [{"name": "PYTHONPATH", "value": str(code)}]}}
     here.run("up", "-f", here.write(manifest("polite", more=two)), seconds=180)
     until(lambda: len(pids(here)) == 2 and entries(here)["polite"].get("loadedReplicas") == 2, seconds=120)
-    here.up(manifest("polite", "deadly", more=two))
+    here.run("up", "-f", here.write(manifest("polite", "deadly", more=two)), seconds=180)
     until(lambda: entries(here)["deadly"]["state"] == "Failed", seconds=120)
     found = condition(here, "AdaptersReady")
     assert found["reason"] == "Crashed" and "deadly" in found["message"]
     until(lambda: entries(here)["polite"].get("loadedReplicas") == 2, seconds=60)
-    here.up(manifest("polite", "court", "deadly", more=two))
+    here.run("up", "-f", here.write(manifest("polite", "court", "deadly", more=two)), seconds=180)
     until(lambda: entries(here)["court"].get("loadedReplicas") == 2, seconds=60)
     assert len(deaths.read_text().split()) == 1, "the other replica was never told to load it"
     assert entries(here)["deadly"]["state"] == "Failed"
