@@ -19,6 +19,7 @@ from llmservice_runtime.formats.evidence import (
 from llmservice_runtime.formats.facts import ModelFacts, ModelFormat, Quantization, Task, Vision
 from llmservice_runtime.formats.layers import layer_groups
 from llmservice_runtime.formats.quantization import quantization, unsupported_mlx
+from llmservice_runtime.formats.reads import chosen_experts, reads
 from llmservice_runtime.formats.refusals import in_pieces
 from llmservice_runtime.formats.sentences import Sentences, labels
 from llmservice_runtime.formats.tasks import auto_classes, task_of
@@ -114,6 +115,7 @@ def checkpoint_facts(seen: Checkpoint) -> ModelFacts:
         widths=widths(config),
         rope_types=rope.types(config),
         vision=_vision(config),
+        reads=None if _encoder(config) else reads(seen.tensors, layers, config.experts, chosen_experts(config)),
         **_pooled(seen, task),
         notes=(*seen.notes, *notes),
     )

@@ -145,6 +145,20 @@ class Vision:
 
 
 @dataclass(frozen=True, slots=True)
+class Reads:
+    """Bytes of the weights that are read to compute a token, as they are stored."""
+
+    layers: int
+    """Of all layers, what every token passes."""
+    output: int
+    """The matrix that makes tokens of vectors; the embeddings where they are that too."""
+    experts: int = 0
+    """All experts of all layers, of which each token passes..."""
+    chosen: int = 0
+    """...so many in a layer."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What the headers of one model say. Sizes in bytes, lengths in tokens."""
 
@@ -202,6 +216,8 @@ class ModelFacts:
     """What the chat template's text says (`contract.template_text`); None = none was read, which says nothing."""
     vision: Vision | None = None
     """What sees pictures; None = the model reads text alone."""
+    reads: Reads | None = None
+    """What a token reads of the weights; None = the headers don't tell."""
     notes: tuple[str, ...] = field(default=())
     """Sentences for the explanation: what was guessed, repaired or ambiguous."""
 

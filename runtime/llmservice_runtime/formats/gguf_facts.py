@@ -16,6 +16,7 @@ from llmservice_runtime.formats.gguf_layers import ArchitectureKeys, gguf_layer_
 from llmservice_runtime.formats.gguf_parts import wrong_parts
 from llmservice_runtime.formats.listing import GgufVariant
 from llmservice_runtime.formats.ranges import damaged
+from llmservice_runtime.formats.reads import reads
 from llmservice_runtime.formats.tasks import gguf_task
 from llmservice_runtime.formats.tensors import (
     Tensor,
@@ -72,6 +73,7 @@ def gguf_facts(headers: Sequence[GgufHeader], variant: GgufVariant, notes: Seque
         pooling=POOLINGS.get(_pooling(keys), ""),
         typed_pairs=_typed_pairs(values),
         asked=isinstance(values.get("tokenizer.chat_template.rerank"), str),
+        reads=reads(tensors, layers, keys.number("expert_count"), _chosen(keys, values)),
         notes=(*notes, *said),
     )
 
@@ -119,6 +121,12 @@ def _typed_pairs(values: dict[str, Any]) -> bool:
     """WordPiece tokenizers mark the second text, where the model has a type for it."""
     types = values.get("tokenizer.ggml.token_type_count", 0)
     return values.get("tokenizer.ggml.model") == "bert" and type(types) is int and types > 1
+
+
+def _chosen(keys: ArchitectureKeys, values: dict[str, Any]) -> int:
+    """Experts that a token passes in a layer; 0 = not told, or not the same in all."""
+    count = values.get(f"{keys.architecture}.expert_used_count")
+    return count if type(count) is int else 0
 
 
 def _vocabulary(keys: ArchitectureKeys, values: dict[str, Any]) -> int:

@@ -31,7 +31,8 @@ _AUXILIARY = re.compile(
 )
 LAYER = re.compile(r"(?:^|\.)(?:blk|layers?|h|blocks?)\.(\d+)\.")
 """A tensor of one of the blocks."""
-_OTHER_TOWER = re.compile(r"(?:^|\.)(?:v|mm|a|vision\w*|visual\w*|audio\w*|speech\w*|image\w*|mtp\w*|decoder_visual)\.")
+OTHER_TOWER = re.compile(r"(?:^|\.)(?:v|mm|a|vision\w*|visual\w*|audio\w*|speech\w*|image\w*|mtp\w*|decoder_visual)\.")
+"""A tensor of what sees or hears, or predicts several tokens."""
 
 
 def parameter_count(tensors: Iterable[Tensor], bits: float | None = None) -> int:
@@ -59,7 +60,7 @@ def layer_bytes(tensors: Iterable[Tensor], layers: int) -> tuple[int, ...]:
     found: Counter[int] = Counter()
     for tensor in tensors:
         match = LAYER.search(tensor.name)
-        if match and not _OTHER_TOWER.search(tensor.name, 0, match.start() + 1):
+        if match and not OTHER_TOWER.search(tensor.name, 0, match.start() + 1):
             found[int(match[1][:9])] += tensor.nbytes
     if not all(index in found for index in range(layers)):
         return ()

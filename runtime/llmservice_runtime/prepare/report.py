@@ -19,6 +19,7 @@ from llmservice_runtime.formats.facts import (
     ModelFacts,
     ModelFormat,
     Quantization,
+    Reads,
     Task,
     Vision,
     Width,
@@ -110,6 +111,7 @@ def facts_from(body: dict[str, Any]) -> ModelFacts:
             "rope_types": tuple(str(kind) for kind in body.get("rope_types", ())),
             "vision": None if body.get("vision") is None else _checked(Vision(**body["vision"])),
             "abilities": _abilities(body.get("abilities")),
+            "reads": None if body.get("reads") is None else _checked(Reads(**body["reads"])),
             "notes": tuple(str(note) for note in body["notes"]),
         }
     )
@@ -128,6 +130,8 @@ def _lacks(body: dict[str, Any], facts: ModelFacts) -> bool:
         parts.append((body["quantization"], facts.quantization))
     if facts.vision is not None:
         parts.append((body["vision"], facts.vision))
+    if facts.reads is not None:
+        parts.append((body["reads"], facts.reads))
     return any(field.name not in said for said, value in parts for field in dataclasses.fields(value))
 
 
