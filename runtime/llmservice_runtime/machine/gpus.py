@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from functools import cache
 
 from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.machine.gpu_speeds import SPEEDS
 from llmservice_runtime.machine.gpu_table import AMD, INTEL, NVIDIA, NVIDIA_LAPTOP
 from llmservice_runtime.machine.machine import Device, Gpu
 
@@ -51,6 +52,8 @@ _MIG_PARTS = {"A100-40GB": 95, "A100-80GB": 95, "A30": 95, "H100-80GB": 95}
 """Percent of the GiB in a slice's name that it shows (1g.10gb of an A100: 9728 MiB); 88 for all others."""
 _CLOSE = 0.08
 """By which a size on the box may differ from what the driver reports (L4: 24 and 22.5)."""
+_SLICES = 8
+"""Parts that a GPU's memory is sliced in, each read as fast as the others (MIG)."""
 
 
 class UnknownGpu(UserError):
@@ -104,7 +107,9 @@ def unknown_gpu(name: str, memory_bytes: int, error: UnknownGpu) -> Gpu:
     """A GPU whose name says too little. Its maker and capability are those of products of that name, if there are any;
     else those of what data centers have had for years."""
     if error.like:
-        return replace(min(error.like, key=lambda gpu: gpu.capability), product=name, memory_bytes=memory_bytes)
+        sized = [gpu.bandwidth for gpu in error.like if _is_size(memory_bytes >> 30, gpu)]
+        found = min(error.like, key=lambda gpu: gpu.capability)
+        return replace(found, product=name, memory_bytes=memory_bytes, bandwidth=max(sized, default=0))
     words = set(re.split(r"[^a-z]+", name.lower()))
     vendor = next((vendor for vendor, own in _MAKERS.items() if own & words), Device.NVIDIA)
     return Gpu(name, vendor, memory_bytes, ASSUMED_CAPABILITY if vendor is Device.NVIDIA else 0)
@@ -121,7 +126,9 @@ def _part(name: str) -> Gpu | None:
     if slice_ := _MIG.match(name):
         whole, size = _sliced(slice_["product"]), int(slice_["gb"])
         usable = min(whole.memory_bytes, size * 1024 * _MIG_PARTS.get(whole.product, 88) // 100 * _MIB)
-        return replace(whole, product=f"{whole.product}-MIG-{size}GB", memory_bytes=usable)
+        parts = max(1, round(_SLICES * (size << 30) / whole.memory_bytes))
+        bandwidth = whole.bandwidth * min(parts, _SLICES) // _SLICES
+        return replace(whole, product=f"{whole.product}-MIG-{size}GB", memory_bytes=usable, bandwidth=bandwidth)
     virtual = _VGPU.match(name.replace(" ", "-").replace("_", "-"))
     if virtual is None:
         return None
@@ -129,7 +136,8 @@ def _part(name: str) -> Gpu | None:
         base = _read(virtual["product"].removeprefix("grid-").removesuffix("-dc").removesuffix(part)).words
         if of := _catalogue().get((base, False)) or _catalogue().get((f"quadro{base}", False)):
             usable = int(virtual["gb"]) * 1024 * 94 // 100 * _MIB
-            return replace(of[-1][1], product=virtual[0].removeprefix("nvidia-").upper(), memory_bytes=usable)
+            product = virtual[0].removeprefix("nvidia-").upper()
+            return replace(of[-1][1], product=product, memory_bytes=usable, bandwidth=0)  # others read it too
     return None
 
 
@@ -152,12 +160,23 @@ def _whole(name: str) -> Gpu:
         if not asked.size:
             fit = [gpu for size, gpu in of if not size] or [gpu for _, gpu in of]
         if fit and (asked.size or len(fit) == 1):
-            return fit[0]
+            return _board(name, fit[0])
         raise _several(name, [gpu for _, gpu in of], asked.size)
     lines = (f"quadro{asked.words}", f"{asked.words}ada", asked.words.replace("rtx", "rtxpro"))
     if like := [gpu for words in lines for _, gpu in _catalogue().get((words, asked.laptop), ())]:
         raise _several(name, like, asked.size)
     raise _none(name, asked)
+
+
+def _board(name: str, gpu: Gpu) -> Gpu:
+    """The same, where its name tells that it is the slower board of two."""
+    slower = _speeds().get(f"{gpu.product}-PCIe") if "pcie" in name.lower() else None
+    return replace(gpu, bandwidth=slower) if slower else gpu
+
+
+def bandwidth_of(name: str, memory_bytes: int) -> int:
+    """Bytes a second of the GPU that a driver calls so; 0 = not known."""
+    return find_gpu(name, memory_bytes).bandwidth
 
 
 def _is_size(asked: int, gpu: Gpu) -> bool:
@@ -211,8 +230,16 @@ def _rows(table: str, vendor: Device, laptop: bool = False) -> Iterator[tuple[tu
         product, mib, *capability = row.split()
         read = _read(product)
         shown = f"{product}-Laptop" if laptop else product
-        gpu = Gpu(shown, vendor, int(mib) * _MIB, int(capability[0]) if capability else 0)
+        bandwidth = _speeds().get(shown, 0)
+        gpu = Gpu(shown, vendor, int(mib) * _MIB, int(capability[0]) if capability else 0, bandwidth=bandwidth)
         yield (read.words, laptop), read.size, gpu
+
+
+@cache
+def _speeds() -> dict[str, int]:
+    """Product -> bytes a second."""
+    rows = (row.split() for row in re.split(r"[|\n]", SPEEDS.strip()))
+    return {product: int(speed) * 10**9 for product, speed in rows}
 
 
 Catalogue = dict[tuple[str, bool], tuple[tuple[int, Gpu], ...]]

@@ -37,6 +37,8 @@ class Gpu:
     """As Vulkan's loader counts; None = it is not in that list, or that was not asked."""
     free_bytes: int | None = field(default=None, compare=False)
     """What no program has now; None = the driver does not tell."""
+    bandwidth: int = field(default=0, compare=False)
+    """Bytes of its memory that it reads in a second, as its maker publishes it; 0 = not known."""
 
     @property
     def name(self) -> str:
@@ -83,6 +85,10 @@ class Machine:
     exact: bool = True
     others: tuple[Gpu, ...] = ()
     """GPUs of it that other services have; they are not among `gpus`."""
+    bandwidth: int = 0
+    """Bytes of host memory that its CPUs read in a second, all together; 0 = not known."""
+    cache_bytes: int = 0
+    """Of the caches that its CPUs share."""
 
     def build(self, engine: EngineType) -> EngineBuild:
         """The machine's build of an engine; one that is built for nothing when the machine has none."""

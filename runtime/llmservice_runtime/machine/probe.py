@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from llmservice_runtime.machine.gpus import UnknownGpu, find_gpu
+from llmservice_runtime.machine.gpus import UnknownGpu, bandwidth_of, find_gpu
 from llmservice_runtime.machine.machine import ALL_BUILDS, Device, EngineBuild, Gpu, Machine
 
 _RESIDENT = re.compile(r"^(VmRSS|RssFile):\s*(\d+)", re.MULTILINE)
@@ -137,14 +137,16 @@ def nvidia_gpus(ask: Ask | None = None) -> tuple[Gpu, ...]:
 
 def _nvidia_gpu(product: str, mib: str, capability: str, index: str, uuid: str, free: str) -> Gpu:
     major, minor = capability.split(".")
+    memory = _gpu_memory(product, mib)
     return Gpu(
         product,
         Device.NVIDIA,
-        _gpu_memory(product, mib),
+        memory,
         int(major) * 10 + int(minor),
         id=uuid if uuid.startswith("GPU-") else f"NVIDIA {index}",
         index=int(index) if index.isdigit() else None,
         free_bytes=int(free) << 20 if mib.isdigit() and free.isdigit() else None,
+        bandwidth=bandwidth_of(product, memory),
     )
 
 

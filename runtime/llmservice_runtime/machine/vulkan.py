@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 
 from llmservice_runtime.machine.available import available_memory
+from llmservice_runtime.machine.gpus import bandwidth_of
 from llmservice_runtime.machine.machine import Device, Gpu
 from llmservice_runtime.machine.visible import VISIBLE_ENV
 
@@ -66,7 +67,9 @@ def vulkan_gpus(
         shared = device.kind == INTEGRATED
         memory = min(device.memory, free() // 2) if shared else device.memory
         if (vendor := VENDORS.get(device.vendor)) and memory:
-            gpus.setdefault(_id(device), Gpu(device.name, vendor, memory, id=_id(device), vulkan=device.number))
+            speed = 0 if shared else bandwidth_of(device.name.partition(" (")[0], memory)  # drivers add their own name
+            gpu = Gpu(device.name, vendor, memory, id=_id(device), vulkan=device.number, bandwidth=speed)
+            gpus.setdefault(_id(device), gpu)
     return tuple(gpus.values())
 
 

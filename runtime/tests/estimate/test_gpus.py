@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llmservice_runtime.machine.gpus import UnknownGpu, all_gpus, find_gpu, imagined_gpu
+from llmservice_runtime.machine.gpu_speeds import SPEEDS
+from llmservice_runtime.machine.gpus import UnknownGpu, all_gpus, bandwidth_of, find_gpu, imagined_gpu
 from llmservice_runtime.machine.machine import Device
 
 GIB = 1 << 30
@@ -218,3 +219,38 @@ def test_the_catalogue_is_plausible() -> None:
         assert 2.9 * GIB < gpu.memory_bytes < 300 * GIB
         assert (gpu.capability > 0) == (gpu.vendor is Device.NVIDIA)
         assert find_gpu(gpu.product) == gpu
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes"),
+    [
+        ("NVIDIA H100 80GB HBM3", 3350),
+        ("NVIDIA H100 PCIe", 2039),
+        ("NVIDIA A100-SXM4-80GB", 2039),
+        ("NVIDIA A100 80GB PCIe", 1935),
+        ("NVIDIA A100-PCIE-40GB", 1555),
+        ("NVIDIA-H100-80GB-HBM3-MIG-1g.10gb", 418),
+        ("NVIDIA-A100-SXM4-40GB-MIG-3g.20gb", 777),
+        ("NVIDIA GH200 480GB", 4000),
+        ("NVIDIA GeForce RTX 4090", 1008),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", 576),
+        ("AMD Instinct MI300X", 5300),
+        ("GRID A100-10C", 0),  # whoever else has a part of it reads too
+        ("NVIDIA GeForce GTX 1650 Mobile", 0),
+    ],
+)
+def test_how_fast_memory_is_read_as_makers_publish_it(name: str, gigabytes: int) -> None:
+    assert find_gpu(name).bandwidth // 10**9 == gigabytes
+
+
+def test_of_a_name_of_several_sizes_it_is_that_of_the_size_which_the_driver_reports() -> None:
+    assert bandwidth_of("NVIDIA GeForce RTX 3060", 12288 << 20) == 360 * 10**9
+    assert bandwidth_of("NVIDIA GeForce RTX 3060", 8192 << 20) == 240 * 10**9
+    assert bandwidth_of("NVIDIA GeForce RTX 3060", 10 << 30) == bandwidth_of("Unheard-Of", 10 << 30) == 0
+
+
+def test_every_speed_is_of_a_product_that_is_known() -> None:
+    products = {gpu.product for gpu in all_gpus()}
+    rows = [row.split()[0] for row in SPEEDS.replace("\n", "|").strip("|").split("|")]
+    assert len(rows) == len(set(rows))
+    assert {row.removesuffix("-PCIe") for row in rows} <= products
