@@ -29,6 +29,7 @@ def test_what_runs_and_why(seen: Seen) -> None:
     expect(page.get_by_role("heading", name="default/demo")).to_be_visible()
     plan = page.get_by_role("region", name="Plan")
     expect(plan).to_contain_text("vLLM")  # and why not it
+    expect(plan).to_contain_text("Speed at most")  # or that it is not known
     memory = page.get_by_role("table").filter(has_text="Planned")
     expect(memory).to_contain_text("Measured")
     expect(page.get_by_role("region", name="Replicas")).to_contain_text("Loaded in")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llmservice_api.status import LoadMemory, LoadPhase, LoadStatus, PlannedMemory, RejectedEngineStatus
+from llmservice_api.status import LoadMemory, LoadPhase, LoadStatus, PlannedMemory, PredictedSpeed, RejectedEngineStatus
 from llmservice_runtime.contract.memory import MOST_LINES, PlannedLine
 from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.contract.report import Phase
@@ -48,6 +48,18 @@ def planned_memory(lines: Sequence[PlannedLine]) -> list[PlannedMemory]:
         PlannedMemory(name=line.name[:LONGEST_NAME], where=line.where, planned=_mib(line.bytes) or "0Mi")
         for line in lines[:MOST_LINES]
     ]
+
+
+def predicted_speed(told: Mapping[str, Any]) -> PredictedSpeed | None:
+    """`status.plan.speed` of a plan's; None where it has none, or another release has kept it otherwise."""
+    names = ("tokens_per_second", "full_tokens_per_second", "together_tokens_per_second")
+    try:
+        said = PredictedSpeed(
+            **{name: _speed(told, name) for name in names}, unknown=plain(str(told["unknown"]))[:512] or None
+        )
+    except (KeyError, TypeError, ValueError, OverflowError, ValidationError):
+        return None
+    return said if said != PredictedSpeed() else None
 
 
 def rejected_engines(rejected: Iterable[tuple[str, str]]) -> list[RejectedEngineStatus]:

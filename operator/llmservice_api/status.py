@@ -67,6 +67,25 @@ class PlannedMemory(ApiModel):
     planned: Annotated[str, StringConstraints(max_length=16)] = Field(description="How much of it.")
 
 
+_Speed = Annotated[int, Field(ge=1, le=2**31)]
+
+
+class PredictedSpeed(ApiModel):
+    """How fast memory lets a replica write, in tokens per second at most: no engine is as fast as that."""
+
+    tokens_per_second: _Speed | None = Field(default=None, description="Of one answer, as it begins.")
+    full_tokens_per_second: _Speed | None = Field(
+        default=None, description="Of one answer, at the end of a full context."
+    )
+    together_tokens_per_second: _Speed | None = Field(
+        default=None,
+        description="Of all answers that a replica computes at a time, with 2,048 tokens each; of GPUs alone.",
+    )
+    unknown: Annotated[str, StringConstraints(max_length=512)] | None = Field(
+        default=None, description="Why none of it is known."
+    )
+
+
 class PlanStatus(ApiModel):
     """The plan in force, in short."""
 
@@ -102,10 +121,12 @@ class PlanStatus(ApiModel):
     memory: list[PlannedMemory] = Field(
         default_factory=no_items, max_length=16, description="What one replica takes, line by line."
     )
+    speed: PredictedSpeed | None = Field(
+        default=None, description="What was predicted of its speed; absent for vectors and scores."
+    )
 
 
 _Milliseconds = Annotated[int, Field(ge=0, le=2**53)]
-_Speed = Annotated[int, Field(ge=1, le=2**31)]
 _Mebibytes = Annotated[str, StringConstraints(max_length=16)]
 
 

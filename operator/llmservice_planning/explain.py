@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from llmservice_planning.plan import MemoryLine, Plan, Refusal, RejectedEngine
-from llmservice_planning.words import memory
+from llmservice_planning.words import memory, per_second
 from llmservice_runtime.contract.bounds import POOLED
 from llmservice_runtime.contract.plain import plain
 from llmservice_runtime.engines.registry import label
@@ -41,6 +41,7 @@ def text(name: str, plan: Plan, wide: bool = False) -> str:
             else ()
         ),
         ("memory", f"{memory(used(plan))} of the {memory(plan.memory_available)} that may be used{_per_gpu(plan)}"),
+        *((("speed", said),) if (said := speed(plan)) else ()),
         ("fit", plan.fit.value),
     ]
     if plan.args:
@@ -73,6 +74,21 @@ def device(plan: Plan) -> str:
         return "CPU"
     layers = f" ({plan.gpu_layers} layers, the others on the CPU)" if plan.gpu_layers > 0 else ""
     return f"{plan.accelerator_count} × {plan.accelerator}{layers}{_stages(plan)}"
+
+
+def speed(plan: Plan) -> str:
+    """`one answer at most 19 tokens per second (16 with a full context); 256 together at most 1,430, with usual
+    contexts`; empty for vectors and scores."""
+    told = plan.speed
+    if told.tokens_per_second is None:
+        return f"not known: {told.unknown}" if told.unknown else ""
+    said = f"one answer at most {per_second(told.tokens_per_second)} tokens per second"
+    if told.full_tokens_per_second:
+        said += f" ({per_second(told.full_tokens_per_second)} with a full context)"
+    if told.together_tokens_per_second and plan.max_sequences > 1:
+        together = per_second(told.together_tokens_per_second)
+        said += f"; {plan.max_sequences} together at most {together}, with usual contexts"
+    return said
 
 
 def _stages(plan: Plan) -> str:

@@ -11,6 +11,7 @@ from llmservice_runtime.engines.base.choice import RejectedEngine as RejectedEng
 from llmservice_runtime.estimate.adapters import AdapterRoom as AdapterRoom
 from llmservice_runtime.estimate.budget import MemoryLine as MemoryLine
 from llmservice_runtime.estimate.fit import Fit as Fit
+from llmservice_runtime.estimate.speed import Speed as Speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Plan:
     notes: tuple[str, ...] = defaulted(default=())
     adapters: AdapterRoom = defaulted(default=AdapterRoom())
     """Room for LoRA adapters: what stays within it is loaded while replicas serve."""
+    speed: Speed = defaulted(default=Speed())
+    """How fast memory lets it write, at most."""
     missing: str = ""
     """Empty when the engine is installed, else what to do: such a plan can be shown but not started."""
 

@@ -18,6 +18,7 @@ from llmservice_runtime.engines.registry import definition
 from llmservice_runtime.estimate.adapters import AdapterRoom
 from llmservice_runtime.estimate.budget import GPU, HOST, EngineMemory, total
 from llmservice_runtime.estimate.fit import UNKNOWN_CONTEXT, Placement, Shortfall, Target, place
+from llmservice_runtime.estimate.speed import speed
 from llmservice_runtime.formats import qwen_reranker
 from llmservice_runtime.formats.facts import ModelFacts, Task
 from llmservice_runtime.machine.machine import Device, Machine
@@ -126,6 +127,7 @@ def _plan(
             *_told_of_none(spec, target.machine),
         ),
         adapters=target.memory.room,
+        speed=speed(target, shape),
         missing=choice.missing,
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from llmservice_api.loads import planned_memory, rejected_engines
+import dataclasses
+
+from llmservice_api.loads import planned_memory, predicted_speed, rejected_engines
 from llmservice_api.status import ModelStatus, PlanStatus
 from llmservice_planning.explain import summary
 from llmservice_planning.plan import Plan
@@ -39,4 +41,5 @@ def plan_status(plan: Plan, settings: RuntimeSettings) -> PlanStatus:
         notes=[note[:LONGEST] for note in plan.notes[:MOST_NOTES]],
         rejected=rejected_engines((one.engine.value, one.reason) for one in plan.rejected),
         memory=planned_memory(settings.planned_memory),
+        speed=predicted_speed(dataclasses.asdict(plan.speed)),
     )

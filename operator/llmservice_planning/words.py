@@ -12,6 +12,11 @@ def memory(size: int) -> str:
     return f"{size / (1 << 30):.1f} GiB"
 
 
+def per_second(tokens: float) -> str:
+    """`1,240`, or `7.3` below ten: tokens per second."""
+    return f"{tokens:.1f}" if tokens < 10 else f"{tokens:,.0f}"
+
+
 def count(number: int) -> str:
     """`7.6 B`, `494 M`, `12 k`: parameters."""
     for unit, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("k", 10**3)):

@@ -77,8 +77,8 @@ def files(run: Run, folder: Path) -> Path:
     return make_checkpoint(folder, run.size, DEMO) if run.size else DEMO
 
 
-def planned(run: Run, path: Path) -> tuple[LLMService, Plan, Any]:
-    """What the operator and `llmservice up` would do with it."""
+def planned(run: Run, path: Path, machine: Machine | None = None) -> tuple[LLMService, Plan, Any]:
+    """What the operator and `llmservice up` would do with it on this machine."""
     spec: dict[str, Any] = {
         "model": {"uri": f"file://{path}"},
         "contextTokens": run.context,
@@ -89,7 +89,7 @@ def planned(run: Run, path: Path) -> tuple[LLMService, Plan, Any]:
         spec["engine"]["loadQuantization"] = run.conversion
     service = LLMService.model_validate({"metadata": {"name": "bench"}, "spec": spec})
     model = resolve(service, DEMO, Places.from_environment())
-    plan = make_plan(service.spec, model.facts, _empty(read_machine()), model.files.revision)
+    plan = make_plan(service.spec, model.facts, _empty(machine or read_machine()), model.files.revision)
     if not isinstance(plan, Plan):
         raise SystemExit(f"error: {path} on {run.engine}: {plan.reason}")
     return service, plan, model.facts

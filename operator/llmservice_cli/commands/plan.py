@@ -17,6 +17,7 @@ from llmservice_api.manifest import load_manifests
 from llmservice_api.patterns import gpu_memory
 from llmservice_cli.adapters import chosen
 from llmservice_cli.engine_builds import builds_elsewhere, machine_here
+from llmservice_cli.memory_speed import with_memory_speed
 from llmservice_cli.plans import GIB, PlannedService, Unreadable, add_leave, memory_size, places_of, plan_services
 from llmservice_cli.told import as_object, tell
 from llmservice_planning import explain
@@ -43,6 +44,12 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", type=_count, metavar="N", help="how many of them (default 1)")
     parser.add_argument(
         "--gpu-memory", type=_gpu_memory, metavar="SIZE", help="what each of them has (24Gi), of whatever name"
+    )
+    parser.add_argument(
+        "--gpu-bandwidth",
+        type=_gpu_memory,
+        metavar="SIZE",
+        help="what each reads of it in a second (900G)",
     )
     parser.add_argument("--memory", type=memory_size, metavar="SIZE", help="free host memory to plan with (8Gi, or 8)")
 
@@ -82,7 +89,9 @@ def machine_of(args: argparse.Namespace, stated: Sequence[int | None] = ()) -> M
             "--gpu-memory says how much, but not of what.",
             "Add --gpu KIND; of this machine's GPUs accelerator.memory in the manifest says it.",
         )
-    machine = machine_here() if args.gpu is None else _other_machine(args, stated)
+    if args.gpu is None and args.gpu_bandwidth is not None:
+        raise UserError("--gpu-bandwidth says how fast, but not of what.", "Add --gpu KIND, for example --gpu L4.")
+    machine = with_memory_speed(machine_here()) if args.gpu is None else _other_machine(args, stated)
     if args.memory is not None:
         machine = dataclasses.replace(machine, memory_bytes=args.memory, memory_available=args.memory)
     return machine
@@ -93,6 +102,8 @@ def _other_machine(args: argparse.Namespace, stated: Sequence[int | None]) -> Ma
     said = [size for size in stated if size]
     each = args.gpu_memory or (max(said) if said and len(said) == len(stated) else None)
     gpu, count = imagined_gpu(args.gpu, each), args.gpus or 1
+    if args.gpu_bandwidth:
+        gpu = dataclasses.replace(gpu, bandwidth=args.gpu_bandwidth)
     size = max(64 * GIB, 2 * gpu.memory_bytes * count)
     return Machine(
         cpus=8 * count,

@@ -151,7 +151,7 @@ def load_report(entry: dict[str, Any]) -> str:
     for where, of in (("Host", ""), ("GPU", "GPU")):
         if planned := load.get(f"planned{of}Memory"):
             rows.append(("sum without reserve", where, planned, load.get(f"measured{of}Memory") or "-"))
-    loaded = f"{full_name(entry)} was loaded in {_loaded(load)} ({phases})."
+    loaded = f"{full_name(entry)} was loaded in {_loaded(load, entry['object']['status'])} ({phases})."
     return "\n".join([loaded, *load.get("findings", ()), *(["", table(rows)] if len(rows) > 1 else [])])
 
 
@@ -190,7 +190,7 @@ def _row(entry: dict[str, Any], wide: bool) -> tuple[str, ...]:
         str(sum(facts["running"] for facts in replicas)),
         _memory(load),
         ",".join(gpu.removeprefix("GPU ") for facts in replicas for gpu in facts.get("gpus", ())) or "-",
-        _loaded(load),
+        _loaded(load, status),
         replicas[0]["log"] if replicas else "-",
     )
     return (*row, *cells, said)
@@ -202,12 +202,14 @@ def _memory(load: dict[str, Any]) -> str:
     return ", GPU ".join(f"{took} of {planned or '-'}" for took, planned in sizes if took) or "-"
 
 
-def _loaded(load: dict[str, Any]) -> str:
-    """How long it took, and how fast the self-test was."""
+def _loaded(load: dict[str, Any], status: dict[str, Any]) -> str:
+    """How long it took, and how fast the self-test was, of what was predicted at most."""
     if not load:
         return "-"
-    speed = f", {load['tokensPerSecond']} tokens/s" if load.get("tokensPerSecond") else ""
-    return f"{load['milliseconds'] / 1000:.1f} s{speed}"
+    speed = load.get("tokensPerSecond")
+    most = ((status.get("plan") or {}).get("speed") or {}).get("tokensPerSecond")
+    said = f", {speed}{f' of at most {most}' if most else ''} tokens/s" if speed else ""
+    return f"{load['milliseconds'] / 1000:.1f} s{said}"
 
 
 def _dump(body: dict[str, Any], args: argparse.Namespace) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from llmservice_api.loads import predicted_speed
 from llmservice_api.manifest import Manifest
 from llmservice_api.v1alpha1 import GROUP, KIND, VERSION, LLMService
 from llmservice_cli.commands.engines import judged, versions
@@ -80,7 +81,9 @@ def _forget_credentials(*, everywhere: bool) -> None:
 def look(asked: Json, places: Places | None = None) -> Json:
     """The table of `llmservice engines` and the plan of `llmservice plan` for one machine. UserError."""
     places = dataclasses.replace(places or Places.from_environment(), private=False)
-    args = argparse.Namespace(gpu=asked["gpu"], gpus=asked["gpus"], gpu_memory=None, memory=asked["memory"])
+    args = argparse.Namespace(
+        gpu=asked["gpu"], gpus=asked["gpus"], gpu_memory=None, gpu_bandwidth=None, memory=asked["memory"]
+    )
     machine, left_out = machine_of(args), io.StringIO()
     files = open_source(asked["uri"], asked["revision"], None, Path.cwd(), places)
     with contextlib.redirect_stderr(left_out):
@@ -111,6 +114,7 @@ def _service(asked: Json) -> LLMService:
 
 
 def _plan(name: str, plan: Plan) -> Json:
+    speed = predicted_speed(dataclasses.asdict(plan.speed))
     return {
         "text": explain.text(name, plan, wide=True),
         "summary": explain.summary(plan),
@@ -124,6 +128,7 @@ def _plan(name: str, plan: Plan) -> Json:
         "contextTokens": plan.context_tokens,
         "largestContextTokens": plan.largest_context_tokens,
         "maxSequences": plan.max_sequences,
+        "speed": speed.model_dump(by_alias=True, exclude_none=True) if speed else {},
         "notes": list(plan.notes),
         "missing": plan.missing,
     }

@@ -21,6 +21,7 @@ from llmservice_cli.local.holds import Hold, Memory, held, owners
 from llmservice_cli.local.offer import ALSO, Offer
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.room import SHRINK, Room
+from llmservice_cli.memory_speed import with_memory_speed
 from llmservice_cli.models import fetch_model, left_to_download, resolve
 from llmservice_cli.places import Places
 from llmservice_cli.plans import PlannedService, beside, kept, named_gpus, plan_service, visible, without
@@ -94,7 +95,7 @@ class Preparation:
         joined = joined or Joined(os.getpid())
         self._instance = joined.pid
         self._orders = joined.orders
-        machine = machine_here()
+        machine = with_memory_speed(machine_here(), places.cache)
         memory = Memory(
             machine.memory_bytes,
             machine.memory_available,

@@ -29,7 +29,10 @@ def details(obj: Json, *, hides: bool) -> Json:
         "conditions": status.get("conditions") or [],
         "plan": _plan(status.get("plan")),
         "load": _load(load) if load else None,
-        "speed": {"measured": {name: (load or {}).get(name) for name in _SPEEDS}},
+        "speed": {
+            "predicted": (status.get("plan") or {}).get("speed") or {},
+            "measured": {name: (load or {}).get(name) for name in _SPEEDS},
+        },
         "model": status.get("model") or {},
         "adapterStatus": status.get("adapters") or [],
         "manifest": written,

@@ -174,6 +174,10 @@ class Installation(_Model):
         Field(default_factory=dict)
     )
     """Product of a GPU, as a node's label has it, -> what one has; for those that the catalogue lacks."""
+    gpu_bandwidth: dict[
+        Annotated[str, Field(min_length=1, max_length=128)], Annotated[str, Field(pattern=GPU_MEMORY)]
+    ] = Field(default_factory=dict)
+    """The same -> bytes that one reads of its memory in a second."""
     prepare_resources: ResourcesEntry = ResourcesEntry()
     monitoring: MonitoringEntry = MonitoringEntry()
     prometheus: PrometheusEntry = PrometheusEntry()
@@ -215,6 +219,7 @@ class Installation(_Model):
             prepare_requests=tuple(sorted(self.prepare_resources.requests.amounts().items())),
             prepare_limits=tuple(sorted(self.prepare_resources.limits.amounts().items())),
             gpu_memory=tuple((product, gpu_memory(size)) for product, size in sorted(self.gpu_memory.items())),
+            gpu_bandwidth=tuple((product, gpu_memory(size)) for product, size in sorted(self.gpu_bandwidth.items())),
             monitoring=self.monitoring.told(),
             prometheus=self.prometheus.told(),
             release=_release(),

@@ -127,6 +127,8 @@ class OperatorConfig:
     gpu_memory: tuple[tuple[str, int], ...] = ()
     """(product as a node's label has it, bytes of one): wins over what the label says of memory and over the catalogue.
     Letters of either case, and whatever stands between words, are alike."""
+    gpu_bandwidth: tuple[tuple[str, int], ...] = ()
+    """(product, bytes that one reads of its memory in a second), likewise."""
     monitoring: Monitoring | None = None
     """A PodMonitor for every service; None = not asked for, or the cluster has no such kind."""
     prometheus: PrometheusServer | None = None

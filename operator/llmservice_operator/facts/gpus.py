@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.nodes import NodeKind
@@ -20,7 +21,7 @@ def gpu_of(kind: NodeKind, resource: str, config: OperatorConfig) -> tuple[Gpu, 
     if not kind.product:
         return None
     exact = True
-    mapped = next((size for product, size in config.gpu_memory if _words(product) == _words(kind.product)), None)
+    mapped, bandwidth = _stated(config.gpu_memory, kind), _stated(config.gpu_bandwidth, kind)
     of_a_whole_one = mapped or kind.gpu_memory_bytes or None
     try:
         found = find_gpu(_name(kind, resource), None if resource.startswith(MIG) else of_a_whole_one)
@@ -28,6 +29,9 @@ def gpu_of(kind: NodeKind, resource: str, config: OperatorConfig) -> tuple[Gpu, 
         if not error.like:
             return None
         found, exact = min(error.like, key=lambda gpu: (gpu.memory_bytes, gpu.capability)), False
+        found = dataclasses.replace(found, bandwidth=0)  # another size may be faster
+    if bandwidth and not resource.startswith(MIG):
+        found = dataclasses.replace(found, bandwidth=bandwidth)
     device = vendor(resource)
     capability = (kind.gpu_capability or found.capability or ASSUMED_CAPABILITY) if device is Device.NVIDIA else 0
     return dataclasses.replace(found, vendor=device, capability=capability), exact
@@ -47,6 +51,10 @@ def _name(kind: NodeKind, resource: str) -> str:
     if resource.startswith(MIG):
         return f"{name}-{resource.removeprefix('nvidia.com/')}"
     return f"{name}-mig-{kind.gpu_slice}" if kind.gpu_slice else name
+
+
+def _stated(by_product: Iterable[tuple[str, int]], kind: NodeKind) -> int | None:
+    return next((number for product, number in by_product if _words(product) == _words(kind.product)), None)
 
 
 def _words(product: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmservice_api.labels import SETTINGS
-from llmservice_api.loads import planned_memory, rejected_engines
+from llmservice_api.loads import planned_memory, predicted_speed, rejected_engines
 from llmservice_operator.children.revision import installation_digest
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import Frozen
@@ -28,6 +28,9 @@ def plan_status(in_force: Frozen, config: OperatorConfig) -> Json:
         said["notes"] = [note[:LIMIT] for note in notes[:MOST]]
     if rejected := _rejected(in_force.plan):
         said["rejected"] = rejected
+    kept = in_force.plan.get("speed")
+    if isinstance(kept, dict) and (speed := predicted_speed(kept)):
+        said["speed"] = speed.model_dump(by_alias=True, exclude_none=True)
     return said
 
 

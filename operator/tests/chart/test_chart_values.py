@@ -68,6 +68,7 @@ WRONG: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"gatewayNamespace": "a b"}, {"gatewayNamespace": "a b"}, "a b"),
     ({"readNodes": "maybe"}, {"readNodes": "maybe"}, "readNodes"),
     ({"gpuMemory": {"NVIDIA-Foo": "24"}}, {"gpuMemory": {"NVIDIA-Foo": "24"}}, "NVIDIA-Foo"),
+    ({"gpuBandwidth": {"NVIDIA-Foo": "900"}}, {"gpuBandwidth": {"NVIDIA-Foo": "900"}}, "NVIDIA-Foo"),
     ({"monitoring": MONITORING}, {"monitoring": MONITORING}, "intervalSeconds"),
     ({"runtime": {**VALUES["runtime"], "caBundle": {"key": "ca"}}}, {"caBundle": {"key": "ca"}}, "caBundle"),
     *(({"runtime": {**VALUES["runtime"], "hostPaths": [path]}}, {"hostPaths": [path]}, path) for path in PATHS),

@@ -37,6 +37,15 @@ def test_memory_and_time_of_a_load_are_shown() -> None:
     assert (cells(None)["MEMORY"], cells(None)["LOADED"]) == ("-", "-")
 
 
+def test_how_fast_it_is_stands_beside_what_was_predicted() -> None:
+    one = entry(LOAD)
+    one["object"]["status"]["plan"] = {"speed": {"tokensPerSecond": 20}}
+    shown = dict(zip(WIDE, _row(one, wide=True), strict=True))
+    assert shown["LOADED"] == "1.5 s, 9 of at most 20 tokens/s"
+    one["object"]["status"]["plan"] = {"speed": {"unknown": "It was not measured."}}
+    assert dict(zip(WIDE, _row(one, wide=True), strict=True))["LOADED"] == "1.5 s, 9 tokens/s"
+
+
 def test_what_differs_from_the_plan_is_said_in_the_short_table_too() -> None:
     row = _row(entry({**LOAD, "findings": ["The engine took 130 MiB of host memory."]}), wide=False)
     assert row[-1] == "Ready. The engine took 130 MiB of host memory."

@@ -286,6 +286,34 @@ def test_of_a_name_of_several_sizes_the_smallest_is_counted_on() -> None:
     assert gpu_on({"nvidia.com/gpu.product": "NVIDIA-GeForce-RTX-3060"}) == (8.0, False, True)
 
 
+@pytest.mark.parametrize(
+    ("product", "resource", "gigabytes"),
+    [
+        ("NVIDIA-H100-80GB-HBM3", "nvidia.com/gpu", 3350),
+        ("NVIDIA-H100-PCIe", "nvidia.com/gpu", 2039),
+        ("NVIDIA-A100-SXM4-80GB", "nvidia.com/mig-1g.10gb", 254),
+        ("nvidia foo", "nvidia.com/gpu", 900),  # the installation's map
+        ("L4", "nvidia.com/gpu", 250),  # wins over the catalogue
+        ("NVIDIA-GeForce-RTX-3060", "nvidia.com/gpu", 0),  # of several sizes, which are not alike
+        ("NVIDIA-RTX-PRO-6000D", "nvidia.com/gpu", 0),  # its maker does not say
+    ],
+)
+def test_how_fast_it_reads_its_memory(product: str, resource: str, gigabytes: int) -> None:
+    config = OperatorConfig(
+        images=(CPU_IMAGE, IMAGE),
+        operator_namespace="llm",
+        gpu_memory=(("NVIDIA-Foo", 24 * GIB),),
+        gpu_bandwidth=(("NVIDIA-Foo", 900 * 10**9), ("L4", 250 * 10**9)),
+    )
+    node = {
+        "metadata": {"labels": {"nvidia.com/gpu.product": product}},
+        "status": {"allocatable": {"cpu": "16", "memory": "64Gi", resource: "1"}},
+    }
+    asked = LLMServiceSpec.model_validate({"model": {"uri": "hf://a/b"}, "accelerator": {"resourceName": resource}})
+    place = next(place for place in places(asked, node_kinds([node]), config) if place.resource)
+    assert place.machine.gpu and place.machine.gpu.bandwidth // 10**9 == gigabytes
+
+
 def test_the_capability_of_a_gpu_that_nobody_knows_is_its_label() -> None:
     labels = {
         "nvidia.com/gpu.product": "NVIDIA-Foo",

@@ -291,9 +291,11 @@ class Cluster(NoFacts):
                     "notes": ["Chats take pictures: mmproj.gguf sees them."],
                     "rejected": [{"engine": "VLLM", "reason": "It reads no GGUF."}],
                     "memory": [{"name": "weights", "where": "Host", "planned": "100Mi"}],
+                    "speed": {"tokensPerSecond": 20, "fullTokensPerSecond": 17},
                 },
                 "load": {
                     "milliseconds": 2500,
+                    "tokensPerSecond": 14,
                     "memory": [{"name": "weights", "where": "Host", "planned": "100Mi", "measured": "90Mi"}],
                 },
             },
@@ -341,6 +343,8 @@ async def test_plan_and_load_are_told_in_numbers(shown: Shown) -> None:
     assert told["plan"]["rejected"][0]["engine"] == "VLLM"
     assert told["plan"]["memory"] == [{"name": "weights", "where": "Host", "planned": 100 << 20}]
     assert told["load"]["memory"][0]["measured"] == 90 << 20
+    assert told["speed"]["predicted"] == {"tokensPerSecond": 20, "fullTokensPerSecond": 17}
+    assert told["speed"]["measured"]["tokensPerSecond"] == 14
     assert (told["pictures"], told["loadSeconds"]) == (True, 2.5)
 
 

@@ -42,6 +42,7 @@ def test_a_model_has_its_table_and_its_plan(tmp_path: Path) -> None:
     assert told["where"].startswith("a machine with 1 × L4")
     assert {row["engine"] for row in told["rows"] if row["runs"]}
     assert told["plan"]["memory"] and told["plan"]["text"]
+    assert "caches" in told["plan"]["speed"]["unknown"]
     assert f"file://{DEMO}" in told["manifest"]
 
 

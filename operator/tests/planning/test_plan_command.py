@@ -107,6 +107,14 @@ def test_another_machine(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert (plan["accelerator"], plan["acceleratorCount"], plan["gpuLayers"]) == ("T4", 1, -1)
 
 
+def test_how_fast_a_gpu_of_ones_own_is_can_be_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "-f", str(folder / "x.yaml"), "--gpu", "RTX-6000D", "-o", "json"]) == 0
+    assert "RTX-6000D" in json.loads(capsys.readouterr().out)[0]["plan"]["speed"]["unknown"]
+    said = ["--gpu", "RTX-6000D", "--gpu-bandwidth", "1300G"]
+    assert main(["plan", "-f", str(folder / "x.yaml"), *said, "-o", "json"]) == 0
+    assert "caches" in json.loads(capsys.readouterr().out)[0]["plan"]["speed"]["unknown"], "it is a tiny model"
+
+
 def test_a_refusal_is_exit_code_1_with_numbered_ways_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "-f", str(folder / "x.yaml"), "--memory", "0.2"]) == 1
     text = capsys.readouterr().out
@@ -120,6 +128,7 @@ def test_a_refusal_is_exit_code_1_with_numbered_ways_out(folder: Path, capsys: p
         (["--gpu", "RTX-4900"], "RTX-4090"),
         (["--gpus", "2"], "--gpu KIND"),
         (["--gpu-memory", "24Gi"], "--gpu KIND"),
+        (["--gpu-bandwidth", "900G"], "--gpu KIND"),
         (["--gpu", "NVIDIA GeForce RTX 3060"], "--gpu-memory"),
     ],
 )

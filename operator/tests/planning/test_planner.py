@@ -17,7 +17,16 @@ from llmservice_planning.planner import make_plan
 from llmservice_planning.remedies import Remedy, Stuck, remedies
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.failure import FailureClass
-from llmservice_runtime.formats.facts import LayerGroup, LayerKind, ModelFacts, Quantization, Task, Width, WidthKind
+from llmservice_runtime.formats.facts import (
+    LayerGroup,
+    LayerKind,
+    ModelFacts,
+    Quantization,
+    Reads,
+    Task,
+    Width,
+    WidthKind,
+)
 from llmservice_runtime.machine.machine import Device, EngineBuild, Machine
 
 MakeFacts = Callable[..., ModelFacts]
@@ -45,6 +54,22 @@ def test_weights_on_a_gpu_node(make_spec: MakeSpec, make_facts: MakeFacts, make_
     assert "--tensor-parallel-size=1" in plan.args
     two = planned(make_plan(make_spec(count=2), make_facts(), make_machine(kind="L4", count=4), ""))
     assert (two.accelerator_count, two.tensor_parallel_size) == (2, 2)
+
+
+def test_how_fast_memory_lets_it_write_is_said(
+    make_spec: MakeSpec, make_facts: MakeFacts, make_machine: MakeMachine
+) -> None:
+    facts = make_facts(reads=Reads(13 * 10**9, 10**9))
+    plan = planned(make_plan(make_spec(), facts, make_machine(kind="A100-80GB"), ""))
+    assert plan.speed.tokens_per_second == float(f"{2039 / 14:.3g}")
+    row = next(line for line in explain.text("default/llama", plan).splitlines() if line.startswith("  speed "))
+    assert "one answer at most 146 tokens per second (" in row and "256 together at most" in row
+    unknown = planned(make_plan(make_spec(), make_facts(), make_machine(kind="A100-80GB"), ""))
+    assert "  speed      not known: the headers don't tell" in explain.text("default/llama", unknown)
+    vectors = make_facts(task=Task.EMBEDDING, pooling="Mean")
+    assert "  speed " not in explain.text(
+        "x/y", planned(make_plan(make_spec(), vectors, make_machine(kind="A100-80GB"), ""))
+    )
 
 
 def test_an_engine_that_is_missing_is_planned_and_said(

@@ -6,13 +6,14 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import ClassVar, Self
 
 from llmservice_runtime.contract.memory import GPU as GPU
 from llmservice_runtime.contract.memory import HOST as HOST
 from llmservice_runtime.contract.memory import Part
 from llmservice_runtime.estimate.adapters import AdapterRoom
-from llmservice_runtime.estimate.kv import padded
+from llmservice_runtime.estimate.kv import F16, padded
 from llmservice_runtime.estimate.overhead import UTILISATION
 from llmservice_runtime.formats.facts import ModelFacts
 from llmservice_runtime.machine.machine import Device
@@ -118,6 +119,8 @@ class EngineMemory(ABC):
     """Tokens that a whole context is rounded up to."""
     room: AdapterRoom = AdapterRoom()
     """For LoRA adapters."""
+    unpredicted: str = ""
+    """Why its arguments leave it open how fast it can write, as a clause; empty = they don't."""
     fills_gpus: ClassVar[bool] = False
     """Whether its pool takes all that is left of the GPUs."""
     offloads: ClassVar[bool] = False
@@ -137,6 +140,14 @@ class EngineMemory(ABC):
     @abstractmethod
     def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
         """Every line of the budget; GPU lines are bytes per GPU."""
+
+    def widths(self, facts: ModelFacts, device: Device) -> tuple[float, float]:
+        """Bytes that are read for a byte as it is stored: of layers, and of the output matrix."""
+        return 1.0, 1.0
+
+    def element(self, facts: ModelFacts, device: Device) -> Fraction:
+        """Bytes of an element of the cache."""
+        return F16
 
     def layouts(self, facts: ModelFacts, gpus: int) -> tuple[Layout, ...]:
         """How so many GPUs can share the model, best first; empty = they can't. Layers each, at most one GPU per layer,

@@ -1,15 +1,16 @@
 // What was chosen for a service, and why nothing else.
 import { html } from '../dom.js';
-import { number } from '../format.js';
+import { figure, number } from '../format.js';
 import { t } from '../i18n.js';
 import { Said, engineName } from './small.js';
 
-export function Plan({ one: { plan } }) {
+export function Plan({ one: { plan, speed } }) {
   if (!plan) return null;
   const rows = [
     ['plan.sequences', plan.maxSequences && number(plan.maxSequences)],
     ['plan.kv', plan.kvTokens && t('plan.tokens', { tokens: number(plan.kvTokens) })],
     ['plan.context', plan.contextTokens && t('plan.tokens', { tokens: number(plan.contextTokens) })],
+    ['plan.speed', predicted(speed?.predicted)],
     [
       'plan.image',
       plan.image &&
@@ -39,6 +40,16 @@ export function Plan({ one: { plan } }) {
       <${Notes} notes=${plan.notes} />
     </section>
   `;
+}
+
+// How fast memory lets it write; '' where there is nothing to say.
+export function predicted(speed) {
+  if (speed?.tokensPerSecond == null) return speed?.unknown ? t('plan.speed.unknown', { why: speed.unknown }) : '';
+  const told = { alone: speed.tokensPerSecond, full: speed.fullTokensPerSecond, together: speed.togetherTokensPerSecond };
+  return Object.entries(told)
+    .filter(([, value]) => value != null)
+    .map(([name, value]) => t(`plan.speed.${name}`, { value: figure(value) }))
+    .join('; ');
 }
 
 export function Rejected({ rejected }) {

@@ -5,7 +5,7 @@ import { bytes } from '../format.js';
 import { t } from '../i18n.js';
 import { session, usePoll } from '../live.js';
 import { Place } from '../parts/memory.js';
-import { Notes, Rejected } from '../parts/plan.js';
+import { Notes, Rejected, predicted } from '../parts/plan.js';
 import { Copy, Problem, Said, engineName } from '../parts/small.js';
 import { go } from '../route.js';
 
@@ -188,6 +188,12 @@ function Planned({ plan, manifest }) {
         <span class="quiet"><${Said} text=${plan.reason} /></span>
       </p>
       <p>${plan.summary}</p>
+      ${
+        predicted(plan.speed) &&
+        html`
+          <p class="quiet">${t('plan.speed')}: ${predicted(plan.speed)}</p>
+        `
+      }
       ${places.map(
         (one) => html`
           <${Place} key=${one} where=${one} lines=${plan.memory.filter((line) => line.where === one)} />

@@ -22,7 +22,7 @@ from llmservice_runtime.estimate.budget import (
 )
 from llmservice_runtime.estimate.kv import Pool, kv_bytes, states_bytes
 from llmservice_runtime.estimate.overhead import GIB, activations
-from llmservice_runtime.estimate.weights import layer_weights
+from llmservice_runtime.estimate.weights import layer_weights, linear_share
 from llmservice_runtime.formats.facts import LayerGroup, ModelFacts
 from llmservice_runtime.machine.machine import Device
 
@@ -50,6 +50,16 @@ class TorchMemory(EngineMemory):
     @abstractmethod
     def stored(self, facts: ModelFacts, device: Device) -> int:
         """Bytes of the weights in the type they are loaded as."""
+
+    @abstractmethod
+    def plain(self, facts: ModelFacts, device: Device) -> int:
+        """The same of weights that are not quantized, before any is made smaller while it is loaded."""
+
+    def widths(self, facts: ModelFacts, device: Device) -> tuple[float, float]:
+        """What is made smaller, or unpacked, is in layers; another type is everything's."""
+        layers, stored = max(1.0, facts.weight_bytes * linear_share(facts)), self.stored(facts, device)
+        output = 1.0 if facts.quantization else self.plain(facts, device) / max(1, facts.weight_bytes)
+        return max(0.0, stored - (facts.weight_bytes - layers) * output) / layers, output
 
     @abstractmethod
     def pool(self, facts: ModelFacts, shape: Shape) -> Pool:

@@ -6,6 +6,8 @@ docs/planning.md).
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from llmservice_runtime.batching.scheduler import PROMPT_ROWS
 from llmservice_runtime.contract.pictures import TOGETHER, UNPACKED, shown_tokens
 from llmservice_runtime.engines.llamacpp.options import LlamaOptions
@@ -74,6 +76,9 @@ class LlamaMemory(EngineMemory):
         """Recurrent and sliding layers need separate streams: their cache can't be cut and shared."""
         separate = any(group.kind in (LayerKind.RECURRENT, LayerKind.SLIDING) for group in facts.layers)
         return not separate and not self._options.split
+
+    def element(self, facts: ModelFacts, device: Device) -> Fraction:
+        return self._options.element
 
     def lines(self, facts: ModelFacts, shape: Shape) -> tuple[MemoryLine, ...]:
         """Layers on GPUs move with their part of the KV cache."""

@@ -66,10 +66,9 @@ class TransformersMemory(TorchMemory):
             return max(facts.weight_bytes, facts.parameters * 2)
         if device is Device.CPU and facts.quantization is not None and facts.quantization.method == "mxfp4":
             return max(facts.weight_bytes, facts.parameters * 2)
-        dtype = self._computed(facts, device)
         if facts.quantization is not None:
             return facts.weight_bytes
-        plain = facts.weight_bytes if dtype == "auto" else facts.parameters * WIDTHS[dtype]
+        plain = self.plain(facts, device)
         if not self._quantization:
             return plain
         kept = (
@@ -78,6 +77,10 @@ class TransformersMemory(TorchMemory):
         linear = int(plain * linear_share(facts) * (1 - kept))
         width = Fraction(plain, max(1, facts.parameters))
         return plain - linear + int(linear / width * CONVERTED[self._quantization])
+
+    def plain(self, facts: ModelFacts, device: Device) -> int:
+        dtype = self._computed(facts, device)
+        return facts.weight_bytes if dtype == "auto" else facts.parameters * WIDTHS[dtype]
 
     def _computed(self, facts: ModelFacts, device: Device) -> str:
         small = (
@@ -97,13 +100,15 @@ class TransformersMemory(TorchMemory):
 
     def pool(self, facts: ModelFacts, shape: Shape) -> Pool:
         """The model's own type; sliding layers keep every token."""
-        own_fp32 = facts.quantization is None and facts.dtype == "F32"
-        dtype = self._computed(facts, shape.device)
-        element = (4 if own_fp32 else 2) if dtype == "auto" else WIDTHS[dtype]
         return Pool(
             tokens=shape.kv_tokens,
             sequences=shape.sequences,
-            element=Fraction(element),
+            element=self.element(facts, shape.device),
             chunk=0,
             full_sliding=True,
         )
+
+    def element(self, facts: ModelFacts, device: Device) -> Fraction:
+        own_fp32 = facts.quantization is None and facts.dtype == "F32"
+        dtype = self._computed(facts, device)
+        return Fraction((4 if own_fp32 else 2) if dtype == "auto" else WIDTHS[dtype])

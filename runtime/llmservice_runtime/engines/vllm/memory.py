@@ -43,6 +43,8 @@ PICTURE_READ = 28 * MIB
 """Of one picture in its API server until it is computed: 2048 x 2048 pixels, as Pillow has them and as an array."""
 PATCH_WIDTHS = 6
 """Numbers of a patch that are there together, in widths of the encoder, beside what its feed-forward block has."""
+GUESSES = "tokens are guessed ahead, and who knows how many are right"
+FETCHES = "weights that are left on the host are fetched from there at each step"
 NOT_COUNTED = "The model that drafts tokens is not counted: lower --gpu-memory-utilization by what it takes."
 
 
@@ -62,6 +64,10 @@ class VllmMemory(TorchMemory):
         self.asked = self.options.asked
         self.lifts_context = self.options.lifts_context
         self.notes = (NOT_COUNTED,) if self.options.drafts else ()
+        if self.options.drafts or self.options.guessed:
+            self.unpredicted = GUESSES
+        elif self.options.offloaded:
+            self.unpredicted = FETCHES
         self.utilisation = self.options.utilisation
         self.cpu_step = self.options.step or CPU_STEP
         self.cache_bytes = self.options.cache_bytes
@@ -73,9 +79,7 @@ class VllmMemory(TorchMemory):
         """Plain weights in the type that is computed with; a byte each where they are converted, but embeddings."""
         if facts.quantization is not None:
             return facts.weight_bytes
-        held = {"F64": 8, "F32": 4}.get(facts.dtype, 2)
-        width = 4 if exact(facts, device, self.options) else self.options.width
-        plain = -(-facts.weight_bytes * width // held)
+        plain = self.plain(facts, device)
         if not self.options.online:
             return plain
         if "linear" in known().online[self.options.online]:
@@ -83,6 +87,11 @@ class VllmMemory(TorchMemory):
         else:
             left = int(plain * (1 - expert_share(facts)))
         return left + -(-(plain - left) // self.options.width)
+
+    def plain(self, facts: ModelFacts, device: Device) -> int:
+        held = {"F64": 8, "F32": 4}.get(facts.dtype, 2)
+        width = 4 if exact(facts, device, self.options) else self.options.width
+        return -(-facts.weight_bytes * width // held)
 
     def repeated(self, facts: ModelFacts, device: Device) -> int:
         """On a CPU embeddings and output are packed for oneDNN, and kept as they were beside it
@@ -93,7 +102,7 @@ class VllmMemory(TorchMemory):
         """With those that only fill groups up."""
         kept = kv_cache.kept(facts)
         layers = kv_cache.whole(kept) if self.options.whole_windows else kept
-        return kv_cache.laid_out(layers, self._element(facts, device), self._states(facts, device))
+        return kv_cache.laid_out(layers, self.element(facts, device), self._states(facts, device))
 
     def _states(self, facts: ModelFacts, device: Device) -> States:
         """CPUs have kernels for states of 32 bits (platforms/cpu.py)."""
@@ -105,7 +114,7 @@ class VllmMemory(TorchMemory):
         copies += self.options.guessed
         return States(copies, device is Device.CPU or self.options.width == 4 or self.options.wide_states)
 
-    def _element(self, facts: ModelFacts, device: Device) -> Fraction:
+    def element(self, facts: ModelFacts, device: Device) -> Fraction:
         """What arguments say, else the checkpoint, else the type that is computed with."""
         if self.options.element is not None:
             return self.options.element
@@ -118,13 +127,13 @@ class VllmMemory(TorchMemory):
         return Pool(
             tokens=shape.kv_tokens,
             sequences=shape.sequences,
-            element=self._element(facts, shape.device),
+            element=self.element(facts, shape.device),
             tensor_parallel=shape.layout.tensor,
             chunk=self.options.step or USUAL_STEP,
             long=-(-shape.kv_tokens // max(1, shape.context_tokens)),
             page=kv_cache.block(
                 kv_cache.kept(facts),
-                self._element(facts, shape.device),
+                self.element(facts, shape.device),
                 self._states(facts, shape.device),
                 self.options.page,
             ),
