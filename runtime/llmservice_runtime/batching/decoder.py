@@ -1,6 +1,7 @@
 """One pass of a model over what runs: plan, compute; with less when the memory is full, one by one when it fails.
 
-What runs with different adapters is computed in steps of its own, in turns.
+What runs with different adapters is computed in steps of its own, in turns. So is what was in a step that failed, and
+may fail again: nobody waits for its end.
 """
 
 from __future__ import annotations
@@ -64,6 +65,11 @@ class Decoder(ABC):
         self._share = Share()
         self._with_batch = True
         """Whether batch work computes in the step at hand."""
+        self._alone: Answer | None = None
+        """What is suspect and computes in the step at hand; None = all that is not."""
+        self._was_alone = {False: False, True: False}
+        """Whether something suspect had the last step without batch work, and the last with some."""
+        self._steps = 0
         self.seconds = 0.0
         """Native time of the last step."""
         self.halt: Callable[[], None] = _nothing
@@ -111,10 +117,12 @@ class Decoder(ABC):
     def step(self, fail: Fail) -> Taken:
         """Compute one step; what each answer got, all of one adapter. Retries with less until it fits."""
         self._with_batch = self._batch_goes()
+        self._alone = self._next_alone()
         adapters = {answer.adapter for answer in self._present()}
         for adapter in self._turns.order(adapters) if len(adapters) > 1 else adapters:
             if taken := self._step_of(adapter, fail):
-                self._turns.computed(adapter, self.seconds)
+                if self._alone is None:  # else it was no turn of those that take turns
+                    self._turns.computed(adapter, self.seconds)
                 return taken
         return []
 
@@ -124,12 +132,30 @@ class Decoder(ABC):
             return True
         return not self.lanes.urgent and self._share.allows
 
-    def _present(self) -> list[Answer]:
-        """Those that compute now: of what is suspect one at a time, and nothing else."""
+    def _may(self) -> list[Answer]:
+        """Those that may compute now, with batch work or without."""
         running = self.lanes.running
-        running = running if self._with_batch else [answer for answer in running if not answer.batch]
-        alone = next((answer for answer in running if answer.suspect), None)
-        return running if alone is None else [alone]
+        return running if self._with_batch else [answer for answer in running if not answer.batch]
+
+    def _next_alone(self) -> Answer | None:
+        """What is suspect has every second step beside what is not, and those take turns."""
+        self._steps += 1
+        may = self._may()
+        suspects = [answer for answer in may if answer.suspect]
+        goes = bool(suspects) and (len(suspects) == len(may) or not self._was_alone[self._with_batch])
+        self._was_alone[self._with_batch] = goes
+        if not goes:
+            return None
+        alone = min(suspects, key=lambda answer: answer.tried)
+        alone.tried = self._steps
+        return alone
+
+    def _present(self) -> list[Answer]:
+        """Those that compute in the step at hand: one that is suspect, or all that are not."""
+        may = self._may()
+        if self._alone is not None:
+            return [answer for answer in may if answer is self._alone]
+        return [answer for answer in may if not answer.suspect]
 
     def _step_of(self, adapter: int, fail: Fail) -> Taken:
         self.seconds = 0.0
@@ -241,5 +267,6 @@ class Decoder(ABC):
                 fail(answer, reason)
                 continue
             answer.suspected(answer.fed + tokens)
+            answer.tried = self._steps
             self.lanes.back(answer)
         return []

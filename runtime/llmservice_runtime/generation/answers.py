@@ -56,6 +56,8 @@ class Answer:
         self.matcher = matcher
         self.suspect = 0
         """It was in a step that failed: it computes by itself until so many of its tokens are in memory; 0 = no."""
+        self.tried = 0
+        """Number of the step that it last had for itself, or that failed."""
         self._failed = False
         self.scheduled: float | None = None
         self.first: float | None = None

@@ -300,6 +300,52 @@ def test_a_batch_that_fails_together_ends_one_by_one(monkeypatch: pytest.MonkeyP
     assert tries < 4 * 30 + 30
 
 
+def test_what_is_tried_alone_to_its_end_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight live answers together fail, again and again: each goes on all the time, and so does who comes then."""
+    world = World(most=12)
+    compute = world.decoder.compute
+
+    def picky(taken: Taken) -> None:
+        if sum(answer in crowd for answer, _ in taken) > 1:
+            raise StepFailedError("too many")
+        compute(taken)
+
+    monkeypatch.setattr(world.decoder, "compute", picky)
+    crowd = [world.ask(100, 200) for _ in range(8)]
+    world.until(crowd[0], 20)
+    late = [world.ask(30, 200) for _ in range(2)]
+    world.until(late[0], 100)
+    assert late[1].generated > 90, "every second step is theirs"
+    had = [answer.generated for answer in crowd]
+    assert min(had) > 20 and max(had) - min(had) < 10, "none waits for another's end"
+    world.finish()
+    assert {*world.done} == {*crowd, *late} and not world.failed
+    longest = [max(b - a for a, b in zip(world.times[x][1:], world.times[x][2:], strict=False)) for x in crowd + late]
+    assert max(longest) < 1.0
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.2])
+def test_adapters_take_turns_beside_what_is_tried_alone(seconds: float) -> None:
+    world = World(most=6)
+    world.decoder.beat = seconds
+    asked = [world.ask(30, 150) for _ in range(3)]
+    world.until(asked[0], 5)
+    asked[0].suspect = 10_000
+    asked[2].adapter = 1
+    world.until(asked[0], 100)
+    assert min(answer.generated for answer in asked[1:]) > 30
+
+
+def test_batch_work_beside_live_answers_is_not_stopped_by_what_of_it_is_tried_alone() -> None:
+    world = World(most=8)
+    work = [world.ask(50, 1500, batch=True) for _ in range(3)]
+    world.until(work[0], 5)
+    work[0].suspect = 10_000
+    live = world.ask(30, 1900)
+    world.until(live, 1800)
+    assert min(answer.generated for answer in work) > 10
+
+
 def test_the_account_allows_steps_beside_as_live_ones_pay_for_them() -> None:
     share = Share()
 
