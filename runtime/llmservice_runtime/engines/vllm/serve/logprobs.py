@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
+from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
@@ -19,8 +20,14 @@ LISTS = ("tokens", "token_logprobs", "top_logprobs")
 """Of the legacy shape, beside `text_offset`."""
 BROKEN = "\ufffd"
 """What a text has where bytes are no character."""
-UNREADABLE = re.compile(f"^.{{0,8}}?{BROKEN}+", re.DOTALL)
-"""A text's beginning where tokens are of that: one has a little else."""
+BEFORE, TOGETHER = 8, 256
+"""Characters of a text's beginning where tokens are of that: a little else, then as many of these at most. What is
+looked at is bounded, as the loop of all requests waits meanwhile."""
+LONGEST = 4
+"""Characters of a text that one of these in a token may be."""
+UNREADABLE = re.compile(f"^.{{0,{BEFORE}}}?{BROKEN}{{1,{TOGETHER}}}", re.DOTALL)
+_RUN = re.compile(f"{BROKEN}{{1,{TOGETHER}}}")
+_PIECES = re.compile(f"{BROKEN}+|[^{BROKEN}]+")
 
 
 class Belonging:
@@ -63,11 +70,24 @@ def _end_of(token: str, text: str) -> int | None:
     be other characters than the text has there."""
     if text.startswith(token):
         return len(token)
-    if BROKEN not in text + token:
+    if BROKEN not in text and BROKEN not in token:
         return None
-    known = re.escape(token).replace(BROKEN, ".{0,4}?")
-    found = re.match(f"(?:{UNREADABLE.pattern})??{known}", text, re.DOTALL)
-    return found.end() if found and found.end() else None
+    ends = dict.fromkeys(_beginnings(text))  # each place once, the likeliest first: a regular expression tries all ways
+    for piece in _PIECES.findall(token):
+        if piece.startswith(BROKEN):
+            most = LONGEST * len(piece)
+            ends = dict.fromkeys(at for end in ends for at in range(end, min(end + most, len(text)) + 1))
+        else:
+            ends = {end + len(piece): None for end in ends if text.startswith(piece, end)}
+    return next(iter(ends), 0) or None
+
+
+def _beginnings(text: str) -> Iterator[int]:
+    """Where a token may begin: where the text does, or behind what is unreadable."""
+    yield 0
+    for before in range(BEFORE + 1):
+        if run := _RUN.match(text, before):
+            yield from range(run.end(), before, -1)
 
 
 class Trimmed:
