@@ -41,6 +41,8 @@ PASSING = frozenset(
     {FailureClass.HUB_UNREACHABLE, FailureClass.MODEL_DAMAGED, FailureClass.DISK_FULL, FailureClass.CRASHED}
 )
 """What another try may mend."""
+BROKE = FailureClass.HUB_UNREACHABLE
+"""Of a program that fetches and comes to an end of its own: CRASHED is of engines, and keeps others from a try."""
 RETRY_SECONDS = 10.0, 300.0
 """Before the next try: this, then twice as long, up to that."""
 TOGETHER = 3
@@ -247,12 +249,13 @@ class Adapters:
         try:
             if code:
                 record = FailureRecord.from_json(output)
-                self._fail(one, record.failure, f"{record.message} {record.remedy}")
+                failure = BROKE if record.failure is FailureClass.CRASHED else record.failure
+                self._fail(one, failure, f"{record.message} {record.remedy}")
             else:
                 self._have(one, json.loads(output))
         except (ValueError, KeyError, TypeError) as error:
             said = output.strip()[-300:] or f"exit code {code}, {error!r}"
-            self._fail(one, FailureClass.CRASHED, f"Fetching it failed: {said}")
+            self._fail(one, BROKE, f"Fetching it failed: {said}")
         self._send()
 
     def _have(self, one: _Held, body: dict[str, Any]) -> None:
