@@ -27,8 +27,10 @@ _EMBEDDINGS = re.compile(
 def reads(tensors: Iterable[Tensor], layers: Sequence[LayerGroup], experts: int, chosen: int) -> Reads | None:
     """`experts` of each layer that has some, of which a token passes `chosen`; None where names or numbers don't tell.
 
-    Rows of embeddings are looked up; towers and layers beyond the model's (which guess ahead) are not passed.
+    Rows of embeddings are looked up; towers and layers beyond the model's (which guess ahead) are not passed. Layers of
+    two names are of a tower that nobody knows here.
     """
+    stacks: set[str] = set()
     count, always, routed, output, embeddings = sum(group.count for group in layers), 0, 0, 0, 0
     for tensor in tensors:
         layer = LAYER.search(tensor.name)
@@ -37,13 +39,15 @@ def reads(tensors: Iterable[Tensor], layers: Sequence[LayerGroup], experts: int,
         if layer is None:
             output += tensor.nbytes if _OUTPUT.search(tensor.name) else 0
             embeddings += tensor.nbytes if _EMBEDDINGS.search(tensor.name) else 0
-        elif int(layer[1][:9]) >= count:
             continue
-        elif _EXPERT.search(tensor.name, layer.end() - 1):
+        if int(layer[1][:9]) >= count:
+            continue
+        stacks.add(tensor.name[: layer.start(1)])
+        if _EXPERT.search(tensor.name, layer.end() - 1):
             routed += tensor.nbytes
         else:
             always += tensor.nbytes
-    if not always or bool(routed) != bool(experts) or (experts and not 0 < chosen <= experts):
+    if len(stacks) > 1 or not always or bool(routed) != bool(experts) or (experts and not 0 < chosen <= experts):
         return None
     return Reads(always, output or embeddings, routed, chosen if experts else 0)
 

@@ -31,8 +31,11 @@ _AUXILIARY = re.compile(
 )
 LAYER = re.compile(r"(?:^|\.)(?:blk|layers?|h|blocks?)\.(\d+)\.")
 """A tensor of one of the blocks."""
-OTHER_TOWER = re.compile(r"(?:^|\.)(?:v|mm|a|vision\w*|visual\w*|audio\w*|speech\w*|image\w*|mtp\w*|decoder_visual)\.")
-"""A tensor of what sees or hears, or predicts several tokens."""
+OTHER_TOWER = re.compile(
+    r"(?:^|\.)(?:v|mm|a|vpm|apm|tts|vision\w*|visual\w*|audio\w*|speech\w*|image\w*|mtp\w*|decoder_visual"
+    r"|perception|\w*qformer|talker|token2wav)\."
+)
+"""A tensor of what sees, hears or speaks, or predicts several tokens."""
 
 
 def parameter_count(tensors: Iterable[Tensor], bits: float | None = None) -> int:

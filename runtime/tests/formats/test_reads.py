@@ -49,6 +49,27 @@ def test_what_sees_and_what_guesses_ahead_is_not_read() -> None:
 
 
 @pytest.mark.parametrize(
+    "tower",
+    [
+        "vpm__encoder__layers__0__mlp__fc1__weight",
+        "apm__layers__1__fc1__weight",
+        "perception__encoder__layers__0__linear1__weight",
+        "qformer__encoder__layer__0__output__dense__weight",
+        "projector__qformer__encoder__layer__0__output__dense__weight",
+        "talker__model__layers__0__mlp__up_proj__weight",
+    ],
+)
+def test_towers_that_are_called_otherwise_are_not_read_either(tower: str) -> None:
+    assert reads(named(**DENSE, lm_head__weight=40, **{tower: 1000}), TWO, 0, 0) == Reads(160, 40)
+
+
+def test_a_tower_that_nobody_knows_is_not_taken_for_the_language_model() -> None:
+    strange = named(**DENSE, lm_head__weight=40, strange__layers__0__mlp__weight=1000)
+    assert reads(strange, TWO, 0, 0) is None
+    assert reads(named(**DENSE, lm_head__weight=40, strange__layers__2__mlp__weight=1000), TWO, 0, 0) == Reads(160, 40)
+
+
+@pytest.mark.parametrize(
     "expert",
     [
         "model__layers__0__mlp__experts__3__up_proj__weight",
@@ -58,8 +79,10 @@ def test_what_sees_and_what_guesses_ahead_is_not_read() -> None:
     ],
 )
 def test_experts_are_apart_from_those_that_are_shared(expert: str) -> None:
-    shared = {"model__layers__0__mlp__shared_experts__up_proj__weight": 5, "blk__1__ffn_gate_shexp__weight": 6}
-    found = reads(named(**DENSE, **shared, **{expert: 800}, lm_head__weight=40), TWO, 8, 2)
+    dense = {"blk__0__attn_q__weight": 100, "blk__1__ffn_gate_shexp__weight": 71}
+    if expert.startswith("model"):
+        dense = {**DENSE, "model__layers__0__mlp__shared_experts__up_proj__weight": 11}
+    found = reads(named(**dense, **{expert: 800}, lm_head__weight=40), TWO, 8, 2)
     assert found == Reads(171, 40, experts=800, chosen=2)
 
 
