@@ -14,12 +14,15 @@ from llmservice_runtime.estimate.kv import Pool, kv_bytes, states_bytes
 from llmservice_runtime.estimate.overhead import MIB
 from llmservice_runtime.estimate.weights import layer_weights
 from llmservice_runtime.formats.facts import Reads
+from llmservice_runtime.machine.memory_speed import too_large
 
 GPU_CACHES = 512 * MIB
 """Twice the largest cache that a GPU has: what reads less may read it from there."""
 HOST_CACHES = 4
 """The same of CPUs, in what their caches hold."""
-NOT_MEASURED = "how fast CPUs read memory there was not measured (it is on one machine, while it is not busy)"
+NOT_MEASURED = (
+    "how fast CPUs read memory there was not measured (it is on one machine, while it is not busy and has memory free)"
+)
 NOT_TOLD = "the headers don't tell what a token reads of the weights"
 
 
@@ -122,6 +125,9 @@ def _unknown(steps: _Steps) -> str:
     if target.gpu and on_gpus and not target.gpu.bandwidth:
         return f"how fast {target.gpu.product} reads its memory is not in the table (see docs/planning.md)"
     if (on_gpus < 1 or steps.offloaded) and not target.machine.bandwidth:
+        if too_large(target.machine.cache_bytes):
+            size = target.machine.cache_bytes // MIB
+            return f"CPUs' caches there hold {size} MiB: how fast memory behind them is read is not measured"
         return NOT_MEASURED
     size = reads.layers + reads.output
     if (on_gpus and size < GPU_CACHES) or (on_gpus < 1 and size < HOST_CACHES * target.machine.cache_bytes):

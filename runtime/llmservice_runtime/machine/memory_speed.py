@@ -5,11 +5,13 @@ The C library's search for a byte reads as fast as CPUs do, and lets other threa
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 MIB = 1 << 20
 LEAST, MOST = 64 * MIB, 1024 * MIB
@@ -35,35 +37,53 @@ def cache_bytes(root: Path = Path("/")) -> int:
     return sum(size for key, size in found.items() if key.startswith(f"{last}:"))
 
 
+def too_large(caches: int) -> bool:
+    """Whether caches hold so much that what is read of memory can't be told from what is read of them."""
+    return CACHES * caches > MOST
+
+
 def measured(threads: int, caches: int, free: int) -> int:
     """Bytes a second that so many threads read together, within a tenth of a second or two; 0 = caches are so large, or
-    so little memory is `free`, that it can't be told."""
+    so little memory is `free`, that it can't be told, or there is no room for the threads."""
     size = max(LEAST, CACHES * caches)
-    if size > MOST or size > free // 4:
+    if too_large(caches) or size > free // 4:
         return 0
     threads = max(1, min(threads, MOST_THREADS))
-    each = size // threads
+    with contextlib.suppress(MemoryError, OSError, RuntimeError):  # of a limit, or of others that came meanwhile
+        return int(size // threads * threads / _fastest(threads, size // threads))
+    return 0
+
+
+def _fastest(threads: int, each: int) -> float:
+    """Seconds in which so many threads read so many bytes each."""
     import ctypes  # a machine that was measured plans without it
+    import mmap
 
     search = ctypes.CDLL(None).memchr
     search.argtypes, search.restype = (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t), ctypes.c_void_p
-    room = ctypes.create_string_buffer(each * threads)
-    places = [ctypes.addressof(room) + each * number for number in range(threads)]
-    _together(lambda place: ctypes.memset(place, _FILL, each), places)  # pages that nobody wrote are one and the same
+    room = mmap.mmap(-1, each * threads, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    places = [(ctypes.c_char * each).from_buffer(room, each * number) for number in range(threads)]
+    # Pages that nobody wrote are one and the same; those that many write lie with all memory controllers.
+    _together(lambda place: ctypes.memset(place, _FILL, each), places)
     fastest, began, passes = float("inf"), time.perf_counter(), 0
     while passes < PASSES or time.perf_counter() - began < SECONDS:
         before = time.perf_counter()
         _together(lambda place: search(place, 0, each), places)
         fastest, passes = min(fastest, time.perf_counter() - before), passes + 1
-    return int(each * threads / fastest)
+    return fastest
 
 
-def _together(work: Callable[[int], object], places: Sequence[int]) -> None:
-    threads = [threading.Thread(target=work, args=(place,)) for place in places]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+def _together(work: Callable[[Any], object], places: Sequence[object]) -> None:
+    """In a thread for each. Where one can't be started the others end before it is said."""
+    threads: list[threading.Thread] = []
+    try:
+        for place in places:
+            thread = threading.Thread(target=work, args=(place,))
+            thread.start()
+            threads.append(thread)
+    finally:
+        for thread in threads:
+            thread.join()
 
 
 def _text(file: Path) -> str:

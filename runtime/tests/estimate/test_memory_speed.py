@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
+import threading
 from pathlib import Path
+from typing import Any
 
-from llmservice_runtime.machine.memory_speed import MOST, cache_bytes, measured
+import pytest
+
+from llmservice_runtime.machine.memory_speed import CACHES, MOST, cache_bytes, measured, too_large
 
 
 def a_cache(root: Path, cpu: int, index: int, level: int, size: str, shared: str, kind: str = "Unified") -> None:
@@ -33,3 +38,33 @@ def test_it_is_measured_where_there_is_room_beside_the_caches() -> None:
     assert measured(1, 0, 1 << 30) > 0
     assert measured(1, 0, 1 << 20) == 0, "there is no memory for it"
     assert measured(1, MOST, 1 << 40) == 0, "caches hold too much"
+
+
+def test_caches_of_which_nobody_can_tell_memory() -> None:
+    assert too_large(MOST) and not too_large(MOST // CACHES)
+    assert measured(1, MOST // CACHES + 1, 1 << 40) == 0
+
+
+def test_where_no_thread_can_be_started_it_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a container may have few processes; those that were started have ended by then."""
+    before, start = threading.active_count(), threading.Thread.start
+
+    def one(thread: threading.Thread) -> None:
+        if threading.active_count() > before:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", one)
+    assert measured(8, 0, 1 << 30) == 0
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory")])
+def test_where_there_is_no_memory_after_all_it_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def none(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(mmap, "mmap", none)
+    assert measured(1, 0, 1 << 30) == 0

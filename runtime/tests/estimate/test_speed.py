@@ -131,6 +131,12 @@ def test_small_models_stay_in_the_caches_of_a_processor(geometry: Geometry) -> N
     assert predicted(small, **here, cache_bytes=16 << 20).tokens_per_second
 
 
+def test_caches_that_hide_the_memory_behind_them_are_the_reason(llama: ModelFacts) -> None:
+    found = predicted(llama, EngineType.LLAMA_CPP, kind="", bandwidth=0, cache_bytes=384 << 20)
+    assert "caches there hold 384 MiB" in found.unknown, "no calm moment changes that"
+    assert predicted(llama, EngineType.LLAMA_CPP, kind="", bandwidth=0).unknown == NOT_MEASURED
+
+
 def test_an_indexer_reads_what_it_chooses(llama: ModelFacts) -> None:
     sparse = (LayerGroup(LayerKind.MLA, 32, 1, 576, 0, index_bytes=132),)
     found = predicted(dataclasses.replace(llama, layers=sparse))
