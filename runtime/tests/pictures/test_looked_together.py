@@ -80,3 +80,32 @@ def test_batch_work_leaves_room_for_live_requests() -> None:
             pass  # more than its part, where there are no others
 
     asyncio.run(all_of_them())
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_batch_work_does_not_go_before_a_live_request_that_waits(leaves: bool) -> None:
+    async def all_of_them() -> None:
+        looking, came = Looking(8, 4), list[str]()
+
+        async def look(name: str, pictures: int, done: asyncio.Event, batch: bool) -> None:
+            async with looking.at(pictures, 3, batch=batch):
+                came.append(name)
+                await done.wait()
+
+        done = [asyncio.Event() for _ in range(3)]
+        first = asyncio.ensure_future(look("first", 2, done[0], True))
+        await settled()
+        live = asyncio.ensure_future(look("live", 8, done[1], False))
+        await settled()
+        more = asyncio.ensure_future(look("more", 2, done[2], True))
+        await settled()
+        assert came == ["first"], "there would be room, for ever"
+        (live.cancel if leaves else done[0].set)()
+        await settled()
+        assert came[1:] == (["more"] if leaves else ["live"])
+        for event in done:
+            event.set()
+        await asyncio.gather(first, live, more, return_exceptions=True)
+        assert came[-1] == "more"
+
+    asyncio.run(all_of_them())

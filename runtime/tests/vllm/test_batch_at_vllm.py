@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pictures.drawn import file, url  # type: ignore[import-not-found]
+from PIL import Image
 from test_around_vllm import MESSAGES, ask, gate, served, whole  # type: ignore[import-not-found]
 from test_around_vllm import Behind as Application
 from test_command import AROUND, SETTINGS, option  # type: ignore[import-not-found]
@@ -17,6 +19,8 @@ from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.vllm.serve.behind import Behind
 from llmservice_runtime.engines.vllm.serve.command import command
 from llmservice_runtime.engines.vllm.serve.gate import Door, Gate
+from llmservice_runtime.engines.vllm.serve.served import PIXELS
+from llmservice_runtime.openai.pictures.looking import Looking
 from llmservice_runtime.wire.priority import BATCH, HEADER
 
 CHAT = "/v1/chat/completions"
@@ -103,6 +107,44 @@ async def test_each_answer_of_a_request_has_a_place(path: str, body: Any, answer
         application.hold.set()
         await asyncio.gather(*work)
     assert len(application.bodies) == 3 and rules.max_num_queued_reqs == 12
+
+
+async def test_pictures_of_batch_work_that_waits_for_its_turn_are_in_nobodys_way() -> None:
+    application = Application(*whole({}))
+    application.hold = asyncio.Event()
+    gated = Gate(application, Door(served=served(behind=Behind(scheduler(), MOST), looking=Looking(100, 50))))
+    picture = {"type": "image_url", "image_url": {"url": url(file(Image.new("RGB", (40, 1), "red")))}}
+
+    def asked(*content: Any, **said: str) -> Any:
+        messages = [{"role": "user", "content": list(content)}] if content else MESSAGES
+        return asyncio.ensure_future(ask(gated, CHAT, {"messages": messages}, **said))
+
+    work = [asked(**SAID) for _ in range(3)]
+    async with asyncio.timeout(20):
+        await have(application, 3)
+        waiting = asked(picture, **SAID)
+        await settled()
+        live = asked(picture, picture)
+        await have(application, 4)
+        assert len(application.bodies[3]["messages"][0]["content"]) == 2, "the live one"
+        application.hold.set()
+        assert [status for status, *_ in await asyncio.gather(*work, waiting, live)] == [200] * 5
+
+
+async def test_most_of_the_room_for_pictures_is_never_taken_by_batch_work() -> None:
+    looking, done = served().looking, asyncio.Event()
+
+    async def work() -> None:
+        async with looking.at(PIXELS // 16, 99, batch=True):
+            await done.wait()
+
+    working = [asyncio.ensure_future(work()) for _ in range(16)]
+    await settled()
+    async with asyncio.timeout(20), looking.at(PIXELS * 3 // 4, 99):
+        done.set()
+        await settled()
+        assert sum(one.done() for one in working) >= 4
+    await asyncio.gather(*working)
 
 
 async def test_no_more_of_it_waits_than_live_requests_would() -> None:

@@ -17,7 +17,7 @@ class Looking:
 
     def __init__(self, together: int = TOGETHER, behind: int = 1) -> None:
         """`together`: so many pictures of all requests, or any number of one of them. `behind`: batch work comes in
-        where there are no more than so many with its own, or none."""
+        where there are no more than so many with its own, or none, and no live request waits."""
         self._room = {False: together, True: behind}
         self._doors = {False: asyncio.Lock(), True: asyncio.Lock()}
         self._left = asyncio.Event()
@@ -36,11 +36,14 @@ class Looking:
             raise queue_full(f"{before} requests look at their pictures already.", RETRY_SECONDS)
         self._requests[batch] += 1
         try:
-            async with self._doors[batch]:
-                while self._pictures and self._pictures + pictures > self._room[batch]:
-                    self._left.clear()
-                    await self._left.wait()
-                self._pictures += pictures
+            try:
+                async with self._doors[batch]:
+                    while self._waits(pictures, batch):
+                        self._left.clear()
+                        await self._left.wait()
+                    self._pictures += pictures
+            finally:
+                self._left.set()  # batch work that let a live one go before looks again
             try:
                 yield
             finally:
@@ -48,3 +51,10 @@ class Looking:
                 self._left.set()
         finally:
             self._requests[batch] -= 1
+
+    def _waits(self, pictures: int, batch: bool) -> bool:
+        """Whether so many find no room now."""
+        if not self._pictures:
+            return False
+        before = batch and self._doors[False].locked()
+        return before or self._pictures + pictures > self._room[batch]

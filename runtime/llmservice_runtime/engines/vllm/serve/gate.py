@@ -27,6 +27,7 @@ from llmservice_runtime.engines.vllm.serve.asgi import (
     replayed,
     while_there,
 )
+from llmservice_runtime.engines.vllm.serve.behind import Behind
 from llmservice_runtime.engines.vllm.serve.counts import in_requests, plain
 from llmservice_runtime.engines.vllm.serve.pooler import VllmPooler
 from llmservice_runtime.engines.vllm.serve.running import Request, Running
@@ -154,7 +155,7 @@ class Gate:
     async def _generate(self, scope: Scope, receive: Receive, served: Served, admitted: Request) -> None:
         path, batch = scope["path"], is_batch(headers_of(scope))
         behind = served.behind if batch else None
-        async with self._read(GENERATION[path], scope, receive, served, batch=batch) as (again, body, request):
+        async with self._read(GENERATION[path], scope, receive, served, batch, behind) as (again, body, request):
             # What a step may take is told by the text, and by the pixels of pictures, not by their files.
             files = sum(4 * len(given.data) // 3 for given in request.pictures)
             length = max(0, int(headers_of(scope)["Content-Length"]) - files)
@@ -172,21 +173,25 @@ class Gate:
                 held[0] if held else "tools",
                 tidy=True,
             )
-            turns = [behind.turn(translate.answers_of(request))] if behind else []
-            async with entered(receive, *turns):
-                await self._app(scope, again, Answer(admitted.send, path, changes).send)
+            await self._app(scope, again, Answer(admitted.send, path, changes).send)
 
     @asynccontextmanager
     async def _read(
-        self, how: Read, scope: Scope, receive: Receive, served: Served, *, batch: bool = False
+        self,
+        how: Read,
+        scope: Scope,
+        receive: Receive,
+        served: Served,
+        batch: bool = False,
+        behind: Behind | None = None,
     ) -> AsyncIterator[tuple[Receive, Body, Any]]:
         """The body, judged and written anew, and the request as it was read. Around the answer, as long as its pictures
-        are here."""
+        are here, and its turn with `behind`: that comes first, as live requests wait for the room of pictures."""
         model, prompts, translated = how
         incoming = Incoming(scope, receive, MAX_BODY_BYTES)
         server = served.server
         async with incoming.answerable():
-            request = await received(
+            request: Any = await received(
                 incoming,
                 model,
                 server.context_tokens,
@@ -196,18 +201,20 @@ class Gate:
                 pictures=server.sees,
             )
         pixels = sum(kept_pixels(given.data) for given in request.pictures)
-        rooms = [served.looking.at(pixels, served.max_answers, batch=batch)] if pixels else []
+        turns = [behind.turn(translate.answers_of(request))] if behind else []
+        rooms = [*turns, served.looking.at(pixels, served.max_answers, batch=batch)] if pixels else []
         async with entered(receive, *rooms):
             wanted = await translated(request, served)
-            if batch and served.behind is not None:
-                wanted |= served.behind.fields
+            if behind is not None:
+                wanted |= behind.fields
             body = json.dumps(wanted, ensure_ascii=False).encode()
             dropped = (b"content-length", b"content-encoding", b"content-type", b"transfer-encoding")
             headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
             scope["headers"] = [
                 *headers, (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())
             ]  # fmt: skip
-            yield replayed(body, receive), wanted, request
+            async with entered(receive, *(() if pixels else turns)):
+                yield replayed(body, receive), wanted, request
 
 
 def _models(server: Server, path: str) -> dict[str, Any]:

@@ -17,6 +17,8 @@ Body = dict[str, Any]
 PIXELS = TOGETHER * KEPT_PIXELS
 """Of the pictures that vLLM has together: it keeps each, as pixels and as what its encoder takes, until its request
 ends."""
+BATCH_PIXELS = PIXELS // 4
+"""With batch work: what of it runs goes on to its end, and a live request with more than the rest waits for that."""
 Count = Callable[[Body], Awaitable[int]]
 
 
@@ -35,7 +37,7 @@ class Served:
     calls: bool = True
     behind: Behind | None = None
     """Looks after batch work; None = the model writes no text."""
-    looking: Looking = field(default_factory=lambda: Looking(PIXELS, PIXELS // 2))
+    looking: Looking = field(default_factory=lambda: Looking(PIXELS, BATCH_PIXELS))
     """Has requests wait whose pictures would be too many pixels."""
     adapters: dict[str, str] = field(default_factory=dict)
     """What vLLM calls the LoRA adapters that it has."""
