@@ -21,7 +21,8 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 """A name that ends so: `--api-key`, `HF_TOKEN`; but no `--max-tokens`, `--tokenizer` or `--ssl-keyfile`."""
-_BEFORE_HOST = re.compile(r"(?<=://)[^/?#@]*(?=@)")
+_BEFORE_HOST = re.compile(r"(?<=://)[^/?#\s]*(?=@)")
+_ASKS = re.compile(r"(://[^?#\s]*\?)[^\s\"']+")
 
 
 def hidden(value: Any, key: str = "") -> Any:
@@ -47,16 +48,19 @@ def _unsaid(variable: Any) -> Any:
 
 
 def _words(words: Sequence[Any]) -> list[Any]:
-    """`--api-key=X`, `--api-key X Y`, `TOKEN=X`, JSON, and a whole script in one word."""
+    """`--api-key=X`, `--api-key X Y`, `TOKEN=X`, JSON, any of these after `--name=`, and a whole script in one word."""
     found, secret = [], False
     for word in words:
         text = str(word)
-        name, sets, _ = text.partition("=")
+        name, sets, value = text.partition("=")
         if _names_secret(name) and sets:
             found.append(f"{name}={HIDDEN}")
+        elif text.startswith("-") and sets:
+            secret = value.endswith(":") and _names_secret(value)
+            found.append(f"{name}={_word(value)}")
         elif text.startswith("-") or text.endswith(":"):
             secret = _names_secret(text)
-            found.append(word)
+            found.append(_word(text) if isinstance(word, str) else word)
         elif secret:
             found.append(HIDDEN)
         else:
@@ -70,10 +74,15 @@ def _word(text: str) -> str:
             return json.dumps(_inside(json.loads(text)))
         except (ValueError, RecursionError):
             pass
-    pieces = re.split(r"(\s+)", text)
+    pieces = re.split(r"(\s+)", _addresses(text))
     if len(pieces) > 1:
         pieces[::2] = _words(pieces[::2])
     return "".join(pieces)
+
+
+def _addresses(text: str) -> str:
+    """Any text with the URIs in it as `public` has them."""
+    return _ASKS.sub(rf"\1{HIDDEN}", _BEFORE_HOST.sub(HIDDEN, text))
 
 
 def _inside(value: Any) -> Any:
@@ -81,8 +90,8 @@ def _inside(value: Any) -> Any:
         return [_inside(item) for item in value]
     if isinstance(value, dict):
         return {name: HIDDEN if _names_secret(name) else _inside(item) for name, item in value.items()}
-    return value
+    return _word(value) if isinstance(value, str) else value
 
 
 def _names_secret(name: str) -> bool:
-    return _SECRET.fullmatch(name.strip("\"'-:")) is not None
+    return _SECRET.fullmatch(name.strip("\"'-:{[(,")) is not None

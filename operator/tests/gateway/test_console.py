@@ -19,6 +19,7 @@ from llmservice_api.gateway_keys import new_key, record_of
 from llmservice_console.assets import Assets
 from llmservice_console.vendor import FILES
 from llmservice_gateway.console.facts import Json, NoFacts
+from llmservice_gateway.console.hiding import hidden
 from llmservice_gateway.keys.door import Door
 from llmservice_gateway.keys.ring import Ring
 from llmservice_gateway.routing import Backend, Replica, Table, Unready
@@ -300,6 +301,34 @@ class Cluster(NoFacts):
                 },
             },
         }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--header=Authorization: Bearer s3cret"],
+        ["--header", "Authorization: Bearer s3cret"],
+        ["--header Authorization: Bearer s3cret"],
+        ["sh", "-c", 'curl --header="Authorization: Bearer s3cret" http://h/x'],
+        ['--model-loader-extra-config={"token": "s3cret"}'],
+        ['{"nested": [{"header": "Authorization: Bearer s3cret"}]}'],
+        ["sh", "-c", """serve --loader='{"token": "s3cret"}' --port 1"""],
+        ["https://u:s3cret@h/x"],
+        ["https://u:s3cret@more-of-s3cret@h/x"],
+        ["--mirror=https://u:s3cret@h/x", "--mirror", "https://h/x?signature=s3cret"],
+        ["sh", "-c", "wget https://u:s3cret@h/x && serve"],
+        ['{"mirror": "https://u:s3cret@h/x"}'],
+    ],
+)
+def test_secrets_in_words_of_a_command_line_are_hidden(words: list[str]) -> None:
+    for key in ("args", "command"):
+        shown = json.dumps(hidden({key: words}))
+        assert "s3cret" not in shown and "(hidden)" in shown
+
+
+def test_what_is_no_secret_in_words_stays_as_it_is() -> None:
+    words = ["--port=1", "--max-tokens", 64, -1, "--name=a b", "https://h/x", "--x={no json}", "me@h", "key", "shown"]
+    assert hidden({"args": words}) == {"args": words}
 
 
 async def test_a_key_does_not_read_what_a_tenant_configured(keyed: Shown) -> None:
