@@ -214,8 +214,8 @@ class LocalReplica:
         try:
             if mend(Path(self._settings.model_path)):
                 log.warning("%s: Ollama has pulled another version; the plan is of the one before", self.facts.name)
-        except UserError as error:  # the engine says what it misses
-            log.warning("%s: %s", self.facts.name, error.reason)
+        except (UserError, OSError) as error:  # the engine says what it misses
+            log.warning("%s: links of Ollama's model could not be mended: %s", self.facts.name, error)
 
     async def _one_life(self, process: SupervisorProcess) -> int:
         """Follow a supervisor to its end; its exit code. Whatever goes wrong here, it does not run on unfollowed.

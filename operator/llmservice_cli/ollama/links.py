@@ -63,12 +63,14 @@ def of_folder(folder: Path, cache: Path) -> OllamaModel | None:
 
 def mend(model_path: Path) -> bool:
     """Have links that lead nowhere follow Ollama, which has pulled another version and removed the one before; whether
-    they do. Of a model of somebody else's nothing is touched. UserError as `linked`."""
+    they do. A model of somebody else's is not even looked at. UserError as `linked`."""
     folder = model_path.parent if model_path.suffix == ".gguf" else model_path
-    links = list(folder.glob("*.gguf"))
-    if all(link.exists() for link in links) or len(folder.parents) < len(LEVELS):
+    above = folder.parents[: len(LEVELS)]
+    if len(above) < len(LEVELS) or above[-2].name != FOLDER:
         return False
-    cache = folder.parents[len(LEVELS) - 1]
+    if all(map(os.path.exists, folder.glob("*.gguf"))):  # Path.exists raises for what leads where one may not look
+        return False
+    cache = above[-1]
     model = of_folder(folder, cache)
     return model is not None and relinked(model, cache)
 

@@ -106,6 +106,19 @@ def test_links_lead_to_the_blobs_and_follow_what_ollama_pulls(store: Store, tmp_
     assert of_service("file:///elsewhere", tmp_path / "cache") is None
 
 
+def test_links_that_can_t_be_followed_stop_nothing(store: Store, tmp_path: Path) -> None:
+    """As one into a folder that this user may not search; Path.exists of Python 3.11 raises for either."""
+    elsewhere = tmp_path / "models-of-mine"
+    elsewhere.mkdir()
+    store.keep(f"{LIBRARY}/seer/latest", model=b"GGUF one")
+    model = kept(stores()).named("seer")
+    assert model is not None
+    for folder in (elsewhere, linked(model, tmp_path / "cache")):
+        (folder / "other.gguf").symlink_to("/" + "x" * 300)
+        assert not mend(folder) and not mend(folder / "other.gguf")
+    assert not mend(Path("model.gguf")) and not mend(Path("/m.gguf"))
+
+
 def cut(store: Store) -> None:
     blob = store.blob_path(store.keep(f"{LIBRARY}/sick/latest", model=b"GGUF and so on")["model"])
     blob.write_bytes(blob.read_bytes()[:5])

@@ -81,3 +81,24 @@ async def test_what_loading_took_says_when_the_same_will_be_ready(
         await replica.stop(force=False)
     took = LoadTimes(tmp_path).of(settings)
     assert took is not None and took < 100
+
+
+async def test_links_that_can_t_be_mended_stop_no_replica(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied", "/home/other/model.gguf")
+
+    monkeypatch.setenv("LLMSERVICE_ENGINES_DIR", str(fake_engines(tmp_path / "engines")))
+    monkeypatch.setattr("llmservice_cli.local.replica.mend", denied)
+    (tmp_path / "m.gguf").touch()
+    settings = RuntimeSettings(EngineType.LLAMA_CPP, str(tmp_path / "m.gguf"), "apps/demo", drain_seconds=5)
+    changes: asyncio.Queue[ReplicaFacts] = asyncio.Queue()
+    async with aiohttp.ClientSession() as session:
+        replica = LocalReplica(
+            ReplicaFacts("apps/demo-1", 0), settings, tmp_path / "run", tmp_path / "log", session,
+            lambda: changes.put_nowait(replica.facts),
+            Line(lambda _: Room(tmp_path / "room").claim("apps/demo", Need("m", 1))), LoadQueue(2), LoadTimes(tmp_path),
+        )  # fmt: skip
+        async with asyncio.timeout(60):
+            while not (facts := await changes.get()).ready:
+                assert not facts.restarts
+        await replica.stop(force=False)
