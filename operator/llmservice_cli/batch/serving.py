@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from llmservice_api.manifest import load_manifests
 from llmservice_cli.commands.ps import full_name
@@ -30,8 +31,7 @@ def serving(files: list[Path], places: Places, say: Callable[[str], None]) -> It
         now = control.snapshot()
         if started:
             say(f"gateway at {now['url']}, in the background, for as long as this takes")
-        before = set(map(full_name, now["services"]))
-        mine = [name for manifest in manifests if (name := manifest.service.full_name) not in before]
+        mine = to_borrow([manifest.service.full_name for manifest in manifests], now)
         with control.lent(mine):  # the instance ends them when this process is no more
             outcome = Submission(control, places, say, tell=True).run(manifests, progress_for, None)
             if not outcome.ready and not outcome.stopped:
@@ -42,10 +42,17 @@ def serving(files: list[Path], places: Places, say: Callable[[str], None]) -> It
                 _end(control, mine)
 
 
+def to_borrow(names: list[str], now: dict[str, Any]) -> list[str]:
+    """Those that end with who had them: they do not run, are being stopped, or are another's for a while too."""
+    stay = {full_name(entry) for entry in now["services"] if not entry.get("stopping")} - now.get("lent", {}).keys()
+    return [name for name in names if name not in stay]
+
+
 def _end(control: Control, mine: list[str]) -> None:
-    """And wait until they have left memory; an instance that is left with nothing ends."""
+    """And wait until they have left memory, those that nobody else has; an instance that is left with nothing ends."""
     with contextlib.suppress(NoInstanceError):
-        there = set(map(full_name, control.snapshot()["services"]))
-        if names := [name for name in mine if name in there]:
+        now = control.snapshot()
+        there, lent = set(map(full_name, now["services"])), now.get("lent", {})
+        if names := [name for name in mine if name in there and lent.get(name, 0) < 2]:
             for _ in control.down(names, force=True):
                 pass

@@ -25,6 +25,8 @@ class ControlServer:
         self._stopping = False
         self._announced = Counter[str]()
         """How many prepare each service."""
+        self._lent = Counter[str]()
+        """How many have each service for a while."""
         self._ends = set[asyncio.Future[None]]()
         """Of services that somebody had for a while."""
 
@@ -45,7 +47,8 @@ class ControlServer:
     async def _services(self, request: web.Request) -> web.Response:
         after, seconds = int(request.query.get("after", -1)), float(request.query.get("wait", 0))
         await self._instance.wait_newer(after, min(seconds, 30.0))
-        return web.json_response(self._instance.snapshot())
+        lent = {name: count for name, count in self._lent.items() if count}
+        return web.json_response({**self._instance.snapshot(), "lent": lent})
 
     async def _explain(self, request: web.Request) -> web.Response:
         name = request.query.get("name", "")
@@ -78,16 +81,18 @@ class ControlServer:
         return response
 
     async def _lend(self, request: web.Request) -> web.StreamResponse:
-        """The services serve for as long as this request is kept open; whoever keeps it may be killed."""
+        """The services serve for as long as such a request is kept open; whoever keeps it may be killed."""
         if refusal := self._refusal():
             return refusal
         names: list[str] = await request.json()
-        response = web.StreamResponse()
-        await response.prepare(request)
+        self._lent.update(names)
         try:
+            response = web.StreamResponse()
+            await response.prepare(request)
             await asyncio.Event().wait()
         finally:
-            if left := [name for name in names if self._instance.known(name)]:
+            self._lent.subtract(names)
+            if left := [name for name in names if not self._lent[name] and self._instance.known(name)]:
                 end = asyncio.ensure_future(self._instance.stop(left, force=True))
                 self._ends.add(end)
                 end.add_done_callback(self._ends.discard)

@@ -243,6 +243,7 @@ class Instance:
             "engine": control.order.settings.engine if control.order.settings else None,
             **({"adaptable": order.to_body()} if (order := control.adaptable) else {}),
             "settled": control.settled,
+            "stopping": control.stopping,
             "scaling": scaler.said if scaler else None,
             "replicas": replicas,
         }

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from machine_world import CLI, Here, manifest, until  # type: ignore[import-not-found]
 
+from llmservice_cli.batch.serving import to_borrow
+
 MODEL = Path(__file__).parents[3] / "runtime" / "demo" / "model" / "demo-Q4_K_M.gguf"
 pytestmark = pytest.mark.engine
 
@@ -114,6 +116,35 @@ def test_what_was_added_meanwhile_goes_on_running(here: Here) -> None:
         enough.touch()
         process.communicate(timeout=60)
     assert [entry["object"]["metadata"]["name"] for entry in here.snapshot()["services"]] == ["other"]
+
+
+def test_of_two_batches_of_one_manifest_the_first_to_end_leaves_it_to_the_second(here: Here) -> None:
+    enough = here.folder / "enough"
+    file = here.write(manifest("demo", ENOUGH=enough))
+    (here.folder / "in.jsonl").write_text(line("a", "/v1/chat/completions", model="demo", messages=[]))
+    words = [*CLI, "batch", "in.jsonl", "-f", file, "-o"]
+    with subprocess.Popen([*words, "first.jsonl"], env=here.env, cwd=here.folder, stdout=subprocess.PIPE) as first:
+        here.ready("demo")
+        with subprocess.Popen([*words, "second.jsonl"], env=here.env, cwd=here.folder, stdout=-1) as second:
+            until(lambda: here.snapshot()["lent"] == {"default/demo": 2})
+            first.send_signal(signal.SIGKILL)
+            first.communicate(timeout=60)
+            until(lambda: here.snapshot()["lent"] == {"default/demo": 1})
+            assert not here.service("demo")["stopping"]
+            enough.touch()
+            said, _ = second.communicate(timeout=60)
+    assert b"unchanged" in said and b"word0" in said, "the scripted engine, which streams whatever is asked, answered"
+    until(lambda: not here.pids())
+
+
+def test_a_service_that_stops_or_is_lent_is_borrowed_again() -> None:
+    def entry(name: str, **more: bool) -> dict[str, Any]:
+        return {"object": {"metadata": {"namespace": "default", "name": name}}, **more}
+
+    services = [entry("up", stopping=False), entry("ends", stopping=True), entry("lent"), entry("of-an-earlier-build")]
+    now = {"services": services, "lent": {"default/lent": 1}}
+    names = [f"default/{name}" for name in ("up", "ends", "lent", "of-an-earlier-build", "new")]
+    assert to_borrow(names, now) == ["default/ends", "default/lent", "default/new"]
 
 
 @pytest.mark.parametrize(
