@@ -13,6 +13,7 @@ from llmservice_api.findings import FALSE, TRUE, UNKNOWN, Finding
 from llmservice_runtime.contract.adapters import AdapterState as InReplica
 from llmservice_runtime.contract.failure import FailureClass
 
+ALONE = " It is one replica that tried it; the others are not told to load it."
 LONGEST = 1024
 SHOWN = 5
 """Adapters that a condition names."""
@@ -53,7 +54,7 @@ def _entry(one: AskedFor, replicas: Sequence[Sequence[AdapterTold]]) -> Json:
     if one.first is not None:
         said = told_of(one.name, one.uri, one.first)
         if said is not None and failed(said, one.revision):
-            message = f"{said.message} It is one replica that tried it; the others are not told to load it."
+            message = said.message + ALONE
             return entry | _said(AdapterState.FAILED, loaded, said.reason or FailureClass.CRASHED, message)
         return entry | _said(AdapterState.LOADING, loaded)
     broken = [answer for answer in answers if answer is not None and failed(answer, one.revision)]

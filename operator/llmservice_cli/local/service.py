@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from llmservice_api.adapters import AdapterState
-from llmservice_api.adapters_tried import Taster, Tried, tried
+from llmservice_api.adapters_found import told_of
+from llmservice_api.adapters_told import AdapterTold
+from llmservice_api.adapters_tried import Taster, Tried, dead, tried
 from llmservice_api.scaling import ScalingStatus
 from llmservice_api.status import Condition
 from llmservice_api.v1alpha1 import LLMService
@@ -41,6 +43,22 @@ class Generation:
     """The adapters that they were told last..."""
     tried: Tried = field(default_factory=dict)
     """...and which of them tries what first."""
+    died: dict[str, AdapterTold] = field(default_factory=dict)
+    """Of those what one said that an engine died of; it may be gone."""
+
+    def deaths(self, adapters: Sequence[Loads], facts: Sequence[ReplicaFacts]) -> dict[str, AdapterTold]:
+        """`died` of these adapters, by what is known now of the replicas."""
+        told, found = {one.name: one.adapters for one in facts}, {}
+        for one in (one for one in self.told if one in adapters):
+            says = told_of(one.name, one.uri, told.get(self.tried.get(one.name, ""), ()))
+            if died := says if dead(says, one.revision or "") else self.died.get(one.name):
+                found[one.name] = died
+        return found
+
+    def heirs(self, order: Order) -> Generation:
+        """The next, of another order: what an engine died of is not tried by its replicas again."""
+        died = {one.name: self.died[one.name] for one in order.adapters if one in self.told and one.name in self.died}
+        return Generation(order, told=order.adapters, tried={name: self.tried[name] for name in died}, died=died)
 
 
 class ServiceControl:
@@ -84,7 +102,7 @@ class ServiceControl:
             return "unchanged" if before.replicas == order.replicas and before.settings else "scaled"
         self.order = order
         self._drop_coming()
-        self._coming = Generation(order, told=order.adapters)
+        self._coming = newest.heirs(order) if newest else Generation(order, told=order.adapters)
         self._scale(self._coming)
         result = "created" if self._serving is None else "replacing"
         self.settle()
@@ -270,11 +288,13 @@ class ServiceControl:
         return self.order.service.model_copy(update={"status": status})
 
     def _view(self) -> View:
+        shown = self._serving or self._coming or Generation(self.order)
         return View(
             order=self.order,
             serving=tuple(self._facts(self._serving)),
             coming=tuple(self._facts(self._coming)),
-            tried=(self._serving or self._coming or Generation(self.order)).tried,
+            tried=shown.tried,
+            died=shown.died,
             stopping=self.stopping,
             turn=self.turn,
         )
@@ -305,7 +325,9 @@ class ServiceControl:
         """Tell its replicas what they are to load, where that is news."""
         adapters, here = generation.order.adapters, self._facts(generation)
         tasters = [Taster(facts.name, facts.ready, facts.adapters) for facts in here if not facts.gave_up]
-        first = tried(adapters, generation.told, generation.tried, tasters)
+        died = generation.deaths(adapters, here)
+        first = tried(adapters, generation.told, generation.tried, tasters, died)
+        generation.died = {name: says for name, says in died.items() if first.get(name) == generation.tried.get(name)}
         if (adapters, first) != (generation.told, generation.tried):
             generation.told, generation.tried = adapters, first
             for name in generation.names:

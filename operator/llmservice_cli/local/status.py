@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from llmservice_api.adapters import AdapterStatus
-from llmservice_api.adapters_found import AskedFor, adapter_entries, adapters_ready
+from llmservice_api.adapters_found import AskedFor, adapter_entries, adapters_ready, told_of
+from llmservice_api.adapters_told import AdapterTold
 from llmservice_api.adapters_tried import Tried
 from llmservice_api.conditions import ConditionType, Reason
 from llmservice_api.findings import (
@@ -53,6 +54,8 @@ class View:
     coming: tuple[ReplicaFacts, ...] = ()
     stopping: bool = False
     tried: Tried = field(default_factory=dict)
+    died: Mapping[str, AdapterTold] = field(default_factory=dict)
+    """Of what is tried: that an engine died of it."""
     turn: Turn = field(default_factory=Turn)
     scaling: ScalingTold | None = None
     """What was decided by demand."""
@@ -193,7 +196,8 @@ def adapters_of(view: View) -> list[dict[str, Any]]:
         uri, revision = (known.uri, known.revision or "") if known else (adapter.uri, "")
         taster = view.tried.get(adapter.name)
         says = next((facts.adapters for facts in view.serving if facts.name == taster), ())
-        first = None if taster is None else says
+        past = view.died.get(adapter.name)
+        first = None if taster is None else [past] if past and told_of(adapter.name, uri, says) is None else says
         asked.append(AskedFor(adapter.name, uri, revision, reason, message, waits, first))
     return adapter_entries(asked, [facts.adapters for facts in view.serving if facts.ready])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from llmservice_operator.children.adapter_mounts import map_name
@@ -20,6 +21,8 @@ from llmservice_runtime.formats.lora_facts import LoraFacts
 
 READ = "read.json"
 """Key beside the file: by `Adapter`'s source, what its headers say."""
+TRIED_SINCE = "tried.json"
+"""Key beside it: by names of adapters that one replica tries, the time from which on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,18 @@ class AdapterRead:
 
 
 def adapter_map(
-    owner: Owner, wanted: Iterable[Adapter], read: Mapping[str, AdapterRead], tried: Mapping[str, str]
+    owner: Owner,
+    wanted: Iterable[Adapter],
+    read: Mapping[str, AdapterRead],
+    tried: Mapping[str, str],
+    since: Mapping[str, str],
 ) -> Json:
-    """The object; `read` by the adapters' keys (`decide.adapters`), `tried` as replicas read it."""
+    """The object; `read` by the adapters' keys (`decide.adapters`), `tried` as replicas read it, `since` when each of
+    these began."""
     kept = {key: {"revision": one.revision, "facts": json.loads(one.facts.to_json())} for key, one in read.items()}
     data = {ADAPTERS_FILE: adapters_json(wanted, tried), READ: json.dumps(kept, sort_keys=True)}
+    if since:
+        data[TRIED_SINCE] = json.dumps(dict(since), sort_keys=True)
     return owner.child("v1", "ConfigMap", map_name(owner), data=data)
 
 
@@ -66,6 +76,15 @@ def told_in(live: Json | None) -> tuple[Adapter, ...]:
 def tried_in(live: Json | None) -> dict[str, str]:
     """Which pods the live one has try adapters first, by these' names."""
     return parse_tried(live["data"][ADAPTERS_FILE]) if live is not None and told_in(live) else {}
+
+
+def since_in(live: Json | None) -> dict[str, str]:
+    """Since when the live one has them tried, by their names; nothing of what can't be read."""
+    try:
+        kept = json.loads((live or {}).get("data", {}).get(TRIED_SINCE, "{}"))
+        return {str(name): datetime.fromisoformat(since).isoformat() for name, since in kept.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 def file_digest(adapters: Json | None) -> str:

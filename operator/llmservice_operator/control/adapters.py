@@ -45,6 +45,7 @@ class _Asked:
     news: float = 0.0
     """When that was another one."""
     told: tuple[AdapterTold, ...] | None = None
+    """Nothing, where it was only asked in vain; None = it was not asked yet."""
     asking: bool = field(default=False)
 
 
@@ -104,17 +105,18 @@ class Adapters:
 
     async def _learn(self, asked: _Asked) -> None:
         url = f"http://{in_url(asked.address)}:{SUPERVISOR_PORT}/status"
+        silent = False
         try:
-            told = adapters_told(await self._ask(url))
+            told: tuple[AdapterTold, ...] = adapters_told(await self._ask(url))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             logger.info("%s does not tell of its adapters: %s", url, error or type(error).__name__)
-            told = None
+            told, silent = asked.told or (), True
         finally:
             asked.asking = False
         now = self._clock()
-        under_way = told is None or any(one.state not in SETTLED for one in told) or now - asked.news < NEWS_SECONDS
+        under_way = silent or any(one.state not in SETTLED for one in told) or now - asked.news < NEWS_SECONDS
         asked.due = now + (SOON_SECONDS if under_way else SELDOM_SECONDS)
-        if told is not None and told != asked.told:
+        if told != asked.told:
             asked.told = told
             self._changed(asked.key)
 

@@ -9,17 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from llmservice_api.adapters import AdapterSpec
-from llmservice_api.adapters_told import AdapterTold
-from llmservice_api.adapters_tried import Taster, tried
 from llmservice_api.v1alpha1 import LLMServiceSpec
 from llmservice_operator.children.adapter_job import adapter_job_name
-from llmservice_operator.children.adapter_map import AdapterRead, read_in, told_in, tried_in
+from llmservice_operator.children.adapter_map import AdapterRead, read_in, told_in
 from llmservice_operator.children.adapter_mounts import mounted_secrets, mounts_map, secret_folder
 from llmservice_operator.decide.preparation import Preparation, preparation, reported, unreadable
 from llmservice_operator.facts.frozen import Frozen
-from llmservice_operator.facts.live import Live, holds
-from llmservice_operator.facts.owner import Json, Owner, digest
-from llmservice_operator.facts.pod_fields import ADAPTERS
+from llmservice_operator.facts.live import Live
+from llmservice_operator.facts.owner import Owner, digest
 from llmservice_operator.facts.problem import Problem
 from llmservice_planning.adapters import Judged, judged, why_not
 from llmservice_runtime.contract.adapters import Adapter
@@ -31,8 +28,6 @@ from llmservice_runtime.prepare.report import Prepared
 
 AT_A_TIME = 8
 """Jobs that read adapters of one service."""
-HOST_NAME = 63
-"""Characters of a pod's name that its host has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,26 +158,6 @@ def _judged(frozen: Frozen, found: Sequence[Found]) -> Judged | None:
 def files(made: Iterable[Wanted]) -> list[Adapter]:
     """What replicas read, in the order of names: another order of the spec is no news."""
     return sorted((_file(one) for one in made if one.told), key=lambda adapter: adapter.name)
-
-
-def tried_first(wanted: Sequence[Adapter], live: Live, told: Mapping[str, Sequence[AdapterTold]]) -> dict[str, str]:
-    """Names of adapters to those of the pods that load them before others are told to. `told` by the pods' uids."""
-    replicas = [_taster(pod, told) for pod in live.replicas if _reads_its_name(pod)]
-    return tried(wanted, told_in(live.adapter_map), tried_in(live.adapter_map), replicas)
-
-
-def _taster(pod: Json, told: Mapping[str, Sequence[AdapterTold]]) -> Taster:
-    metadata = pod["metadata"]
-    return Taster(metadata["name"], holds(pod, "Ready"), told.get(metadata.get("uid", "")))
-
-
-def _reads_its_name(pod: Json) -> bool:
-    """Whether it runs a replica that reads adapters, and knows itself in their file: by its host's name."""
-    spec = pod["spec"]
-    if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
-        return False
-    named = not spec.get("hostname") and not spec.get("hostNetwork") and len(pod["metadata"]["name"]) <= HOST_NAME
-    return named and any(volume["name"] == ADAPTERS for volume in spec.get("volumes", ()))
 
 
 def _file(one: Wanted) -> Adapter:

@@ -28,6 +28,7 @@ from llmservice_operator.decide import adapters as lora
 from llmservice_operator.decide.preparation import Preparation, preparation
 from llmservice_operator.decide.resolution import Resolution, resolution
 from llmservice_operator.decide.rollout import decide_in, in_place
+from llmservice_operator.decide.trials import Trial, judged_in, trials_of
 from llmservice_operator.facts.access import reached
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.frozen import Frozen
@@ -67,7 +68,7 @@ class Decision:
     delete: tuple[Delete, ...]
     requeue_after: float | None
     adapters: tuple[lora.Wanted, ...] = ()
-    tried: Mapping[str, str] = field(default_factory=dict)
+    trials: Mapping[str, Trial] = field(default_factory=dict)
     """By adapters' names: the pod that loads it before the others are told to."""
     new_replicas: str = ""
     """Why replicas are replaced for the sake of adapters, a sentence; empty when they are not."""
@@ -103,9 +104,12 @@ def decide(
     waits += [*(made.retry_in for made in reading.values()), ANNOUNCED_SECONDS if room.announced else None]
     keeps = lora.keeps_map(found, in_force, live.running())
     files = lora.files(adapters)
-    tried = lora.tried_first(files, live, observed.adapters)
+    trials = trials_of(files, observed.service, live, observed.adapters, now)
+    waits.append(judged_in(trials, live, now))
+    tried = {name: trial.pod for name, trial in trials.items()}
+    since = {name: trial.since for name, trial in trials.items()}
     read = {one.key: one.read for one in found if one.read}
-    mapped = [adapter_map(owner, files, read, tried)] if keeps else []
+    mapped = [adapter_map(owner, files, read, tried, since)] if keeps else []
     children = _children(service, owner, live, asked, target, in_force, stay, cached, config, observed.services, found)
     return Decision(
         service=service,
@@ -125,7 +129,7 @@ def decide(
         ),
         requeue_after=min((wait for wait in waits if wait is not None), default=None),
         adapters=adapters,
-        tried=tried,
+        trials=trials,
         new_replicas=room.said,
         pokes=tuple(_pokes(live, mapped[0])) if mapped else (),
     )

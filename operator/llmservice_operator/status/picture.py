@@ -47,10 +47,8 @@ class Picture:
     def _asked_for(self, one: Wanted) -> AskedFor:
         adapter, read, problem = one.found.adapter, one.found.read, one.problem
         reason, message = (str(problem.reason), problem.message) if problem else ("", "")
-        first = None
-        if (pod := self.decision.tried.get(adapter.name)) is not None:
-            uid = next((p["metadata"].get("uid", "") for p in self.live.replicas if p["metadata"]["name"] == pod), "")
-            first = self.observed.adapters.get(uid, ())
+        trial = self.decision.trials.get(adapter.name)
+        first = None if trial is None else [said for said in (trial.said,) if said is not None]
         return AskedFor(adapter.name, adapter.uri, read.revision if read else "", reason, message, one.waits, first)
 
     @property

@@ -111,3 +111,14 @@ async def test_who_does_not_say_is_asked_again_and_what_it_said_counts(says: Any
         assert await world.wait(SOON_SECONDS) == 1 and world.adapters.of(KEY)["a"]
         world.adapters.forget(KEY)
         assert world.adapters.of(KEY) == {} and await world.wait(1000) == 0
+
+
+async def test_who_was_only_asked_in_vain_is_told_from_who_was_not_asked_yet(quick: None) -> None:
+    world = World()
+    world.says = OSError("away")
+    world.adapters.look(KEY, [pod("a"), config_map("x")])
+    assert world.adapters.of(KEY) == {}
+    async with running(world):
+        await world.wait(0.0)
+        assert world.adapters.of(KEY) == {"a": ()} and world.changed == [KEY]
+        assert await world.wait(SOON_SECONDS) == 1 and world.changed == [KEY], "that is no news"

@@ -352,6 +352,105 @@ def test_another_replica_tries_it_when_the_first_is_gone() -> None:
     assert world.tried() == {}, "nothing serves: whatever starts loads it"
 
 
+def turned(world: Adapted, pod: str, ready: bool) -> None:
+    """It becomes Ready now, or ceases to be."""
+    (held,) = world.objects["Pod", pod]["status"]["conditions"]
+    held |= {"status": "True" if ready else "False", "lastTransitionTime": world._stamp()}
+    if not ready:
+        world.adapters.pop(f"uid-{pod}", None)
+
+
+def test_one_that_never_comes_back_from_it_is_named_and_nobody_else_is_told() -> None:
+    world = with_a_new_one()
+    (first,) = world.tried().values()
+    turned(world.wait(30), first, ready=False)
+    world.pass_()
+    world.wait(595).pass_()
+    assert world.entries()["law"]["state"] == "Loading" and world.look().requeue_after <= 5
+    world.wait(6).pass_()
+    found = world.condition("AdaptersReady")
+    assert (found["status"], found["reason"]) == ("False", "Crashed") and f"Replica {first} " in found["message"]
+    assert world.tried() == {"law": first} and "take it away" in found["message"]
+    assert world.pass_() == []
+    turned(world, first, ready=True)
+    world.adapters[f"uid-{first}"] = (loaded(SQL), loaded(LAW))
+    world.pass_()
+    assert world.tried() == {}, "it has come back after all"
+
+
+def test_one_that_serves_on_and_can_t_be_asked_has_not_died_of_it() -> None:
+    world = with_a_new_one()
+    (first,) = world.tried().values()
+    world.pass_()
+    world.adapters = {"uid-demo-1": (), "uid-demo-2": ()}  # asked in vain, as where others' policies keep us out
+    for pod in ("demo-1", "demo-2"):
+        world.objects["Pod", pod]["status"]["conditions"][0]["lastTransitionTime"] = "2025-12-31T00:00:00Z"
+    world.wait(599).pass_()
+    assert world.tried() == {"law": first} and world.look().requeue_after <= 1
+    asked, world.adapters = world.adapters, {}
+    world.wait(2).pass_()
+    assert world.tried() == {"law": first}, "another operator has not asked yet"
+    world.adapters = asked
+    world.pass_()
+    assert world.tried() == {} and len(world.file()) == 2
+
+
+def test_one_that_fell_over_and_can_t_be_asked_is_named() -> None:
+    world = with_a_new_one()
+    (first,) = world.tried().values()
+    turned(world.wait(60), first, ready=True)
+    world.adapters[f"uid-{first}"] = ()
+    world.wait(590).pass_()
+    assert world.tried() == {"law": first} and world.entries()["law"]["state"] == "Loading"
+    world.wait(11).pass_()
+    assert world.tried() == {"law": first} and world.entries()["law"]["reason"] == "Crashed"
+
+
+def with_a_deadly_one() -> tuple[Adapted, str]:
+    """Two replicas have SQL, and the engine of one has died of LAW."""
+    world = with_a_new_one()
+    (first,) = world.tried().values()
+    died = loaded(LAW, AdapterState.FAILED, reason="Crashed", message="The engine died while it loaded this adapter.")
+    world.adapters[f"uid-{first}"] = (loaded(SQL), died)
+    world.pass_()
+    return world, first
+
+
+def test_what_an_engine_died_of_is_not_tried_again_when_its_replica_goes() -> None:
+    world, first = with_a_deadly_one()
+    before = world.entries()["law"]
+    world.adapters = {}  # another operator
+    world.pass_()
+    for pod in (first, *{"demo-1", "demo-2"} - {first}):
+        del world.objects["Pod", pod]
+        world.pass_()
+        assert world.tried() == {"law": first} and world.entries()["law"] == before
+        assert world.condition("AdaptersReady")["reason"] == "Crashed"
+    world.ready("demo-3")
+    world.adapters = {"uid-demo-3": (loaded(SQL), loaded(LAW, AdapterState.PENDING))}
+    world.pass_()
+    assert world.tried() == {"law": first} and world.entries()["law"] == before, "it woke, and only fetches it"
+    assert world.pass_() == []
+
+
+@pytest.mark.parametrize("way", ["uri", "revision", "again"])
+def test_another_one_is_tried_anew_and_the_same_one_when_it_comes_again(way: str) -> None:
+    world, first = with_a_deadly_one()
+    del world.objects["Pod", first]
+    world.pass_()
+    (left,) = {"demo-1", "demo-2"} - {first}
+    if way == "again":
+        world.edit(adapters=[SQL]).pass_()
+        world.edit(adapters=[SQL, LAW]).pass_()
+        if world.jobs():
+            world.read(LAW).pass_()
+    else:
+        other = LAW | {way: "hf://acme/other" if way == "uri" else "v2"}
+        world.edit(adapters=[SQL, other]).pass_()
+        world.read(other, revision="c2").pass_()
+    assert world.tried() == {"law": left} and world.entries()["law"]["state"] == "Loading"
+
+
 @pytest.mark.parametrize("spec", [{"hostNetwork": True}, {"hostname": "fixed"}])
 def test_replicas_that_do_not_know_their_names_load_it_together(spec: Json) -> None:
     world = Adapted().serve(SQL)

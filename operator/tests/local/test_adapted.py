@@ -59,7 +59,7 @@ class Fake:
         adapters: Sequence[Adapter] = (),
         tried: Tried = NOTHING,
     ) -> str:
-        name = f"{service}-{len(self.facts)}"
+        name = f"{service}-{len(self.told)}"
         self.facts[name] = ReplicaFacts(name, slot, ready=True, url="http://x")
         self.told[name], self.tried[name] = tuple(adapters), dict(tried)
         return name
@@ -68,7 +68,7 @@ class Fake:
         self.told[replica], self.tried[replica] = tuple(adapters), dict(tried)
 
     async def stop(self, replica: str, *, force: bool = False) -> None:
-        del self.facts[replica]
+        self.facts.pop(replica, None)
 
     def says(
         self, *adapters: Adapter, state: AdapterState = AdapterState.LOADED, reason: str = "", message: str = "",
@@ -136,6 +136,33 @@ async def test_one_that_an_engine_died_of_is_told_to_no_other_replica() -> None:
     control.settle()
     (second,) = {tried["law"] for name, tried in substrate.tried.items() if name != first}
     assert second != first, "another replica takes its place"
+
+
+async def test_what_an_engine_died_of_is_not_tried_again_when_its_replica_goes() -> None:
+    substrate = Fake()
+    control = ServiceControl(order(SQL).scaled(2), substrate)
+    control.apply(order(SQL).scaled(2))
+    control.apply(order(SQL, LAW).scaled(2))
+    (first,) = {tried["law"] for tried in substrate.tried.values()}
+    substrate.says(LAW, state=AdapterState.FAILED, reason="Crashed", message="The engine died of it.", replica=first)
+    control.settle()
+    before = adapters_of(control._view())[1]
+    assert before["reason"] == "Crashed"
+    for replica in (first, *substrate.facts.keys() - {first}):
+        await substrate.stop(replica)
+        control.settle()
+        entry = adapters_of(control._view())[1]
+        assert (entry["state"], entry["message"]) == (before["state"], before["message"])
+    control.apply(order(SQL, LAW).scaled(3))  # it wakes
+    assert all(substrate.tried[name] == {"law": first} for name in substrate.facts)
+    rolled = order(SQL, LAW, settings=dataclasses.replace(ROOM, adapter_count=8)).scaled(3)
+    assert control.apply(rolled) == "replacing"
+    assert all(substrate.tried[name] == {"law": first} for name in substrate.facts)
+    control.settle()
+    await asyncio.sleep(0)
+    control.apply(dataclasses.replace(rolled, service=service(SQL), adapters=(SQL,)).scaled(3))
+    control.apply(rolled)  # taken away, and added again
+    assert {substrate.tried[name]["law"] for name in substrate.facts} <= set(substrate.facts) - {first}
 
 
 async def test_the_gateway_is_told_who_has_which() -> None:
