@@ -22,19 +22,31 @@ def in_full(word: str) -> tuple[str, str]:
     site = next((site for site in SITES if word.startswith(site)), "")
     scheme, separator, rest = word.removeprefix(site).rpartition("://")
     found = PAIR.fullmatch(rest)
-    if found is None or (separator and scheme.lower() not in HUBS):
+    if found is None or (separator and (site or scheme.lower() not in HUBS)):
         return word, ""
     return f"{scheme.lower() or 'hf'}://{found['name']}", found["choice"] or ""
 
 
-def scheme_of(word: str) -> str:
-    """Where a word leads: a scheme of URIs, `file` for a path too; empty where only a store of Ollama's may know it."""
-    if word.startswith(SITES) or PAIR.fullmatch(word):
-        return "hf"
-    if "://" in word:
-        return word.partition("://")[0].lower()
-    is_path = word.startswith((".", "/", "~")) or (word.lower().endswith(".gguf") and ":" not in word)
-    return "file" if is_path else ""
+def is_path(word: str, *, relative: bool = True) -> bool:
+    """Whether it is a file or a folder of this machine. Not `relative`: whoever says it has no folder to begin at, and
+    OWNER/NAME.gguf is the hub's."""
+    if word.startswith(SITES) or "://" in word:
+        return False
+    begins = relative and (word.startswith((".", "~")) or (word.lower().endswith(".gguf") and ":" not in word))
+    return word.startswith("/") or begins
+
+
+def asked_for(word: str) -> tuple[str, str]:
+    """URI and choice of a model that a request names; no URI where only a store of Ollama's may know it."""
+    if is_path(word, relative=False):
+        return f"file://{word}", ""
+    uri, choice = in_full(word)
+    return (uri, choice) if "://" in uri else ("", "")
+
+
+def scheme_of(uri: str) -> str:
+    """Where a URI leads, in small letters."""
+    return uri.partition("://")[0].lower() if "://" in uri else ""
 
 
 def last_part(uri: str) -> str:

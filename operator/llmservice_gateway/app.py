@@ -133,6 +133,7 @@ class Gateway:
             lambda: self.proxy.table,
             resolved,
             self._may_launch,
+            self._may_ask,
             self.proxy.bodies,
             lambda: self.proxy.draining,
             self._model,
@@ -237,7 +238,11 @@ class Gateway:
             owner = request[OWNER]
             if not (owner.record.launch and owner.record.may_use(service)):
                 raise key_may_not(owner.name, service)
-        request[ENTRY].service = service
+
+    def _may_ask(self, request: web.Request) -> None:
+        """ApiError 429 where its key has asked enough."""
+        if self._door is not None:
+            self._door.ask(request[OWNER])
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -285,8 +290,7 @@ class Gateway:
     @asynccontextmanager
     async def _body(self, request: web.Request) -> AsyncIterator[Body]:
         """A request's body, if its key may ask now."""
-        if self._door is not None:
-            self._door.ask(request[OWNER])
+        self._may_ask(request)
         request[ENTRY].batch = is_batch(request.headers)
         body = await self.proxy.bodies.read(request)
         try:

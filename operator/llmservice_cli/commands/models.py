@@ -120,14 +120,20 @@ def _rm(models: list[Named], users: list[tuple[str, str, str]], dry: bool) -> No
 
 def forget(uri: str, include: Sequence[str], places: Places) -> None:
     """Remove what is kept of a model that a service had and no service has, or these files of it; what somebody else
-    uses stays. UserError as `run`."""
+    uses stays: other files of the model are no reason to keep these. UserError as `run`."""
     states = dict.fromkeys([places.state.absolute(), *Room().instances()])
-    users = [user for state in states for user in _users(state)]
+    users = [user for state in states for user in _chosen(state)]
     for kept in kept_models(places.cache):
-        if kept.uri == uri and not _used_by(kept, users):
-            here = gguf_variants(_ggufs(kept))
-            chosen = [file for variant in here for file in variant.files if matches(file, include)]
-            remove(kept, tuple(chosen) if include and 0 < len(chosen) < sum(len(one.files) for one in here) else ())
+        others = [files for other, revision, files in users if other == kept.uri and revision in ("", kept.commit)]
+        if kept.uri != uri or not all(others):
+            continue
+        here = [file for variant in gguf_variants(_ggufs(kept)) for file in variant.files]
+        theirs = {file for file in here if any(matches(file, files) for files in others)}
+        gone = [file for file in here if matches(file, include) and file not in theirs]
+        if len(gone) == len(here) and not (others and not here):  # without these it is of another kind, or on its way
+            remove(kept)
+        elif gone:
+            remove(kept, gone)
 
 
 def _prune(known: list[Kept], users: list[tuple[str, str, str]], args: argparse.Namespace) -> None:
@@ -205,18 +211,34 @@ def _is_revision(kept: Kept, name: str) -> bool:
 
 def _users(state: Path) -> Iterator[tuple[str, str, str]]:
     """(service, URI, revision) of what an instance serves or prepares; the revision may not be known yet."""
+    for entry in _entries(state):
+        if found := _model(entry):
+            yield full_name(entry), *found
+
+
+def _chosen(state: Path) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """(URI, revision, patterns of its files) of the same; no pattern = all of them."""
+    for entry in _entries(state):
+        if found := _model(entry):
+            yield *found, tuple(entry["object"]["spec"]["model"].get("include") or ())
+
+
+def _entries(state: Path) -> list[dict[str, Any]]:
     try:
         services: list[dict[str, Any]] = Control(state).snapshot()["services"]
     except NoInstanceError:
-        return
-    for entry in services:
-        found = entry["object"]
-        try:
-            uri = parse_uri(found["spec"]["model"]["uri"], Path("/")).shown
-        except SourceError:
-            continue
-        model = found["status"].get("model") or {}
-        yield full_name(entry), uri, safe_revision(model.get("resolvedRevision") or "") if model else ""
+        return []
+    return services
+
+
+def _model(entry: dict[str, Any]) -> tuple[str, str] | None:
+    found = entry["object"]
+    try:
+        uri = parse_uri(found["spec"]["model"]["uri"], Path("/")).shown
+    except SourceError:
+        return None
+    model = found["status"].get("model") or {}
+    return uri, safe_revision(model.get("resolvedRevision") or "") if model else ""
 
 
 def _used_by(kept: Kept, users: list[tuple[str, str, str]]) -> list[str]:

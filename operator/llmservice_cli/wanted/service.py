@@ -47,7 +47,7 @@ class Version:
         if self.meant.ollama is not None:
             return self.meant.ollama.name.shown.removesuffix(":latest")
         word = self.meant.word
-        return "" if "://" in word or word.startswith((".", "/", "~")) or word.endswith(".gguf") else word
+        return "" if "://" in word or self.meant.uri.startswith("file://") else word
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,14 @@ def version_meant(found: Meant, places: Places) -> Version:
 def serves(services: Sequence[dict[str, Any]], version: Version) -> str:
     """Full name of a service of a snapshot that has this model, and is prepared; empty = none has."""
     for entry in services:
-        if entry["engine"] is not None and _has(entry, version):
+        if entry["engine"] is not None and has(entry, version):
             meta = entry["object"]["metadata"]
             return f"{meta['namespace']}/{meta['name']}"
     return ""
 
 
-def _has(entry: dict[str, Any], version: Version) -> bool:
+def has(entry: dict[str, Any], version: Version) -> bool:
+    """Whether a service of a snapshot is of this model."""
     model = entry["object"]["spec"]["model"]
     uri, include = absolute(model["uri"], entry.get("base", "")), model.get("include") or []
     return uri == version.meant.uri and include == ([version.pattern] if version.pattern else [])
@@ -100,7 +101,7 @@ def manifest(
     UserError when `options` say what a service can't have.
     """
     name = options.name or service_name(version.meant, version.quantization)
-    others = {entry["object"]["metadata"]["name"] for entry in services if not _has(entry, version)}
+    others = {entry["object"]["metadata"]["name"] for entry in services if not has(entry, version)}
     if not options.name and name in others:
         name = told_apart(name, version.meant.uri, version.pattern)
     spec: dict[str, Any] = {"model": version.model}
@@ -111,7 +112,7 @@ def manifest(
     if options.engine:
         spec["engine"] = {"type": options.engine}
     metadata: dict[str, Any] = {"name": name}
-    if version.alias:
+    if version.alias and version.alias not in others:  # whose own name it is
         metadata["annotations"] = {ALIASES: version.alias}
     body = _merged({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}, more or {})
     try:

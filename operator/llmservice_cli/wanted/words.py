@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmservice_api.model_words import PAIR, SITES, in_full
+from llmservice_api.model_words import PAIR, SITES, in_full, is_path
 from llmservice_cli.ollama.links import linked
 from llmservice_cli.ollama.store import Found, OllamaModel
 from llmservice_runtime.contract.errors import UserError
@@ -25,15 +25,16 @@ class Meant:
     ollama: OllamaModel | None = None
 
 
-def meant(word: str, store: Found, cache: Path, here: Path) -> Meant:
-    """What `word` means; `here` is the folder that paths start from, `cache` where links to Ollama's files are made.
+def meant(word: str, store: Found, cache: Path, here: Path | None) -> Meant:
+    """What `word` means; `here` is the folder that paths start from (None = only whole paths are paths), `cache` where
+    links to Ollama's files are made.
 
     UserError when it means nothing, or a model of Ollama's that can't be served.
     """
     if word.startswith(SITES) or "://" in word:
         return Meant(word, *in_full(word))
-    if word.startswith((".", "/", "~")) or (word.lower().endswith(".gguf") and ":" not in word):
-        return Meant(word, f"file://{(here / Path(word).expanduser()).absolute()}")
+    if is_path(word, relative=here is not None):
+        return Meant(word, f"file://{((here or Path('/')) / Path(word).expanduser()).absolute()}")
     if model := store.named(word):
         return Meant(word, f"file://{linked(model, cache)}", ollama=model)
     if PAIR.fullmatch(word):

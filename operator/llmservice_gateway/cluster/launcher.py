@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from http import HTTPStatus
 
 from llmservice_api.labels import LAUNCHED
 from llmservice_api.model_words import told_apart
 from llmservice_gateway.launching import errors
-from llmservice_gateway.launching.launcher import Download
+from llmservice_gateway.launching.launcher import Begun, Download, May
 from llmservice_gateway.launching.wish import Json, Leave, Wish
 from llmservice_kube.cache import Cache
 from llmservice_kube.client import Client
@@ -18,6 +20,10 @@ from llmservice_runtime.wire.errors import ApiError, unavailable
 
 MANAGER = "llmservice-gateway-launch"
 """Field manager of what clients launch."""
+
+TOLD_SECONDS = 5.0
+"""By then the watch has told of what was made."""
+LOOK_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -30,27 +36,36 @@ class ClusterLauncher:
         self._client = client
         self._cache = cache
 
-    async def launch(self, wish: Wish) -> str:
-        """Applied where there is no service of its name; what admission says is told as it is."""
+    async def launch(self, wish: Wish, may: May) -> Begun:
+        """Applied where there is no service of its name; what admission says is told as it is. Known by its uid."""
         name = wish.called
-        if (known := self._object(f"{wish.namespace}/{name}")) is not None:
-            same = _model(known) == _model(wish.manifest())
-            if same and wish.again:
-                return f"{wish.namespace}/{name}"
-            if same or wish.name:
-                raise errors.there_already(f"{wish.namespace}/{name}", "model_uid")
-            name = told_apart(name, wish.uri, wish.quantization)
         service = f"{wish.namespace}/{name}"
+        may(service)
         try:
-            await self._client.apply(wish.manifest(name), new=True, manager=MANAGER)
+            if (known := await self._there(wish.namespace, name)) is not None:
+                same = _model(known) == _model(wish.manifest())
+                if same and wish.again:
+                    return Begun(service)
+                if same or wish.name:
+                    raise errors.there_already(service, "model_uid")
+                name = told_apart(name, wish.uri, wish.quantization)
+                service = f"{wish.namespace}/{name}"
+                may(service)
+            made = await self._client.apply(wish.manifest(name), new=True, manager=MANAGER)
         except Refused as refused:
             if refused.conflict:
                 if wish.again:
-                    return service
+                    return Begun(service)
                 raise errors.there_already(service, "model_uid") from refused
             raise _told(service, refused) from refused
         log.info("%s: launched for a client of %s", service, wish.by)
-        return service
+        await self._told_of(made)
+        return Begun(service, made["metadata"]["uid"])
+
+    async def give_up(self, begun: Begun) -> None:
+        """Whatever else has its name by now stays."""
+        namespace, _, name = begun.service.partition("/")
+        await self._delete(namespace, name, begun.made)
 
     def download(self, service: str) -> Download | None:
         """The Job that brings it tells no bytes."""
@@ -70,11 +85,32 @@ class ClusterLauncher:
         if (found := self._object(service)) is None:
             return
         metadata = found["metadata"]
+        await self._delete(metadata["namespace"], metadata["name"], metadata["uid"])
+
+    async def _delete(self, namespace: str, name: str, uid: str) -> None:
+        service = f"{namespace}/{name}"
         try:
-            await self._client.delete(LLM_SERVICE, metadata["namespace"], metadata["name"], metadata["uid"])
+            await self._client.delete(LLM_SERVICE, namespace, name, uid)
         except Refused as refused:
             raise _told(service, refused) from refused
         log.info("%s: removed for a client", service)
+
+    async def _there(self, namespace: str, name: str) -> Json | None:
+        """The service as it is now: of one that was removed a moment ago the watch may not have told yet. By a list,
+        which the gateway's account may."""
+        if self._object(f"{namespace}/{name}") is None:
+            return None
+        listed = await self._client.list(LLM_SERVICE, namespace, fields=f"metadata.name={name}")
+        return next((one for one in listed.items if one["metadata"]["name"] == name), None)
+
+    async def _told_of(self, made: Json) -> None:
+        """Until the watch has told of it, so that the next request finds it, and nobody takes the one before for it."""
+        metadata = made["metadata"]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TOLD_SECONDS):
+                place = metadata["namespace"], metadata["name"]
+                while self._cache.uid(LLM_SERVICE, *place) != metadata["uid"]:  # noqa: ASYNC110 - a cache has no events
+                    await asyncio.sleep(LOOK_SECONDS)
 
     def _object(self, service: str) -> Json | None:
         namespace, _, name = service.partition("/")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from llmservice_api.model_words import PAIR, scheme_of
+from llmservice_api.model_words import PAIR, asked_for, scheme_of
 from llmservice_gateway.dialects.pieces import Json
 from llmservice_gateway.dialects.reading import Fields, wrong
 from llmservice_gateway.launching.wish import FORMS, Leave, Wish, checked
@@ -64,7 +64,9 @@ def launch(given: Json, leave: Leave) -> Wish:
     if (replicas := fields.one(int, "replica")) not in (None, 1):
         spec["replicas"] = replicas
     fields.refuse("n_worker", "a replica runs on one machine; `replica` says how many there are.", but=1)
-    if (context := fields.one(int, "max_model_len") or fields.one(int, "n_ctx")) is not None:
+    if (context := fields.one(int, "max_model_len")) is None:
+        context = fields.one(int, "n_ctx")
+    if context is not None:
         spec["contextTokens"] = context
     _gpus(fields, spec, leave, cpu="n_gpu" in given and given["n_gpu"] is None)
     if adapters := _adapters(fields, leave):
@@ -78,18 +80,18 @@ def _word(fields: Fields, leave: Leave) -> str:
     """The model, by `model_path` where that is given: then `model_name` only names it."""
     name, path = fields.must(str, "model_name"), fields.one(str, "model_path")
     hubs = [_one_of(fields, field, HUBS) for field in ("download_hub", "model_hub")]
-    word = _located("model_path", path, leave) if path else _located("model_name", name, leave)
     hub = next((HUBS[hub] for hub in hubs if hub), "")
-    if not hub or hub == scheme_of(word):
-        return word
-    if not PAIR.fullmatch(word):
+    field, word = ("model_path", path) if path else ("model_name", name)
+    if hub and PAIR.fullmatch(word):
+        word = f"{hub}://{word}"
+    word = _located(field, word, leave)
+    if hub not in ("", scheme_of(asked_for(word)[0])):
         raise bad_request(f"`download_hub` is {hub}, and the model is named by a URI, which says it.", "download_hub")
-    leave.check(f"{hub}://{word}", "download_hub")
-    return f"{hub}://{word}"
+    return word
 
 
 def _located(field: str, word: str, leave: Leave) -> str:
-    if not scheme_of(word):
+    if not asked_for(word)[0]:
         said = f"`{field}` is {cut(word)!r}, a name as Xinference's own registry has them, which is not here."
         raise bad_request(f"{said} {FORMS}", field, "unknown_model_name")
     leave.check(word, field)
@@ -151,10 +153,10 @@ def _adapters(fields: Fields, leave: Leave) -> list[Json]:
         name, word = one.must(str, "lora_name"), one.must(str, "local_path")
         one.end()
         where = one.at("local_path")
-        if not (scheme := scheme_of(word)):
+        uri, choice = asked_for(word)
+        if choice or not uri:
             raise bad_request(f"`{where}` is {cut(word)!r}, which is no place of an adapter. {FORMS}", where)
         leave.check(word, where)
-        uri = word if "://" in word else f"file://{word}" if scheme == "file" else f"hf://{word}"
         found.append({"name": name, "uri": uri})
     given.end(dict.fromkeys(_OF_IMAGES, "adapters of pictures have no engine here."))
     if not found:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from llmservice_gateway.launching.wish import Leave, Wish
 from llmservice_runtime.wire.errors import ApiError
+
+May = Callable[[str], None]
+"""Raises ApiError where whoever asks has no right to launch or remove a service of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A launch of a service. `made` is what the one that it made is known by; empty = there was one that is as good."""
+
+    service: str
+    made: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +34,12 @@ class Launcher(Protocol):
 
     leave: Leave
 
-    async def launch(self, wish: Wish) -> str:
-        """Begin; the service. ApiError when it can't be."""
+    async def launch(self, wish: Wish, may: May) -> Begun:
+        """Begin. ApiError when it can't be, or `may` has something against the name that it gets."""
+        ...
+
+    async def give_up(self, begun: Begun) -> None:
+        """It came to nothing: end it, and remove what it made, and nothing else."""
         ...
 
     def download(self, service: str) -> Download | None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 from aiohttp import web
 
 from llmservice_gateway.bodies import Bodies
 from llmservice_gateway.dialects import ollama_answer, ollama_pull, xinference_launch
+from llmservice_gateway.errors import gateway_draining
+from llmservice_gateway.journal import ENTRY
 from llmservice_gateway.launching import errors
-from llmservice_gateway.launching.launcher import Launcher
-from llmservice_gateway.launching.standing import broken, progress, until_there
+from llmservice_gateway.launching.launcher import Begun, Download, Launcher
+from llmservice_gateway.launching.standing import broken, failure_of, progress, until_there
 from llmservice_gateway.launching.wish import DEFAULT, Json, Wish
 from llmservice_gateway.naming import fields_of
 from llmservice_gateway.routing import Meant, Table
@@ -25,6 +29,9 @@ MOST_BYTES = 64 << 10
 
 log = logging.getLogger(__name__)
 
+BEAT_SECONDS = 10.0
+"""A pull's client, and what is between, hears something so often at least."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Resolve = Callable[[Table, str], Meant]
 May = Callable[[web.Request, str], None]
@@ -32,7 +39,8 @@ May = Callable[[web.Request, str], None]
 
 class LaunchRoutes:
     """`launcher` None = nothing is launched by requests. `table` has what a request may see, and `whole` what there is;
-    `may` raises ApiError where its key has no right to launch or remove a service; `model` answers GET /v1/models/M."""
+    `may` raises ApiError where its key has no right to launch or remove a service, `ask` where it may ask nothing now;
+    `model` answers GET /v1/models/M."""
 
     def __init__(
         self,
@@ -41,6 +49,7 @@ class LaunchRoutes:
         whole: Callable[[], Table],
         resolve: Resolve,
         may: May,
+        ask: Callable[[web.Request], None],
         bodies: Bodies,
         draining: Callable[[], bool],
         model: Handler,
@@ -49,6 +58,7 @@ class LaunchRoutes:
         self._table, self._whole = table, whole
         self._resolve = resolve
         self._may = may
+        self._ask = ask
         self._bodies = bodies
         self._draining = draining
         self._model = model
@@ -63,19 +73,20 @@ class LaunchRoutes:
         router.add_delete("/api/delete", self._delete, expect_handler=expect_later)
 
     async def _launch(self, request: web.Request) -> web.Response:
-        """Answered when the model is there, or with `wait_ready=false` when it is known what it is called."""
+        """Answered when the model is there, or with `wait_ready=false` when other requests find it."""
         launcher = self._allowed(request)
-        wish = self._placed(request, launcher, xinference_launch.launch(await self._given(request), launcher.leave))
-        service = await launcher.launch(wish)
-        if request.query.get("wait_ready", "true").lower() not in ("false", "0"):
-            try:
-                async with aclosing(until_there(service, launcher, self._whole, self._draining)) as looks:
-                    async for _ in looks:
-                        pass
-            except ApiError as error:
-                await self._given_up(launcher, service, error)
-                raise
-        return web.json_response({"model_uid": service.replace("/", ".", 1)})
+        wish = xinference_launch.launch(await self._given(request), launcher.leave)
+        begun = await self._begun(request, launcher, wish)
+        waits = request.query.get("wait_ready", "true").lower() not in ("false", "0")
+        try:
+            async with aclosing(self._looks(launcher, begun)) as looks:
+                async for _ in looks:
+                    if not waits and begun.service in self._whole().backends:
+                        break
+        except ApiError:
+            await self._given_up(launcher, begun)
+            raise
+        return web.json_response({"model_uid": begun.service.replace("/", ".", 1)})
 
     async def _progress(self, request: web.Request) -> web.StreamResponse:
         table, launcher = self._table(request), self._launcher()
@@ -90,8 +101,7 @@ class LaunchRoutes:
                 raise error from None
             raise
         if broken(backend):
-            why = backend.unready
-            raise errors.failed(backend.full_name, why.reason, f"{why.message} {why.remedy}".strip())
+            raise failure_of(backend)
         download = launcher.download(backend.full_name) if launcher else None
         return web.json_response({"progress": progress(backend, download)})
 
@@ -110,20 +120,22 @@ class LaunchRoutes:
         """It goes on when its client leaves."""
         launcher = self._allowed(request)
         wish, streams = ollama_pull.pull(await self._given(request), launcher.leave)
-        service = await launcher.launch(self._placed(request, launcher, wish))
-        looks = until_there(service, launcher, self._whole, self._draining)
+        begun = await self._begun(request, launcher, wish)
         teller = ollama_pull.PullTeller(wish.word)
         response = web.StreamResponse(headers=ollama_answer.LINES)
+        clock = asyncio.get_running_loop().time
         try:
-            async with aclosing(looks):
+            async with aclosing(self._looks(launcher, begun)) as looks:
                 if streams:
                     await response.prepare(request)
                     await response.write(teller.begun().encode())
+                told = clock()
                 async for download in looks:
-                    if streams and (line := teller.tell(download)):
-                        await response.write(line.encode())
+                    if streams and ((line := teller.tell(download)) or clock() - told >= BEAT_SECONDS):
+                        await response.write(line.encode() or ollama_answer.BEAT)
+                        told = clock()
         except ApiError as error:
-            await self._given_up(launcher, service, error)
+            await self._given_up(launcher, begun)
             if not streams:
                 raise
             await response.write(teller.broken(error).encode())
@@ -141,14 +153,27 @@ class LaunchRoutes:
         self._may(request, service)
         if not launcher.launched(service):
             raise errors.not_launched(service)
+        request[ENTRY].service = service
         log.info("%s: a client removes it", service)
         await launcher.remove(service, files=files)
         return web.json_response(None)
 
-    async def _given_up(self, launcher: Launcher, service: str, error: ApiError) -> None:
-        """Nobody is left with a service that never served: whoever asked for it has been told why."""
-        if error.status == 422 and launcher.launched(service):
-            await launcher.remove(service, files=False)
+    async def _begun(self, request: web.Request, launcher: Launcher, wish: Wish) -> Begun:
+        """A request counts for a service that there is, whatever name it had for it."""
+        if self._draining():
+            raise gateway_draining()
+        begun = await launcher.launch(self._placed(request, launcher, wish), partial(self._may, request))
+        request[ENTRY].service = begun.service
+        return begun
+
+    def _looks(self, launcher: Launcher, begun: Begun) -> AsyncGenerator[Download | None]:
+        return until_there(begun.service, launcher, self._whole, self._draining)
+
+    async def _given_up(self, launcher: Launcher, begun: Begun) -> None:
+        """Nobody is left with a service that never served: whoever asked for it has been told why. What a gateway that
+        goes away has begun goes on."""
+        if begun.made and not self._draining():
+            await launcher.give_up(begun)
 
     async def _given(self, request: web.Request) -> Json:
         body = await self._bodies.read(request)
@@ -162,6 +187,7 @@ class LaunchRoutes:
     def _allowed(self, request: web.Request) -> Launcher:
         if (launcher := self._launcher()) is None:
             raise errors.not_allowed(request.method, request.path)
+        self._ask(request)
         return launcher
 
     def _placed(self, request: web.Request, launcher: Launcher, wish: Wish) -> Wish:

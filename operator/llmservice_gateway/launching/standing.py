@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 from llmservice_api.conditions import Reason
 from llmservice_gateway.errors import gateway_draining
 from llmservice_gateway.launching import errors
 from llmservice_gateway.launching.launcher import Download, Launcher
 from llmservice_gateway.routing import Backend, Table
+from llmservice_runtime.wire.errors import ApiError
 
 LOOK_SECONDS = 0.25
 UNSEEN_SECONDS = 60.0
 """A service that was made is in the table after so long."""
+STANDS_SECONDS: Mapping[str, float] = {Reason.NAME_CONFLICT: 30.0}
+"""How long what is wrong has to last until it counts: children of a service that was removed a moment ago still go."""
 FETCHING = 0.9
 """Of all that a launch takes, as its progress is told: the rest is loading."""
 
@@ -38,21 +41,29 @@ def broken(backend: Backend) -> bool:
     return not is_there(backend) and (why.final or not (why.held or why.reason == Reason.DRAINING))
 
 
+def failure_of(backend: Backend) -> ApiError:
+    """What is told of one that is broken."""
+    why = backend.unready
+    return errors.failed(backend.full_name, why.reason, f"{why.message} {why.remedy}".strip())
+
+
 async def until_there(
     service: str, launcher: Launcher, table: Callable[[], Table], draining: Callable[[], bool]
 ) -> AsyncGenerator[Download | None]:
     """What is being brought, whenever it is looked at, until the service is there. ApiError when it won't be."""
     clock = asyncio.get_running_loop().time
     seen, end = False, clock() + UNSEEN_SECONDS
+    well = clock()
     while True:
         backend = table().backends.get(service)
         if backend is not None:
             seen = True
             if is_there(backend):
                 return
-            if broken(backend):
-                why = backend.unready
-                raise errors.failed(service, why.reason, f"{why.message} {why.remedy}".strip())
+            if not broken(backend):
+                well = clock()
+            elif clock() - well >= STANDS_SECONDS.get(backend.unready.reason, 0.0):
+                raise failure_of(backend)
         elif error := launcher.failure(service):
             raise error
         elif seen or clock() > end:

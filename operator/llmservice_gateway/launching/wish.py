@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from llmservice_api.labels import LAUNCHED
-from llmservice_api.model_words import in_full, last_part, named_after, scheme_of
+from llmservice_api.model_words import asked_for, last_part, named_after, scheme_of
 from llmservice_api.sentences import explain, field_path
 from llmservice_api.sources import SCHEMES
 from llmservice_api.v1alpha1 import API_VERSION, KIND, LLMService
@@ -21,6 +21,8 @@ FORMS = (
     "Write OWNER/NAME or OWNER/NAME:Q4_K_M of the Hugging Face hub, or a URI: hf://OWNER/NAME, modelscope://OWNER/NAME."
 )
 DEFAULT = "default"
+MOST_LETTERS = 256
+"""Of a word for a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,10 @@ class Leave:
         """ApiError for a model that the field `name` of a request has, and that is not launched here."""
         if not word or not word.isprintable() or word.startswith((".", "~")):
             raise bad_request(f"`{name}` is {cut(word)!r}, which is no model. {FORMS}", name)
-        scheme = scheme_of(word)
+        if len(word) > MOST_LETTERS:
+            said = f"`{name}` is {cut(word)!r}, which has {len(word)} letters; at most {MOST_LETTERS} are read."
+            raise bad_request(f"{said} {FORMS}", name)
+        scheme = scheme_of(asked_for(word)[0])
         if scheme and scheme not in SCHEMES:
             raise bad_request(f"`{name}` begins with {cut(scheme)}://, and there is no such source. {FORMS}", name)
         if not (scheme or self.here):
@@ -66,13 +71,12 @@ class Wish:
     @property
     def uri(self) -> str:
         """The model's, as far as words tell."""
-        uri = in_full(self.word)[0]
-        return f"file://{uri}" if uri.startswith("/") else uri
+        return asked_for(self.word)[0] or self.word
 
     @property
     def quantization(self) -> str:
         """Which of its GGUF models; empty = it is not said."""
-        return self.choice or in_full(self.word)[1]
+        return self.choice or asked_for(self.word)[1]
 
     @property
     def called(self) -> str:

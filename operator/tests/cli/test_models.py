@@ -14,6 +14,7 @@ from llmservice_cli.commands import models
 from llmservice_cli.local.client import Control
 from llmservice_cli.local.room import Room
 from llmservice_cli.main import main
+from llmservice_cli.places import Places
 from llmservice_runtime.contract.in_use import held, mark, mark_of
 
 DAY = 86400.0
@@ -167,3 +168,35 @@ def test_a_version_of_what_has_none_is_told(cache: Path, capsys: pytest.CaptureF
     (cache / "models/hf/acme--old/c0ffee00c0ffee00/model.gguf").rename(cache / "model.safetensors")
     assert main(["rm", "acme/old:Q4_K_M"]) == 1
     assert "hf://acme/old has no GGUF models, so no Q4_K_M of one." in capsys.readouterr().err
+
+
+def test_files_of_a_quantization_go_though_another_one_is_served(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder has the files that patterns chose, one has all of them."""
+    uri, commit = "hf://acme/many", "c0ffee00c0ffee00"
+    for name, files in (("", "ab"), ("+1111aaaa", "a"), ("+2222bbbb", "b")):
+        folder = cache / "models/hf/acme--many" / f"{commit}{name}"
+        folder.mkdir(parents=True)
+        for file, quantization in zip(files, ("Q4_K_M" if files[0] == "a" else "Q8_0", "Q8_0"), strict=False):
+            (folder / f"{file}-{quantization}.gguf").write_bytes(b"x")
+        mark(folder, uri)
+    model = {"uri": uri, "include": ["*q8_0*.gguf"]}
+    status = {"model": {"resolvedRevision": commit}}
+    served = [{"object": {"metadata": {"namespace": "x", "name": "y"}, "spec": {"model": model}, "status": status}}]
+    monkeypatch.setattr(Control, "snapshot", lambda self: {"services": served})
+    places = Places.from_environment()
+
+    def left() -> list[str]:
+        return sorted(path.name for path in (cache / "models/hf/acme--many").glob("*/*.gguf"))
+
+    models.forget(uri, ["*q4_k_m*.gguf"], places)
+    assert left() == ["b-Q8_0.gguf", "b-Q8_0.gguf"]
+    models.forget(uri, ["*q8_0*.gguf"], places)
+    assert len(left()) == 2, "a service has them"
+    del model["include"]
+    models.forget(uri, ["*q8_0*.gguf"], places)
+    assert len(left()) == 2, "and one that has all of them"
+    served.clear()
+    models.forget(uri, ["*q8_0*.gguf"], places)
+    assert left() == []

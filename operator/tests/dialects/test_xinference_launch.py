@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from llmservice_cli.local.launch import check
+from llmservice_cli.ollama.store import Found
+from llmservice_cli.wanted.words import meant
 from llmservice_gateway.dialects.xinference_launch import REFUSED, launch
 from llmservice_gateway.launching.wish import Leave, Wish
+from llmservice_runtime.contract.errors import UserError
+from llmservice_runtime.sources.uri import parse_uri
 from llmservice_runtime.wire.errors import ApiError
 
 HUBS = Leave(frozenset(("hf", "modelscope")), ("apps",), more="Add {} to gateway.launch.sources.")
@@ -20,6 +28,10 @@ SENT: dict[str, Any] = {
     "virtual_env_find_links": None, "envs": None,
 }  # fmt: skip
 """What its client sends where nothing but a name is said."""
+
+
+def lora(word: str) -> dict[str, Any]:
+    return {"lora_list": [{"lora_name": "sql", "local_path": word}]}
 
 
 def wish(leave: Leave = HUBS, **fields: Any) -> Wish:
@@ -50,6 +62,52 @@ def refused(leave: Leave = HUBS, **fields: Any) -> ApiError:
 )
 def test_a_model_is_where_its_name_or_path_leads(fields: dict[str, Any], uri: str) -> None:
     assert spec(HERE, **fields)["model"] == {"uri": uri}
+
+
+@pytest.mark.parametrize(
+    ("word", "uri"),
+    [("tmp/evil.gguf", "hf://tmp/evil.gguf"), ("huggingface.co/a/b", "hf://a/b"), ("https://hf.co/a/b/", "hf://a/b")],
+)
+def test_a_repository_is_the_hubs_however_it_is_written(word: str, uri: str) -> None:
+    only = Leave(frozenset(("hf",)), here=True)
+    assert wish(only, model_name=word).uri == wish(only, model_name="x", model_path=word).uri == uri
+    adapter = {"lora_list": [{"lora_name": "sql", "local_path": word}]}
+    assert wish(only, peft_model_config=adapter).spec["adapters"] == [{"name": "sql", "uri": uri}]
+
+
+PIECES = (
+    "hf://", "HF://", "modelscope://", "file://", "s3://", "https://", "huggingface.co/", "https://huggingface.co/",
+    "hf.co/", "https://hf.co/", "/", "//", ":", "://", ".", "..", "~", "a", "a/b", "tmp/evil.gguf", ".gguf", ":Q4", " ",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join))
+def test_whatever_is_named_only_what_the_installation_allows_is_served(word: str) -> None:
+    store = Found((), ())
+    for leave in (Leave(frozenset(("hf",)), here=True), Leave(frozenset(("hf",)), ("apps",))):
+        for fields in (
+            {"model_name": word},
+            {"model_name": "x", "model_path": word},
+            {"peft_model_config": lora(word)},
+        ):
+            try:
+                asked = wish(leave, **fields)
+                served = [adapter["uri"] for adapter in asked.spec.get("adapters", ())]
+                if leave.here:  # a process of the instance's says what is meant
+                    found = meant(asked.word, store, Path("/cache"), None)
+                    check(found, ["hf"])
+                    served.append(found.uri)
+                else:
+                    served.append(asked.manifest()["spec"]["model"]["uri"])
+                schemes = {parse_uri(uri, Path("/")).scheme for uri in served}
+            except (ApiError, UserError):
+                continue
+            assert schemes <= {"hf"}, (word, served)
+
+
+def test_a_word_has_an_end() -> None:
+    error = refused(model_name="a/" + "b" * 33_000)
+    assert error.status == 400 and "at most 256" in error.message and len(error.message) < 1000
 
 
 def test_a_name_of_xinferences_registry_is_none_here_and_what_to_write_is_said() -> None:
@@ -136,6 +194,7 @@ def test_gpus_have_numbers_on_one_machine_alone() -> None:
         ("gpu_idx", "0"),
         ("replica", 5000),
         ("max_model_len", 1),
+        ("max_model_len", 0),
         ("download_hub", "csghub"),
         ("anything_else", 1),
         ("peft_model_config", {"image_lora_load_kwargs": {}}),

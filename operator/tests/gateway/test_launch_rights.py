@@ -12,16 +12,17 @@ from gateway_world import World  # type: ignore[import-not-found]
 from llmservice_api.gateway_keys import decoded, encoded, new_key, record_of
 from llmservice_gateway.keys.door import Door
 from llmservice_gateway.keys.ring import Ring
-from llmservice_gateway.launching.launcher import Download
+from llmservice_gateway.launching.launcher import Begun, Download, May
 from llmservice_gateway.launching.wish import Leave, Wish
 from llmservice_gateway.routing import Backend, Table, Unready
 from llmservice_runtime.wire.errors import ApiError
 
-KEYS = {name: new_key() for name in ("plain", "launcher", "everything")}
+KEYS = {name: new_key() for name in ("plain", "launcher", "everything", "twice")}
 RECORDS = {
     "plain": record_of(KEYS["plain"], ["apps/*"]),
     "launcher": record_of(KEYS["launcher"], ["apps/team-*"], launch=True),
     "everything": record_of(KEYS["everything"], launch=True),
+    "twice": record_of(KEYS["twice"], requests_per_minute=2, launch=True),
 }
 
 
@@ -33,11 +34,14 @@ class Launched:
         self._world = world
         self.wishes: list[Wish] = []
 
-    async def launch(self, wish: Wish) -> str:
+    async def launch(self, wish: Wish, may: May) -> Begun:
         self.wishes.append(wish)
         made = Backend(wish.namespace, wish.called, unready=Unready("Idle", "It is woken."))
         self._world.publish(*self._world.gateway.proxy.table.backends.values(), made)
-        return made.full_name
+        return Begun(made.full_name, "made")
+
+    async def give_up(self, begun: Begun) -> None:
+        await self.remove(begun.service, files=False)
 
     def download(self, service: str) -> Download | None:
         return None
@@ -89,6 +93,21 @@ async def test_a_key_launches_only_with_the_right_and_what_it_may_use(world: Wor
     status, told = await sent(world, "plain", "POST", "/v1/models", model_name="acme/x")
     assert status == 403 and "--launch" in told["detail"]
     assert (await sent(world, "plain", "POST", "/api/pull", model="acme/x"))[0] == 403
+
+
+async def test_these_requests_count_for_their_key_and_for_no_service_that_there_is_not(world: World) -> None:
+    told = await sent(world, "everything", "POST", "/v1/models", model_name="acme/x", model_uid="apps.team-a")
+    assert told[0] == 200
+    assert (await sent(world, "launcher", "POST", "/v1/models", model_name="acme/x", model_uid="apps.made-up"))[
+        0
+    ] == 403
+    async with world.client.get(f"{world.url}/metrics") as response:
+        counted = await response.text()
+    assert 'service="apps/team-a"' in counted and "made-up" not in counted
+    used = 0
+    while (await sent(world, "twice", "POST", "/api/pull", model="acme/x", stream=False))[0] != 429:
+        used += 1
+    assert used == 2
 
 
 async def test_a_launch_without_a_namespace_goes_where_its_key_may(world: World) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +16,12 @@ from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found
 
 from llmservice_api.labels import LAUNCHED
 from llmservice_gateway.cluster.launcher import MANAGER
-from llmservice_gateway.launching.wish import Leave
+from llmservice_gateway.dialects.xinference_launch import launch
+from llmservice_gateway.launching import routes, standing
+from llmservice_gateway.launching.errors import key_may_not
+from llmservice_gateway.launching.wish import Leave, Wish
 from llmservice_kube.kinds import LLM_SERVICE
+from llmservice_runtime.wire.errors import ApiError
 
 LEAVE = Leave(frozenset(("hf",)), ("apps", "team"), more="Add {} to gateway.launch.sources.")
 ASKED = {"model_name": "acme/tiny-GGUF", "quantization": "Q4_K_M"}
@@ -35,6 +41,15 @@ def launches(here: Here) -> None:
 async def sent(here: Here, method: str, path: str, body: Any = None) -> tuple[int, Any]:
     async with here.world.client.request(method, here.world.url + path, json=body) as response:
         return response.status, await response.json()
+
+
+def reason(here: Here) -> str:
+    found = here.table.backends.get("apps/tiny-q4-k-m")
+    return found.unready.reason if found else ""
+
+
+def wish_of(given: Any) -> Wish:
+    return replace(launch(given, LEAVE), namespace="apps")
 
 
 def become(api: FakeApi, reason: str, status: str = "False", message: str = "So it is.") -> None:
@@ -107,6 +122,83 @@ async def test_only_what_was_launched_is_removed_and_only_where_it_may_be(api: F
         assert (await sent(here, "DELETE", "/api/delete", {"model": "apps/demo"}))[0] == 200
         status, told = await sent(here, "POST", "/v1/models", {**ASKED, "model_uid": "other.x"})
         assert status == 403 and "apps, team" in told["detail"]
+
+
+async def test_what_others_launched_stays_when_a_pull_of_it_fails(api: FakeApi) -> None:
+    async with gateway(api) as here:
+        launches(here)
+        await until(lambda: here.cluster.directory.ready)
+        asked = {"model": "acme/tiny-GGUF:Q4_K_M", "stream": False}
+        assert (await sent(here, "POST", "/v1/models?wait_ready=false", ASKED))[0] == 200
+        become(api, "CrashLoop", message="It crashes.")
+        await until(lambda: reason(here) == "CrashLoop")
+        status, told = await sent(here, "POST", "/api/pull", asked)
+        assert status == 422 and "It crashes." in told["error"] and TINY in api.objects
+
+
+async def test_a_launch_that_is_not_waited_for_is_found_at_once(api: FakeApi) -> None:
+    async with gateway(api) as here:
+        launches(here)
+        await until(lambda: here.cluster.directory.ready)
+        for _ in range(3):
+            assert (await sent(here, "POST", "/v1/models?wait_ready=false", ASKED))[0] == 200
+            assert (await sent(here, "DELETE", "/v1/models/apps.tiny-q4-k-m"))[0] == 200
+
+
+async def test_children_of_the_one_before_that_still_go_are_no_failure(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(api) as here:
+        launches(here)
+        await until(lambda: here.cluster.directory.ready)
+        asking = asyncio.create_task(sent(here, "POST", "/v1/models", ASKED))
+        await until(lambda: TINY in api.objects)
+        become(api, "NameConflict", message="A Deployment is another's.")
+        await until(lambda: reason(here) == "NameConflict")
+        await asyncio.wait({asking}, timeout=2 * standing.LOOK_SECONDS)
+        assert not asking.done()
+        monkeypatch.setattr(standing, "STANDS_SECONDS", {})
+        assert (await asking)[0] == 422
+
+
+async def test_a_name_that_is_free_again_is_free_though_the_watch_has_not_told(api: FakeApi) -> None:
+    async with gateway(api) as here:
+        launches(here)
+        await until(lambda: here.cluster.directory.ready)
+        assert (await sent(here, "POST", "/v1/models?wait_ready=false", ASKED))[0] == 200
+        old = api.objects.pop(TINY)  # of which no watch tells
+        begun = await here.world.gateway.launcher.launch(wish_of(ASKED), lambda _: None)
+        assert begun.made == api.objects[TINY]["metadata"]["uid"] != old["metadata"]["uid"]
+
+
+async def test_a_key_needs_the_right_to_the_name_that_a_launch_gets(api: FakeApi) -> None:
+    api.put(llmservice("tiny"))
+    async with gateway(api) as here:
+        await until(lambda: "apps/tiny" in here.table.backends)
+        launcher, asked = here.cluster.launcher(LEAVE), list[str]()
+
+        def may(service: str) -> None:
+            asked.append(service)
+            if service != "apps/tiny":
+                raise key_may_not("ops", service)
+
+        with pytest.raises(ApiError, match="may not launch"):
+            await launcher.launch(wish_of({"model_name": "acme/tiny"}), may)
+        assert len(asked) == 2 and not [key for key in api.objects if key[0] == LLM_SERVICE and key[2] == asked[1][5:]]
+
+
+async def test_a_pull_of_which_nothing_is_new_says_something(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is between client and gateway ends streams that are silent."""
+    monkeypatch.setattr(routes, "BEAT_SECONDS", 0.0)
+    async with gateway(api) as here:
+        launches(here)
+        await until(lambda: here.cluster.directory.ready)
+        body = {"model": "acme/tiny-GGUF:Q4_K_M"}
+        async with here.world.client.post(f"{here.world.url}/api/pull", json=body) as response:
+            assert b"manifest" in await response.content.readline()
+            assert await response.content.readexactly(2) == b"  "
+            become(api, "Idle", "True")
+            assert json.loads(await response.content.read()) == {"status": "success"}
 
 
 @pytest.mark.parametrize("streams", [True, False])

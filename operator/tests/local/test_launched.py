@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import ollama
@@ -21,7 +22,7 @@ LARGE = MODEL + bytes(24 << 20)
 
 @pytest.fixture
 def hub(here: Here) -> Iterator[SmallHub]:
-    with SmallHub({"demo-Q4_K_M.gguf": MODEL, "demo-Q8_0.gguf": LARGE}).open() as made:
+    with SmallHub({"demo-Q4_K_M.gguf": MODEL, "demo-Q8_0.gguf": LARGE, "demo-Q2_K.gguf": b"broken"}).open() as made:
         here.env |= {"HF_ENDPOINT": made.url, "LLMSERVICE_CACHE_DIR": str(here.folder / "cache"), "NO_PROXY": "*"}
         here.env["OLLAMA_MODELS"] = str(here.folder / "none")
         yield made
@@ -153,6 +154,28 @@ def test_a_pull_goes_on_when_its_client_leaves(here: Here, root: str, hub: Small
     thread.join()
     hub.go.set()
     until(lambda: kept(here) == ["demo-Q8_0.gguf"])
+
+
+def test_a_pull_of_what_is_being_pulled_joins_it_and_one_that_failed_is_tried_again(
+    here: Here, root: str, hub: SmallHub
+) -> None:
+    def pull(word: str) -> httpx.Response:
+        return httpx.post(f"{root}/api/pull", json={"model": word, "stream": False}, timeout=60)
+
+    with ThreadPoolExecutor() as threads:
+        hub.go.clear()
+        first = threads.submit(pull, "acme/demo:Q8_0")
+        assert hub.held.wait(30)
+        second = threads.submit(pull, "acme/demo:Q8_0")
+        until(lambda: "demo-q8-0" in names(here))
+        hub.go.set()
+        assert [one.result().json() for one in (first, second)] == [{"status": "success"}] * 2
+    assert names(here) == ["demo-q8-0", "own"]
+    for _ in range(2):
+        told = pull("acme/demo:Q2_K")
+        assert told.status_code == 422 and names(here) == ["demo-q8-0", "own"]
+    told = pull(str(here.folder / "x" / "evil.gguf"))
+    assert told.status_code == 403 and "only from hf" in told.json()["error"]
 
 
 def test_nothing_is_launched_unless_it_is_allowed_nor_for_other_machines(here: Here) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from llmservice_api.model_words import told_apart
 from llmservice_api.patterns import SERVICE_NAME
-from llmservice_cli.ollama.store import Found
+from llmservice_cli.ollama.names import parse_name
+from llmservice_cli.ollama.store import Found, OllamaModel
 from llmservice_cli.wanted.choosing import choose
 from llmservice_cli.wanted.labels import service_name
 from llmservice_cli.wanted.service import Options, Version, manifest, serves
@@ -124,6 +125,15 @@ def test_the_same_model_is_the_same_service_and_another_has_another_name() -> No
     other = Version(Meant("rival/tuned", "hf://rival/tuned"))
     assert serves(there, other) == ""
     assert re.fullmatch("default/tuned-[0-9a-f]{4}", manifest(other, Options(), there).service.full_name)
+
+
+def test_a_bare_name_stays_the_service_that_has_it() -> None:
+    there = snapshot(Version(Meant("./tuned", "file:///tuned")))
+    name = parse_name("tuned")
+    assert name is not None
+    other = Version(Meant("tuned", "file:///ollama/1", ollama=OllamaModel(name, Path("/ollama"), "1", 0)))
+    assert other.alias == "tuned" and manifest(other, Options(), []).service.metadata.annotations
+    assert not manifest(other, Options(), there).service.metadata.annotations
 
 
 def test_what_is_asked_for_stands_in_the_manifest() -> None:
