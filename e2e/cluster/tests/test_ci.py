@@ -91,12 +91,14 @@ def test_nothing_of_the_callers_own_reaches_the_stages(calls: Path, monkeypatch:
 TESTS = """
 import pathlib, pytest
 
-@pytest.mark.parametrize("number", range({failing}))
+@pytest.mark.parametrize("number", reversed(range({failing})))
 def test_that_fails_the_first_time(number: int) -> None:
     mark = pathlib.Path(__file__).with_name(f"ran {{number}}")
     before = mark.exists()
     mark.touch()
     assert before and {alone}
+    mark.with_name(f"again {{number}}").touch()
+    assert number == {failing} - 1 or mark.with_name(f"again {{number + 1}}").exists(), "as they stand in the file"
 
 def test_that_passes() -> None:
     with pathlib.Path(__file__).with_name("passed").open("a") as file:
