@@ -95,8 +95,9 @@ async def begun(launcher: LocalLauncher, *steps: Any, again: bool = False) -> Be
 
 
 async def until(found: Any) -> None:
-    while not found():  # noqa: ASYNC110 - told by a file
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        while not found():  # noqa: ASYNC110 - told by a file
+            await asyncio.sleep(0.01)
 
 
 async def test_of_two_launches_of_a_name_one_makes_it(launcher: LocalLauncher, tmp_path: Path) -> None:
@@ -133,8 +134,10 @@ async def test_a_removal_goes_on_when_whoever_asked_leaves(
     await machine.stopping.wait()
     asked.cancel()
     await asyncio.wait({asked})
+    assert asked.cancelled() and not machine.stopped
     machine.drained.set()
-    await until(lambda: machine.stopped == ["default/x"])
+    await until(lambda: bool(machine.stopped))
+    assert machine.stopped == ["default/x"]
 
 
 async def test_what_fails_after_its_client_left_goes_and_why_is_kept(launcher: LocalLauncher, machine: Machine) -> None:
