@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from every_engine.tally import ran, shortfall  # type: ignore[import-not-found]
+from every_engine.tally import chosen, ran, shortfall  # type: ignore[import-not-found]
 from hypothesis import settings
 
 from llmservice_runtime.contract.engines import EngineType
@@ -72,9 +72,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _shortfall(config: pytest.Config, counts: object) -> str:
-    """Of a whole run; who chooses tests by hand chooses engines too."""
-    chosen = config.option.keyword or config.option.markexpr or any("::" in word for word in config.args)
-    if chosen or not counts:
+    """Of a whole run."""
+    if chosen(config) or not counts:
         return ""
     from every_engine.engines import ENGINES  # type: ignore[import-not-found]
 

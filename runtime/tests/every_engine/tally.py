@@ -18,6 +18,12 @@ def ran(reporter: pytest.TerminalReporter) -> Counter[str]:
     return Counter(engine for engine, _ in tests)
 
 
+def chosen(config: pytest.Config) -> bool:
+    """Whether tests were chosen by hand, or by what failed last time: engines with them."""
+    option = config.option
+    return bool(option.keyword or option.markexpr or option.lf or any("::" in word for word in config.args))
+
+
 def shortfall(counts: Counter[str], engines: tuple[str, ...]) -> str:
     """What is wrong with the counts, as a sentence; empty = each engine ran as many."""
     most = max(counts.values(), default=0)

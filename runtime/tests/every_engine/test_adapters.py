@@ -64,6 +64,11 @@ class Adapted:
         """Until the supervisor says so of all of them."""
         self.replica.wait_for(lambda: self.states() == states, 120)
 
+    def wait_gone(self, name: str) -> None:
+        """Until it is no name of a model; the supervisor tells of what is wanted, a moment before the engine obeys."""
+        asked = {"model": name, "messages": MESSAGES, "max_tokens": 1}
+        self.replica.wait_for(lambda: self.api.send(CHAT, asked).status == 404, 120)
+
     def say(self, model: str = NAME, question: str = QUESTION) -> str:
         return self.api.say(model=model, max_tokens=60, messages=[{"role": "user", "content": question}])
 
@@ -162,7 +167,7 @@ def test_they_come_and_go_while_answers_run(adapted: Adapted) -> None:
         assert adapted.say("court") == COURT
         adapted.want("polite")
         adapted.wait(polite="Loaded")
-        assert adapted.api.send(CHAT, {"model": "court", "messages": MESSAGES}).status == 404
+        adapted.wait_gone("court")
         adapted.want("court", "polite")
         adapted.wait(court="Loaded", polite="Loaded")
         assert adapted.say("court") == COURT
@@ -177,7 +182,7 @@ def test_what_runs_with_one_ends_with_it_though_it_is_taken_away(adapted: Adapte
         assert stream.readline().startswith(b"data: ")
         adapted.want()
         adapted.wait()
-        assert adapted.api.send(CHAT, {"model": "polite", "messages": MESSAGES}).status == 404
+        adapted.wait_gone("polite")
         rest = stream.read()
     assert b"[DONE]" in rest and b'"finish_reason":"length"' in rest.replace(b" ", b"")
 
