@@ -14,6 +14,8 @@ from llmservice_runtime.contract.adapters import AdapterState as InReplica
 from llmservice_runtime.contract.failure import FailureClass
 
 ALONE = " It is one replica that tried it; the others are not told to load it."
+UNTOLD = FailureClass.UNSUPPORTED_FORMAT
+"""Of a replica that can't load one and does not say why: CRASHED is of what an engine died of."""
 LONGEST = 1024
 SHOWN = 5
 """Adapters that a condition names."""
@@ -55,13 +57,13 @@ def _entry(one: AskedFor, replicas: Sequence[Sequence[AdapterTold]]) -> Json:
         said = told_of(one.name, one.uri, one.first)
         if said is not None and failed(said, one.revision):
             message = said.message + ALONE
-            return entry | _said(AdapterState.FAILED, loaded, said.reason or FailureClass.CRASHED, message)
+            return entry | _said(AdapterState.FAILED, loaded, said.reason or UNTOLD, message)
         return entry | _said(AdapterState.LOADING, loaded)
     broken = [answer for answer in answers if answer is not None and failed(answer, one.revision)]
     if broken and len(broken) + loaded == len(answers):
         state = AdapterState.LOADED if loaded else AdapterState.FAILED
         some = f"{len(broken)} of {len(answers)} replicas could not load it: " if loaded else ""
-        return entry | _said(state, loaded, broken[0].reason or FailureClass.CRASHED, some + broken[0].message)
+        return entry | _said(state, loaded, broken[0].reason or UNTOLD, some + broken[0].message)
     if not answers:
         return entry | _said(AdapterState.PENDING, 0, "", "No replica is ready.")
     return entry | _said(AdapterState.LOADED if loaded == len(answers) else AdapterState.LOADING, loaded)

@@ -331,7 +331,7 @@ def test_one_that_an_engine_dies_of_ends_one_replica_alone_and_is_named() -> Non
     assert world.tried() == {}
 
 
-@pytest.mark.parametrize("reason", ["HubUnreachable", "UnsupportedFormat"])
+@pytest.mark.parametrize("reason", ["HubUnreachable", "UnsupportedFormat", "ModelDamaged", "OutOfMemory", ""])
 def test_what_ends_no_engine_is_for_the_others_to_try_too(reason: str) -> None:
     world = with_a_new_one()
     (first,) = world.tried().values()

@@ -43,7 +43,7 @@ class AdapterDesk:
                 failed[name] = error
             except Exception as error:
                 log.exception("loading the adapter %s failed", name)
-                failed[name] = UserError(f"Loading it failed: {error}", "The log says more.", FailureClass.CRASHED)
+                failed[name] = UserError(f"Loading it failed: {error}", "The log says more.", _class_of(error))
         self._reporter.adapters(order.turn, self._paths, failed)
 
     async def _load(self, name: str, path: str) -> None:
@@ -64,3 +64,11 @@ class AdapterDesk:
         assert self._engine is not None
         await self._engine.unload_adapter(name)
         log.info("the adapter %s is unloaded", name)
+
+
+def _class_of(error: Exception) -> FailureClass:
+    """Of what no loader expects. This process lives, so it is never CRASHED: of what an engine died of no other replica
+    is told. All of these may pass, and are tried again."""
+    if "OutOfMemory" in type(error).__name__:  # PyTorch's, of a GPU; and this layer knows nothing of PyTorch
+        return FailureClass.OUT_OF_GPU_MEMORY
+    return FailureClass.OUT_OF_MEMORY if isinstance(error, MemoryError) else FailureClass.MODEL_DAMAGED

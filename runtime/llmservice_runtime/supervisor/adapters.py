@@ -38,8 +38,11 @@ POLL_SECONDS = 1.0
 FIRST_SECONDS = 120.0
 """An engine waits so long at most, from the supervisor's start, for adapters that are still being fetched."""
 PASSING = frozenset(
-    {FailureClass.HUB_UNREACHABLE, FailureClass.MODEL_DAMAGED, FailureClass.DISK_FULL, FailureClass.CRASHED}
-)
+    {
+        FailureClass.HUB_UNREACHABLE, FailureClass.MODEL_DAMAGED, FailureClass.DISK_FULL, FailureClass.CRASHED,
+        FailureClass.OUT_OF_MEMORY, FailureClass.OUT_OF_GPU_MEMORY,
+    }
+)  # fmt: skip
 """What another try may mend."""
 BROKE = FailureClass.HUB_UNREACHABLE
 """Of a program that fetches and comes to an end of its own: CRASHED is of engines, and keeps others from a try."""
