@@ -38,6 +38,8 @@ class Unready:
     """Waiting does not help: someone has to change something."""
     held: bool = True
     """Requests wait for it, at most as long as they may; else they are told at once. A final one is always told."""
+    since: float = 0.0
+    """Unix time from which on it was so; 0 = that is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,10 @@ def why_unready(service: Json) -> Unready:
         reason, message = (Reason.STARTING, "It is being started.") if replicas else (Reason.IDLE, "It is woken.")
     if reason == Reason.READY:
         reason, message = Reason.STARTING, "Its replicas are ready, and this gateway has not heard of them yet."
-    return Unready(str(reason), message, retry_after=_again(status), final=reason in FINAL, held=reason in PASSES)
+    final, held = reason in FINAL, reason in PASSES
+    return Unready(
+        str(reason), message, retry_after=_again(status), final=final, held=held, since=_since(status, reason)
+    )
 
 
 def _said(status: Mapping[str, Any]) -> tuple[str, str]:
@@ -122,6 +125,14 @@ def _said(status: Mapping[str, Any]) -> tuple[str, str]:
         if condition["type"] == "Ready":
             return str(condition["reason"]), str(condition["message"])[:LONGEST_SENTENCE]
     return Reason.STARTING, "The operator has not looked at it yet."
+
+
+def _since(status: Mapping[str, Any], reason: str) -> float:
+    """Unix time of the condition that is called as the reason; 0 = there is none."""
+    for condition in status.get("conditions") or ():
+        if condition["type"] == reason:
+            return float(_unix(condition.get("lastTransitionTime")))
+    return 0.0
 
 
 def _again(status: Mapping[str, Any]) -> int:

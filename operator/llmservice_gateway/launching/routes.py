@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -17,7 +18,7 @@ from llmservice_gateway.errors import gateway_draining
 from llmservice_gateway.journal import ENTRY
 from llmservice_gateway.launching import errors
 from llmservice_gateway.launching.launcher import Begun, Download, Launcher
-from llmservice_gateway.launching.standing import broken, failure_of, progress, until_there
+from llmservice_gateway.launching.standing import broken, failure_of, passing, progress, until_there
 from llmservice_gateway.launching.wish import DEFAULT, Json, Wish
 from llmservice_gateway.naming import fields_of
 from llmservice_gateway.routing import Meant, Table
@@ -100,10 +101,10 @@ class LaunchRoutes:
             if launcher is not None and (error := launcher.failure(name.replace(".", "/", 1))):
                 raise error from None
             raise
-        if broken(backend):
+        if broken(backend) and not passing(backend, time.time()):
             raise failure_of(backend)
         download = launcher.download(backend.full_name) if launcher else None
-        return web.json_response({"progress": progress(backend, download)})
+        return web.json_response(progress(backend, download))
 
     async def _cancel(self, request: web.Request) -> web.Response:
         return await self._removed(request, self._allowed(request), request.match_info["model"], files=False)

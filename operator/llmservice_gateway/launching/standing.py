@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any
 
 from llmservice_api.conditions import Reason
 from llmservice_gateway.errors import gateway_draining
@@ -26,19 +27,27 @@ def is_there(backend: Backend) -> bool:
     return bool(backend.replicas) or backend.unready.reason == Reason.IDLE
 
 
-def progress(backend: Backend, download: Download | None) -> float:
-    """From 0 to 1."""
+def progress(backend: Backend, download: Download | None) -> dict[str, Any]:
+    """`progress` from 0 to 1; until that is 1 also what it waits for, `reason` and `message`."""
     if is_there(backend):
-        return 1.0
+        return {"progress": 1.0}
+    why = backend.unready
+    done = FETCHING if why.reason == Reason.LOADING else 0.0
     if download is not None:
-        return FETCHING * min(1.0, download.done / max(1, download.total))
-    return FETCHING if backend.unready.reason == Reason.LOADING else 0.0
+        done = FETCHING * min(1.0, download.done / max(1, download.total))
+    return {"progress": done, "reason": str(why.reason), "message": f"{why.message} {why.remedy}".strip()}
 
 
 def broken(backend: Backend) -> bool:
     """Waiting does not help."""
     why = backend.unready
     return not is_there(backend) and (why.final or not (why.held or why.reason == Reason.DRAINING))
+
+
+def passing(backend: Backend, now: float) -> bool:
+    """Of one that is broken: whether that may go by itself. `now` is Unix time."""
+    why = backend.unready
+    return now - why.since < STANDS_SECONDS.get(why.reason, 0.0)
 
 
 def failure_of(backend: Backend) -> ApiError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -132,3 +133,16 @@ async def test_a_service_that_is_called_progress_is_listed_as_it_is(world: World
     status, told = await sent(world, "plain", "GET", "/v1/models/apps.demo/progress")
     assert status == 422 and "No." in told["detail"]
     assert (await sent(world, "everything", "POST", "/v1/models/apps.demo/replicas"))[0] == 501
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(5, 200), (60, 422)])
+async def test_a_name_that_another_object_has_may_be_free_soon(world: World, seconds: int, status: int) -> None:
+    """Children of a service that was removed a moment ago still go; the one that takes its place is told to wait."""
+    why = Unready("NameConflict", "A Deployment is there.", final=True, held=False, since=time.time() - seconds)
+    world.publish(Backend("apps", "demo", unready=why))
+    found, told = await sent(world, "plain", "GET", "/v1/models/apps.demo/progress")
+    assert found == status
+    if status == 200:
+        assert told == {"progress": 0.0, "reason": "NameConflict", "message": "A Deployment is there."}
+    else:
+        assert "A Deployment is there." in told["detail"]

@@ -63,6 +63,14 @@ def test_gateways_share_how_many_may_wait(queued: int, gateways: int, each: int)
     assert backend(service, (), gateways).max_held == each
 
 
+def test_since_when_another_object_has_its_name_is_known() -> None:
+    service = llmservice(reason="NameConflict", message="A Deployment is there.")
+    assert why_unready(service).since == 0
+    at = {"type": "NameConflict", "status": "True", "lastTransitionTime": "2026-01-02T03:04:05Z"}
+    service["status"]["conditions"].append(at)
+    assert why_unready(service).since == 1767323045
+
+
 def test_a_service_that_nobody_has_looked_at_yet_holds_requests() -> None:
     service = llmservice()
     del service["status"]
