@@ -141,7 +141,7 @@ class Cluster:
 
     def launcher(self, leave: Leave) -> ClusterLauncher:
         """What launches models for clients."""
-        return ClusterLauncher(self._client, self._services.cache, leave)
+        return ClusterLauncher(self._client, self._services.cache, self.directory, leave)
 
     def others(self, service: str) -> ServiceDemand:
         """What the other gateways have of it."""

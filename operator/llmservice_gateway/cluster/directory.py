@@ -54,6 +54,10 @@ class Directory:
         self._dirty.update(keys)
         self._news.set()
 
+    def has_told(self, key: Key) -> bool:
+        """Whether the table has what is known of this service."""
+        return self.ready and not self._all and key not in self._dirty
+
     def listed(self) -> None:
         """A list has ended: perhaps everything is known now."""
         self._news.set()

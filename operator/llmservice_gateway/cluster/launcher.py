@@ -9,32 +9,35 @@ from http import HTTPStatus
 
 from llmservice_api.labels import LAUNCHED
 from llmservice_api.model_words import told_apart
+from llmservice_gateway.cluster.directory import Directory
 from llmservice_gateway.launching import errors
 from llmservice_gateway.launching.launcher import Begun, Download, May
 from llmservice_gateway.launching.wish import Json, Leave, Wish
-from llmservice_kube.cache import Cache
+from llmservice_kube.cache import Cache, Key
 from llmservice_kube.client import Client
 from llmservice_kube.errors import ApiError as Refused
-from llmservice_kube.kinds import LLM_SERVICE
+from llmservice_kube.kinds import ENDPOINT_SLICE, LLM_SERVICE
 from llmservice_runtime.wire.errors import ApiError, unavailable
 
 MANAGER = "llmservice-gateway-launch"
 """Field manager of what clients launch."""
 
-TOLD_SECONDS = 5.0
-"""By then the watch has told of what was made."""
+TOLD_SECONDS = 30.0
+"""By then the watch has told of what was made, and what was left of one of its name has gone."""
 LOOK_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
 
 
 class ClusterLauncher:
-    """`Launcher` with the rights of the gateway's own account. `cache` has the services that are watched."""
+    """`Launcher` with the rights of the gateway's own account. `cache` has the services that are watched, and
+    `directory` makes the table of them."""
 
-    def __init__(self, client: Client, cache: Cache, leave: Leave) -> None:
+    def __init__(self, client: Client, cache: Cache, directory: Directory, leave: Leave) -> None:
         self.leave = leave
         self._client = client
         self._cache = cache
+        self._directory = directory
 
     async def launch(self, wish: Wish, may: May) -> Begun:
         """Applied where there is no service of its name; what admission says is told as it is. Known by its uid."""
@@ -42,8 +45,8 @@ class ClusterLauncher:
         service = f"{wish.namespace}/{name}"
         may(service)
         try:
-            if (known := await self._there(wish.namespace, name)) is not None:
-                same = _model(known) == _model(wish.manifest())
+            if self._object(service) and (known := await self._now(wish.namespace, name)) is not None:
+                same = _same(known, wish)
                 if same and wish.again:
                     return Begun(service)
                 if same or wish.name:
@@ -53,11 +56,12 @@ class ClusterLauncher:
                 may(service)
             made = await self._client.apply(wish.manifest(name), new=True, manager=MANAGER)
         except Refused as refused:
-            if refused.conflict:
-                if wish.again:
-                    return Begun(service)
+            if not refused.conflict:
+                raise _told(service, refused) from refused
+            if not wish.again:
                 raise errors.there_already(service, "model_uid") from refused
-            raise _told(service, refused) from refused
+            await self._check_same(wish, service)
+            return Begun(service)
         log.info("%s: launched for a client of %s", service, wish.by)
         await self._told_of(made)
         return Begun(service, made["metadata"]["uid"])
@@ -95,26 +99,43 @@ class ClusterLauncher:
             raise _told(service, refused) from refused
         log.info("%s: removed for a client", service)
 
-    async def _there(self, namespace: str, name: str) -> Json | None:
-        """The service as it is now: of one that was removed a moment ago the watch may not have told yet. By a list,
-        which the gateway's account may."""
-        if self._object(f"{namespace}/{name}") is None:
-            return None
+    async def _check_same(self, wish: Wish, service: str) -> None:
+        """ApiError 503 where what came in between is of another model that is called alike: the next try sees it."""
+        try:
+            found = await self._now(*service.split("/"))
+        except Refused as refused:
+            raise _told(service, refused) from refused
+        if found is None or not _same(found, wish):
+            raise unavailable(f"{service} was launched at the same time for another model; retry.", "launches_busy", 1)
+
+    async def _now(self, namespace: str, name: str) -> Json | None:
+        """The service as it is now: of one that was made or removed a moment ago the watch may not have told yet. By a
+        list, which the gateway's account may."""
         listed = await self._client.list(LLM_SERVICE, namespace, fields=f"metadata.name={name}")
         return next((one for one in listed.items if one["metadata"]["name"] == name), None)
 
     async def _told_of(self, made: Json) -> None:
-        """Until the watch has told of it, so that the next request finds it, and nobody takes the one before for it."""
-        metadata = made["metadata"]
+        """Until the next request finds it, and no replica of the one before is taken for its own."""
+        key = made["metadata"]["namespace"], made["metadata"]["name"]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TOLD_SECONDS):
-                place = metadata["namespace"], metadata["name"]
-                while self._cache.uid(LLM_SERVICE, *place) != metadata["uid"]:  # noqa: ASYNC110 - a cache has no events
+                while not self._is_told(key, made):  # noqa: ASYNC110 - a cache has no events
                     await asyncio.sleep(LOOK_SECONDS)
+
+    def _is_told(self, key: Key, made: Json) -> bool:
+        began = made["metadata"].get("creationTimestamp", "")
+        parts = self._cache.of(key)
+        left = (part for part in parts if part["metadata"].get("creationTimestamp", began) < began)
+        known = self._cache.uid(LLM_SERVICE, *key) == made["metadata"]["uid"]
+        return known and self._directory.has_told(key) and not any(part["kind"] == ENDPOINT_SLICE.kind for part in left)
 
     def _object(self, service: str) -> Json | None:
         namespace, _, name = service.partition("/")
         return self._cache.get(LLM_SERVICE, namespace, name)
+
+
+def _same(service: Json, wish: Wish) -> bool:
+    return _model(service) == _model(wish.manifest())
 
 
 def _model(service: Json) -> tuple[str, tuple[str, ...]]:

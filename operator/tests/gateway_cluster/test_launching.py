@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from cluster_objects import llmservice  # type: ignore[import-not-found]
+from cluster_objects import endpoint, endpoint_slice, llmservice  # type: ignore[import-not-found]
 from cluster_world import Here, gateway, until  # type: ignore[import-not-found]
 from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
 
@@ -20,7 +20,7 @@ from llmservice_gateway.dialects.xinference_launch import launch
 from llmservice_gateway.launching import routes, standing
 from llmservice_gateway.launching.errors import key_may_not
 from llmservice_gateway.launching.wish import Leave, Wish
-from llmservice_kube.kinds import LLM_SERVICE
+from llmservice_kube.kinds import ENDPOINT_SLICE, LLM_SERVICE
 from llmservice_runtime.wire.errors import ApiError
 
 LEAVE = Leave(frozenset(("hf",)), ("apps", "team"), more="Add {} to gateway.launch.sources.")
@@ -159,6 +159,45 @@ async def test_children_of_the_one_before_that_still_go_are_no_failure(
         assert not asking.done()
         monkeypatch.setattr(standing, "STANDS_SECONDS", {})
         assert (await asking)[0] == 422
+
+
+async def test_replicas_of_the_one_before_are_not_those_of_the_next(
+    api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, younger = api.put, {"creationTimestamp": "2026-02-02T03:04:05Z"}
+    monkeypatch.setattr(api, "put", lambda obj, *kind: put({**obj, "metadata": {**younger, **obj["metadata"]}}, *kind))
+    left = endpoint_slice(endpoint("old", "127.0.0.1"), service="tiny-q4-k-m")
+    left["metadata"]["creationTimestamp"] = "2026-01-02T03:04:05Z"
+    api.put(left, ENDPOINT_SLICE)
+    async with gateway(api) as here:
+        launches(here)
+        await until(lambda: here.cluster.directory.ready)
+        asking = asyncio.create_task(sent(here, "POST", "/v1/models", ASKED))
+        await until(lambda: here.replicas("apps/tiny-q4-k-m") == ["old"])
+        await asyncio.wait({asking}, timeout=2 * standing.LOOK_SECONDS)
+        assert not asking.done(), "it serves another model yet"
+        api.remove(ENDPOINT_SLICE, "apps", left["metadata"]["name"])
+        await until(lambda: not here.replicas("apps/tiny-q4-k-m"))
+        assert not asking.done()
+        become(api, "Idle", "True")
+        assert (await asking)[0] == 200
+
+
+async def test_a_model_that_is_called_like_one_that_came_in_between_is_not_taken_for_it(api: FakeApi) -> None:
+    pull = Wish("rival/tiny-GGUF:Q4_K_M", "ollama", namespace="apps", again=True)
+    async with gateway(api) as here:
+        launches(here)
+        await until(lambda: here.cluster.directory.ready)
+        launcher = here.world.gateway.launcher
+        made = wish_of(ASKED).manifest()
+        api.objects[TINY] = {
+            **made,
+            "metadata": {**made["metadata"], "uid": "1", "resourceVersion": "7"},
+        }  # no watch tells
+        with pytest.raises(ApiError) as refused:
+            await launcher.launch(pull, lambda _: None)
+        assert refused.value.status == 503 and "another model" in refused.value.message
+        assert (await launcher.launch(replace(pull, word="acme/tiny-GGUF:Q4_K_M"), lambda _: None)).made == ""
 
 
 async def test_a_name_that_is_free_again_is_free_though_the_watch_has_not_told(api: FakeApi) -> None:
