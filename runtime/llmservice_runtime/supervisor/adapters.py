@@ -247,7 +247,10 @@ class Adapters:
         async with self._fetching:
             if not one.loaded:
                 one.status = replace(one.status, state=AdapterState.FETCHING)
-            code, output = await _output([*self._command, *_arguments(adapter)])
+            try:
+                code, output = await _output([*self._command, *_arguments(adapter)])
+            except OSError as error:  # no process, or no memory for one
+                code, output = 1, f"no program could be started: {error.strerror or error}"
         one.job = None
         try:
             if code:

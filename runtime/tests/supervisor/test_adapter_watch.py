@@ -182,17 +182,21 @@ async def test_what_may_pass_is_tried_again_and_what_will_not_is_not(world: Worl
     await world.until(lambda: world.states()["bad"][0] == "Loading")
 
 
-@pytest.mark.parametrize("crash", ["print('Traceback: killed'); raise SystemExit(1)", "print('no JSON')", "record"])
+@pytest.mark.parametrize("crash", ["print('Traceback: killed'); raise SystemExit(1)", "print('no JSON')", "record", ""])
 async def test_a_fetch_that_breaks_is_no_death_of_an_engine(world: World, crash: str) -> None:
     """Others would not be told of it as long as it breaks here."""
+    command = world.adapters._command
     if crash == "record":
         world.fetches("sql", failure=FailureClass.CRASHED)
+    elif not crash:  # as where the container may start no more processes
+        world.adapters._command = (str(world.folder / "nothing"),)
     else:
         (world.folder / "fetch.py").write_text(crash)
     world.begin("sql")
     await world.until(lambda: world.states().get("sql", ("", ""))[0] == "Failed")
     assert world.states()["sql"] == ("Failed", "HubUnreachable")
     world.script.write_text(SCRIPT)
+    world.adapters._command = command
     world.fetches("sql")
     world.now = 11.0
     await world.until(lambda: world.states()["sql"][0] == "Loading")
