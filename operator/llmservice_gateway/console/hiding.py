@@ -17,10 +17,13 @@ VALUES = ("env", "httpHeaders")
 WORDS = ("args", "command")
 """Lists of words of a command line."""
 _SECRET = re.compile(
-    r"([\w.-]*[-_.])?(api-?key|key|token|secret|password|passwd|passphrase|credentials?|authorization|bearer)",
-    re.IGNORECASE,
+    r"([\w.-]*[-_.]|[\w.-]*[a-z0-9](?=[A-Z]))?"
+    r"(?i:api-?key|key|token|secret|password|passwd|passphrase|credentials?|authorization|bearer)"
 )
-"""A name that ends so: `--api-key`, `HF_TOKEN`; but no `--max-tokens`, `--tokenizer` or `--ssl-keyfile`."""
+"""A name that ends so: `--api-key`, `HF_TOKEN`, `accessToken`; but no `--max-tokens`, `--tokenizer` or
+`--ssl-keyfile`."""
+_SCHEMES = ("basic", "bearer", "token")
+"""Words of a header behind which the secret comes."""
 _BEFORE_HOST = re.compile(r"(?<=://)[^/?#\s]*(?=@)")
 _ASKS = re.compile(r"(://[^?#\s]*\?)[^\s\"']+")
 
@@ -48,12 +51,17 @@ def _unsaid(variable: Any) -> Any:
 
 
 def _words(words: Sequence[Any]) -> list[Any]:
-    """`--api-key=X`, `--api-key X Y`, `TOKEN=X`, JSON, any of these after `--name=`, and a whole script in one word."""
+    """`--api-key=X`, `--api-key X Y`, `TOKEN=X`, `X-Api-Key:X`, JSON, any of these after `--name=`, a whole script
+    in one word."""
     found, secret = [], False
     for word in words:
         text = str(word)
         name, sets, value = text.partition("=")
-        if _names_secret(name) and sets:
+        header, _, said = text.partition(":")
+        if said and not re.search(r"\s", text) and _names_secret(header):
+            secret = said.strip("\"'").lower() in _SCHEMES
+            found.append(f"{header}:{HIDDEN}")
+        elif _names_secret(name) and sets:
             found.append(f"{name}={HIDDEN}")
         elif text.startswith("-") and sets:
             secret = value.endswith(":") and _names_secret(value)

@@ -312,6 +312,10 @@ class Cluster(NoFacts):
         ["sh", "-c", 'curl --header="Authorization: Bearer s3cret" http://h/x'],
         ['--model-loader-extra-config={"token": "s3cret"}'],
         ['{"nested": [{"header": "Authorization: Bearer s3cret"}]}'],
+        ["-H", "X-Api-Key:s3cret"],
+        ["--header=Authorization:Bearer s3cret"],
+        ["sh", "-c", "curl -H Authorization:'Bearer s3cret' http://h/x"],
+        ['{"store": {"accessKey": "s3cret", "hfToken": "s3cret"}}'],
         ["sh", "-c", """serve --loader='{"token": "s3cret"}' --port 1"""],
         ["https://u:s3cret@h/x"],
         ["https://u:s3cret@more-of-s3cret@h/x"],
@@ -328,6 +332,7 @@ def test_secrets_in_words_of_a_command_line_are_hidden(words: list[str]) -> None
 
 def test_what_is_no_secret_in_words_stays_as_it_is() -> None:
     words = ["--port=1", "--max-tokens", 64, -1, "--name=a b", "https://h/x", "--x={no json}", "me@h", "key", "shown"]
+    words += ["sh", "-c", "serve --tokenizer a:b --at h:80", '{"maxTokens": 2, "monkey": 3}']
     assert hidden({"args": words}) == {"args": words}
 
 
