@@ -109,3 +109,31 @@ def test_batch_work_does_not_go_before_a_live_request_that_waits(leaves: bool) -
         assert came[-1] == "more"
 
     asyncio.run(all_of_them())
+
+
+def test_a_live_request_that_waits_goes_before_batch_work_that_waited_longer() -> None:
+    async def all_of_them() -> None:
+        looking, came = Looking(8, 4), list[str]()
+
+        async def look(name: str, pictures: int, done: asyncio.Event, batch: bool) -> None:
+            async with looking.at(pictures, 3, batch=batch):
+                came.append(name)
+                await done.wait()
+
+        done = [asyncio.Event() for _ in range(3)]
+        first = asyncio.ensure_future(look("first", 8, done[0], False))
+        await settled()
+        work = asyncio.ensure_future(look("batch", 2, done[1], True))
+        await settled()
+        live = asyncio.ensure_future(look("live", 8, done[2], False))
+        await settled()
+        done[0].set()
+        await settled()
+        assert came == ["first", "live"]
+        for event in done:
+            event.set()
+        async with asyncio.timeout(30):
+            await asyncio.gather(first, work, live)
+        assert came[-1] == "batch"
+
+    asyncio.run(all_of_them())

@@ -53,8 +53,7 @@ class Looking:
             self._requests[batch] -= 1
 
     def _waits(self, pictures: int, batch: bool) -> bool:
-        """Whether so many find no room now."""
-        if not self._pictures:
-            return False
-        before = batch and self._doors[False].locked()
-        return before or self._pictures + pictures > self._room[batch]
+        """Whether so many find no room now. Of all that wait for the last to leave, live ones come first."""
+        if batch and self._doors[False].locked():
+            return True
+        return self._pictures > 0 and self._pictures + pictures > self._room[batch]
