@@ -82,7 +82,8 @@ def since_in(live: Json | None) -> dict[str, str]:
     """Since when the live one has them tried, by their names; nothing of what can't be read."""
     try:
         kept = json.loads((live or {}).get("data", {}).get(TRIED_SINCE, "{}"))
-        return {str(name): datetime.fromisoformat(since).isoformat() for name, since in kept.items()}
+        times = {str(name): datetime.fromisoformat(since) for name, since in kept.items()}
+        return {name: time.isoformat() for name, time in times.items() if time.tzinfo is not None}
     except (ValueError, TypeError, AttributeError, RecursionError):
         return {}
 

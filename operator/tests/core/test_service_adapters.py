@@ -406,6 +406,16 @@ def test_one_that_fell_over_and_can_t_be_asked_is_named() -> None:
     assert world.tried() == {"law": first} and world.entries()["law"]["reason"] == "Crashed"
 
 
+@pytest.mark.parametrize("written", ['{"law": "2026-01-01T00:00:00"}', '{"law": "soon"}', "[]", "{"])
+def test_times_that_somebody_wrote_into_the_map_break_no_pass(written: str) -> None:
+    world = with_a_new_one()
+    (first,) = world.tried().values()
+    world.pass_()
+    world.get("ConfigMap", "demo-adapters")["data"]["tried.json"] = written
+    world.pass_()
+    assert world.tried() == {"law": first} and world.entries()["law"]["state"] == "Loading"
+
+
 def with_a_deadly_one() -> tuple[Adapted, str]:
     """Two replicas have SQL, and the engine of one has died of LAW."""
     world = with_a_new_one()
