@@ -29,7 +29,7 @@ from llmservice_runtime.contract.errors import UserError
 T = TypeVar("T")
 Found = TypeVar("Found", Decoding, Slow)
 OURS = {"ours": CHAT, **{f"ours: {name}": protocol for name, protocol in PROTOCOLS.items()}}
-ALL = ("aiohttp", "aiohttp-uvloop", *OURS, "HAProxy", "vllm-router", "LiteLLM")
+ALL = ("aiohttp", "aiohttp-uvloop", "splice", *OURS, "HAProxy", "vllm-router", "LiteLLM")
 LEAST_APART = 0.9
 ADDED_SECONDS = 0.005
 """That ours may add to the first byte, at the 99th percentile."""
@@ -58,7 +58,7 @@ def main() -> int:
         slows = {
             name: of_proxy(name, engine, lambda pid, port: _slow(pid, port, args.slow, args.sippers))
             for name, one in figures.items()
-            if args.slow and isinstance(one, Decoding) and name not in {"aiohttp-uvloop", *OURS} - {"ours"}
+            if args.slow and isinstance(one, Decoding) and name not in {"aiohttp-uvloop", "splice", *OURS} - {"ours"}
         }
     lines = [
         f"{args.streams} streams at a time, {args.streams * args.rounds} in all, {DECODING.chunks} chunks each, "

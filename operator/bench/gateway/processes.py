@@ -18,7 +18,7 @@ from bench.gateway.paces import DECODING
 from bench.gateway.rivals import RIVALS
 from bench.process import free_port
 
-OURS = ("ours", "aiohttp", "aiohttp-uvloop")
+OURS = ("ours", "aiohttp", "aiohttp-uvloop", "splice")
 START_SECONDS, TRY_SECONDS = 120.0, 10.0
 END_SECONDS = 10.0
 

@@ -1,4 +1,4 @@
-"""The processes of ours in `make bench-gateway`: the scripted engine, our gateway, and a plain proxy of aiohttp.
+"""The processes of ours in `make bench-gateway`: scripted engine, gateway, a plain proxy of aiohttp, a bare splice.
 
 `python -m bench.gateway.roles ROLE ENGINE_PORT` prints its port and serves until it is ended.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+from functools import partial
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
 from bench.gateway.engine import Engine
+from bench.gateway.splice import ClientHalf
 from llmservice_gateway.app import Gateway
 from llmservice_gateway.loop import new_event_loop
 from llmservice_gateway.routing import Backend, Replica, Table
@@ -58,8 +60,9 @@ def gateway(engine: int) -> web.Application:
 
 async def serve(role: str, engine: int) -> None:
     """Until it is ended."""
-    if role == "engine":
-        server = await asyncio.get_running_loop().create_server(Engine, "127.0.0.1", engine, backlog=BACKLOG)
+    if role in ("engine", "splice"):
+        made, port = (Engine, engine) if role == "engine" else (partial(ClientHalf, engine), 0)
+        server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", port, backlog=BACKLOG)
         print(server.sockets[0].getsockname()[1], flush=True)
     else:
         app = gateway(engine) if role == "ours" else plain_proxy(engine)
