@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -110,21 +110,32 @@ class Decoder(ABC):
             return tokens
         return 1 if tokens == answer.pending else 0
 
-    def rows(self, taken: Iterable[tuple[Answer, int]]) -> int:
-        """Rows of logits of a step."""
-        return sum(self.outputs(answer, tokens) for answer, tokens in taken)
-
     def step(self, fail: Fail) -> Taken:
         """Compute one step; what each answer got, all of one adapter. Retries with less until it fits."""
+        self._steps += 1
+        if taken := self._generating():
+            return self._step_of(taken[0][0].adapter, fail, taken)
         self._with_batch = self._batch_goes()
         self._alone = self._next_alone()
         adapters = {answer.adapter for answer in self._present()}
         for adapter in self._turns.order(adapters) if len(adapters) > 1 else adapters:
             if taken := self._step_of(adapter, fail):
-                if self._alone is None:  # else it was no turn of those that take turns
-                    self._turns.computed(adapter, self.seconds)
                 return taken
         return []
+
+    def _generating(self) -> Taken:
+        """The step where all that runs generates, with one adapter, and none of it is batch work or suspect: most steps
+        are so, and have nothing to decide. Empty = there is something."""
+        running = self.lanes.running
+        if self.lanes.kv.bounded or not 0 < len(running) <= self._batch_size:
+            return []
+        adapter = running[0].adapter
+        for answer in running:
+            if answer.pending != 1 or answer.adapter != adapter or answer.batch or answer.suspect:
+                return []
+        self._with_batch, self._alone = True, None
+        self._was_alone = {False: False, True: False}
+        return self.arrange([(answer, 1) for answer in running])
 
     def _batch_goes(self) -> bool:
         """Whether batch work computes now."""
@@ -139,7 +150,6 @@ class Decoder(ABC):
 
     def _next_alone(self) -> Answer | None:
         """What is suspect has every second step beside what is not, and those take turns."""
-        self._steps += 1
         may = self._may()
         suspects = [answer for answer in may if answer.suspect]
         goes = bool(suspects) and (len(suspects) == len(may) or not self._was_alone[self._with_batch])
@@ -157,15 +167,15 @@ class Decoder(ABC):
             return [answer for answer in may if answer is self._alone]
         return [answer for answer in may if not answer.suspect]
 
-    def _step_of(self, adapter: int, fail: Fail) -> Taken:
+    def _step_of(self, adapter: int, fail: Fail, taken: Taken | None = None) -> Taken:
+        """A step of this adapter: of `taken`, or as it is planned."""
         self.seconds = 0.0
         limit = self._batch_size
         while True:
-            taken = self._plan(adapter, limit, fail)
+            taken = taken or self._plan(adapter, limit, fail)
             if not taken:
                 return []
-            prompts = [(answer, tokens) for answer, tokens in taken if tokens > 1]
-            prompt = sum(tokens for _, tokens in prompts)
+            prompt = sum([tokens for _, tokens in taken if tokens > 1])
             self.expected = self._bound.seconds(prompt)
             try:
                 self.compute(taken)
@@ -174,19 +184,28 @@ class Decoder(ABC):
             except StepFailedError as error:
                 return self._isolate(taken, str(error), fail)
             except NoRoomError:
-                limit = self._less(taken, limit, fail)
+                limit, taken = self._less(taken, limit, fail), None
                 continue
-            generated = len(taken) - len(prompts)
-            chunked, beside = any(a.pending > SHORT_PROMPT for a, _ in prompts), self._beside(adapter)
-            self._pace.observe(generated, prompt, self.seconds, chunked, beside)
-            self._bound.observe(generated, prompt, self.seconds)
-            self._account(taken, prompt)
+            self._learn(adapter, taken, prompt)
             for answer, tokens in taken:
                 assert answer.slot is not None
                 end = answer.fed + tokens
                 self.lanes.kv.extend(answer.slot, answer.tokens[answer.fed : end], answer.shown.saves_at(end))
                 answer.suspect = answer.suspect if end < answer.suspect else 0
             return taken
+
+    def _learn(self, adapter: int, taken: Taken, prompt: int) -> None:
+        """What a step, with so many tokens of prompts, says of those that come."""
+        generated, chunked, beside = len(taken), False, 0
+        if prompt:
+            prompts = [answer for answer, tokens in taken if tokens > 1]
+            generated -= len(prompts)
+            chunked, beside = any(answer.pending > SHORT_PROMPT for answer in prompts), self._beside(adapter)
+        self._pace.observe(generated, prompt, self.seconds, chunked, beside)
+        self._bound.observe(generated, prompt, self.seconds)
+        if self._alone is None:  # else it was no turn of those that take turns
+            self._turns.computed(adapter, self.seconds)
+        self._account(taken, prompt)
 
     def _account(self, taken: Taken, prompt: int) -> None:
         """Tell what batch work takes from live answers, where there are some."""
@@ -223,7 +242,7 @@ class Decoder(ABC):
     def _plan(self, adapter: int, limit: int, fail: Fail) -> Taken:
         running = self._of(adapter)
         if not self.lanes.kv.bounded and len(running) <= limit and all(answer.pending == 1 for answer in running):
-            return self.arrange([(answer, 1) for answer in running])  # most steps: there is nothing to decide
+            return self.arrange([(answer, 1) for answer in running])
         while running:
             pending = [answer.pending for answer in running]
             wide = sum(1 for a in running if a.prompt_logprobs is not None and a.first is None)

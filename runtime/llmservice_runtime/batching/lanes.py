@@ -44,7 +44,7 @@ class Lanes:
 
     def tidy(self) -> None:
         """Close a gap between running streams that no new answer filled."""
-        self._gap_steps = self._gap_steps + 1 if self.kv.has_gap() else 0
+        self._gap_steps = self._gap_steps + 1 if len(self.running) > 1 and self.kv.has_gap() else 0
         if self._gap_steps > GAP_STEPS:
             source, target, ops = self.kv.close_gap()
             self._memory.apply(ops)
@@ -64,6 +64,8 @@ class Lanes:
 
     def admit(self) -> None:
         """Let waiting answers run, as places and memory allow."""
+        if not self.waiting:
+            return
         passed = 0
         for answer in list(self.waiting)[: self._most + LOOKAHEAD]:
             if passed > LOOKAHEAD or (answer.batch and not self._takes_batch()):

@@ -13,6 +13,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -154,17 +155,18 @@ class StepLoop:
         now = time.monotonic()
         prompt = generated = 0
         gaps: list[float] = []
-        rows = self._decoder.rows(taken)
+        outputs = [self._decoder.outputs(answer, tokens) for answer, tokens in taken]
+        rows = sum(outputs)
         scores = self._decoder.scores(rows) if rows else np.empty((0, self._vocab), np.float32)
         row = 0
         sampling: list[tuple[Answer, int]] = []
-        for answer, tokens in taken:
+        for (answer, tokens), given in zip(taken, outputs, strict=True):
             if tokens > 1 or answer.first is None:
                 prompt += tokens
-            for offset in range(self._decoder.outputs(answer, tokens)):
-                if answer.prompt_logprobs is not None and answer.first is None:
-                    answer.note_prompt_row(answer.fed + offset, scores[row])
-                row += 1
+            if answer.prompt_logprobs is not None and answer.first is None:
+                for offset in range(given):
+                    answer.note_prompt_row(answer.fed + offset, scores[row + offset])
+            row += given
             answer.fed += tokens
             if answer.pending == 0:
                 sampling.append((answer, row - 1))
@@ -182,9 +184,9 @@ class StepLoop:
 
     def _choose(self, scores: Floats, sampling: list[tuple[Answer, int]]) -> list[int]:
         if len(sampling) == scores.shape[0] and all(answer.sampler.plain for answer, _ in sampling):
-            best = scores.argmax(axis=1)
-            if np.isfinite(scores[np.arange(len(best)), best]).all():  # else one by one, to tell whose are no numbers
-                return list(map(int, best))
+            best: list[int] = scores.argmax(axis=1).tolist()
+            if all(isfinite(scores.item(at)) for at in enumerate(best)):  # else one by one, to tell whose are none
+                return best
         chosen = []
         for answer, row in sampling:
             try:
