@@ -37,7 +37,7 @@ class ModelStatus(ApiModel):
     """What the model was resolved to."""
 
     resolved_revision: Annotated[str, StringConstraints(max_length=256)] | None = Field(
-        default=None, description="The commit, digest or ETag that is served."
+        default=None, description="The commit, digest or ETag that is served, or brought to be."
     )
     format: _Word | None = Field(default=None, description="GGUF or Safetensors.")
     architecture: _Word | None = Field(default=None, description="What the model's own files call it.")

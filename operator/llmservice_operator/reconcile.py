@@ -54,19 +54,21 @@ def reconcile(observed: Observed, config: OperatorConfig, now: datetime) -> Outc
         kept = upkeep(owner, live, observed.service["spec"], config, now)
         outcome = Outcome(kept.apply, requeue_after=kept.requeue_after)
         found = invalid(read, observed, owner, live)
-        return _report(outcome, found, kept.in_force, live, owner, observed, config, now)
+        return _report(outcome, found, kept.in_force, None, live, owner, observed, config, now)
     scaling = read.service.spec.scaling
     decision = decide(read.service, owner, live, observed, config, now)
     outcome = Outcome(decision.apply, decision.delete, requeue_after=decision.requeue_after, pokes=decision.pokes)
     picture = Picture(owner, decision, observed, live, now, read.ignored)
     found, adapters = findings(picture), picture.adapters
-    return _report(outcome, found, decision.in_force, live, owner, observed, config, now, scaling, adapters)
+    made = decision.in_force, decision.target
+    return _report(outcome, found, *made, live, owner, observed, config, now, scaling, adapters)
 
 
 def _report(
     outcome: Outcome,
     found: list[Finding],
     in_force: Frozen | None,
+    target: Frozen | None,
     live: Live,
     owner: Owner,
     observed: Observed,
@@ -77,7 +79,7 @@ def _report(
 ) -> Outcome:
     """The outcome with its status and Events."""
     before = observed.service.get("status", {})
-    said = status(found, live, owner, observed.service, in_force, config, now)
+    said = status(found, live, owner, observed.service, in_force or target, config, now)
     said["installation"] = config.operator_namespace
     if told := scaling_status(scaling, observed):
         said["scaling"] = told

@@ -49,11 +49,12 @@ def status(
     live: Live,
     owner: Owner,
     service: Json,
-    in_force: Frozen | None,
+    resolved: Frozen | None,
     config: OperatorConfig,
     now: datetime,
 ) -> Json:
-    """What status says now; the time of a condition stays while its status does."""
+    """What status says now; the time of a condition stays while its status does. `resolved` is the plan whose model is
+    told: the one in force, else the one whose files are being brought."""
     generation: int = service["metadata"].get("generation", 1)
     deployed = (live.deployment or {}).get("status", {})
     before = service.get("status", {}).get("conditions", ())
@@ -67,18 +68,18 @@ def status(
     }
     if leads_to_replicas(owner, live.service):
         body["url"] = url(owner, access_of(service["spec"], config), config)
-    if in_force is not None and (model := _model(in_force)):
+    if resolved is not None and (model := _model(resolved)):
         body["model"] = model
     return body
 
 
-def _model(in_force: Frozen) -> Json:
-    """The model that is served; of a plan that another release wrote its revision alone."""
+def _model(plan: Frozen) -> Json:
+    """The model of a plan; of one that another release wrote its revision alone."""
     try:
-        facts = Prepared.from_json(in_force.prepared).facts
+        facts = Prepared.from_json(plan.prepared).facts
     except ValueError:
-        return {"resolvedRevision": in_force.resolved_revision} if in_force.resolved_revision else {}
-    return model_status(facts, in_force.resolved_revision).model_dump(by_alias=True, exclude_none=True)
+        return {"resolvedRevision": plan.resolved_revision} if plan.resolved_revision else {}
+    return model_status(facts, plan.resolved_revision).model_dump(by_alias=True, exclude_none=True)
 
 
 def notes(found: Sequence[Finding], before: Json) -> tuple[Note, ...]:

@@ -147,6 +147,7 @@ def test_a_shared_cache_is_filled_before_a_replica_is_made(world: World) -> None
     assert not any(word.startswith("--keep") for word in arguments), "nothing runs that must be spared"
     assert world.condition("Planned")["status"] == "True"
     assert world.condition("Ready")["reason"] == "Downloading"
+    assert world.service["status"]["model"]["fileBytes"] > 0, "so much is being brought"
     assert "Deployment" in kinds(world.prepared().pass_())
     assert "initContainers" not in world.get("Deployment")["spec"]["template"]["spec"]
     assert world.condition("Cached")["reason"] == "Cached"
