@@ -7,6 +7,7 @@ import contextlib
 import logging
 from http import HTTPStatus
 
+from llmservice_api.conditions import ConditionType, Reason
 from llmservice_api.labels import LAUNCHED
 from llmservice_api.model_words import told_apart
 from llmservice_gateway.cluster.directory import Directory
@@ -54,7 +55,7 @@ class ClusterLauncher:
                 name = told_apart(name, wish.uri, wish.quantization)
                 service = f"{wish.namespace}/{name}"
                 may(service)
-            made = await self._client.apply(wish.manifest(name), new=True, manager=MANAGER)
+            made = await self._client.apply(self._manifest(wish, name), new=True, manager=MANAGER)
         except Refused as refused:
             if not refused.conflict:
                 raise _told(service, refused) from refused
@@ -72,8 +73,11 @@ class ClusterLauncher:
         await self._delete(namespace, name, begun.made)
 
     def download(self, service: str) -> Download | None:
-        """The Job that brings it tells no bytes."""
-        return None
+        """While a Job fills its cache: that one tells nobody how many bytes it has."""
+        status = (self._object(service) or {}).get("status") or {}
+        total = (status.get("model") or {}).get("fileBytes", 0)
+        ready: Json = next((one for one in status.get("conditions") or () if one["type"] == ConditionType.READY), {})
+        return Download(None, total) if total and ready.get("reason") == Reason.DOWNLOADING else None
 
     def failure(self, service: str) -> ApiError | None:
         """What is wrong stands in its status."""
@@ -132,6 +136,11 @@ class ClusterLauncher:
     def _object(self, service: str) -> Json | None:
         namespace, _, name = service.partition("/")
         return self._cache.get(LLM_SERVICE, namespace, name)
+
+    def _manifest(self, wish: Wish, name: str) -> Json:
+        """With the cache that the installation has for it."""
+        made = wish.manifest(name)
+        return {**made, "spec": {**made["spec"], "cache": self.leave.cache}} if self.leave.cache else made
 
 
 def _same(service: Json, wish: Wish) -> bool:

@@ -16,16 +16,15 @@ from pathlib import Path
 from aiohttp import web
 from kubernetes.aio.config import ConfigException
 
-from llmservice_api.sources import SCHEMES
 from llmservice_gateway.app import Gateway
 from llmservice_gateway.cluster import internal
 from llmservice_gateway.cluster.aliases import follow
 from llmservice_gateway.cluster.cluster import Cluster
 from llmservice_gateway.cluster.drain import ACCEPT_SECONDS, DRAIN_SECONDS, Ending
+from llmservice_gateway.cluster.leave import leave
 from llmservice_gateway.console.prometheus import Server
 from llmservice_gateway.journal import Write
 from llmservice_gateway.keys.door import Door
-from llmservice_gateway.launching.wish import Leave
 from llmservice_gateway.loop import new_event_loop
 from llmservice_gateway.proxy import Limits
 from llmservice_kube.client import Client
@@ -90,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where keys with that right launch models: a,b (default: none)",
     )
     add("--launch-sources", default="hf,modelscope", help="where these models may come from (schemes of URIs; * = any)")
+    add("--launch-cache", default="", metavar="JSON", help="spec.cache of what is launched (default: none)")
     add("--console", action="store_true", help="serve a page for browsers at /")
     add("--prometheus", default="", metavar="URL", help="where the page has more than the last hour from")
     add("--prometheus-labels", default="", help="that its series have beside those of gateways: a=b,c=d")
@@ -137,7 +137,15 @@ async def _run(args: argparse.Namespace) -> None:
                 args.keys_of,
             )
             if args.launch_namespaces:
-                gateway.launcher = cluster.launcher(_leave(args))
+                gateway.launcher = cluster.launcher(
+                    leave(
+                        _words(args.launch_namespaces),
+                        _words(args.launch_sources),
+                        _words(args.watch_namespaces),
+                        args.launch_cache,
+                        keys=bool(args.keys_of),
+                    )
+                )
             if gateway.console is not None:
                 gateway.console.facts = cluster.facts
                 gateway.console.prometheus = _prometheus(args)
@@ -172,25 +180,6 @@ def _gateway(args: argparse.Namespace, access: Write, door: Door | None) -> Gate
     )
     limits = Limits(answer_seconds=args.answer_seconds, hold_seconds=args.hold_seconds)
     return Gateway(limits, callers, access, door, console=args.console)
-
-
-def _leave(args: argparse.Namespace) -> Leave:
-    """What may be launched. UserError where nobody would be asked whether he may."""
-    if not args.keys_of:
-        raise UserError(
-            "--launch-namespaces lets requests run models, and without --keys-of anybody may send them.",
-            "Ask for API keys, or leave it out.",
-        )
-    namespaces, sources = _words(args.launch_namespaces), _words(args.launch_sources)
-    if not sources or (unknown := set(sources) - {*SCHEMES, ANY}):
-        raise UserError(
-            f"--launch-sources: {', '.join(sorted(unknown)) if sources else 'it'} names no source.",
-            f"There are {', '.join(SCHEMES)}, and * for any.",
-        )
-    watched = _words(args.watch_namespaces)
-    if watched and (others := ", ".join(sorted(set(namespaces) - set(watched)))):
-        raise UserError(f"--launch-namespaces: {others} is not watched.", "Add it to --watch-namespaces.")
-    return Leave(frozenset(sources), namespaces, more="To let them, add {} to the chart's gateway.launch.sources.")
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -55,12 +55,13 @@ class PullTeller:
         return _line({"status": "pulling manifest"})
 
     def tell(self, download: Download | None) -> str:
-        """How many bytes are here."""
+        """How many bytes there are, and how many of them are here, where that is known."""
         if download is None or download == self._told:
             return ""
         self._told = download
         body = {"status": f"pulling {self._digest[:12]}", "digest": f"sha256:{self._digest}", "total": download.total}
-        return _line({**body, "completed": min(download.done, download.total)})
+        here = {} if download.done is None else {"completed": min(download.done, download.total)}
+        return _line({**body, **here})
 
     def end(self) -> str:
         """The last lines: all of it is here."""

@@ -23,9 +23,9 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """Bytes of a model."""
+    """Bytes of a model. `done` None = nobody tells how many of them are here."""
 
-    done: int
+    done: int | None
     total: int
 
 

@@ -34,7 +34,7 @@ def progress(backend: Backend, download: Download | None) -> dict[str, Any]:
     why = backend.unready
     done = FETCHING if why.reason == Reason.LOADING else 0.0
     if download is not None:
-        done = FETCHING * min(1.0, download.done / max(1, download.total))
+        done = FETCHING * min(1.0, (download.done or 0) / max(1, download.total))
     return {"progress": done, "reason": str(why.reason), "message": f"{why.message} {why.remedy}".strip()}
 
 

@@ -29,12 +29,13 @@ MOST_LETTERS = 256
 class Leave:
     """What may be launched: models from these `sources` (schemes of URIs, `*` = any), in these `namespaces` (none = in
     whichever is named). `here`: on this machine, where Ollama has a store and GPUs have numbers. `more` is how to allow
-    another source, with `{}` for it."""
+    another source, with `{}` for it. `cache` is `spec.cache` of what is launched; empty = left out."""
 
     sources: frozenset[str]
     namespaces: tuple[str, ...] = ()
     here: bool = False
     more: str = ""
+    cache: Json = field(default_factory=dict)
 
     def check(self, word: str, name: str) -> None:
         """ApiError for a model that the field `name` of a request has, and that is not launched here."""

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from llmservice_api.workload import CacheSpec
 from llmservice_operator.control.installation import Installation
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.machine.machine import Device
@@ -31,6 +32,24 @@ def test_the_schema_knows_the_engines_and_devices_that_the_operator_knows() -> N
     image = SCHEMA["properties"]["runtime"]["properties"]["images"]["items"]["properties"]
     assert set(image["engines"]["items"]["enum"]) == {engine.value for engine in EngineType}
     assert set(image["devices"]["items"]["enum"]) == {device.value for device in Device}
+
+
+def test_the_schema_knows_the_caches_that_a_service_may_have() -> None:
+    def fields(schema: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+        """Names of fields and of values, without descriptions and patterns."""
+        if "anyOf" in found:
+            found = next(one for one in found["anyOf"] if one.get("type") != "null")
+        if "$ref" in found:
+            found = schema["$defs"][found["$ref"].rpartition("/")[2]]
+        if "items" in found:
+            return fields(schema, found["items"])
+        if "enum" in found:
+            return dict.fromkeys(found["enum"])
+        return {name: fields(schema, one) for name, one in found.get("properties", {}).items()}
+
+    mine = SCHEMA["properties"]["gateway"]["properties"]["launch"]["properties"]["cache"]
+    whole = CacheSpec.model_json_schema(by_alias=True)
+    assert fields({}, mine) == fields(whole, whole)
 
 
 def test_every_value_is_in_the_schema() -> None:

@@ -16,11 +16,13 @@ from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found
 
 from llmservice_api.labels import LAUNCHED
 from llmservice_gateway.cluster.launcher import MANAGER
+from llmservice_gateway.cluster.leave import leave
 from llmservice_gateway.dialects.xinference_launch import launch
 from llmservice_gateway.launching import routes, standing
 from llmservice_gateway.launching.errors import key_may_not
 from llmservice_gateway.launching.wish import Leave, Wish
 from llmservice_kube.kinds import ENDPOINT_SLICE, LLM_SERVICE
+from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.wire.errors import ApiError
 
 LEAVE = Leave(frozenset(("hf",)), ("apps", "team"), more="Add {} to gateway.launch.sources.")
@@ -34,8 +36,8 @@ async def api() -> AsyncIterator[FakeApi]:
         yield server
 
 
-def launches(here: Here) -> None:
-    here.world.gateway.launcher = here.cluster.launcher(LEAVE)
+def launches(here: Here, leave: Leave = LEAVE) -> None:
+    here.world.gateway.launcher = here.cluster.launcher(leave)
 
 
 async def sent(here: Here, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -52,11 +54,11 @@ def wish_of(given: Any) -> Wish:
     return replace(launch(given, LEAVE), namespace="apps")
 
 
-def become(api: FakeApi, reason: str, status: str = "False", message: str = "So it is.") -> None:
+def become(api: FakeApi, reason: str, status: str = "False", message: str = "So it is.", model: Any = None) -> None:
     """What the operator says of it."""
     obj = api.objects[TINY]
     conditions = [{"type": "Ready", "status": status, "reason": reason, "message": message}]
-    api.put({**obj, "status": {"conditions": conditions}})
+    api.put({**obj, "status": {"conditions": conditions, **({"model": model} if model else {})}})
 
 
 async def test_a_launch_is_an_object_and_is_answered_when_it_is_served(api: FakeApi) -> None:
@@ -238,6 +240,53 @@ async def test_a_pull_of_which_nothing_is_new_says_something(api: FakeApi, monke
             assert await response.content.readexactly(2) == b"  "
             become(api, "Idle", "True")
             assert json.loads(await response.content.read()) == {"status": "success"}
+
+
+async def test_what_is_launched_has_the_installations_cache_and_what_fills_that_is_told(api: FakeApi) -> None:
+    cache = {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"claimName": "models"}}
+    async with gateway(api) as here:
+        launches(here, replace(LEAVE, cache=cache))
+        await until(lambda: here.cluster.directory.ready)
+        body = {"model": "acme/tiny-GGUF:Q4_K_M"}
+        async with here.world.client.post(f"{here.world.url}/api/pull", json=body) as response:
+            assert b"manifest" in await response.content.readline()
+            assert api.objects[TINY]["spec"]["cache"] == cache
+            become(api, "Downloading", model={"fileBytes": 5000})
+            line = json.loads(await response.content.readline())
+            assert line["total"] == 5000 and "completed" not in line, "nobody knows how many are there"
+            told = await sent(here, "GET", "/v1/models/apps.tiny-q4-k-m/progress")
+            assert told[0] == 200 and told[1]["progress"] == 0
+            become(api, "Idle", "True", model={"fileBytes": 5000})
+            last = [json.loads(one) for one in (await response.text()).splitlines()]
+        assert (last[0]["completed"], last[-1]) == (5000, {"status": "success"})
+
+
+@pytest.mark.parametrize(
+    ("cache", "said"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "a mapping"),
+        ('{"type": "Disk"}', '"Disk" is not one of'),
+        ('{"persistentVolumeClaim": {"claimName": "models"}}', "persistentVolumeClaim: type and"),
+        ('{"type": "HostPath", "hostPath": {"path": "models"}}', "hostPath.path"),
+    ],
+)
+def test_a_cache_that_no_service_could_have_is_refused_when_the_gateway_starts(cache: str, said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        leave(["apps"], ["hf"], cache=cache, keys=True)
+    assert "--launch-cache" in str(refused.value) and said in str(refused.value)
+
+
+def test_nothing_is_launched_by_anybody_nor_where_nobody_looks() -> None:
+    for words, keys, said in (
+        ((["apps"], ["hf"]), False, "--keys-of"),
+        ((["apps"], ["ollama"]), True, "ollama names no source"),
+        ((["apps", "b"], ["hf"], ["apps"]), True, "b is not watched"),
+    ):
+        with pytest.raises(UserError) as refused:
+            leave(*words, keys=keys)
+        assert said in f"{refused.value}"
+    assert leave(["apps"], ["hf"], ["apps"], '{"type": "EmptyDir"}', keys=True).cache == {"type": "EmptyDir"}
 
 
 @pytest.mark.parametrize("streams", [True, False])
