@@ -91,7 +91,7 @@ def values(images: release.Images) -> release.Values:
 
 
 @pytest.fixture(scope="session")
-def installed(values: release.Values, once: Once) -> release.Values:
+def installed(api: Api, values: release.Values, once: Once) -> release.Values:
     """The operator, installed by helm; its values. It stays when the tests are done.
 
     With $E2E_INSTALLED the one that is there is taken as it is.
@@ -100,6 +100,8 @@ def installed(values: release.Values, once: Once) -> release.Values:
         return release.installed()
 
     def install() -> release.Values:
+        if api.find("namespaces", "", release.LAUNCHED) is None:
+            api.create("namespaces", "", {"metadata": {"name": release.LAUNCHED}})
         release.install(values)
         return values
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,19 +11,14 @@ import pytest
 from harness import release
 from harness.api import Api
 from harness.chat import Client, trained_answer
-from harness.programs import Failed, kubectl, run
+from harness.keys import keys
+from harness.programs import Failed, kubectl
 from harness.service import QUESTION, Service
 
 URL = f"http://{release.NAME}-gateway.{release.NAMESPACE}.svc.cluster.local/v1"
-LLMSERVICE = Path(sys.executable).with_name("llmservice")
 PODS = "app.kubernetes.io/component=gateway"
 REVOKED_SECONDS = 30
 LIMIT = 10
-
-
-def keys(*words: str) -> str:
-    """`llmservice keys WORDS`; its standard output."""
-    return run(LLMSERVICE, "keys", *words)
 
 
 @pytest.fixture

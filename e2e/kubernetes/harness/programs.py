@@ -55,9 +55,10 @@ def start_kubectl(*words: str | Path) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def forwarded(namespace: str, service: str) -> Iterator[str]:
-    """The URL here at which `kubectl port-forward` serves port 80 of a Service."""
-    forward = start_kubectl("--namespace", namespace, "port-forward", f"service/{service}", ":80")
+def forwarded(namespace: str, what: str, port: int = 80) -> Iterator[str]:
+    """The URL here at which `kubectl port-forward` serves a port of a Service, or of `pod/NAME`."""
+    target = what if "/" in what else f"service/{what}"
+    forward = start_kubectl("--namespace", namespace, "port-forward", target, f":{port}")
     try:
         assert forward.stdout is not None
         found = re.search(r"127\.0\.0\.1:\d+", line := forward.stdout.readline())

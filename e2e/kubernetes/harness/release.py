@@ -20,6 +20,10 @@ NODE_MISSING = "/opt/local-path-provisioner/e2e-missing"
 """One that is lent as well, and on no node."""
 NODE_SMALL = "/opt/local-path-provisioner/e2e-small"
 """One that is lent as well, where a test mounts a small disk."""
+LAUNCHED = "e2e-launched"
+"""The one namespace in which clients may launch models. It is there before the release, which has rights in it."""
+LAUNCHED_CACHE = {"type": "PersistentVolumeClaim", "persistentVolumeClaim": {"size": "64Mi"}}
+"""What is pulled there is brought into a claim of its own."""
 Values = dict[str, Any]
 
 
@@ -61,6 +65,7 @@ def values(images: Images) -> Values:
     return {
         "image": {"repository": repository, "tag": tag, "digest": digest},
         "runtime": {"images": runtime, "privateSources": True, "hostPaths": [NODE_MODELS, NODE_MISSING, NODE_SMALL]},
+        "gateway": {"launch": {"namespaces": [LAUNCHED], "sources": ["http"], "cache": LAUNCHED_CACHE}},
     }
 
 
