@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from llmservice_runtime.openai.digits import digits
 from llmservice_runtime.openai.inputs import Bound, frame_of, given_tokens, text_tokens
 from llmservice_runtime.openai.requests.pooling import EmbeddingRequest
 from llmservice_runtime.openai.state import Server
@@ -89,7 +90,7 @@ def _answer(request: EmbeddingRequest, traits: Traits, vectors: Sequence[Vector]
         {
             "object": "embedding",
             "index": index,
-            "embedding": base64.b64encode(vector.tobytes()).decode() if as_text else vector.tolist(),
+            "embedding": base64.b64encode(vector.tobytes()).decode() if as_text else digits(vector),
         }
         for index, vector in enumerate(vectors)
     ]

@@ -6,7 +6,6 @@ import base64
 import re
 import subprocess
 import sys
-from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,8 +154,8 @@ def test_base64_is_the_same_numbers(ask: Ask, models: Models) -> None:
     texts, _ = known(models, "bert-mean")
     plain = rows(ask("bert-mean", "/v1/embeddings", input=texts, encoding_format="float"))
     coded = ask("bert-mean", "/v1/embeddings", input=texts, encoding_format="base64")
-    read = [array("f", base64.b64decode(each["embedding"])).tolist() for each in coded["data"]]
-    assert np.array_equal(plain, np.array(read))
+    read = [np.frombuffer(base64.b64decode(each["embedding"]), np.float32) for each in coded["data"]]
+    assert np.array_equal(np.array(plain, np.float32), read)
 
 
 def test_openai_python_reads_it(served: Callable[[str], Replica], models: Models) -> None:
