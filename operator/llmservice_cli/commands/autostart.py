@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
@@ -15,9 +16,11 @@ from llmservice_cli.autostart.files import PRIVATE, READABLE, edited, write
 from llmservice_cli.autostart.manifests import manifests
 from llmservice_cli.autostart.unit import config_folder, left_out, unit, unit_path
 from llmservice_cli.commands.ps import full_name
+from llmservice_cli.front_options import add_front, front_of, words_of
 from llmservice_cli.local.client import Control, NoInstanceError
-from llmservice_cli.options import port_number
+from llmservice_cli.local.front import Front
 from llmservice_cli.places import Places
+from llmservice_cli.plans import ALLOW_REMOTE_CODE, add_leave
 from llmservice_runtime.contract.errors import UserError
 
 
@@ -27,7 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-f", "--file", dest="files", type=Path, action="append", metavar="FILE",
         help="manifest or folder of manifests to serve (default: the services that run now)",
     )  # fmt: skip
-    parser.add_argument("--port", type=port_number, metavar="N", help="of the gateway (default: as now, or 8080)")
+    # Those of `up`: what is not said is as it is now.
+    add_front(parser)
+    add_leave(parser)
+    parser.add_argument("--yes", action="store_true", help="install an engine that is needed without asking")
     parser.add_argument("--print", dest="only_print", action="store_true", help="print the unit, and change nothing")
     parser.add_argument("--off", action="store_true", help="start nothing any more")
 
@@ -40,14 +46,18 @@ def run(args: argparse.Namespace) -> int:
     if not args.only_print:
         systemd.check()
         _look_at_unit(path)
-    files = [file.absolute() for file in args.files or ()] or [_written(args.only_print)]
-    _look_at(files, written=not (args.only_print and not args.files))
-    text = unit(_command(files, args.port), os.environ)
+    now = _now()
+    front = front_of(args, Front.of(now["front"]) if now and "front" in now else Front())
+    files = [file.absolute() for file in args.files or ()] or _written(now, args.only_print, bool(front.launch))
+    _look_at(files, written=not (args.only_print and not args.files), remote_code=args.allow_remote_code)
+    port = int(now["url"].removesuffix("/v1").rpartition(":")[2]) if now and args.port is None else args.port
+    leave = [ALLOW_REMOTE_CODE] * args.allow_remote_code + ["--yes"] * args.yes
+    text = unit([*_command(files, port), *words_of(front), *leave], os.environ)
     if args.only_print:
         print(text, end="")
         return 0
     write(path, text, READABLE)
-    start = not _runs()
+    start = now is None
     systemd.enable(start=start)
     print(f"{path}: starts with your session{' and now' if start else '; now the services run that you started'}.")
     if names := left_out(os.environ):
@@ -78,20 +88,25 @@ def _command(files: list[Path], port: int | None) -> list[str]:
     if found is None:
         raise UserError("the program `llmservice` is nowhere on this machine.", "Install it, or put it on the PATH.")
     words = [found, "up", *(word for file in files for word in ("-f", str(file)))]
-    port = _port() if port is None else port
     return words if port is None else [*words, "--port", str(port)]
 
 
-def _written(only_print: bool) -> Path:
-    """What runs now, written down where a person finds it."""
+def _now() -> dict[str, Any] | None:
+    """What runs, and how its instance started; None = none runs."""
+    with contextlib.suppress(NoInstanceError):
+        return Control(Places.from_environment().state).snapshot()
+    return None
+
+
+def _written(now: dict[str, Any] | None, only_print: bool, launches: bool) -> list[Path]:
+    """What runs now, written down where a person finds it. Where clients launch models, that may be nothing."""
     import yaml
 
     path = config_folder(os.environ) / "llmservice" / "services.yaml"
-    try:
-        services = Control(Places.from_environment().state).snapshot()["services"]
-    except NoInstanceError:
-        services = []
+    services = now["services"] if now else []
     if not services and not path.exists():
+        if launches:
+            return []
         raise UserError("no service runs that could be started again.", "Start one, or name a manifest with -f FILE.")
     if services and not only_print:
         if edited(path):
@@ -99,7 +114,7 @@ def _written(only_print: bool) -> Path:
         else:  # values of variables may be secrets
             write(path, yaml.safe_dump_all(manifests(services), sort_keys=False, allow_unicode=True), PRIVATE)
             print(f"{path}: the {len(services)} services that run now")
-    return path
+    return [path]
 
 
 def _say_kept(path: Path, services: Sequence[dict[str, Any]]) -> None:
@@ -122,26 +137,16 @@ def _look_at_unit(path: Path) -> None:
         )
 
 
-def _look_at(files: list[Path], *, written: bool) -> None:
+def _look_at(files: list[Path], *, written: bool, remote_code: bool) -> None:
     """A mistake is told now, and not when nobody looks."""
     from llmservice_api.manifest import load_manifests
 
-    if written:
-        load_manifests(files)
-
-
-def _runs() -> bool:
-    try:
-        Control(Places.from_environment().state).snapshot()
-    except NoInstanceError:
-        return False
-    return True
-
-
-def _port() -> int | None:
-    """Of the running instance; None = the default."""
-    try:
-        url: str = Control(Places.from_environment().state).snapshot()["url"]
-    except NoInstanceError:
-        return None
-    return int(url.removesuffix("/v1").rpartition(":")[2])
+    if not (written and files):
+        return
+    services = [manifest.service for manifest in load_manifests(files)]
+    refused = [one.full_name for one in services if one.spec.model.trust_remote_code and not remote_code]
+    if refused:
+        raise UserError(
+            f"{', '.join(refused)} runs code that its model's repository brings, and is refused without your leave.",
+            f"Give it: `llmservice autostart {ALLOW_REMOTE_CODE}`.",
+        )

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import socket
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llmservice_api.manifest import Manifest, load_manifests
-from llmservice_api.sources import SCHEMES
 from llmservice_cli.entry import leave_on_interrupt
+from llmservice_cli.front_options import FIXED, add_front, front_of, seconds
 from llmservice_cli.local.background import spawn
 from llmservice_cli.local.client import Control, NoInstanceError, StoppingError
 from llmservice_cli.local.front import Front
@@ -23,26 +21,14 @@ from llmservice_cli.local.offer import Offer
 from llmservice_cli.local.prepare import preparing
 from llmservice_cli.local.run import Program, listen
 from llmservice_cli.local.submit import Outcome, Submission
-from llmservice_cli.options import port_number
 from llmservice_cli.output import unfailing
 from llmservice_cli.places import Places
-from llmservice_cli.plans import add_leave, memory_size, places_of
+from llmservice_cli.plans import add_leave, places_of
 from llmservice_cli.told import tell
-from llmservice_runtime.contract.bounds import ANY, is_origin
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.listening import is_loopback
 from llmservice_runtime.contract.ports import GATEWAY_PORT
 from llmservice_runtime.sources.progress import progress_for
-from llmservice_runtime.wire.callers import is_host
-
-FIXED = (
-    "--port", "--host", "--allow-host", "--allow-origin", "--allow-launch", "--answer-seconds", "--memory",
-    "--no-console",
-)  # fmt: skip
-"""Options that an instance keeps as it started with them."""
-SOURCES = tuple(scheme for scheme in SCHEMES if scheme != "pvc")
-"""Where this machine has models from."""
-
 
 LAUNCHES = "serving what clients launch; `llmservice down` stops it."
 
@@ -54,55 +40,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="manifest, folder of manifests, or - for standard input; may be given several times. Only --allow-launch "
         "does without",
     )  # fmt: skip
-    parser.add_argument(
-        "--port", type=port_number, metavar="N", help=f"of the gateway (default {GATEWAY_PORT}; 0 = any free)"
-    )
-    parser.add_argument("--host", metavar="ADDRESS", help="to listen on (default 127.0.0.1: this machine only)")
-    parser.add_argument(
-        "--allow-host",
-        type=_host,
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="other name under which the gateway is reached, as behind a proxy; * = any. May be repeated",
-    )
-    parser.add_argument(
-        "--allow-origin",
-        type=_origin,
-        action="append",
-        default=[],
-        metavar="ORIGIN",
-        help="web pages of this origin (https://chat.example.com) may call the gateway; * = all. May be repeated",
-    )
-    parser.add_argument(
-        "--allow-launch",
-        type=_source,
-        action="append",
-        default=[],
-        metavar="SOURCE",
-        help="clients of Xinference and Ollama on this machine may launch (pull) models from this source (hf, "
-        "modelscope, s3, http, https, oci, file; * = any), and remove these. May be repeated",
-    )
-    parser.add_argument(
-        "--answer-seconds",
-        type=_seconds,
-        metavar="SECONDS",
-        help="how long an answer may take to begin (a stream) or to end (a whole one); default: 20 times what is "
-        "planned with the speed that replicas measured, at least 600",
-    )
-    parser.add_argument(
-        "--memory",
-        type=memory_size,
-        metavar="SIZE",
-        help="what all replicas may have of this machine's memory together (8Gi); default: what is free",
-    )
-    parser.add_argument(
-        "--no-console", action="store_true", default=None, help="serve no page for browsers at the gateway's address"
-    )
+    add_front(parser)
     add_leave(parser)
     parser.add_argument("--detach", action="store_true", help="return when the services are ready, leave them running")
     parser.add_argument("--yes", action="store_true", help="install an engine that is needed without asking")
-    parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="give up waiting for ready after this long")
+    parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="give up waiting for ready after this long")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -125,18 +67,19 @@ def _run(args: argparse.Namespace) -> int:
         raise UserError("there is nothing to serve.", remedy)
     manifests = load_manifests(args.files) if args.files else ()
     places = places_of(args)
-    host, port = args.host or "127.0.0.1", GATEWAY_PORT if args.port is None else args.port
-    front = _front(args, host)
+    front, port = front_of(args), GATEWAY_PORT if args.port is None else args.port
     lock = own_or_join(places.state)
     if lock is None:
         return _join(args, places, manifests)
     try:
-        listener = listen(host, port)
+        listener = listen(front.host, port)
     except UserError:
         lock.release()
         raise
-    if not is_loopback(host):
-        say(f"warning: listening on {host}: whoever can reach this machine can use these services, without a key.")
+    if not is_loopback(front.host):
+        say(
+            f"warning: listening on {front.host}: whoever can reach this machine can use these services, without a key."
+        )
     if args.detach:
         parent = spawn(places.state, lock, listener, front)
         try:
@@ -249,42 +192,3 @@ class Foreground:
         except BaseException:
             self._program.end_soon()
             raise
-
-
-def _source(text: str) -> str:
-    if text != ANY and text not in SOURCES:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(SOURCES)}, and not * for any")
-    return text
-
-
-def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 < (seconds := float(text)) < float("inf"):
-            return seconds
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-
-
-def _host(text: str) -> str:
-    if text != ANY and not is_host(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no host name (without scheme, port and path), and not *")
-    return text
-
-
-def _origin(text: str) -> str:
-    if text != ANY and not is_origin(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no origin (SCHEME://HOST[:PORT], no path), and not * or null")
-    return text
-
-
-def _front(args: argparse.Namespace, host: str) -> Front:
-    hosts, origins = tuple(args.allow_host), tuple(args.allow_origin)
-    launch = tuple(args.allow_launch)
-    others = [f"--host {host}"] * (not is_loopback(host)) + ["--allow-host"] * bool(hosts)
-    if launch and (others := [*others, *(["--allow-origin"] * bool(origins))]):
-        raise UserError(
-            "--allow-launch lets whoever reaches the gateway run models here, without a key, and "
-            f"{', '.join(others)} lets others than programs of this machine reach it.",
-            "Leave one of them out.",
-        )
-    front = Front(host, hosts, origins, memory_bytes=args.memory, console=not args.no_console, launch=launch)
-    return front if args.answer_seconds is None else replace(front, answer_seconds=args.answer_seconds)

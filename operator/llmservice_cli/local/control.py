@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable
 
 from aiohttp import web
 
+from llmservice_cli.local.front import Front
 from llmservice_cli.local.instance import Instance
 from llmservice_cli.local.order import Order
 from llmservice_runtime.contract.errors import UserError
@@ -17,10 +19,12 @@ HEARTBEAT_SECONDS = 1.0
 
 
 class ControlServer:
-    """Routes of the control socket; `end` is called once everything has been stopped on request."""
+    """Routes of the control socket; `end` is called once everything has been stopped on request. `front`: as the
+    instance started."""
 
-    def __init__(self, instance: Instance, end: Callable[[], None]) -> None:
+    def __init__(self, instance: Instance, end: Callable[[], None], front: Front) -> None:
         self._instance = instance
+        self._front = dataclasses.asdict(front)
         self._end = end
         self._stopping = False
         self._announced = Counter[str]()
@@ -48,7 +52,7 @@ class ControlServer:
         after, seconds = int(request.query.get("after", -1)), float(request.query.get("wait", 0))
         await self._instance.wait_newer(after, min(seconds, 30.0))
         lent = {name: count for name, count in self._lent.items() if count}
-        return web.json_response({**self._instance.snapshot(), "lent": lent})
+        return web.json_response({**self._instance.snapshot(), "front": self._front, "lent": lent})
 
     async def _explain(self, request: web.Request) -> web.Response:
         name = request.query.get("name", "")

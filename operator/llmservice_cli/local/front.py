@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from llmservice_gateway.app import Gateway
 from llmservice_gateway.journal import Write
@@ -46,5 +48,9 @@ class Front:
     @staticmethod
     def from_json(text: str) -> Front:
         """The reverse of `to_json`."""
-        body = json.loads(text)
+        return Front.of(json.loads(text))
+
+    @staticmethod
+    def of(body: Mapping[str, Any]) -> Front:
+        """From what JSON has of its fields."""
         return Front(**{**body, **{name: tuple(body[name]) for name in ("hosts", "origins", "launch")}})

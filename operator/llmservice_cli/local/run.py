@@ -125,7 +125,7 @@ class Program:
             instance.gateway.application(), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
         )
         control = web.AppRunner(
-            ControlServer(instance, self._ended_by_down).application(),
+            ControlServer(instance, self._ended_by_down, self._front).application(),
             access_log=None,
             handler_cancellation=True,
             shutdown_timeout=1.0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import shlex
 from pathlib import Path
@@ -12,9 +14,13 @@ import yaml
 from llmservice_api.manifest import load_manifests
 from llmservice_cli.autostart.manifests import manifests
 from llmservice_cli.autostart.unit import quoted, unit
+from llmservice_cli.commands import up
+from llmservice_cli.front_options import front_of, words_of
 from llmservice_cli.local.client import Control
+from llmservice_cli.local.front import Front
 from llmservice_cli.main import main
 
+FRONT = Front()
 MANIFEST = """apiVersion: llmservice.dev/v1alpha1
 kind: LLMService
 metadata: {name: demo}
@@ -104,7 +110,7 @@ def test_what_runs_is_written_so_that_it_runs_again(tmp_path: Path) -> None:
     assert again.service.spec.adapters[0].uri == "file:///a.gguf"
 
 
-def running(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+def running(monkeypatch: pytest.MonkeyPatch, *names: str, front: Front = FRONT) -> None:
     """These services run."""
     kind = {"apiVersion": "llmservice.dev/v1alpha1", "kind": "LLMService"}
     spec = {
@@ -115,7 +121,7 @@ def running(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         {"object": {**kind, "metadata": {"name": name, "namespace": "default"}, "spec": spec}, "base": "/"}
         for name in names
     ]
-    now = {"url": "http://127.0.0.1:8080/v1", "services": entries}
+    now = {"url": "http://127.0.0.1:8080/v1", "services": entries, "front": json.loads(front.to_json())}
     monkeypatch.setattr(Control, "snapshot", lambda _: now)
 
 
@@ -167,3 +173,51 @@ def test_words_are_quoted_as_systemd_reads_them(word: str, written: str) -> None
 
 def test_only_variables_that_are_set_stand_in_a_unit() -> None:
     assert "Environment=" not in unit(["x"], {"HF_TOKEN": "y"})
+
+
+def options(home: Path) -> list[str]:
+    """What the unit has `up` do, beside the manifests."""
+    text = (home / ".config/systemd/user/llmservice.service").read_text()
+    (start,) = (line for line in text.splitlines() if line.startswith("ExecStart="))
+    words = shlex.split(start.removeprefix("ExecStart="))[1:]
+    return [word for at, word in enumerate(words[1:]) if "-f" not in (word, words[at])]
+
+
+def test_it_starts_as_what_runs_now_was_started_unless_something_else_is_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running(monkeypatch, "demo", front=Front(launch=("hf",), console=False))
+    assert main(["autostart"]) == 0
+    assert options(home) == ["--port", "8080", "--allow-launch", "hf", "--no-console"]
+    assert main(["autostart", "-f", str(home / "demo.yaml"), "--allow-launch", "s3", "--port", "0", "--yes"]) == 0
+    assert options(home) == ["--port", "0", "--allow-launch", "s3", "--no-console", "--yes"]
+    capsys.readouterr()
+    assert main(["autostart", "--host", "0.0.0.0"]) == 1
+    assert "--allow-launch lets whoever reaches the gateway" in capsys.readouterr().err
+    running(monkeypatch, front=Front(launch=("hf",)))
+    (home / ".config/llmservice/services.yaml").unlink()
+    assert main(["autostart"]) == 0, "clients launch what it serves"
+    assert options(home) == ["--port", "8080", "--allow-launch", "hf"]
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        Front(),
+        Front("0.0.0.0", ("a.example", "*"), ("https://a.example",), 90.5, 3 << 29, console=False),
+        Front(launch=("hf", "*"), memory_bytes=(8 << 30) + 4096),
+    ],
+)
+def test_the_options_of_up_say_how_an_instance_meets_its_clients(front: Front) -> None:
+    parser = argparse.ArgumentParser()
+    up.configure(parser)
+    assert front_of(parser.parse_args(list(words_of(front)))) == front
+
+
+def test_code_that_a_repository_brings_takes_leave(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "demo.yaml").write_text(MANIFEST.replace('acme/demo"', 'acme/demo", trustRemoteCode: true'))
+    words = ["autostart", "-f", str(home / "demo.yaml")]
+    assert main(words) == 1
+    assert "autostart --allow-remote-code" in capsys.readouterr().err and not (home / ".config").exists()
+    assert main([*words, "--allow-remote-code"]) == 0
+    assert options(home) == ["--allow-remote-code"]
