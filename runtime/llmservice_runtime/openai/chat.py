@@ -41,7 +41,7 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
         ):
             if request.stream:
                 return await stream(http, deltas, ChatWriter(plan, model, request), server.drain)
-            answers = [_Answer(plan.reader()) for _ in range(request.n)]
+            answers = [_Answer(plan.reader(), ids=request.return_token_ids) for _ in range(request.n)]
             usage = Usage(len(plan.generation.prompt_tokens))
             async for delta in deltas:
                 usage.add(check(delta))
@@ -54,6 +54,8 @@ async def chat_completions(http: web.Request) -> web.StreamResponse:
         "choices": [answer.choice(index, request.logprobs) for index, answer in enumerate(answers)],
         "usage": usage.body(),
     }
+    if request.return_token_ids:
+        body["prompt_token_ids"] = list(plan.generation.prompt_tokens)
     return web.Response(text=sse.dumps(body), content_type="application/json")
 
 
@@ -62,6 +64,9 @@ class _Answer:
     """One answer that is not streamed, while it grows."""
 
     reader: AnswerReader | None
+    ids: bool
+    """Whether those of its tokens are told."""
+    token_ids: list[int] = field(default_factory=list)
     message: Message = field(default_factory=Message)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     last: Delta | None = None
@@ -72,15 +77,19 @@ class _Answer:
         events = events_of(delta, self.reader)
         self.message.add(events)
         self.logprobs += positions_of(delta, self.reader, events, self.content)
+        if self.ids:
+            self.token_ids += delta.token_ids
         self.last = delta
 
     def choice(self, index: int, logprobs: bool) -> dict[str, Any]:
+        told = {"token_ids": self.token_ids} if self.ids else {}
         return {
             "index": index,
             "message": self.message.body(),
             "logprobs": chat_logprobs(self.logprobs) if logprobs else None,
             "finish_reason": finish_reason(self.last, self.reader),
             "stop_reason": self.last.stop_reason if self.last else None,
+            **told,
         }
 
 
@@ -117,17 +126,22 @@ class ChatWriter:
         self._envelope = sse.Envelope(plan.generation.request_id, "chat.completion.chunk", int(time.time()), model)
         self._readers = [plan.reader() for _ in range(request.n)]
         self._logprobs = request.logprobs
+        self._ids = request.return_token_ids
+        self._prompt = plan.generation.prompt_tokens
         self._contents = [ContentLogprobs() for _ in range(request.n)]
         options = request.stream_options
         self._continuous = options is not None and options.continuous_usage_stats
         self._with_usage = options is not None and options.include_usage
         self._usage = Usage(len(plan.generation.prompt_tokens))
-        self._plain = not (self._logprobs or self._continuous)
+        self._plain = not (self._logprobs or self._continuous or self._ids)
 
     def opening(self) -> bytes:
         """`role` and empty content, once per answer."""
+        role, ids = '"delta":{"role":"assistant","content":""}', ""
+        if self._ids:
+            ids = sse.told_ids("prompt_token_ids", self._prompt)
         return b"".join(
-            self._envelope.choice(index, '"delta":{"role":"assistant","content":""}', usage=self._stats())
+            self._envelope.choice(index, role, usage=self._stats(), prompt_ids=ids)
             for index in range(len(self._readers))
         )
 
@@ -142,11 +156,12 @@ class ChatWriter:
         chunks = []
         positions = positions_of(delta, reader, events, self._contents[delta.index]) if self._logprobs else []
         logprobs = sse.dumps(chat_logprobs(positions)) if positions else "null"
-        if logprobs != "null" and not bodies:
+        ids = sse.told_ids("token_ids", delta.token_ids) if self._ids and delta.token_ids else ""
+        if not bodies and (logprobs != "null" or (ids and delta.finish_reason is None)):
             bodies = ['"delta":{"content":""}']
         for body in bodies:
-            chunks.append(self._envelope.choice(delta.index, body, logprobs=logprobs, usage=self._stats()))
-            logprobs = "null"
+            chunks.append(self._envelope.choice(delta.index, body, logprobs=logprobs, usage=self._stats(), ids=ids))
+            logprobs, ids = "null", ""
         if delta.finish_reason is not None:
             reason = finish_reason(delta, reader)
             chunks.append(
@@ -156,6 +171,7 @@ class ChatWriter:
                     finish_reason=reason,
                     stop_reason=delta.stop_reason,
                     usage=self._stats(),
+                    ids=ids,
                 )
             )
         return b"".join(chunks)

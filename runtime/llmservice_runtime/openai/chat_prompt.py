@@ -69,6 +69,7 @@ async def plan_chat(server: Server, request: ChatRequest, *, batch: bool = False
 async def _planned(
     server: Server, engine: Engine, request: ChatRequest, shown: AsyncExitStack, batch: bool
 ) -> ChatPlan:
+    tells_ids(request)
     tools, calls = chosen_tools(request)
     template = server.chat_template(bool(tools))
     fmt = await learned(template, engine.tokenizer) if tools else None
@@ -111,10 +112,25 @@ async def _planned(
         generation,
         reasoning=marks if request.reasoning_format not in ("none", "raw") else None,
         thinking=thinking,
-        hide_reasoning=request.reasoning_format == "hidden" or not request.include_reasoning,
+        hide_reasoning=hides_thinking(request),
         tools=fmt,
         functions=tools,
     )
+
+
+def tells_ids(request: ChatRequest) -> None:
+    """ApiError 400 where the ids of tokens can't be told, or would tell what is to be left out."""
+    if not request.return_token_ids:
+        return
+    if hides_thinking(request):
+        raise unsupported("return_token_ids", "thinking is to be left out, and its tokens would tell it.")
+    if request.pictures:
+        raise unsupported("return_token_ids", "a picture has no tokens that could be told; leave either out.")
+
+
+def hides_thinking(request: ChatRequest) -> bool:
+    """Whether it is left out of the answer."""
+    return request.reasoning_format == "hidden" or not request.include_reasoning
 
 
 async def learned(template: ChatTemplate, tokenizer: Tokenizer) -> ToolFormat:

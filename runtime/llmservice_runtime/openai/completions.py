@@ -70,6 +70,10 @@ class CompletionPlan:
     def prompt(self, choice: int) -> str:
         return self.prompts[choice // self.request.n]
 
+    def ids(self, choice: int) -> Sequence[int]:
+        """Of its prompt's tokens, where ids are told; else none."""
+        return self.generations[choice // self.request.n].prompt_tokens if self.request.return_token_ids else ()
+
 
 async def plan_completion(server: Server, request: CompletionRequest) -> CompletionPlan:
     """Everything that can be refused is refused here, before queueing."""
@@ -143,6 +147,7 @@ class _Answer:
     text: list[str] = field(default_factory=list)
     prompt_positions: list[TokenLogprob | None] = field(default_factory=list)
     positions: list[TokenLogprob] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
     last: Delta | None = None
 
     def add(self, delta: Delta) -> None:
@@ -150,6 +155,8 @@ class _Answer:
         self.prompt_positions += delta.prompt_logprobs or []
         if self.plan.request.max_tokens != 0:
             self.text.append(delta.text)
+            if self.plan.request.return_token_ids:
+                self.token_ids += delta.token_ids
             self.positions += delta.logprobs or []
 
     def choice(self) -> dict[str, Any]:
@@ -158,13 +165,16 @@ class _Answer:
         logprobs = None
         if request.logprobs is not None:
             first = prompt[: _first_length(prompt, self.prompt_positions)]
-            logprobs = CompletionLogprobs().body([*self.prompt_positions, *self.positions], first)
+            logprobs = CompletionLogprobs(self.plan.ids(self.number)).body(
+                [*self.prompt_positions, *self.positions], first
+            )
         return {
             "index": self.number,
             "text": prompt + "".join(self.text),
             "logprobs": logprobs,
             "finish_reason": "length" if request.max_tokens == 0 else self.last and self.last.finish_reason,
             "stop_reason": self.last.stop_reason if self.last else None,
+            **_with_ids(self.plan, self.number, self.token_ids),
         }
 
 
@@ -177,7 +187,14 @@ def _first_length(prompt: str, positions: Sequence[TokenLogprob | None]) -> int:
 def _echo_only(plan: CompletionPlan, number: int) -> dict[str, Any]:
     """`max_tokens: 0` with `echo`: the prompt itself, nothing generated."""
     text = plan.prompt(number)
-    return {"index": number, "text": text, "logprobs": None, "finish_reason": "length", "stop_reason": None}
+    ends = {"finish_reason": "length", "stop_reason": None}
+    return {"index": number, "text": text, "logprobs": None, **ends, **_with_ids(plan, number, [])}
+
+
+def _with_ids(plan: CompletionPlan, number: int, token_ids: list[int]) -> dict[str, Any]:
+    """What a choice says of its tokens, where that was asked for."""
+    prompt = plan.ids(number)
+    return {"prompt_token_ids": list(prompt), "token_ids": token_ids} if prompt else {}
 
 
 def _respond(plan: CompletionPlan, choices: list[dict[str, Any]], model: str, usage: Usage) -> web.Response:
@@ -199,13 +216,20 @@ class CompletionWriter:
         request = plan.request
         self._plan = plan
         self._envelope = sse.Envelope(plan.request_id, "text_completion", int(time.time()), model)
-        self._logprobs = [CompletionLogprobs() for _ in range(plan.choices)] if request.logprobs is not None else None
+        self._logprobs = (
+            [CompletionLogprobs(plan.ids(number)) for number in range(plan.choices)]
+            if request.logprobs is not None
+            else None
+        )
+        self._ids = request.return_token_ids
         options = request.stream_options
         self._continuous = options is not None and options.continuous_usage_stats
         self._with_usage = options is not None and options.include_usage
-        self._plain = self._logprobs is None and not self._continuous
+        self._plain = self._logprobs is None and not self._continuous and not self._ids
         self._usage = plan.usage()
         self._echoed = [not request.echo] * plan.choices
+        self._prompted = [False] * plan.choices
+        """Which choices have told their prompt's ids."""
 
     def opening(self) -> bytes:
         """Completions have no role to announce."""
@@ -224,7 +248,8 @@ class CompletionWriter:
             positions = [*(delta.prompt_logprobs or []), *(delta.logprobs or [])]
             first = echo[: _first_length(echo, delta.prompt_logprobs or [])]
             logprobs = sse.dumps(self._logprobs[delta.index].body(positions, first)) if positions else "null"
-        if not (echo or text or logprobs != "null" or delta.finish_reason):
+        ids = self._told(delta) if self._ids else ""
+        if not (echo or text or logprobs != "null" or ids or delta.finish_reason):
             return b""
         return self._envelope.choice(
             delta.index,
@@ -233,7 +258,16 @@ class CompletionWriter:
             finish_reason=delta.finish_reason and str(delta.finish_reason),
             stop_reason=delta.stop_reason,
             usage=self._usage.json() if self._continuous else "",
+            ids=ids,
         )
+
+    def _told(self, delta: Delta) -> str:
+        """The ids that a chunk has."""
+        ids = sse.told_ids("token_ids", delta.token_ids) if delta.token_ids else ""
+        if not self._prompted[delta.index]:
+            self._prompted[delta.index] = True
+            ids = sse.told_ids("prompt_token_ids", self._plan.ids(delta.index)) + ids
+        return ids
 
     def closing(self) -> bytes:
         """The usage when it was asked for, then [DONE]."""

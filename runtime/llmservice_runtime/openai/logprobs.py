@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,10 +38,12 @@ def chat_logprobs(positions: Iterable[TokenLogprob]) -> dict[str, Any]:
 
 
 class CompletionLogprobs:
-    """The legacy shape: four parallel lists; offsets count characters from the start of the choice's text."""
+    """The legacy shape: parallel lists; offsets count characters from the start of the choice's text."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompt: Sequence[int] = ()) -> None:
+        """`prompt`: its tokens, where the ids are a list too."""
         self._offset = 0
+        self._prompt = prompt
 
     def body(self, positions: Iterable[TokenLogprob | None], first: str = "") -> dict[str, Any]:
         """The lists for these positions. None is a prompt's first token, whose text is `first`: it has no logprob."""
@@ -49,6 +51,7 @@ class CompletionLogprobs:
         values: list[float | None] = []
         tops: list[dict[str, float] | None] = []
         offsets: list[int] = []
+        ids: list[int] = []
         for position in positions:
             text = first if position is None else text_of(position)
             tokens.append(text)
@@ -56,7 +59,10 @@ class CompletionLogprobs:
             self._offset += len(text)
             values.append(None if position is None else _finite(position.logprob))
             tops.append(None if position is None else _top(position))
-        return {"text_offset": offsets, "token_logprobs": values, "tokens": tokens, "top_logprobs": tops}
+            if self._prompt:
+                ids.append(self._prompt[0] if position is None else position.token_id)
+        told = {"token_ids": ids} if self._prompt else {}
+        return {"text_offset": offsets, "token_logprobs": values, "tokens": tokens, "top_logprobs": tops, **told}
 
 
 def _top(position: TokenLogprob) -> dict[str, float]:

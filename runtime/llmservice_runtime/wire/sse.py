@@ -7,6 +7,7 @@ chunk has `choices` or `error`; usage comes in a chunk of its own with `choices:
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -25,6 +26,11 @@ quote = encode_basestring
 def dumps(value: Any) -> str:
     """Compact JSON."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def told_ids(field: str, ids: Sequence[int]) -> str:
+    """Token ids as one more field of an object in JSON, with the comma before it."""
+    return f',"{field}":{dumps(list(ids))}'
 
 
 def error_event(message: str, kind: str, code: str) -> bytes:
@@ -65,14 +71,16 @@ class Envelope:
         finish_reason: str | None = None,
         stop_reason: str | int | None = None,
         usage: str = "",
+        ids: str = "",
+        prompt_ids: str = "",
     ) -> bytes:
-        """Any chunk with one choice. `body` is JSON text such as `"delta":{}` or `"text":""`."""
+        """Any chunk with one choice. `body` is JSON text such as `"delta":{}` or `"text":""`; `ids` and `prompt_ids`
+        are as `told_ids` writes them, in the choice and beside it."""
         finish = quote(finish_reason) if finish_reason else "null"
         extra = f',"stop_reason":{dumps(stop_reason)}' if finish_reason else ""
-        tail = f',"usage":{usage}' if usage else ""
-        return (
-            f'{self._before}{index},{body},"logprobs":{logprobs},"finish_reason":{finish}{extra}}}]{tail}{self._end}'
-        ).encode()
+        tail = prompt_ids + (f',"usage":{usage}' if usage else "")
+        choice = f'{body},"logprobs":{logprobs},"finish_reason":{finish}{extra}{ids}'
+        return f"{self._before}{index},{choice}}}]{tail}{self._end}".encode()
 
     def usage(self, usage: str) -> bytes:
         """The last chunk before [DONE]: no choice, only the usage."""

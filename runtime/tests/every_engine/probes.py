@@ -310,6 +310,63 @@ def _(api: Api) -> None:
     assert api.refused(TEXT, {"prompt": "x", "max_tokens": 0})["param"] == "max_tokens"
 
 
+@probe("return_token_ids", return_token_ids=True)
+def _(api: Api) -> None:
+    def shown(tokens: list[int]) -> str:
+        text: str = api.send("/detokenize", {"tokens": tokens}).body["prompt"]
+        return text
+
+    def streamed(path: str, **fields: Any) -> tuple[list[int], list[list[int]]]:
+        chunks = api.chunks(path, return_token_ids=True, **fields)
+        choices = [choice for chunk in chunks for choice in chunk["choices"]]
+        prompts = [at["prompt_token_ids"] for at in (*chunks, *choices) if at.get("prompt_token_ids")]
+        assert chunks[0].get("prompt_token_ids") or choices[0].get("prompt_token_ids")
+        return [token for choice in choices for token in choice.get("token_ids") or ()], prompts
+
+    chat = api.chat(return_token_ids=True)
+    (choice,) = chat["choices"]
+    assert shown(choice["token_ids"][:-1]) == ANSWER
+    assert len(choice["token_ids"]) == chat["usage"]["completion_tokens"], "the token that ended it as well"
+    assert chat["prompt_token_ids"] == api.send(TOKENIZE, {"messages": MESSAGES}).body["tokens"]
+    assert streamed(CHAT) == (choice["token_ids"], [chat["prompt_token_ids"]])
+    assert streamed(CHAT, logprobs=True) == streamed(CHAT)
+    prompt = api.send(TOKENIZE, {"prompt": "What is"}).body["tokens"]
+    (choice,) = api.complete(return_token_ids=True, max_tokens=3)["choices"]
+    assert len(choice["token_ids"]) == 3
+    assert shown(choice["token_ids"]) == choice["text"]
+    assert choice["prompt_token_ids"] == prompt
+    assert streamed(TEXT, max_tokens=3) == (choice["token_ids"], [prompt])
+    two = api.complete(return_token_ids=True, max_tokens=3, n=2)["choices"]
+    assert [one["token_ids"] for one in two] == 2 * [choice["token_ids"]]
+    assert not api.complete(max_tokens=2)["choices"][0].get("token_ids"), "not asked for"
+    for unwanted in ({"include_reasoning": False}, {"reasoning_format": "hidden"}):
+        error = api.refused(CHAT, {"messages": MESSAGES, "return_token_ids": True, **unwanted})
+        assert (error["param"], error["code"]) == ("return_token_ids", "unsupported_parameter")
+    _ids_beside_logprobs(api, choice["token_ids"], prompt)
+
+
+def _ids_beside_logprobs(api: Api, ids: list[int], prompt: list[int]) -> None:
+    """Of completions, with the prompt before them and without."""
+    fields: dict[str, Any] = {"return_token_ids": True, "logprobs": 0, "max_tokens": len(ids)}
+
+    def streamed(**more: Any) -> tuple[list[int], str]:
+        choices = [choice for chunk in api.chunks(TEXT, **fields, **more) for choice in chunk["choices"]]
+        told = [token for choice in choices for token in (choice["logprobs"] or {}).get("token_ids", ())]
+        return told, "".join(choice["text"] for choice in choices)
+
+    plain, echoed = (api.complete(**fields, echo=echo)["choices"][0] for echo in (False, True))
+    assert plain["logprobs"]["token_ids"] == plain["token_ids"] == echoed["token_ids"] == ids
+    assert streamed() == (ids, plain["text"])
+    assert echoed["logprobs"]["token_ids"] == [*prompt, *ids] and len(echoed["logprobs"]["tokens"]) == len(prompt + ids)
+    assert echoed["text"] == "What is" + plain["text"]
+    assert streamed(echo=True) == ([*prompt, *ids], echoed["text"])
+    (only,) = api.complete(**{**fields, "max_tokens": 0}, echo=True)["choices"]
+    assert (only["text"], only["token_ids"], only["logprobs"]["token_ids"]) == ("What is", [], prompt)
+    # A token that ends an answer is no text, and has no place among the log-probabilities of it.
+    ended = api.complete(**{**fields, "max_tokens": 60}, stop_token_ids=[ids[2]])["choices"][0]
+    assert ended["token_ids"] == ids and ended["logprobs"]["token_ids"] == ids[:2]
+
+
 @probe("logprobs", Where.CHAT, logprobs=True)
 def _(api: Api) -> None:
     choice = api.chat(logprobs=True)["choices"][0]
@@ -547,6 +604,7 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
     (CHAT, {"stop_token_ids": [True]}, "stop_token_ids.0"),
     (CHAT, {"stop_token_ids": [999999]}, "stop_token_ids"),
     (CHAT, {"ignore_eos": 1}, "ignore_eos"),
+    (CHAT, {"return_token_ids": 1}, "return_token_ids"),
     (CHAT, {"min_tokens": 5, "max_tokens": 3}, "min_tokens"),
     (CHAT, {"max_tokens": 0}, "max_tokens"),
     (CHAT, {"max_tokens": "5"}, "max_tokens"),

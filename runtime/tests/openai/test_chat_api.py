@@ -51,6 +51,25 @@ async def test_a_stream_byte_for_byte(connect: Any, scripted: Any, events: Any) 
     ]
 
 
+async def test_every_token_id_is_told_once_and_only_when_asked_for(connect: Any, scripted: Any, events: Any) -> None:
+    """Also of tokens that give no text, and of the last one, whose text comes before the end's own chunk."""
+    pieces = (Delta(0, "", [5]), Delta(0, "a", [6, 7]), Delta(0, "b", [8], finish_reason=FinishReason.STOP))
+    client = await connect(scripted(pieces=pieces))
+    request = {**PING, "return_token_ids": True}
+    body = await (await client.post("/v1/chat/completions", json=request)).json()
+    assert body["choices"][0]["token_ids"] == [5, 6, 7, 8]
+    assert len(body["prompt_token_ids"]) == body["usage"]["prompt_tokens"]
+    reply = await client.post("/v1/chat/completions", json={**request, "stream": True})
+    chunks = [json.loads(event) for event in events(await reply.read())[:-1]]
+    assert [chunk.get("prompt_token_ids") for chunk in chunks[:2]] == [body["prompt_token_ids"], None]
+    told = [chunk["choices"][0].get("token_ids") for chunk in chunks if chunk["choices"][0].get("token_ids")]
+    assert [token for ids in told for token in ids] == [5, 6, 7, 8]
+    reply = await client.post("/v1/chat/completions", json={**PING, "stream": True})
+    assert b"token_ids" not in await reply.read()
+    body = await (await client.post("/v1/chat/completions", json=PING)).json()
+    assert "prompt_token_ids" not in body and "token_ids" not in body["choices"][0]
+
+
 async def test_usage_only_when_asked_for(connect: Any, scripted: Any, events: Any) -> None:
     client = await connect(scripted())
     reply = await client.post("/v1/chat/completions", json={**PING, "stream": True})

@@ -58,6 +58,25 @@ async def test_echo_with_logprobs_scores_the_prompt(connect: Any, scripted: Any)
     assert body["usage"]["completion_tokens"] == 0
 
 
+async def test_token_ids_of_prompts_and_answers(connect: Any, scripted: Any, events: Any) -> None:
+    client = await connect(scripted())
+    fields = {"prompt": ["ab", "c"], "n": 2, "add_special_tokens": False, "return_token_ids": True}
+    _, body = await post(client, "/v1/completions", **fields)
+    told = [(choice["prompt_token_ids"], choice["token_ids"]) for choice in body["choices"]]
+    assert told == [([97, 98], [1, 1])] * 2 + [([99], [1, 1])] * 2
+    reply = await client.post("/v1/completions", json={**fields, "stream": True, "logprobs": 0, "echo": True})
+    choices = [json.loads(event)["choices"][0] for event in events(await reply.read())[:-1]]
+    for index, (prompt, tokens) in enumerate(told):
+        own = [choice for choice in choices if choice["index"] == index]
+        assert [choice.get("prompt_token_ids") for choice in own] == [prompt, *[None] * (len(own) - 1)]
+        assert [token for choice in own for token in choice.get("token_ids", ())] == tokens
+        assert own[0]["logprobs"]["token_ids"][0] == prompt[0]
+    fields = {"prompt": "ab", "add_special_tokens": False, "return_token_ids": True, "echo": True, "max_tokens": 0}
+    for logprobs in (None, 0):
+        (choice,) = (await post(client, "/v1/completions", **fields, logprobs=logprobs))[1]["choices"]
+        assert (choice["text"], choice["prompt_token_ids"], choice["token_ids"]) == ("ab", [97, 98], [])
+
+
 async def test_echo_without_generating(connect: Any, scripted: Any) -> None:
     engine = scripted()
     client = await connect(engine)

@@ -23,6 +23,7 @@ from llmservice_runtime.engines.vllm.plugins import NAMES
 from llmservice_runtime.engines.vllm.serve.answers import Answer, parted, with_both_keys
 from llmservice_runtime.engines.vllm.serve.asgi import Message
 from llmservice_runtime.engines.vllm.serve.counts import in_requests
+from llmservice_runtime.engines.vllm.serve.echo import Echoed
 from llmservice_runtime.engines.vllm.serve.gate import Door, Gate
 from llmservice_runtime.engines.vllm.serve.link import Link
 from llmservice_runtime.engines.vllm.serve.logprobs import Trimmed
@@ -270,6 +271,41 @@ def test_an_answers_end_and_a_calls_beginning_are_events_of_their_own() -> None:
     start = {"id": "1", "type": "function", "index": 0, "function": {"name": "f", "arguments": ""}}
     rest = {"index": 0, "function": {"arguments": "{"}}
     assert parts({"tool_calls": [call]}) == [({"tool_calls": [start]}, None), ({"tool_calls": [rest]}, None)]
+
+
+def test_the_ids_of_an_event_that_is_parted_are_told_once() -> None:
+    for content, told in (("a", [[1, 2], None]), ("", [[1, 2]])):
+        choice = {"index": 0, "delta": {"content": content}, "finish_reason": "stop", "token_ids": [1, 2]}
+        raw = parted(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
+        events = [json.loads(line.removeprefix(b"data: ")) for line in raw.split(b"\n\n") if line]
+        assert [event["choices"][0].get("token_ids") for event in events] == told
+
+
+def test_log_probabilities_of_a_completion_have_the_ids_of_their_tokens() -> None:
+    """Not those of tokens that are no text."""
+    told = {
+        "tokens": ["a", "</s>"],
+        "token_logprobs": [-1.0, -1.0],
+        "top_logprobs": [None, None],
+        "text_offset": [0, 1],
+    }
+    choice = {"index": 0, "text": "a", "logprobs": told, "finish_reason": "stop", "token_ids": [7, 2]}
+    (found,) = json.loads(Trimmed(ids=True).whole(json.dumps({"choices": [choice]}).encode()))["choices"]
+    assert (found["token_ids"], found["logprobs"]["token_ids"]) == ([7, 2], [7])
+
+
+async def test_a_prompt_that_is_echoed_is_where_it_is_without_ids() -> None:
+    """vLLM leaves its text out where ids are told."""
+    told = {"tokens": ["P", "a"], "token_logprobs": [None, -1.0], "top_logprobs": [None, None], "text_offset": [0, 1]}
+    first = {"index": 0, "text": "a", "logprobs": told, "prompt_token_ids": [72, 105], "token_ids": [7]}
+    more = {"index": 0, "text": "b", "logprobs": None, "prompt_token_ids": None, "token_ids": [8]}
+    echoed = Echoed(served().tokenizer)
+    prompt = served().tokenizer.decode([72, 105])
+    found = json.loads(echoed.whole(json.dumps({"choices": [first]}).encode()))["choices"][0]
+    assert (found["text"], found["logprobs"]["token_ids"]) == (f"{prompt}a", [72, 105, 7])
+    raw = echoed.event(b"data: " + json.dumps({"choices": [more]}).encode() + b"\n\n")
+    assert json.loads(raw.removeprefix(b"data: "))["choices"][0]["text"] == "b"
+    assert echoed.event(b"data: [DONE]\n\n") == b"data: [DONE]\n\n"
 
 
 async def test_names_are_listed_without_vllm() -> None:

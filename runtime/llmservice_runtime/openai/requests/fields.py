@@ -114,6 +114,7 @@ class SharedFields(Strict):
     ignore_eos: Flag = False
     min_tokens: Whole = Field(0, ge=0)
     skip_special_tokens: Flag = True
+    return_token_ids: Flag = False
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     guided_json: dict[str, Any] | str | None = None

@@ -90,6 +90,14 @@ FIELDS: tuple[Field, ...] = (
     Field("include_stop_str_in_output", BOTH, "Boolean"),
     Field("ignore_eos", BOTH, "Boolean"),
     Field("skip_special_tokens", BOTH, "Boolean"),
+    Field(
+        "return_token_ids",
+        BOTH,
+        "Boolean. Each choice, or chunk of one, has `token_ids`: joined they are all that was generated, the token that"
+        " ended the answer too. The prompt's are `prompt_token_ids`, of a completion in the choice, of a chat beside"
+        " the choices; of a stream in the first chunk of each choice. The `logprobs` of a completion have `token_ids`"
+        " beside their `tokens` then. Refused where thinking is left out, and with pictures",
+    ),
     Field("min_tokens", BOTH, "0 to `max_tokens`"),
     Field(
         "add_special_tokens",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmservice_runtime.engines.vllm.serve.asgi import JSON, Headers, Message, Send, answer, refuse
+from llmservice_runtime.engines.vllm.serve.echo import Echoed
 from llmservice_runtime.engines.vllm.serve.logprobs import Trimmed
 from llmservice_runtime.engines.vllm.serve.refusals import refusal, stream_failure
 from llmservice_runtime.openai.state import Server
@@ -41,6 +42,10 @@ class Changes:
     """Shows tokens as text."""
     tidy: bool = False
     """Counts that only vLLM has are left out."""
+    ids: bool = False
+    """Those of tokens are told."""
+    echoed: Echoed | None = None
+    """They are told of a completion that its prompt opens."""
 
 
 NONE = Changes()
@@ -54,7 +59,8 @@ class Answer:
         self._path = path
         self._thinks = changes.thinks
         self._renamed = changes.renamed
-        self._trimmed = Trimmed() if changes.logprobs else None
+        self._trimmed = Trimmed(changes.ids) if changes.logprobs else None
+        self._echoed = changes.echoed
         self._no_usage = changes.no_usage
         self._held_to = changes.held
         self._strings = changes.strings
@@ -98,6 +104,8 @@ class Answer:
             await refuse(self._send, refusal(start["status"], self._body, self._path, self._held_to))
         else:
             body = self._body.replace(*self._renamed, 1)
+            if self._echoed:
+                body = self._echoed.whole(body)
             if self._trimmed:
                 body = self._trimmed.whole(body)
             if self._tidy:
@@ -120,6 +128,8 @@ class Answer:
             return
         if self._renamed != SAME_NAME:
             body = body.replace(*self._renamed, 1)
+        if self._echoed:
+            body = self._echoed.event(body)
         if self._trimmed:
             body = self._trimmed.event(body)
         if self._tidy and b'"usage":{' in body:
@@ -153,6 +163,8 @@ def parted(event: bytes) -> bytes:
             bodies.append(going)
         if ends["finish_reason"]:
             bodies.append({**choice, "delta": {}, "logprobs": None, **ends})
+        for later in bodies[1:]:  # its tokens are told once
+            later.pop("token_ids", None)
     return b"".join(b"data: " + sse.dumps({**found, "choices": [one]}).encode() + b"\n\n" for one in bodies)
 
 

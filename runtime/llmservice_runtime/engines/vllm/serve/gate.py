@@ -29,6 +29,7 @@ from llmservice_runtime.engines.vllm.serve.asgi import (
 )
 from llmservice_runtime.engines.vllm.serve.behind import Behind
 from llmservice_runtime.engines.vllm.serve.counts import in_requests, plain
+from llmservice_runtime.engines.vllm.serve.echo import Echoed
 from llmservice_runtime.engines.vllm.serve.pooler import VllmPooler
 from llmservice_runtime.engines.vllm.serve.running import Request, Running
 from llmservice_runtime.engines.vllm.serve.served import Served
@@ -164,7 +165,7 @@ class Gate:
             wanted = body.get("logprobs")  # 0 asks for those of the chosen tokens
             logprobs = wanted is not None and wanted is not False and not body.get("echo")
             name = renaming(*named(served.server, request.model, body["model"]))
-            held = constraint(request)
+            held, ids = constraint(request), request.return_token_ids
             changes = Changes(
                 served.thinks,
                 name,
@@ -172,6 +173,8 @@ class Gate:
                 translate.no_usage(request),
                 held[0] if held else "tools",
                 tidy=True,
+                ids=ids,
+                echoed=Echoed(served.tokenizer, body["max_tokens"] != 0) if ids and body.get("echo") else None,
             )
             await self._app(scope, again, Answer(admitted.send, path, changes).send)
 

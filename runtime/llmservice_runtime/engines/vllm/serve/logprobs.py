@@ -91,9 +91,10 @@ def _beginnings(text: str) -> Iterator[int]:
 
 
 class Trimmed:
-    """The answer to one request, whole or as a stream."""
+    """The answer to one request, whole or as a stream. `ids`: those of the legacy shape have their tokens' too."""
 
-    def __init__(self) -> None:
+    def __init__(self, ids: bool = False) -> None:
+        self._ids = ids
         self._answers: dict[int, Belonging] = {}
         self._offsets: dict[int, int] = {}
 
@@ -124,7 +125,8 @@ class Trimmed:
         told = choice.get("logprobs") or {}
         legacy = "tokens" in told or "text" in choice
         if legacy:
-            columns = (told.get(name) or () for name in LISTS)
+            columns = [told.get(name) or () for name in LISTS]
+            columns.append(choice["token_ids"] if told and self._ids else ())  # as many as `tokens`
             positions = [(row[0], row) for row in zip_longest(*columns)]
         else:
             positions = [(entry["token"], entry) for entry in told.get("content") or ()]
@@ -146,6 +148,7 @@ class Trimmed:
             "token_logprobs": [told[1] for _, told in found],
             "tokens": [token for token, _ in found],
             "top_logprobs": [told[2] for _, told in found],
+            **({"token_ids": [told[3] for _, told in found]} if self._ids else {}),
         }
 
 

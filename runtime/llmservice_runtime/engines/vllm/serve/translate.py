@@ -17,6 +17,7 @@ from llmservice_runtime.openai.chat_prompt import (
     held_to,
     learned,
     rendered,
+    tells_ids,
     thinks_by,
     wanted_tokens,
 )
@@ -39,7 +40,7 @@ from llmservice_runtime.wire.errors import bad_request, unsupported
 SAME = (
     "stream", "n", "temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty",
     "repetition_penalty", "logit_bias", "stop", "stop_token_ids", "include_stop_str_in_output", "ignore_eos",
-    "min_tokens", "skip_special_tokens", "logprobs", "add_special_tokens",
+    "min_tokens", "skip_special_tokens", "return_token_ids", "logprobs", "add_special_tokens",
 )  # fmt: skip
 """Fields that mean the same there."""
 CHAT_SAME = ("top_logprobs", "parallel_tool_calls", "documents", "add_generation_prompt", "include_reasoning")
@@ -54,6 +55,7 @@ TOGETHER = ("none", "raw")
 
 async def chat(request: ChatRequest, served: Served) -> Body:
     """The body of vLLM's /v1/chat/completions; ApiError 400 for what can be judged before it."""
+    tells_ids(request)
     tools, calls = chosen_tools(request)
     template = served.server.chat_template(bool(tools))
     length = wanted_tokens(request)
