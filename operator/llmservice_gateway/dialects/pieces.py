@@ -25,10 +25,20 @@ class Thought:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text of the answer. `logprobs`: chat's entries of its tokens, where they were asked for."""
+    """Text of the answer. `logprobs`: chat's entries of its tokens, where they were asked for; of a plain completion
+    with the `id` of each, where those were."""
 
     text: str
     logprobs: tuple[Json, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Ids of tokens that a plain completion grew by, before their text, and of its prompt's (once), where they were
+    asked for."""
+
+    ids: tuple[int, ...]
+    prompt: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,7 @@ class Counted:
     cached: int = 0
 
 
-Piece = Begun | Thought | Text | CallBegun | CallGrew | Ended | Counted
+Piece = Begun | Thought | Text | Tokens | CallBegun | CallGrew | Ended | Counted
 
 
 class Chunks:
@@ -86,8 +96,11 @@ class Chunks:
             said = choice.get("delta", choice.get("message"))
             if isinstance(said, dict):
                 yield from self._said(said, choice)
-            elif (text := _text(choice.get("text"))) or choice.get("logprobs"):  # of a plain completion
-                yield Text(text, _tokens(choice.get("logprobs")))
+            else:  # of a plain completion
+                if choice.get("token_ids") or choice.get("prompt_token_ids"):
+                    yield Tokens(_ids(choice.get("token_ids")), _ids(choice.get("prompt_token_ids")))
+                if (text := _text(choice.get("text"))) or choice.get("logprobs"):
+                    yield Text(text, _tokens(choice.get("logprobs")))
             if isinstance(reason := choice.get("finish_reason"), str):
                 stop = choice.get("stop_reason")
                 yield Ended(reason, stop if isinstance(stop, str) else None)
@@ -116,10 +129,20 @@ class Chunks:
 
 def _tokens(told: Any) -> tuple[Json, ...]:
     """Log-probabilities of a plain completion, as chat has them."""
-    lists = [told.get(name) for name in ("tokens", "token_logprobs")] if isinstance(told, dict) else []
+    if not isinstance(told, dict):
+        return ()
+    lists = [told.get(name) for name in ("tokens", "token_logprobs")]
     if not all(isinstance(one, list) for one in lists):
         return ()
-    return tuple({"token": token, "logprob": value} for token, value in zip(*lists, strict=False))
+    ids = _ids(told.get("token_ids"))
+    found = tuple({"token": token, "logprob": value} for token, value in zip(*lists, strict=False))
+    return (
+        tuple({**one, "id": known} for one, known in zip(found, ids, strict=True)) if len(ids) == len(found) else found
+    )
+
+
+def _ids(value: Any) -> tuple[int, ...]:
+    return tuple(one for one in value if isinstance(one, int)) if isinstance(value, list) else ()
 
 
 def _counted(usage: Any) -> Counted | None:

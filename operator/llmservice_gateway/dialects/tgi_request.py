@@ -21,12 +21,13 @@ SAME: Mapping[str, tuple[str, type[Any]]] = {
     "seed": ("seed", int),
 }
 """Parameters that a completion has as well, with their names there; engines know the ranges."""
+TOKENS: Mapping[str, Any] = {"logprobs": 0, "return_token_ids": True}
+"""What has a completion tell its tokens."""
 REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "best_of": ((1,), "every answer that is generated is returned; ask several times."),
     "typical_p": ((1,), "no engine here has typical sampling; use `top_p`."),
     "watermark": ((False,), "no engine here marks what it writes."),
     "truncate": ((), "nothing is left out of a prompt; send a shorter one."),
-    "decoder_input_details": ((False,), "use /v1/completions with `echo` and `logprobs`."),
     "top_n_tokens": ((0,), "use /v1/completions with `logprobs`."),
     "adapter_id": ((), "name the adapter in the `model` of /v1/completions."),
 }
@@ -61,8 +62,10 @@ def either(given: Json) -> Translation:
 
 
 def _streamed(body: Json, echo: Json) -> Translation:
+    if echo.get("prefill"):
+        raise unsupported("parameters.decoder_input_details", "streams tell nothing of the prompt; POST to /generate.")
     options = {"include_usage": True, "continuous_usage_stats": True}
-    return Translation({**body, "stream": True, "stream_options": options, "logprobs": 0}, echo)
+    return Translation({**body, **TOKENS, "stream": True, "stream_options": options}, echo)
 
 
 def _completion(fields: Fields) -> tuple[Json, Json]:
@@ -84,12 +87,15 @@ def _completion(fields: Fields) -> tuple[Json, Json]:
     for name, (taken, why) in REFUSED.items():
         if (value := parameters.any(name)) is not None and value not in taken:
             raise unsupported(parameters.at(name), why)
+    prefill = bool(parameters.one(bool, "decoder_input_details"))
     details, full = parameters.one(bool, "details"), parameters.one(bool, "return_full_text")
     parameters.no_op("return_tensors", "clean_up_tokenization_spaces")
     parameters.end()
-    if details:
-        body["logprobs"] = 0
-    echo: Json = {"details": bool(details), "seed": body.get("seed")}
+    if details or prefill:
+        body |= TOKENS
+    echo: Json = {"details": bool(details or prefill), "seed": body.get("seed")}
+    if prefill:
+        body["echo"] = echo["prefill"] = True
     return body, {**echo, "prompt": prompt} if full else echo
 
 

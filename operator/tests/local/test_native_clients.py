@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import ollama
 import openai
 import pytest
@@ -164,12 +165,23 @@ def test_tgis_client_generates(root: str) -> None:
     tgi = text_generation.Client(f"{root}/default/demo", timeout=60)
     whole = tgi.generate("The early bird", max_new_tokens=4)
     assert whole.details.generated_tokens == 4 and whole.details.finish_reason.value == "length"
+    ids = [token.id for token in whole.details.tokens]
+    with httpx.Client(base_url=f"{root}/default/demo/v1") as own:
+        shown = own.post("/detokenize", json={"tokens": ids}).json()["prompt"]
+        prompt = own.post("/tokenize", json={"prompt": "The early bird"}).json()["tokens"]
+    assert shown == whole.generated_text
     assert "".join(token.text for token in whole.details.tokens) == whole.generated_text
     events = list(tgi.generate_stream("The early bird", max_new_tokens=4))
     text = "".join(event.token.text for event in events if not event.token.special)
     assert text == events[-1].generated_text == whole.generated_text
+    assert [event.token.id for event in events if not event.token.special] == ids
     assert events[-1].details and events[-1].details.generated_tokens == 4
     assert events[0].token.logprob is not None
+    seen = tgi.generate("The early bird", max_new_tokens=4, decoder_input_details=True)
+    assert [token.id for token in seen.details.prefill] == prompt and seen.generated_text == whole.generated_text
+    assert [token.id for token in seen.details.tokens] == ids
+    ended = tgi.generate("The early bird", max_new_tokens=4, stop_sequences=[whole.details.tokens[1].text]).details
+    assert [token.id for token in ended.tokens] == ids[:2]
     full = tgi.generate("The early bird", max_new_tokens=2, return_full_text=True).generated_text
     assert full.startswith("The early bird")
     with pytest.raises(ValidationError, match=r"parameters\.typical_p"):
