@@ -48,6 +48,7 @@ class Told:
         self._over = False
         """The last event was told."""
         self._bounded = not translated.unbounded
+        self._spare = set(translated.spare)
         self._at_once = 0
         """Bytes since others had their turn."""
 
@@ -71,8 +72,15 @@ class Told:
         return self.failure(self._error(whole))
 
     def amended(self, whole: Whole) -> tuple[str, str] | None:
-        """Where prompt and `max_tokens` together don't fit: what the prompt leaves is less, so the bound holds."""
-        if self._bounded or whole[0] != 400 or self._error(whole).code != "context_length_exceeded":
+        """Where prompt and `max_tokens` together don't fit: what the prompt leaves is less, so the bound holds. And a
+        field that can be spared, where the replica is of a release that did not know it."""
+        if whole[0] != 400 or not (self._spare or not self._bounded):
+            return None
+        error = self._error(whole)
+        if error.code == "unsupported_parameter" and error.param in self._spare:
+            self._spare.remove(error.param)
+            return error.param, "null"
+        if self._bounded or error.code != "context_length_exceeded":
             return None
         self._bounded = True
         self._answering.echo["unbounded"] = True

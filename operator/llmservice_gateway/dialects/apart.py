@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -45,6 +45,7 @@ class Translated:
     path: str
     context_tokens: int = 0
     context_field: str = ""
+    spare: Sequence[str] = ()
 
 
 async def translated(dialect: Dialect, body: bytes) -> Translated:
@@ -77,7 +78,9 @@ def translate(dialect: Dialect, body: bytes) -> Translated:
     path = found.path or dialect.path
     if path == TOKENIZE:  # which computes nothing
         asked = replace(asked, sequences=0)
-    return Translated(asked, data, found.echo, found.unbounded, path, found.context_tokens, found.context_field)
+    return Translated(
+        asked, data, found.echo, found.unbounded, path, found.context_tokens, found.context_field, found.spare
+    )
 
 
 def retell(dialect: Dialect, answering: Answering, answer: bytes) -> bytes:

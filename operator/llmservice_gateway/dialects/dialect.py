@@ -32,6 +32,8 @@ class Translation:
     context_tokens: int = 0
     """A context that the model has to have, by `context_field`."""
     context_field: str = ""
+    spare: tuple[str, ...] = ()
+    """Fields of the body that a replica of an earlier release may refuse: the answer is told without them as well."""
 
 
 class Teller(Protocol):

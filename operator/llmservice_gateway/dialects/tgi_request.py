@@ -21,7 +21,8 @@ SAME: Mapping[str, tuple[str, type[Any]]] = {
     "seed": ("seed", int),
 }
 """Parameters that a completion has as well, with their names there; engines know the ranges."""
-TOKENS: Mapping[str, Any] = {"logprobs": 0, "return_token_ids": True}
+IDS = "return_token_ids"
+TOKENS: Mapping[str, Any] = {"logprobs": 0, IDS: True}
 """What has a completion tell its tokens."""
 REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "best_of": ((1,), "every answer that is generated is returned; ask several times."),
@@ -40,7 +41,7 @@ def generate(given: Json) -> Translation:
     body, echo = _completion(fields)
     fields.refuse("stream", "POST to /generate_stream.", but=False)
     fields.end()
-    return Translation(body, echo)
+    return _translation(body, echo)
 
 
 def generate_stream(given: Json) -> Translation:
@@ -58,14 +59,19 @@ def either(given: Json) -> Translation:
     streams = fields.one(bool, "stream")
     body, echo = _completion(fields)
     fields.end()
-    return _streamed(body, echo) if streams else Translation(body, {**echo, "listed": True})
+    return _streamed(body, echo) if streams else _translation(body, {**echo, "listed": True})
 
 
 def _streamed(body: Json, echo: Json) -> Translation:
     if echo.get("prefill"):
         raise unsupported("parameters.decoder_input_details", "streams tell nothing of the prompt; POST to /generate.")
     options = {"include_usage": True, "continuous_usage_stats": True}
-    return Translation({**body, **TOKENS, "stream": True, "stream_options": options}, echo)
+    return _translation({**body, **TOKENS, "stream": True, "stream_options": options}, echo)
+
+
+def _translation(body: Json, echo: Json) -> Translation:
+    """Without ids tokens are told as well, but not which of them are the prompt's."""
+    return Translation(body, echo, spare=() if echo.get("prefill") else (IDS,))
 
 
 def _completion(fields: Fields) -> tuple[Json, Json]:

@@ -134,6 +134,29 @@ async def test_a_route_for_streams_streams(world: World) -> None:
         assert b'"generated_text":"Hello"' in await response.read()
 
 
+@pytest.mark.parametrize("route", ["generate", "generate_stream"])
+async def test_a_replica_of_an_earlier_release_answers_without_the_ids_of_tokens(world: World, route: str) -> None:
+    """Pinned services keep it when the gateway is upgraded, and it refuses fields that it does not know."""
+    asked: list[Json] = []
+
+    async def engine(request: web.Request) -> web.StreamResponse:
+        asked.append(json.loads(await request.read()))
+        if asked[-1].get("return_token_ids") is not None:
+            error = {"message": "No.", "type": "x", "code": "unsupported_parameter", "param": "return_token_ids"}
+            return web.json_response({"error": error}, status=400)
+        answered: web.StreamResponse = await (plain if asked[-1].get("stream") else whole)(request)
+        return answered
+
+    await world.service(engine)
+    body: Json = {"inputs": "Hi", "parameters": {"details": True}}
+    async with world.client.post(f"{world.url}/apps/demo/{route}", json=body) as response:
+        assert response.status == 200 and b'"generated_text":"Hello"' in await response.read()
+    assert [one["return_token_ids"] for one in asked] == [True, None]
+    body["parameters"]["decoder_input_details"] = True  # without ids nobody knows which tokens are the prompt's
+    async with world.client.post(f"{world.url}/apps/demo/generate", json=body) as response:
+        assert response.status == 400 and len(asked) == 3
+
+
 @STREAMS
 async def test_a_stream_whose_replica_dies_ends_with_an_error_of_the_protocol(world: World, protocol: str) -> None:
     await world.service(stream(piece("Hel"), then="die"))
