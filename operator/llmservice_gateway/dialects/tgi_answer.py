@@ -79,8 +79,9 @@ class GenerationTeller:
                     prompt = len(prompted) if self._echo.get("prefill") else 0
                 case Text(text, logprobs):
                     prefill = [_prefilled(one) for one in logprobs[:prompt]]
-                    self._more(_behind(text, logprobs, prompt))
-                    tokens += [token for one in logprobs[prompt:] for token in self._tokens(one)]
+                    behind, rest = _behind(text, logprobs, prompt)
+                    self._more(behind)
+                    tokens += [token for one in rest for token in self._tokens(one)]
         body: Json = {"generated_text": self._text.getvalue()}
         if self._echo.get("details"):
             body["details"] = {**self._details(), "prefill": prefill, "tokens": [*tokens, *self._rest()]}
@@ -136,12 +137,22 @@ def _hidden(known: int) -> Json:
     return {"id": known, "text": "", "logprob": 0.0 if known == UNKNOWN else None, "special": True}
 
 
-def _behind(text: str, logprobs: Sequence[Json], prompt: int) -> str:
-    """What is behind a prompt of so many tokens. Special ones may be among these and not in the text."""
+def _behind(text: str, logprobs: Sequence[Json], prompt: int) -> tuple[str, Sequence[Json]]:
+    """What is behind a prompt of so many tokens, and its tokens. Special ones may be among these and not in the text:
+    those of the prompt, and what ended the answer, which is told with the rest."""
     if not prompt:
-        return text
-    before, after = ("".join(one.get("token", "") for one in part) for part in (logprobs[:prompt], logprobs[prompt:]))
-    return text.removeprefix(before) if text.startswith(before) else after
+        return text, logprobs
+    rest = logprobs[prompt:]
+    before, whole, cut = map(_joined, (logprobs[:prompt], rest, rest[:-1]))
+    if text.startswith(before):
+        behind = text.removeprefix(before)
+    else:
+        behind = cut if text.endswith(cut) and not text.endswith(whole) else whole
+    return behind, rest[:-1] if behind == cut else rest
+
+
+def _joined(logprobs: Sequence[Json]) -> str:
+    return "".join(one.get("token", "") for one in logprobs)
 
 
 _BEFORE, _BETWEEN, _AFTER = around(_told(HOLE, _token({"token": HOLE})))

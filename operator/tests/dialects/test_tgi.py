@@ -109,13 +109,19 @@ def test_a_whole_answer_has_its_details(finish: str, stop: str | None, reason: s
     assert json.loads(retell(TGI_GENERATE, Answering(plain, "0", 0), whole)) == {"generated_text": "Hello"}
 
 
+@pytest.mark.parametrize("end", [None, "", "</s>"])
 @pytest.mark.parametrize("way", ["echoed", "special"])
-def test_the_prompts_tokens_are_told_apart_from_the_answers(way: str) -> None:
-    """Special ones of the prompt have a place among the tokens, and none in the text, at some engines."""
+def test_the_prompts_tokens_are_told_apart_from_the_answers(way: str, end: str | None) -> None:
+    """Special ones of the prompt, and what ended the answer, have a place among the tokens, and none in the text, at
+    some engines."""
     first = "<s>" if way == "special" else ""
     said: Json = choice("Hi there")
     said["logprobs"] |= {"tokens": [first, "Hi", " there"], "token_logprobs": [None, -1.0, -0.5]}
-    said = {**known(said, [9, 2], [1, 8, 9]), "finish_reason": "stop", "prompt_token_ids": [1, 8]}
+    if end is not None:
+        said["logprobs"]["tokens"].append(end)
+        said["logprobs"]["token_logprobs"].append(-0.25)
+    places = [1, 8, 9, *([2] * (end is not None))]
+    said = {**known(said, [9, 2], places), "finish_reason": "stop", "prompt_token_ids": [1, 8]}
     asked = translate(TGI_GENERATE, b'{"inputs": "Hi", "parameters": {"decoder_input_details": true}}')
     assert json.loads(asked.body) == {**PLAIN, **TOKENS, "echo": True}
     parse(CompletionRequest, asked.body)
