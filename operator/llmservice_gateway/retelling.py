@@ -25,7 +25,11 @@ from llmservice_gateway.speech import Whole
 from llmservice_runtime.wire.errors import ApiError
 
 MOST_EVENT = 256 << 10
-"""Bytes of an event that is translated; chat's have some hundred."""
+"""Bytes of an event that is translated and not whole yet; chat's have some hundred."""
+MOST_COMING = 4 << 20
+"""Bytes that come in one go, and what there is of an event before them: a connection holds fewer."""
+_PROMPT_IDS = re.compile(rb'("prompt_token_ids":\s*\[)[\d,\s]+')
+"""Of an event whose prompt is long. No text has it: there quotes are escaped."""
 AT_ONCE = 32 << 10
 """Bytes of events that are translated in one go: a few milliseconds, in which every other stream waits."""
 _EVENT_END = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
@@ -209,13 +213,16 @@ class _Silence:
 
 
 def _whole(rest: bytearray, data: bytes) -> bytes:
-    """The events that are whole with `data`; what is not stays in `rest`."""
-    if rest and goes_on(rest, data):
+    """The events that are whole with `data`; what is not stays in `rest`, without most of the prompt's ids, which no
+    stream is told."""
+    if rest and goes_on(rest, data, MOST_COMING):
         rest += data
         whole = b""
     else:
-        whole, left = whole_events(bytes(rest) + data)
+        whole, left = whole_events(bytes(rest) + data, MOST_COMING)
         rest[:] = left
+    if len(rest) > MOST_EVENT:
+        rest[:] = _PROMPT_IDS.sub(rb"\g<1>1", rest)  # a digit or a comma may follow, or the end
     if len(rest) > MOST_EVENT:
         raise EngineError("the engine's answer has an event without an end")
     return whole

@@ -134,6 +134,17 @@ async def test_a_route_for_streams_streams(world: World) -> None:
         assert b'"generated_text":"Hello"' in await response.read()
 
 
+@pytest.mark.parametrize("piece_bytes", [100_001, 900_000])
+async def test_a_stream_with_the_ids_of_a_long_prompt_is_told(world: World, piece_bytes: int) -> None:
+    """They are in its first event, which is as large as the prompt is long, and comes in pieces."""
+    first = {"index": 0, "text": "Hel", "prompt_token_ids": list(range(100_000, 400_000)), "token_ids": [1]}
+    event = data({"model": "m", "choices": [first], "usage": USAGE}).replace(b", ", b",")
+    parts = [event[at : at + piece_bytes] for at in range(0, len(event), piece_bytes)]
+    await world.service(stream(*parts, piece("lo"), DONE))
+    async with world.client.post(f"{world.url}/apps/demo/generate_stream", json={"inputs": "Hi"}) as response:
+        assert b'"generated_text":"Hello"' in await response.read()
+
+
 @pytest.mark.parametrize("route", ["generate", "generate_stream"])
 async def test_a_replica_of_an_earlier_release_answers_without_the_ids_of_tokens(world: World, route: str) -> None:
     """Pinned services keep it when the gateway is upgraded, and it refuses fields that it does not know."""
