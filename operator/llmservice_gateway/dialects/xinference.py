@@ -29,6 +29,8 @@ def error_of(error: ApiError) -> Json:
 
 def chat(given: Json) -> Translation:
     """A stream with tools, as it is: another answer is what it gets."""
+    if given.get("return_token_ids"):
+        raise unsupported("return_token_ids", "a stream with tools tells none here; name the model NAMESPACE/NAME.")
     options = given.get("stream_options")
     wants = isinstance(options, dict) and options.get("include_usage") is True
     return Translation({**given, "stream_options": {"include_usage": True}}, {"usage": wants})

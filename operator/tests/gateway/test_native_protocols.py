@@ -433,6 +433,10 @@ async def test_calls_come_with_the_finish_reason_where_xinference_is_spoken(worl
     assert ended["delta"]["tool_calls"] == [
         {"index": 0, "id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     ]
+    async with world.client.post(
+        f"{world.url}/v1/chat/completions", json=body | {"return_token_ids": True}
+    ) as response:
+        assert response.status == 400 and (await response.json())["error"]["param"] == "return_token_ids"
     body["model"] = "apps/demo"
     async with world.client.post(f"{world.url}/v1/chat/completions", json=body) as response:
         assert b'"arguments": ""' in await response.read(), "OpenAI's clients get the replica's own"
