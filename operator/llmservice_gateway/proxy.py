@@ -24,7 +24,7 @@ from llmservice_gateway.reply import Reply
 from llmservice_gateway.room import Place, Ticket
 from llmservice_gateway.rooms import Rooms
 from llmservice_gateway.routing import Table
-from llmservice_gateway.sizes import usage_in
+from llmservice_gateway.sizes import usage_in, usage_of
 from llmservice_gateway.speech import Speech
 from llmservice_gateway.suspects import DEATHS, Suspects, Turns, digest_of
 from llmservice_gateway.upstream import IDLE_SECONDS, DiedError, Engines, NotReachedError, ReplicaError, first_sign
@@ -39,8 +39,6 @@ PASSED_TO_REPLICA = ("Content-Type", "Accept", "traceparent", "tracestate")
 
 WHOLE_SECONDS = 280.0
 """Clients give up on an answer that does not begin within 300 s."""
-USAGE_BYTES = 4096
-"""At the end of an answer: its usage is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +330,7 @@ class Proxy:
             headers = passed_on(head)
             if not head.streams:
                 if head.status == 200:
-                    self._learn(asking, usage_in(begun.first[-USAGE_BYTES:]))
+                    self._learn(asking, usage_of(begun.first))
                 return await asking.reply.whole(*told(asking.service, head.status, headers, begun.first))
             await asking.reply.stream(head.status, headers)
             passed = Passed()

@@ -6,6 +6,7 @@ import re
 
 from llmservice_gateway.naming import Asked
 from llmservice_gateway.places import Size
+from llmservice_gateway.spent import MARK
 
 BYTES_PER_TOKEN, ANSWER_TOKENS = 4.0, 256.0
 """Until something was counted."""
@@ -13,6 +14,8 @@ REMEMBERED = 50.0
 """Answers over which is averaged."""
 _PROMPT = re.compile(rb'"prompt_tokens"\s*:\s*(\d{1,9})')
 _ANSWER = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,9})')
+USAGE_BYTES = 1024
+"""Of a whole answer, before and behind the first word of its usage."""
 
 
 class Learned:
@@ -52,6 +55,12 @@ class Learned:
         self._bytes, self._tokens = fade * self._bytes + asked.body_bytes, fade * self._tokens + usage[0]
         self._answers = fade * self._answers + asked.sequences
         self._answer_tokens = fade * self._answer_tokens + usage[1]
+
+
+def usage_of(answer: bytes) -> tuple[int, int] | None:
+    """The same of a whole answer: the ids of a prompt's tokens may stand behind it."""
+    at = answer.rfind(MARK)
+    return usage_in(answer[max(0, at - USAGE_BYTES) : at + USAGE_BYTES]) if at >= 0 else None
 
 
 def usage_in(tail: bytes) -> tuple[int, int] | None:

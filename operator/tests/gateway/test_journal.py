@@ -37,7 +37,11 @@ async def told(world: World) -> dict[str, Any]:
 
 
 async def test_each_request_has_a_line_without_what_it_says(world: World) -> None:
-    body = {"choices": [{"message": {"content": "ANSWER"}}], "usage": {"prompt_tokens": 9, "completion_tokens": 4}}
+    body = {
+        "choices": [{"message": {"content": 'ANSWER "prompt_tokens": 5'}}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 4},
+        "prompt_token_ids": [100_000] * 10_000,
+    }
     await world.service(answer(body))
     headers = {"Authorization": "Bearer KEY", "X-Request-Id": "mine-1", "Cookie": "KEY"}
     url = f"{world.url}/apps/demo/v1/chat/completions?key=KEY"
