@@ -106,7 +106,7 @@ def words_of(front: Front) -> Iterator[str]:
         for value in values:
             yield from (option, value)
     if front.answer_seconds is not None:
-        yield from ("--answer-seconds", f"{front.answer_seconds:g}")
+        yield from ("--answer-seconds", f"{front.answer_seconds}".removesuffix(".0"))
     if front.memory_bytes is not None:  # a number is of GiB
         yield from ("--memory", f"{front.memory_bytes / GIB}".removesuffix(".0"))
     if not front.console:

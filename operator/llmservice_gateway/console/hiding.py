@@ -17,10 +17,10 @@ VALUES = ("env", "httpHeaders")
 WORDS = ("args", "command")
 """Lists of words of a command line."""
 _SECRET = re.compile(
-    r"([\w.-]*[-_.]|[\w.-]*[a-z0-9](?=[A-Z]))?"
+    r"([\w.-]*[-_.]|[\w.-]*([a-z0-9](?=[A-Z])|[A-Z](?=[A-Z][a-z])))?"
     r"(?i:api-?key|key|token|secret|password|passwd|passphrase|credentials?|authorization|bearer)"
 )
-"""A name that ends so: `--api-key`, `HF_TOKEN`, `accessToken`; but no `--max-tokens`, `--tokenizer` or
+"""A name that ends so: `--api-key`, `HF_TOKEN`, `accessToken`, `DBPassword`; but no `--max-tokens`, `--tokenizer` or
 `--ssl-keyfile`."""
 _SCHEMES = ("basic", "bearer", "token")
 """Words of a header behind which the secret comes."""

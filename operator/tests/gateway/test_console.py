@@ -315,7 +315,7 @@ class Cluster(NoFacts):
         ["-H", "X-Api-Key:s3cret"],
         ["--header=Authorization:Bearer s3cret"],
         ["sh", "-c", "curl -H Authorization:'Bearer s3cret' http://h/x"],
-        ['{"store": {"accessKey": "s3cret", "hfToken": "s3cret"}}'],
+        ['{"store": {"accessKey": "s3cret", "hfToken": "s3cret", "DBPassword": "s3cret"}}'],
         ["sh", "-c", """serve --loader='{"token": "s3cret"}' --port 1"""],
         ["https://u:s3cret@h/x"],
         ["https://u:s3cret@more-of-s3cret@h/x"],

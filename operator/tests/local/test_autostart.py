@@ -204,7 +204,7 @@ def test_it_starts_as_what_runs_now_was_started_unless_something_else_is_said(
     "front",
     [
         Front(),
-        Front("0.0.0.0", ("a.example", "*"), ("https://a.example",), 90.5, 3 << 29, console=False),
+        Front("0.0.0.0", ("a.example", "*"), ("https://a.example",), 1234567.5, 3 << 29, console=False),
         Front(launch=("hf", "*"), memory_bytes=(8 << 30) + 4096),
     ],
 )
