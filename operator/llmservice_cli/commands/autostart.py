@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     write(path, text, READABLE)
     start = now is None
     systemd.enable(start=start)
+    if options := list(words_of(front)):
+        print(f"Its options, as said here or as what runs was started: {' '.join(options)}")
     print(f"{path}: starts with your session{' and now' if start else '; now the services run that you started'}.")
     if names := left_out(os.environ):
         print(f"Not written into it, as others may read it: {', '.join(names)}. LLMSERVICE_SECRETS_DIR is for these.")

@@ -189,6 +189,7 @@ def test_it_starts_as_what_runs_now_was_started_unless_something_else_is_said(
     running(monkeypatch, "demo", front=Front(launch=("hf",), console=False))
     assert main(["autostart"]) == 0
     assert options(home) == ["--port", "8080", "--allow-launch", "hf", "--no-console"]
+    assert "--allow-launch hf --no-console\n" in capsys.readouterr().out, "nobody gives leave unseen"
     assert main(["autostart", "-f", str(home / "demo.yaml"), "--allow-launch", "s3", "--port", "0", "--yes"]) == 0
     assert options(home) == ["--port", "0", "--allow-launch", "s3", "--no-console", "--yes"]
     capsys.readouterr()
