@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 STOP = Path("/tmp/stop")
 KEY = {"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
+KNOWN_SECONDS = 20
+"""By then each node knows of a replica that has just become ready; until it does, it refuses connections."""
 LONG = 150
 """Tokens of an answer: it takes long enough to be running when its replica is told to end."""
 
@@ -58,13 +60,25 @@ class Traffic:
         return "" if whole else f"status {answer.status}, {len(lines)} events, last: {lines[-1:]}"
 
 
+def first_model(traffic: Traffic) -> str:
+    """Of those that are served there."""
+    until = time.monotonic() + KNOWN_SECONDS
+    while True:
+        connection = http.client.HTTPConnection(traffic.place, timeout=30)
+        try:
+            connection.request("GET", f"{traffic.base}/models", headers=KEY)
+            return str(json.load(connection.getresponse())["data"][0]["id"])
+        except ConnectionRefusedError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+
+
 def main() -> None:
     url, streams = sys.argv[1], int(sys.argv[2])
     STOP.unlink(missing_ok=True)
     traffic = Traffic(url)
-    connection = http.client.HTTPConnection(traffic.place, timeout=30)
-    connection.request("GET", f"{traffic.base}/models", headers=KEY)
-    model = json.load(connection.getresponse())["data"][0]["id"]
+    model = first_model(traffic)
     if failure := traffic.ask(model):
         raise SystemExit(failure)
     print("going", flush=True)
