@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
@@ -40,6 +41,7 @@ CHILDREN = (
 def launching(installed: release.Values, api: Api, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Where it is allowed; nothing is left of it."""
     if LAUNCHED not in installed.get("gateway", {}).get("launch", {}).get("namespaces", ()):
+        assert os.environ.get("E2E_INSTALLED"), "ours lets them"
         pytest.skip(f"the installation lets nobody launch models in {LAUNCHED}")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     yield

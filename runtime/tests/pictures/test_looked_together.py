@@ -49,15 +49,22 @@ def test_pictures_wait_for_others_in_their_order() -> None:
     asyncio.run(all_of_them())
 
 
+class Queue:
+    """Room for eight pictures, four of them batch work's, and who came in."""
+
+    def __init__(self) -> None:
+        self.looking, self.came = Looking(8, 4), list[str]()
+
+    async def look(self, name: str, pictures: int, done: asyncio.Event, batch: bool) -> None:
+        async with self.looking.at(pictures, 3, batch=batch):
+            self.came.append(name)
+            await done.wait()
+
+
 def test_batch_work_leaves_room_for_live_requests() -> None:
     async def all_of_them() -> None:
-        looking, came = Looking(8, 4), list[str]()
-
-        async def look(name: str, pictures: int, done: asyncio.Event, batch: bool) -> None:
-            async with looking.at(pictures, 3, batch=batch):
-                came.append(name)
-                await done.wait()
-
+        queue = Queue()
+        looking, came, look = queue.looking, queue.came, queue.look
         done = [asyncio.Event() for _ in range(5)]
         work = [asyncio.ensure_future(look(f"batch {n}", 2, done[n], True)) for n in range(3)]
         await settled()
@@ -85,13 +92,8 @@ def test_batch_work_leaves_room_for_live_requests() -> None:
 @pytest.mark.parametrize("leaves", [False, True])
 def test_batch_work_does_not_go_before_a_live_request_that_waits(leaves: bool) -> None:
     async def all_of_them() -> None:
-        looking, came = Looking(8, 4), list[str]()
-
-        async def look(name: str, pictures: int, done: asyncio.Event, batch: bool) -> None:
-            async with looking.at(pictures, 3, batch=batch):
-                came.append(name)
-                await done.wait()
-
+        queue = Queue()
+        came, look = queue.came, queue.look
         done = [asyncio.Event() for _ in range(3)]
         first = asyncio.ensure_future(look("first", 2, done[0], True))
         await settled()
@@ -113,13 +115,8 @@ def test_batch_work_does_not_go_before_a_live_request_that_waits(leaves: bool) -
 
 def test_a_live_request_that_waits_goes_before_batch_work_that_waited_longer() -> None:
     async def all_of_them() -> None:
-        looking, came = Looking(8, 4), list[str]()
-
-        async def look(name: str, pictures: int, done: asyncio.Event, batch: bool) -> None:
-            async with looking.at(pictures, 3, batch=batch):
-                came.append(name)
-                await done.wait()
-
+        queue = Queue()
+        came, look = queue.came, queue.look
         done = [asyncio.Event() for _ in range(3)]
         first = asyncio.ensure_future(look("first", 8, done[0], False))
         await settled()
