@@ -40,10 +40,10 @@ class _Numbers(Collector):
         for (verb, kind), count in work.client.counts.items():
             requests.add_metric([verb, kind], count)
         passes = CounterMetricFamily("llmservice_operator_reconciles", "Passes over a service.", labels=["result"])
-        for result, count in work.passes.items():
+        for result, count in work.passes.results.items():
             passes.add_metric([result], count)
         waiting = GaugeMetricFamily("llmservice_operator_queue_length", "Services that wait, due or not.")
-        waiting.add_metric([], len(work.queue))
+        waiting.add_metric([], len(work.passes.queue))
         restarts = CounterMetricFamily("llmservice_operator_watch_restarts", "Times the watches had to begin anew.")
         restarts.add_metric([], work.source.restarts)
         unreadable = CounterMetricFamily(
@@ -72,7 +72,7 @@ class _Numbers(Collector):
         for installation, count in work.rivals.left().items():
             others.add_metric([installation], count)
         yield from (requests, passes, waiting, restarts, unreadable, ready, adapters, others)
-        yield from work.seconds.collect()
+        yield from work.passes.seconds.collect()
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -1,6 +1,6 @@
 """A queue of keys: each at most once in it, none worked on twice at a time, failures wait longer and longer.
 
-Pure bookkeeping on a clock that is passed in; `control.loop` turns it into tasks.
+Pure bookkeeping on a clock that is passed in; `control.passes` turns it into tasks.
 """
 
 from __future__ import annotations

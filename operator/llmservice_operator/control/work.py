@@ -1,18 +1,14 @@
-"""The leader's work: a term of loops. Lists and watches keep the cache, passes take keys from the queue."""
+"""The leader's work: a term of loops. Lists and watches keep the cache, and a pass looks at one service of it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-from prometheus_client import Histogram
 
 from llmservice_api.conditions import ConditionType
 from llmservice_api.labels import NAME
@@ -33,12 +29,12 @@ from llmservice_operator.control.ledger import Ledger
 from llmservice_operator.control.loads import Loads
 from llmservice_operator.control.nodes import Nodes
 from llmservice_operator.control.older_crd import OlderCrd
-from llmservice_operator.control.queue import KeyedQueue
+from llmservice_operator.control.passes import Passes, StillRefused
 from llmservice_operator.control.recorder import Recorder
 from llmservice_operator.control.rivals import Rivals
 from llmservice_operator.control.scaling import Scaling
 from llmservice_operator.control.source import LONGEST_PAUSE, EventSource
-from llmservice_operator.control.term import Loop, cancelled, run_term
+from llmservice_operator.control.term import Loop, run_term
 from llmservice_operator.facts.config import OperatorConfig
 from llmservice_operator.facts.live import holds
 from llmservice_operator.facts.shapes import readable
@@ -56,16 +52,12 @@ URGENT = (LLM_SERVICE, JOB)
 """News of these lead to children: a spec asks for them, and what a Job learned decides on them."""
 HASTE_SECONDS = 30.0
 """Their passes go before others that have waited for less: those only report, once for all that has come meanwhile."""
-PASS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Bounds of the histogram of passes: one that writes nothing takes milliseconds, one that waits for the server long."""
 EVENTS_SECONDS = 5.0
 """How long a pass waits for Events."""
-WORKERS = 32
-"""Passes at a time."""
 ROUNDS = 3
 """Passes in a row that write children before one reports all the same: somebody undoes what is written."""
 SOON_SECONDS = 1.0
-"""Until the next pass then, and until a namespace that was not listed is looked at again."""
+"""Until the next pass then."""
 SELECTOR = NAME
 """What belongs to a service carries this label, whatever its value."""
 Decide = Callable[[Observed, OperatorConfig, datetime], Outcome]
@@ -81,15 +73,6 @@ def _read(kind: Kind, obj: Json) -> Json:
 def _stand_in(kind: Kind, obj: Json, error: Exception) -> Json | None:
     """A service that can't be read is told so in its status; of other objects the log tells."""
     return names_and_status(kind, obj, error) if kind == LLM_SERVICE else None
-
-
-class StillRefused(Exception):
-    """Writes were refused that may succeed later; status says so, and they are tried again."""
-
-    def __init__(self, within: float | None = None) -> None:
-        super().__init__()
-        self.within = within
-        """Seconds after which they are tried again, however often they were refused; None = after a longer backoff."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +115,11 @@ class Work:
             rare=rare,
         )
         self.cache = self.mirror.cache
-        self.queue: KeyedQueue[Key] = KeyedQueue()
         watched = {kind: selector for kind, selector in selectors.items() if kind not in rare}  # kopf: all or none
         self.source = EventSource(
             access, watched, self._event, scope.namespaces, gap=self.mirror.gap, complain=self._complaint
         )
-        self.passes: Counter[str] = Counter()
-        self.seconds = Histogram(
-            "llmservice_operator_reconcile_seconds", "Time that a pass took.", registry=None, buckets=PASS_SECONDS
-        )
+        self.passes = Passes(self.reconcile, self._tell_bug, lambda: self.informed, self.cache, clock, resync)
         self.ready: dict[Key, bool] = {}
         """Whether each service is Ready, as status says."""
         self.adapters: dict[Key, Counter[str]] = {}
@@ -154,8 +133,6 @@ class Work:
         self._health = health
         self._decide_by = decide
         self._clock = clock
-        self._resync_seconds = resync
-        self._bell = asyncio.Event()
         self._nodes = Nodes(
             client,
             lambda: self._wake(self.cache.services()),
@@ -176,7 +153,7 @@ class Work:
             Loop("relist", self.mirror.run),
             Loop("watch", self.source.run),
             Loop("installations", self.rivals.run),
-            Loop("passes", self._work_forever),
+            Loop("passes", self.passes.run),
             Loop("scaling", self.scaling.run),
             Loop("supervisors", self.scaling.supervisors.run),
         ]
@@ -233,7 +210,7 @@ class Work:
         if MARK in service:
             return None if await self._tell_unreadable(key, service) else TOGETHER_SECONDS
         children = tuple(self.cache.of(key))
-        self.queue.looked(key)
+        self.passes.queue.looked(key)
         self._loads.look(key, children)
         self._adapters.look(key, children)
         outcome = self._decide(service, children, await self._events(key[0], children))
@@ -313,7 +290,7 @@ class Work:
         self._ledger.keep({uid for uid in uids if uid})  # a pass may remember something of one that went meanwhile
         self._health.solved("relist")
         self._health.heard()
-        self._bell.set()
+        self.passes.look()
 
     def _nodes_read(self, error: ApiError | None) -> None:
         if error is None:
@@ -326,72 +303,7 @@ class Work:
 
     def _wake(self, keys: Collection[Key], delay: float = 0.0) -> None:
         self.scaling.changed(keys)
-        at = self._clock() + delay
-        for key in keys:
-            if key[1]:
-                self.queue.wake(key, at)
-        self._bell.set()
-
-    async def _work_forever(self) -> None:
-        """Passes over what is due, WORKERS at a time."""
-        self.queue.abandoned(self._clock())
-        room = asyncio.Semaphore(WORKERS)
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                await room.acquire()
-                tasks.create_task(self._pass(await self._next())).add_done_callback(lambda _: room.release())
-
-    async def _next(self) -> Key:
-        """Wait for a key that is due."""
-        while True:
-            due = None
-            self._bell.clear()
-            if self.informed:
-                if (key := self.queue.take(self._clock())) is not None:
-                    if self.cache.knows(key[0]):
-                        return key
-                    self.queue.done(key)
-                    self.queue.wake(key, self._clock() + SOON_SECONDS)
-                    continue
-                due = self.queue.next_due()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if due is None else max(0.0, due - self._clock())):
-                    await self._bell.wait()
-
-    async def _pass(self, key: Key) -> None:
-        """One pass, its bookkeeping, and the rule that no service's failure is another's."""
-        began = self._clock()
-        name = "/".join(key)
-        try:
-            again = await self.reconcile(key)
-        except LeadershipLost:
-            raise
-        except StillRefused as refused:
-            self.passes["refused"] += 1
-            self.queue.failed(key, self._clock())
-            if refused.within is not None:
-                self.queue.wake(key, self._clock() + refused.within)
-        except (Exception, asyncio.CancelledError) as found:
-            if isinstance(found, asyncio.CancelledError) and cancelled():
-                raise
-            error = found if isinstance(found, Exception) else RuntimeError("something in the pass was cancelled")
-            if isinstance(error, ApiError) and not error.final:
-                self.passes["error"] += 1
-                wait = self.queue.failed(key, self._clock(), error.retry_after or 0.0)
-                logger.warning("%s: %s; again in %.0f s", name, error, wait)
-            else:
-                self.passes["bug"] += 1
-                await self._tell_bug(key, error)
-                wait = self.queue.failed(key, self._clock())
-                logger.exception("%s: a pass failed by a bug; again in %.0f s", name, wait)
-        else:
-            self.passes["done"] += 1
-            self.queue.done(key)
-            if self.cache.version(LLM_SERVICE, *key) is not None:
-                resync = self._resync()
-                self.queue.wake(key, self._clock() + (resync if again is None else min(again, resync)))
-        self.seconds.observe(self._clock() - began)
-        self._bell.set()
+        self.passes.wake(keys, delay)
 
     async def _tell_bug(self, key: Key, error: Exception) -> None:
         """Say in the service's status that a pass failed by a bug; a pass that succeeds says something else again."""
@@ -430,7 +342,3 @@ class Work:
         """Metrics have nothing of it any more."""
         self.ready.pop(key, None)
         self.adapters.pop(key, None)
-
-    def _resync(self) -> float:
-        """Seconds, spread so that services do not all come at once."""
-        return self._resync_seconds * random.uniform(0.8, 1.2)

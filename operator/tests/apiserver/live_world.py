@@ -13,7 +13,8 @@ from llmservice_kube.kinds import LLM_SERVICE, OWNED, POD, SERVICE_ACCOUNT, Json
 from llmservice_kube.login import Access
 from llmservice_operator.control.diff import APPLIED
 from llmservice_operator.control.health import Health
-from llmservice_operator.control.work import TOGETHER_SECONDS, Scope, StillRefused, Work
+from llmservice_operator.control.passes import StillRefused
+from llmservice_operator.control.work import TOGETHER_SECONDS, Scope, Work
 from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
 from llmservice_operator.facts.nodes import NodeKind
 from llmservice_runtime.contract.engines import EngineType

@@ -31,7 +31,7 @@ async def test_a_bug_is_told_once_beside_what_serves_and_is_gone_with_the_next_p
         deployed = await client.get(DEPLOYMENT, *key)
         await edit(client, key, contextTokens=2048)
         await work.relist()
-        await work._pass(key)
+        await work.passes.one(key)
         live = await client.get(LLM_SERVICE, *key)
         assert served is not None and live is not None
         ready = conditions(live)["Ready"]
@@ -42,7 +42,7 @@ async def test_a_bug_is_told_once_beside_what_serves_and_is_gone_with_the_next_p
         assert await client.get(DEPLOYMENT, *key) == deployed
         before = written(own)
         for _ in range(3):
-            await work._pass(key)
+            await work.passes.one(key)
         assert written(own) == before
         await edit(client, key, contextTokens=4096)
         await work.relist()

@@ -105,8 +105,8 @@ async def test_ready_means_served_also_when_a_foreign_service_goes(
             found = await condition(client, key, kind)
             assert (found["status"], found["reason"]) == ("False", "NameConflict")
         for _ in range(12):  # a backoff would be minutes by now
-            await work._pass(key)
-        due = work.queue.next_due()
+            await work.passes.one(key)
+        due = work.passes.queue.next_due()
         assert due is not None and due - work._clock() <= 30, "nothing tells when it goes"
         await client.delete(SERVICE, key[0], key[1], theirs["metadata"]["uid"])
         await settle(work, client, namespace)

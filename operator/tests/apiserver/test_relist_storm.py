@@ -76,7 +76,7 @@ async def test_services_that_go_while_everything_is_listed_over_and_over_get_not
                     live = await client.get(LLM_SERVICE, namespace, name)
                     assert live is not None
                     assert await client.delete(LLM_SERVICE, namespace, name, live["metadata"]["uid"])
-                while work.cache.services() or work.queue._working or len(work.queue):  # noqa: ASYNC110
+                while work.cache.services() or work.passes.queue._working or len(work.passes.queue):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             before = written(own)
             for _ in range(5):

@@ -16,7 +16,8 @@ from llmservice_kube.errors import ApiError
 from llmservice_kube.kinds import CLAIM, DEPLOYMENT, JOB, LLM_SERVICE, POD, Json, Kind
 from llmservice_kube.login import Access
 from llmservice_operator.control.health import Health
-from llmservice_operator.control.work import Scope, StillRefused, Work
+from llmservice_operator.control.passes import StillRefused
+from llmservice_operator.control.work import Scope, Work
 from llmservice_operator.diagnosis.refusal import way_out
 from llmservice_operator.facts.config import ConfigMapKey, OperatorConfig, RuntimeImage
 from llmservice_runtime.contract.engines import EngineType

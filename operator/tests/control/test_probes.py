@@ -34,7 +34,7 @@ async def test_metrics_tell_of_each_service_while_it_is_there_and_of_the_time_th
         async with probes(health, lambda: work, "127.0.0.1", 0) as port:
             await work.relist()
             for key in keys:
-                await work._pass(key)
+                await work.passes.one(key)
             _, text = await get(port, "/metrics")
             assert 'llmservice_operator_service_ready{name="good",namespace="apps"} 1.0' in text
             assert 'llmservice_operator_service_ready{name="bad",namespace="apps"} 0.0' in text
@@ -45,7 +45,7 @@ async def test_metrics_tell_of_each_service_while_it_is_there_and_of_the_time_th
             assert 'llmservice_operator_reconcile_seconds_bucket{le="30.0"} 2.0' in text
             api.remove(LLM_SERVICE, *keys[0])
             await work.relist()
-            await work._pass(keys[0])
+            await work.passes.one(keys[0])
             _, text = await get(port, "/metrics")
             assert 'name="good"' not in text
             health.problem("watch", "silence")

@@ -19,7 +19,8 @@ from llmservice_operator.control import main, nodes, source
 from llmservice_operator.control import work as work_module
 from llmservice_operator.control.health import Health
 from llmservice_operator.control.installation import Installation
-from llmservice_operator.control.work import ROUNDS, SOON_SECONDS, TOGETHER_SECONDS, Scope, StillRefused, Work
+from llmservice_operator.control.passes import StillRefused
+from llmservice_operator.control.work import ROUNDS, SOON_SECONDS, TOGETHER_SECONDS, Scope, Work
 from llmservice_operator.facts.config import OperatorConfig, RuntimeImage
 from llmservice_operator.facts.values import NAME_CONFLICT, Delete, Note, Observed, Outcome
 from llmservice_runtime.contract.engines import EngineType
@@ -240,17 +241,17 @@ async def test_a_pass_that_fails_by_a_bug_says_so_in_that_services_status_until_
         await work.relist()
         for _ in range(3):
             for key in (bad, good):
-                await work._pass(key)
+                await work.passes.one(key)
         ready = next(c for c in api.objects[LLM_SERVICE, *bad]["status"]["conditions"] if c["type"] == "Ready")
         assert (ready["status"], ready["reason"]) == ("False", "InternalError")
         assert "KeyError: 'allocatable'" in ready["message"]
-        assert work.passes["bug"] == 3 and work.ready[bad] is False
+        assert work.passes.results["bug"] == 3 and work.ready[bad] is False
         assert api.objects[LLM_SERVICE, *good]["status"] == {"children": 2, "refused": []}
         assert writes(work)["apply_status", "LLMService"] == 2  # once for each
         assert "KeyError" in caplog.text and "Traceback" in caplog.text
         broken = False
         for _ in range(2):
-            await work._pass(bad)
+            await work.passes.one(bad)
         assert api.objects[LLM_SERVICE, *bad]["status"] == {"children": 2, "refused": []}
 
 
@@ -267,11 +268,11 @@ async def test_a_pass_in_which_something_is_cancelled_is_a_bug_and_its_service_i
     async with Client(api.access, sleep=no_sleep) as client:
         work = Work(api.access, client, CONFIG, Scope(), Health(1e9), odd)
         await work.relist()
-        assert work.queue.take(time.monotonic()) == key
-        await work._pass(key)
-        assert work.passes["bug"] == 1
+        assert work.passes.queue.take(time.monotonic()) == key
+        await work.passes.one(key)
+        assert work.passes.results["bug"] == 1
         broken = False
-        assert work.queue.take(time.monotonic() + 1000) == key
+        assert work.passes.queue.take(time.monotonic() + 1000) == key
 
 
 @pytest.mark.parametrize("how", ["fails", "hangs", "is refused"])
@@ -316,7 +317,7 @@ async def test_a_status_that_the_server_calls_invalid_is_a_bug_that_is_told(api:
     async with working(api) as work:
         await work.relist()
         for _ in range(2):
-            await work._pass(key)
+            await work.passes.one(key)
         said = str(api.objects[LLM_SERVICE, *key]["status"])
         assert "InternalError" in said and "422 Invalid" in said
 
@@ -336,13 +337,13 @@ async def test_a_service_too_large_for_its_status_is_told_once_in_an_event(
     async with working(api) as work:
         await work.relist()
         for _ in range(3):
-            await work._pass(key)
-            await work._pass(key)
+            await work.passes.one(key)
+            await work.passes.one(key)
         said = [obj["message"] for (kind, _, _), obj in api.objects.items() if kind == EVENT]
         told = [message for message in said if "so large that its status can't be written" in message]
         assert len(told) == 1 and "Make its spec or its annotations smaller." in told[0]
         assert sum("so large" in record.message for record in caplog.records) == 1
-        assert work.passes["bug"] == work.passes["error"] == 0
+        assert work.passes.results["bug"] == work.passes.results["error"] == 0
         assert len(sent) <= 6, "no repetition within a pass"
 
 
@@ -514,8 +515,8 @@ async def test_what_a_pass_remembers_of_a_service_that_went_meanwhile_is_forgott
             return refusal(422, "Invalid")
 
         api.fault = refuse
-        assert work.queue.take(time.monotonic()) == key
-        await work._pass(key)
+        assert work.passes.queue.take(time.monotonic()) == key
+        await work.passes.one(key)
         api.remove(LLM_SERVICE, *key)
         await work.relist()
         assert len(work._ledger) == 0
@@ -536,7 +537,7 @@ async def test_nothing_is_planned_before_the_nodes_were_read(api: FakeApi, monke
         work = Work(api.access, client, CONFIG, Scope(nodes=True), Health(1e9), look)
         task = asyncio.create_task(work.run())
         await until(lambda: work.cache.complete and ("GET", "/api/v1/nodes") in api.requests)
-        assert len(work.queue) == 1 and not work.informed
+        assert len(work.passes.queue) == 1 and not work.informed
         asked = api.requests.count(("GET", "/api/v1/nodes"))
         await until(lambda: api.requests.count(("GET", "/api/v1/nodes")) > asked + 10)
         assert seen == []
@@ -662,7 +663,7 @@ async def test_the_loop_follows_events_and_one_bad_service_holds_up_no_other(
         await until(lambda: (SERVICE, *key) in api.objects)
         api.put({**api.objects[LLM_SERVICE, *key], "spec": {"size": 3}})
         await until(lambda: api.objects[DEPLOYMENT, *key]["spec"] == {"size": 3})
-        assert work.passes["error"] >= 1
+        assert work.passes.results["error"] >= 1
         api.fault = lambda method, path: None
         await until(lambda: (SERVICE, "apps", "bad") in api.objects)
 
@@ -673,15 +674,15 @@ async def test_what_a_service_asks_for_goes_before_reports_and_its_own_status_wa
         await work.relist()
         for key in (waits, asks):
             await settled(work, key)
-        while (taken := work.queue.take(time.monotonic())) is not None:
-            work.queue.done(taken)
+        while (taken := work.passes.queue.take(time.monotonic())) is not None:
+            work.passes.queue.done(taken)
         reported = {**api.objects[LLM_SERVICE, *waits], "status": {"children": 99}}
         work._event(LLM_SERVICE, "MODIFIED", api.put(reported))
-        assert len(work.queue) == 0
+        assert len(work.passes.queue) == 0
         work._event(DEPLOYMENT, "MODIFIED", api.put({**api.objects[DEPLOYMENT, *waits], "status": {}}, DEPLOYMENT))
         work._event(LLM_SERVICE, "MODIFIED", api.put({**api.objects[LLM_SERVICE, *asks], "spec": {"size": 2}}))
         soon = time.monotonic() + 1
-        assert [work.queue.take(soon), work.queue.take(soon)] == [asks, waits]
+        assert [work.passes.queue.take(soon), work.passes.queue.take(soon)] == [asks, waits]
 
 
 async def test_an_edit_between_a_pass_and_its_status_is_not_lost_with_the_event_that_comes_after(
@@ -691,8 +692,8 @@ async def test_an_edit_between_a_pass_and_its_status_is_not_lost_with_the_event_
     key = make(api)
     async with working(api) as work:
         await work.relist()
-        while (taken := work.queue.take(time.monotonic())) is not None:
-            work.queue.done(taken)
+        while (taken := work.passes.queue.take(time.monotonic())) is not None:
+            work.passes.queue.done(taken)
         write = work.client.apply_status
         edits: list[Json] = []
 
@@ -705,7 +706,7 @@ async def test_an_edit_between_a_pass_and_its_status_is_not_lost_with_the_event_
         assert await work.reconcile(key) == TOGETHER_SECONDS
         assert await work.reconcile(key) == TOGETHER_SECONDS, "what was edited while it reported is to be looked at"
         work._event(LLM_SERVICE, "MODIFIED", edits[0])
-        assert len(work.queue) == 0, "no news"
+        assert len(work.passes.queue) == 0, "no news"
         await settled(work, key)
         assert api.objects[DEPLOYMENT, *key]["spec"] == {"size": 2}
 
@@ -765,7 +766,7 @@ async def test_in_a_namespace_that_is_listed_in_part_nothing_is_decided(
     async with Client(api.access, sleep=no_sleep) as client:
         work = Work(api.access, client, CONFIG, Scope(("part", "apps")), Health(1e9), decide)
         task = asyncio.create_task(work.run())
-        await until(lambda: (SERVICE, *key) in api.objects and work.passes["done"] >= 1)
+        await until(lambda: (SERVICE, *key) in api.objects and work.passes.results["done"] >= 1)
         assert (SERVICE, "part", "late") not in api.objects
         refused = "nothing"
         await until(lambda: (SERVICE, "part", "late") in api.objects)
