@@ -21,7 +21,8 @@ def ran(reporter: pytest.TerminalReporter) -> Counter[str]:
 def chosen(config: pytest.Config) -> bool:
     """Whether tests were chosen by hand, or by what failed last time: engines with them."""
     option = config.option
-    return bool(option.keyword or option.markexpr or option.lf or any("::" in word for word in config.args))
+    failed = getattr(option, "lf", False)  # pytest without its cache knows no such option
+    return bool(option.keyword or option.markexpr or failed or any("::" in word for word in config.args))
 
 
 def shortfall(counts: Counter[str], engines: tuple[str, ...]) -> str:
