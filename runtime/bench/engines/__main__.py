@@ -29,6 +29,9 @@ STREAMS = {1: 2, 4: 1, 16: 1}
 """At a time -> how many each worker asks for, one after the other..."""
 QUICK = {EngineType.VLLM: 4}
 """...and how many times as many of an engine that answers so much quicker: a round takes seconds."""
+REST_SECONDS = 1.5
+"""Between two runs: a worker process of vLLM's looks for work in a loop for a second after its last, with a processor
+that whoever is asked next would miss."""
 STARTS = 3
 ENGINES = (EngineType.VLLM, EngineType.TRANSFORMERS)
 """Whose speed is measured here; llama.cpp's is by `make bench-runtime`."""
@@ -38,7 +41,8 @@ PAGE = """# Benchmarks of vLLM and Transformers
 the same environment: `vllm serve` without our plug-ins and surroundings, `transformers serve` with and without its
 continuous batching. Random weights, 230 million parameters in float32; {threads} threads, {sequences} sequences,
 {context} tokens of context, eager; prompts of {prompt} tokens that share nothing, answers of {answer} tokens, closed
-loop. All servers of an engine are loaded at once and asked in turn, {rounds} rounds, first another one in every round.
+loop. All servers of an engine are loaded at once and asked in turn, {rounds} rounds, first another one in every round,
+{rest} s after the one before: a worker of vLLM's own looks for work in a loop for a second after its last.
 Figures are medians over the rounds; a ratio is the median of the rounds' ratios (ours / theirs: above 1 is better for
 tokens/s, below 1 for times) with the interval that holds it with 95 % or more. What broke is counted in streams. Who
 answers one by one is not asked for sixteen answers at a time.
@@ -75,6 +79,7 @@ def rounds_of(servers: Sequence[Server], streams: int, each: int, rounds: int) -
     for number in range(rounds):
         first = number % len(servers)
         for server in (*servers[first:], *servers[:first]):
+            time.sleep(REST_SECONDS)
             found[server.name].append(ask(server, streams, each, f"{streams} {number}"))
     return found
 
@@ -146,6 +151,7 @@ def page(table: Sequence[str], start: Sequence[str], rounds: int, threads: int) 
         prompt=PROMPT_TOKENS,
         answer=ANSWER_TOKENS,
         rounds=rounds,
+        rest=REST_SECONDS,
         starts=STARTS,
         date=f"{datetime.now(UTC):%Y-%m-%d}",
         machine=machine(),
