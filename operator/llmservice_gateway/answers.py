@@ -20,8 +20,11 @@ SMALL_BYTES = 1 << 20
 ERROR_BYTES = 64 << 10
 """Of an engine's error; a longer one is none that a client would read."""
 LONGEST_HEADER = 1024
-PASSED = ("Content-Type", "Cache-Control", "X-Accel-Buffering", "Retry-After", "x-should-retry")
-"""Headers that clients get."""
+PASSED = tuple(
+    (name, name.lower())
+    for name in ("Content-Type", "Cache-Control", "X-Accel-Buffering", "Retry-After", "x-should-retry")
+)
+"""Headers that clients get, and how an engine's head has them."""
 
 
 class Answers:
@@ -52,12 +55,12 @@ class Answers:
 
 def passed_on(head: Head) -> dict[str, str]:
     """The headers of an engine that its client gets."""
-    found = {name: head.headers.get(name.lower(), "") for name in PASSED}
-    return {
-        name: value
-        for name, value in found.items()
-        if value and value.isascii() and value.isprintable() and len(value) <= LONGEST_HEADER
-    }
+    passed = dict[str, str]()
+    for name, lower in PASSED:
+        value = head.headers.get(lower)
+        if value and value.isascii() and value.isprintable() and len(value) <= LONGEST_HEADER:
+            passed[name] = value
+    return passed
 
 
 def told(service: str, status: int, headers: Mapping[str, str], body: bytes) -> tuple[int, Mapping[str, str], bytes]:

@@ -29,14 +29,8 @@ class Head:
     headers: Mapping[str, str]
     keep: bool
     """The connection may serve another request afterwards."""
-
-    @property
-    def streams(self) -> bool:
-        """It is a stream of events: an error is none, whatever it is called."""
-        return (
-            self.status == 200
-            and self.headers.get("content-type", "").partition(";")[0].strip().lower() == "text/event-stream"
-        )
+    streams: bool
+    """It is a stream of events: an error is none, whatever it is called."""
 
 
 def read_head(raw: bytes) -> tuple[Head, Framing]:
@@ -54,7 +48,9 @@ def read_head(raw: bytes) -> tuple[Head, Framing]:
         name, value = name.lower(), value.strip()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     keep = version == "HTTP/1.1" and "close" not in headers.get("connection", "").lower()
-    return Head(int(status), headers, keep), _framing(int(status), headers)
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    head = Head(int(status), headers, keep, streams=status == "200" and kind == "text/event-stream")
+    return head, _framing(int(status), headers)
 
 
 def _framing(status: int, headers: Mapping[str, str]) -> Framing:
@@ -79,8 +75,8 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.head: Head | None = None
         self.framing: Framing | None = None
-        self.turn = 0
-        """Requests that it has served."""
+        self.idle_since = 0.0
+        """The loop's time at which it was last given back."""
         self._raw = b""
         self._announced = 0
         self._buffer = bytearray()

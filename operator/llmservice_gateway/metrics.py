@@ -16,6 +16,8 @@ from llmservice_gateway.rooms import Rooms
 M = TypeVar("M", bound=MetricWrapperBase)
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+TOGETHER = 64
+"""Requests that are counted in one go."""
 STEPS = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0)
 
 
@@ -24,7 +26,9 @@ class GatewayMetrics:
 
     def __init__(self, rooms: Rooms) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_Now(rooms))
+        self.registry.register(_Now(rooms, self._count))  # the first one: what it counts, the others tell
+        self._over: list[Entry] = []
+        """Requests that have ended and are not counted yet."""
         self._children: dict[tuple[MetricWrapperBase, tuple[str, ...]], MetricWrapperBase] = {}
         self.requests = self._counter("requests", "Requests by the status of their answer; 499: gone before.", "code")
         self.rejections = self._counter("rejections", "Requests that the gateway itself refused.", "reason")
@@ -49,7 +53,17 @@ class GatewayMetrics:
         gauge.set_function(gateways)
 
     def over(self, entry: Entry) -> None:
-        """A request has ended."""
+        """A request has ended. It is counted with others, or when somebody looks: that takes a third of the time."""
+        self._over.append(entry)
+        if len(self._over) >= TOGETHER:
+            self._count()
+
+    def _count(self) -> None:
+        over, self._over = self._over, []
+        for entry in over:
+            self._count_one(entry)
+
+    def _count_one(self, entry: Entry) -> None:
         name, of = entry.service, self._of
         of(self.requests, name, str(entry.status)).inc()
         if entry.key:
@@ -93,13 +107,15 @@ class GatewayMetrics:
 class _Now(Collector):
     """Gauges of what is so at this moment: nothing that could be left over from a request that went wrong."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, rooms: Rooms, count: Callable[[], None]) -> None:
         self._rooms = rooms
+        self._count = count
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         return iter(())
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        self._count()
         in_flight, held, tokens, oldest, requests, load = (
             GaugeMetricFamily(f"llmservice_gateway_{name}", text, labels=labels)
             for name, text, labels in (

@@ -90,7 +90,10 @@ def asked_of(body: bytes) -> Asked:
 def fields_of(body: bytes) -> dict[str, Any]:
     """The fields of a body; ApiError 400 when it is no JSON object."""
     try:
-        fields = _DECODER.decode(body.decode())
+        text = body.decode().strip(_BLANKS)
+        fields, end = _DECODER.raw_decode(text)
+        if end < len(text):
+            raise ValueError
     except NumberError as error:
         raise bad_request(f"The body has a number that can't be: {error}.", code="invalid_json") from None
     except (ValueError, RecursionError):
@@ -104,7 +107,7 @@ def asked_in(fields: dict[str, Any], size: int) -> Asked:
     """What the fields of a body of `size` bytes ask for; RecursionError for very deep ones."""
     return Asked(
         model=model if isinstance(model := fields.get("model"), str) else "",
-        user=next((name[:LONGEST_USER] for field in USERS if isinstance(name := fields.get(field), str) and name), ""),
+        user=_text(fields.get(USERS[0])) or _text(fields.get(USERS[1])),
         key=prefix_key(fields),
         body_bytes=size - _beyond(fields.get("messages")) if size > PICTURE_BYTES else size,
         most_tokens=_count(fields.get("max_completion_tokens")) or _count(fields.get("max_tokens")),
@@ -142,7 +145,7 @@ def named(asked: Asked) -> str:
     """The model that a body names; ApiError 400 when there is none."""
     if not asked.model:
         raise bad_request("`model` must name a service; GET /v1/models lists them.", "model", "model_required")
-    if any("\ud800" <= character <= "\udfff" for character in asked.model):
+    if not asked.model.isascii() and any("\ud800" <= character <= "\udfff" for character in asked.model):
         raise bad_request("`model` has half of a surrogate pair, which is no character.", "model", "invalid_json")
     return asked.model
 
@@ -150,6 +153,10 @@ def named(asked: Asked) -> str:
 def with_adapter(asked: Asked, adapter: str) -> Asked:
     """The same of an adapter; empty = of the model itself."""
     return replace(asked, adapter=adapter, key=of_adapter(asked.key, adapter)) if adapter else asked
+
+
+def _text(value: Any) -> str:
+    return value[:LONGEST_USER] if isinstance(value, str) else ""
 
 
 def _count(value: Any) -> int:
@@ -166,6 +173,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
+_BLANKS = " \t\n\r"
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=finite)
 
 

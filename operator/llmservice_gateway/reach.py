@@ -14,24 +14,25 @@ class Reach:
     """Replicas by name; `now` is monotonic seconds."""
 
     def __init__(self) -> None:
-        self._failures: dict[str, int] = {}
+        self.failures: dict[str, int] = {}
+        """In a row, of those that had any."""
         self._tried: dict[str, float] = {}
 
     def failed(self, replica: str, now: float) -> None:
         """No connection came about."""
-        self._failures[replica] = self._failures.get(replica, 0) + 1
+        self.failures[replica] = self.failures.get(replica, 0) + 1
         self._tried[replica] = now
 
     def reached(self, replica: str) -> None:
         """It took a request."""
-        if self._failures.pop(replica, None):
+        if self.failures.pop(replica, None):
             del self._tried[replica]
 
     def keep(self, replicas: Collection[str]) -> None:
         """Forget all others."""
-        for name in [name for name in self._failures if name not in replicas]:
+        for name in [name for name in self.failures if name not in replicas]:
             self.reached(name)
 
     def lost(self, replica: str, now: float) -> bool:
         """Whether others should be asked instead."""
-        return self._failures.get(replica, 0) >= FAILURES and now - self._tried[replica] < SECONDS
+        return self.failures.get(replica, 0) >= FAILURES and now - self._tried[replica] < SECONDS

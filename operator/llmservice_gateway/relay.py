@@ -186,8 +186,9 @@ class Splice(asyncio.Protocol):
         return self._told(whole)
 
     def _keep(self, rest: bytes) -> None:
-        self._kept.size += len(rest) - len(self._rest)
-        self._rest = bytearray(rest)
+        if rest or self._rest:
+            self._kept.size += len(rest) - len(self._rest)
+            self._rest = bytearray(rest)
 
     def _told(self, events: bytes) -> bytes:
         """What of whole events is the client's."""

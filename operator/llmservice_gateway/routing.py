@@ -161,6 +161,8 @@ class Table:
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other names -> full names, also of adapters, as whoever runs the gateway gives them. They win over bare names, so
     no service can take one by its own name."""
+    _found: dict[str, Meant] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What names were found to mean: no more than there are names. Most requests have one of a few."""
 
     def only(self, backend: Backend) -> Table:
         """What is left of it below this service's own URL."""
@@ -173,6 +175,12 @@ class Table:
 
         Raises UnknownModelError, AmbiguousModelError or UnknownAdapterError.
         """
+        found = self._found.get(model)
+        if found is None:
+            found = self._found[model] = self._or_latest(model)
+        return found
+
+    def _or_latest(self, model: str) -> Meant:
         try:
             return self._meant(model)
         except (UnknownModelError, UnknownAdapterError):

@@ -24,16 +24,10 @@ class Learned:
     def __init__(self) -> None:
         self._bytes, self._tokens = BYTES_PER_TOKEN, 1.0
         self._answers, self._answer_tokens = 1.0, ANSWER_TOKENS
-
-    @property
-    def bytes_per_token(self) -> float:
+        self.bytes_per_token = BYTES_PER_TOKEN
         """Of bodies, whatever JSON adds to a prompt."""
-        return self._bytes / self._tokens
-
-    @property
-    def answer_tokens(self) -> float:
+        self.answer_tokens = ANSWER_TOKENS
         """Of one answer, on average."""
-        return self._answer_tokens / self._answers
 
     def prompt_tokens(self, asked: Asked) -> int:
         """Of the prompt alone."""
@@ -55,6 +49,8 @@ class Learned:
         self._bytes, self._tokens = fade * self._bytes + asked.body_bytes, fade * self._tokens + usage[0]
         self._answers = fade * self._answers + asked.sequences
         self._answer_tokens = fade * self._answer_tokens + usage[1]
+        self.bytes_per_token = self._bytes / self._tokens
+        self.answer_tokens = self._answer_tokens / self._answers
 
 
 def usage_of(answer: bytes) -> tuple[int, int] | None:

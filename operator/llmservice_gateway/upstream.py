@@ -17,7 +17,9 @@ from llmservice_gateway.waiting import Patience
 T = TypeVar("T")
 
 IDLE_SECONDS = 2.0
-"""An idle connection is closed after so long. vLLM's server closes one after 5 s."""
+"""An idle connection is closed after so long, and at most a quarter more. vLLM's server closes one after 5 s."""
+SWEEPS = 4
+"""Looks for idle connections in that time."""
 
 
 class ReplicaError(Exception):
@@ -43,6 +45,7 @@ class Engines:
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
         self._idle: defaultdict[str, list[Connection]] = defaultdict(list)
+        self._sweeps: asyncio.TimerHandle | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -54,6 +57,8 @@ class Engines:
 
     async def close(self) -> None:
         """After the last request."""
+        if self._sweeps is not None:
+            self._sweeps.cancel()
         for kept in self._idle.values():
             for connection in kept:
                 connection.close()
@@ -84,9 +89,11 @@ class Engines:
         if not connection.reusable:
             connection.close()
             return
-        kept = self._idle[replica.url]
-        kept.append(connection)
-        asyncio.get_running_loop().call_later(self._idle_seconds, self._too_old, kept, connection, connection.turn)
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        self._idle[replica.url].append(connection)
+        if self._sweeps is None:  # one timer for all: each of its own would wake the gateway once more for a request
+            self._sweeps = loop.call_later(self._idle_seconds / SWEEPS, self._sweep)
 
     async def answers(self, replica: Replica, seconds: float) -> bool:
         """Whether a replica answers anything at all; a busy one does, a frozen or unreachable one does not."""
@@ -102,16 +109,21 @@ class Engines:
         while kept:
             connection = kept.pop()  # the one that was used last
             if connection.reusable:
-                connection.turn += 1
                 return connection
             connection.close()
         self._idle.pop(replica.url, None)
         return None
 
-    def _too_old(self, kept: list[Connection], connection: Connection, turn: int) -> None:
-        if connection.turn == turn and connection in kept:
-            kept.remove(connection)
-            connection.close()
+    def _sweep(self) -> None:
+        """Close what has been idle for long enough: of each engine's the first ones, as the last one is used first."""
+        loop = asyncio.get_running_loop()
+        before = loop.time() - self._idle_seconds
+        for url, kept in list(self._idle.items()):
+            while kept and kept[0].idle_since <= before:
+                kept.pop(0).close()
+            if not kept:
+                del self._idle[url]
+        self._sweeps = loop.call_later(self._idle_seconds / SWEEPS, self._sweep) if self._idle else None
 
     async def _connected(self, replica: Replica) -> Connection:
         parts = urlsplit(replica.url)
@@ -138,7 +150,9 @@ async def _asked(connection: Connection, head: bytes, body: bytes) -> Connection
 def request_head(replica: Replica, path: str, length: int, headers: Mapping[str, str]) -> bytes:
     """Everything before the body. What could end a line is no header."""
     lines = [f"POST {path} HTTP/1.1", f"Host: {urlsplit(replica.url).netloc}", f"Content-Length: {length}"]
-    lines += [f"{name}: {value}" for name, value in headers.items() if value.isprintable()]
+    for name, value in headers.items():
+        if value.isprintable():
+            lines.append(f"{name}: {value}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
 
 
