@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,11 +15,11 @@ from prometheus_client.exposition import generate_latest
 
 from llmservice_gateway import catalogue, errors
 from llmservice_gateway.bodies import Body
-from llmservice_gateway.clients import client_of
+from llmservice_gateway.clients import Asking, client_of
 from llmservice_gateway.console.routes import Console
 from llmservice_gateway.dialects.apart import translated
-from llmservice_gateway.dialects.dialect import Dialect
-from llmservice_gateway.dialects.registry import DIALECTS, manners_at, spoken
+from llmservice_gateway.dialects.dialect import ONE, Dialect
+from llmservice_gateway.dialects.registry import DIALECTS, NO_NAMESPACE, manners_at, spoken
 from llmservice_gateway.journal import ENTRY, GONE, Entry, Journal, Write, request_id
 from llmservice_gateway.keys.door import Door
 from llmservice_gateway.keys.errors import WRONG_KEY
@@ -43,9 +42,11 @@ from llmservice_gateway.routing import (
 )
 from llmservice_gateway.speech import Speech
 from llmservice_runtime.wire.callers import Callers, protect
+from llmservice_runtime.wire.callers import told as cors
 from llmservice_runtime.wire.errors import ApiError, body_too_large, error_response, internal
+from llmservice_runtime.wire.plain import Answer, Plain
 from llmservice_runtime.wire.priority import is_batch
-from llmservice_runtime.wire.server import CLIENT_SECONDS, expect_later
+from llmservice_runtime.wire.server import CLIENT_SECONDS, PLAIN, expect_later
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +73,16 @@ REFUSED = range(400, GONE)
 NAMED = "{model:(?![^/]+/v1/).+}"
 """A model in a path, and not the rest of a service's own URL: a namespace may be called `models`."""
 
+ID_HEADER = "X-Request-Id"
+UNREAD = cors("")
+"""Headers of an answer that no page may read."""
+
+TAKEN = frozenset({*NO_NAMESPACE.split("|"), "models", "-", ""})
+"""First words of more than the routes below a service: aiohttp tells them apart."""
+
 OWNER = web.RequestKey("owner", Owner)
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[Any], Awaitable[web.StreamResponse]]
 
 
 class Gateway:
@@ -100,6 +108,8 @@ class Gateway:
         self._journal = Journal(access)
         self.proxy = Proxy(limits or Limits())
         self.metrics = GatewayMetrics(self.proxy.rooms)
+        self._ways: dict[str, Answer] = {}
+        """What answers plain requests, by the path of its route."""
         self.launcher: Launcher | None = None
         """Launches and removes models for clients; None = none does."""
         self.console = Console(self.proxy, door, self._seen) if console else None
@@ -142,17 +152,17 @@ class Gateway:
             router.add_get(f"{base}/models", self._models)
             router.add_get(base + "/models/" + NAMED, self._model)
             for route in POSTED:
-                router.add_post(base + route, self._post, expect_handler=expect_later)
+                self._add(router, base + route, partial(self._post, route))
             router.add_route("*", base + "/responses/{rest:.+}", self._stored)
         for dialect in DIALECTS:
             for path in (base + route for base in dialect.bases for route in dialect.routes):
-                router.add_post(path, partial(self._translated, dialect), expect_handler=expect_later)
+                self._add(router, path, partial(self._translated, dialect))
         page = self.console.page if self.console else None
         OtherRoutes(self._addressed_table, resolved, self.proxy.bodies, page, keys=self._door is not None).add(router)
         if self.console:
             self.console.add(app)
         for route in ("/tokenize", "/detokenize", "/rerank", "/score"):  # vLLM has these beside /v1 too
-            router.add_post("/{namespace}/{name}" + route, self._post, expect_handler=expect_later)
+            self._add(router, ONE + route, partial(self._post, route))
 
         async def lifetime(_: web.Application) -> Any:
             await self.proxy.open()
@@ -160,33 +170,47 @@ class Gateway:
             await self.proxy.close()
 
         app.cleanup_ctx.append(lifetime)
+        app[PLAIN] = self._take
         return app
+
+    def _add(self, router: web.UrlDispatcher, path: str, handler: Handler) -> None:
+        """A route for what is asked of services."""
+        router.add_post(path, handler, expect_handler=expect_later)
+        manners = manners_at("POST", path)
+        id_header = manners.id_header if manners else ID_HEADER
+        self._ways[path] = partial(self._plainly, partial(self._admitted, handler), id_header)
 
     @web.middleware
     async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Everything that goes wrong gets the one error body; every request is counted and has its line."""
-        loop = asyncio.get_running_loop()
-        given = request_id(request.headers.get("X-Request-Id"))
-        entry = request[ENTRY] = Entry(given, request.method, request.path, loop.time())
+        return await self._noted(request, handler, self._entry(request))
+
+    def _entry(self, request: Asking) -> Entry:
+        given = request_id(request.headers.get(ID_HEADER))
+        entry = request[ENTRY] = Entry(given, request.method, request.path, asyncio.get_running_loop().time())
+        return entry
+
+    async def _noted(self, request: Asking, handler: Handler, entry: Entry) -> web.StreamResponse:
         try:
             response = await self._answered(request, handler, entry)
             entry.status = response.status
             return response
         finally:
             if self.console is None or not self.console.is_ours(request) or entry.status in REFUSED or entry.reason:
-                self._over(request, entry, loop.time())
+                self._over(request, entry, asyncio.get_running_loop().time())
 
-    def _over(self, request: web.Request, entry: Entry, now: float) -> None:
+    def _over(self, request: Asking, entry: Entry, now: float) -> None:
         if entry.reason == WRONG_KEY:
             entry.address = request.remote or ""
         self.metrics.over(entry)
         if self.console:
             self.console.sampler.over(entry)
-        self._count(request, entry)
+        if self._door is not None:
+            self._count(request, entry)
         if request.path not in UNTOLD:
             self._journal.note(entry, now)
 
-    async def _answered(self, request: web.Request, handler: Handler, entry: Entry) -> web.StreamResponse:
+    async def _answered(self, request: Asking, handler: Handler, entry: Entry) -> web.StreamResponse:
         try:
             return await handler(request)
         except ApiError as error:
@@ -212,8 +236,34 @@ class Gateway:
         """Only with a key, whatever is asked for: who has none learns nothing, and sends no body."""
         assert self._door is not None
         if not self._is_open(request):
-            owner = request[OWNER] = self._door.enter(request.headers)
-            request[ENTRY].key = owner.name
+            self._enter(request, self._door)
+        return await handler(request)
+
+    def _enter(self, request: Asking, door: Door) -> None:
+        owner = request[OWNER] = door.enter(request.headers)
+        request[ENTRY].key = owner.name
+
+    def _take(self, request: Plain) -> Answer | None:
+        """What answers a plain request: the same as of the route that aiohttp would find, in the same steps."""
+        found = self._ways.get(request.path)
+        if found is None:
+            _, namespace, name, rest = (*request.path.split("/", 3), "", "", "")[:4]
+            request.match_info = {"namespace": namespace, "name": name}
+            found = self._ways.get(f"{ONE}/{rest}") if name and namespace not in TAKEN else None
+        return found
+
+    async def _plainly(self, admitted: Handler, id_header: str, request: Plain) -> web.StreamResponse:
+        entry = self._entry(request)
+        request.extra = {**UNREAD, ID_HEADER: entry.request_id, id_header: entry.request_id}
+        return await self._noted(request, admitted, entry)
+
+    async def _admitted(self, handler: Handler, request: Plain) -> web.StreamResponse:
+        try:
+            self._callers.check(request.method, request.headers)
+        except ApiError as error:
+            return _refusal(request, error)
+        if self._door is not None:
+            self._enter(request, self._door)
         return await handler(request)
 
     def _is_open(self, request: web.Request) -> bool:
@@ -221,25 +271,25 @@ class Gateway:
             return True
         return self.console is not None and self.console.is_open(request)
 
-    def _count(self, request: web.Request, entry: Entry) -> None:
+    def _count(self, request: Asking, entry: Entry) -> None:
         """What a request with a key took, which its limits and its day have to know."""
         owner = request.get(OWNER)
         if self._door is not None and owner is not None and entry.replica:
             self._door.over(owner, entry.prompt_tokens, entry.answer_tokens, entry.spent)
 
-    def _seen(self, request: web.Request) -> Table:
+    def _seen(self, request: Asking) -> Table:
         """The services that exist for this client."""
         table = self.proxy.table
         return table if self._door is None else self._door.sees(request[OWNER], table)
 
-    def _may_launch(self, request: web.Request, service: str) -> None:
+    def _may_launch(self, request: Asking, service: str) -> None:
         """ApiError 403 where the request's key has no right to launch or remove this service."""
         if self._door is not None:
             owner = request[OWNER]
             if not (owner.record.launch and owner.record.may_use(service)):
                 raise key_may_not(owner.name, service)
 
-    def _may_ask(self, request: web.Request) -> None:
+    def _may_ask(self, request: Asking) -> None:
         """ApiError 429 where its key has asked enough."""
         if self._door is not None:
             self._door.ask(request[OWNER])
@@ -262,22 +312,27 @@ class Gateway:
         name = model if model in self.proxy.table.aliases else found.full_name
         return web.json_response(catalogue.entry(name, found))
 
-    async def _post(self, request: web.Request) -> web.StreamResponse:
-        route = next(route for route in POSTED if request.path.removesuffix("/").endswith(route))
-        async with self._body(request) as body:
+    async def _post(self, route: str, request: Asking) -> web.StreamResponse:
+        body = await self._read(request)
+        try:
             meant, asked = await self._asked(request, body.data)
             if route not in COMPUTING:
                 asked = replace(asked, sequences=0, stream_options="")
-            if dialect := spoken(route, meant.uid == asked.model, asked, body.data):
+            if dialect := spoken(route, "." in asked.model and meant.uid == asked.model, asked, body.data):
                 return await self._retold(dialect, request, body)
             return await self._answer(request, body, meant, asked, POSTED[route])
+        finally:
+            body.drop()
 
-    async def _translated(self, dialect: Dialect, request: web.Request) -> web.StreamResponse:
+    async def _translated(self, dialect: Dialect, request: Asking) -> web.StreamResponse:
         """The same for a request and an answer in another protocol."""
-        async with self._body(request) as body:
+        body = await self._read(request)
+        try:
             return await self._retold(dialect, request, body)
+        finally:
+            body.drop()
 
-    async def _retold(self, dialect: Dialect, request: web.Request, body: Body) -> web.StreamResponse:
+    async def _retold(self, dialect: Dialect, request: Asking, body: Body) -> web.StreamResponse:
         entry = request[ENTRY]
         found = await translated(dialect, body.data)
         body.become(found.body)
@@ -287,19 +342,15 @@ class Gateway:
         told = Told(dialect, found, meant.full_name, lambda: entry.queue_seconds)
         return await self._answer(request, body, meant, found.asked, found.path, told)
 
-    @asynccontextmanager
-    async def _body(self, request: web.Request) -> AsyncIterator[Body]:
-        """A request's body, if its key may ask now."""
-        self._may_ask(request)
+    async def _read(self, request: Asking) -> Body:
+        """A request's body, if its key may ask now; it has to be dropped."""
+        if self._door is not None:
+            self._may_ask(request)
         request[ENTRY].batch = is_batch(request.headers)
-        body = await self.proxy.bodies.read(request)
-        try:
-            yield body
-        finally:
-            body.drop()
+        return await self.proxy.bodies.read(request)
 
     async def _answer(
-        self, request: web.Request, body: Body, meant: Meant, asked: Asked, path: str, speech: Speech | None = None
+        self, request: Asking, body: Body, meant: Meant, asked: Asked, path: str, speech: Speech | None = None
     ) -> web.StreamResponse:
         backend, entry = meant.backend, request[ENTRY]
         entry.service, entry.adapter = name, adapter = backend.full_name, meant.adapter
@@ -308,19 +359,16 @@ class Gateway:
                 body.put("model", json.dumps(adapter))  # the name by which every engine knows it
         elif asked.model and asked.model not in (name, backend.name) and self.proxy.table.means(asked.model, backend):
             body.put("model", json.dumps(name))  # an alias or another spelling, which no engine knows
-        asked = with_adapter(asked, adapter)
-        who = asked.user or request.remote or ""
-        client = (
-            client_of(request, entry.key),
-            f"{who}\0{adapter}" if adapter else who,
-        )  # who waits for it holds up none
-        return await self.proxy.answer(request, name, path, body, asked, client, speech)
+        if adapter:
+            asked = with_adapter(asked, adapter)
+        who = partial(client_of, request, entry.key, asked.user, adapter)
+        return await self.proxy.answer(request, name, path, body, asked, who, speech)
 
     async def _stored(self, _: web.Request) -> web.StreamResponse:
         """What only servers that keep responses have."""
         raise errors.nothing_stored()
 
-    async def _asked(self, request: web.Request, body: bytes) -> tuple[Meant, Asked]:
+    async def _asked(self, request: Asking, body: bytes) -> tuple[Meant, Asked]:
         """What is meant, and how much is asked of it."""
         if "name" in request.match_info:
             try:
@@ -331,7 +379,7 @@ class Gateway:
             asked = await read_asked(body)
         return self._meant(request, asked), asked
 
-    def _meant(self, request: web.Request, asked: Asked) -> Meant:
+    def _meant(self, request: Asking, asked: Asked) -> Meant:
         """By the path, if that names a service, which has its adapters by their bare names then; else by the body. What
         the path's service does not know, its replicas refuse."""
         if "name" not in request.match_info:
@@ -348,7 +396,7 @@ class Gateway:
         except UnknownModelError:
             return Meant(backend)
 
-    def _addressed(self, request: web.Request) -> Backend:
+    def _addressed(self, request: Asking) -> Backend:
         """The service in the path."""
         table, name = self._seen(request), f"{request.match_info['namespace']}/{request.match_info['name']}"
         backend = table.backends.get(name)
@@ -356,7 +404,7 @@ class Gateway:
             raise errors.model_not_found(name, table)
         return backend
 
-    def _addressed_table(self, request: web.Request) -> Table:
+    def _addressed_table(self, request: Asking) -> Table:
         """What there is below the base URL."""
         table = self._seen(request)
         return table.only(self._addressed(request)) if "name" in request.match_info else table
@@ -376,12 +424,12 @@ def resolved(table: Table, model: str) -> Meant:
 
 async def _tell_id(request: web.Request, response: web.StreamResponse) -> None:
     if entry := request.get(ENTRY):
-        response.headers["X-Request-Id"] = entry.request_id
+        response.headers[ID_HEADER] = entry.request_id
         if manners := manners_at(request.method, request.path):
             response.headers[manners.id_header] = entry.request_id
 
 
-def _refusal(request: web.Request, error: ApiError) -> web.Response:
+def _refusal(request: Asking, error: ApiError) -> web.Response:
     """What went wrong, in the protocol that was asked in."""
     response = error_response(error)
     if manners := manners_at(request.method, request.path):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from llmservice_gateway.clients import Asking
 from llmservice_gateway.errors import body_too_slow, too_much_held
 from llmservice_runtime.wire.body import read_body
 from llmservice_runtime.wire.errors import body_too_large
+from llmservice_runtime.wire.plain import Plain
 from llmservice_runtime.wire.server import go_on
 
 READ_AHEAD = 512 << 10
@@ -27,9 +28,15 @@ class Bodies:
         self.each = each
         self.taken = 0
 
-    async def read(self, request: web.Request) -> Body:
+    async def read(self, request: Asking) -> Body:
         """The whole body, unpacked. ApiError 413, 415, 400 for one that can't be; 429 when there is no room for it."""
         body = Body(self)
+        if isinstance(request, Plain):
+            if len(request.body) > self.each:
+                raise body_too_large(self.each)
+            body.take(len(request.body))
+            body.data = request.body
+            return body
         try:
             data = await read_body(_Counted(request, body), self.each, lambda: body_too_large(self.each))
             body.take(len(data) - body.size)
@@ -56,11 +63,12 @@ class Body:
         self._bodies.taken += size
 
     def put(self, name: str, value: str) -> None:
-        """Ask for `value` (JSON), in place of what the JSON object (none without fields) has. ApiError 429 as `take`.
+        """Ask for `value` (JSON), in place of what the JSON object (none without fields) has, in a field of chat's.
+        ApiError 429 as `take`.
 
         Of a field that stands twice the last one counts, at every engine: so nothing has to be found in 32 MiB.
         """
-        self.become(self.data.rstrip()[:-1] + f",{json.dumps(name)}:{value}}}".encode())
+        self.become(self.data.rstrip()[:-1] + f',"{name}":{value}}}'.encode())
 
     def become(self, data: bytes) -> None:
         """Another one takes its place. ApiError 429 as `take`."""

@@ -66,10 +66,11 @@ class OwnersQueue(Generic[T]):
 
     def __init__(self) -> None:
         self._owners: OrderedDict[str, FairQueue[T]] = OrderedDict()
-        self._length = 0
+        self.length = 0
+        """Of all."""
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def __iter__(self) -> Iterator[T]:
         """Everything, owner by owner."""
@@ -80,13 +81,13 @@ class OwnersQueue(Generic[T]):
         """As FairQueue."""
         owner, name = client
         self._owners.setdefault(owner, FairQueue()).push(name, item, first=first)
-        self._length += 1
+        self.length += 1
 
     def take(self, wanted: Callable[[T], bool]) -> T | None:
         """Who is next: of the owners, in the order of their turns, the first of whom somebody is `wanted`."""
         for owner, queue in self._owners.items():
             if (item := queue.take(wanted)) is not None:
-                self._length -= 1
+                self.length -= 1
                 if len(queue):
                     self._owners.move_to_end(owner)
                 else:
@@ -100,6 +101,6 @@ class OwnersQueue(Generic[T]):
         if (queue := self._owners.get(owner)) is None:
             raise ValueError(item)
         queue.remove(name, item)
-        self._length -= 1
+        self.length -= 1
         if not len(queue):
             del self._owners[owner]

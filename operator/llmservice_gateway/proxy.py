@@ -7,12 +7,13 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 from aiohttp import web
 
 from llmservice_gateway.answers import Answers, passed_on, told
 from llmservice_gateway.bodies import Bodies, Body
+from llmservice_gateway.clients import Asking
 from llmservice_gateway.engine import Connection, Head
 from llmservice_gateway.errors import answer_timeout, gateway_draining, not_ready, quarantined, replica_lost
 from llmservice_gateway.fair import Client
@@ -20,7 +21,7 @@ from llmservice_gateway.journal import BROKEN, ENTRY, Entry
 from llmservice_gateway.naming import Asked
 from llmservice_gateway.passing import Plain
 from llmservice_gateway.relay import Kept, Passed, broken
-from llmservice_gateway.reply import Reply
+from llmservice_gateway.reply import Reply, reply_to
 from llmservice_gateway.room import Place, Ticket
 from llmservice_gateway.rooms import Rooms
 from llmservice_gateway.routing import Table
@@ -62,11 +63,11 @@ class Limits:
     """An idle connection to an engine is used again for so long: less than any engine keeps it open."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Asking:
     """One request to one service, as often as it is passed on. `path` is the replica's."""
 
-    request: web.Request
+    request: Asking
     reply: Reply
     path: str
     body: Body
@@ -79,13 +80,15 @@ class _Asking:
     def service(self) -> str:
         return self.ticket.service
 
-    @cached_property
     def headers(self) -> dict[str, str]:
-        given = self.request.headers
-        passed = {key: given[key] for key in PASSED_TO_REPLICA if key in given}
+        """What its replica is told."""
+        passed, given = {"X-Request-Id": self.entry.request_id, "Accept-Encoding": "identity"}, self.request.headers
+        for key in PASSED_TO_REPLICA:
+            if key in given:
+                passed[key] = given[key]
         if self.entry.batch:
             passed[HEADER] = BATCH
-        return passed | {"X-Request-Id": self.entry.request_id, "Accept-Encoding": "identity"}
+        return passed
 
     def answered(self, now: float) -> None:
         """It is not sent again: its body makes room for others'."""
@@ -164,25 +167,26 @@ class Proxy:
 
     async def answer(
         self,
-        request: web.Request,
+        request: Asking,
         name: str,
         path: str,
         body: Body,
         asked: Asked,
-        client: Client,
+        who: Callable[[], Client],
         speech: Speech | None = None,
     ) -> web.StreamResponse:
         """Answer with what a replica of service `name` (full) says to `body` at `path`. ApiError when none can.
 
-        Clients take turns. The request's entry in the journal is filled. `speech` tells the answer in another protocol.
+        Clients (`who`) take turns. The request's entry in the journal is filled. `speech` tells the answer in another
+        protocol.
         """
         entry = request[ENTRY]
         entry.streams, entry.body_bytes = asked.streams, len(body.data)
-        reply = Reply(request, speech or Plain(self._kept, strips=bool(asked.stream_options)))
+        reply = reply_to(request, speech or Plain(self._kept, strips=bool(asked.stream_options)))
         hold = self.limits.hold_seconds if asked.streams else min(self.limits.hold_seconds, WHOLE_SECONDS)
         ticket = Ticket(
             service=name,
-            client=client,
+            who=who,
             asked=asked,
             deadline=asyncio.get_running_loop().time() + hold,
             beat_seconds=self.limits.beat_seconds if asked.streams else math.inf,
@@ -208,24 +212,24 @@ class Proxy:
             if self._deaths(asking) >= DEATHS:
                 raise quarantined(name)
             place = await self._place(asking, again=again)
-            with self.rooms.taken(place):
-                try:
-                    begun = await self._begun(asking, place)
-                except ReplicaError as error:
-                    if isinstance(error, DiedError):
-                        self._remember(asking, place)
-                    if isinstance(error, NotReachedError):
-                        self.rooms.reach.failed(place.replica.name, asyncio.get_running_loop().time())
-                    else:
-                        if lost:
-                            raise self._lost(asking, place) from error
-                        lost = True
+            try:
+                begun = await self._begun(asking, place)
+                if begun is not None:
+                    if not self._amended(asking, place, begun):
+                        return await self._finish(asking, place, begun)
+                    again = True
+                    continue
+            except ReplicaError as error:
+                if isinstance(error, DiedError):
+                    self._remember(asking, place)
+                if isinstance(error, NotReachedError):
+                    self.rooms.reach.failed(place.replica.name, asyncio.get_running_loop().time())
                 else:
-                    if begun is not None:
-                        if not self._amended(asking, place, begun):
-                            return await self._finish(asking, place, begun)
-                        again = True
-                        continue
+                    if lost:
+                        raise self._lost(asking, place) from error
+                    lost = True
+            finally:
+                self.rooms.leave(place)
             again = True
             ticket.avoid.add(place.replica.name)
             asking.entry.retries += 1
@@ -235,10 +239,8 @@ class Proxy:
         began = loop.time()
         try:
             place = await self.rooms.place(asking.ticket, again=again)
-            entry.replica, entry.guessed_tokens = (
-                place.replica.name,
-                self.rooms.guess(asking.service, asking.ticket.asked),
-            )
+            entry.replica = place.replica.name
+            entry.guessed_tokens = place.given.prompt if asking.ticket.asked.sequences else 0
             return place
         finally:
             entry.queued = True
@@ -258,6 +260,8 @@ class Proxy:
 
     async def _begun(self, asking: _Asking, place: Place) -> _Begun | None:
         """One attempt, as `_begin`. Nothing to wait for before it, unless a replica has died with this request."""
+        if self.suspects.none:
+            return await self._begin(asking, place)
         self.suspects.forget_old(time.monotonic())
         if not self._deaths(asking):
             return await self._begin(asking, place)
@@ -280,15 +284,16 @@ class Proxy:
         """
         patience = Patience(
             max(self.limits.idle_seconds, place.backend.silent_seconds),
-            lambda: self._answer_seconds(place),
+            partial(self._answer_seconds, place),
             partial(self._engines.answers, place.replica),
         )
         opened: list[Connection] = []
 
         async def first_bytes() -> _Begun | None:
-            engine = await self._engines.post(place.replica, asking.path, asking.body.data, asking.headers)
+            engine = await self._engines.post(place.replica, asking.path, asking.body.data, asking.headers())
             opened.append(engine)
-            self.rooms.reach.reached(place.replica.name)
+            if self.rooms.reach.failures:
+                self.rooms.reach.reached(place.replica.name)
             head = engine.head
             assert head is not None
             if head.status in REFUSED and self.rooms.others(asking.ticket, {place.replica.name}):
@@ -352,7 +357,7 @@ class Proxy:
             entry.guessed_tokens += passed.chunks
             if passed.last:
                 entry.chunks, entry.last = passed.chunks, passed.last
-            self._learn(asking, passed.counted or usage_in(passed.usage))
+            self._learn(asking, passed.counted or (usage_in(passed.usage) if passed.usage else None))
 
     def _learn(self, asking: _Asking, usage: tuple[int, int] | None) -> None:
         if usage:

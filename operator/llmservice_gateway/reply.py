@@ -10,9 +10,15 @@ from aiohttp import web
 from aiohttp.http import StreamWriter
 from aiohttp.web_protocol import RequestHandler
 
+from llmservice_gateway.clients import Asking
 from llmservice_gateway.speech import Speech, Whole
 from llmservice_runtime.wire.errors import ApiError
+from llmservice_runtime.wire.plain import Plain, Streamed, head_of
 from llmservice_runtime.wire.sse import HEADERS
+
+CHUNKED = {"Transfer-Encoding": "chunked"}
+LAST = b"0\r\n\r\n"
+"""The end of a body in chunks."""
 
 
 class _Stream(web.StreamResponse):
@@ -67,8 +73,8 @@ class Reply:
     async def write(self, data: bytes) -> None:
         """Bytes of a stream, and before them what was said of it; without a wait for a client that takes nothing."""
         if self._written and self.chunked:
-            if data:  # nothing in a frame would be the end
-                self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            if data:
+                self.transport.write(framed(data))
             return
         self._written = True
         await cast(StreamWriter, self._request.writer).write(data, drain=False)
@@ -86,7 +92,7 @@ class Reply:
     async def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> web.StreamResponse:
         """An engine's answer that is no stream. To a client that was promised one it is an event, and an error."""
         said: Whole = (status, headers, body)
-        if self._response is not None:
+        if self.begun:
             return await self.end(self.speech.late(said))
         status, headers, body = await self.speech.whole(said)
         return web.Response(status=status, body=body, headers=headers)
@@ -94,3 +100,62 @@ class Reply:
     async def fail(self, error: ApiError) -> web.StreamResponse:
         """Only once it has begun: before, an error is raised."""
         return await self.end(self.speech.failure(error))
+
+
+class PlainReply(Reply):
+    """The same to a plain request: its bytes go straight to the client's transport."""
+
+    chunked = True
+
+    def __init__(self, request: Plain, speech: Speech) -> None:
+        self._plain = request
+        self._protocol = request.protocol
+        self.speech = speech
+        self._status = 0
+        self._head = b""
+        """Not sent yet."""
+
+    @property
+    def begun(self) -> bool:
+        return bool(self._status)
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        transport = self._protocol.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client left")
+        return transport
+
+    @property
+    def protocol(self) -> RequestHandler:
+        return self._protocol
+
+    async def stream(self, status: int, headers: Mapping[str, str]) -> None:
+        if not self._status:
+            self._status = status
+            self._head = head_of(status, self.speech.heads(headers), CHUNKED, self._plain.extra)
+
+    async def write(self, data: bytes) -> None:
+        head, self._head = self._head, b""
+        if head or data:
+            self._plain.begun = True
+            self.transport.write(head + framed(data))
+
+    async def drain(self) -> None:
+        if self._protocol.writing_paused:
+            await self._protocol._drain_helper()
+
+    async def end(self, data: bytes = b"") -> web.StreamResponse:
+        self.transport.write(self._head + framed(data) + LAST)
+        await self.drain()
+        return Streamed(self._status)
+
+
+def reply_to(request: Asking, speech: Speech) -> Reply:
+    """The answer to a request."""
+    return PlainReply(request, speech) if isinstance(request, Plain) else Reply(request, speech)
+
+
+def framed(data: bytes) -> bytes:
+    """A chunk of a body; nothing for no bytes, which would be its end."""
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

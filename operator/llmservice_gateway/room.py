@@ -21,7 +21,7 @@ class Ticket:
     """One request that wants a place until `deadline` (the loop's time). `beat` is awaited every `beat_seconds`."""
 
     service: str
-    client: Client
+    who: Callable[[], Client]
     asked: Asked
     deadline: float
     beat_seconds: float
@@ -31,7 +31,9 @@ class Ticket:
     avoid: set[str] = field(default_factory=set)
     """Replicas that had it and failed, or refused it."""
     since: float = 0.0
-    """When it began to wait."""
+    """When it began to wait..."""
+    client: Client = ("", "")
+    """...and in whose turn."""
     place: asyncio.Future[Place] | None = None
 
     @property
@@ -50,10 +52,8 @@ class Place:
     batch: bool = False
     """A replica lets it pause for others, which find its room free."""
 
-    @property
-    def size(self) -> Size:
-        """What it takes there."""
-        return self.given.size
+
+NOTHING = Size()
 
 
 class Room:
@@ -65,10 +65,12 @@ class Room:
         self.batch: OwnersQueue[Ticket] = OwnersQueue()
         """Has a turn when nothing else waits."""
         self.loads: dict[str, Size] = {}
-        self.requests: Counter[str] = Counter()
+        self.requests: dict[str, int] = {}
+        self.running = 0
+        """All of these."""
         self.batch_loads: dict[str, Size] = {}
         """Of these, batch work..."""
-        self.batch_requests: Counter[str] = Counter()
+        self.batch_requests: dict[str, int] = {}
         """...and its requests."""
         self.unbegun: set[Place] = set()
         """Of streams that have not begun."""
@@ -82,17 +84,17 @@ class Room:
 
     @property
     def empty(self) -> bool:
-        return not self.waiting and not self.requests
+        return not self.busy
 
     @property
     def busy(self) -> int:
         """Requests that wait or have a place."""
-        return self.waiting + self.requests.total()
+        return self.live.length + self.batch.length + self.running
 
     @property
     def waiting(self) -> int:
         """Requests that have no place."""
-        return len(self.live) + len(self.batch)
+        return self.live.length + self.batch.length
 
     @property
     def tickets(self) -> list[Ticket]:
@@ -105,7 +107,7 @@ class Room:
 
     def before(self, ticket: Ticket) -> int:
         """Requests that wait, and that it goes behind."""
-        return self.waiting if ticket.batch else len(self.live)
+        return self.waiting if ticket.batch else self.live.length
 
     def counted(self, now: float) -> None:
         """A request came or went."""
@@ -114,25 +116,29 @@ class Room:
     def take(self, place: Place, ticket: Ticket) -> None:
         """It has this place."""
         name = place.replica.name
-        self.loads[name] = self.loads.get(name, Size()) + place.size
-        self.requests[name] += 1
+        size = place.given.size
+        self.loads[name] = self.loads[name] + size if name in self.loads else size
+        self.requests[name] = self.requests.get(name, 0) + 1
+        self.running += 1
         if place.batch:
-            self.batch_loads[name] = self.batch_loads.get(name, Size()) + place.size
-            self.batch_requests[name] += 1
+            self.batch_loads[name] = self.batch_loads.get(name, NOTHING) + size
+            self.batch_requests[name] = self.batch_requests.get(name, 0) + 1
         if ticket.asked.streams:
             self.unbegun.add(place)
 
     def leave(self, place: Place) -> None:
         """It has it no more."""
         name = place.replica.name
+        self.running -= 1
         self.unbegun.discard(place)
-        _less(self.requests, self.loads, name, place.size)
+        _less(self.requests, self.loads, name, place.given.size)
         if place.batch:
-            _less(self.batch_requests, self.batch_loads, name, place.size)
+            _less(self.batch_requests, self.batch_loads, name, place.given.size)
 
 
-def _less(requests: Counter[str], loads: dict[str, Size], name: str, size: Size) -> None:
+def _less(requests: dict[str, int], loads: dict[str, Size], name: str, size: Size) -> None:
+    if requests[name] == 1:
+        del requests[name], loads[name]
+        return
     requests[name] -= 1
     loads[name] -= size
-    if not requests[name]:
-        del requests[name], loads[name]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 
 from llmservice_gateway.balance import choose
 from llmservice_gateway.demand import Demand
@@ -22,7 +21,7 @@ from llmservice_gateway.naming import Asked
 from llmservice_gateway.places import Capacity, Size, has_room
 from llmservice_gateway.planned import Given, answer_seconds
 from llmservice_gateway.reach import Reach
-from llmservice_gateway.room import Place, Room, Ticket
+from llmservice_gateway.room import NOTHING, Place, Room, Ticket
 from llmservice_gateway.routing import Adapter, Backend, Replica, Table
 from llmservice_runtime.wire.errors import ApiError
 
@@ -44,8 +43,8 @@ class Rooms:
         self.share: Callable[[str], float] = lambda service: 1.0
         self._draining = False
         self._rooms: dict[str, Room] = {}
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._rests: asyncio.Event | None = None
+        """Set once nothing is left; None = nobody waits for that."""
 
     def publish(self, table: Table) -> None:
         """Route by `table` from now on; what waits is looked at at once."""
@@ -77,7 +76,7 @@ class Rooms:
     @property
     def running(self) -> int:
         """Requests that have a place."""
-        return sum(room.requests.total() for room in self._rooms.values())
+        return sum(room.running for room in self._rooms.values())
 
     @property
     def held(self) -> int:
@@ -86,11 +85,13 @@ class Rooms:
 
     def in_flight(self, replica: str) -> int:
         """Requests that a replica answers now."""
-        return sum(room.requests[replica] for room in self._rooms.values())
+        return sum(room.requests.get(replica, 0) for room in self._rooms.values())
 
     async def wait_idle(self) -> None:
         """Until no request has a place or waits for one."""
-        await self._idle.wait()
+        while not self._is_idle:
+            self._rests = self._rests or asyncio.Event()
+            await self._rests.wait()
 
     def others(self, ticket: Ticket, besides: Collection[str] = ()) -> bool:
         """Whether a ready replica is left that could answer, and has not failed it."""
@@ -123,7 +124,7 @@ class Rooms:
         return Demand(
             service=service,
             held=len(tickets),
-            in_flight=room.requests.total(),
+            in_flight=room.running,
             waiting_tokens=held_tokens + sum(place.given.prompt for place in room.unbegun),
             held_tokens=held_tokens,
             in_flight_tokens=sum(load.tokens for load in room.loads.values()),
@@ -148,10 +149,6 @@ class Rooms:
         room.totals["arrivals"] += 1
         room.totals["arrived_tokens"] += tokens
 
-    def guess(self, service: str, asked: Asked) -> int:
-        """Tokens of a request's prompt; 0 where nothing is generated."""
-        return self._room(service).learned.prompt_tokens(asked) if asked.sequences else 0
-
     def answered(self, service: str, asked: Asked, usage: tuple[int, int]) -> None:
         """An engine counted (prompt, answer) tokens of a request."""
         room = self._room(service)
@@ -165,19 +162,14 @@ class Rooms:
     def answer_seconds(self, place: Place) -> float:
         """How long its answer may take to begin, by what is known now."""
         backend = self.table.backends.get(place.backend.full_name, place.backend)
-        waiting = max((one.waiting for one in backend.replicas if one.name == place.replica.name), default=0)
+        waiting = 0
+        for one in backend.replicas:
+            if one.name == place.replica.name:
+                waiting = one.waiting
         return answer_seconds(place.given, place.backend.speed, place.backend.capacity, backend.context_tokens, waiting)
 
-    @contextmanager
-    def taken(self, place: Place) -> Iterator[None]:
-        """While a request has its place; what waits gets it afterwards."""
-        try:
-            yield
-        finally:
-            self._leave(place)
-
     async def place(self, ticket: Ticket, *, again: bool = False) -> Place:
-        """A place, which the caller has to leave (`taken`). ApiError when there can't be one, or none came in time.
+        """A place, which the caller has to `leave`. ApiError when there can't be one, or none came in time.
 
         `again`: it had a place and lost it by no fault of its own, so it goes before its client's others.
         """
@@ -185,10 +177,9 @@ class Rooms:
         if not room.before(ticket) and (at_once := self._at_once(room, ticket)):
             return at_once
         loop = asyncio.get_running_loop()
-        ticket.place, ticket.since = loop.create_future(), loop.time()
+        ticket.place, ticket.since, ticket.client = loop.create_future(), loop.time(), ticket.who()
         room.queue(ticket).push(ticket.client, ticket, first=again)
         room.counted(loop.time())
-        self._idle.clear()
         try:
             self._give(room)
             if not ticket.place.done():
@@ -198,7 +189,7 @@ class Rooms:
             return ticket.place.result()
         except BaseException:
             if ticket.place.done() and not ticket.place.exception():
-                self._leave(ticket.place.result())  # it came together with the end of its client
+                self.leave(ticket.place.result())  # it came together with the end of its client
             raise
         finally:
             if not ticket.place.done():
@@ -213,7 +204,6 @@ class Rooms:
             raise why
         place = self._find(room, ticket)
         if place is not None:
-            self._idle.clear()
             room.take(place, ticket)
             room.counted(asyncio.get_running_loop().time())
         return place
@@ -300,14 +290,18 @@ class Rooms:
     def _find(self, room: Room, ticket: Ticket) -> Place | None:
         backend = self.table.backends[ticket.service]
         size = room.learned.size(ticket.asked, backend.context_tokens)
-        loads = {replica.name: room.loads.get(replica.name, Size()) for replica in backend.replicas}
+        loads = {replica.name: room.loads.get(replica.name, NOTHING) for replica in backend.replicas}
         own = backend.capacity.part(self.share(ticket.service))
         free = {
             replica.name: replica
             for replica in self._asked(backend, ticket)
             if self._takes(room, own, replica, loads[replica.name], ticket, size)
         }
-        name = choose(ticket.asked.key, {name: load.tokens for name, load in loads.items()}, size.tokens, list(free))
+        if len(free) == 1:
+            name: str | None = next(iter(free))
+        else:
+            tokens = {name: load.tokens for name, load in loads.items()}
+            name = choose(ticket.asked.key, tokens, size.tokens, list(free))
         if name is None:
             return None
         given = Given(ticket.asked, size, room.learned.prompt_tokens(ticket.asked), loads[name])
@@ -317,28 +311,39 @@ class Rooms:
         """Whether a replica is given it now. Batch work there makes way for what is not."""
         if ticket.batch:
             return has_room(own.for_batch, load, size, replica.waiting)
-        batch, waiting = room.batch_loads.get(replica.name, Size()), replica.waiting - room.batch_requests[replica.name]
-        return has_room(own, load - batch, size, waiting)
+        name, waiting = replica.name, replica.waiting
+        if name in room.batch_requests:
+            load, waiting = load - room.batch_loads[name], waiting - room.batch_requests[name]
+        return has_room(own, load, size, waiting)
 
-    def _asked(self, backend: Backend, ticket: Ticket) -> list[Replica]:
+    def _asked(self, backend: Backend, ticket: Ticket) -> Sequence[Replica]:
         """Those that have not failed the request; of these, where there are any, those that can be connected to."""
-        now = asyncio.get_running_loop().time()
-        left = [replica for replica in backend.having(ticket.adapter) if replica.name not in ticket.avoid]
-        return [replica for replica in left if not self.reach.lost(replica.name, now)] or left
+        left: Sequence[Replica] = backend.having(ticket.adapter)
+        if ticket.avoid:
+            left = [replica for replica in left if replica.name not in ticket.avoid]
+        if self.reach.failures:
+            now = asyncio.get_running_loop().time()
+            left = [replica for replica in left if not self.reach.lost(replica.name, now)] or left
+        return left
 
-    def _leave(self, place: Place) -> None:
+    def leave(self, place: Place) -> None:
+        """A request has its place no more; what waits gets it."""
         room = self._room(place.backend.full_name)
         room.leave(place)
         now = asyncio.get_running_loop().time()
         room.answers.add(1, now)
         room.counted(now)
         self._give(room)
-        if room.empty:
-            self._rest()
+        self._rest()
+
+    @property
+    def _is_idle(self) -> bool:
+        return all(room.empty for room in self._rooms.values())
 
     def _rest(self) -> None:
-        if all(room.empty for room in self._rooms.values()):
-            self._idle.set()
+        if self._rests is not None and self._is_idle:
+            self._rests.set()
+            self._rests = None
 
     def _room(self, service: str) -> Room:
         room = self._rooms.get(service)

@@ -8,7 +8,8 @@ import logging
 from aiohttp import web
 
 from llmservice_gateway.proxy import Proxy
-from llmservice_runtime.wire.server import ApiRunner
+from llmservice_runtime.wire.plain import Answer, Plain
+from llmservice_runtime.wire.server import PLAIN, ApiRunner
 
 ACCEPT_SECONDS = 10.0
 DRAIN_SECONDS = 300.0
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Ending:
-    """`begun` once the end was asked for: from then on each answer closes its connection."""
+    """`begun` once the end was asked for: from then on the answer to each request that comes closes its connection."""
 
     def __init__(self, accept_seconds: float = ACCEPT_SECONDS, drain_seconds: float = DRAIN_SECONDS) -> None:
         self._accept_seconds, self._drain_seconds = accept_seconds, drain_seconds
@@ -40,7 +41,11 @@ class Ending:
                 response.headers["Connection"] = "close"
                 response.force_close()
 
+        def plain(request: Plain) -> Answer | None:
+            return None if self.begun else take(request)  # aiohttp closes it, as above
+
         app.on_response_prepare.append(close)
+        take, app[PLAIN] = app[PLAIN], plain
 
     async def over(self, proxy: Proxy, site: web.BaseSite, runner: ApiRunner) -> None:
         """Wait to be asked, then for the end: nothing runs or waits any more, or that took too long.

@@ -16,6 +16,7 @@ from aiohttp import web
 from llmservice_console.assets import Assets
 from llmservice_console.history import SAMPLES, STEP_SECONDS
 from llmservice_gateway import errors
+from llmservice_gateway.clients import Asking
 from llmservice_gateway.console.details import details
 from llmservice_gateway.console.engines import MOST_ASKED_BYTES, EnginesTable
 from llmservice_gateway.console.facts import Facts, Json, NoFacts
@@ -83,7 +84,7 @@ class Console:
         app.cleanup_ctx.append(self._lifetime)
 
     @staticmethod
-    def is_ours(request: web.Request) -> bool:
+    def is_ours(request: Asking) -> bool:
         """Whether it is about the console: neither counted nor written down, as it is asked every few seconds."""
         return request.path.startswith(BASE) or _asks_for_page(request)
 
@@ -258,7 +259,7 @@ class Console:
         return backend, table
 
 
-def _asks_for_page(request: web.Request) -> bool:
+def _asks_for_page(request: Asking) -> bool:
     """Browsers name HTML; Ollama's clients, which look here whether it runs, do not."""
     return (
         request.path == "/" and request.method in ("GET", "HEAD") and "text/html" in request.headers.get("Accept", "")

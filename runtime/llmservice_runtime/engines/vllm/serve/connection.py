@@ -9,8 +9,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llmservice_runtime.engines.vllm.serve.asgi import JSON
+from llmservice_runtime.wire.connection import LIKE_TLS, MAX_LINE
 from llmservice_runtime.wire.errors import ApiError, error_text, headers_too_large, malformed
-from llmservice_runtime.wire.server import LIKE_TLS, MAX_LINE
 
 MAX_HEAD = 64 << 10
 """Bytes of a request before its body; uvicorn's parser keeps as many as come."""
