@@ -71,7 +71,7 @@ class Lane(Connection):
         if isinstance(found, Plain):
             found.protocol = self
             if (answer := self._take(found)) is not None:
-                self._came = found.rest
+                self._came, found.rest = found.rest, b""
                 self._request_in_progress = True
                 self._task_handler = self._loop.create_task(self._answered(found, answer))
                 return

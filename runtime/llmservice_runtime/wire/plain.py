@@ -23,7 +23,8 @@ MOST_HEAD, MOST = 8190, 72 << 10
 MOST_FIELDS, LENGTH_DIGITS = 128, 8
 KEEP = "keep-alive"
 _HEAD = re.compile(rb"POST (/[\w.~/:-]*) HTTP/1\.1\r\n((?:[\w!#$%&'*+.^`|~-]+:[\t -~]*\r\n)+)\r\n")
-_FIELD = re.compile(r"([^:]+):[\t ]*(.*?)[\t ]*\r\n")
+_FIELD = re.compile(r"([^:]+):([^\r]*)\r\n")
+_BLANKS = "\t "
 _BEGINS = b"POST /"
 _ASKS_MORE = frozenset(
     {
@@ -31,6 +32,7 @@ _ASKS_MORE = frozenset(
         "expect",
         "http2-settings",
         "origin",
+        "proxy-connection",
         "sec-fetch-mode",
         "sec-fetch-site",
         "sec-websocket-key1",
@@ -65,8 +67,9 @@ class Plain(dict[Any, Any]):
         self.path = path
         self.headers = headers
         self.body = body
+        """Until somebody takes it..."""
         self.rest = rest
-        """What came behind it."""
+        """...and what came behind it."""
         self.match_info: Mapping[str, str] = {}
         self.extra: dict[str, str] = {}
         """Headers of its answer, whatever that is."""
@@ -100,7 +103,7 @@ def read_plain(raw: bytes) -> Plain | Verdict:
     if head is None:
         begins = raw.startswith(_BEGINS) or _BEGINS.startswith(raw)
         return Verdict.NEEDS_MORE if begins and len(raw) <= MOST_HEAD and b"\r\n\r\n" not in raw else Verdict.ANOTHER
-    fields: list[tuple[str, str]] = _FIELD.findall(head[2].decode("ascii"))
+    fields = [(name, value.strip(_BLANKS)) for name, value in _FIELD.findall(head[2].decode("ascii"))]
     given = {name.lower(): value for name, value in fields}
     length = given.get("content-length", "")
     if (

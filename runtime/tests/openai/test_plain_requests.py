@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -56,6 +57,7 @@ def test_what_came_is_a_request_its_beginning_or_another_one() -> None:
         request(more="Content-Encoding: gzip\r\n"),
         request(more="Expect: 100-continue\r\n"),
         request(more="Connection: close\r\n"),
+        request(more="Proxy-Connection: close\r\n"),
         request(more="Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"),
         request(more="Origin: https://example.com\r\n"),
         request(more="Sec-Fetch-Site: cross-site\r\n"),
@@ -73,6 +75,17 @@ def test_what_came_is_a_request_its_beginning_or_another_one() -> None:
 )
 def test_what_asks_a_server_for_more_is_another_one(raw: bytes) -> None:
     assert read_plain(raw) is Verdict.ANOTHER
+
+
+def test_a_head_of_any_kind_is_read_at_once() -> None:
+    """Before it is known who asks: nobody is to hold up all others by blanks."""
+    heads = [request(more=f"A: a{blank * (7000 // len(blank))}b\r\n") for blank in (" ", "\t", ":", "a ")]
+    heads += [request(more="a" * 7000), request(more="A:\r\n" * 1500), request(more="A" * 7000 + ":\x00\r\n")]
+    heads = [head for head in heads for _ in range(50)]
+    began = time.process_time()
+    for head in heads:
+        read_plain(head)
+    assert time.process_time() - began < 2  # a value that is read in the square of its length takes a minute
 
 
 NAMES = st.sampled_from(
