@@ -35,7 +35,7 @@ class Bodies:
             if len(request.body) > self.each:
                 raise body_too_large(self.each)
             body.take(len(request.body))
-            body.data = request.body
+            body.data, request.body = request.body, b""  # or it would be held until the answer ends, and count no more
             return body
         try:
             data = await read_body(_Counted(request, body), self.each, lambda: body_too_large(self.each))

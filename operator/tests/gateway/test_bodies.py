@@ -10,9 +10,11 @@ from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import StreamReader
 from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 
 from llmservice_gateway.bodies import READ_AHEAD, Bodies
 from llmservice_runtime.wire.errors import ApiError
+from llmservice_runtime.wire.plain import Plain
 
 MIB = 1 << 20
 
@@ -37,6 +39,15 @@ async def test_what_is_read_ahead_counts_until_a_body_is_there(length: int | Non
     body = await bodies.read(coming(bodies, [b"a" * (size // 2)] * 2, seen, length))
     assert seen[0] == 0 and seen[1] >= size // 2 + ahead[0] and seen[2] >= size + ahead[1]
     assert bodies.taken == body.size == len(body.data) == size
+    body.drop()
+    assert bodies.taken == 0
+
+
+async def test_a_plain_request_holds_nothing_of_a_body_that_was_dropped() -> None:
+    """A stream may last for hours, and thousands of them beside it."""
+    bodies, request = Bodies(MIB, MIB), Plain("/", CIMultiDict(), b"a" * 1000, b"")
+    body = await bodies.read(request)
+    assert (bodies.taken, len(body.data), request.body) == (1000, 1000, b"")
     body.drop()
     assert bodies.taken == 0
 
