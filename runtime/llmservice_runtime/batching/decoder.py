@@ -236,8 +236,9 @@ class Decoder(ABC):
         return [answer for answer in self._present() if answer.adapter == adapter]
 
     def _beside(self, adapter: int) -> int:
-        """Answers of other adapters that generate, and wait for the steps of this one."""
-        return sum(1 for answer in self._present() if answer.adapter != adapter and answer.pending == 1)
+        """Answers that generate, or soon will, and wait for the step at hand: those of other adapters, and those that
+        are suspect beside what is not, or the other way round."""
+        return _short(self._may()) - _short(self._of(adapter))
 
     def _plan(self, adapter: int, limit: int, fail: Fail) -> Taken:
         running = self._of(adapter)
@@ -289,3 +290,8 @@ class Decoder(ABC):
             answer.tried = self._steps
             self.lanes.back(answer)
         return []
+
+
+def _short(answers: list[Answer]) -> int:
+    """How many generate, or have little left of their prompts."""
+    return sum(1 for answer in answers if answer.pending <= SHORT_PROMPT)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -322,6 +323,60 @@ def test_what_is_tried_alone_to_its_end_stops_nobody(monkeypatch: pytest.MonkeyP
     assert {*world.done} == {*crowd, *late} and not world.failed
     longest = [max(b - a for a, b in zip(world.times[x][1:], world.times[x][2:], strict=False)) for x in crowd + late]
     assert max(longest) < 1.0
+
+
+def _longest_gap_beside_a_long_prompt(apart: Callable[[Answer, Answer], None]) -> float:
+    """What a stream pauses for at most; `apart` sets it or the prompt apart."""
+    world = World(most=4)
+    world.decoder.token = 0.002  # whole it would take 3.6 s
+    stream, long = world.ask(30, 400), world.ask(1800, 5)
+    apart(stream, long)
+    world.lanes.waiting.remove(long)
+    world.until(stream, 20)
+    world.lanes.queue([long])
+    world.until(long, 5)
+    times = world.times[stream][10:]
+    return max(b - a for a, b in pairwise(times))
+
+
+def _suspect_prompt(stream: Answer, long: Answer) -> None:
+    long.suspect = 10_000
+
+
+def _suspect_stream(stream: Answer, long: Answer) -> None:
+    stream.suspect = 10_000
+
+
+def _other_adapter(stream: Answer, long: Answer) -> None:
+    long.adapter = 1
+
+
+@pytest.mark.parametrize("apart", [_suspect_prompt, _suspect_stream, _other_adapter])
+def test_a_long_prompt_in_steps_of_its_own_leaves_others_their_beat(apart: Callable[[Answer, Answer], None]) -> None:
+    """Whatever keeps them out of its steps, they wait for a chunk as beside any prompt, and not for seconds."""
+    together = _longest_gap_beside_a_long_prompt(lambda stream, long: None)
+    assert _longest_gap_beside_a_long_prompt(apart) < 1.5 * together
+
+
+@pytest.mark.parametrize("apart", [_suspect_prompt, _other_adapter])
+def test_a_short_prompt_does_not_wait_for_a_long_one_in_steps_of_its_own(
+    apart: Callable[[Answer, Answer], None],
+) -> None:
+    """Nothing generates yet."""
+
+    def first(apart: Callable[[Answer, Answer], None]) -> float:
+        world = World(most=4)
+        world.decoder.token = 0.002
+        world.until(world.ask(500, 5), 5)
+        long = world.ask(1800, 5)
+        world.until(long, 0)
+        world.step()
+        short = world.ask(30, 5)
+        apart(short, long)
+        world.until(short, 1)
+        return world.first(short)
+
+    assert first(apart) < 5 * first(lambda stream, long: None), "a chunk at most, not seconds"
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.2])
