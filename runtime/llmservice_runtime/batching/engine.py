@@ -93,20 +93,22 @@ class BatchingEngine:
             raise QueueFullError(message, self._retry_after())
         if request.adapter and request.adapter not in self._adapters:
             raise UnknownAdapterError(request.adapter)
-        self._open += request.n
-        self._open_batch += request.n if request.batch else 0
         ended = self._batch_ended if request.batch else self._ended
         grammar = request.params.grammar
         if grammar is None or self._grammars.cached(grammar):
             stream = Stream(request.n, ended, self._steps.cancel)
             self._begin(request, stream)
-            return stream
+        else:
 
-        async def start(stream: Stream) -> None:
-            await self.validate_grammar(grammar)
-            self._begin(request, stream)
+            async def start(stream: Stream) -> None:
+                await self.validate_grammar(grammar)
+                self._begin(request, stream)
 
-        return Stream(request.n, ended, self._steps.cancel, start)
+            stream = Stream(request.n, ended, self._steps.cancel, start)
+        # Counted when nothing can be refused any more: nobody would give the places back.
+        self._open += request.n
+        self._open_batch += request.n if request.batch else 0
+        return stream
 
     def _begin(self, request: GenerationRequest, stream: Stream) -> None:
         grammar = request.params.grammar

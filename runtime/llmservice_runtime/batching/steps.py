@@ -71,10 +71,13 @@ class StepLoop:
         self._commands.put(lambda: self._drop(lambda answer: True, message))
 
     def load_adapter(self, read: Any) -> Future[int]:
-        """Load what the decoder has read of one, between two steps; its number."""
+        """Load what the decoder has read of one, between two steps; its number. Nothing, where nobody waits for it any
+        more."""
         loaded: Future[int] = Future()
 
         def load() -> None:
+            if not loaded.set_running_or_notify_cancel():
+                return
             try:
                 loaded.set_result(self._decoder.load_adapter(read))
             except BaseException as error:  # whoever waits is to know
@@ -120,16 +123,16 @@ class StepLoop:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._decoder.go_on()
-            self._obey()
             try:
+                self._decoder.go_on()
+                self._obey()
                 if not self._stopping and (self._lanes.running or self._lanes.waiting):
                     self._step()
+                self._free_adapters()
             except Exception as error:
                 log.exception("a step failed")
                 self._drop(lambda answer: True, f"the engine failed: {error}")
                 self._lanes.forget()
-            self._free_adapters()
             self._flush()
 
     def _free_adapters(self) -> None:

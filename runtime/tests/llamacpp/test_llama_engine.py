@@ -236,6 +236,18 @@ async def test_grammars(engines: Engines) -> None:
     assert (await answers(engine, "Hello!", GREEDY))[0][1].finish_reason is FinishReason.LENGTH
 
 
+async def test_a_request_whose_grammar_turns_out_to_be_none_takes_no_place(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grammar that was kept may fail in the middle of another's answer just when one more comes with it."""
+    engine = engines("split")
+    monkeypatch.setattr(engine._grammars, "cached", lambda grammar: True)
+    request = GenerationRequest("r", [5], replace(GREEDY, grammar=Grammar(GrammarKind.REGEX, "(")))
+    for _ in range(engine.max_answers + 1):
+        with pytest.raises(GrammarError):
+            engine.submit(request)
+
+
 async def test_logprobs_of_answer_and_prompt_agree(engines: Engines) -> None:
     engine = engines("split")
     tokens = prompt(engine, "The quick brown fox")

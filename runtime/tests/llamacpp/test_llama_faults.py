@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 from llmservice_runtime.batching import scheduler
+from llmservice_runtime.batching.kvcache import Op
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.llamacpp.serve.engine import LlamaCppEngine
@@ -171,6 +173,52 @@ async def test_logits_that_are_no_numbers_end_the_answer_that_has_them(
     bad = [end.error for _, end in got if end.finish_reason is FinishReason.ERROR]
     assert bad == ["no token can be chosen: the model computed logits that are no numbers"]
     await check_all(engine)
+
+
+def hold(engine: LlamaCppEngine) -> threading.Event:
+    """No step begins, and nothing that is asked is done, until it is set."""
+    go_on = threading.Event()
+
+    def wait() -> None:
+        go_on.wait(60)
+
+    engine._steps._commands.put(wait)
+    return go_on
+
+
+async def test_a_cancellation_that_fails_ends_what_runs_and_not_the_engine(
+    engine: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody would be answered any more, nor told why."""
+    params = SamplingParams(max_tokens=200, temperature=0.0, ignore_eos=True)
+    gone, other = (engine.submit(GenerationRequest("r", [5, 6, number], params)) for number in (7, 8))
+    await anext(gone)
+    await anext(other)
+    memory = engine._decoder.lanes._memory
+    real, left = memory.apply, ["llama.cpp can't cut it"]
+
+    def apply(ops: Iterable[Op]) -> None:
+        if left:
+            raise RuntimeError(left.pop())
+        real(ops)
+
+    go_on = hold(engine)
+    monkeypatch.setattr(memory, "apply", apply)
+    await gone.aclose()
+    go_on.set()
+    async with asyncio.timeout(60):
+        deltas = [delta async for delta in other]
+    assert deltas[-1].error == "the engine failed: llama.cpp can't cut it"
+    await check_all(engine)
+
+
+async def test_an_adapter_that_nobody_waits_for_any_more_is_not_loaded(engine: LlamaCppEngine) -> None:
+    """A replica is told to end while one comes: what still runs is answered."""
+    go_on = hold(engine)
+    engine._steps.load_adapter(Path("nowhere.gguf")).cancel()
+    go_on.set()
+    async with asyncio.timeout(60):
+        await check_all(engine)
 
 
 async def check_others(engine: LlamaCppEngine) -> None:
