@@ -102,7 +102,7 @@ class Decoder(ABC):
 
     def arrange(self, taken: Taken) -> Taken:
         """The order in a batch. Slots side by side are computed together where it names them one after the other."""
-        return taken if self.lanes.kv.shared else sorted(taken, key=lambda pair: pair[0].slot or 0)
+        return taken if self.lanes.kv.shared or len(taken) < 2 else sorted(taken, key=lambda pair: pair[0].slot or 0)
 
     def outputs(self, answer: Answer, tokens: int) -> int:
         """Rows of logits that these tokens of an answer give."""
@@ -209,7 +209,7 @@ class Decoder(ABC):
 
     def _account(self, taken: Taken, prompt: int) -> None:
         """Tell what batch work takes from live answers, where there are some."""
-        batch = sum(answer.batch for answer, _ in taken)
+        batch = sum([answer.batch for answer, _ in taken])
         if batch and any(not answer.batch for answer in self.lanes.running):
             self._share.beside(self.seconds, together=batch < len(taken))
         elif not batch and not prompt:

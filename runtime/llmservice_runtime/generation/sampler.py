@@ -37,16 +37,20 @@ class Sampler:
         self._early = np.array([t for t in forbidden_early if 0 <= t < vocab], np.intp)
         self._penalties = Penalties(params, prompt)
         self._generated = 0
+        edited = bool(self._bias_ids.size) or self._penalties.active
+        self._bare = self._greedy and params.grammar is None and not edited
+        """The largest logit is the answer, as soon as no token is too early."""
 
     @property
     def plain(self) -> bool:
         """True: the largest logit is the answer, so rows can be reduced together."""
-        return self._greedy and self._params.grammar is None and not self._edits()
+        return self._bare and not self._too_early()
 
     def accept(self, token: int) -> None:
         """The token is part of the answer now."""
         self._generated += 1
-        self._penalties.accept(token)
+        if self._penalties.active:
+            self._penalties.accept(token)
 
     def choose(self, row: Floats, barrier: Floats | None, desk: Desk) -> int:
         """The next token from logits (vocab,), which stay as they are; NoTokenError when there is none.
@@ -68,7 +72,7 @@ class Sampler:
         return crowd.pick(self._rng) if share >= 1.0 else crowd.pick_nucleus(share, self._rng)
 
     def _too_early(self) -> bool:
-        return bool(self._early.size) and self._generated < self._params.min_tokens
+        return self._generated < self._params.min_tokens and bool(self._early.size)
 
     def _edits(self) -> bool:
         return self._too_early() or bool(self._bias_ids.size) or self._penalties.active

@@ -101,6 +101,8 @@ HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {
     names.PYTHON_SECONDS: ("Time of one step outside the native decode, seconds.", STEP_BUCKETS),
 }
 
+OF_STEP = (names.ITERATION_TOKENS, names.STEP_SECONDS, names.PYTHON_SECONDS, names.INTER_TOKEN_LATENCY)
+
 COUNTERS: dict[str, str] = {
     names.PROMPT_TOKENS: "Prompt tokens of answers that began, cached ones too.",
     names.PROMPT_TOKENS_CACHED: "Prompt tokens that came from the prefix cache.",
@@ -141,6 +143,7 @@ class EngineMetrics(Collector):
             self._paths = dict.fromkeys((BATCHED, ONE_BY_ONE), 0)
             self._rejected = dict.fromkeys(REJECTION_REASONS, 0)
             self._histograms = {name: Histogram(bounds) for name, (_, bounds) in HISTOGRAMS.items()}
+            self._of_step = [self._histograms[name] for name in OF_STEP]
 
     def step(
         self,
@@ -155,10 +158,10 @@ class EngineMetrics(Collector):
         with self._lock:
             self.steps += 1
             self._counters[names.GENERATION_TOKENS] += generated_tokens
-            self._histograms[names.ITERATION_TOKENS].observe(prompt_tokens + generated_tokens)
-            self._histograms[names.STEP_SECONDS].observe(decode_seconds)
-            self._histograms[names.PYTHON_SECONDS].observe(python_seconds)
-            between = self._histograms[names.INTER_TOKEN_LATENCY]
+            tokens, decode, python, between = self._of_step
+            tokens.observe(prompt_tokens + generated_tokens)
+            decode.observe(decode_seconds)
+            python.observe(python_seconds)
             for seconds in gaps:
                 between.observe(seconds)
 

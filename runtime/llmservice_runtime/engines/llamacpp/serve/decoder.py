@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +64,19 @@ class LlamaDecoder(Decoder):
         text = [pair for pair in taken if pair not in pictures] if pictures else taken
         if not text:
             return
+        batch = self._batch.of(self._fill(text))
         try:
-            halt = self._halt if self._only_batch(taken, pictures) else None
-            with halt or nullcontext():
-                self._decode(self._batch.of(self._fill(text)), halt)
+            if self._halt is not None and not pictures and all(answer.batch for answer, _ in text):
+                with self._halt:
+                    self._decode(batch, self._halt)
+            else:
+                self._decode(batch)
         except NoRoomError:
             self._forget(pictures)
             raise
         except HaltedError:
             self._take_back(text)
             raise
-
-    def _only_batch(self, taken: Taken, pictures: Taken) -> bool:
-        return not pictures and all(answer.batch for answer, _ in taken)
 
     def _take_back(self, taken: Taken) -> None:
         """What a step that was halted had computed before."""
