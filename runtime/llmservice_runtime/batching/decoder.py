@@ -196,12 +196,12 @@ class Decoder(ABC):
 
     def _learn(self, adapter: int, taken: Taken, prompt: int) -> None:
         """What a step, with so many tokens of prompts, says of those that come."""
-        generated, chunked, beside = len(taken), False, 0
+        generated, long, beside = len(taken), 0, 0
         if prompt:
-            prompts = [answer for answer, tokens in taken if tokens > 1]
-            generated -= len(prompts)
-            chunked, beside = any(answer.pending > SHORT_PROMPT for answer in prompts), self._beside(adapter)
-        self._pace.observe(generated, prompt, self.seconds, chunked, beside)
+            generated = sum(1 for _, tokens in taken if tokens == 1)
+            long = sum(tokens for answer, tokens in taken if answer.pending > SHORT_PROMPT)
+            beside = self._beside(adapter)
+        self._pace.observe(generated, prompt, self.seconds, long, beside)
         self._bound.observe(generated, prompt, self.seconds)
         if self._alone is None:  # else it was no turn of those that take turns
             self._turns.computed(adapter, self.seconds)

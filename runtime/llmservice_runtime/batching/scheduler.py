@@ -14,10 +14,12 @@ from collections.abc import Sequence
 
 CHUNK_SHARE = 10
 """Wanted time of a step with a chunk of long prompts: one of so many parts of what they all take..."""
-CHUNK_BEATS = 8.0, 16.0
+CHUNK_BEATS = 7.0, 16.0
 """...but as many steps without prompts at least, and at most..."""
 CHUNK_SECONDS, CHUNK_LEAST = 1.0, 3.0
 """...and no longer than so many seconds, or so many such steps where these are longer."""
+CHUNK_WAITS = 2
+"""Steps with short prompts that a chunk waits for: of those who begin together one is mostly a step ahead."""
 REST = 1
 """Steps that only generate (and begin short prompts) after one with a chunk: most gaps of a stream are without one."""
 BURST_BEATS = 1.0
@@ -36,6 +38,8 @@ DEEP = 512
 TURN = 32
 """Tokens of such prompts in one step: what a running answer pauses for, and what a first token waits for at most."""
 SMOOTHING = 0.2
+DEEPENING = 0.5
+"""The same of what a token of a long prompt takes: it rises with each chunk, and falls with the next prompt."""
 STEP_SECONDS = 3.0
 """Wanted time of any step..."""
 TILE_SECONDS = 10.0
@@ -143,30 +147,29 @@ class Pace:
         self._per_long: float | None = None
         """...and of a long one: attention over what is before it comes on top."""
         self._rest = 0
-        self._owed = False
-        """Short prompts went first the last time."""
+        self._waited = 0
+        """Steps with short prompts since the last chunk."""
 
-    def observe(self, generated: int, prompt: int, seconds: float, chunked: bool = False, beside: int = 0) -> None:
-        """One step: lanes that generated, prompt tokens computed, its time; whether a long prompt got a chunk; lanes
-        that waited for it, of other adapters."""
-        self._rest = REST if chunked and (generated or beside) else max(self._rest - 1, 0)
-        self._owed = prompt > 0 and not chunked
+    def observe(self, generated: int, prompt: int, seconds: float, long: int = 0, beside: int = 0) -> None:
+        """One step: lanes that generated, prompt tokens computed, its time; how many of the tokens were a chunk of long
+        prompts; lanes that waited for it, of other adapters."""
+        self._rest = REST if long and (generated or beside) else max(self._rest - 1, 0)
+        self._waited = 0 if long else self._waited + (prompt > 0)
+        beat = (self._beat or 0.0) if generated else 0.0
         if prompt == 0:
             self._beat = _blend(self._beat, seconds)
-        elif prompt >= CHUNK_UNIT:
-            beat = (self._beat or 0.0) if generated else 0.0
-            each = max(seconds - beat, seconds / 10) / prompt
-            if chunked:
-                self._per_long = _blend(self._per_long, each)
-            else:
-                self._per_token = _blend(self._per_token, each)
+        elif long >= CHUNK_UNIT:
+            rest = seconds - beat - (prompt - long) * (self._per_token or 0.0)
+            self._per_long = _blend(self._per_long, max(rest, seconds / 10) / long, DEEPENING)
+        elif prompt >= CHUNK_UNIT and not long:
+            self._per_token = _blend(self._per_token, max(seconds - beat, seconds / 10) / prompt)
 
     def chunk(self, long: int, short: int) -> int:
         """Tokens of long prompts for the next mixed step: a multiple of 64, at most a batch; 0 = it has none.
 
-        So many tokens of `long` prompts wait, and of `short` ones: for these a chunk waits once.
+        So many tokens of `long` prompts wait, and of `short` ones: for these a chunk waits `CHUNK_WAITS` times.
         """
-        if self._rest or (short and not self._owed):
+        if self._rest or (short and self._waited < CHUNK_WAITS):
             return 0
         beat, each = self._beat or 0.0, self._per_long or self._per_token
         least, most = (beats * beat for beats in CHUNK_BEATS)
@@ -235,5 +238,5 @@ class StepBound:
         return int(min(self._tokens * seconds / max(self._seconds, 1e-9), self._batch))
 
 
-def _blend(old: float | None, new: float) -> float:
-    return new if old is None else (1 - SMOOTHING) * old + SMOOTHING * new
+def _blend(old: float | None, new: float, share: float = SMOOTHING) -> float:
+    return new if old is None else (1 - share) * old + share * new

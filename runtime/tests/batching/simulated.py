@@ -52,8 +52,8 @@ class Ours:
     def observe(self, pending: Sequence[int], taken: Sequence[int], seconds: float) -> None:
         generated = sum(took for tokens, took in zip(pending, taken, strict=True) if tokens == 1)
         prompt = sum(taken) - generated
-        chunked = any(took for tokens, took in zip(pending, taken, strict=True) if tokens > SHORT_PROMPT)
-        self.pace.observe(generated, prompt, seconds, chunked)
+        long = sum(took for tokens, took in zip(pending, taken, strict=True) if tokens > SHORT_PROMPT)
+        self.pace.observe(generated, prompt, seconds, long)
         self.bound.observe(generated, prompt, seconds)
 
 

@@ -33,7 +33,7 @@ def test_a_chunk_follows_the_machine_and_what_waits(beat: float, token: float, l
     pace = Pace(2048)
     for _ in range(60):
         pace.observe(lanes, 0, beat)
-        pace.observe(lanes, 128, beat + 128 * token, True)
+        pace.observe(lanes, 128, beat + 128 * token, 128)
         for _ in range(REST):
             assert pace.chunk(tokens, 0) == 0  # whoever generates gets a step of its own
             pace.observe(lanes, 0, beat)
@@ -46,16 +46,28 @@ def test_a_chunk_follows_the_machine_and_what_waits(beat: float, token: float, l
     assert pace.burst <= chunk <= pace.chunk(2 * tokens, 0)
 
 
-def test_a_chunk_waits_for_short_prompts_once() -> None:
+def test_a_chunk_waits_for_short_prompts_twice() -> None:
     pace = Pace(2048)
     for generated, prompt in ((8, 0), (8, 128), (8, 0), (0, 48)):
         pace.observe(generated, prompt, 0.05 + 0.001 * prompt)
     assert pace.chunk(2000, 40) > 0
-    pace.observe(8, 40 + CHUNK_UNIT, 0.15, True)
+    pace.observe(8, 40 + CHUNK_UNIT, 0.15, CHUNK_UNIT)
     pace.observe(8, 0, 0.05)
-    assert pace.chunk(2000, 40) == 0 and pace.chunk(2000, 0) > 0
-    pace.observe(8, 40, 0.1)
+    for _ in range(2):
+        assert pace.chunk(2000, 40) == 0 and pace.chunk(2000, 0) > 0
+        pace.observe(8, 40, 0.1)
     assert pace.chunk(2000, 40) > 0
+
+
+def test_what_short_prompts_take_beside_a_chunk_is_not_its_own() -> None:
+    pace = Pace(2048)
+    for _ in range(30):
+        pace.observe(8, 0, 0.02)
+        pace.observe(8, 64, 0.02 + 64 * 0.001)
+    for _ in range(30):
+        pace.observe(8, 400, 0.02 + 336 * 0.001 + 64 * 0.0018, 64)
+    pace.observe(8, 0, 0.02)
+    assert pace.chunk(1000, 0) == 64  # seven beats, one of them generation's, where 0.00108 each would be 128
 
 
 def test_a_token_far_behind_the_beginning_may_cost_more() -> None:
@@ -63,10 +75,10 @@ def test_a_token_far_behind_the_beginning_may_cost_more() -> None:
     for _ in range(30):
         pace.observe(8, 0, 0.1)
         pace.observe(8, 64, 0.1 + 64 * 0.0005)
-        pace.observe(8, 128, 0.1 + 128 * 0.002, True)
+        pace.observe(8, 128, 0.1 + 128 * 0.002, 128)
     pace.observe(8, 0, 0.1)
     assert pace.burst == 192  # a beat of short prompts
-    assert pace.chunk(2000, 0) == 320  # eight beats, one of them generation's
+    assert pace.chunk(2000, 0) == 256  # seven beats, one of them generation's
 
 
 def test_the_time_of_a_chunk_can_be_set() -> None:

@@ -142,7 +142,7 @@ def test_a_step_is_bounded_in_time_at_any_speed(
         seconds = overhead + prompt / speed
         assert seconds <= max(2 * TILE_SECONDS, one)
         assert bound.seconds(prompt) > 0 or not prompt
-        pace.observe(int(generating), prompt, seconds, prompt > 0)
+        pace.observe(int(generating), prompt, seconds, prompt)
         bound.observe(int(generating), prompt, seconds)
         pending = [
             tokens if tokens == 1 else max(1, tokens - took) for tokens, took in zip(pending, taken, strict=True)
