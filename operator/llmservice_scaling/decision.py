@@ -24,6 +24,8 @@ class Reason(StrEnum):
     """Fewer would have done at any time in the window."""
     LOWERING = "Lowering"
     """The same, and some went a moment ago: they go in steps."""
+    CAUGHT_UP = "CaughtUp"
+    """What waited while most replicas started is done, and fewer do what comes."""
     IDLE = "Idle"
     """Nobody has asked for idleSeconds."""
     NOT_IDLE_YET = "NotIdleYet"

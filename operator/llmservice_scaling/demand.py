@@ -11,6 +11,7 @@ from llmservice_scaling.rules import BESIDE_ANSWERS, CHANCE, IN_FLIGHT, KV_CEILI
 from llmservice_scaling.signals import Reading, Signals, Validity
 from llmservice_scaling.state import Stretches
 
+ARRIVALS = "arrivals"
 CATCH_UP = 6.0
 """While replicas start, what waits counts by this less: most of it waits for those that were ordered already. So does
 what is held where the replicas there are do it before others would have started."""
@@ -98,7 +99,7 @@ def _signals(
     backlog = f"seconds of work per second, what waits in {drain:.3g} s"
     yield _want("backlog", backlog, _backlog(waiting, prompts, drain, came), load, current, most)
     load = load if answers else None
-    yield _want("arrivals", "seconds of work arriving per second", _bursts(arriving, came, rules), load, current, most)
+    yield _want(ARRIVALS, "seconds of work arriving per second", _bursts(arriving, came, rules), load, current, most)
     kv = Told(None, Validity.NOT_MEASURED, None) if signals.kv_used is None else _told(signals.kv_used, now)
     yield _want("kvUsage", "KV caches full", kv, KV_CEILING if signals.kv_used else None, current)
 

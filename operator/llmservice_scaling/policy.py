@@ -7,14 +7,16 @@ from dataclasses import replace
 from datetime import datetime
 
 from llmservice_scaling.decision import Decision, Explained, Outcome, Reason, why
-from llmservice_scaling.demand import USABLE, Wanted, arriving, running, wanted
-from llmservice_scaling.rules import STEP_SHARE, Capacity, Rules
+from llmservice_scaling.demand import ARRIVALS, USABLE, Wanted, arriving, running, wanted
+from llmservice_scaling.rules import Capacity, Rules
 from llmservice_scaling.schedule import floor
 from llmservice_scaling.signals import Signals, Validity
 from llmservice_scaling.state import State
 from llmservice_scaling.words import sentence
 
 GROW_BY, GROW_LEAST = 2, 4
+STEADY_SHARE = 0.25
+"""Of what is wanted, that comes all the time: the rest is what waited, and no burst."""
 COME_BACK_SECONDS = 600.0
 """Who waited for a replica in vain is told to come back within 120 s: for this long one that starts is kept."""
 
@@ -39,27 +41,26 @@ def decide(
 
     state = state if rate is None else state.arrived(rate)
     state = state if believed else state.keep_window(state.clock - before.clock)
-    state = state.count(current).remember(min(want, rules.max_replicas), rules.scale_down_seconds)
+    state = _remembered(state.count(current), signals, each, want, believed, rules, capacity)
     state = _idle(state, signals, want, now)
 
     most = max(current, GROW_BY * state.fewest, state.fewest + GROW_LEAST)
     warm = floor(rules.floors, wall)
     least = min(max(rules.min_replicas, warm), rules.max_replicas)
+    state = state.step(current, least, rules.step_seconds) if believed else state
     target = max(want, state.highest)
     if target > current:
         count, reason = min(target, most), Reason.WANTED if target <= most else Reason.GROWTH_LIMITED
     elif not believed:
         count, reason = current, Reason.HELD
     else:
-        count, reason = _downwards(state, want, current, least, rules)
+        count, reason = _downwards(state, before.kept, want, current, least, rules)
     if reason is Reason.IDLE:
         state = state.forget()
     if count < least:
         count, reason = least, Reason.WARM_FLOOR if warm > rules.min_replicas else Reason.MIN_REPLICAS
     elif count > rules.max_replicas:
         count, reason = rules.max_replicas, Reason.MAX_REPLICAS
-    if reason is Reason.LOWERED:
-        state = state.lowered()
 
     signals_explained = tuple(_explained(one, most, least, rules.max_replicas, count, current) for one in each)
     decision = Decision(
@@ -82,6 +83,29 @@ def _streams(signals: Signals, capacity: Capacity, now: float) -> int:
     return max(math.ceil(running(signals, now) / capacity.places), int(held))
 
 
+def _remembered(
+    state: State,
+    signals: Signals,
+    each: tuple[Wanted, ...],
+    want: int,
+    believed: bool,
+    rules: Rules,
+    capacity: Capacity,
+) -> State:
+    """What is wanted now goes into the windows. What waits because not half of the replicas that it wants are ready is
+    made up for once: while it comes steadily, what comes is wanted for scaleDownSeconds, and the rest for as long as a
+    replica takes to start. A burst may come back, and all that it wants is wanted for scaleDownSeconds."""
+    window, want = rules.scale_down_seconds, min(want, rules.max_replicas)
+    # With a target of the user's what comes is not what is wanted.
+    comes = None if rules.in_flight else next(one.replicas for one in each if one.signal == ARRIVALS)
+    few = 2 * (signals.replicas - signals.starting) < want
+    done = believed and (comes is None or want <= comes)
+    state = state.fall_behind(few, signals.starting > 0, done, window).come(comes or 0)
+    once = state.behind_since is not None and state.steady >= STEADY_SHARE * want
+    lasting = want if comes is None or not once else min(comes, want)
+    return state.remember(lasting, window, want, min(capacity.load_seconds or window, window))
+
+
 def _idle(state: State, signals: Signals, want: int, now: float) -> State:
     """Whether nobody asks, and since when. One that starts counts as asked for while those who waited may come back."""
     told = (signals.held, signals.in_flight, signals.engine_requests, signals.waiting_tokens, signals.prompt_rate)
@@ -97,25 +121,23 @@ def _idle(state: State, signals: Signals, want: int, now: float) -> State:
     return state if state.idle_since is not None else replace(state, idle_since=state.clock)
 
 
-def _downwards(state: State, want: int, current: int, least: int, rules: Rules) -> tuple[int, Reason]:
-    """Not below what was wanted in the window, in steps, but at once where nothing was; from one to none only when
-    idle. Not bounded yet."""
-    low = state.highest
+def _downwards(state: State, kept_before: int, want: int, current: int, least: int, rules: Rules) -> tuple[int, Reason]:
+    """Not below what is kept for what comes, nor what was wanted a short time ago; from one to none only when idle. Not
+    bounded yet."""
+    if state.highest < current <= least:
+        return state.highest, Reason.LOWERED
+    low = max(state.kept, state.highest)
     if low <= 1 <= current and least == 0:
         if (state.idle_seconds or 0.0) >= rules.idle_seconds:
             return 0, Reason.IDLE
         if current == 1:
             return 1, Reason.STEADY if want == 1 else Reason.NOT_IDLE_YET
         low = 1
-    if low >= current:
-        return current, Reason.STEADY if want == current else Reason.WINDOW
-    if current <= least:
-        return low, Reason.LOWERED
-    if not state.highest and state.idle_since is not None:
-        return max(low, least), Reason.LOWERED
-    if state.lowered_at is not None and state.clock - state.lowered_at < rules.step_seconds:
-        return current, Reason.LOWERING
-    return max(low, current - max(1, int(current * STEP_SHARE))), Reason.LOWERED
+    if low < current:
+        return low, Reason.CAUGHT_UP if kept_before < current else Reason.LOWERED
+    if want == current:
+        return current, Reason.STEADY
+    return current, Reason.WINDOW if state.kept <= state.highest else Reason.LOWERING
 
 
 def _explained(one: Wanted, most: int, least: int, highest: int, decided: int, current: int) -> Explained:

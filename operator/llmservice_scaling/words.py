@@ -32,6 +32,8 @@ def sentence(decision: Decision, signals: Signals, rules: Rules) -> str:
             low = max(1, decision.highest)
             more = f"; some go every {rules.step_seconds:.3g} s" if max(low, rules.min_replicas) < count else ""
             return f"no more than {low} were wanted in the last {rules.scale_down_seconds:.0f} s{more}"
+        case Reason.CAUGHT_UP:
+            return f"what waited for replicas that started is done; {max(1, decision.highest, count)} do what comes"
         case Reason.IDLE:
             return f"nobody asked for {decision.idle_seconds or 0:.0f} s"
         case Reason.NOT_IDLE_YET:

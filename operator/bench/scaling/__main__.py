@@ -18,7 +18,7 @@ from bench.scaling.shapes import SHAPES
 from bench.scaling.simulate import World
 from bench.scaling.trace import Trace, read
 
-HELD_OUT = (401, 402)
+HELD_OUT = (501, 502)
 COLD_STARTS = (20.0, 90.0, 240.0)
 USUAL = 90.0
 

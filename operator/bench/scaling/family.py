@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 import llmservice_scaling.demand
-import llmservice_scaling.policy
 import llmservice_scaling.rules
 import llmservice_scaling.state
 from bench.scaling.ours import Ours
@@ -28,7 +27,7 @@ from llmservice_scaling.rules import Rules
 CONSTANTS: dict[tuple[ModuleType, str], tuple[float, ...]] = {
     (llmservice_scaling.demand, "LOAD"): (0.6, 0.75, 0.9, 1.1, 1.4, 2.0),
     (llmservice_scaling.demand, "CATCH_UP"): (2.0, 6.0),
-    (llmservice_scaling.policy, "STEP_SHARE"): (0.05, 0.1, 0.2, 0.34),
+    (llmservice_scaling.state, "STEP_SHARE"): (0.05, 0.1, 0.2, 0.34),
     (llmservice_scaling.rules, "STEPS"): (1, 2, 3, 5, 8),
     (llmservice_scaling.rules, "DRAIN_SECONDS"): (10.0, 30.0, 90.0),
     (llmservice_scaling.state, "RECENT_SECONDS"): (5.0, 10.0, 15.0, 30.0),

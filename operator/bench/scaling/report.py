@@ -21,8 +21,8 @@ replicas that start, and the flips: how often the count changed direction. All r
 1 to 16 replicas.
 
 Our parameters were chosen on seeds 0 to 3 and on the public traces, at these cold starts (how far back is looked and
-how fast replicas go, at 90 s; how held requests count, also on seeds 301 and 302), and fixed before the seeds here
-({seeds}) were run.
+how fast replicas go, at 90 s; how held requests count, also on seeds 301 and 302; what is made up for once, also on
+301 and 401), and fixed before the seeds here ({seeds}) were run.
 
 ![First token within 2 s over GPU-hours, cold start 90 s]({plot})
 """
@@ -38,8 +38,8 @@ does not know when they come can only hold a number that is right for most of th
 afterwards, is what knowing that number is worth. The rest of the way to who knows all arrivals is knowing them: that
 one also chooses which requests to miss. Of conversations the level wanders while replicas start, and ours keeps a tenth
 of their time for it; and they begin with one replica, so that what waits for the first others is to be done quickly,
-which orders more than are needed once it is, and these stay for scaleDownSeconds. `python -m bench.scaling.family`
-draws other parameters for one trace and chooses afterwards, as nobody can.
+which orders more than are needed once it is: these go when they have stayed for a cold start.
+`python -m bench.scaling.family` draws other parameters for one trace and chooses afterwards, as nobody can.
 
 | trace | cold start | ours attains | ours, GPU-hours | free | ratio | keeping | ratio | constant | ratio |
 |---|---|---|---|---|---|---|---|---|---|"""

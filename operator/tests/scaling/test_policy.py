@@ -243,6 +243,56 @@ def test_what_is_held_and_done_before_another_could_start_orders_none() -> None:
     assert unknown.tick(waiting_tokens=600_000, **held).replicas > 6
 
 
+COMES = {"prompt_rate": 18_000.0, "request_rate": 20.0, "mean_requests": 50.0, "in_flight": 30, "engine_requests": 30}
+"""The work of 1.5 replicas a second."""
+
+
+WAITS = {"held": 600.0, "waiting_tokens": 600_000.0}
+
+
+def begun(replicas: int, rules: Rules = ONE_TO_EIGHT, steady: float = 40.0) -> Service:
+    """What comes for so long, with so many replicas ready; then much waits, eight are ordered, and it is done."""
+    capacity = replace(CAPACITY, load_seconds=40.0, answer_tokens=1.0)
+    service = Service(rules, replicas=replicas, capacity=capacity)
+    nothing: dict[str, float] = {}
+    for waits in [nothing] * round(steady / 5) + [WAITS] * 8:
+        service.tick(starting=service.replicas - replicas, **waits, **COMES)
+    assert service.replicas == 8
+    return service
+
+
+def test_what_waited_for_a_start_is_made_up_for_once() -> None:
+    service = begun(1)
+    assert service.pass_time(35, **COMES).replicas == 8, "as long as a replica takes to start"
+    decision = service.tick(**COMES)
+    assert (decision.replicas, decision.reason) == (2, Reason.CAUGHT_UP)
+    assert decision.sentence == "what waited for replicas that started is done; 2 do what comes"
+    assert {service.tick(**COMES).replicas for _ in range(60)} == {2}
+
+
+def test_what_waits_where_most_are_ready_may_come_again() -> None:
+    service = begun(4)
+    assert service.pass_time(115, **COMES).replicas == 8
+    assert service.tick(**COMES).replicas == 7, "in steps"
+
+
+def test_a_burst_may_come_again_also_where_few_were_ready() -> None:
+    service = begun(1, steady=0.0)
+    assert service.pass_time(80, **COMES).replicas == 8
+
+
+def test_a_target_of_the_user_is_what_is_wanted_also_of_those_that_waited_for_a_start() -> None:
+    service = begun(1, replace(ONE_TO_EIGHT, in_flight=40.0))
+    assert service.pass_time(115, **COMES).replicas == 8
+
+
+def test_what_is_made_up_for_is_not_forgotten_before_it_is_done() -> None:
+    service = begun(1)
+    assert service.pass_time(100, **WAITS, **COMES).replicas == 8
+    assert service.pass_time(35, **COMES).replicas == 8
+    assert service.tick(**COMES).replicas == 2
+
+
 def test_full_kv_caches_raise_and_half_full_ones_do_not() -> None:
     service = Service(ONE_TO_EIGHT, replicas=2)
     assert service.tick(in_flight=50, kv_used=1.0).replicas == 2

@@ -13,7 +13,7 @@ from told import CAPACITY, MONDAY, READINGS, Service, told  # type: ignore[impor
 from llmservice_scaling.policy import decide
 from llmservice_scaling.rules import Capacity, Rules
 from llmservice_scaling.signals import STALE_SECONDS, Reading, Signals
-from llmservice_scaling.state import State
+from llmservice_scaling.state import Highs, State
 
 NOW = 10_000.0
 counts = st.integers(0, 20)
@@ -41,18 +41,25 @@ def capacities(draw: st.DrawFn) -> Capacity:
 
 
 @st.composite
+def windows(draw: st.DrawFn, clock: float) -> Highs:
+    ages = sorted(draw(st.lists(st.floats(0.0, 900.0), min_size=1, max_size=5)), reverse=True)
+    highs = sorted(draw(st.lists(counts, min_size=len(ages), max_size=len(ages), unique=True)), reverse=True)
+    return tuple((clock - age, high) for age, high in zip(ages, highs, strict=True))
+
+
+@st.composite
 def states(draw: st.DrawFn) -> State | None:
-    """As decisions leave them: the window falls, counts rise."""
+    """As decisions leave them: windows fall, counts rise."""
     if draw(st.booleans()):
         return None
     clock = draw(st.floats(0.0, 1e5))
-    ages = sorted(draw(st.lists(st.floats(0.0, 900.0), min_size=1, max_size=5)), reverse=True)
-    highs = sorted(draw(st.lists(counts, min_size=len(ages), max_size=len(ages), unique=True)), reverse=True)
-    window = tuple((clock - age, high) for age, high in zip(ages, highs, strict=True))
-    idle, awaited, lowered = (draw(st.one_of(st.none(), st.floats(0.0, clock))) for _ in range(3))
+    window, brief = (draw(windows(clock)) for _ in range(2))
+    idle, awaited, lowered, behind = (draw(st.one_of(st.none(), st.floats(0.0, clock))) for _ in range(4))
     came = tuple((clock - age, 5.0, draw(st.floats(0.0, 1e4))) for age in range(25, 0, -5) if draw(st.booleans()))
     seen_at = NOW - draw(st.floats(-1e4, 1e4))
-    return State(seen_at, clock, window, ((clock - 1.0, draw(counts)),), idle, awaited, came, lowered)
+    lows = ((clock, -draw(counts)),)
+    replicas, kept = ((clock - 1.0, draw(counts)),), draw(counts)
+    return State(seen_at, clock, window, replicas, idle, awaited, came, lowered, kept, brief, behind, lows)
 
 
 @st.composite
