@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from llmservice_runtime.openai.encoding import encode
 from llmservice_runtime.protocol.engine import Served, Tokenizer
-from llmservice_runtime.wire.errors import ApiError, bad_request
+from llmservice_runtime.wire.errors import ApiError, bad_request, cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +24,22 @@ class Frame:
 
 
 def frame_of(tokenizer: Tokenizer) -> Frame:
-    """Found out by a text with them and without."""
+    """Found out by a text with them and without, once."""
+    if tokenizer not in _frames:
+        _frames[tokenizer] = _found(tokenizer)
+    return _frames[tokenizer]
+
+
+def _found(tokenizer: Tokenizer) -> Frame:
     inner = tokenizer.encode("a", add_special=False, parse_special=False)
     whole = tokenizer.encode("a", add_special=True, parse_special=False)
     for start in range(len(whole) - len(inner) + 1):
         if whole[start : start + len(inner)] == inner:
             return Frame(tuple(whole[:start]), tuple(whole[start + len(inner) :]))
     return Frame((), ())
+
+
+_frames: WeakKeyDictionary[Tokenizer, Frame] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +104,8 @@ def given_tokens(served: Served, tokens: Sequence[int], bound: Bound, field: str
         raise bad_request(f"`{field}` has no tokens, which say nothing. Leave it out.", field)
     wrong = next((token for token in tokens if not 0 <= token < served.vocab_size), None)
     if wrong is not None:
-        raise bad_request(f"`{field}` has token id {wrong}; this model's ids are 0 to {served.vocab_size - 1}.", field)
+        said = f"`{field}` has token id {cut(str(wrong))}; this model's ids are 0 to {served.vocab_size - 1}."
+        raise bad_request(said, field)
     if len(tokens) <= bound.most:
         return list(tokens)
     if not bound.cuts:

@@ -45,7 +45,10 @@ def _on_log(level: int, text: bytes | None, _data: Any) -> None:
 
 log_callback = llama_cpp.llama_log_callback(_on_log)
 _get_logits = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(("llama_get_logits", llama_cpp.llama_cpp._lib))
-"""The address alone, where the package's own function makes a pointer object of it."""
+get_embeddings_seq = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)(
+    ("llama_get_embeddings_seq", llama_cpp.llama_cpp._lib)
+)
+"""The addresses alone, where the package's own functions make pointer objects of them."""
 
 
 def initialise() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import math
 import os
 from array import array
 from collections.abc import Callable, Sequence
@@ -18,7 +20,14 @@ from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.engines.base.resident import mapped
 from llmservice_runtime.engines.llamacpp.arguments import FLASH, EngineArgs
 from llmservice_runtime.engines.llamacpp.memory import step_tokens
-from llmservice_runtime.engines.llamacpp.serve.binding import Batch, buffers, gpus, initialise, recent_errors
+from llmservice_runtime.engines.llamacpp.serve.binding import (
+    Batch,
+    buffers,
+    get_embeddings_seq,
+    gpus,
+    initialise,
+    recent_errors,
+)
 from llmservice_runtime.engines.llamacpp.serve.held import held
 from llmservice_runtime.engines.llamacpp.serve.model import meta, open_model, require_tokenizer
 from llmservice_runtime.engines.llamacpp.serve.tokenizer import LlamaTokenizer
@@ -84,15 +93,15 @@ class PooledLlama:
     def _vector(self, slot: int) -> Vector:
         """A score is made 0 to 1, as sentence-transformers does it; a vector gets the length 1, as llama.cpp's own
         server does it: a GGUF does not say."""
-        numbers = llama_cpp.llama_get_embeddings_seq(self.context, slot)
-        if not numbers:
+        at = get_embeddings_seq(self.context, slot)
+        if not at:
             raise RuntimeError("llama.cpp has no vector of the last step")
-        found = np.ctypeslib.as_array(numbers, (self.traits.dimensions,)).astype(np.float32)
+        found = np.frombuffer(ctypes.string_at(at, 4 * self.traits.dimensions), np.float32)
         if self._question:
             return array("f", [float(found[0])])  # how likely yes is, of yes and no
         if self._ranks:
             return array("f", [float(1 / (1 + np.exp(-found[0])))])
-        length = float(np.linalg.norm(found))
+        length = math.sqrt(found @ found)
         return array("f", (found / length if length else found).tobytes())
 
     def held(self) -> tuple[HeldLine, ...]:
