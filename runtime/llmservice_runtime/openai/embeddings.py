@@ -46,8 +46,8 @@ def _check(request: EmbeddingRequest, traits: Traits, server: Server) -> None:
             others = f" or fewer (at most {traits.dimensions})"
         else:
             others = "".join(f", {number}" for number in traits.shorter)
-        said = f"`dimensions` is {request.dimensions}; vectors of {server.model_name} have {traits.dimensions}{others}."
-        raise bad_request(said, "dimensions")
+        had = f"vectors of {server.model_name} have {traits.dimensions}{others}"
+        raise bad_request(f"`dimensions` is {cut(str(request.dimensions))}; {had}.", "dimensions")
     if request.prompt_name and request.prompt_name not in traits.prompts:
         known = ", ".join(sorted(traits.prompts)) or "none"
         said = f"`prompt_name` is `{cut(request.prompt_name)}`; prompts of {server.model_name}: {known}."

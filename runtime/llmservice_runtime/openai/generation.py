@@ -16,6 +16,7 @@ from llmservice_runtime.protocol.engine import (
     QueueFullError,
     UnknownAdapterError,
 )
+from llmservice_runtime.protocol.pooling import NoNumbersError
 from llmservice_runtime.wire.errors import ApiError, bad_request, internal, queue_full, unavailable
 
 
@@ -97,6 +98,8 @@ def as_api_error(error: Exception) -> ApiError | None:
         )
     if isinstance(error, GrammarError):
         return _unfit(str(error))
+    if isinstance(error, NoNumbersError):
+        return internal(str(error))
     return None
 
 

@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+import numpy as np
+
 from llmservice_runtime.contract.memory import HeldLine
 from llmservice_runtime.contract.settings import RuntimeSettings
 from llmservice_runtime.openai.metrics import EngineMetrics, EngineStats, FinishedRequest
 from llmservice_runtime.pooling.queue import Job, Taken, Turns
 from llmservice_runtime.protocol.engine import QueueFullError, Tokenizer
-from llmservice_runtime.protocol.pooling import PoolInput, Traits, Vector
+from llmservice_runtime.protocol.pooling import NoNumbersError, PoolInput, Traits, Vector
 
 RETRY_SECONDS = 2
 
@@ -113,7 +115,7 @@ class PoolingEngine:
             message = f"{before} requests run or wait here, the most is {self._places}."
             raise QueueFullError(message, RETRY_SECONDS)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        job = Job(inputs, _telling(done), time.monotonic(), batch)
+        job, reason = Job(inputs, _telling(done), time.monotonic(), batch), "abort"
         self._open += 1
         self._open_batch += batch
         try:
@@ -123,12 +125,15 @@ class PoolingEngine:
                 self._turns.add(job)
                 self._lock.notify()
             await done
+            reason = "stop" if job.broken is None else "error"
+            if job.broken is not None:
+                raise NoNumbersError(job.broken)
             return job.vectors
         finally:
             self._open -= 1
             self._open_batch -= batch
             job.cancelled = True
-            self._over(job, "stop" if done.done() and not done.cancelled() and not done.exception() else "abort")
+            done.get_loop().call_soon(self._over, job, reason)  # the answer goes first
 
     def _over(self, job: Job, reason: str) -> None:
         tokens = sum(len(given.tokens) for given in job.inputs)
@@ -191,6 +196,8 @@ class PoolingEngine:
         computed = time.perf_counter()
         for (job, number), vector in zip(taken, vectors, strict=True):
             job.vectors[number] = vector
+            if not np.isfinite(np.frombuffer(vector, np.float32)).all():
+                job.broken = number
             job.open -= 1
             if not job.open:
                 job.tell(None)

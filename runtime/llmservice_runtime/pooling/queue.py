@@ -27,6 +27,8 @@ class Job:
     """It computes only where no other one waits."""
     begun: float | None = None
     cancelled: bool = False
+    broken: int | None = None
+    """The text of which the model computed no numbers."""
     left: deque[int] = field(init=False)
     """Texts that no step has taken, by number."""
     open: int = field(init=False)

@@ -64,6 +64,16 @@ Vector: TypeAlias = "array[float]"
 """Of 32-bit floats (`array("f")`)."""
 
 
+class NoNumbersError(Exception):
+    """What was computed of a text is no number, as where it is too large for the type that the model computes in."""
+
+    def __init__(self, text: int) -> None:
+        super().__init__(
+            f"The model computed no numbers of text {text} (counted from 0): they are too large for the type that it"
+            " computes in. Serve it in 32 bits, or other files of it."
+        )
+
+
 class Pooler(Served, Protocol):
     """A loaded model that makes a vector of a text (task Embedding), or a score of a pair (task Rerank)."""
 
@@ -77,6 +87,6 @@ class Pooler(Served, Protocol):
     async def pool(self, inputs: Sequence[PoolInput], *, batch: bool = False) -> Sequence[Vector]:
         """A vector of each, as the model's files say; of pairs one number each, 0 to 1. `batch`: behind all others.
 
-        Raises QueueFullError. Cancelling the caller ends what was not begun.
+        Raises QueueFullError and NoNumbersError. Cancelling the caller ends what was not begun.
         """
         ...

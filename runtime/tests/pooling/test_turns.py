@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from llmservice_runtime.openai.metrics import EngineMetrics
 from llmservice_runtime.pooling.engine import PoolingEngine
 from llmservice_runtime.pooling.queue import BATCH_TEXTS, TEXTS, Job, Turns
 from llmservice_runtime.protocol.engine import QueueFullError
-from llmservice_runtime.protocol.pooling import PoolInput, Traits, Vector
+from llmservice_runtime.protocol.pooling import NoNumbersError, PoolInput, Traits, Vector
 
 
 def job(*lengths: int, batch: bool = False) -> Job:
@@ -74,6 +75,7 @@ class Model:
     def __init__(self, fails: bool = False) -> None:
         self.go, self.begun, self.fails = threading.Event(), threading.Event(), fails
         self.computed = 0
+        self.number = 1.0
         self.go.set()
 
     def compute(self, inputs: Sequence[PoolInput]) -> Sequence[Vector]:
@@ -82,7 +84,8 @@ class Model:
         if self.fails:
             raise RuntimeError("broken")
         self.computed += len(inputs)
-        return [array("f", [len(each.tokens)]) for each in inputs]
+        with np.errstate(over="ignore"):
+            return [array("f", [float(np.float32(self.number * len(each.tokens)))]) for each in inputs]
 
     def held(self) -> Sequence[Any]:
         return ()
@@ -146,4 +149,14 @@ async def test_a_step_that_fails_is_told_to_who_was_in_it_and_others_go_on() -> 
         await pooler.pool(texts(5))
     model.fails = False
     assert [vector[0] for vector in await pooler.pool(texts(5))] == [5]
+    pooler.close()
+
+
+async def test_what_is_no_number_is_an_error_that_tells_the_text() -> None:
+    pooler = engine(model := Model())
+    model.number = 1e38
+    with pytest.raises(NoNumbersError, match="text 1 "):
+        await pooler.pool(texts(1, 20, 2))
+    model.number = 1.0
+    assert [vector[0] for vector in await pooler.pool(texts(6))] == [6]
     pooler.close()
