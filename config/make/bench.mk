@@ -21,7 +21,7 @@ bench-engines: $(VENV)/.dev $(VENV)/.engines ## engines as we serve them against
 bench-embeddings: $(VENV)/.dev $(VENV)/.engines ## vectors by ours, sentence-transformers (fetched) and llama-server; writes docs/benchmarks-embeddings.md (5 minutes)
 	PYTHONPATH=runtime $(BIN)/python -m bench.embeddings --write docs/benchmarks-embeddings.md $(BENCH_ARGS)
 
-bench-adapters: $(VENV)/.dev $(VENV)/.engine ## what LoRA adapters cost on llama.cpp; writes docs/benchmarks-adapters.md (3 minutes)
+bench-adapters: $(VENV)/.dev $(VENV)/.engine ## what LoRA adapters cost on llama.cpp, ours and llama-server; writes docs/benchmarks-adapters.md (5 minutes)
 	PYTHONPATH=runtime $(BIN)/python -m bench.adapters --write docs/benchmarks-adapters.md $(BENCH_ARGS)
 
 bench-scaling: $(VENV)/.dev ## policies of scaling on traces of requests, simulated (minutes); writes docs/benchmarks-scaling.md

@@ -55,13 +55,16 @@ PAGE = """# Vectors
 
 `make bench-embeddings`: all-MiniLM-L6-v2 (float32) on {threads} threads, requests of 1 and of 32 texts of 6 to 30
 words, one after the other; ours and llama-server over HTTP, sentence-transformers {packages} in its own process.
-Texts per second, medians of {rounds} interleaved rounds; ratios are medians of the ratios round by round.
+Texts per second, medians of {rounds} interleaved rounds; ratios are medians of the ratios round by round, and meant to
+be 1.00 or more.
 
 {date}, {cpu}.
 
 {table}
 
 ## Beside a chat
+
+On the same processors, as replicas of one machine are; the ratio is meant to be 1.50 or less.
 
 {chat}
 """

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.process import free_port, running
@@ -87,10 +87,15 @@ def embedder(binary: Path, model: Path, *, context: int, threads: int) -> Iterat
 
 
 @contextlib.contextmanager
-def server(binary: Path, model: Path, *, slots: int, context: int, threads: int) -> Iterator[str]:
-    """A running llama-server; yields its base URL. `context` is per slot, in tokens."""
+def server(
+    binary: Path, model: Path, *, slots: int, context: int, threads: int, adapters: Sequence[Path] = ()
+) -> Iterator[str]:
+    """A running llama-server; yields its base URL. `context` is per slot, in tokens. `adapters`: GGUFs of LoRAs, which
+    requests ask for by their numbers."""
     port = free_port()
     command = [str(binary), "-m", str(model), "-np", str(slots), "-c", str(slots * context), "-t", str(threads)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--no-ui", "--fit", "off"]
+    if adapters:
+        command += ["--lora", ",".join(map(str, adapters)), "--lora-init-without-apply"]
     with running(command, f"http://127.0.0.1:{port}/health"):
         yield f"http://127.0.0.1:{port}"
