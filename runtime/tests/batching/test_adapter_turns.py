@@ -26,7 +26,7 @@ def test_long_steps_take_turns_one_by_one_and_short_ones_stay_together() -> None
     turns = Turns()
     assert Counter(taken(turns, [0, 1, 2], 1.0) for _ in range(30)) == {0: 10, 1: 10, 2: 10}
     turns = Turns()
-    steps = [taken(turns, [0, 1], TURN_SECONDS / 8) for _ in range(160)]
+    steps = [taken(turns, [0, 1], TURN_SECONDS / 7.5) for _ in range(160)]
     assert sum(a != b for a, b in pairwise(steps)) < 25
     assert Counter(steps)[0] == Counter(steps)[1]
 

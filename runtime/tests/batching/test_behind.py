@@ -379,7 +379,7 @@ def test_a_short_prompt_does_not_wait_for_a_long_one_in_steps_of_its_own(
     assert first(apart) < 5 * first(lambda stream, long: None), "a chunk at most, not seconds"
 
 
-@pytest.mark.parametrize("seconds", [0.001, 0.2])
+@pytest.mark.parametrize("seconds", [0.002, 0.2])
 def test_adapters_take_turns_beside_what_is_tried_alone(seconds: float) -> None:
     world = World(most=6)
     world.decoder.beat = seconds
