@@ -205,8 +205,10 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"input": "cat", "prompt_name": "poem"}, "prompt_name", "poem"),
     ({"input": "cat", "encoding_format": "int8"}, "encoding_format", "base64"),
     ({"input": "cat", "stream": True}, "stream", "not supported"),
-    ({"input": ["a"] * 2049}, "input", "2048"),
-    ({"input": {"text": "cat"}}, "input", ""),
+    ({"input": ["a"] * 2049}, "input", "at most 2048"),
+    ({"input": ["a"] * 2000 + [5]}, "input.2000", "string (got 5)"),
+    ({"input": [[1, 2], "a"]}, "input.1", "list (got"),
+    ({"input": {"text": "cat"}}, "input", "token ids"),
 ]
 
 
