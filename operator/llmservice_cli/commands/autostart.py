@@ -15,7 +15,7 @@ from llmservice_cli.autostart import systemd
 from llmservice_cli.autostart.files import PRIVATE, READABLE, edited, write
 from llmservice_cli.autostart.manifests import manifests
 from llmservice_cli.autostart.unit import config_folder, left_out, unit, unit_path
-from llmservice_cli.commands.ps import full_name
+from llmservice_cli.commands.ps import full_name, goes
 from llmservice_cli.front_options import add_front, front_of, words_of
 from llmservice_cli.local.client import Control, NoInstanceError
 from llmservice_cli.local.front import Front
@@ -105,7 +105,7 @@ def _written(now: dict[str, Any] | None, only_print: bool, launches: bool) -> li
     import yaml
 
     path = config_folder(os.environ) / "llmservice" / "services.yaml"
-    services = now["services"] if now else []
+    services = [entry for entry in now["services"] if not goes(entry)] if now else []
     if not services and not path.exists():
         if launches:
             return []
@@ -133,7 +133,7 @@ def _look_at_unit(path: Path) -> None:
     """UserError where somebody else wrote it."""
     if edited(path):
         raise UserError(
-            f"{path} was edited, or is not of `llmservice autostart`, and is not written over.",
+            f"{path} was edited, or is of another release of `llmservice autostart`, and is not written over.",
             "Keep what you changed with `systemctl --user edit llmservice` (a file beside it), take it away with "
             "`llmservice autostart --off`, then try again.",
         )

@@ -85,6 +85,11 @@ def full_name(entry: dict[str, Any]) -> str:
     return f"{meta['namespace']}/{meta['name']}"
 
 
+def goes(entry: dict[str, Any]) -> bool:
+    """Whether somebody ended a service of a snapshot: it is there for as long as its last answers take."""
+    return bool(entry.get("stopping"))
+
+
 def snippets(entry: dict[str, Any], url: str) -> str:
     """curl and openai-python, ready to paste into a shell."""
     name, task = full_name(entry), (entry["object"]["status"].get("plan") or {}).get("task")

@@ -8,7 +8,7 @@ import signal
 
 from llmservice_cli.chat.start import add_asking, session_of
 from llmservice_cli.chat.talk import ended, talk
-from llmservice_cli.commands.ps import find, full_name
+from llmservice_cli.commands.ps import find, full_name, goes
 from llmservice_cli.completers import completes, models
 from llmservice_cli.local.client import Control
 from llmservice_cli.options import port_number
@@ -77,13 +77,13 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _running(args: argparse.Namespace, places: Places) -> str:
-    """Full name of the service that is meant, where one has that name. One that is being prepared, or could not be, is
-    prepared here too."""
+    """Full name of the service that is meant, where one has that name. One that is being prepared, could not be,
+    or is being stopped, is prepared here too."""
     if _options_given(args):
         return ""
     try:
         entry = find(Control(places.state).snapshot(), args.model)
-        return full_name(entry) if entry["engine"] is not None else ""
+        return full_name(entry) if entry["engine"] is not None and not goes(entry) else ""
     except UserError:
         return ""
 

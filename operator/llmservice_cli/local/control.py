@@ -73,7 +73,7 @@ class ControlServer:
         names = [order.service.full_name for order in orders]
         self._announced.update(names)
         for order in orders:
-            if not self._instance.known(order.service.full_name):
+            if not self._instance.has(order.service.full_name):
                 self._instance.apply(order)
         response = web.StreamResponse()
         await response.prepare(request)

@@ -23,7 +23,7 @@ from llmservice_cli.local.machine import LocalSubstrate, log_file
 from llmservice_cli.local.order import Order
 from llmservice_cli.local.room import real
 from llmservice_cli.local.scaler import LOOK_SECONDS, Scaler
-from llmservice_cli.local.service import ServiceControl
+from llmservice_cli.local.service import ServiceControl, being_stopped
 from llmservice_cli.local.sharer import Sharer, Sharing
 from llmservice_cli.local.substrate import ReplicaFacts
 from llmservice_gateway.app import Gateway
@@ -116,6 +116,8 @@ class Instance:
         or `busy` while it answers. UserError where it is not to rest."""
         control = self._services[name]
         order = control.order
+        if control.stopping:
+            raise being_stopped(name)
         if order.settings is None:
             raise UserError(f"{name} is not served yet.", f"llmservice down {name} gives it up.")
         if not order.managed or self._keeps(name, control) or name not in self._scalers:
@@ -150,6 +152,11 @@ class Instance:
         """Replicas that there are to be of a service by full name; None of one that is gone."""
         control = self._services.get(name)
         return control.order.replicas if control else None
+
+    def has(self, name: str) -> bool:
+        """Whether there is a service of this full name, and nobody ended it."""
+        control = self._services.get(name)
+        return control is not None and not control.stopping
 
     def replicas(self, name: str) -> list[ReplicaFacts]:
         """Those of a service by full name, the serving ones first."""

@@ -18,7 +18,7 @@ from typing import Any
 from llmservice_api.labels import LAUNCHED
 from llmservice_api.model_words import scheme_of
 from llmservice_cli.commands.models import forget
-from llmservice_cli.commands.ps import full_name
+from llmservice_cli.commands.ps import full_name, goes
 from llmservice_cli.local.client import Control
 from llmservice_cli.local.offer import Offer
 from llmservice_cli.local.submit import Submission
@@ -65,7 +65,7 @@ def launch(asked: Json, places: Places, tell: Tell, may: Callable[[], bool]) -> 
         found = replace(found, choice=asked["choice"])
     version = version_meant(found, places)
     control = Control(places.state)
-    services = control.snapshot()["services"]
+    services = [entry for entry in control.snapshot()["services"] if not goes(entry)]
     if asked["again"] and (name := serves(services, version) or _comes(services, version)):
         tell({"there": name})
         return

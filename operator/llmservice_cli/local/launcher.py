@@ -177,14 +177,15 @@ class LocalLauncher:
             launch.error = _error(told["error"])
         elif "failed" in told:
             launch.failed = True
-        here = bool(launch.service) and self._instance.wanted(launch.service) is not None
+        here = bool(launch.service) and self._instance.has(launch.service)
         if launch.seen and not here:  # whoever removed it wants none of it
             raise errors.went_away(launch.service)
         launch.seen = here
 
     async def _taken_up(self, launch: _Launch, service: str, model: Json, *, anew: bool) -> bool:
         """Whether this launch is to make the service: not when another one makes the same. ApiError when the name is
-        taken. `anew`: it takes the place of one that was launched before and failed."""
+        taken. `anew`: it takes the place of one that was launched before and failed. One that is being stopped is
+        waited for."""
         launch.may(service)
         if other := self._by_service.get(service):
             if not (launch.asked["again"] and other.model == model):
@@ -192,14 +193,17 @@ class LocalLauncher:
             launch.named.set_result(Begun(service))
             return False
         backend = self._instance.gateway.proxy.table.backends.get(service)
-        if backend is not None and not (anew and broken(backend) and self.launched(service)):
+        replaced = backend is not None and anew and broken(backend) and self.launched(service)
+        if self._instance.has(service) and not replaced:
             raise errors.there_already(service, "model_uid")
         launch.service, launch.model = service, model
         self._by_service[service] = launch
         self._failures.pop(service, None)
         if backend is not None:
             await self._instance.stop([service])
-        kept = {name: made for name, made in self._made.items() if self._instance.wanted(name) is not None}
+            if self._instance.has(service):  # somebody came in between
+                raise errors.there_already(service, "model_uid")
+        kept = {name: made for name, made in self._made.items() if self._instance.has(name)}
         self._made = {**kept, **{one: self._made[one] for one in self._by_service if one in self._made}}
         made = self._made[service] = str(next(self._numbers))
         launch.named.set_result(Begun(service, made))

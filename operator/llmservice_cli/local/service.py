@@ -33,6 +33,11 @@ ADAPTED = "adapters changed"
 """What became of an order that differs in its adapters alone: nothing was replaced."""
 
 
+def being_stopped(name: str) -> UserError:
+    """Nothing can be asked of a service (by its full name) that somebody has ended."""
+    return UserError(f"{name} is being stopped.", "Serve it again: `llmservice up -f FILE`.")
+
+
 @dataclass(slots=True)
 class Generation:
     """Replicas that run the same order."""
@@ -123,9 +128,7 @@ class ServiceControl:
         While nothing is prepared it is kept for then. UserError once it is being stopped.
         """
         if self.stopping:
-            raise UserError(
-                f"{self.order.service.full_name} is being stopped.", "Serve it again: `llmservice up -f FILE`."
-            )
+            raise being_stopped(self.order.service.full_name)
         if self.order.managed:
             raise UserError(
                 f"demand decides how many replicas of {self.order.service.full_name} run.",

@@ -14,6 +14,7 @@ from llmservice_api.manifest import Manifest
 from llmservice_api.model_words import told_apart
 from llmservice_api.sentences import explain, field_path
 from llmservice_api.v1alpha1 import API_VERSION, KIND, LLMService
+from llmservice_cli.commands.ps import goes
 from llmservice_cli.models import open_source
 from llmservice_cli.ollama.store import kept, stores
 from llmservice_cli.places import Places
@@ -77,9 +78,9 @@ def version_meant(found: Meant, places: Places) -> Version:
 
 
 def serves(services: Sequence[dict[str, Any]], version: Version) -> str:
-    """Full name of a service of a snapshot that has this model, and is prepared; empty = none has."""
+    """Full name of a service of a snapshot that has this model, is prepared, and stays; empty = none has."""
     for entry in services:
-        if entry["engine"] is not None and has(entry, version):
+        if entry["engine"] is not None and not goes(entry) and has(entry, version):
             meta = entry["object"]["metadata"]
             return f"{meta['namespace']}/{meta['name']}"
     return ""

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from llmservice_cli.commands.ps import find, full_name
+from llmservice_cli.commands.ps import find, full_name, goes, means
 from llmservice_cli.local.client import Control, NoInstanceError
 from llmservice_cli.local.front import Front
 from llmservice_cli.local.joining import joined
 from llmservice_cli.local.offer import Offer
+from llmservice_cli.local.service import being_stopped
 from llmservice_cli.local.submit import Outcome, Submission
 from llmservice_cli.places import Places
 from llmservice_cli.wanted.service import Options, Version, manifest, serves, version_of
@@ -46,7 +47,7 @@ class Serving:
     def serve(self, word: str, options: Options | None = None) -> str:
         """The full name of the service once it serves; empty when it failed, which was told. UserError when the word
         means nothing that can be served."""
-        version = version_of(word, self._places)
+        version = self._version(word)
         if options is None and (name := serves(services_there(self._places), version)):
             return name
         with joined(self._places.state, self._port, Front()) as started:
@@ -55,6 +56,15 @@ class Serving:
             if started:
                 self._say(f"gateway at {now['url']}, in the background")
             return self._submitted(control, version, options or Options(), now["services"])
+
+    def _version(self, word: str) -> Version:
+        try:
+            return version_of(word, self._places)
+        except UserError:
+            for entry in services_there(self._places):
+                if goes(entry) and means(word, entry["object"]["metadata"]):
+                    raise being_stopped(full_name(entry)) from None
+            raise
 
     def _submitted(self, control: Control, version: Version, options: Options, services: list[dict[str, Any]]) -> str:
         wanted = manifest(version, options, services)
@@ -72,9 +82,12 @@ class Serving:
 def load(places: Places, word: str) -> str:
     """Of a conversation that goes on with another model: a service of that name, or one that is served now."""
     try:
-        return full_name(find(Control(places.state).snapshot(), word))
+        entry = find(Control(places.state).snapshot(), word)
+        if not goes(entry):
+            return full_name(entry)
     except UserError:
-        return Serving(places, say, GATEWAY_PORT).serve(word)
+        pass
+    return Serving(places, say, GATEWAY_PORT).serve(word)
 
 
 def say(text: str) -> None:

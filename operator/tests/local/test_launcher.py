@@ -39,11 +39,12 @@ MODEL = {"uri": "hf://acme/x"}
 
 
 class Machine:
-    """An instance that has these services, as far as a launcher looks. `going` is set while one is being stopped."""
+    """An instance that has these services, as far as a launcher looks. `going` are being stopped by somebody else."""
 
     def __init__(self) -> None:
         self.gateway: Any = SimpleNamespace(proxy=SimpleNamespace(table=Table()))
         self.stopped = list[str]()
+        self.going = set[str]()
         self.stopping, self.drained = asyncio.Event(), asyncio.Event()
         self.drained.set()
 
@@ -58,8 +59,8 @@ class Machine:
             return None
         return {"metadata": {"labels": {LAUNCHED: "ollama"}}, "spec": {"model": {"uri": "hf://acme/x"}}}
 
-    def wanted(self, service: str) -> int | None:
-        return 1 if service in self.gateway.proxy.table.backends else None
+    def has(self, service: str) -> bool:
+        return service in self.gateway.proxy.table.backends and service not in self.going
 
     async def stop(self, names: list[str]) -> None:
         self.stopping.set()
@@ -67,6 +68,7 @@ class Machine:
         left = {n: b for n, b in self.gateway.proxy.table.backends.items() if n not in names}
         self.gateway.proxy.table = Table(left)
         self.stopped += names
+        self.going -= set(names)
 
 
 @pytest.fixture
@@ -160,6 +162,20 @@ async def test_only_what_failed_makes_room(launcher: LocalLauncher, machine: Mac
     assert machine.stopped == []
 
 
+@pytest.mark.parametrize("again", [True, False])
+async def test_one_that_is_being_stopped_is_waited_for_and_then_made_anew(
+    launcher: LocalLauncher, machine: Machine, again: bool
+) -> None:
+    machine.put("x")
+    machine.going.add("default/x")
+    machine.drained.clear()
+    asked = asyncio.create_task(begun(launcher, *making(), again=again))
+    await machine.stopping.wait()
+    assert not asked.done()
+    machine.drained.set()
+    assert (await asked).made and machine.stopped == ["default/x"]
+
+
 async def test_a_launch_whose_service_somebody_removed_ends(
     launcher: LocalLauncher, machine: Machine, tmp_path: Path
 ) -> None:
@@ -184,9 +200,9 @@ async def test_only_what_a_launch_made_is_given_up(launcher: LocalLauncher, mach
     second = await begun(launcher, *making(), str(tmp_path / "go"))
     machine.put("x")
     await launcher.give_up(first)
-    assert launcher._launches and machine.wanted("default/x")
+    assert launcher._launches and machine.has("default/x")
     await launcher.give_up(second)
-    assert not launcher._launches and not machine.wanted("default/x")
+    assert not launcher._launches and not machine.has("default/x")
 
 
 async def test_a_name_that_may_not_be_launched_is_not(launcher: LocalLauncher) -> None:

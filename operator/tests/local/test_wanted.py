@@ -121,6 +121,7 @@ def test_the_same_model_is_the_same_service_and_another_has_another_name() -> No
     there = snapshot(first)
     assert serves(there, first) == "default/tuned"
     assert serves([{**there[0], "engine": None}], first) == "", "it is being prepared, or could not be"
+    assert serves([{**there[0], "stopping": True}], first) == "", "somebody ended it"
     assert manifest(first, Options(), there).service.full_name == "default/tuned"
     other = Version(Meant("rival/tuned", "hf://rival/tuned"))
     assert serves(there, other) == ""
