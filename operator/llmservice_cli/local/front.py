@@ -52,5 +52,8 @@ class Front:
 
     @staticmethod
     def of(body: Mapping[str, Any]) -> Front:
-        """From what JSON has of its fields."""
-        return Front(**{**body, **{name: tuple(body[name]) for name in ("hosts", "origins", "launch")}})
+        """From what JSON has of its fields; those of another release are left out, and what it does not say is as it is
+        by default."""
+        said = {field.name: body[field.name] for field in dataclasses.fields(Front) if field.name in body}
+        lists = {name: tuple(said[name]) for name in ("hosts", "origins", "launch") if name in said}
+        return Front(**{**said, **lists})

@@ -154,6 +154,10 @@ def test_a_unit_that_was_edited_is_not_written_over(home: Path, capsys: pytest.C
     assert "was edited" in capsys.readouterr().err and path.read_text() == mine
     assert main(["autostart", "--off"]) == 0
     assert path.with_name("llmservice.service.edited").read_text() == mine
+    path.write_text("# Written by `llmservice autostart`; `llmservice autostart --off` removes it.\n[Unit]\n")
+    assert main(words) == 1
+    assert "is of another release" in capsys.readouterr().err, "of one before"
+    assert main(["autostart", "--off"]) == 0
     assert main(words) == 0
 
 
@@ -212,6 +216,9 @@ def test_it_starts_as_what_runs_now_was_started_unless_something_else_is_said(
 def test_the_options_of_up_say_how_an_instance_meets_its_clients(front: Front) -> None:
     parser = argparse.ArgumentParser()
     up.configure(parser)
+    said = json.loads(front.to_json())
+    assert Front.of({**said, "later": [1]}) == front, "an instance of a later release has more to say"
+    assert Front.of({"host": front.host}) == Front(front.host), "and one of an earlier release less"
     assert front_of(parser.parse_args(list(words_of(front)))) == front
 
 
