@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from http import HTTPStatus
 
 from llmservice_api.conditions import ConditionType, Reason
 from llmservice_api.labels import LAUNCHED
 from llmservice_api.model_words import told_apart
 from llmservice_gateway.cluster.directory import Directory
+from llmservice_gateway.cluster.services import backend
 from llmservice_gateway.launching import errors
 from llmservice_gateway.launching.launcher import Begun, Download, May
+from llmservice_gateway.launching.standing import broken, passing
 from llmservice_gateway.launching.wish import Json, Leave, Wish
 from llmservice_kube.cache import Cache, Key
 from llmservice_kube.client import Client
@@ -26,6 +29,10 @@ MANAGER = "llmservice-gateway-launch"
 TOLD_SECONDS = 30.0
 """By then the watch has told of what was made, and what was left of one of its name has gone."""
 LOOK_SECONDS = 0.05
+GOES_SECONDS = 1
+"""Between two looks whether what is being removed has gone."""
+PREPARED = (ConditionType.MODEL_RESOLVED, ConditionType.PLANNED, ConditionType.CACHED)
+"""Steps before there is a replica."""
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +53,16 @@ class ClusterLauncher:
         service = f"{wish.namespace}/{name}"
         may(service)
         try:
-            if self._object(service) and (known := await self._now(wish.namespace, name)) is not None:
-                same = _same(known, wish)
-                if same and wish.again:
-                    return Begun(service)
-                if same or wish.name:
-                    raise errors.there_already(service, "model_uid")
+            found = await self._standing(wish, name)
+            if found is not None and not (_same(found, wish) or wish.name):
                 name = told_apart(name, wish.uri, wish.quantization)
                 service = f"{wish.namespace}/{name}"
                 may(service)
+                found = await self._standing(wish, name)
+            if found is not None:
+                if wish.again and _same(found, wish):
+                    return Begun(service)
+                raise errors.there_already(service, "model_uid")
             made = await self._client.apply(self._manifest(wish, name), new=True, manager=MANAGER)
         except Refused as refused:
             if not refused.conflict:
@@ -110,7 +118,29 @@ class ClusterLauncher:
         except Refused as refused:
             raise _told(service, refused) from refused
         if found is None or not _same(found, wish):
-            raise unavailable(f"{service} was launched at the same time for another model; retry.", "launches_busy", 1)
+            said = f"A service {service} was made for another model at the same time; retry."
+            raise unavailable(said, "launches_busy", 1)
+
+    async def _standing(self, wish: Wish, name: str) -> Json | None:
+        """The service of this name that is in the way, or as good. One that a client launched before and that came to
+        nothing gives way to another try of the same."""
+        if self._object(f"{wish.namespace}/{name}") is None:
+            return None
+        found = await self._staying(wish.namespace, name)
+        if found is None or not (wish.again and _same(found, wish) and came_to_nothing(found, time.time())):
+            return found
+        await self._delete(wish.namespace, name, found["metadata"]["uid"])
+        return await self._staying(wish.namespace, name)
+
+    async def _staying(self, namespace: str, name: str) -> Json | None:
+        """The service as it is now; one that is being removed is waited for. ApiError 503 where that takes long."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + TOLD_SECONDS
+        while (found := await self._now(namespace, name)) is not None and "deletionTimestamp" in found["metadata"]:
+            if clock() >= end:
+                raise unavailable(f"{namespace}/{name} is still being removed; retry.", "being_removed", GOES_SECONDS)
+            await asyncio.sleep(GOES_SECONDS)
+        return found
 
     async def _now(self, namespace: str, name: str) -> Json | None:
         """The service as it is now: of one that was made or removed a moment ago the watch may not have told yet. By a
@@ -143,6 +173,16 @@ class ClusterLauncher:
         return {**made, "spec": {**made["spec"], "cache": self.leave.cache}} if self.leave.cache else made
 
 
+def came_to_nothing(service: Json, now: float) -> bool:
+    """Whether a client launched a service that could not be prepared, for a reason that does not go by itself. `now` is
+    Unix time."""
+    found, labels = backend(service), service["metadata"].get("labels") or {}
+    why = found.unready.reason
+    conditions = (service.get("status") or {}).get("conditions") or ()
+    failed = any(one["type"] in PREPARED and (one["status"], one["reason"]) == ("False", why) for one in conditions)
+    return LAUNCHED in labels and failed and broken(found) and not passing(found, now)
+
+
 def _same(service: Json, wish: Wish) -> bool:
     return _model(service) == _model(wish.manifest())
 
@@ -155,6 +195,6 @@ def _model(service: Json) -> tuple[str, tuple[str, ...]]:
 def _told(service: str, refused: Refused) -> ApiError:
     """The API server's words: field, value, reason and remedy are in them."""
     if refused.passing:
-        return unavailable(f"The API server takes {service} not now: {refused.message}", "api_server", 10)
+        return unavailable(f"The API server does not take {service} now: {refused.message}", "api_server", 10)
     status = refused.status if refused.status in (HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT) else HTTPStatus.BAD_REQUEST
     return ApiError(int(status), f"The cluster refused {service}: {refused.message}", code=refused.reason or "refused")

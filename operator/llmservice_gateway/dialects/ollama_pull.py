@@ -43,16 +43,22 @@ def pull(given: Json, leave: Leave) -> tuple[Wish, bool]:
 
 
 class PullTeller:
-    """Lines of one pull; the same is not told twice."""
+    """Lines of one pull."""
 
     def __init__(self, word: str) -> None:
         self._digest = hashlib.sha256(word.encode(errors="replace")).hexdigest()
         """By which clients tell one bar from another."""
         self._told: Download | None = None
+        self._last = ""
 
     def begun(self) -> str:
         """The first line."""
-        return _line({"status": "pulling manifest"})
+        self._last = _line({"status": "pulling manifest"})
+        return self._last
+
+    def again(self) -> str:
+        """The last line once more: nothing is new, and nobody is to take the pull for one that is stuck."""
+        return self._last
 
     def tell(self, download: Download | None) -> str:
         """How many bytes there are, and how many of them are here, where that is known."""
@@ -61,7 +67,8 @@ class PullTeller:
         self._told = download
         body = {"status": f"pulling {self._digest[:12]}", "digest": f"sha256:{self._digest}", "total": download.total}
         here = {} if download.done is None else {"completed": min(download.done, download.total)}
-        return _line({**body, **here})
+        self._last = _line({**body, **here})
+        return self._last
 
     def end(self) -> str:
         """The last lines: all of it is here."""

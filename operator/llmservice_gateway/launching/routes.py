@@ -133,7 +133,7 @@ class LaunchRoutes:
                 told = clock()
                 async for download in looks:
                     if streams and ((line := teller.tell(download)) or clock() - told >= BEAT_SECONDS):
-                        await response.write(line.encode() or ollama_answer.BEAT)
+                        await response.write((line or teller.again()).encode())
                         told = clock()
         except ApiError as error:
             await self._given_up(launcher, begun)

@@ -15,6 +15,7 @@ from cluster_world import Here, gateway, until  # type: ignore[import-not-found]
 from fake_api import FakeApi, fake_api, refusal  # type: ignore[import-not-found]
 
 from llmservice_api.labels import LAUNCHED
+from llmservice_gateway.cluster import launcher as module
 from llmservice_gateway.cluster.launcher import MANAGER
 from llmservice_gateway.cluster.leave import leave
 from llmservice_gateway.dialects.xinference_launch import launch
@@ -43,6 +44,10 @@ def launches(here: Here, leave: Leave = LEAVE) -> None:
 async def sent(here: Here, method: str, path: str, body: Any = None) -> tuple[int, Any]:
     async with here.world.client.request(method, here.world.url + path, json=body) as response:
         return response.status, await response.json()
+
+
+async def launched(here: Here) -> tuple[int, Any]:
+    return await sent(here, "POST", "/v1/models", ASKED)
 
 
 def reason(here: Here) -> str:
@@ -136,6 +141,52 @@ async def test_what_others_launched_stays_when_a_pull_of_it_fails(api: FakeApi) 
         await until(lambda: reason(here) == "CrashLoop")
         status, told = await sent(here, "POST", "/api/pull", asked)
         assert status == 422 and "It crashes." in told["error"] and TINY in api.objects
+
+
+async def test_a_pull_of_one_that_came_to_nothing_tries_it_again(api: FakeApi) -> None:
+    """Of one that another request launched, which left: nobody removed it."""
+    asked = {"model": "acme/tiny-GGUF:Q4_K_M", "stream": False}
+    why = {"status": "False", "reason": "ModelNotFound", "message": "There is none."}
+    async with gateway(api) as here:
+        launches(here)
+        await until(lambda: here.cluster.directory.ready)
+        assert (await sent(here, "POST", "/v1/models?wait_ready=false", ASKED))[0] == 200
+        failed = api.objects[TINY]
+        conditions = [{"type": kind, **why} for kind in ("ModelResolved", "Ready")]
+        api.put({**failed, "status": {"conditions": conditions}})
+        await until(lambda: reason(here) == "ModelNotFound")
+        status, told = await sent(here, "POST", "/v1/models", ASKED)
+        assert status == 409 and "already" in told["detail"], "Xinference's clients end it first"
+        pulling = asyncio.create_task(sent(here, "POST", "/api/pull", asked))
+        await until(lambda: TINY in api.objects and api.objects[TINY]["metadata"]["uid"] != failed["metadata"]["uid"])
+        become(api, "Idle", "True")
+        assert await pulling == (200, {"status": "success"})
+
+
+async def test_one_that_is_being_removed_is_waited_for(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody's finalizer, or a removal in the foreground, keeps it for a while."""
+    monkeypatch.setattr(module, "GOES_SECONDS", 0.01)
+    async with gateway(api) as here:
+        launches(here)
+        await until(lambda: here.cluster.directory.ready)
+        assert (await sent(here, "POST", "/v1/models?wait_ready=false", ASKED))[0] == 200
+        old = api.objects[TINY]
+        api.put({**old, "metadata": {**old["metadata"], "deletionTimestamp": "2026-01-02T03:04:05Z"}})
+        await until(lambda: reason(here) == "Draining")
+        for body in ({"model": "acme/tiny-GGUF:Q4_K_M", "stream": False}, None):
+            pulling = asyncio.create_task(sent(here, "POST", "/api/pull", body) if body else launched(here))
+            await asyncio.wait({pulling}, timeout=0.2)
+            assert not pulling.done() and api.objects[TINY]["metadata"]["uid"] == old["metadata"]["uid"]
+            api.remove(*TINY)
+            await until(lambda: TINY in api.objects)
+            become(api, "Idle", "True")
+            assert (await pulling)[0] == 200
+            old = api.objects[TINY]
+            api.put({**old, "metadata": {**old["metadata"], "deletionTimestamp": "2026-01-02T03:04:05Z"}})
+            await until(lambda: reason(here) == "Draining")
+        monkeypatch.setattr(module, "TOLD_SECONDS", 0.0)
+        status, told = await launched(here)
+        assert status == 503 and "is still being removed; retry" in told["detail"]
 
 
 async def test_a_launch_that_is_not_waited_for_is_found_at_once(api: FakeApi) -> None:
@@ -236,10 +287,12 @@ async def test_a_pull_of_which_nothing_is_new_says_something(api: FakeApi, monke
         await until(lambda: here.cluster.directory.ready)
         body = {"model": "acme/tiny-GGUF:Q4_K_M"}
         async with here.world.client.post(f"{here.world.url}/api/pull", json=body) as response:
-            assert b"manifest" in await response.content.readline()
-            assert await response.content.readexactly(2) == b"  "
+            first = await response.content.readline()
+            assert b"manifest" in first
+            for _ in range(2):
+                assert await response.content.readline() == first, "readers wait for whole lines"
             become(api, "Idle", "True")
-            assert json.loads(await response.content.read()) == {"status": "success"}
+            assert json.loads((await response.content.read()).splitlines()[-1]) == {"status": "success"}
 
 
 async def test_what_is_launched_has_the_installations_cache_and_what_fills_that_is_told(api: FakeApi) -> None:
