@@ -283,6 +283,27 @@ def test_who_comes_back_to_a_conversation_finds_its_answer_under_way(seen: Seen)
     expect(page.get_by_text("An answer of default/demo.")).to_be_visible()
 
 
+def test_what_was_typed_is_there_when_one_comes_back(seen: Seen) -> None:
+    Model(seen)
+    talk(seen)
+    page, field = seen.page, seen.page.get_by_role("textbox", name="Ask a question")
+    field.fill("Half a quest")
+    page.get_by_role("link", name="Engines").click()
+    page.get_by_role("link", name="Chat", exact=True).click()
+    expect(field).to_have_value("Half a quest")
+    seen.go()
+    page.get_by_role("link", name="Chat with default/busy").click()
+    expect(field).to_have_value("Half a quest")
+    expect(page.get_by_label("Model", exact=True)).to_have_value("default/busy")
+    seen.ask("A question.")
+    expect(page.get_by_text("An answer of default/busy.")).to_be_visible()
+    field.fill("And more")
+    page.get_by_role("link", name="New conversation").click()
+    expect(field).to_have_value("")
+    page.get_by_role("link", name="A question.").click()
+    expect(field).to_have_value("And more")
+
+
 def test_a_model_that_was_closed_is_asked_again_by_its_answer(seen: Seen) -> None:
     Model(seen)
     talk(seen)

@@ -16,6 +16,10 @@ from llmservice_gateway.console.hiding import HIDDEN, NOTE, hidden
 OMITTED = ("managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "ownerReferences", "selfLink")
 """Of metadata: what nobody writes."""
 APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+OURS = "llmservice.dev/"
+LONGEST = 200
+"""Characters of an annotation that a person writes; ours may be longer."""
+LEFT_OUT = "Annotations in which other tools keep what they need are left out: {}."
 _MIB = re.compile(r"(\d+)Mi")
 _SIZES = ("plannedMemory", "measuredMemory", "plannedGPUMemory", "measuredGPUMemory")
 _SPEEDS = ("tokensPerSecond", "promptTokensPerSecond", "togetherTokensPerSecond")
@@ -25,6 +29,8 @@ def details(obj: Json, *, hides: bool) -> Json:
     """`hides`: what may be secret in the manifest is not shown."""
     status = obj.get("status") or {}
     load, written = status.get("load"), manifest(obj, hides=hides)
+    tools = [name for name in _kept_by_tools(obj) if name != APPLIED]  # which nearly every service has
+    notes = [NOTE] * (hides and HIDDEN in written) + [LEFT_OUT.format(", ".join(tools))] * bool(tools)
     return {
         "conditions": status.get("conditions") or [],
         "plan": _plan(status.get("plan")),
@@ -36,14 +42,15 @@ def details(obj: Json, *, hides: bool) -> Json:
         "model": status.get("model") or {},
         "adapterStatus": status.get("adapters") or [],
         "manifest": written,
-        "manifestNote": NOTE if hides and HIDDEN in written else "",
+        "manifestNote": " ".join(notes),
     }
 
 
 def manifest(obj: Json, *, hides: bool) -> str:
     """What a person would write to have the same, as YAML."""
     metadata = {name: said for name, said in obj["metadata"].items() if said and name not in OMITTED}
-    annotations = {name: said for name, said in (metadata.pop("annotations", None) or {}).items() if name != APPLIED}
+    tools = _kept_by_tools(obj)
+    annotations = {name: said for name, said in metadata.pop("annotations", {}).items() if name not in tools}
     if annotations:
         metadata["annotations"] = annotations
     shown = {
@@ -53,6 +60,18 @@ def manifest(obj: Json, *, hides: bool) -> str:
         "spec": _without_decided(_as_written(obj["spec"])),
     }
     return yaml.safe_dump(hidden(shown) if hides else shown, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _kept_by_tools(obj: Json) -> list[str]:
+    """Annotations that nobody writes by hand: whole objects (as kubectl, kapp and Rancher keep what they applied), and
+    what is as long. There may be anything in them, secrets too."""
+    annotations: Mapping[str, Any] = obj["metadata"].get("annotations") or {}
+    return [
+        name
+        for name, said in annotations.items()
+        if not name.startswith(OURS)
+        and (name == APPLIED or len(str(said)) > LONGEST or str(said).lstrip().startswith(("{", "[")))
+    ]
 
 
 def _without_decided(spec: Json) -> Json:

@@ -9,11 +9,13 @@ from typing import Any
 
 HIDDEN = "(hidden)"
 NOTE = (
-    "Values of environment variables and headers, and what looks like a secret in arguments, are not shown here: "
-    "keys of this gateway are for asking, not for reading."
+    "Values of environment variables and headers, and what looks like a secret in arguments and annotations, are not "
+    "shown here: keys of this gateway are for asking, not for reading."
 )
 VALUES = ("env", "httpHeaders")
 """Lists of what has a name and a value."""
+MARKS = ("annotations", "labels")
+"""Names and texts, by whoever had something to note."""
 WORDS = ("args", "command")
 """Lists of words of a command line."""
 _SECRET = re.compile(
@@ -35,6 +37,8 @@ def hidden(value: Any, key: str = "") -> Any:
         return _words(value)
     if isinstance(value, list):
         return [_unsaid(item) if key in VALUES else hidden(item) for item in value]
+    if isinstance(value, Mapping) and key in MARKS:
+        return {name: _mark(name, item) for name, item in value.items()}
     if isinstance(value, Mapping):
         return {name: hidden(item, name) for name, item in value.items()}
     return public(value) if key == "uri" and isinstance(value, str) else value
@@ -48,6 +52,12 @@ def public(uri: str) -> str:
 
 def _unsaid(variable: Any) -> Any:
     return {**variable, "value": HIDDEN} if isinstance(variable, Mapping) and "value" in variable else variable
+
+
+def _mark(name: str, said: Any) -> Any:
+    if _names_secret(name.rpartition("/")[2]):
+        return HIDDEN
+    return _addresses(said) if isinstance(said, str) else said
 
 
 def _words(words: Sequence[Any]) -> list[Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import pytest
@@ -353,6 +354,36 @@ async def test_without_keys_the_manifest_can_be_applied_as_it_is(shown: Shown) -
     manifest = yaml.safe_load(told["manifest"])
     assert manifest["spec"] == Cluster().object("apps/demo")["spec"]  # and nothing that is so anyway
     assert set(manifest["metadata"]) == {"name", "namespace"} and "status" not in manifest
+
+
+class Annotated(Cluster):
+    """What tools write there."""
+
+    annotations: ClassVar[dict[str, str]] = {
+        "llmservice.dev/aliases": ", ".join(f"a-name-{number}" for number in range(40)),
+        "argocd.argoproj.io/tracking-id": "models:llmservice.dev/LLMService:apps/demo",
+        "kubectl.kubernetes.io/last-applied-configuration": '{"secret-1": 1}',
+        "kapp.k14s.io/original": '{"secret-2": 1}',
+        "objectset.rio.cattle.io/applied": "secret-3" * 99,
+        "example.com/api-token": "secret-4",
+        "example.com/from": "https://user:secret-5@git.example.com/models",
+    }
+
+    def object(self, service: str) -> Json:
+        told = super().object(service)
+        return {**told, "metadata": {**told["metadata"], "annotations": self.annotations}}
+
+
+async def test_what_tools_keep_in_annotations_is_not_shown(shown: Shown, keyed: Shown) -> None:
+    left = "Annotations in which other tools keep what they need are left out: kapp.k14s.io/original, objectset."
+    for world, key, secrets in ((shown, "", {"secret-4", "secret-5"}), (keyed, LITTLE, set[str]())):
+        world.gateway.console.facts = Annotated()
+        world.publish(Backend("apps", "demo"))
+        told = await world.told("services/apps/demo", key)
+        found = yaml.safe_load(told["manifest"])["metadata"]["annotations"]
+        assert found["llmservice.dev/aliases"].endswith("a-name-39")
+        assert found["argocd.argoproj.io/tracking-id"].endswith("apps/demo")
+        assert set(re.findall(r"secret-\d", json.dumps(found))) == secrets and left in told["manifestNote"]
 
 
 @pytest.mark.parametrize(("mode", "shown_replicas"), [("Managed", None), ("Fixed", 2)])

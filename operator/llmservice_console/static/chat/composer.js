@@ -1,6 +1,7 @@
 // What is asked next: text, and pictures where every model of the conversation takes them.
 import { html, useEffect, useRef, useState } from '../dom.js';
 import { t } from '../i18n.js';
+import { draft, keep } from './drafts.js';
 import { MOST, read } from './pictures.js';
 import { mistakes } from './request.js';
 import { stop, tell } from './talking.js';
@@ -8,8 +9,8 @@ import { go, href } from '../route.js';
 
 export function Composer({ talk, busy, sees }) {
   const field = useRef();
-  const [text, setText] = useState('');
-  const [pictures, setPictures] = useState([]);
+  const [text, setText] = useState(draft(talk.id).text);
+  const [pictures, setPictures] = useState(draft(talk.id).pictures);
   const wrong = Object.keys(mistakes(talk.options)).length > 0;
   const unseen = !sees && pictures.length > 0;
   const can = !busy && !wrong && !unseen && (text.trim() || pictures.length);
@@ -18,6 +19,7 @@ export function Composer({ talk, busy, sees }) {
     field.current.style.height = 'auto';
     field.current.style.height = `${field.current.scrollHeight}px`;
   }, [text]);
+  useEffect(() => keep(talk.id, { text, pictures }), [talk.id, text, pictures]);
 
   const send = (event) => {
     event?.preventDefault();

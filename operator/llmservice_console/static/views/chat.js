@@ -1,6 +1,7 @@
 // Talking to models: conversations beside, the open one with its models, its options, its turns and what comes next.
 import { html, useEffect, useState } from '../dom.js';
 import { Composer } from '../chat/composer.js';
+import { draft } from '../chat/drafts.js';
 import { Models, best } from '../chat/models.js';
 import { Options } from '../chat/options.js';
 import { Talks } from '../chat/sidebar.js';
@@ -84,6 +85,13 @@ export function Chat({ path: [, which, model] }) {
   `;
 }
 
+// Whether a new conversation is open whose first question is being written: nobody is to write it again.
+function begun(talk) {
+  if (!talk || talk.turns.length) return false;
+  const { text, pictures } = draft(talk.id);
+  return Boolean(text.trim() || pictures.length);
+}
+
 // Open the conversation that the address means: one that is kept, or a new one with a model.
 async function choose(which, model, choices) {
   if (!choices.length || (which && which !== 'new' && open.value?.id === which)) return;
@@ -94,6 +102,7 @@ async function choose(which, model, choices) {
   const names = choices.map((one) => one.name);
   const ready = best(choices);
   const wanted = [model, remembered('model'), ready.name].find((name) => names.includes(name));
-  open.set(fresh([wanted]));
+  if (!begun(open.value)) open.set(fresh([wanted]));
+  else if (model) open.set({ ...open.value, models: [wanted] });
   if (model) remember('model', wanted);
 }
