@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from llmservice_gateway.answers import ERROR_BYTES
-from llmservice_gateway.dialects.apart import Translated, retold
+from llmservice_gateway.dialects.apart import MOST_ANSWER, Translated, retold
 from llmservice_gateway.dialects.dialect import Answering, Dialect
 from llmservice_gateway.dialects.parts import MOST, TooMuchError
 from llmservice_gateway.dialects.pieces import Chunks, Counted, Json
@@ -98,7 +98,10 @@ class Told:
             error = self._error(whole)
             return status, headers, json.dumps(self._dialect.error(error)).encode()
         self._spent(began=True)
-        return status, headers, await retold(self._dialect, self._answering, body)
+        try:
+            return status, headers, await retold(self._dialect, self._answering, body)
+        except TooMuchError:
+            raise answer_too_large(self._service, MOST_ANSWER) from None
 
     async def stream(
         self,

@@ -18,7 +18,7 @@ from llmservice_gateway.dialects.pieces import Chunks, Json
 from llmservice_gateway.dialects.registry import BY_NAME
 from llmservice_gateway.naming import Asked, asked_in, fields_of
 from llmservice_runtime.openai.worker import KilledError, LostError, Worker, serve_apart
-from llmservice_runtime.wire.body import bound_parts
+from llmservice_runtime.wire.body import MAX_PARTS, bound_parts
 from llmservice_runtime.wire.errors import ApiError, bad_request, unavailable
 
 INLINE_BYTES = 256 << 10
@@ -29,6 +29,8 @@ is made of them again."""
 RETRY_SECONDS = 2
 MOST_ANSWER = 32 << 20
 """Bytes of an answer that is translated as a whole."""
+MOST_PARTS = 8 * MAX_PARTS
+"""Of it: a prompt of a million tokens with what is told of each. Nobody waits for who reads so many."""
 
 _worker = Worker("llmservice_gateway.dialects.apart")
 _thread = ThreadPoolExecutor(1, "dialects")
@@ -57,11 +59,11 @@ async def translated(dialect: Dialect, body: bytes) -> Translated:
 
 
 async def retold(dialect: Dialect, answering: Answering, answer: bytes) -> bytes:
-    """`retell`, likewise. ApiError 502 for what is no answer of chat's."""
+    """`retell`, likewise. ApiError 502 for what is no answer of chat's; TooMuchError for more than MOST_ANSWER."""
     if len(answer) <= INLINE_BYTES:
         return retell(dialect, answering, answer)
     if len(answer) > MOST_ANSWER:
-        raise _no_answer(f"it has more than {MOST_ANSWER >> 20} MiB")
+        raise TooMuchError
     _, data = await _apart({"dialect": dialect.name, "answering": asdict(answering)}, answer, _no_answer)
     return data
 
@@ -86,7 +88,7 @@ def translate(dialect: Dialect, body: bytes) -> Translated:
 def retell(dialect: Dialect, answering: Answering, answer: bytes) -> bytes:
     """A whole answer of a replica as the dialect has it. ApiError 502."""
     try:
-        bound_parts(answer)
+        bound_parts(answer, MOST_PARTS)
         said = json.loads(answer)
         if not isinstance(said, dict):
             raise ValueError

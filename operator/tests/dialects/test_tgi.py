@@ -14,6 +14,7 @@ from llmservice_gateway.dialects.pieces import Chunks
 from llmservice_gateway.dialects.registry import TGI_GENERATE, TGI_ROOT, TGI_STREAM
 from llmservice_runtime.openai.requests.completion import CompletionRequest
 from llmservice_runtime.openai.requests.parse import parse
+from llmservice_runtime.wire.body import bound_parts
 from llmservice_runtime.wire.errors import ApiError
 
 Json = dict[str, Any]
@@ -133,6 +134,24 @@ def test_the_prompts_tokens_are_told_apart_from_the_answers(way: str, end: str |
     assert told["details"]["tokens"] == [token(9, " there", -0.5), token(2, "")]
     with pytest.raises(ApiError, match="POST to /generate"):
         translate(TGI_STREAM, b'{"inputs": "Hi", "parameters": {"decoder_input_details": true}}')
+
+
+def test_a_prompt_may_have_as_many_tokens_as_contexts_hold() -> None:
+    """Its answer has more parts than a request may."""
+    many = 180_000
+    logprobs = {
+        "tokens": ["Hi"] * (many + 1),
+        "token_logprobs": [-0.5] * (many + 1),
+        "top_logprobs": [{"Hi": -0.5}] * (many + 1),
+        "token_ids": [7] * (many + 1),
+    }
+    said = {**choice("Hi" * (many + 1), "length"), "token_ids": [7], "prompt_token_ids": [7] * many}
+    whole = json.dumps({"choices": [{**said, "logprobs": logprobs}], "usage": USAGE}).encode()
+    with pytest.raises(ApiError):
+        bound_parts(whole)
+    echo = translate(TGI_GENERATE, b'{"inputs": "Hi", "parameters": {"decoder_input_details": true}}').echo
+    details = json.loads(retell(TGI_GENERATE, Answering(echo, "0", 0), whole))["details"]
+    assert (len(details["prefill"]), len(details["tokens"])) == (many, 1)
 
 
 def events_of(*chunks: Json) -> list[Json]:

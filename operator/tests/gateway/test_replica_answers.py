@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmservice_gateway.answers import ERROR_BYTES, SMALL_BYTES, Answers, told
+from llmservice_gateway.dialects import apart
 from llmservice_gateway.routing import Backend, Replica
 
 MIB = 1 << 20
@@ -100,6 +101,16 @@ async def test_an_answer_without_end_is_given_up(world: World) -> None:
     response = await world.chat()
     assert (response.status, (await response.json())["error"]["code"]) == (502, "answer_too_large")
     assert world.gateway.proxy._answers.taken == 0 and world.gateway.proxy.running == 0
+
+
+async def test_an_answer_that_is_too_large_for_another_protocol_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "MOST_ANSWER", apart.INLINE_BYTES)
+    await engine(world, sent(200, b'{"choices": [], "more": "%b"}' % (b"x" * apart.INLINE_BYTES)))
+    async with world.client.post(f"{world.url}/apps/demo/generate", json={"inputs": "Hi"}) as response:
+        told = await response.json()
+    assert response.status == 502 and "The answer of apps/demo has more than" in told["error"]
 
 
 async def test_large_answers_of_one_service_leave_room_for_small_ones_of_another(world: World) -> None:

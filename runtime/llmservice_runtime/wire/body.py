@@ -75,17 +75,17 @@ async def read_body(request: Incoming, limit: int, too_large: Callable[[], ApiEr
     return unpacked
 
 
-def bound_parts(data: bytes) -> None:
+def bound_parts(data: bytes, most: int = MAX_PARTS) -> None:
     """ApiError 413 for JSON of so many parts that reading it stops everybody else; takes a small part of that time."""
-    if len(data) <= MAX_PARTS or sum(data.count(sign) for sign in (b'"', b"[", b"{", b",")) <= MAX_PARTS:
+    if len(data) <= most or sum(data.count(sign) for sign in (b'"', b"[", b"{", b",")) <= most:
         return
     bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")
     parts = bare.count(b'"') // 2
-    if parts <= MAX_PARTS:
+    if parts <= most:
         outside = b"".join(bare.split(b'"')[::2])
         parts += outside.count(b"[") + outside.count(b"{") + outside.count(b",") // 8
-    if parts > MAX_PARTS:
-        message = f"The body has more than {MAX_PARTS} texts, lists and objects, or {8 * MAX_PARTS} numbers."
+    if parts > most:
+        message = f"The body has more than {most} texts, lists and objects, or {8 * most} numbers."
         raise ApiError(413, message, code="request_too_large")
 
 

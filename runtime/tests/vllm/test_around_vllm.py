@@ -8,7 +8,7 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -306,6 +306,27 @@ async def test_a_prompt_that_is_echoed_is_where_it_is_without_ids() -> None:
     raw = echoed.event(b"data: " + json.dumps({"choices": [more]}).encode() + b"\n\n")
     assert json.loads(raw.removeprefix(b"data: "))["choices"][0]["text"] == "b"
     assert echoed.event(b"data: [DONE]\n\n") == b"data: [DONE]\n\n"
+
+
+async def test_the_prompt_of_several_answers_is_decoded_once() -> None:
+    """It may be long, and all requests wait meanwhile."""
+    tokenizer, decoded = served().tokenizer, list[list[int]]()
+
+    class Counting:
+        def decode(self, tokens: Sequence[int], *, skip_special: bool = True) -> str:
+            decoded.append(list(tokens))
+            return tokenizer.decode(tokens, skip_special=skip_special)
+
+    echoed = Echoed(Counting())  # type: ignore[arg-type]
+    choices = [
+        {"index": at, "text": "a", "logprobs": None, "prompt_token_ids": [72, 105], "token_ids": [7]} for at in range(3)
+    ]
+    found = json.loads(echoed.whole(json.dumps({"choices": choices}).encode()))["choices"]
+    assert {one["text"] for one in found} == {f"{tokenizer.decode([72, 105])}a"}
+    for one in choices:  # each begins in an event of its own
+        raw = echoed.event(b"data: " + json.dumps({"choices": [one]}).encode() + b"\n\n")
+        assert json.loads(raw.removeprefix(b"data: "))["choices"][0]["text"] == found[0]["text"]
+    assert decoded == [[72, 105]]
 
 
 async def test_names_are_listed_without_vllm() -> None:

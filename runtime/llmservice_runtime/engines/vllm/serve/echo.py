@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llmservice_runtime.protocol.engine import Tokenizer
@@ -17,6 +17,8 @@ class Echoed:
     tokenizer: Tokenizer
     generates: bool = True
     """False: the prompt is all that was asked for, and vLLM generates a token that is not shown."""
+    _texts: dict[tuple[int, ...], str] = field(default_factory=dict)
+    """Of prompts that were decoded: all `n` choices have the same."""
 
     def whole(self, body: bytes) -> bytes:
         """A whole answer."""
@@ -35,8 +37,13 @@ class Echoed:
 
     def _put(self, choice: dict[str, Any]) -> None:
         if prompt := choice.get("prompt_token_ids") or []:  # of a stream the first event has them
-            choice["text"] = self.tokenizer.decode(prompt) + choice["text"]
+            choice["text"] = self._text(tuple(prompt)) + choice["text"]
         if not self.generates:
             choice["token_ids"] = []
         if told := choice.get("logprobs"):
             told["token_ids"] = [*prompt, *choice["token_ids"]]
+
+    def _text(self, prompt: tuple[int, ...]) -> str:
+        if prompt not in self._texts:
+            self._texts[prompt] = self.tokenizer.decode(prompt)
+        return self._texts[prompt]
