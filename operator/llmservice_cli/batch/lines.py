@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.wire.body import finite
+from llmservice_runtime.wire.errors import MAX_BODY_BYTES
 
 URLS = (
     "/v1/chat/completions",
@@ -23,6 +24,8 @@ URLS = (
 """What a line may ask."""
 FIELDS = ("custom_id", "method", "url", "body")
 LONGEST_ID = 512
+MOST_BYTES = MAX_BODY_BYTES + (1 << 20)
+"""Of a line: its body, and what stands around it. No more of one is read: a file may be one line."""
 BOM = b"\xef\xbb\xbf"
 SHOWN = 5
 """Mistakes that are named when there are more."""
@@ -99,12 +102,20 @@ def _raw(path: Path) -> Iterator[tuple[int, bytes]]:
             what = "a folder" if path.is_dir() else "no file" if path.exists() else "not there"
             raise UserError(f"{path} is {what}.", "Give a file with one request a line: it is read more than once.")
         with path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
+            for number, raw in enumerate(_bounded(file), 1):
                 text = raw.removeprefix(BOM).strip() if number == 1 else raw.strip()
                 if text:
                     yield number, text
     except OSError as error:
         raise UserError(f"{path} can't be read: {(error.strerror or str(error)).lower()}.", "") from None
+
+
+def _bounded(file: BinaryIO) -> Iterator[bytes]:
+    """Its lines; of one that is too long the beginning, a byte more than may be."""
+    while raw := file.readline(MOST_BYTES + 1):
+        yield raw
+        while len(raw) > MOST_BYTES and not raw.endswith(b"\n"):
+            raw = file.readline(MOST_BYTES + 1)
 
 
 def _name(number: int, raw: bytes) -> str:
@@ -113,6 +124,8 @@ def _name(number: int, raw: bytes) -> str:
 
 def _read(number: int, raw: bytes, model: str | None) -> Line | BadLine:
     name, custom_id = _name(number, raw), None
+    if len(raw) > MOST_BYTES:
+        return BadLine(number, name, None, f"line {number}: it has more than {MOST_BYTES >> 20} MiB.")
     try:
         given = _DECODER.decode(raw.decode())
         if isinstance(given, dict) and isinstance(given.get("custom_id"), str):

@@ -20,6 +20,8 @@ Result = Mapping[str, Any]
 """A line of it: id, custom_id, response {status_code, request_id, body}, error {code, message}."""
 _BREAKS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
 """JSON may have these as they are, and some readers of lines take them for the end of one."""
+BEGINS = b'{"id": "batch_req_'
+"""What every line of ours begins with."""
 _NAME = re.compile(r"batch_req_([0-9]{1,18})_[0-9a-f]{16}")
 
 
@@ -87,7 +89,7 @@ class Results:
             file.seek(0)
             for number, raw in enumerate(file, 1):
                 result = self._result(raw)
-                if result is None and raw.endswith(b"\n"):
+                if result is None and not _is_cut(raw):
                     raise UserError(
                         f"{self.path}: line {number} is no answer to a line of {self._batch}, as it is now.",
                         "Give another file for the answers (-o), or the batch that this one belongs to.",
@@ -156,6 +158,17 @@ class Results:
             remedy = "Free space there, then run the same command again: it goes on where it ended." if full else ""
             failure = FailureClass.DISK_FULL if full else FailureClass.VOLUME_FAILED
             raise UserError(f"{self.path} can't be written: {why}.", remedy, failure) from None
+
+
+def _is_cut(raw: bytes) -> bool:
+    """Whether it may be what is left of a last line of ours: its beginning, or the zeros of a machine that lost power.
+    Anything else is somebody's."""
+    try:
+        json.loads(raw)
+        return False
+    except ValueError:
+        begins = raw.startswith(BEGINS) or BEGINS.startswith(raw)
+        return not raw.endswith(b"\n") and (begins or not raw.strip(b"\0"))
 
 
 def _is_at(found: os.stat_result, path: Path) -> bool:

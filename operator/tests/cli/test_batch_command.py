@@ -75,7 +75,7 @@ async def test_what_was_killed_goes_on_without_doing_or_losing_a_line(desk: Desk
         assert not done & set(desk.server.seen[seen:]), "an answer that is there is not asked for again"
         done = set(desk.by_id)
         with desk.out.open("ab") as out:
-            out.write(line("torn").encode()[:25])
+            out.write(b'{"id": "batch_req_7_0123456789abcdef", "custom_id": "to'[: 3 * moment])
     assert "40 lines: 40 answered, 0 failed." in await desk.run()
     assert set(desk.by_id) == set(IDS)
 
@@ -220,9 +220,11 @@ async def test_an_output_of_another_batch_is_left_alone(desk: Desk) -> None:
     before = desk.out.read_bytes()
     said = await desk.run(code=1)
     assert "is no answer to a line of" in said and desk.out.read_bytes() == before
-    desk.out.write_text("my notes\n")
-    assert "line 1 is no answer" in await desk.run(code=1)
-    assert desk.out.read_text() == "my notes\n"
+    other = before.decode().splitlines()[1].replace('"id": "batch_req_2_', '"id": "batch_req_3_')
+    for text in ("my notes\n", "my notes, and no line end", '{"id": "mine"}', other):
+        desk.out.write_text(text)
+        assert "line 1 is no answer" in await desk.run(code=1)
+        assert desk.out.read_text() == text
 
 
 async def test_a_full_disk_costs_no_line(desk: Desk) -> None:

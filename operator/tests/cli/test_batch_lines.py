@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmservice_cli.batch import results
+from llmservice_cli.batch import lines, results
 from llmservice_cli.batch.lines import BadLine, Line, look_through
 from llmservice_runtime.contract.errors import UserError
 
@@ -60,6 +60,18 @@ def test_what_is_no_line_at_all(tmp_path: Path, text: bytes, told: str) -> None:
 def test_blank_lines_marks_and_line_ends_of_others(tmp_path: Path) -> None:
     texts = ["\ufeff" + json.dumps(GOOD) + "\r", "", "  ", json.dumps({**GOOD, "custom_id": "b"})]
     assert [(line.number, line.custom_id) for line in read(tmp_path, *texts)] == [(1, "a"), (4, "b")]
+
+
+def test_a_line_that_no_request_could_have_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MOST_BYTES", 1000)
+    good = [json.dumps({**GOOD, "custom_id": name}) for name in "abc"]
+    edge = good[1] + " " * (1000 - len(good[1]))
+    found = read(tmp_path, good[0], "x" * 5000, edge, "[" + "1," * 2500 + "1]", good[2], "y" * 1001)
+    assert [type(one) for one in found] == [Line, BadLine, Line, BadLine, Line, BadLine]
+    assert [one.number for one in found] == [1, 2, 3, 4, 5, 6]
+    assert {one.reason for one in found if isinstance(one, BadLine)} == {
+        f"line {number}: it has more than 0 MiB." for number in (2, 4, 6)
+    }
 
 
 def test_one_model_for_all(tmp_path: Path) -> None:
