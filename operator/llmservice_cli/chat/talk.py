@@ -18,7 +18,7 @@ from llmservice_cli.chat.session import Session
 from llmservice_cli.chat.slash import World, slash
 from llmservice_cli.commands.ps import find, full_name, listed
 from llmservice_cli.local.client import Control
-from llmservice_cli.ollama.links import relinked
+from llmservice_cli.ollama.links import newer
 from llmservice_cli.places import Places
 from llmservice_cli.told import tell
 from llmservice_cli.waiting import Waiting
@@ -171,18 +171,9 @@ def _brought(control: Control, cache: Path, session: Session) -> list[str]:
     model = of_service(entry["object"]["spec"]["model"]["uri"], cache)
     if model is None:
         return []
-    newer = [_newer(model.name.shown, entry)] if relinked(model, cache) else []
-    return [*newer, *take_over(session, model)]
-
-
-def _newer(name: str, entry: dict[str, Any]) -> str:
-    """Ollama has pulled another version of what this service has."""
-    serves = f"`llmservice down {full_name(entry)}`, then `llmservice run {name}` serves it"
-    if entry["replicas"]:
-        return f"{name}: Ollama has pulled another version; what answers is the one before. {serves}."
-    return (
-        f"{name}: Ollama has pulled another version; it is loaded by the plan of the one before. {serves} by its own."
-    )
+    name = model.name.shown
+    said = f"{name}: Ollama has pulled another version than what is planned here; `llmservice run {name}` serves it."
+    return [*([said] if newer(entry, cache) else ()), *take_over(session, model)]
 
 
 def _must_answer(entry: dict[str, Any]) -> None:

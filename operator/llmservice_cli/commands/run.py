@@ -5,18 +5,23 @@ from __future__ import annotations
 import argparse
 import re
 import signal
+from typing import TYPE_CHECKING
 
 from llmservice_cli.chat.start import add_asking, session_of
 from llmservice_cli.chat.talk import ended, talk
 from llmservice_cli.commands.ps import find, full_name, goes
 from llmservice_cli.completers import completes, models
 from llmservice_cli.local.client import Control
+from llmservice_cli.ollama.links import newer
 from llmservice_cli.options import port_number
 from llmservice_cli.places import Places
 from llmservice_cli.told import tell
 from llmservice_runtime.contract.engines import EngineType
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.ports import GATEWAY_PORT
+
+if TYPE_CHECKING:
+    from llmservice_cli.wanted.serving import Serving
 
 _TIME = re.compile(r"(\d{1,7})(s|m|h|d)?")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, None: 1}
@@ -83,9 +88,11 @@ def _running(args: argparse.Namespace, places: Places) -> str:
         return ""
     try:
         entry = find(Control(places.state).snapshot(), args.model)
-        return full_name(entry) if entry["engine"] is not None and not goes(entry) else ""
     except UserError:
         return ""
+    if entry["engine"] is None or goes(entry):
+        return ""
+    return _serving(args, places).renewed(entry) if newer(entry, places.cache) else full_name(entry)
 
 
 def _options_given(args: argparse.Namespace) -> bool:
@@ -93,16 +100,21 @@ def _options_given(args: argparse.Namespace) -> bool:
 
 
 def _served(args: argparse.Namespace, places: Places) -> str:
-    from llmservice_cli.local.offer import Offer
     from llmservice_cli.wanted.service import IDLE_SECONDS, Options
-    from llmservice_cli.wanted.serving import Serving, say
 
-    serving = Serving(places, say, GATEWAY_PORT if args.port is None else args.port, Offer(args.yes))
+    serving = _serving(args, places)
     if not _options_given(args):
         return serving.serve(args.model)
     idle = IDLE_SECONDS if args.keepalive is None else args.keepalive
     options = Options(args.name or "", None if idle == FOREVER else idle, args.context, args.engine or "")
     return serving.serve(args.model, options)
+
+
+def _serving(args: argparse.Namespace, places: Places) -> Serving:
+    from llmservice_cli.local.offer import Offer
+    from llmservice_cli.wanted.serving import Serving, say
+
+    return Serving(places, say, GATEWAY_PORT if args.port is None else args.port, Offer(args.yes))
 
 
 def _load(places: Places, word: str) -> str:

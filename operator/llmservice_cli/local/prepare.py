@@ -23,6 +23,7 @@ from llmservice_cli.local.order import Order
 from llmservice_cli.local.room import SHRINK, Room
 from llmservice_cli.memory_speed import with_memory_speed
 from llmservice_cli.models import fetch_model, left_to_download, resolve
+from llmservice_cli.ollama.links import revision_at
 from llmservice_cli.places import Places
 from llmservice_cli.plans import PlannedService, beside, kept, named_gpus, plan_service, visible, without
 from llmservice_planning.explain import refusal_remedy, refusal_text, summary, text
@@ -199,6 +200,7 @@ class Preparation:
         if sentence := left_to_download(model, self._places):
             self._say(f"{manifest.service.full_name}: {sentence}")
         path = fetch_model(model, self._places, self._progress())
+        revision = model.files.revision or revision_at(path.parent, self._places.cache)
         told, not_loaded, _ = chosen(planned.adapters, model.facts, plan.engine, plan.adapters)
         self._tell(manifest, not_loaded)
         settings = dataclasses.replace(
@@ -213,8 +215,8 @@ class Preparation:
             adapters=told,
             not_loaded=not_loaded,
             plan=plan_status(plan, settings),
-            revision=model.files.revision or None,
-            model=model_status(model.facts, model.files.revision),
+            revision=revision or None,
+            model=model_status(model.facts, revision),
             memory_bytes=total(plan.memory, HOST),
             gpus=self._gpus_of(plan, manifest) if plan.accelerator_count else NO_GPU,
         )

@@ -62,10 +62,18 @@ class Submission:
         self._offer = offer
         self._brief = brief
 
-    def run(self, manifests: Sequence[Manifest], progress: Callable[[], Progress], timeout: float | None) -> Outcome:
+    def run(
+        self,
+        manifests: Sequence[Manifest],
+        progress: Callable[[], Progress],
+        timeout: float | None,
+        *,
+        anew: bool = False,
+    ) -> Outcome:
         """Prepare and apply each, so that one that is slow or broken stops no other; then wait.
 
-        `timeout` in seconds bounds the waiting, not the downloads. Raises NoInstanceError when the instance goes away.
+        `timeout` in seconds bounds the waiting, not the downloads. `anew`: also what runs already as it is asked for,
+        as its files are others now. Raises NoInstanceError when the instance goes away.
         """
         joined = Joined.of(self._control.snapshot())
         preparation = Preparation(self._places, self._say, progress, self._offer, joined, brief=self._brief)
@@ -76,7 +84,7 @@ class Submission:
             coming = [
                 preparation.prepare(manifest, self._apply)
                 for manifest in staying_first(manifests)
-                if not self._told(name := manifest.service.full_name, self._control.keep(wanted[name]))
+                if anew or not self._told(name := manifest.service.full_name, self._control.keep(wanted[name]))
             ]
             return self._wait([manifest.service.full_name for manifest in manifests], coming, timeout)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from llmservice_cli.ollama.names import OllamaName
 from llmservice_cli.ollama.store import MODEL, PROJECTOR, OllamaModel, kept, stores
@@ -54,6 +56,24 @@ def relinked(model: OllamaModel, cache: Path) -> bool:
     return bool(before) and _leads(linked(model, cache)) != before
 
 
+def revision_at(folder: Path, cache: Path) -> str:
+    """Which of Ollama's files the links there lead to; empty where there are none."""
+    return _revision(_leads(folder).values()) if cache / FOLDER in folder.parents else ""
+
+
+def newer(entry: Mapping[str, Any], cache: Path) -> OllamaModel | None:
+    """The model of a service of a snapshot, where Ollama has pulled another version of it than what was planned; None
+    where it has not, or that can't be served."""
+    told, uri = entry["object"]["status"].get("model") or {}, entry["object"]["spec"]["model"]["uri"]
+    if not (planned := told.get("resolvedRevision")) or not uri.startswith("file://"):
+        return None
+    model = of_folder(Path(uri.removeprefix("file://")), cache)
+    if model is None or model.problem is not None:
+        return None
+    layers = [model.layer(kind) for kind in (MODEL, PROJECTOR)]
+    return model if _revision([layer.blob for layer in layers if layer is not None]) != planned else None
+
+
 def of_folder(folder: Path, cache: Path) -> OllamaModel | None:
     """The model whose links are to stand there; None where it is no such folder, or Ollama has it no more."""
     if cache / FOLDER not in folder.parents:
@@ -73,6 +93,10 @@ def mend(model_path: Path) -> bool:
     cache = above[-1]
     model = of_folder(folder, cache)
     return model is not None and relinked(model, cache)
+
+
+def _revision(blobs: Iterable[Path]) -> str:
+    return "+".join(sorted(blob.name for blob in blobs))
 
 
 def _leads(folder: Path) -> dict[str, Path]:

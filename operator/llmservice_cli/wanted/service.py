@@ -14,7 +14,7 @@ from llmservice_api.manifest import Manifest
 from llmservice_api.model_words import told_apart
 from llmservice_api.sentences import explain, field_path
 from llmservice_api.v1alpha1 import API_VERSION, KIND, LLMService
-from llmservice_cli.commands.ps import goes
+from llmservice_cli.commands.ps import full_name, goes
 from llmservice_cli.models import open_source
 from llmservice_cli.ollama.store import kept, stores
 from llmservice_cli.places import Places
@@ -79,11 +79,13 @@ def version_meant(found: Meant, places: Places) -> Version:
 
 def serves(services: Sequence[dict[str, Any]], version: Version) -> str:
     """Full name of a service of a snapshot that has this model, is prepared, and stays; empty = none has."""
-    for entry in services:
-        if entry["engine"] is not None and not goes(entry) and has(entry, version):
-            meta = entry["object"]["metadata"]
-            return f"{meta['namespace']}/{meta['name']}"
-    return ""
+    found = served(services, version)
+    return full_name(found) if found else ""
+
+
+def served(services: Sequence[dict[str, Any]], version: Version) -> dict[str, Any] | None:
+    """The service itself; None = none has."""
+    return next((one for one in services if one["engine"] is not None and not goes(one) and has(one, version)), None)
 
 
 def has(entry: dict[str, Any], version: Version) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from llmservice_api.manifest import Manifest
+from llmservice_api.v1alpha1 import LLMService
 from llmservice_cli.commands.ps import find, full_name, goes, means
 from llmservice_cli.local.client import Control, NoInstanceError
 from llmservice_cli.local.front import Front
@@ -13,8 +16,9 @@ from llmservice_cli.local.joining import joined
 from llmservice_cli.local.offer import Offer
 from llmservice_cli.local.service import being_stopped
 from llmservice_cli.local.submit import Outcome, Submission
+from llmservice_cli.ollama.links import linked, newer
 from llmservice_cli.places import Places
-from llmservice_cli.wanted.service import Options, Version, manifest, serves, version_of
+from llmservice_cli.wanted.service import Options, Version, manifest, served, version_of
 from llmservice_runtime.contract.errors import UserError
 from llmservice_runtime.contract.ports import GATEWAY_PORT
 from llmservice_runtime.sources.progress import progress_for
@@ -48,14 +52,29 @@ class Serving:
         """The full name of the service once it serves; empty when it failed, which was told. UserError when the word
         means nothing that can be served."""
         version = self._version(word)
-        if options is None and (name := serves(services_there(self._places), version)):
-            return name
+        if options is None and (there := served(services_there(self._places), version)):
+            return self.renewed(there)
         with joined(self._places.state, self._port, Front()) as started:
             control = Control(self._places.state)
             now = control.snapshot()
             if started:
                 self._say(f"gateway at {now['url']}, in the background")
             return self._submitted(control, version, options or Options(), now["services"])
+
+    def renewed(self, entry: dict[str, Any]) -> str:
+        """The full name of a service of a snapshot that is taken as it is; where Ollama has pulled another version of
+        its model since, once that serves. What can't be planned is told, and what runs stays."""
+        name, model = full_name(entry), newer(entry, self._places.cache)
+        if model is not None:
+            self._say(f"{name}: Ollama has pulled another version of {model.name.shown}.")
+            linked(model, self._places.cache)
+            body = {part: said for part, said in entry["object"].items() if part != "status"}
+            wanted = Manifest(LLMService.model_validate(body), Path("-"), Path(entry["base"]))
+            control = Control(self._places.state)
+            Submission(control, self._places, self._say, tell=True, offer=self._offer, brief=True).run(
+                [wanted], progress_for, None, anew=True
+            )
+        return name
 
     def _version(self, word: str) -> Version:
         try:
@@ -83,11 +102,10 @@ def load(places: Places, word: str) -> str:
     """Of a conversation that goes on with another model: a service of that name, or one that is served now."""
     try:
         entry = find(Control(places.state).snapshot(), word)
-        if not goes(entry):
-            return full_name(entry)
     except UserError:
-        pass
-    return Serving(places, say, GATEWAY_PORT).serve(word)
+        entry = None
+    serving = Serving(places, say, GATEWAY_PORT)
+    return serving.serve(word) if entry is None or goes(entry) else serving.renewed(entry)
 
 
 def say(text: str) -> None:

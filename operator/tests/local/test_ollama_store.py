@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ollama_world import Store  # type: ignore[import-not-found]
@@ -13,7 +14,8 @@ from ollama_world import Store  # type: ignore[import-not-found]
 from llmservice_cli.chat.modelfile import of_service, take_over
 from llmservice_cli.chat.session import Session
 from llmservice_cli.main import main
-from llmservice_cli.ollama.links import linked, mend, relinked
+from llmservice_cli.ollama import links
+from llmservice_cli.ollama.links import linked, mend, relinked, revision_at
 from llmservice_cli.ollama.names import parse_name
 from llmservice_cli.ollama.store import kept, stores
 from llmservice_runtime.contract.errors import UserError
@@ -104,6 +106,17 @@ def test_links_lead_to_the_blobs_and_follow_what_ollama_pulls(store: Store, tmp_
     assert mend(folder / "seer-latest.gguf") and not mend(folder) and not mend(tmp_path)
     assert [path.readlink() for path in folder.iterdir()] == [store.blob_path(last["model"])]
     assert of_service("file:///elsewhere", tmp_path / "cache") is None
+    planned = revision_at(folder, tmp_path / "cache")
+    entry: dict[str, Any] = {"object": {"spec": {"model": {"uri": f"file://{folder}"}}, "status": {}}}
+    assert links.newer(entry, tmp_path / "cache") is None, "it is being planned"
+    entry["object"]["status"] = {"model": {"resolvedRevision": planned}}
+    assert links.newer(entry, tmp_path / "cache") is None
+    store.keep(f"{LIBRARY}/seer/latest", model=b"GGUF last", projector=b"GGUF other eye")
+    found = links.newer(entry, tmp_path / "cache")
+    assert found is not None and found.name.shown == "seer:latest"
+    store.blob_path(last["model"]).unlink()
+    assert links.newer(entry, tmp_path / "cache") is None, "it can't be served"
+    assert revision_at(tmp_path, tmp_path / "cache") == ""
 
 
 def test_links_that_can_t_be_followed_stop_nothing(store: Store, tmp_path: Path) -> None:

@@ -213,8 +213,13 @@ def test_a_model_of_ollamas_is_served_from_its_store_to_its_own_client(switcher:
         answer = client.chat("tinyllama:1.1b", [{"role": "user", "content": QUESTION}], options={"temperature": 0})
     assert (answer.message.content or "").startswith(ANSWER) and link.resolve() == store.blob_path(newer["model"])
     newest = store.keep("registry.ollama.ai/library/tinyllama/1.1b", model=DEMO.read_bytes() + b"newest")
-    assert "Ollama has pulled another version" in here.run("run", "tinyllama:1.1b", QUESTION)
-    assert link.resolve() == store.blob_path(newest["model"])
+    said = here.run("chat", "tinyllama:1.1b", "--prompt", QUESTION, "--system", "")
+    assert ANSWER in said and "`llmservice run tinyllama:1.1b` serves it" in said
+    said = here.run("run", "tinyllama:1.1b", QUESTION)
+    assert "Ollama has pulled another version" in said and link.resolve() == store.blob_path(newest["model"])
+    model = here.service("tinyllama-1-1b")["object"]["status"]["model"]
+    assert model["resolvedRevision"] == link.resolve().name, "and it is planned anew"
+    assert "another version" not in here.run("run", "tinyllama:1.1b", QUESTION)
 
 
 @pytest.mark.engine
