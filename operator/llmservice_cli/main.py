@@ -47,6 +47,16 @@ COMMANDS = {
     "crds": ("llmservice_cli.commands.crds", "print the CustomResourceDefinition"),
 }
 """Command -> (module with `configure(parser)` and `run(args) -> int`, one line of help)."""
+OF_OLLAMA = {
+    "create": "What a service is stands in a manifest: `llmservice up -f FILE`.",
+    "cp": "Another name is one more word in the annotation llmservice.dev/aliases of a manifest.",
+    "list": "`llmservice models` lists what is kept here, `llmservice ps` what runs.",
+    "ls": "`llmservice models` lists what is kept here, `llmservice ps` what runs.",
+    "push": "Nothing is pushed: a model lies where its manifest says.",
+    "serve": "`llmservice run MODEL` starts what it needs, `llmservice up -f FILE` serves a manifest.",
+    "show": "`llmservice ps -o yaml` prints what runs, `llmservice engines hf://OWNER/NAME` what could run a model.",
+}
+"""What somebody types who comes from Ollama: what it is here."""
 GARBAGE = 200_000
 """New containers before the collector looks: what is imported and read stays, and looking through it takes long."""
 PLUGINS = "pydantic.plugin._loader"
@@ -117,6 +127,9 @@ def _main(argv: list[str]) -> int:
         args = parser.parse_args(argv)
         return int(args.run(args))
     except UsageError as error:
+        if meant := OF_OLLAMA.get(asked):
+            tell(UserError(f"`{asked}` is no command here.", meant))
+            return 2
         print(error.usage, end="", file=sys.stderr)
         (tell_program if for_a_program else tell)(error)
         return 2

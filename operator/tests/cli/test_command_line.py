@@ -100,3 +100,12 @@ def test_a_plan_of_this_machine_says_which_fields_mean_nothing_on_it(
 def test_a_port_that_no_machine_has_is_told(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--port", "70000"]) == 2
     assert "'70000' is not a port (0 to 65535)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("word", "told"), [("list", "llmservice models"), ("serve", "llmservice run MODEL")])
+def test_what_ollamas_people_type_is_told_in_the_words_of_here(
+    word: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word, "x"]) == 2
+    said = capsys.readouterr().err
+    assert f"`{word}` is no command here." in said and told in said and "invalid choice" not in said
