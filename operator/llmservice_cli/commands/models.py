@@ -39,6 +39,8 @@ FRESH_SECONDS = 600.0
 """What was brought or used so lately may be about to start: pruning spares it."""
 Named = tuple[Kept, tuple[str, ...]]
 """A model, and which of its files; none = all of it."""
+Chosen = tuple[str, str, str, tuple[str, ...]]
+"""(service, URI, revision, patterns of its files) of what is served."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION = re.compile(r"(\d{1,9})([smhdw])")
 
@@ -97,15 +99,17 @@ def _act(args: argparse.Namespace, places: Places) -> int:
         show = _as_json if args.output else _listed
         print(show(known, users, places.cache, found))
     elif args.action == "rm":
-        _rm(_named(known, args.models), users, args.dry_run)
+        _rm(_named(known, args.models), [user for state in states for user in _chosen(state)], args.dry_run)
     else:
         _prune(known, users, args)
     return 0
 
 
-def _rm(models: list[Named], users: list[tuple[str, str, str]], dry: bool) -> None:
+def _rm(models: list[Named], users: list[Chosen], dry: bool) -> None:
     for kept, files in models:
-        if services := _used_by(kept, users):
+        theirs = {name: patterns for name, uri, revision, patterns in users if _uses(kept, uri, revision)}
+        needed = {name for name, patterns in theirs.items() if any(matches(file, patterns) for file in files)}
+        if services := [name for name in theirs if name in needed or not files]:
             raise UserError(
                 f"{kept.name} is the model of {', '.join(services)}.", f"llmservice down {services[0]}, then again."
             )
@@ -124,7 +128,7 @@ def forget(uri: str, include: Sequence[str], places: Places) -> None:
     states = dict.fromkeys([places.state.absolute(), *Room().instances()])
     users = [user for state in states for user in _chosen(state)]
     for kept in kept_models(places.cache):
-        others = [files for other, revision, files in users if other == kept.uri and revision in ("", kept.commit)]
+        others = [patterns for _, other, revision, patterns in users if _uses(kept, other, revision)]
         if kept.uri != uri or not all(others):
             continue
         here = [file for variant in gguf_variants(_ggufs(kept)) for file in variant.files]
@@ -216,11 +220,11 @@ def _users(state: Path) -> Iterator[tuple[str, str, str]]:
             yield full_name(entry), *found
 
 
-def _chosen(state: Path) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """(URI, revision, patterns of its files) of the same; no pattern = all of them."""
+def _chosen(state: Path) -> Iterator[Chosen]:
+    """The same with patterns of its files; no pattern = all of them."""
     for entry in _entries(state):
         if found := _model(entry):
-            yield *found, tuple(entry["object"]["spec"]["model"].get("include") or ())
+            yield full_name(entry), *found, tuple(entry["object"]["spec"]["model"].get("include") or ())
 
 
 def _entries(state: Path) -> list[dict[str, Any]]:
@@ -242,7 +246,11 @@ def _model(entry: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def _used_by(kept: Kept, users: list[tuple[str, str, str]]) -> list[str]:
-    return [name for name, uri, revision in users if uri == kept.uri and revision in ("", kept.commit)]
+    return [name for name, uri, revision in users if _uses(kept, uri, revision)]
+
+
+def _uses(kept: Kept, uri: str, revision: str) -> bool:
+    return uri == kept.uri and revision in ("", kept.commit)
 
 
 def _listed(known: list[Kept], users: list[tuple[str, str, str]], cache: Path, found: Found) -> str:

@@ -126,7 +126,12 @@ def test_one_version_of_several_is_removed_and_what_is_served_stays(here: Here, 
     assert kept(here) == ["demo-Q4_K_M.gguf"]
     assert "has no Q8_0. It has Q4_K_M" in here.run("rm", "acme/demo:Q8_0", code=1)
     assert here.run("run", "acme/demo", "Hi", "--port", "0").startswith("word0 word1 word2")
-    assert "is the model of default/demo-q4-k-m" in here.run("rm", "acme/demo", code=1)
+    here.run("pull", "acme/demo:Q8_0")
+    for needed in ("acme/demo", "acme/demo:Q4_K_M"):
+        assert "is the model of default/demo-q4-k-m" in here.run("rm", needed, code=1)
+    here.run("stop", "demo-q4-k-m")
+    until(lambda: not here.service("demo-q4-k-m")["replicas"])
+    assert "removed demo-Q8_0.gguf of" in here.run("rm", "acme/demo:Q8_0"), "nobody serves that one"
     here.run("down")
     here.run("rm", "acme/demo")
     assert kept(here) == []
