@@ -26,6 +26,8 @@ from llmservice_runtime.contract.bounds import POOLED
 from llmservice_runtime.contract.errors import UserError
 
 LEAVE = "Ctrl-D or /bye leaves."
+MEASURED_SECONDS = 0.1
+"""An answer that comes in less than that, perhaps in one piece, says nothing of the speed."""
 
 
 def talk(places: Places, session: Session, prompt: str | None, load: Callable[[str], str]) -> int:
@@ -160,7 +162,7 @@ def figures(shown: Shown, began: float) -> str:
         ("prompt", f"{shown.usage.get('prompt_tokens', '?')} tokens"),
         ("answer", f"{tokens or '?'} tokens"),
     ]
-    if tokens > 1 and now > first:
+    if tokens > 1 and now - first >= MEASURED_SECONDS:
         rows.append(("speed", f"{(tokens - 1) / (now - first):.1f} tokens/s"))
     return "\n" + "\n".join(f"{name + ':':<24}{value}" for name, value in rows)
 

@@ -7,6 +7,7 @@ It ends when the service can start, or `failed`: what becomes of it then is told
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -42,8 +43,9 @@ def main() -> int:
     os.dup2(2, 1)  # whoever prints here prints to the instance's log
 
     def tell(told: Json) -> None:
-        lines.write(json.dumps(told) + "\n")
-        lines.flush()
+        with contextlib.suppress(BrokenPipeError):  # the instance is gone, which is told to who asks it
+            lines.write(json.dumps(told) + "\n")
+            lines.flush()
 
     places = Places.from_environment()
     try:
@@ -145,4 +147,6 @@ class Told:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # a download that nobody waits for any more would keep it, and is continued next time

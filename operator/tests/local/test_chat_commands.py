@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from llmservice_cli.chat import talk
 from llmservice_cli.chat.session import Session
 from llmservice_cli.chat.slash import World, slash
 from llmservice_runtime.contract.errors import UserError
@@ -125,3 +126,13 @@ def test_history_is_kept_or_not() -> None:
     for line in ("/set nohistory", "/set history"):
         slash(Session("a"), line, world(kept))
     assert kept == [False, True]
+
+
+def test_an_answer_that_came_at_once_says_nothing_of_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(talk.time, "monotonic", lambda: 100.0)
+    shown = talk.Shown()
+    shown.usage = {"prompt_tokens": 5, "completion_tokens": 11}
+    for first, told in ((99.0, "10.0 tokens/s"), (99.99, "11 tokens")):
+        shown.first = first
+        lines = talk.figures(shown, 98.0).splitlines()
+        assert lines[-1].endswith(told) and any("11 tokens" in line for line in lines)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import ollama
@@ -154,6 +157,26 @@ def test_a_pull_goes_on_when_its_client_leaves(here: Here, root: str, hub: Small
     thread.join()
     hub.go.set()
     until(lambda: kept(here) == ["demo-Q8_0.gguf"])
+
+
+def line(pid: int) -> bytes:
+    """Of a process; empty when it is no more."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_what_an_instance_brings_ends_with_it(here: Here, root: str, hub: SmallHub) -> None:
+    """Also when it is killed, and while a download hangs."""
+    hub.go.clear()
+    RESTfulClient(root).launch_model("acme/demo", quantization="Q8_0", wait_ready=False)
+    assert hub.held.wait(30)
+    brings = [int(found.name) for found in Path("/proc").glob("[0-9]*") if b"local.launch" in line(int(found.name))]
+    instance = here.snapshot()["pid"]
+    (child,) = [pid for pid in brings if f"PPid:\t{instance}\n" in Path(f"/proc/{pid}/status").read_text()]
+    os.kill(instance, signal.SIGKILL)
+    until(lambda: not line(child))
 
 
 def test_a_pull_of_what_is_being_pulled_joins_it_and_one_that_failed_is_tried_again(
