@@ -54,6 +54,8 @@ class Front:
     def of(body: Mapping[str, Any]) -> Front:
         """From what JSON has of its fields; those of another release are left out, and what it does not say is as it is
         by default."""
-        said = {field.name: body[field.name] for field in dataclasses.fields(Front) if field.name in body}
-        lists = {name: tuple(said[name]) for name in ("hosts", "origins", "launch") if name in said}
-        return Front(**{**said, **lists})
+        said: dict[str, Any] = {
+            field.name: body[field.name] for field in dataclasses.fields(Front) if field.name in body
+        }
+        said |= {name: tuple(said[name]) for name in ("hosts", "origins", "launch") if name in said}
+        return Front(**said)

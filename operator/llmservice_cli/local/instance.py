@@ -67,6 +67,8 @@ class Instance:
         self._following: asyncio.TimerHandle | None = None
         self._rested = 0.0
         self._services: dict[str, ServiceControl] = {}
+        self._ending = set[ServiceControl]()
+        """Those whose last answers run out; of some another one has the name by now."""
         self._next_version = asyncio.Event()
         self._scalers: dict[str, Scaler] = {}
         self._sharer = Sharer()
@@ -189,8 +191,10 @@ class Instance:
         """Drain and remove services by full name."""
         controls = {name: self._services[name] for name in names if name in self._services}
         ends = asyncio.gather(*(control.stop(force=force) for control in controls.values()))
+        self._ending.update(controls.values())
         self._follow()
         await ends
+        self._ending.difference_update(controls.values())
         for name, control in controls.items():
             if self._services.get(name) is control:
                 del self._services[name]
@@ -200,7 +204,8 @@ class Instance:
     async def shutdown(self, *, force: bool = False) -> None:
         """Refuse new requests, let the running ones finish up to drainSeconds, end everything."""
         self.gateway.proxy.drain()
-        await self.stop(list(self._services), force=force)
+        replaced = [control.stop(force=force) for control in self._ending - set(self._services.values())]
+        await asyncio.gather(self.stop(list(self._services), force=force), *replaced)
 
     @property
     def running(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -129,7 +130,7 @@ def test_history_is_kept_or_not() -> None:
 
 
 def test_an_answer_that_came_at_once_says_nothing_of_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(talk.time, "monotonic", lambda: 100.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
     shown = talk.Shown()
     shown.usage = {"prompt_tokens": 5, "completion_tokens": 11}
     for first, told in ((99.0, "10.0 tokens/s"), (99.99, "11 tokens")):

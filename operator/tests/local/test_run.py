@@ -84,26 +84,19 @@ def test_what_fails_is_told_and_leaves_nothing(alone: Here) -> None:
     assert "names no time" not in alone.run("run", "tiny.gguf", "--keepalive", "soon", code=2)
 
 
-def test_a_run_beside_a_down_of_the_same_model_serves_it_anew(alone: Here) -> None:
-    """What is there until its last answers have run out is nothing that a run may count on."""
-    alone.run("up", "-f", alone.write(manifest("demo", WORDS=40, DELAY=0.1)), "--port", "0", "--detach")
-    stream = Stream(alone.snapshot()["url"], "demo")
-    down = subprocess.Popen([*CLI, "down", "demo"], env=alone.env, stdout=subprocess.PIPE, text=True)
-    until(lambda: alone.service("demo")["stopping"])
-    assert "default/demo is being stopped." in alone.run("run", "demo", "Hi", code=1), "no model is called so"
-    assert "default/demo is being stopped." in alone.run("stop", "demo", code=1)
-    assert alone.run("run", "tiny.gguf", "Hi") == "word0 word1 word2 \n"
-    assert down.wait(60) == 0 and "[DONE]" in stream.whole(), "and what ended was not cut off"
-    assert list(services(alone)) == ["tiny"]
-
-
-def test_a_run_of_a_name_that_is_being_stopped_has_it_at_once(alone: Here) -> None:
-    alone.run("up", "-f", alone.write(manifest("tiny", WORDS=40, DELAY=0.1)), "--port", "0", "--detach")
-    stream = Stream(alone.snapshot()["url"], "tiny")
-    down = subprocess.Popen([*CLI, "down", "tiny"], env=alone.env, stdout=subprocess.PIPE, text=True)
-    until(lambda: alone.service("tiny")["stopping"])
-    assert alone.run("run", "tiny.gguf", "Hi") == "word0 word1 word2 \n"
-    assert down.wait(60) == 0 and "[DONE]" in stream.whole() and list(services(alone)) == ["tiny"]
+@pytest.mark.parametrize("name", ["demo", "tiny"])
+def test_a_run_beside_a_down_of_the_same_model_serves_it_anew(alone: Here, name: str) -> None:
+    """What is there until its last answers have run out is nothing that a run may count on, nor is its name taken."""
+    alone.run("up", "-f", alone.write(manifest(name, drain=120, WORDS=3000, DELAY=0.1)), "--port", "0", "--detach")
+    stream = Stream(alone.snapshot()["url"], name)
+    down = subprocess.Popen([*CLI, "down", name], env=alone.env, stdout=subprocess.DEVNULL)
+    until(lambda: alone.service(name)["stopping"])
+    for words in (("run", name, "Hi"), ("stop", name)):
+        assert f"default/{name} is being stopped." in alone.run(*words, code=1), "no model is called so"
+    assert alone.run("run", "tiny.gguf", "Hi").startswith("word0 word1 word2 \n")
+    assert alone.ready("tiny") and down.poll() is None and "[DONE]" not in stream.text, "and what ends is not cut off"
+    alone.end()
+    assert '"error"' in stream.whole() and down.wait(20) == 0, "it is told that it was cut off"
 
 
 def test_a_closed_terminal_ends_the_conversation_and_not_the_service(alone: Here) -> None:
