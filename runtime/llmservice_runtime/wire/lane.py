@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 from typing import Any, cast
 
 from aiohttp import web
@@ -14,6 +15,10 @@ from llmservice_runtime.wire.plain import MOST, Answer, Plain, Streamed, Take, V
 
 TOGETHER_SECONDS = 1.0
 """A request is plain whose bytes come within so long."""
+LEFT_SECONDS = 0.5
+"""Between two looks for the end of a client of which nothing is read for a while."""
+_ENDS = getattr(select, "POLLRDHUP", 0)
+"""Also told while there are bytes that nobody has read; where it is not known, only behind them."""
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +27,7 @@ class Lane(Connection):
     """For plain requests no parser, task or resolver of aiohttp's is needed. With the first one that is not plain, or
     that `take` does not know, the connection becomes aiohttp's, with all that came and for good."""
 
-    __slots__ = ("_came", "_late", "_own", "_take")
+    __slots__ = ("_came", "_late", "_own", "_take", "_unread")
 
     def __init__(self, manager: ClientsServer, take: Take, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -31,6 +36,8 @@ class Lane(Connection):
         """It is not aiohttp's yet."""
         self._came = b""
         self._late: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        """Looks for its end while nothing more is read."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As aiohttp's, without its task. (Event loops switch Nagle's algorithm off by themselves.)"""
@@ -51,12 +58,31 @@ class Lane(Connection):
                 self._look()
             if self._own and len(self._came) > MOST and self.transport is not None:
                 self.transport.pause_reading()  # until what came before is answered
+                self._unread = self._unread or self._loop.call_later(LEFT_SECONDS, self._look_for_end)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """It is gone: nothing of it is waited for."""
+        self._read_on()
+        super().connection_lost(exc)
 
     def close(self) -> None:
         """At once while nothing is asked, else after the answer."""
         super().close()
         if self._own and self._task_handler is None and self.transport is not None:
             self.transport.close()
+
+    def _look_for_end(self) -> None:
+        """The client's: its request is nobody's then, whatever came behind that."""
+        self._read_on()
+        if self.transport is not None and has_ended(self.transport):
+            self.transport.abort()
+        elif self.transport is not None:
+            self._unread = self._loop.call_later(LEFT_SECONDS, self._look_for_end)
+
+    def _read_on(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _look(self) -> None:
         """Whether what came is a plain request."""
@@ -118,6 +144,7 @@ class Lane(Connection):
     def _next(self) -> None:
         """An answer is whole."""
         self._task_handler = None
+        self._read_on()
         if self.transport is None:
             return
         if self._close:
@@ -138,3 +165,13 @@ class Lane(Connection):
         else:
             again = until if until > now else now + self._keepalive_timeout
             self._keepalive_handle = self._loop.call_at(again, self._process_keepalive)
+
+
+def has_ended(transport: asyncio.Transport) -> bool:
+    """Whether the other side has ended a connection of which nothing is read."""
+    socket = transport.get_extra_info("socket")
+    if socket is None or socket.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(socket.fileno(), _ENDS)  # errors are told in any case
+    return bool(poll.poll(0))

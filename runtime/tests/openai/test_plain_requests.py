@@ -229,12 +229,16 @@ async def test_what_comes_behind_a_request_waits_without_end_of_memory() -> None
         await writer.wait_closed()
 
 
-async def test_a_client_that_leaves_ends_the_work() -> None:
+@pytest.mark.parametrize("behind", [b"", request(), request(b"x" * 1000) * 80], ids=["nothing", "one", "many"])
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_client_that_leaves_ends_the_work(behind: bytes, at_once: bool) -> None:
+    """Whatever it has sent behind its request, of which not all is read."""
     async with serving() as server:
         _, writer = await server.connect()
-        writer.write(request(path="/held"))
+        writer.write(request(path="/held") + behind)
+        await writer.drain()
         await server.came.wait()
-        writer.close()
+        writer.transport.abort() if at_once else writer.close()
         await server.cancelled.wait()
         while server.runner.server.connections:  # type: ignore[union-attr]  # noqa: ASYNC110 - seen from outside
             await asyncio.sleep(0.01)
