@@ -45,6 +45,8 @@ _ASKS_MORE = frozenset(
 connection, to tell a browser what a page may read."""
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+UNTOLD = {"Content-Type": "application/octet-stream"}
+"""Of a body of which nobody said what it is, as aiohttp says it: no client is to guess."""
 EMPTY = frozenset({204, 304})
 """Answers without a body."""
 
@@ -142,4 +144,5 @@ def whole_answer(response: web.Response, extra: Mapping[str, str]) -> bytes:
     assert isinstance(body, bytes | bytearray)
     if response.status in EMPTY:
         return head_of(response.status, response.headers, extra)
-    return head_of(response.status, response.headers, {"Content-Length": str(len(body))}, extra) + body
+    more = {**(UNTOLD if body and "Content-Type" not in response.headers else {}), "Content-Length": str(len(body))}
+    return head_of(response.status, response.headers, more, extra) + body

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmservice_runtime.wire import lane
-from llmservice_runtime.wire.plain import MOST, Answer, Plain, Verdict, head_of, read_plain
+from llmservice_runtime.wire.plain import MOST, Answer, Plain, Verdict, head_of, read_plain, whole_answer
 from llmservice_runtime.wire.server import PLAIN, ApiRunner
 
 BODY = b'{"a":1}'
@@ -119,6 +119,12 @@ def test_a_value_can_not_end_its_line() -> None:
     assert b"\r\nX: a b\r\n" in head_of(200, {"X": "a b"})
     with pytest.raises(ValueError, match="X: 'a"):
         head_of(200, {"X": "a\r\nY: b"})
+
+
+def test_a_body_of_no_kind_is_told_to_be_bytes() -> None:
+    assert b"\r\nContent-Type: application/octet-stream\r\n" in whole_answer(web.Response(body=b"x"), {})
+    for other in (web.Response(text="x"), web.Response(), web.Response(status=204)):
+        assert b"octet-stream" not in whole_answer(other, {})
 
 
 class Server:
