@@ -59,9 +59,8 @@ class GatewayMetrics:
             self._count()
 
     def _count(self) -> None:
-        over, self._over = self._over, []
-        for entry in over:
-            self._count_one(entry)
+        while self._over:
+            self._count_one(self._over.pop())
 
     def _count_one(self, entry: Entry) -> None:
         name, of = entry.service, self._of

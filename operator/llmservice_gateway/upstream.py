@@ -59,6 +59,7 @@ class Engines:
         """After the last request."""
         if self._sweeps is not None:
             self._sweeps.cancel()
+            self._sweeps = None
         for kept in self._idle.values():
             for connection in kept:
                 connection.close()

@@ -30,7 +30,8 @@ def decide(
     be one that can't be set. `wall` has a time zone and serves warm floors alone. To be called every few seconds, and
     at once when a request is held.
     """
-    current, before = signals.replicas, state or State.begin(signals.replicas, now)
+    current = signals.replicas
+    before = (state or State.begin(current, now)).found(current)
     state = before.pass_time(now)
     work = arriving(signals, capacity, now)
     rate = work.value if work.value is not None and work.validity in USABLE and math.isfinite(work.value) else None
@@ -74,7 +75,7 @@ def decide(
         warm_floor=warm,
         idle_seconds=state.idle_seconds,
     )
-    return Outcome(replace(decision, sentence=sentence(decision, signals, rules)), state)
+    return Outcome(replace(decision, sentence=sentence(decision, signals, rules)), replace(state, decided=count))
 
 
 def _streams(signals: Signals, capacity: Capacity, now: float) -> int:

@@ -51,16 +51,23 @@ class State:
     """When few replicas were ready, or one of those ordered then still started; None = what waited for them is done."""
     lows: Highs = ((0.0, 0),)
     """Of BURST_SECONDS: what was wanted for what comes, negative."""
+    decided: int = 0
+    """Replicas by the last decision."""
 
     @staticmethod
     def begin(replicas: int, now: float) -> State:
         """Of a new leader: what it finds was wanted a moment ago."""
-        return State(now, 0.0, ((0.0, replicas),), ((0.0, replicas),), kept=replicas)
+        return State(now, 0.0, ((0.0, replicas),), ((0.0, replicas),), kept=replicas, decided=replicas)
 
     def pass_time(self, now: float) -> State:
         """As much as the policy believes."""
         step = min(max(0.0, now - self.told_at), LONGEST_STEP_SECONDS)
         return replace(self, told_at=now, clock=self.clock + step)
+
+    def found(self, replicas: int) -> State:
+        """More than were there and than were decided: somebody else added some, which stay as what came does."""
+        seen = self.counts[-1][1]  # what was decided may not be written yet
+        return replace(self, kept=replicas) if replicas > max(self.decided, seen) else self
 
     def keep_window(self, seconds: float) -> State:
         """Time that nothing was known in does not count for the windows."""

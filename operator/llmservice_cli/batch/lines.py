@@ -103,8 +103,8 @@ def _raw(path: Path) -> Iterator[tuple[int, bytes]]:
             raise UserError(f"{path} is {what}.", "Give a file with one request a line: it is read more than once.")
         with path.open("rb") as file:
             for number, raw in enumerate(_bounded(file), 1):
-                text = raw.removeprefix(BOM).strip() if number == 1 else raw.strip()
-                if text:
+                text = raw.removeprefix(BOM) if number == 1 else raw
+                if len(text.rstrip(b"\r\n")) > MOST_BYTES or (text := text.strip()):  # blanks make no long line short
                     yield number, text
     except OSError as error:
         raise UserError(f"{path} can't be read: {(error.strerror or str(error)).lower()}.", "") from None

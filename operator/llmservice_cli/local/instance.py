@@ -193,8 +193,10 @@ class Instance:
         ends = asyncio.gather(*(control.stop(force=force) for control in controls.values()))
         self._ending.update(controls.values())
         self._follow()
-        await ends
-        self._ending.difference_update(controls.values())
+        try:
+            await ends
+        finally:
+            self._ending.difference_update(controls.values())
         for name, control in controls.items():
             if self._services.get(name) is control:
                 del self._services[name]

@@ -72,6 +72,8 @@ def test_a_line_that_no_request_could_have_is_not_read_whole(tmp_path: Path, mon
     assert {one.reason for one in found if isinstance(one, BadLine)} == {
         f"line {number}: it has more than 0 MiB." for number in (2, 4, 6)
     }
+    (blank,) = read(tmp_path, good[0] + " " * 1000 + "x")
+    assert isinstance(blank, BadLine), "the rest of a line is a part of it, blanks before it or not"
 
 
 def test_one_model_for_all(tmp_path: Path) -> None:

@@ -270,6 +270,24 @@ def test_what_waited_for_a_start_is_made_up_for_once() -> None:
     assert {service.tick(**COMES).replicas for _ in range(60)} == {2}
 
 
+def test_replicas_that_somebody_else_added_go_in_steps() -> None:
+    service = Service(ONE_TO_EIGHT, replicas=2)
+    service.pass_time(600, **COMES)
+    assert service.replicas == 2
+    service.replicas = 8
+    decision = service.tick(**COMES)
+    assert (decision.replicas, decision.reason) == (7, Reason.LOWERED)
+    assert service.tick(**COMES).reason is Reason.LOWERING
+
+
+def test_what_was_decided_and_is_not_written_yet_is_nobody_elses() -> None:
+    service = begun(1)
+    service.pass_time(35, **COMES)
+    assert service.tick(**COMES).replicas == 2
+    service.replicas = 8
+    assert service.tick(**COMES).replicas == 2
+
+
 def test_what_waits_where_most_are_ready_may_come_again() -> None:
     service = begun(4)
     assert service.pass_time(115, **COMES).replicas == 8

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 from array import array
 from collections.abc import Callable, Sequence
@@ -101,7 +100,7 @@ class PooledLlama:
             return array("f", [float(found[0])])  # how likely yes is, of yes and no
         if self._ranks:
             return array("f", [float(1 / (1 + np.exp(-found[0])))])
-        length = math.sqrt(found @ found)
+        length = float(np.linalg.norm(found.astype(np.float64)))  # squares of large numbers are none in 32 bits
         return array("f", (found / length if length else found).tobytes())
 
     def held(self) -> tuple[HeldLine, ...]:
