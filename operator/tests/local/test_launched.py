@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import ollama
@@ -43,12 +44,12 @@ def names(here: Here) -> list[str]:
     return sorted(entry["object"]["metadata"]["name"] for entry in here.snapshot()["services"])
 
 
-def snapshot(here: Here) -> object:
-    """What runs; None = nothing does yet."""
+def snapshot(here: Here) -> dict[str, Any]:
+    """What runs; empty = nothing does yet."""
     try:
         return here.snapshot()
     except NoInstanceError:
-        return None
+        return {}
 
 
 def kept(here: Here) -> list[str]:
@@ -134,8 +135,8 @@ def test_an_instance_may_begin_with_nothing_and_serve_what_is_launched(here: Her
     client.terminate_model(uid)
     assert names(here) == []
     here.run("down")
-    with here.foreground("--allow-launch", "hf", "--port", "0"):
-        until(lambda: snapshot(here) is not None)
+    with here.foreground("--allow-launch", "hf", "--port", "0") as process:
+        until(lambda: snapshot(here).get("pid") == process.pid)  # the other one's last answer may still come
         client = RESTfulClient(here.snapshot()["url"].removesuffix("/v1"))
         assert client.launch_model("acme/demo", quantization="Q4_K_M") == uid
         here.run("down")
