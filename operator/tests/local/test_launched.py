@@ -47,7 +47,8 @@ def names(here: Here) -> list[str]:
 def snapshot(here: Here) -> dict[str, Any]:
     """What runs; empty = nothing does yet."""
     try:
-        return here.snapshot()
+        found: dict[str, Any] = here.snapshot()
+        return found
     except NoInstanceError:
         return {}
 
