@@ -147,7 +147,11 @@ class Work:
         self._loads = Loads(lambda key: self._wake([key]))
         self._adapters = Adapters(lambda key: self._wake([key]), clock)
         self.scaling = Scaling(client, self.cache, self._actor.recorder, config, lambda key: self._wake([key]), clock)
-        self.loops = [
+        self.loops = self._term(config, scope, resync)
+
+    def _term(self, config: OperatorConfig, scope: Scope, resync: float) -> list[Loop]:
+        """What goes on for the whole term."""
+        loops = [
             Loop("loads", self._loads.run),
             Loop("adapters", self._adapters.run),
             Loop("relist", self.mirror.run),
@@ -158,16 +162,17 @@ class Work:
             Loop("supervisors", self.scaling.supervisors.run),
         ]
         if self.scaling.prometheus is not None:
-            self.loops.append(Loop("prometheus", self.scaling.prometheus.run))
+            loops.append(Loop("prometheus", self.scaling.prometheus.run))
         if config.gateway is not None:
             labels = dict(config.gateway.labels)
-            leases = Leases(client, config.demand_namespace, labels, self.scaling, health, resync)
-            self.loops.append(Loop("gateways", leases.run))
+            leases = Leases(self.client, config.demand_namespace, labels, self.scaling, self._health, resync)
+            loops.append(Loop("gateways", leases.run))
             if config.gateway.keys:
-                first = FirstKey(client, config.operator_namespace, config.gateway.service, labels, health)
-                self.loops.append(Loop("first key", first.run))
+                first = FirstKey(self.client, config.operator_namespace, config.gateway.service, labels, self._health)
+                loops.append(Loop("first key", first.run))
         if scope.nodes:
-            self.loops.append(Loop("nodes", self._nodes.run))
+            loops.append(Loop("nodes", self._nodes.run))
+        return loops
 
     async def run(self) -> None:
         """Fill the cache, then watch and reconcile until cancelled. Raises LeadershipLost when the term is over."""
